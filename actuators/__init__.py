@@ -1,0 +1,1 @@
+"""Apply rollout steps to a dry run, to local processes, to Kubernetes."""

@@ -1,0 +1,1 @@
+"""Plan, prove and roll out fleets for disaggregated LLM inference."""

@@ -1,0 +1,1 @@
+"""What one replica and one pool of replicas sustain, in closed form."""

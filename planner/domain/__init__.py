@@ -1,0 +1,46 @@
+"""The vocabulary of Poolwise. Imports nothing of ours outside this package.
+
+Glossary
+--------
+accelerator
+    A GPU type, or a CPU slot on machines without one (`hardware`).
+attainment
+    Share of all arrivals that met every objective of their class (`slo`).
+bucket
+    A cell of request lengths. Never a request class.
+demand
+    Expected arrivals of one request class in one window (`forecast`).
+diff, step
+    Ordered actions from a fleet to a plan (`rollout`).
+fleet, pool, replica
+    All pools; identical replicas; one engine (`fleet`).
+goodput
+    Rate of requests that met every objective.
+isl, osl
+    Prompt and answer length of a shape (mean or quantile of many requests), tokens.
+input_tokens, output_tokens
+    Prompt and answer length of one request, tokens.
+itl
+    Gap between two tokens of an answer, seconds.
+plan
+    Pools per window, with prediction, cost and reasons (`plan`).
+profile
+    What one replica was measured to do (`profile`).
+request class
+    Who is promised what: the SLO class of a request.
+role
+    prefill, decode or aggregated.
+shape
+    Joint distribution of request lengths (`workload.Shape`); of a replica, everything that
+    changes its speed (`fleet.ReplicaShape`).
+slot
+    On a machine without accelerators: a fixed share of its processor time, planned like one.
+tpot
+    (e2e - ttft) / (output_tokens - 1) of one request, seconds.
+ttft
+    Time to first token, seconds.
+twin
+    The simulation of a deployment (`planner.simulate`).
+window
+    [start_at, start_at + window_s).
+"""

@@ -1,0 +1,120 @@
+"""Every error that Poolwise raises on purpose.
+
+::
+
+    PoolwiseError
+    ├── InputError                 what was given is wrong (exit status 2, HTTP 422)
+    │   ├── SpecError              the YAML spec: unknown field, impossible value, missing file
+    │   ├── TraceError             a trace file: missing, malformed, out of order
+    │   ├── ProfileError           a profile file: missing, malformed, not for this model
+    │   │   └── OutsideProfileError   asked for lengths that were never measured
+    │   ├── HistoryError           observed windows or a fleet handed in as JSON
+    │   └── UnknownPlanError       no plan under that id
+    └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
+        ├── EngineError            an engine did not start or died; carries its last log lines
+        ├── RouterError            the router refused, or paired workers without KV transfer
+        ├── NoFreePortError        no loopback port could be had
+        ├── NotEnoughMemoryError   the engines would not fit into the machine's memory
+        ├── StateDirectoryError    another manager owns the state directory
+        ├── MeasurementError       a measurement gave too little to fit a profile
+        ├── StalePlanError         the fleet is no longer the one the diff was made from
+        ├── PlanStateError         an approval step that the plan's state does not allow
+        ├── ApplyError             a rollout step failed; says which and what is left
+        └── GuardRefusedError      a guard forbids the change
+
+Messages name the condition, say what was looked for and where, and what to do about it.
+"""
+
+
+class PoolwiseError(Exception):
+    """Root of every error raised on purpose; its text is written for the user."""
+
+
+class InputError(PoolwiseError):
+    """Something the user gave is wrong."""
+
+
+class SpecError(InputError):
+    """The spec is not usable."""
+
+
+class TraceError(InputError):
+    """A trace file is not usable."""
+
+
+class ProfileError(InputError):
+    """A profile is missing or not usable."""
+
+
+class OutsideProfileError(ProfileError):
+    """A value lies outside what the profile measured."""
+
+
+class HistoryError(InputError):
+    """Observed windows or a fleet handed in from outside are not usable."""
+
+
+class UnknownPlanError(InputError):
+    """No plan is stored under this id."""
+
+
+class OperationError(PoolwiseError):
+    """The world did not do as asked."""
+
+
+class EngineError(OperationError):
+    """An engine did not start, or died.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do.
+    log_tail : tuple of str
+        The last lines that the engine wrote, oldest first.
+    """
+
+    def __init__(self, message: str, *, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        if not self.log_tail:
+            return message
+        return message + "\nits last log lines:\n" + "\n".join(f"  | {x}" for x in self.log_tail)
+
+
+class RouterError(OperationError):
+    """The router refused a worker, or paired workers without KV transfer."""
+
+
+class NoFreePortError(OperationError):
+    """No loopback port could be had."""
+
+
+class NotEnoughMemoryError(OperationError):
+    """The engines would not fit into the machine's memory."""
+
+
+class StateDirectoryError(OperationError):
+    """Another running manager owns the state directory."""
+
+
+class MeasurementError(OperationError):
+    """A measurement gave too little to go on."""
+
+
+class StalePlanError(OperationError):
+    """The fleet changed after the diff was made: plan again."""
+
+
+class PlanStateError(OperationError):
+    """The plan's state does not allow this approval step."""
+
+
+class ApplyError(OperationError):
+    """A rollout step failed."""
+
+
+class GuardRefusedError(OperationError):
+    """A guard forbids the change."""

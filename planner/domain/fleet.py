@@ -1,0 +1,120 @@
+"""What runs: replicas, pools of them, and the fleet."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from planner.domain.hardware import PurchaseOption
+
+
+class Role(StrEnum):
+    """What a replica does with a request: its prompt, its answer, or both."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+    AGGREGATED = "aggregated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ReplicaShape:
+    """One kind of replica. Everything that changes its speed is in here.
+
+    Parameters
+    ----------
+    tp, pp, dp : int
+        Tensor, pipeline and data parallel degrees; accelerators = tp x pp x dp.
+    engine_flags : tuple of str
+        Engine options that differ from the profile's defaults, in the engine's own spelling.
+    """
+
+    role: Role
+    model: str
+    accelerator: str
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    engine_flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("tp", "pp", "dp"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators that one replica occupies."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def label(self) -> str:
+        """A short name for tables and solver rows, as in `decode:h100:tp2`."""
+        return f"{self.role}:{self.accelerator}:tp{self.tp}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Identical replicas under one purchase option, by state.
+
+    `ready` replicas take traffic; `starting` and `draining` ones occupy accelerators without
+    taking new traffic.
+    """
+
+    shape: ReplicaShape
+    purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
+    ready: int = 0
+    starting: int = 0
+    draining: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("ready", "starting", "draining"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} of pool {self.shape.label} must be at least 0")
+
+    @property
+    def replicas(self) -> int:
+        """Replicas that serve or soon will: ready + starting."""
+        return self.ready + self.starting
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators occupied, draining replicas included."""
+        return (self.ready + self.starting + self.draining) * self.shape.accelerators
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All pools of a deployment at one instant.
+
+    Parameters
+    ----------
+    read_at : datetime
+        When it was observed, with a time zone.
+    version : str
+        Changes whenever the fleet does; a plan is bound to the version it was made from.
+    """
+
+    pools: tuple[Pool, ...]
+    read_at: datetime
+    version: str
+
+    def __post_init__(self) -> None:
+        keys = [(p.shape, p.purchase_option) for p in self.pools]
+        if len(keys) != len(set(keys)):
+            raise ValueError("a fleet lists each pool once: (shape, purchase_option) repeats")
+        if self.read_at.tzinfo is None:
+            raise ValueError("read_at needs a time zone")
+
+    def replicas(self, role: Role, *, model: str | None = None) -> int:
+        """Replicas (ready + starting) in a role, of one model or of all."""
+        return sum(
+            p.replicas
+            for p in self.pools
+            if p.shape.role == role and (model is None or p.shape.model == model)
+        )
+
+    def pool(self, shape: ReplicaShape, purchase_option: PurchaseOption) -> Pool:
+        """The pool of this shape, an empty one when there is none."""
+        for pool in self.pools:
+            if pool.shape == shape and pool.purchase_option == purchase_option:
+                return pool
+        return Pool(shape=shape, purchase_option=purchase_option)

@@ -1,0 +1,104 @@
+"""Expected demand per future window, with its uncertainty."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.workload import Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """A distribution known at a few levels.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Increasing, between 0 and 1.
+    values : tuple of float
+        Not decreasing, in the unit of the field that holds them.
+    """
+
+    levels: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) != len(self.values) or not self.levels:
+            raise ValueError("levels and values must be equally many, at least one")
+        if any(b <= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            raise ValueError("levels must increase")
+        if any(b < a for a, b in zip(self.values, self.values[1:], strict=False)):
+            raise ValueError("values must not decrease")
+
+    def at(self, level: float) -> float:
+        """Value at a level, linear between the known ones; the ends are held."""
+        return float(np.interp(level, self.levels, self.values))
+
+    @property
+    def median(self) -> float:
+        """Value at level 0.5."""
+        return self.at(0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Demand:
+    """Expected arrivals of one request class in one window.
+
+    Parameters
+    ----------
+    request_rate_rps, input_tokens_per_s, output_tokens_per_s : Quantiles
+        Requests/s and tokens/s; input counts cached tokens too.
+    shape : Shape
+        Joint lengths of one request, prefix reuse included.
+    arrival_cv2 : float
+        Squared coefficient of variation of the gaps between arrivals; 1 is Poisson.
+    """
+
+    request_class: str = DEFAULT_CLASS
+    request_rate_rps: Quantiles
+    input_tokens_per_s: Quantiles
+    output_tokens_per_s: Quantiles
+    shape: Shape
+    arrival_cv2: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForecastWindow:
+    """Demand of every class in [start_at, start_at + window_s). No demand: no traffic expected."""
+
+    start_at: datetime
+    window_s: float
+    demands: tuple[Demand, ...]
+
+    def request_rate_rps(self, level: float) -> float:
+        """Requests/s of all classes together, each at its own quantile `level`."""
+        return sum(d.request_rate_rps.at(level) for d in self.demands)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Forecast:
+    """What is coming for one model.
+
+    Parameters
+    ----------
+    forecast_id : str
+        Derived from its content: equal forecasts have equal ids.
+    made_at : datetime
+        Nothing after this instant was used.
+    method : str
+        Which forecasting method was chosen, per series, for people.
+    """
+
+    forecast_id: str
+    model: str
+    made_at: datetime
+    windows: tuple[ForecastWindow, ...]
+    method: str
+
+    def __post_init__(self) -> None:
+        if self.made_at.tzinfo is None:
+            raise ValueError("made_at needs a time zone")
+        if not self.windows:
+            raise ValueError("a forecast needs at least one window")

@@ -1,0 +1,164 @@
+"""A plan: which pools in which window, what they will do, what they cost, and why."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+
+
+class PlanStatus(StrEnum):
+    """How good the solver's answer is."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+
+
+class Bottleneck(StrEnum):
+    """What would miss first if the load grew."""
+
+    NONE = "none"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    MEMORY = "memory"
+    CACHE_TRANSFER = "cache_transfer"
+    NETWORK = "network"
+    BATCHING = "batching"
+    SCHEDULING = "scheduling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPool:
+    """Replicas of one shape in one window, and the share of their capacity that is used."""
+
+    shape: ReplicaShape
+    purchase_option: PurchaseOption
+    replicas: int
+    utilization_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What requests will experience. Latencies in seconds; None where nothing arrives.
+
+    Parameters
+    ----------
+    attainment_ratio : float
+        Share of arrivals that meet every objective.
+    attainment_low_ratio, attainment_high_ratio : float or None
+        95 % interval, where the twin made one.
+    itl_p95_s : float or None
+        95th percentile over all gaps of all requests.
+    source : str
+        `twin` or `closed_form`.
+    """
+
+    attainment_ratio: float | None
+    attainment_low_ratio: float | None = None
+    attainment_high_ratio: float | None = None
+    ttft_p50_s: float | None = None
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    itl_p95_s: float | None = None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanWindow:
+    """The fleet to have in [start_at, start_at + window_s)."""
+
+    start_at: datetime
+    window_s: float
+    request_rate_rps: float
+    pools: tuple[PlannedPool, ...]
+    predicted: Prediction
+    bottleneck: Bottleneck
+    usd_per_hour: float
+
+    def replicas(self, role: Role) -> int:
+        """Replicas in a role."""
+        return sum(p.replicas for p in self.pools if p.shape.role == role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingRow:
+    """A constraint row without slack: its name, its equation, and a sentence for people."""
+
+    row: str
+    equation: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedAlternative:
+    """A fleet that was considered and not chosen.
+
+    `usd_per_hour` is None where the alternative cannot serve the load at all.
+    """
+
+    name: str
+    reason: str
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolverReport:
+    """What solved it, how well, and how to solve it again."""
+
+    name: str
+    gap_ratio: float
+    wall_s: float
+    seed: int
+    time_limit_s: float
+    replayable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTerm:
+    """One named term of the objective over the horizon, USD."""
+
+    name: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """Ids of everything the plan was made from."""
+
+    spec_id: str
+    forecast_id: str
+    profile_ids: tuple[str, ...]
+    fleet_version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Pools per window for one deployment.
+
+    Parameters
+    ----------
+    plan_id : str
+        Derived from its content without elapsed times: equal plans have equal ids.
+    usd_per_hour : float
+        Mean over the horizon.
+    relaxations : tuple of str
+        For an infeasible plan: what to relax, smallest change first.
+    estimated : bool
+        True when any profile behind it is an estimate; never applied automatically.
+    """
+
+    plan_id: str
+    model: str
+    made_at: datetime
+    status: PlanStatus
+    usd_per_hour: float
+    windows: tuple[PlanWindow, ...]
+    objective: tuple[CostTerm, ...]
+    binding: tuple[BindingRow, ...]
+    rejected: tuple[RejectedAlternative, ...]
+    relaxations: tuple[str, ...]
+    solver: SolverReport
+    inputs: PlanInputs
+    estimated: bool

@@ -1,0 +1,260 @@
+"""What one replica was measured to do, interpolated between the measured points."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain.errors import OutsideProfileError
+from planner.domain.fleet import ReplicaShape, Role
+
+Floats = NDArray[np.float64]
+
+
+class ProfileKind(StrEnum):
+    """Where a profile's numbers come from."""
+
+    MEASURED = "measured"
+    IMPORTED = "imported"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TimeTable:
+    """Seconds over two quantities, bilinear between measured points.
+
+    For prefill: `x` = new tokens, `y` = cached tokens. For a decode step: `x` = batch
+    (sequences), `y` = context tokens per sequence.
+
+    Parameters
+    ----------
+    x_name, y_name : str
+        What the axes count, for messages.
+    x : (nx,) float, increasing
+    y : (ny,) float, increasing; one point means that y makes no difference
+    seconds : (nx, ny) float
+    """
+
+    x_name: str
+    y_name: str
+    x: Floats
+    y: Floats
+    seconds: Floats
+
+    def __post_init__(self) -> None:
+        if self.seconds.shape != (len(self.x), len(self.y)):
+            raise ValueError(
+                f"seconds has shape {self.seconds.shape}, not {(len(self.x), len(self.y))}"
+            )
+        if len(self.x) == 0 or len(self.y) == 0:
+            raise ValueError("a table needs at least one point on each axis")
+        for name, axis in ((self.x_name, self.x), (self.y_name, self.y)):
+            if bool(np.any(np.diff(axis) <= 0)) or axis[0] < 0:
+                raise ValueError(f"{name} must increase and not be negative")
+        if not bool(np.all(np.isfinite(self.seconds))) or self.seconds.min() <= 0:
+            raise ValueError("seconds must be finite and above 0")
+
+    def covers(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
+        """Which points the measurements bound from above (below the first point is covered)."""
+        inside_x = np.asarray(x, dtype=np.float64) <= self.x[-1]
+        inside_y = np.asarray(y, dtype=np.float64) <= self.y[-1]
+        return np.asarray(inside_x & (inside_y | (len(self.y) == 1)), dtype=np.bool_)
+
+    def at(self, x: Floats | float, y: Floats | float) -> Floats:
+        """Seconds at (x, y), broadcast.
+
+        Below the first measured point the first value is held (an upper bound, as time grows
+        with work).
+
+        Raises
+        ------
+        OutsideProfileError
+            Above the last measured point on either axis: nothing is extrapolated silently.
+        """
+        xs, ys = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        inside = self.covers(xs, ys)
+        if not bool(np.all(inside)):
+            bad = ~inside
+            raise OutsideProfileError(
+                f"the profile was measured up to {self.x[-1]:g} {self.x_name} and "
+                f"{self.y[-1]:g} {self.y_name}, but {float(xs[bad].max()):g} and "
+                f"{float(ys[bad].max()):g} were asked for: measure further "
+                f"(`poolwise profile run`) or shorten the requests"
+            )
+        return self.extended_at(xs, ys)
+
+    def extended_at(self, x: Floats | float, y: Floats | float) -> Floats:
+        """Seconds at (x, y), continuing the last segments beyond the measured range.
+
+        For callers that have checked `covers` or that flag what lies outside.
+        """
+        xs, ys = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        i, u = _locate(self.x, xs)
+        j, v = _locate(self.y, ys)
+        i1 = np.minimum(i + 1, len(self.x) - 1)
+        j1 = np.minimum(j + 1, len(self.y) - 1)
+        low = self.seconds[i, j] * (1 - u) + self.seconds[i1, j] * u
+        high = self.seconds[i, j1] * (1 - u) + self.seconds[i1, j1] * u
+        floor = float(self.seconds.min())
+        return np.asarray(np.maximum(low * (1 - v) + high * v, floor), dtype=np.float64)
+
+
+def _locate(axis: Floats, values: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Index of the segment's left end, and position in it; left of the axis position 0."""
+    if len(axis) == 1:
+        return np.zeros(values.shape, dtype=np.intp), np.zeros(values.shape)
+    index = np.clip(np.searchsorted(axis, values, side="right") - 1, 0, len(axis) - 2)
+    position = (values - axis[index]) / (axis[index + 1] - axis[index])
+    return index, np.maximum(position, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferTime:
+    """Moving one request's KV cache from prefill to decode: base + bytes / bandwidth.
+
+    Parameters
+    ----------
+    base_s : float
+        Fixed part, seconds, everything between the end of prefill and the start of decoding
+        that does not grow with the prompt.
+    bandwidth_bytes_per_s : float
+        Bytes per second through the P/D path, not the link's nominal rate.
+    """
+
+    base_s: float
+    bandwidth_bytes_per_s: float
+
+    def __post_init__(self) -> None:
+        if self.base_s < 0 or not self.bandwidth_bytes_per_s > 0:
+            raise ValueError("base_s must be at least 0 and bandwidth_bytes_per_s above 0")
+
+    def seconds(self, kv_bytes: Floats | float) -> Floats:
+        """Seconds to move `kv_bytes` on an idle path."""
+        return np.asarray(self.base_s + np.asarray(kv_bytes) / self.bandwidth_bytes_per_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """What the engine admits at once.
+
+    Parameters
+    ----------
+    kv_capacity_tokens : int
+        Tokens whose KV cache fits into one replica.
+    kv_bytes_per_token : float
+    max_num_seqs : int
+        Sequences decoded together at the most.
+    max_num_batched_tokens : int
+        Prompt tokens computed in one step at the most (chunk size of chunked prefill).
+    max_model_len : int
+        Longest prompt plus answer, tokens.
+    """
+
+    kv_capacity_tokens: int
+    kv_bytes_per_token: float
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int
+
+    def __post_init__(self) -> None:
+        for field in ("kv_capacity_tokens", "max_num_seqs", "max_num_batched_tokens"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleTimes:
+    """How long changes of a replica take, seconds."""
+
+    start_cold_s: float
+    start_warm_s: float
+    flip_s: float
+    drain_s: float
+
+    def __post_init__(self) -> None:
+        for field in ("start_cold_s", "start_warm_s", "flip_s", "drain_s"):
+            if not getattr(self, field) >= 0:
+                raise ValueError(f"{field} must be at least 0 s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where the numbers come from.
+
+    Parameters
+    ----------
+    kind : ProfileKind
+    source : str
+        Who or what produced them.
+    measured_at : datetime
+        With a time zone.
+    machine : str
+        Processor or GPU, driver, quota.
+    engine : str
+        Engine and version.
+    points : int
+        Measured points behind the tables.
+    error_ratio : float
+        Median relative error at held-out points; for estimates, the stated interval.
+    """
+
+    kind: ProfileKind
+    source: str
+    measured_at: datetime
+    machine: str
+    engine: str
+    points: int
+    error_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profile:
+    """What one replica of a model on an accelerator does.
+
+    Parameters
+    ----------
+    profile_id : str
+        Derived from its content.
+    roles : tuple of Role
+        Roles in which it was measured; it may be planned for those only.
+    prefill : TimeTable
+        Seconds to compute a prompt over (new tokens, cached tokens), one prompt at a time.
+    decode_step : TimeTable
+        Seconds of one decode step over (batch, context tokens per sequence).
+    transfer : TransferTime
+        Through the P/D path.
+    first_token_s : float
+        Fixed part of TTFT outside prefill, transfer and the first step: HTTP, tokenizer,
+        router, scheduling. Seconds.
+    """
+
+    profile_id: str
+    model: str
+    accelerator: str
+    tp: int = 1
+    pp: int = 1
+    dp: int = 1
+    roles: tuple[Role, ...]
+    prefill: TimeTable
+    decode_step: TimeTable
+    transfer: TransferTime
+    first_token_s: float
+    limits: EngineLimits
+    lifecycle: LifecycleTimes
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if not self.roles:
+            raise ValueError(f"profile {self.profile_id} names no role")
+        if not self.first_token_s >= 0:
+            raise ValueError("first_token_s must be at least 0 s")
+
+    def describes(self, shape: ReplicaShape) -> bool:
+        """Whether a replica of this shape was measured by this profile."""
+        return (
+            shape.role in self.roles
+            and (shape.model, shape.accelerator) == (self.model, self.accelerator)
+            and (shape.tp, shape.pp, shape.dp) == (self.tp, self.pp, self.dp)
+        )

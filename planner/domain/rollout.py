@@ -1,0 +1,111 @@
+"""Getting from a fleet to a plan: steps, guards, approval."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from planner.domain.fleet import Fleet, ReplicaShape
+from planner.domain.hardware import PurchaseOption
+
+
+class StepKind(StrEnum):
+    """What one rollout step does."""
+
+    START = "start"
+    FLIP = "flip"
+    ROUTE = "route"
+    DRAIN = "drain"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step on one replica of a pool.
+
+    Parameters
+    ----------
+    index : int
+        Position in the diff, from 0; steps run in this order.
+    shape : ReplicaShape
+        The pool it acts on; for a flip, the pool that gives the replica up.
+    to_shape : ReplicaShape or None
+        For a flip, the pool that receives it.
+    expected_s : float
+        Expected duration, seconds.
+    expected_usd : float
+        What the step wastes: accelerator time without traffic, USD.
+    reason : str
+        One sentence.
+    """
+
+    index: int
+    kind: StepKind
+    shape: ReplicaShape
+    to_shape: ReplicaShape | None = None
+    purchase_option: PurchaseOption
+    expected_s: float
+    expected_usd: float
+    reason: str
+
+    def __post_init__(self) -> None:
+        if (self.kind is StepKind.FLIP) != (self.to_shape is not None):
+            raise ValueError("to_shape belongs to a flip, and only to a flip")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """Ordered steps from a fleet to a plan's first window; empty when nothing changes."""
+
+    plan_id: str
+    from_fleet: Fleet
+    steps: tuple[Step, ...]
+
+    @property
+    def expected_s(self) -> float:
+        """Expected duration of all steps one after another, seconds."""
+        return sum(s.expected_s for s in self.steps)
+
+
+class Verdict(StrEnum):
+    """What a guard says of a diff."""
+
+    ALLOW = "allow"
+    CLAMP = "clamp"
+    DELAY = "delay"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardFinding:
+    """A guard's verdict and its reason, kept with the decision."""
+
+    guard: str
+    verdict: Verdict
+    reason: str
+
+
+class ApprovalState(StrEnum):
+    """Where a plan is on its way to the fleet."""
+
+    DRAFT = "draft"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    APPLYING = "applying"
+    APPLIED = "applied"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Who decided what about a plan, and when."""
+
+    plan_id: str
+    state: ApprovalState
+    fleet_version: str
+    changed_at: datetime
+    changed_by: str
+    reason: str = ""

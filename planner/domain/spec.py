@@ -1,0 +1,189 @@
+"""A deployment as its owner describes it: the parsed spec, checked and with defaults."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import Accelerator
+from planner.domain.model import Model
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+
+
+class TargetKind(StrEnum):
+    """What plans are applied to."""
+
+    DRY_RUN = "dry_run"
+    LOCAL = "local"
+    KUBERNETES = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolBounds:
+    """How many replicas of a shape may run. `max_replicas` None: as many as the inventory has."""
+
+    shape: ReplicaShape
+    min_replicas: int = 0
+    max_replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_replicas < 0:
+            raise ValueError(f"min_replicas must be at least 0, got {self.min_replicas}")
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Limits over the whole fleet. None: no limit."""
+
+    usd_per_hour: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastSettings:
+    """How far to look and how careful to be.
+
+    Parameters
+    ----------
+    window_s : float
+        Length of one planning window, seconds.
+    horizon_windows : int
+        Windows planned ahead.
+    demand_level : float
+        Quantile of the forecast that capacity must meet, 0..1.
+    """
+
+    window_s: float = 300.0
+    horizon_windows: int = 6
+    demand_level: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.window_s > 0:
+            raise ValueError(f"window_s must be above 0 s, got {self.window_s:g}")
+        if self.horizon_windows < 1:
+            raise ValueError("horizon_windows must be at least 1")
+        if not 0 < self.demand_level < 1:
+            raise ValueError("demand_level must lie between 0 and 1")
+
+
+class LoopMode(StrEnum):
+    """What the loop may do by itself."""
+
+    OFF = "off"
+    ADVISE = "advise"
+    APPROVE = "approve"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopSettings:
+    """When the loop acts, and the solver's limits.
+
+    Parameters
+    ----------
+    slow_interval_s : float
+        Seconds between slow ticks.
+    seed : int
+        For the twin and the solver.
+    solver_time_limit_s : float
+    """
+
+    mode: LoopMode = LoopMode.APPROVE
+    slow_interval_s: float = 60.0
+    seed: int = 0
+    solver_time_limit_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardSettings:
+    """Bounds on what a rollout may do.
+
+    Parameters
+    ----------
+    max_disrupted_replicas : int
+        Replicas taken out of service at once.
+    scale_down_stabilization_s : float
+        Capacity is taken away only when it was unneeded for so long, seconds.
+    stale_observation_s : float
+        Older observations forbid scale-down, seconds.
+    """
+
+    max_disrupted_replicas: int = 1
+    scale_down_stabilization_s: float = 300.0
+    stale_observation_s: float = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalPolicy:
+    """Which changes need a person.
+
+    Parameters
+    ----------
+    auto_below_replicas : int
+        A diff that touches fewer replicas is approved by the policy itself; 0: never.
+    expires_s : float
+        A pending plan expires after so long, seconds.
+    """
+
+    auto_below_replicas: int = 0
+    expires_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One deployment: models, promises, hardware, bounds, target, settings.
+
+    Parameters
+    ----------
+    spec_id : str
+        Derived from the file's content.
+    name : str
+        The deployment's name.
+    pools : tuple of PoolBounds
+        The shapes that may be planned; every one has a profile.
+    """
+
+    spec_id: str
+    name: str
+    models: tuple[Model, ...]
+    slos: tuple[Slo, ...]
+    accelerators: tuple[Accelerator, ...]
+    profiles: tuple[Profile, ...]
+    pools: tuple[PoolBounds, ...]
+    target: TargetKind = TargetKind.DRY_RUN
+    budget: Budget = field(default_factory=Budget)
+    forecast: ForecastSettings = field(default_factory=ForecastSettings)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    guards: GuardSettings = field(default_factory=GuardSettings)
+    approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+
+    def accelerator(self, name: str) -> Accelerator:
+        """The accelerator of this name.
+
+        Raises
+        ------
+        KeyError
+            When the spec has none of this name (the reader refuses such specs).
+        """
+        for accelerator in self.accelerators:
+            if accelerator.name == name:
+                return accelerator
+        raise KeyError(name)
+
+    def profile_of(self, shape: ReplicaShape) -> Profile | None:
+        """The profile that describes this shape, or None."""
+        return next((p for p in self.profiles if p.describes(shape)), None)
+
+    def slo_of(self, model: str, request_class: str) -> Slo | None:
+        """The promise to this class, or None."""
+        return next(
+            (s for s in self.slos if (s.model, s.request_class) == (model, request_class)), None
+        )
+
+    def bounds_in(self, role: Role, *, model: str) -> tuple[PoolBounds, ...]:
+        """Pool bounds of one role of one model."""
+        return tuple(b for b in self.pools if b.shape.role == role and b.shape.model == model)

@@ -1,0 +1,1 @@
+"""From a fleet to a plan: ordered steps, guards, approval states. Pure."""

@@ -1,0 +1,1 @@
+"""Composition root: settings, store, loop, API, reports and CLI."""

@@ -1,0 +1,1 @@
+"""Measure real engines and keep what they were measured to do."""

@@ -1,0 +1,1 @@
+"""The disaggregated vLLM deployment: engine processes, router, load, telemetry."""
