@@ -105,6 +105,19 @@ class Workload:
         """Mean arrivals per second over the whole interval."""
         return len(self) / self.duration_s if self.duration_s > 0 else 0.0
 
+    def head(self, count: int, *, duration_s: float) -> Self:
+        """The first `count` requests, as all that arrived in the first `duration_s` seconds."""
+        return type(self)(
+            start_at=self.start_at,
+            arrival_offset_s=self.arrival_offset_s[:count],
+            input_tokens=self.input_tokens[:count],
+            output_tokens=self.output_tokens[:count],
+            cached_tokens=self.cached_tokens[:count],
+            request_class=self.request_class[:count],
+            duration_s=duration_s,
+            prefix=None if self.prefix is None else self.prefix.take(0, count),
+        )
+
     def between(self, start_s: float, end_s: float) -> Self:
         """Requests that arrive in [start_s, end_s), with offsets counted from `start_s`."""
         first, last = np.searchsorted(self.arrival_offset_s, [start_s, end_s])

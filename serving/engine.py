@@ -1,0 +1,141 @@
+"""How one vLLM worker is started: command line and environment, on a CPU or on GPUs."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.domain.errors import EngineError
+from planner.domain.fleet import ReplicaShape
+
+NIXL = "NixlConnector"
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInstall:
+    """A vLLM that somebody installed: the interpreter of its virtual environment."""
+
+    python: Path
+
+    def __post_init__(self) -> None:
+        if not os.access(self.python, os.X_OK):
+            raise EngineError(
+                f"no engine at {self.python}: run `make engine`, or set POOLWISE_ENGINE_PYTHON to "
+                "the interpreter of an environment that has vLLM"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model on disk: `config.json`, weights, tokenizer, and `words.json` for load tests.
+
+    Parameters
+    ----------
+    name : str
+        The name it is served under.
+    """
+
+    name: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFlags:
+    """Engine options that decide speed and capacity; the same for all roles.
+
+    Parameters
+    ----------
+    max_model_len, max_num_seqs, max_num_batched_tokens : int
+        vLLM's options of the same names: tokens, sequences, tokens a step.
+    kv_cache_gib : int
+        KV cache of one worker on a CPU, GiB (vLLM takes whole ones). GPUs size their own.
+    enforce_eager : bool
+        Skip compilation: starts in half a minute instead of two, decodes slower.
+    extra : tuple of str
+        Further options, in vLLM's own spelling.
+    """
+
+    max_model_len: int = 16384
+    max_num_seqs: int = 16
+    max_num_batched_tokens: int = 16384
+    kv_cache_gib: int = 1
+    enforce_eager: bool = True
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Loopback ports of one worker, fresh at each start."""
+
+    http: int
+    nixl: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """Where a worker runs: GPU indices, or none of them for the processor."""
+
+    gpus: tuple[int, ...] = ()
+
+
+def command(
+    engine: EngineInstall, model: ModelFiles, flags: EngineFlags, shape: ReplicaShape, ports: Ports
+) -> list[str]:
+    """Build the command line of one worker.
+
+    The KV role is a placeholder in NIXL: every worker can read a prompt and write an answer,
+    and the router decides which of the two it does. A failed KV load fails the request, so
+    that decode never computes a prompt unnoticed.
+    """
+    transfer = {
+        "kv_connector": NIXL,
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "fail",
+    }
+    line = [str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", str(model.directory)]
+    line += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(ports.http)]
+    line += ["--max-model-len", str(flags.max_model_len)]
+    line += ["--max-num-seqs", str(flags.max_num_seqs)]
+    line += ["--max-num-batched-tokens", str(flags.max_num_batched_tokens)]
+    line += ["--tensor-parallel-size", str(shape.tp), "--pipeline-parallel-size", str(shape.pp)]
+    line += ["--data-parallel-size", str(shape.dp)] if shape.dp > 1 else []
+    line += ["--disable-uvicorn-access-log"]
+    line += ["--enforce-eager"] if flags.enforce_eager else []
+    return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
+
+
+def cpu_command(line: list[str]) -> list[str]:
+    """Add what a CPU worker needs: its number format, and NIXL buffers in host memory."""
+    position = line.index("--kv-transfer-config") + 1
+    transfer = json.loads(line[position])
+    transfer |= {"kv_buffer_device": "cpu", "kv_connector_extra_config": {"num_threads": 1}}
+    changed = [*line[:position], json.dumps(transfer), *line[position + 1 :]]
+    return [*changed, "--dtype", "bfloat16"]
+
+
+def environment(
+    flags: EngineFlags, devices: Devices, ports: Ports, marker: Mapping[str, str]
+) -> dict[str, str]:
+    """Build the environment of one worker: what it needs and nothing of the caller's secrets."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    kept |= {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": "127.0.0.1",
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(ports.nixl),
+        **marker,
+    }
+    if devices.gpus:
+        return kept | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices.gpus))}
+    return kept | {
+        "VLLM_CPU_KVCACHE_SPACE": str(flags.kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "UCX_TLS": "tcp,self",
+        "UCX_NET_DEVICES": "lo",
+    }

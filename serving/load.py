@@ -1,0 +1,334 @@
+"""Send a workload to an OpenAI-compatible server and time every token of every answer."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain.slo import Slo
+from planner.domain.workload import Floats, LatencySummary, ObservedWindow, Workload
+from serving.prompts import PromptWriter
+
+REQUEST_TIMEOUT_S = 120.0
+_TOKENS = re.compile(r'"completion_tokens":\s*(\d+)')
+_PROMPT = re.compile(r'"prompt_tokens":\s*(\d+)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """One request as its client saw it. Instants in seconds of `time.perf_counter`.
+
+    Parameters
+    ----------
+    sent_at_s : float
+    token_at_s : (chunks,) float
+        Arrival of each chunk of the stream that carried tokens.
+    tokens : (chunks,) int
+        Tokens received up to and including the chunk.
+    input_tokens : int
+        As counted by the server; 0 when it failed before saying so.
+    error : str
+        Empty when the answer is complete.
+    text : str
+        The answer.
+    """
+
+    sent_at_s: float
+    token_at_s: tuple[float, ...]
+    tokens: tuple[int, ...]
+    input_tokens: int
+    error: str
+    text: str = ""
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens received."""
+        return self.tokens[-1] if self.tokens else 0
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token, NaN without a complete answer."""
+        return self.token_at_s[0] - self.sent_at_s if not self.error else float("nan")
+
+    @property
+    def e2e_s(self) -> float:
+        """End-to-end time, NaN without a complete answer."""
+        return self.token_at_s[-1] - self.sent_at_s if not self.error else float("nan")
+
+    @property
+    def tpot_s(self) -> float:
+        """(e2e - ttft) / (output_tokens - 1), NaN with one token or no complete answer."""
+        if self.error or self.output_tokens < 2:
+            return float("nan")
+        return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1)
+
+    def gaps_s(self) -> Floats:
+        """Gaps between tokens; a chunk of n tokens counts as n gaps, n - 1 of them 0."""
+        at = np.repeat(self.token_at_s, np.diff(self.tokens, prepend=0))
+        return np.diff(at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """All requests of a replayed workload, in order of arrival.
+
+    Parameters
+    ----------
+    began_at_s : float
+        Instant of the workload's offset 0, seconds of `time.perf_counter`.
+    late_s : float
+        How late the client itself sent its latest request: large values mean that the client
+        was too slow and that latencies are not the server's.
+    """
+
+    workload: Workload
+    timings: tuple[Timing, ...]
+    began_at_s: float
+    late_s: float
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Errors of requests without a complete answer."""
+        return tuple(t.error for t in self.timings if t.error)
+
+    def column(self, name: str) -> Floats:
+        """(requests,) `ttft_s`, `tpot_s` or `e2e_s`, NaN where there is none."""
+        return np.array([getattr(t, name) for t in self.timings], dtype=np.float64)
+
+    def gaps_s(self) -> Floats:
+        """All gaps between tokens of all complete answers, seconds."""
+        gaps = [t.gaps_s() for t in self.timings if not t.error]
+        return np.concatenate(gaps) if gaps else np.empty(0)
+
+    def met(self, slo: Slo) -> NDArray[np.bool_]:
+        """(requests,) which requests met every objective."""
+        return slo.met(
+            ttft_s=self.column("ttft_s"),
+            tpot_s=self.column("tpot_s"),
+            itl_p99_s=np.array(
+                [
+                    float(np.quantile(g, 0.99)) if len(g := t.gaps_s()) else np.nan
+                    for t in self.timings
+                ]
+            ),
+            e2e_s=self.column("e2e_s"),
+        )
+
+    def summary(self, slo: Slo) -> LatencySummary:
+        """Percentiles and attainment, over all arrivals."""
+        if not self.timings:
+            return LatencySummary()
+        gaps = self.gaps_s()
+        return LatencySummary(
+            ttft_p50_s=_quantile(self.column("ttft_s"), 0.5),
+            ttft_p95_s=_quantile(self.column("ttft_s"), 0.95),
+            tpot_p50_s=_quantile(self.column("tpot_s"), 0.5),
+            tpot_p95_s=_quantile(self.column("tpot_s"), 0.95),
+            itl_p50_s=_quantile(gaps, 0.5),
+            itl_p95_s=_quantile(gaps, 0.95),
+            e2e_p95_s=_quantile(self.column("e2e_s"), 0.95),
+            attainment_ratio=float(self.met(slo).mean()),
+        )
+
+
+def _quantile(values: Floats, level: float) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(np.quantile(values, level)) if len(values) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One completion request: greedy, of a fixed length."""
+
+    prompt: str
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class LoadClient:
+    """Streams completions from one server.
+
+    Parameters
+    ----------
+    url : str
+        Base URL, without `/v1`.
+    model : str
+        Served model name.
+    """
+
+    url: str
+    model: str
+    timeout_s: float = REQUEST_TIMEOUT_S
+    _http: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        self._http = httpx.AsyncClient(base_url=self.url, timeout=self.timeout_s, limits=limits)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def send(self, completion: Completion) -> Timing:
+        """Send one request; errors come back inside the Timing."""
+        body = {
+            "model": self.model,
+            "prompt": completion.prompt,
+            "max_tokens": completion.output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        }
+        answer = _Answer(sent_at_s=time.perf_counter())
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                async with self._http.stream("POST", "/v1/completions", json=body) as response:
+                    if response.status_code != 200:
+                        text = (await response.aread()).decode(errors="replace")
+                        answer.error = f"HTTP {response.status_code}: {text[:200]}"
+                    else:
+                        async for line in response.aiter_lines():
+                            answer.take(line, time.perf_counter())
+        except TimeoutError:
+            answer.error = f"no complete answer within {self.timeout_s:.0f} s"
+        except httpx.HTTPError as error:
+            answer.error = f"{type(error).__name__}: {error}"
+        return answer.timing(completion.output_tokens)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A stream while it arrives."""
+
+    sent_at_s: float
+    token_at_s: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    input_tokens: int = 0
+    error: str = ""
+
+    def take(self, line: str, now_s: float) -> None:
+        """Note one line of the event stream."""
+        if not line.startswith("data: ") or line == "data: [DONE]":
+            return
+        if line.startswith('data: {"error"'):
+            self.error = line[6:206]
+            return
+        counted = _TOKENS.search(line)
+        if counted is None:
+            return
+        count = int(counted.group(1))
+        if count > (self.tokens[-1] if self.tokens else 0):
+            self.token_at_s.append(now_s)
+            self.tokens.append(count)
+            self.parts.append(line[6:])
+        if not self.input_tokens and (prompt := _PROMPT.search(line)):
+            self.input_tokens = int(prompt.group(1))
+
+    def timing(self, wanted_tokens: int) -> Timing:
+        """Close the record; an answer that ended early is an error."""
+        got = self.tokens[-1] if self.tokens else 0
+        if not self.error and got < wanted_tokens:
+            self.error = f"the answer ended after {got} of {wanted_tokens} tokens"
+        return Timing(
+            sent_at_s=self.sent_at_s,
+            token_at_s=tuple(self.token_at_s),
+            tokens=tuple(self.tokens),
+            input_tokens=self.input_tokens,
+            error=self.error,
+            text=_join_text(self.parts),
+        )
+
+
+def _join_text(parts: list[str]) -> str:
+    import json
+
+    return "".join(c["text"] for part in parts for c in json.loads(part)["choices"])
+
+
+Tick = Callable[[int, int], None]
+"""Called with (requests sent, requests answered)."""
+
+
+async def replay(
+    client: LoadClient,
+    workload: Workload,
+    writer: PromptWriter,
+    *,
+    stop: asyncio.Event | None = None,
+    tick: Tick = lambda _sent, _answered: None,
+) -> Replay:
+    """Send every request at its offset, open loop, and wait for all answers.
+
+    Parameters
+    ----------
+    stop : asyncio.Event or None
+        When set, nothing more is sent; what is under way is awaited.
+    """
+    prompts = [writer.of_request(workload, i) for i in range(len(workload))]
+    tasks: list[asyncio.Task[Timing]] = []
+    answered = 0
+    late_s = 0.0
+    began = time.perf_counter() + 0.05
+
+    def count(_task: "asyncio.Task[Timing]") -> None:
+        nonlocal answered
+        answered += 1
+        tick(len(tasks), answered)
+
+    for i, offset_s in enumerate(workload.arrival_offset_s):
+        if not await _wait_until(began + float(offset_s), stop):
+            break
+        late_s = max(late_s, time.perf_counter() - began - float(offset_s))
+        completion = Completion(prompt=prompts[i], output_tokens=int(workload.output_tokens[i]))
+        task = asyncio.create_task(client.send(completion))
+        task.add_done_callback(count)
+        tasks.append(task)
+        tick(len(tasks), answered)
+    else:
+        await _wait_until(began + workload.duration_s, stop)
+    timings = await asyncio.gather(*tasks)
+    cut_s = workload.duration_s
+    if len(timings) < len(workload):
+        cut_s = float(workload.arrival_offset_s[len(timings)])
+    return Replay(
+        workload=workload.head(len(timings), duration_s=cut_s),
+        timings=tuple(timings),
+        began_at_s=began,
+        late_s=late_s,
+    )
+
+
+async def _wait_until(instant_s: float, stop: asyncio.Event | None) -> bool:
+    """Sleep; False when `stop` was set before."""
+    delay = instant_s - time.perf_counter()
+    if stop is None:
+        await asyncio.sleep(max(delay, 0.0))
+        return True
+    if delay > 0 and not stop.is_set():
+        try:
+            await asyncio.wait_for(stop.wait(), timeout=delay)
+        except TimeoutError:
+            return True
+    return not stop.is_set()
+
+
+def observed_window(replayed: Replay, slo: Slo) -> ObservedWindow:
+    """Totals and latencies of a replayed window, as the forecaster takes them."""
+    workload = replayed.workload
+    return ObservedWindow(
+        start_at=workload.start_at,
+        window_s=workload.duration_s,
+        requests=len(workload),
+        input_tokens=int(workload.input_tokens.sum()),
+        output_tokens=int(workload.output_tokens.sum()),
+        cached_tokens=int(workload.cached_tokens.sum()),
+        request_class=slo.request_class,
+        latency=replayed.summary(slo),
+    )
