@@ -1,0 +1,286 @@
+"""What rate a pool of identical replicas sustains while a share of requests meets its objective."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.capacity.aggregated import AggregatedLeg
+from planner.capacity.batch import servable
+from planner.capacity.decode import STEPS_TO_FIRST_TOKEN, DecodeLeg
+from planner.capacity.prefill import PrefillLeg, transfer_s
+from planner.capacity.queueing import HIGHEST_STATIONARY_RATIO
+from planner.domain.errors import ProfileError
+from planner.domain.fleet import Role
+from planner.domain.plan import Bottleneck
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from planner.domain.workload import Shape
+
+Floats = NDArray[np.float64]
+
+SLOT_WAIT_SHARE = 0.1
+"""Share of the TTFT objective that a decode pool may spend on waiting for a free slot."""
+
+_HALVINGS = 18  # the rate is found to 1e-5 of the saturation rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What a pool sustains.
+
+    Parameters
+    ----------
+    sustained_rps : float
+        Highest rate at which the target share of requests meets the objective; 0 when even an
+        idle pool misses it.
+    utilization_ratio : float
+        sustained_rps / saturation_rps.
+    saturation_rps : float
+        Rate above which the queue grows without bound.
+    bottleneck : Bottleneck
+        What misses first above sustained_rps.
+    """
+
+    sustained_rps: float
+    utilization_ratio: float
+    saturation_rps: float
+    bottleneck: Bottleneck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Misses:
+    """(buckets,) probabilities of missing, by cause."""
+
+    prompt: Floats
+    slot: Floats
+    step: Floats
+
+    @property
+    def met(self) -> Floats:
+        """(buckets,) probability of meeting all of them, causes taken as independent."""
+        return (1 - self.prompt) * (1 - self.slot) * (1 - self.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Case:
+    """What a pool is asked."""
+
+    profile: Profile
+    shape: Shape
+    slo: Slo
+    served: NDArray[np.bool_]
+    replicas: int
+    arrival_cv2: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _PoolModel:
+    """One pool as a function of its rate."""
+
+    saturation_rps: float
+    weight: Floats
+    misses_at: Callable[[float], Misses]
+    causes: tuple[Bottleneck, Bottleneck, Bottleneck]
+
+
+def sustained_rps(
+    profile: Profile,
+    role: Role,
+    shape: Shape,
+    slo: Slo,
+    *,
+    replicas: int,
+    target_ratio: float,
+    arrival_cv2: float = 1.0,
+) -> Capacity:
+    """Highest rate at which `target_ratio` of the requests meet this role's objective.
+
+    prefill: TTFT, with the transfer and the first decode step taken from this profile. decode:
+    TPOT, and no more than a tenth of the TTFT objective spent on a free slot. aggregated: both.
+    Requests that fit into no replica miss. A least-loaded router is assumed.
+
+    Parameters
+    ----------
+    target_ratio : float
+        Share of requests, 0..1; `role_target` splits a joint target over the roles.
+    arrival_cv2 : float
+        Squared coefficient of variation of the gaps between arrivals to the pool.
+
+    Raises
+    ------
+    OutsideProfileError
+        When the shape lies beyond what was measured.
+    ProfileError
+        When the profile was not measured in this role.
+
+    References
+    ----------
+    `planner.capacity.queueing` and `planner.capacity.batch` name the formulas.
+    """
+    if role not in profile.roles:
+        raise ProfileError(
+            f"profile {profile.profile_id} was measured as {', '.join(profile.roles)}, not as "
+            f"{role}: measure it in that role (`poolwise profile run`)"
+        )
+    served = servable(profile, role, shape)
+    if not bool(served.any()):
+        return _nothing(Bottleneck.MEMORY)
+    if replicas < 1:
+        return _nothing(Bottleneck.DECODE if role is Role.DECODE else Bottleneck.PREFILL)
+    model = _MODELS[role](
+        _Case(
+            profile=profile,
+            shape=shape,
+            slo=slo,
+            served=served,
+            replicas=replicas,
+            arrival_cv2=arrival_cv2,
+        )
+    )
+    share_served = float(shape.weight @ served)
+
+    def attained(rate_rps: float) -> float:
+        return share_served * float(model.weight @ model.misses_at(rate_rps).met)
+
+    rate_rps = _highest_rate(attained, target_ratio, model.saturation_rps)
+    return Capacity(
+        sustained_rps=rate_rps,
+        utilization_ratio=rate_rps / model.saturation_rps,
+        saturation_rps=model.saturation_rps,
+        bottleneck=_first_miss(model, max(1.02 * rate_rps, 1e-6 * model.saturation_rps)),
+    )
+
+
+def _nothing(bottleneck: Bottleneck) -> Capacity:
+    return Capacity(
+        sustained_rps=0.0, utilization_ratio=0.0, saturation_rps=0.0, bottleneck=bottleneck
+    )
+
+
+def _highest_rate(
+    attained: Callable[[float], float], target_ratio: float, saturation_rps: float
+) -> float:
+    """Bisection: attainment does not grow with the rate."""
+    low, high = 0.0, HIGHEST_STATIONARY_RATIO * saturation_rps
+    if attained(high) >= target_ratio:
+        return high
+    if attained(1e-9 * saturation_rps) < target_ratio:
+        return 0.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if attained(middle) >= target_ratio:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _first_miss(model: _PoolModel, rate_rps: float) -> Bottleneck:
+    misses = model.misses_at(rate_rps)
+    shares = [float(model.weight @ m) for m in (misses.prompt, misses.slot, misses.step)]
+    return model.causes[int(np.argmax(shares))]
+
+
+def tpot_limit_s(slo: Slo, shape: Shape) -> Floats:
+    """(buckets,) the mean gap that a request may have, seconds.
+
+    An end-to-end objective leaves (e2e - ttft) / (output tokens - 1), the whole TTFT objective
+    being granted to the first token.
+    """
+    limit = np.full(len(shape.weight), slo.tpot_s)
+    if slo.e2e_s is not None:
+        steps = np.maximum(shape.output_tokens - 1, 1e-9)
+        limit = np.minimum(limit, (slo.e2e_s - slo.ttft_s) / steps)
+    return limit
+
+
+def _prefill_model(case: _Case) -> _PoolModel:
+    leg = PrefillLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
+    moving = transfer_s(case.profile, case.shape)
+    slack_s = (
+        case.slo.ttft_s
+        - case.profile.first_token_s
+        - leg.service_s
+        - moving
+        - _assumed_first_step_s(case.profile, case.slo)
+    )
+    none = np.zeros(len(case.shape.weight))
+
+    def misses_at(rate_rps: float) -> Misses:
+        wait = leg.wait(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
+        return Misses(prompt=wait.exceeds(slack_s), slot=none, step=none)
+
+    mostly_moving = float(leg.weight @ moving) > leg.service_mean_s
+    cause = Bottleneck.CACHE_TRANSFER if mostly_moving else Bottleneck.PREFILL
+    return _PoolModel(
+        saturation_rps=leg.saturation_rps,
+        weight=leg.weight,
+        misses_at=misses_at,
+        causes=(cause, cause, cause),
+    )
+
+
+def _assumed_first_step_s(profile: Profile, slo: Slo) -> float:
+    """The first decode step as planned for, while the decode pool is not known.
+
+    A step that keeps the TPOT objective, or the fullest step this profile knows, if shorter.
+    """
+    table = profile.decode_step
+    batch = min(float(profile.limits.max_num_seqs), float(table.x[-1]))
+    fullest_s = float(table.extended_at(batch, float(table.y[0])))
+    return STEPS_TO_FIRST_TOKEN * min(slo.tpot_s, fullest_s)
+
+
+def _decode_model(case: _Case) -> _PoolModel:
+    leg = DecodeLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
+    limit_s = tpot_limit_s(case.slo, case.shape)
+    slot_s = np.full(len(case.shape.weight), SLOT_WAIT_SHARE * case.slo.ttft_s)
+
+    def misses_at(rate_rps: float) -> Misses:
+        state = leg.solve(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
+        met = leg.tpot_met(state, limit_s, arrival_cv2=case.arrival_cv2)
+        return Misses(
+            prompt=np.zeros(len(case.shape.weight)), slot=state.wait.exceeds(slot_s), step=1 - met
+        )
+
+    decoding_s = float(leg.weight @ leg.tokens) * float(leg.chain.step_s[-1])
+    moving = float(leg.weight @ leg.transfer_s) > decoding_s
+    slot = Bottleneck.CACHE_TRANSFER if moving else leg.admission.limit
+    return _PoolModel(
+        saturation_rps=leg.saturation_rps,
+        weight=leg.weight,
+        misses_at=misses_at,
+        causes=(Bottleneck.DECODE, slot, Bottleneck.DECODE),
+    )
+
+
+def _aggregated_model(case: _Case) -> _PoolModel:
+    leg = AggregatedLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
+    limit_s = tpot_limit_s(case.slo, case.shape)
+
+    def misses_at(rate_rps: float) -> Misses:
+        state = leg.solve(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
+        fixed_s = case.profile.first_token_s + state.prompt_s + state.batch.mean_step_s / 2
+        met = leg.tpot_met(state, limit_s, arrival_cv2=case.arrival_cv2, rate_rps=rate_rps)
+        slack_s = case.slo.ttft_s - fixed_s
+        return Misses(
+            prompt=state.wait.exceeds(slack_s),
+            slot=state.batch.wait.exceeds(np.maximum(slack_s, 0.0)),
+            step=1 - met,
+        )
+
+    return _PoolModel(
+        saturation_rps=leg.saturation_rps,
+        weight=leg.prefill.weight,
+        misses_at=misses_at,
+        causes=(Bottleneck.PREFILL, leg.admission.limit, Bottleneck.DECODE),
+    )
+
+
+_MODELS: dict[Role, Callable[[_Case], _PoolModel]] = {
+    Role.PREFILL: _prefill_model,
+    Role.DECODE: _decode_model,
+    Role.AGGREGATED: _aggregated_model,
+}
