@@ -1,0 +1,82 @@
+"""A file line by line, whatever it holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from planner.domain.errors import TraceError
+
+LONGEST_LINE_BYTES = 1 << 20
+"""A request of 10 M tokens lists 20 k block ids, about 200 kB."""
+
+
+class Line(NamedTuple):
+    """One line that is not blank.
+
+    `text` is None when it could not be read, and `problem` says why. `cut_off` marks a last line
+    without a line end: complete in some files, half a row in a file that was cut.
+    """
+
+    number: int
+    text: str | None
+    problem: str
+    cut_off: bool
+
+
+def open_trace(path: Path) -> BinaryIO:
+    """The file, opened for reading.
+
+    Raises
+    ------
+    TraceError
+        When there is no such file, it is a folder, or it may not be read.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise TraceError(f"{path}: there is no such trace file; check the path") from error
+    except IsADirectoryError as error:
+        raise TraceError(f"{path}: this is a folder; name one trace file in it") from error
+    except (OSError, ValueError) as error:
+        raise TraceError(f"{path}: the trace file cannot be opened: {error}") from error
+
+
+def read_lines(file: BinaryIO, path: Path) -> Iterator[Line]:
+    """The lines that are not blank, counted from 1 over all lines.
+
+    Raises
+    ------
+    TraceError
+        When the disk or the network gives up half-way.
+    """
+    number = 0
+    while True:
+        try:
+            raw = file.readline(LONGEST_LINE_BYTES)
+        except OSError as error:
+            raise TraceError(f"{path}:{number + 1}: reading failed: {error}") from error
+        if not raw:
+            return
+        number += 1
+        if len(raw) == LONGEST_LINE_BYTES and not raw.endswith(b"\n"):
+            _skip_line(file)
+            yield Line(number, None, f"line is longer than {LONGEST_LINE_BYTES} bytes", False)
+            continue
+        line = _decoded(number, raw)
+        if line.text is None or line.text:
+            yield line
+
+
+def _decoded(number: int, raw: bytes) -> Line:
+    cut_off = not raw.endswith(b"\n")
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError:
+        return Line(number, None, "not a line of text (UTF-8)", cut_off)
+    return Line(number, text, "", cut_off)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while rest := file.readline(LONGEST_LINE_BYTES):
+        if rest.endswith(b"\n"):
+            return

@@ -1,0 +1,58 @@
+"""What reading a trace gives: the requests, and what was found wrong on the way."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from planner.domain.workload import Workload
+
+
+class TraceFormat(StrEnum):
+    """Public formats of request traces.
+
+    References
+    ----------
+    Mooncake: https://github.com/kvcache-ai/Mooncake, FAST'25 release.
+    Azure: https://github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.
+    """
+
+    MOONCAKE = "mooncake"
+    AZURE = "azure"
+
+    @property
+    def label(self) -> str:
+        """The format's name as people know it."""
+        return {"mooncake": "Mooncake JSONL", "azure": "Azure CSV"}[self.value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadReport:
+    """What a reader met in one file.
+
+    Parameters
+    ----------
+    rows_read : int
+        All rows of the file, refused ones included; blank lines are no rows.
+    rows_refused : int
+        Rows that are not in the workload.
+    reasons : tuple of str
+        The first refusals, `line N: why`; the last entry counts the ones not listed.
+    arrival_tick_s : float or None
+        Step of the clock that stamped the arrivals when it is coarse (about 3 s in Mooncake's
+        traces), seconds. Nothing shorter than ten ticks can be told from such a trace.
+    """
+
+    path: Path
+    trace_format: TraceFormat
+    rows_read: int
+    rows_refused: int
+    reasons: tuple[str, ...]
+    arrival_tick_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TraceFile:
+    """The requests of one trace file, with the report of reading it."""
+
+    workload: Workload
+    report: ReadReport
