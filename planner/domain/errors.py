@@ -16,6 +16,7 @@
         ├── NoFreePortError        no loopback port could be had
         ├── NotEnoughMemoryError   the engines would not fit into the machine's memory
         ├── StateDirectoryError    another manager owns the state directory
+        ├── StoreError             the database cannot be opened, read or written
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
@@ -98,6 +99,10 @@ class NotEnoughMemoryError(OperationError):
 
 class StateDirectoryError(OperationError):
     """Another running manager owns the state directory."""
+
+
+class StoreError(OperationError):
+    """The database cannot be opened, read or written."""
 
 
 class MeasurementError(OperationError):
