@@ -1,0 +1,87 @@
+"""What every JSON document of the API and the CLI has in common."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from planner.domain.errors import HistoryError
+from planner.service.spec_problems import form_problems
+from planner.service.yaml_source import YamlSource
+
+LARGEST_BYTES = 64 * 1024 * 1024
+STDIN = Path("-")
+"""Stands for standard input wherever a JSON file is read."""
+
+
+class Document(BaseModel):
+    """A JSON document: seconds, tokens, USD; instants with a time zone; no unknown field."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, from_attributes=True
+    )
+
+
+Made = TypeVar("Made", bound=Document)
+
+
+def parse(kind: type[Made], data: Mapping[str, object], *, where: str) -> Made:
+    """A document of `kind` from parsed JSON.
+
+    Raises
+    ------
+    HistoryError
+        With a line per problem: where, which field, what is wrong.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        source = YamlSource(where=where, data=data, lines={})
+        raise HistoryError("\n".join(form_problems(error, source, kind))) from error
+
+
+def read_json(path: Path, *, what: str) -> object:
+    """Parsed JSON of a file, or of standard input for `-`.
+
+    Raises
+    ------
+    HistoryError
+        When it is missing, too large or not JSON.
+    """
+    try:
+        if path == STDIN:
+            text = sys.stdin.read(LARGEST_BYTES + 1)
+        else:
+            if path.stat().st_size > LARGEST_BYTES:
+                raise HistoryError(f"{path}: too large for {what}")
+            text = path.read_text(encoding="utf-8")
+        parsed: object = json.loads(text)
+    except FileNotFoundError as error:
+        raise HistoryError(f"{path}: no such file; give {what} in JSON") from error
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise HistoryError(f"{path}: not a text file; give {what} in JSON") from error
+    except json.JSONDecodeError as error:
+        raise HistoryError(
+            f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno}); "
+            f"give {what} in JSON"
+        ) from error
+    except RecursionError as error:
+        raise HistoryError(f"{path}: nested too deeply for {what}") from error
+    return parsed
+
+
+def read_object(path: Path, *, what: str) -> Mapping[str, object]:
+    """A parsed JSON object of a file; see `read_json`."""
+    data = read_json(path, what=what)
+    if not isinstance(data, dict):
+        raise HistoryError(f"{path}: {what} is a JSON object, this is {_kind(data)}")
+    return data
+
+
+def _kind(data: object) -> str:
+    return {list: "a list", str: "a string", type(None): "null"}.get(type(data), "a number")

@@ -1,0 +1,149 @@
+"""The fleet as JSON (design section 3)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+
+from planner.domain.errors import HistoryError
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.spec import Spec
+from planner.service.documents.document import Document, parse, read_object
+from planner.service.spec_problems import did_you_mean
+
+
+class PoolDocument(Document):
+    """Identical replicas by state."""
+
+    model: str | None = Field(default=None, description="left out: the spec's only model")
+    role: Role
+    accelerator: str
+    tp: int = Field(default=1, ge=1, description="tensor parallel degree")
+    pp: int = Field(default=1, ge=1, description="pipeline parallel degree")
+    dp: int = Field(default=1, ge=1, description="data parallel degree")
+    purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
+    ready: int = Field(default=0, ge=0, description="replicas that take traffic")
+    starting: int = Field(default=0, ge=0, description="replicas that will")
+    draining: int = Field(default=0, ge=0, description="replicas that finish what they have")
+
+
+class FleetDocument(Document):
+    """All pools of a deployment at one instant."""
+
+    pools: list[PoolDocument]
+    read_at: AwareDatetime | None = Field(
+        default=None, description="when it was seen; left out: when it was handed in"
+    )
+    version: str | None = Field(
+        default=None, description="changes whenever the fleet does; left out: hash of the pools"
+    )
+
+
+def fleet_document(fleet: Fleet) -> FleetDocument:
+    """The document of a fleet."""
+    return FleetDocument(
+        pools=[pool_document(pool) for pool in fleet.pools],
+        read_at=fleet.read_at,
+        version=fleet.version,
+    )
+
+
+def pool_document(pool: Pool) -> PoolDocument:
+    """The document of one pool."""
+    return PoolDocument(
+        model=pool.shape.model,
+        role=pool.shape.role,
+        accelerator=pool.shape.accelerator,
+        tp=pool.shape.tp,
+        pp=pool.shape.pp,
+        dp=pool.shape.dp,
+        purchase_option=pool.purchase_option,
+        ready=pool.ready,
+        starting=pool.starting,
+        draining=pool.draining,
+    )
+
+
+def fleet_of(document: FleetDocument, *, spec: Spec, read_at: datetime, where: str) -> Fleet:
+    """The fleet that a document describes.
+
+    Parameters
+    ----------
+    spec : Spec
+        Its models and accelerators are the ones that may be named.
+    read_at : datetime
+        When it was handed in, for documents that do not say when it was seen.
+
+    Raises
+    ------
+    HistoryError
+        When it names what the spec does not have, or lists a pool twice.
+    """
+    pools = tuple(_pool(p, spec, f"{where}: pools[{i}]") for i, p in enumerate(document.pools))
+    try:
+        return Fleet(
+            pools=pools,
+            read_at=document.read_at or read_at,
+            version=document.version or fleet_version(pools),
+        )
+    except ValueError as error:
+        raise HistoryError(f"{where}: {error}") from error
+
+
+def fleet_version(pools: tuple[Pool, ...]) -> str:
+    """A version from what the pools are: equal pools, equal version."""
+    content = sorted(pool_document(p).model_dump_json() for p in pools)
+    return "fleet-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def read_fleet(path: Path, *, spec: Spec, read_at: datetime) -> Fleet:
+    """The fleet in a JSON file.
+
+    Raises
+    ------
+    HistoryError
+        When the file is missing or no fleet of this spec.
+    """
+    data = read_object(path, what="a fleet")
+    return fleet_from(data, spec=spec, read_at=read_at, where=str(path))
+
+
+def fleet_from(data: Mapping[str, object], *, spec: Spec, read_at: datetime, where: str) -> Fleet:
+    """The fleet in parsed JSON; see `read_fleet`."""
+    document = parse(FleetDocument, data, where=where)
+    return fleet_of(document, spec=spec, read_at=read_at, where=where)
+
+
+def _pool(document: PoolDocument, spec: Spec, where: str) -> Pool:
+    models = [m.name for m in spec.models]
+    if document.model is None and len(models) > 1:
+        raise HistoryError(f"{where}: model is missing: the spec has {', '.join(models)}")
+    model = document.model or models[0]
+    if model not in models:
+        raise HistoryError(
+            f"{where}: model `{model}` is not in the spec{did_you_mean(model, models)}"
+        )
+    accelerators = [a.name for a in spec.accelerators]
+    if document.accelerator not in accelerators:
+        raise HistoryError(
+            f"{where}: accelerator `{document.accelerator}` is not in the spec"
+            f"{did_you_mean(document.accelerator, accelerators)}"
+        )
+    return Pool(
+        shape=ReplicaShape(
+            role=document.role,
+            model=model,
+            accelerator=document.accelerator,
+            tp=document.tp,
+            pp=document.pp,
+            dp=document.dp,
+        ),
+        purchase_option=document.purchase_option,
+        ready=document.ready,
+        starting=document.starting,
+        draining=document.draining,
+    )

@@ -1,0 +1,137 @@
+"""Observed windows as JSON: what arrived, and what it experienced where that was measured."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+
+from planner.domain.errors import HistoryError
+from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.workload import LatencySummary, ObservedWindow
+from planner.service.documents.document import Document, parse, read_json
+from planner.service.documents.fleet import FleetDocument
+from planner.service.documents.shapes import ShapeDocument
+
+_LATENCY = "observed, seconds; left out: not observed"
+_LATENCIES = tuple(field.name for field in fields(LatencySummary))
+
+
+class WindowDocument(Document):
+    """What arrived in [start_at, start_at + window_s), of one request class."""
+
+    start_at: AwareDatetime = Field(description="ISO 8601 with a time zone")
+    window_s: float = Field(gt=0, description="length of the window, seconds")
+    requests: int = Field(ge=0, description="arrivals, count")
+    input_tokens: int = Field(ge=0, description="prompt tokens of the arrivals, total")
+    output_tokens: int = Field(ge=0, description="answer tokens of the arrivals, total")
+    cached_tokens: int = Field(
+        default=0, ge=0, description="prompt tokens that a prefix cache had, total"
+    )
+    request_class: str = Field(default=DEFAULT_CLASS, min_length=1)
+    shape: ShapeDocument | None = Field(default=None, description="joint lengths, where known")
+    ttft_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    ttft_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    tpot_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    tpot_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    itl_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    itl_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    e2e_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
+    attainment_ratio: float | None = Field(
+        default=None, ge=0, le=1, description="observed share, 0..1"
+    )
+
+
+class HistoryDocument(Document):
+    """Observed windows, and the fleet that ran where it is handed in with them."""
+
+    history: list[WindowDocument]
+    fleet: FleetDocument | None = None
+
+
+def window_document(window: ObservedWindow) -> WindowDocument:
+    """The document of one window."""
+    return WindowDocument(
+        start_at=window.start_at,
+        window_s=window.window_s,
+        requests=window.requests,
+        input_tokens=window.input_tokens,
+        output_tokens=window.output_tokens,
+        cached_tokens=window.cached_tokens,
+        request_class=window.request_class,
+        shape=None if window.shape is None else ShapeDocument.of(window.shape),
+        **({} if window.latency is None else asdict(window.latency)),
+    )
+
+
+def windows_of(documents: Sequence[WindowDocument], *, where: str) -> tuple[ObservedWindow, ...]:
+    """The windows that documents describe, in order of time.
+
+    Raises
+    ------
+    HistoryError
+        When a window is impossible in itself, or overlaps another of its class.
+    """
+    windows = [_window(d, f"{where}: history[{i}]") for i, d in enumerate(documents)]
+    ordered = sorted(windows, key=lambda w: (w.request_class, w.start_at))
+    for earlier, later in pairwise(ordered):
+        same = earlier.request_class == later.request_class
+        if same and later.start_at < earlier.end_at:
+            raise HistoryError(
+                f"{where}: windows of class {later.request_class} overlap: "
+                f"{earlier.start_at.isoformat()} + {earlier.window_s:g} s and "
+                f"{later.start_at.isoformat()}; windows are [start_at, start_at + window_s)"
+            )
+    return tuple(sorted(windows, key=lambda w: (w.start_at, w.request_class)))
+
+
+def history_end(windows: Sequence[ObservedWindow], *, where: str) -> datetime:
+    """When the last window ends.
+
+    Raises
+    ------
+    HistoryError
+        When there is none: no data is not zero traffic.
+    """
+    if not windows:
+        raise HistoryError(
+            f"{where}: history is empty: no data is not zero traffic; give at least one window "
+            "(with requests 0 if nothing arrived)"
+        )
+    return max(window.end_at for window in windows)
+
+
+def read_history(path: Path) -> HistoryDocument:
+    """The windows (and fleet) in a JSON file: an object with `history`, or a bare list.
+
+    Raises
+    ------
+    HistoryError
+        When the file is missing or malformed.
+    """
+    data = read_json(path, what="a history of windows")
+    if isinstance(data, list):
+        data = {"history": data}
+    if not isinstance(data, dict):
+        raise HistoryError(f"{path}: give an object with `history`, or a list of windows")
+    return parse(HistoryDocument, data, where=str(path))
+
+
+def _window(document: WindowDocument, where: str) -> ObservedWindow:
+    latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
+    try:
+        return ObservedWindow(
+            start_at=document.start_at,
+            window_s=document.window_s,
+            requests=document.requests,
+            input_tokens=document.input_tokens,
+            output_tokens=document.output_tokens,
+            cached_tokens=document.cached_tokens,
+            request_class=document.request_class,
+            shape=None if document.shape is None else document.shape.shape(),
+            latency=None if latency == LatencySummary() else latency,
+        )
+    except ValueError as error:
+        raise HistoryError(f"{where}: {error}") from error

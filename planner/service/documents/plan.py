@@ -1,0 +1,248 @@
+"""A plan as JSON, both ways. These keys are a contract: others drive Poolwise by them."""
+
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+
+from planner.domain.errors import HistoryError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.plan import (
+    BindingRow,
+    Bottleneck,
+    CostTerm,
+    Plan,
+    PlanInputs,
+    PlannedPool,
+    PlanStatus,
+    PlanWindow,
+    Prediction,
+    RejectedAlternative,
+    SolverReport,
+)
+from planner.service.documents.document import Document, parse, read_object
+
+
+class PlannedPoolDocument(Document):
+    """Replicas of one shape in one window."""
+
+    role: Role
+    model: str
+    accelerator: str
+    tp: int = Field(ge=1)
+    pp: int = Field(default=1, ge=1)
+    dp: int = Field(default=1, ge=1)
+    purchase_option: PurchaseOption
+    replicas: int = Field(ge=0)
+    utilization_ratio: float = Field(description="share of its capacity that is used, 0..1")
+
+
+class PredictionDocument(Document):
+    """What requests will experience; null where nothing arrives."""
+
+    attainment_ratio: float | None = Field(description="share that meets every objective, 0..1")
+    attainment_low_ratio: float | None = None
+    attainment_high_ratio: float | None = None
+    ttft_p50_s: float | None = None
+    ttft_p95_s: float | None = None
+    tpot_p95_s: float | None = None
+    itl_p95_s: float | None = Field(default=None, description="over all gaps, seconds")
+    source: str = Field(description="twin or closed_form")
+
+
+class PlanWindowDocument(Document):
+    """The fleet to have in [start_at, start_at + window_s)."""
+
+    start_at: AwareDatetime
+    window_s: float
+    request_rate_rps: float
+    pools: list[PlannedPoolDocument]
+    predicted: PredictionDocument
+    bottleneck: Bottleneck
+    usd_per_hour: float
+
+
+class BindingDocument(Document):
+    """A constraint row without slack."""
+
+    row: str
+    equation: str
+    sentence: str
+
+
+class RejectedDocument(Document):
+    """A fleet that was considered and not chosen."""
+
+    name: str
+    reason: str
+    usd_per_hour: float | None
+
+
+class SolverDocument(Document):
+    """What solved it, how well, and how to solve it again."""
+
+    name: str
+    gap_ratio: float
+    wall_s: float
+    seed: int
+    time_limit_s: float
+    replayable: bool
+
+
+class CostDocument(Document):
+    """One named term of the objective over the horizon."""
+
+    name: str
+    usd: float
+
+
+class InputsDocument(Document):
+    """Ids of everything the plan was made from."""
+
+    spec_id: str
+    forecast_id: str
+    profile_ids: list[str]
+    fleet_version: str | None
+
+
+class PlanDocument(Document):
+    """Pools per window for one deployment, with reasons."""
+
+    plan_id: str
+    model: str
+    made_at: AwareDatetime
+    status: PlanStatus
+    usd_per_hour: float = Field(description="mean over the horizon, USD/h")
+    windows: list[PlanWindowDocument]
+    objective: list[CostDocument]
+    binding: list[BindingDocument]
+    rejected: list[RejectedDocument]
+    relaxations: list[str]
+    solver: SolverDocument
+    inputs: InputsDocument
+    estimated: bool = Field(description="true: rests on an estimated profile; never auto-applied")
+
+
+def plan_document(plan: Plan) -> PlanDocument:
+    """The document of a plan."""
+    return PlanDocument(
+        plan_id=plan.plan_id,
+        model=plan.model,
+        made_at=plan.made_at,
+        status=plan.status,
+        usd_per_hour=plan.usd_per_hour,
+        windows=[_window_document(window) for window in plan.windows],
+        objective=[CostDocument.model_validate(term) for term in plan.objective],
+        binding=[BindingDocument.model_validate(row) for row in plan.binding],
+        rejected=[RejectedDocument.model_validate(other) for other in plan.rejected],
+        relaxations=list(plan.relaxations),
+        solver=SolverDocument.model_validate(plan.solver),
+        inputs=InputsDocument(
+            spec_id=plan.inputs.spec_id,
+            forecast_id=plan.inputs.forecast_id,
+            profile_ids=list(plan.inputs.profile_ids),
+            fleet_version=plan.inputs.fleet_version,
+        ),
+        estimated=plan.estimated,
+    )
+
+
+def plan_of(document: PlanDocument, *, where: str) -> Plan:
+    """The plan that a document describes.
+
+    Raises
+    ------
+    HistoryError
+        When its numbers are no plan.
+    """
+    inputs = document.inputs
+    try:
+        return Plan(
+            plan_id=document.plan_id,
+            model=document.model,
+            made_at=document.made_at,
+            status=document.status,
+            usd_per_hour=document.usd_per_hour,
+            windows=tuple(_window(window) for window in document.windows),
+            objective=tuple(CostTerm(**term.model_dump()) for term in document.objective),
+            binding=tuple(BindingRow(**row.model_dump()) for row in document.binding),
+            rejected=tuple(RejectedAlternative(**r.model_dump()) for r in document.rejected),
+            relaxations=tuple(document.relaxations),
+            solver=SolverReport(**document.solver.model_dump()),
+            inputs=PlanInputs(
+                spec_id=inputs.spec_id,
+                forecast_id=inputs.forecast_id,
+                profile_ids=tuple(inputs.profile_ids),
+                fleet_version=inputs.fleet_version,
+            ),
+            estimated=document.estimated,
+        )
+    except ValueError as error:
+        raise HistoryError(f"{where}: {error}") from error
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a JSON file, as `poolwise plan --json` prints it.
+
+    Raises
+    ------
+    HistoryError
+        When the file is missing or no plan.
+    """
+    data = dict(read_object(path, what="a plan"))
+    # `plan --json` prints these beside the plan; they follow from it and the fleet.
+    for beside in ("diff", "findings"):
+        data.pop(beside, None)
+    return plan_of(parse(PlanDocument, data, where=str(path)), where=str(path))
+
+
+def _window_document(window: PlanWindow) -> PlanWindowDocument:
+    return PlanWindowDocument(
+        start_at=window.start_at,
+        window_s=window.window_s,
+        request_rate_rps=window.request_rate_rps,
+        pools=[
+            PlannedPoolDocument(
+                role=pool.shape.role,
+                model=pool.shape.model,
+                accelerator=pool.shape.accelerator,
+                tp=pool.shape.tp,
+                pp=pool.shape.pp,
+                dp=pool.shape.dp,
+                purchase_option=pool.purchase_option,
+                replicas=pool.replicas,
+                utilization_ratio=pool.utilization_ratio,
+            )
+            for pool in window.pools
+        ],
+        predicted=PredictionDocument.model_validate(window.predicted),
+        bottleneck=window.bottleneck,
+        usd_per_hour=window.usd_per_hour,
+    )
+
+
+def _window(document: PlanWindowDocument) -> PlanWindow:
+    return PlanWindow(
+        start_at=document.start_at,
+        window_s=document.window_s,
+        request_rate_rps=document.request_rate_rps,
+        pools=tuple(
+            PlannedPool(
+                shape=ReplicaShape(
+                    role=pool.role,
+                    model=pool.model,
+                    accelerator=pool.accelerator,
+                    tp=pool.tp,
+                    pp=pool.pp,
+                    dp=pool.dp,
+                ),
+                purchase_option=pool.purchase_option,
+                replicas=pool.replicas,
+                utilization_ratio=pool.utilization_ratio,
+            )
+            for pool in document.pools
+        ),
+        predicted=Prediction(**document.predicted.model_dump()),
+        bottleneck=document.bottleneck,
+        usd_per_hour=document.usd_per_hour,
+    )

@@ -1,0 +1,111 @@
+"""Diffs, guard findings and approvals as JSON."""
+
+from collections.abc import Sequence
+
+from pydantic import AwareDatetime, Field
+
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.rollout import (
+    Approval,
+    ApprovalState,
+    Diff,
+    GuardFinding,
+    StepKind,
+    Verdict,
+)
+from planner.service.documents.document import Document
+from planner.service.documents.fleet import FleetDocument, fleet_document
+
+
+class ShapeOfReplicaDocument(Document):
+    """One kind of replica."""
+
+    role: Role
+    model: str
+    accelerator: str
+    tp: int
+    pp: int
+    dp: int
+
+
+class StepDocument(Document):
+    """One rollout step on one replica."""
+
+    index: int
+    kind: StepKind
+    shape: ShapeOfReplicaDocument
+    to_shape: ShapeOfReplicaDocument | None
+    purchase_option: PurchaseOption
+    expected_s: float = Field(description="expected duration, seconds")
+    expected_usd: float = Field(description="accelerator time without traffic, USD")
+    reason: str
+
+
+class DiffDocument(Document):
+    """Ordered steps from a fleet to a plan's first window; none: nothing changes."""
+
+    plan_id: str
+    from_fleet: FleetDocument
+    steps: list[StepDocument]
+    expected_s: float = Field(description="all steps one after another, seconds")
+
+
+class FindingDocument(Document):
+    """A guard's verdict and its reason."""
+
+    guard: str
+    verdict: Verdict
+    reason: str
+
+
+class ApprovalDocument(Document):
+    """Who decided what about a plan, and when."""
+
+    plan_id: str
+    state: ApprovalState
+    fleet_version: str
+    changed_at: AwareDatetime
+    changed_by: str
+    reason: str
+
+
+def diff_document(diff: Diff) -> DiffDocument:
+    """The document of a diff."""
+    return DiffDocument(
+        plan_id=diff.plan_id,
+        from_fleet=fleet_document(diff.from_fleet),
+        steps=[
+            StepDocument(
+                index=step.index,
+                kind=step.kind,
+                shape=_shape(step.shape),
+                to_shape=None if step.to_shape is None else _shape(step.to_shape),
+                purchase_option=step.purchase_option,
+                expected_s=step.expected_s,
+                expected_usd=step.expected_usd,
+                reason=step.reason,
+            )
+            for step in diff.steps
+        ],
+        expected_s=diff.expected_s,
+    )
+
+
+def finding_documents(findings: Sequence[GuardFinding]) -> list[FindingDocument]:
+    """The documents of guard findings."""
+    return [FindingDocument.model_validate(finding) for finding in findings]
+
+
+def approval_document(approval: Approval) -> ApprovalDocument:
+    """The document of an approval."""
+    return ApprovalDocument.model_validate(approval)
+
+
+def approval_of(document: ApprovalDocument) -> Approval:
+    """The approval that a document describes."""
+    return Approval(**document.model_dump())
+
+
+def _shape(shape: ReplicaShape) -> ShapeOfReplicaDocument:
+    return ShapeOfReplicaDocument.model_validate(shape)

@@ -1,0 +1,127 @@
+"""Settings of the process, read once from the environment and passed down as values.
+
+==========================  ===============================================================
+variable                    meaning (default)
+==========================  ===============================================================
+POOLWISE_STATE_DIR          folder of the database, logs and engines' state
+                            ($XDG_STATE_HOME/poolwise or ~/.local/state/poolwise)
+POOLWISE_DATABASE_URL       SQLAlchemy URL (SQLite file `poolwise.db` in the state folder)
+POOLWISE_ENGINE_PYTHON      Python that has vLLM; Poolwise only starts it (none)
+POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
+POOLWISE_PORT               its port, 0 for any free one (8765)
+POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+==========================  ===============================================================
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from planner.domain.errors import InputError
+
+DEFAULT_PORT = 8765
+DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """Where state is kept.
+
+    Parameters
+    ----------
+    state_dir : Path
+        Made when first needed.
+    database_url : str
+        SQLAlchemy URL.
+    """
+
+    state_dir: Path
+    database_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The engine that is started as a process.
+
+    Parameters
+    ----------
+    python : Path or None
+        Interpreter that has vLLM; None: `make engine` has not named one.
+    """
+
+    python: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What `poolwise serve` listens on.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+        0: any free port.
+    max_body_bytes : int
+        Larger request bodies are refused with 413.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    max_body_bytes: int = DEFAULT_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All groups together."""
+
+    storage: StorageSettings
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from environment variables.
+
+    Raises
+    ------
+    InputError
+        When a variable is not a number where one is needed.
+    """
+    state_dir = _state_dir(environ)
+    engine_python = environ.get("POOLWISE_ENGINE_PYTHON")
+    return Settings(
+        storage=StorageSettings(
+            state_dir=state_dir,
+            database_url=environ.get("POOLWISE_DATABASE_URL")
+            or f"sqlite:///{state_dir / 'poolwise.db'}",
+        ),
+        engine=EngineSettings(python=Path(engine_python) if engine_python else None),
+        server=ServerSettings(
+            host=environ.get("POOLWISE_HOST", "127.0.0.1"),
+            port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
+            max_body_bytes=_whole(
+                environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
+            ),
+        ),
+    )
+
+
+def _state_dir(environ: Mapping[str, str]) -> Path:
+    """The XDG base directory for state: https://specifications.freedesktop.org/basedir-spec/."""
+    given = environ.get("POOLWISE_STATE_DIR")
+    if given:
+        return Path(given).expanduser().resolve()
+    xdg = environ.get("XDG_STATE_HOME")
+    if xdg and Path(xdg).is_absolute():
+        return Path(xdg) / "poolwise"
+    home = environ.get("HOME")
+    return (Path(home) if home else Path.home()) / ".local" / "state" / "poolwise"
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, *, largest: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) > largest:
+        raise InputError(f"{name} must be a whole number from 0 to {largest}, got {text!r}")
+    return int(text)

@@ -1,0 +1,234 @@
+"""The spec as written: `apiVersion: poolwise/v1`, every field with its unit.
+
+Only the form is checked here; `spec_file` converts it to `planner.domain.spec.Spec` and checks
+what fields mean together.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from planner.domain.fleet import Role
+from planner.domain.model import Dtype
+from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.spec import (
+    ApprovalPolicy,
+    ForecastSettings,
+    GuardSettings,
+    LoopMode,
+    LoopSettings,
+    TargetKind,
+)
+
+API_VERSION = "poolwise/v1"
+
+_FORECAST = ForecastSettings()
+_LOOP = LoopSettings()
+_GUARDS = GuardSettings()
+_APPROVAL = ApprovalPolicy()
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class SpecPart(BaseModel):
+    """What every part of the spec has in common: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelPart(SpecPart):
+    """A served model."""
+
+    name: Name = Field(description="the name it is served under")
+    config: str | dict[str, JsonValue] = Field(
+        description="its config.json: a path counted from the spec's folder, or the content itself"
+    )
+    priority: int = Field(
+        default=0, description="where models share an inventory, the higher is served first"
+    )
+    parameters: int | None = Field(
+        default=None,
+        ge=1,
+        description="weights, count; needed where config.json does not tell (mixture of experts)",
+    )
+    active_parameters: int | None = Field(
+        default=None, ge=1, description="weights that one token passes through, count"
+    )
+    weight_dtype: Dtype | None = Field(
+        default=None, description="stored format of the weights; default: as in config.json"
+    )
+    kv_dtype: Dtype | None = Field(
+        default=None, description="stored format of the KV cache; default: as in config.json"
+    )
+    max_context_tokens: int | None = Field(
+        default=None, ge=1, description="longest prompt plus answer that is served, tokens"
+    )
+
+
+class SloPart(SpecPart):
+    """What one request class of one model was promised, request by request."""
+
+    model: Name = Field(description="name of one of `models`")
+    request_class: Name = Field(default=DEFAULT_CLASS, description="who is promised this")
+    ttft_s: float = Field(description="time to first token, seconds, at most 120")
+    tpot_s: float = Field(
+        description="time per output token, (e2e - ttft) / (output tokens - 1), seconds"
+    )
+    attainment_ratio: float = Field(
+        default=0.95, description="share of requests that must meet every objective, 0..1"
+    )
+    itl_p99_s: float | None = Field(
+        default=None, description="99th percentile of a request's own token gaps, seconds"
+    )
+    e2e_s: float | None = Field(default=None, description="end-to-end time, seconds")
+
+
+class PricePart(SpecPart):
+    """Price of one accelerator for one hour, by purchase option; at least one is given."""
+
+    on_demand: float | None = Field(default=None, ge=0, description="USD per GPU hour")
+    reserved: float | None = Field(
+        default=None, ge=0, description="USD per GPU hour, paid whether used or not"
+    )
+    spot: float | None = Field(default=None, ge=0, description="USD per GPU hour")
+    spot_interruptions_per_hour: float = Field(
+        default=0.0, ge=0, description="expected reclaims of one spot accelerator, 1/h"
+    )
+
+
+class AcceleratorPart(SpecPart):
+    """An accelerator type, what it costs and how many may be had."""
+
+    name: Name = Field(description="as in profiles and pools, such as h100")
+    per_node: int = Field(ge=1, description="accelerators in one node, count")
+    inventory: int = Field(ge=0, description="how many may be had in all, count")
+    usd_per_gpu_hour: PricePart = Field(description="USD for one accelerator and hour")
+    memory_bytes: float | None = Field(default=None, gt=0, description="memory of one, bytes")
+    power_w: float | None = Field(default=None, gt=0, description="power of one at load, W")
+
+
+class PoolPart(SpecPart):
+    """A replica shape that may be planned, and how many of it."""
+
+    model: Name = Field(description="name of one of `models`")
+    role: Role = Field(description="prefill, decode or aggregated")
+    accelerator: Name = Field(description="name of one of `accelerators`")
+    tp: int = Field(default=1, ge=1, description="tensor parallel degree, accelerators")
+    pp: int = Field(default=1, ge=1, description="pipeline parallel degree")
+    dp: int = Field(default=1, ge=1, description="data parallel degree")
+    min_replicas: int = Field(default=0, ge=0, description="at least so many, count")
+    max_replicas: int | None = Field(
+        default=None, ge=0, description="at most so many, count; default: what the inventory has"
+    )
+
+
+class BudgetPart(SpecPart):
+    """Limits over the whole fleet; left out: no limit."""
+
+    usd_per_hour: float | None = Field(default=None, ge=0, description="USD/h")
+    power_w: float | None = Field(default=None, ge=0, description="W")
+
+
+class TargetPart(SpecPart):
+    """What plans are applied to."""
+
+    kind: TargetKind = Field(
+        default=TargetKind.DRY_RUN, description="dry_run shows only; local starts processes"
+    )
+
+
+class ForecastPart(SpecPart):
+    """How far to look and how careful to be."""
+
+    window_s: float = Field(default=_FORECAST.window_s, gt=0, description="planning window, s")
+    horizon_windows: int = Field(
+        default=_FORECAST.horizon_windows, ge=1, le=1000, description="windows planned ahead"
+    )
+    demand_level: float = Field(
+        default=_FORECAST.demand_level,
+        gt=0,
+        lt=1,
+        description="quantile of the forecast that capacity must meet, 0..1",
+    )
+
+
+class LoopPart(SpecPart):
+    """When the loop acts, and the solver's limits."""
+
+    mode: LoopMode = Field(
+        default=_LOOP.mode,
+        description="off, advise (plans only), approve (asks), auto (applies what guards allow)",
+    )
+    slow_interval_s: float = Field(
+        default=_LOOP.slow_interval_s, ge=1, description="between ticks, seconds"
+    )
+    seed: int = Field(default=_LOOP.seed, ge=0, description="for the twin and the solver")
+    solver_time_limit_s: float = Field(
+        default=_LOOP.solver_time_limit_s, gt=0, description="per solve, seconds"
+    )
+
+
+class GuardsPart(SpecPart):
+    """Bounds on what a rollout may do."""
+
+    max_disrupted_replicas: int = Field(
+        default=_GUARDS.max_disrupted_replicas,
+        ge=1,
+        description="replicas taken out of service at once, count",
+    )
+    scale_down_stabilization_s: float = Field(
+        default=_GUARDS.scale_down_stabilization_s,
+        ge=0,
+        description="capacity goes only when it was unneeded for so long, seconds",
+    )
+    stale_observation_s: float = Field(
+        default=_GUARDS.stale_observation_s,
+        gt=0,
+        description="older observations forbid scale-down, seconds",
+    )
+
+
+class ApprovalPart(SpecPart):
+    """Which changes need a person."""
+
+    auto_below_replicas: int = Field(
+        default=_APPROVAL.auto_below_replicas,
+        ge=0,
+        description="a diff that touches fewer replicas is approved by policy; 0: never",
+    )
+    expires_s: float = Field(
+        default=_APPROVAL.expires_s, gt=0, description="a pending plan expires after, seconds"
+    )
+
+
+class SpecDocument(SpecPart):
+    """One deployment: models, promises, hardware, bounds, target, settings.
+
+    Seconds, tokens, bytes, USD and W throughout; ratios 0..1.
+    """
+
+    api_version: Literal["poolwise/v1"] = Field(alias="apiVersion", description="poolwise/v1")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
+        default="default",
+        description="the deployment's name: lower-case letters, digits, hyphens",
+    )
+    models: list[ModelPart] = Field(min_length=1, description="served models")
+    slos: list[SloPart] = Field(min_length=1, description="promises per model and request class")
+    accelerators: list[AcceleratorPart] = Field(min_length=1, description="what may be had")
+    profiles: list[str | dict[str, JsonValue]] = Field(
+        default_factory=list,
+        description="measured profiles: paths counted from the spec's folder, or their content",
+    )
+    pools: list[PoolPart] = Field(min_length=1, description="replica shapes that may be planned")
+    budget: BudgetPart = Field(default_factory=BudgetPart, description="limits of the fleet")
+    target: TargetPart = Field(default_factory=TargetPart, description="where plans are applied")
+    forecast: ForecastPart = Field(default_factory=ForecastPart, description="window and horizon")
+    loop: LoopPart = Field(default_factory=LoopPart, description="the control loop")
+    guards: GuardsPart = Field(default_factory=GuardsPart, description="rollout bounds")
+    approval: ApprovalPart = Field(default_factory=ApprovalPart, description="who must approve")
+
+
+def spec_schema() -> dict[str, JsonValue]:
+    """The JSON Schema of the spec, for editors and checks."""
+    schema = SpecDocument.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

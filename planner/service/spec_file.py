@@ -1,0 +1,309 @@
+"""Reading the spec: one YAML file (or JSON object) becomes a checked `Spec`.
+
+Everything that is wrong is reported together, each with file and line, what is wrong and what to
+do. A missing profile has two ways out: measure, or `allow_estimates`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from pydantic import JsonValue, ValidationError
+
+from planner.domain.errors import InputError, ProfileError, SpecError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import Accelerator, Offer, PurchaseOption
+from planner.domain.model import Model
+from planner.domain.profile import Profile, ProfileKind
+from planner.domain.slo import Slo
+from planner.domain.spec import (
+    ApprovalPolicy,
+    Budget,
+    ForecastSettings,
+    GuardSettings,
+    LoopSettings,
+    PoolBounds,
+    Spec,
+)
+from planner.service.model_config import Overrides, model_of, read_model_config
+from planner.service.spec_document import (
+    AcceleratorPart,
+    ModelPart,
+    PoolPart,
+    PricePart,
+    SloPart,
+    SpecDocument,
+)
+from planner.service.spec_problems import did_you_mean, dotted, form_problems
+from planner.service.yaml_source import Location, YamlSource, read_yaml
+from profiler.estimate import estimate_profile
+from profiler.files import profile_of, read_profile
+
+Part = TypeVar("Part")
+Made = TypeVar("Made")
+
+HINT = "see `poolwise validate --schema` for what a spec holds"
+
+
+def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
+    """The spec in a YAML file, with its models' configs and its profiles.
+
+    Parameters
+    ----------
+    path : Path
+        Paths inside the file count from its folder.
+    allow_estimates : bool
+        Fill missing profiles with roofline estimates, labelled so.
+
+    Raises
+    ------
+    SpecError
+        With every problem on a line of its own: file, line, what is wrong, what to do.
+    """
+    source = read_yaml(path, what="a spec", hint=HINT)
+    return _Reader(source, path.parent, allow_estimates).spec()
+
+
+def spec_of(data: Mapping[str, object], *, where: str, allow_estimates: bool = False) -> Spec:
+    """The spec in a parsed JSON object that came from outside; it may not name files."""
+    source = YamlSource(where=where, data=data, lines=MappingProxyType({}))
+    return _Reader(source, None, allow_estimates).spec()
+
+
+def has_estimates(spec: Spec) -> bool:
+    """Whether any profile of the spec is an estimate and not a measurement."""
+    return any(p.provenance.kind is ProfileKind.ESTIMATED for p in spec.profiles)
+
+
+class _Reader:
+    """Collects problems while the parts of one spec are converted."""
+
+    def __init__(self, source: YamlSource, folder: Path | None, allow_estimates: bool) -> None:
+        self.source = source
+        self.folder = folder
+        self.allow_estimates = allow_estimates
+        self.problems: list[tuple[int, str]] = []
+
+    def spec(self) -> Spec:
+        """Form, then parts, then what they mean together; raises with all that was found."""
+        document = self._form()
+        models = self._each("models", document.models, self._model)
+        slos = self._each("slos", document.slos, _slo)
+        accelerators = self._each("accelerators", document.accelerators, _accelerator)
+        profiles = self._each("profiles", document.profiles, self._profile)
+        pools = self._each("pools", document.pools, _pool)
+        self._check_names(document)
+        self._check_roles(document)
+        self._raise()
+        spec = Spec(
+            spec_id="",
+            name=document.name,
+            models=models,
+            slos=slos,
+            accelerators=accelerators,
+            profiles=profiles,
+            pools=pools,
+            target=document.target.kind,
+            budget=Budget(**document.budget.model_dump()),
+            forecast=ForecastSettings(**document.forecast.model_dump()),
+            loop=LoopSettings(**document.loop.model_dump()),
+            guards=GuardSettings(**document.guards.model_dump()),
+            approval=ApprovalPolicy(**document.approval.model_dump()),
+        )
+        spec = replace(spec, profiles=self._complete(spec))
+        self._raise()
+        return replace(spec, spec_id=_spec_id(document, spec))
+
+    def _form(self) -> SpecDocument:
+        try:
+            return SpecDocument.model_validate(self.source.data)
+        except ValidationError as error:
+            raise SpecError("\n".join(form_problems(error, self.source, SpecDocument))) from error
+
+    def _problem(self, location: Location, text: str) -> None:
+        place = self.source.place(location)
+        line = place.rpartition(":")[2]
+        self.problems.append((int(line) if line.isdigit() else 0, f"{place}: {text}"))
+
+    def _raise(self) -> None:
+        if self.problems:
+            lines = [text for _, text in sorted(self.problems, key=lambda problem: problem[0])]
+            raise SpecError("\n".join(dict.fromkeys(lines)))
+
+    def _each(
+        self, section: str, parts: Iterable[Part], convert: Callable[[Part], Made]
+    ) -> tuple[Made, ...]:
+        """Convert every part of a section; a refused one becomes a problem at its line."""
+        made = []
+        for index, part in enumerate(parts):
+            location: Location = (section, index)
+            try:
+                made.append(convert(part))
+            except ValueError as error:
+                # Domain values name the field first, which finds the exact line.
+                field = str(error).split(" ", 1)[0]
+                self._problem((*location, field), f"{dotted(location)}: {error}")
+            except InputError as error:
+                self._problem(location, f"{dotted(location)}: {error}")
+        return tuple(made)
+
+    def _model(self, part: ModelPart) -> Model:
+        config: Mapping[str, object]
+        if isinstance(part.config, str):
+            config = read_model_config(self._file(part.config))
+        else:
+            config = part.config
+        overrides = Overrides(
+            parameters=part.parameters,
+            active_parameters=part.active_parameters,
+            weight_dtype=part.weight_dtype,
+            kv_dtype=part.kv_dtype,
+            max_context_tokens=part.max_context_tokens,
+        )
+        return model_of(config, name=part.name, priority=part.priority, overrides=overrides)
+
+    def _profile(self, entry: str | dict[str, JsonValue]) -> Profile:
+        if isinstance(entry, str):
+            return read_profile(self._file(entry))
+        return profile_of(entry, where="this profile")
+
+    def _file(self, name: str) -> Path:
+        """A path counted from the spec's folder; a spec that came by network names none."""
+        if self.folder is None:
+            raise SpecError(
+                f"names the file `{name}`, which a spec in a request may not: put its content "
+                "there instead"
+            )
+        return self.folder / Path(name).expanduser()
+
+    def _check_names(self, document: SpecDocument) -> None:
+        """References between sections resolve, and nothing is listed twice."""
+        models = [m.name for m in document.models]
+        accelerators = {a.name: a for a in document.accelerators}
+        self._once("models", models)
+        self._once("accelerators", [a.name for a in document.accelerators])
+        self._once("slos", [f"{s.model}, class {s.request_class}" for s in document.slos])
+        self._once("pools", [_pool(p).shape.label + f" of {p.model}" for p in document.pools])
+        for index, slo in enumerate(document.slos):
+            self._known(("slos", index, "model"), slo.model, models)
+        for index, pool in enumerate(document.pools):
+            self._known(("pools", index, "model"), pool.model, models)
+            self._known(("pools", index, "accelerator"), pool.accelerator, list(accelerators))
+            accelerator = accelerators.get(pool.accelerator)
+            if accelerator and pool.tp > accelerator.per_node:
+                self._problem(
+                    ("pools", index, "tp"),
+                    f"pools[{index}].tp is {pool.tp}, but a node has {accelerator.per_node} x "
+                    f"{accelerator.name}: a tensor-parallel group does not span nodes",
+                )
+
+    def _once(self, section: str, names: list[str]) -> None:
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                self._problem((section, index), f"{section} lists {name} twice: keep one")
+
+    def _known(self, location: Location, name: str, known: list[str]) -> None:
+        if name not in known:
+            self._problem(
+                location, f"{dotted(location)} is `{name}`, unknown here{did_you_mean(name, known)}"
+            )
+
+    def _check_roles(self, document: SpecDocument) -> None:
+        """Every model has a promise and pools that can answer a request from end to end."""
+        for index, model in enumerate(document.models):
+            if model.name not in {s.model for s in document.slos}:
+                self._problem(("models", index), f"model {model.name} has no entry in slos")
+            roles = {p.role for p in document.pools if p.model == model.name}
+            if Role.AGGREGATED in roles or roles >= {Role.PREFILL, Role.DECODE}:
+                continue
+            missing = Role.DECODE if Role.PREFILL in roles else Role.PREFILL
+            self._problem(
+                ("pools",),
+                f"model {model.name} cannot be served: pools has no {missing} pool for it (give "
+                "prefill and decode, or aggregated)",
+            )
+
+    def _complete(self, spec: Spec) -> tuple[Profile, ...]:
+        """The profiles, with estimates for shapes without one where that is allowed."""
+        profiles = list(spec.profiles)
+        for index, pool in enumerate(spec.pools):
+            if spec.profile_of(pool.shape) is not None:
+                continue
+            location: Location = ("pools", index)
+            if not self.allow_estimates:
+                self._problem(location, _no_profile(index, pool.shape, spec))
+                continue
+            model = next(m for m in spec.models if m.name == pool.shape.model)
+            try:
+                profiles.append(estimate_profile(model, pool.shape))
+            except ProfileError as error:
+                self._problem(location, f"{dotted(location)}: {error}")
+        return tuple(profiles)
+
+
+def _no_profile(index: int, shape: ReplicaShape, spec: Spec) -> str:
+    """What is missing and the two ways out; says when a profile is close."""
+    near = [
+        f"{p.profile_id} ({p.model} on {p.accelerator}, tp {p.tp}, "
+        f"{'/'.join(r.value for r in p.roles)})"
+        for p in spec.profiles
+    ]
+    given = f"; given: {', '.join(near)}" if near else ""
+    return (
+        f"pools[{index}] has no profile for {shape.model} on {shape.accelerator}, tp {shape.tp}, "
+        f"{shape.role}{given}. Two ways out: measure it with `poolwise profile run` and list the "
+        "file under profiles, or plan with a rough estimate by --allow-estimates"
+    )
+
+
+def _slo(part: SloPart) -> Slo:
+    return Slo(**part.model_dump())
+
+
+def _pool(part: PoolPart) -> PoolBounds:
+    shape = ReplicaShape(
+        role=part.role,
+        model=part.model,
+        accelerator=part.accelerator,
+        tp=part.tp,
+        pp=part.pp,
+        dp=part.dp,
+    )
+    return PoolBounds(shape=shape, min_replicas=part.min_replicas, max_replicas=part.max_replicas)
+
+
+def _accelerator(part: AcceleratorPart) -> Accelerator:
+    return Accelerator(
+        name=part.name,
+        per_node=part.per_node,
+        inventory=part.inventory,
+        offers=_offers(part.usd_per_gpu_hour),
+        memory_bytes=part.memory_bytes,
+        power_w=part.power_w,
+    )
+
+
+def _offers(price: PricePart) -> tuple[Offer, ...]:
+    given = (
+        (PurchaseOption.RESERVED, price.reserved, 0.0),
+        (PurchaseOption.ON_DEMAND, price.on_demand, 0.0),
+        (PurchaseOption.SPOT, price.spot, price.spot_interruptions_per_hour),
+    )
+    return tuple(
+        Offer(purchase_option=option, usd_per_gpu_hour=usd, interruptions_per_hour=interruptions)
+        for option, usd, interruptions in given
+        if usd is not None
+    )
+
+
+def _spec_id(document: SpecDocument, spec: Spec) -> str:
+    """Equal content and equal profiles give an equal id, wherever the files lie."""
+    content = document.model_dump(mode="json", by_alias=True, exclude={"profiles"})
+    content["models"] = [repr(model) for model in spec.models]
+    content["profiles"] = sorted(p.profile_id for p in spec.profiles)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return "spec-" + hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,20 @@
+"""What Poolwise remembers: SQLite by default, any SQLAlchemy database by URL."""
+
+from planner.service.store.records import (
+    AuditEntry,
+    DecisionRecord,
+    PlanRecord,
+    StoredFleet,
+    StoredWindow,
+)
+from planner.service.store.store import Store, open_store
+
+__all__ = [
+    "AuditEntry",
+    "DecisionRecord",
+    "PlanRecord",
+    "Store",
+    "StoredFleet",
+    "StoredWindow",
+    "open_store",
+]

@@ -1,0 +1,107 @@
+"""Opening the database: SQLite by default, its pragmas, and the migrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+
+from planner.domain.errors import StoreError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_S = 15
+"""How long a writer waits for another one, seconds."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on a database of the newest schema; makes the database when it is not there.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL. SQLite gets a write-ahead log, so that readers never wait for a writer.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be opened, or was written by a newer Poolwise.
+    """
+    try:
+        parsed = make_url(url)
+        engine = _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(parsed)
+    except (ArgumentError, ImportError) as error:
+        raise StoreError(f"database URL is not usable: {error}") from error
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        with translated(shown), engine.begin() as connection:
+            _migrate(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn what the database library raises into `StoreError`."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StoreError(
+            f"database {where}: {reason}; check that its folder exists, is writable and has space"
+        ) from error
+    except CommandError as error:
+        raise StoreError(
+            f"database {where} was written by another version of Poolwise ({error}): update "
+            "Poolwise, or name another database by POOLWISE_DATABASE_URL"
+        ) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database in (None, "", ":memory:"):
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        folder = Path(str(url.database)).expanduser().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # pysqlite would begin transactions by itself, too late for BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """Writers queue up when they begin: two that read first and then write would deadlock."""
+    reads = connection.get_execution_options().get("reads_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection) -> None:
+    """Bring the schema to its newest version; of two openers the second waits."""
+    if connection.dialect.name == "postgresql":
+        # Any fixed number: an advisory lock of this transaction serialises openers.
+        connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

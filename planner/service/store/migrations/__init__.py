@@ -1,0 +1,1 @@
+"""Alembic migrations, run by `planner.service.store.open_store`."""

@@ -1,0 +1,391 @@
+"""The store: plans with their approval states, observations, fleets, decisions, audit, tokens.
+
+Every write is one transaction together with its audit line. Approval states and the audit log
+are only ever appended to.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
+
+from planner.domain.errors import UnknownPlanError
+from planner.domain.fleet import Fleet
+from planner.domain.rollout import Approval, ApprovalState
+from planner.domain.spec import Spec
+from planner.domain.workload import ObservedWindow
+from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
+from planner.service.documents.history import WindowDocument, window_document, windows_of
+from planner.service.documents.plan import PlanDocument, plan_document, plan_of
+from planner.service.documents.rollout import DiffDocument, FindingDocument
+from planner.service.store.database import open_engine, translated
+from planner.service.store.records import (
+    AuditEntry,
+    DecisionRecord,
+    PlanRecord,
+    StoredFleet,
+    StoredWindow,
+)
+from planner.service.store.tables import (
+    APPROVALS,
+    AUDIT,
+    DECISIONS,
+    FLEETS,
+    OBSERVATIONS,
+    PLANS,
+    TOKENS,
+)
+
+
+def open_store(url: str) -> "Store":
+    """The store behind a SQLAlchemy URL, migrated to the newest schema.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be opened.
+    """
+    return Store(open_engine(url))
+
+
+class Store:
+    """Reads and writes; safe to use from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._where = engine.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._engine.dispose()
+
+    def ping(self) -> None:
+        """Raise StoreError when the database does not answer."""
+        with self._read() as connection:
+            connection.execute(select(1))
+
+    def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
+        """Store a plan with its first state; the stored one when its id is known already."""
+        plan_id = record.plan.plan_id
+        with self._write() as connection:
+            if _plan_row(connection, plan_id) is None:
+                connection.execute(
+                    insert(PLANS).values(
+                        plan_id=plan_id,
+                        deployment=record.deployment,
+                        created_at=_stamp(record.created_at),
+                        plan=plan_document(record.plan).model_dump_json(),
+                        diff=record.diff.model_dump_json(),
+                        findings=_findings_text(record.findings),
+                    )
+                )
+                _append_approval(connection, record.approval)
+                _audit(connection, record.created_at, actor, "plan.create", plan_id)
+        return self.plan(plan_id)
+
+    def plan(self, plan_id: str) -> PlanRecord:
+        """One plan.
+
+        Raises
+        ------
+        UnknownPlanError
+            When there is none under this id.
+        """
+        with self._read() as connection:
+            row = _plan_row(connection, plan_id)
+            if row is None:
+                raise UnknownPlanError(
+                    f"no plan {plan_id} is stored; `GET /v1/plans` lists the known ones"
+                )
+            return _plan_record(row, _approval(connection, plan_id))
+
+    def plans(
+        self, deployment: str, *, limit: int, states: Sequence[ApprovalState] = ()
+    ) -> tuple[PlanRecord, ...]:
+        """The newest plans of a deployment, newest first; of these states, when given."""
+        newest = select(func.max(APPROVALS.c.seq)).group_by(APPROVALS.c.plan_id)
+        query = (
+            select(PLANS.c.plan_id)
+            .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
+            .where(PLANS.c.deployment == deployment, APPROVALS.c.seq.in_(newest))
+            .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
+            .limit(limit)
+        )
+        if states:
+            query = query.where(APPROVALS.c.state.in_([state.value for state in states]))
+        with self._read() as connection:
+            ids = connection.execute(query).scalars().all()
+        return tuple(self.plan(plan_id) for plan_id in ids)
+
+    def change_approval(
+        self, plan_id: str, change: Callable[[Approval], Approval], *, action: str
+    ) -> Approval:
+        """Append the state that `change` makes of the newest one, in one transaction.
+
+        Parameters
+        ----------
+        change : callable
+            Raises PlanStateError where the newest state does not allow the step; nothing is
+            stored then. Returning the state unchanged stores nothing either.
+        action : str
+            For the audit log.
+        """
+        with self._write() as connection:
+            if _plan_row(connection, plan_id) is None:
+                raise UnknownPlanError(f"no plan {plan_id} is stored")
+            before = _approval(connection, plan_id)
+            after = change(before)
+            if after != before:
+                _append_approval(connection, after)
+                _audit(
+                    connection,
+                    after.changed_at,
+                    after.changed_by,
+                    action,
+                    plan_id,
+                    detail=after.reason,
+                )
+        return after
+
+    def approvals(self, plan_id: str) -> tuple[Approval, ...]:
+        """Every state that a plan was in, oldest first."""
+        query = select(APPROVALS).where(APPROVALS.c.plan_id == plan_id).order_by(APPROVALS.c.seq)
+        with self._read() as connection:
+            return tuple(_approval_of(row) for row in connection.execute(query).mappings())
+
+    def add_windows(
+        self,
+        deployment: str,
+        model: str,
+        windows: Sequence[ObservedWindow],
+        *,
+        received_at: datetime,
+        actor: str,
+    ) -> None:
+        """Store observed windows; one for the same class and start replaces the older one."""
+        with self._write() as connection:
+            for window in windows:
+                key = (
+                    (OBSERVATIONS.c.deployment == deployment)
+                    & (OBSERVATIONS.c.model == model)
+                    & (OBSERVATIONS.c.request_class == window.request_class)
+                    & (OBSERVATIONS.c.start_at == _stamp(window.start_at))
+                )
+                connection.execute(delete(OBSERVATIONS).where(key))
+                connection.execute(
+                    insert(OBSERVATIONS).values(
+                        deployment=deployment,
+                        model=model,
+                        request_class=window.request_class,
+                        start_at=_stamp(window.start_at),
+                        window_s=window.window_s,
+                        received_at=_stamp(received_at),
+                        window=window_document(window).model_dump_json(),
+                    )
+                )
+            detail = f"{len(windows)} windows"
+            _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)
+
+    def windows(self, deployment: str, model: str, *, limit: int) -> tuple[StoredWindow, ...]:
+        """The newest observed windows of a model, oldest of them first."""
+        query = (
+            select(OBSERVATIONS.c.window, OBSERVATIONS.c.received_at)
+            .where(OBSERVATIONS.c.deployment == deployment, OBSERVATIONS.c.model == model)
+            .order_by(OBSERVATIONS.c.start_at.desc())
+            .limit(limit)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            StoredWindow(
+                received_at=_instant(received_at),
+                window=windows_of([WindowDocument.model_validate_json(text)], where="store")[0],
+            )
+            for text, received_at in reversed(rows)
+        )
+
+    def put_fleet(
+        self, deployment: str, fleet: Fleet, *, received_at: datetime, actor: str
+    ) -> None:
+        """Remember the fleet that a deployment has now."""
+        with self._write() as connection:
+            connection.execute(delete(FLEETS).where(FLEETS.c.deployment == deployment))
+            text = fleet_document(fleet).model_dump_json()
+            connection.execute(
+                insert(FLEETS).values(
+                    deployment=deployment, received_at=_stamp(received_at), fleet=text
+                )
+            )
+            _audit(connection, received_at, actor, "fleet.put", deployment, detail=fleet.version)
+
+    def fleet(self, spec: Spec) -> StoredFleet | None:
+        """The fleet that was last handed in for the spec's deployment, or None."""
+        query = select(FLEETS).where(FLEETS.c.deployment == spec.name)
+        with self._read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            return None
+        received_at = _instant(row["received_at"])
+        document = FleetDocument.model_validate_json(row["fleet"])
+        fleet = fleet_of(document, spec=spec, read_at=received_at, where="stored fleet")
+        return StoredFleet(received_at=received_at, fleet=fleet)
+
+    def add_decision(self, record: DecisionRecord) -> None:
+        """Remember what a tick did."""
+        with self._write() as connection:
+            connection.execute(
+                insert(DECISIONS).values(
+                    deployment=record.deployment,
+                    decided_at=_stamp(record.decided_at),
+                    plan_id=record.plan_id,
+                    outcome=record.outcome,
+                    reason=record.reason,
+                    removes=int(record.removes),
+                )
+            )
+
+    def decisions(self, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
+        """The newest decisions of a deployment, newest first."""
+        query = (
+            select(DECISIONS)
+            .where(DECISIONS.c.deployment == deployment)
+            .order_by(DECISIONS.c.seq.desc())
+            .limit(limit)
+        )
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(_decision_of(row) for row in rows)
+
+    def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
+        """The newest lines of the audit log, newest first."""
+        query = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
+        with self._read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(AuditEntry(**{**row, "at": _instant(row["at"])}) for row in rows)
+
+    def has_token(self) -> bool:
+        """Whether any bearer token exists."""
+        with self._read() as connection:
+            return connection.execute(select(TOKENS.c.token_hash).limit(1)).first() is not None
+
+    def add_token(self, token_hash: str, *, name: str, at: datetime) -> None:
+        """Let a token in by its hash."""
+        with self._write() as connection:
+            connection.execute(
+                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=_stamp(at))
+            )
+            _audit(connection, at, "serve", "token.create", name)
+
+    def token_name(self, token_hash: str) -> str | None:
+        """Whose token has this hash, or None."""
+        query = select(TOKENS.c.name).where(TOKENS.c.token_hash == token_hash)
+        with self._read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def replace_tokens(self, token_hash: str, *, name: str, at: datetime) -> None:
+        """Shut out every token but this new one."""
+        with self._write() as connection:
+            connection.execute(delete(TOKENS))
+            connection.execute(
+                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=_stamp(at))
+            )
+            _audit(connection, at, "serve", "token.replace", name)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with translated(self._where), self._engine.connect() as raw:
+            connection = raw.execution_options(reads_only=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with translated(self._where), self._engine.begin() as connection:
+            yield connection
+
+
+def _plan_row(connection: Connection, plan_id: str) -> RowMapping | None:
+    query = select(PLANS).where(PLANS.c.plan_id == plan_id)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def _plan_record(row: RowMapping, approval: Approval) -> PlanRecord:
+    findings = row["findings"].splitlines()
+    return PlanRecord(
+        deployment=row["deployment"],
+        created_at=_instant(row["created_at"]),
+        plan=plan_of(PlanDocument.model_validate_json(row["plan"]), where="stored plan"),
+        diff=DiffDocument.model_validate_json(row["diff"]),
+        findings=tuple(FindingDocument.model_validate_json(line) for line in findings),
+        approval=approval,
+    )
+
+
+def _findings_text(findings: Sequence[FindingDocument]) -> str:
+    """One JSON document per line."""
+    return "\n".join(finding.model_dump_json() for finding in findings)
+
+
+def _approval(connection: Connection, plan_id: str) -> Approval:
+    query = (
+        select(APPROVALS)
+        .where(APPROVALS.c.plan_id == plan_id)
+        .order_by(APPROVALS.c.seq.desc())
+        .limit(1)
+    )
+    return _approval_of(connection.execute(query).mappings().one())
+
+
+def _approval_of(row: RowMapping) -> Approval:
+    return Approval(
+        plan_id=row["plan_id"],
+        state=ApprovalState(row["state"]),
+        fleet_version=row["fleet_version"],
+        changed_at=_instant(row["changed_at"]),
+        changed_by=row["changed_by"],
+        reason=row["reason"],
+    )
+
+
+def _append_approval(connection: Connection, approval: Approval) -> None:
+    connection.execute(
+        insert(APPROVALS).values(
+            plan_id=approval.plan_id,
+            state=approval.state.value,
+            fleet_version=approval.fleet_version,
+            changed_at=_stamp(approval.changed_at),
+            changed_by=approval.changed_by,
+            reason=approval.reason,
+        )
+    )
+
+
+def _decision_of(row: RowMapping) -> DecisionRecord:
+    return DecisionRecord(
+        deployment=row["deployment"],
+        decided_at=_instant(row["decided_at"]),
+        plan_id=row["plan_id"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        removes=bool(row["removes"]),
+    )
+
+
+def _audit(
+    connection: Connection, at: datetime, actor: str, action: str, subject: str, *, detail: str = ""
+) -> None:
+    connection.execute(
+        insert(AUDIT).values(
+            at=_stamp(at), actor=actor, action=action, subject=subject, detail=detail
+        )
+    )
+
+
+def _stamp(moment: datetime) -> str:
+    """UTC text that sorts by time."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _instant(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp)

@@ -1,0 +1,108 @@
+"""The tables of the newest schema. Instants are UTC text, ISO 8601 with microseconds.
+
+Migrations do not import this: they hold the schema as it was when they were written. A test
+compares the two.
+"""
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+PLANS = Table(
+    "plans",
+    METADATA,
+    Column("plan_id", String(80), primary_key=True),
+    Column("deployment", String(63), nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("diff", Text, nullable=False),
+    Column("findings", Text, nullable=False),
+    Index("ix_plans_deployment", "deployment", "created_at"),
+)
+
+APPROVALS = Table(
+    "approvals",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("plan_id", String(80), ForeignKey("plans.plan_id"), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("fleet_version", String(200), nullable=False),
+    Column("changed_at", String(40), nullable=False),
+    Column("changed_by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("ix_approvals_plan_id", "plan_id", "seq"),
+)
+
+OBSERVATIONS = Table(
+    "observations",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("request_class", String(200), nullable=False),
+    Column("start_at", String(40), nullable=False),
+    Column("window_s", Float, nullable=False),
+    Column("received_at", String(40), nullable=False),
+    Column("window", Text, nullable=False),
+    UniqueConstraint(
+        "deployment", "model", "request_class", "start_at", name="uq_observations_window"
+    ),
+)
+
+FLEETS = Table(
+    "fleets",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("received_at", String(40), nullable=False),
+    Column("fleet", Text, nullable=False),
+)
+
+DECISIONS = Table(
+    "decisions",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("decided_at", String(40), nullable=False),
+    Column("plan_id", String(80), nullable=True),
+    Column("outcome", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("removes", Integer, nullable=False),
+    Index("ix_decisions_deployment", "deployment", "seq"),
+)
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("at", String(40), nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("action", String(80), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    Column("token_hash", String(64), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("created_at", String(40), nullable=False),
+)
