@@ -4,7 +4,6 @@ Roles live in the router, not in the engines, so a role flip moves a running wor
 side to the other: remove, wait until idle, add.
 """
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Self
 import httpx
 
 from planner.domain.errors import EngineError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
 from planner.domain.hardware import PurchaseOption
 from serving.launcher import Launcher, LocalSite, Worker
 from serving.router import Router
@@ -164,8 +163,7 @@ class LocalDeployment:
                 state = WorkerState.DRAINING
             pools[member.shape] = self._counted(pools.get(member.shape), member.shape, state)
         ordered = tuple(pools[shape] for shape in sorted(pools))
-        digest = hashlib.sha256(repr(ordered).encode()).hexdigest()[:16]
-        return Fleet(pools=ordered, read_at=datetime.now(UTC), version=digest)
+        return Fleet(pools=ordered, read_at=datetime.now(UTC), version=version_of(ordered))
 
     def reading(self, worker: Worker) -> EngineReading:
         """Scrape a worker's metrics."""

@@ -1,8 +1,10 @@
 """What runs: replicas, pools of them, and the fleet."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 
 from planner.domain.hardware import PurchaseOption
 
@@ -118,3 +120,10 @@ class Fleet:
             if pool.shape == shape and pool.purchase_option == purchase_option:
                 return pool
         return Pool(shape=shape, purchase_option=purchase_option)
+
+
+def version_of(pools: Iterable[Pool]) -> str:
+    """Derive a fleet's version from its pools: equal pools, equal version, in any order."""
+    occupied = [p for p in pools if p.ready or p.starting or p.draining]
+    ordered = sorted(occupied, key=lambda p: (p.shape, p.purchase_option))
+    return sha256(repr(ordered).encode()).hexdigest()[:16]

@@ -1,0 +1,92 @@
+"""Apply rollout steps to a deployment of processes on this machine."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from planner.domain.errors import ApplyError
+from planner.domain.fleet import Fleet, ReplicaShape, Role
+from planner.domain.rollout import Diff, Step, StepKind
+from serving.deployment import LocalDeployment, WorkerState
+from serving.launcher import Worker
+
+
+@dataclass(slots=True)
+class LocalActuator:
+    """Moves workers of a running LocalDeployment."""
+
+    deployment: LocalDeployment
+
+    def read_fleet(self) -> Fleet:
+        """Read processes and router."""
+        return self.deployment.fleet()
+
+    def preflight(self, diff: Diff) -> tuple[str, ...]:
+        """Object to foreign models, unroutable roles, and replicas that are not there."""
+        served = self.deployment.site.model.name
+        objections = [
+            f"step {s.index + 1} is for model {s.shape.model}, but {served} is served here"
+            for s in diff.steps
+            if s.shape.model != served
+        ]
+        objections += [
+            f"step {s.index + 1} wants an aggregated worker, which the P/D router cannot route"
+            for s in diff.steps
+            if Role.AGGREGATED in (s.shape.role, s.to_shape.role if s.to_shape else None)
+        ]
+        ready = Counter({p.shape: p.ready for p in diff.from_fleet.pools})
+        objections += [
+            f"the fleet was read with {count} ready {shape.label}, but {have} can be moved"
+            for shape, count in ready.items()
+            if (have := len(self.deployment.workers(shape, WorkerState.READY))) != count
+        ]
+        return tuple(objections)
+
+    def apply(self, step: Step) -> None:
+        """Set one step going."""
+        match step.kind:
+            case StepKind.START:
+                self.deployment.start(step.shape)
+            case StepKind.ROUTE:
+                worker = self._oldest(step.shape, WorkerState.STARTING)
+                self.deployment.await_ready(worker)
+                self.deployment.route(worker)
+            case StepKind.DRAIN:
+                self.deployment.drain(self._newest(step.shape, WorkerState.READY))
+            case StepKind.FLIP:
+                self.deployment.flip(self._newest(step.shape, WorkerState.READY), _target_of(step))
+            case StepKind.STOP:
+                self.deployment.stop(self._oldest(step.shape, WorkerState.DRAINING))
+
+    def await_ready(self, step: Step) -> None:
+        """Wait for a started worker's first token; for the rest, check what is observed."""
+        if step.kind is StepKind.START:
+            for worker in self.deployment.workers(step.shape, WorkerState.STARTING):
+                self.deployment.await_ready(worker)
+            return
+        self.deployment.launcher.check_alive()
+        if step.kind in (StepKind.ROUTE, StepKind.FLIP):
+            self._check_routed(_target_of(step))
+
+    def _check_routed(self, shape: ReplicaShape) -> None:
+        pools = [p for p in self.read_fleet().pools if p.shape == shape]
+        expected = len(self.deployment.workers(shape, WorkerState.READY))
+        if sum(p.ready for p in pools) != expected:
+            raise ApplyError(
+                f"the router does not send traffic to all {expected} replicas of {shape.label}"
+            )
+
+    def _newest(self, shape: ReplicaShape, state: WorkerState) -> Worker:
+        return self._some(shape, state)[-1]
+
+    def _oldest(self, shape: ReplicaShape, state: WorkerState) -> Worker:
+        return self._some(shape, state)[0]
+
+    def _some(self, shape: ReplicaShape, state: WorkerState) -> tuple[Worker, ...]:
+        workers = self.deployment.workers(shape, state)
+        if not workers:
+            raise ApplyError(f"there is no {state} replica of {shape.label}")
+        return workers
+
+
+def _target_of(step: Step) -> ReplicaShape:
+    return step.to_shape or step.shape
