@@ -7,7 +7,9 @@ from planner.domain.workload import Floats
 FINEST_TICK_S = 0.1
 """Shorter steps blur no arrival that a window of seconds would tell apart."""
 
-_FEWEST_INSTANTS = 10
+_FEWEST_GAPS = 10
+_JITTER_S = 0.01
+"""Arrivals this close to each other share an instant of a coarse clock."""
 _TOLERANCE = 0.1
 """Jitter of a tick, as a share of it (Mooncake's clock: 3.000 s +- 0.003 s)."""
 
@@ -15,22 +17,22 @@ _TOLERANCE = 0.1
 def arrival_tick_s(arrival_offset_s: Floats) -> float | None:
     """Step of the arrival clock in seconds, or None when it is fine.
 
-    The distinct arrival instants of a coarse clock are whole multiples of its step apart, and
-    either several requests share instants or the multiples differ; equal gaps without shared
-    instants are requests sent at a regular pace.
+    The arrival instants of a coarse clock are whole multiples of its step apart, and either
+    several requests share instants or the multiples differ; equal gaps without shared instants
+    are requests sent at a regular pace.
     """
-    instants = np.unique(arrival_offset_s)
-    if len(instants) < _FEWEST_INSTANTS:
+    between = np.diff(arrival_offset_s)
+    gaps = between[between > _JITTER_S]
+    if len(gaps) < _FEWEST_GAPS:
         return None
-    gaps = np.diff(instants)
     # Not the smallest gap: one jittered or duplicated stamp must not hide the clock.
     guess = float(np.quantile(gaps, 0.1))
     if guess < FINEST_TICK_S:
         return None
     multiples = np.rint(gaps / guess)
-    tick_s = float(gaps.sum() / multiples.sum())
+    tick_s = float(between.sum() / multiples.sum())
     on_clock = np.abs(gaps - multiples * tick_s) <= _TOLERANCE * tick_s
-    shared = 1.0 - len(instants) / len(arrival_offset_s)
+    shared = 1.0 - len(gaps) / len(between)
     irregular = float(np.mean(multiples > 1))
     if np.mean(on_clock) < 0.98 or max(shared, irregular) < 0.05:
         return None

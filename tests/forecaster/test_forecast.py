@@ -1,0 +1,249 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forecaster.conformal import COLD_START_LOG_SD, LEVELS
+from forecaster.forecast import forecast
+from forecaster.readers import read_trace
+from forecaster.windows import observe_windows
+from planner.domain.errors import HistoryError
+from planner.domain.forecast import Demand, Forecast
+from planner.domain.workload import ObservedWindow, Shape
+from tests.forecaster.histories import history, minute, window
+
+counts = st.lists(st.one_of(st.none(), st.integers(0, 500)), min_size=1, max_size=25).filter(
+    lambda c: any(x is not None for x in c)
+)
+
+
+def after(windows: list[ObservedWindow], **options) -> Forecast:
+    made_at = options.pop("made_at", max(w.end_at for w in windows))
+    asked = {"model": "m", "window_s": 60.0, "horizon_windows": 3} | options
+    return forecast(windows, made_at=made_at, **asked)
+
+
+def only_demand(made: Forecast, index: int = 0) -> Demand:
+    (demand,) = made.windows[index].demands
+    return demand
+
+
+def quantile_rows(made: Forecast) -> np.ndarray:
+    return np.array(
+        [
+            quantiles.values
+            for w in made.windows
+            for d in w.demands
+            for quantiles in (d.request_rate_rps, d.input_tokens_per_s, d.output_tokens_per_s)
+        ]
+    )
+
+
+def test_windows_follow_the_instant_of_the_forecast():
+    made = after(history([5, 6, 7]), made_at=minute(4), window_s=300.0)
+    assert [w.start_at for w in made.windows] == [minute(4), minute(9), minute(14)]
+    assert {w.window_s for w in made.windows} == {300.0}
+    assert made.made_at == minute(4)
+
+
+def test_a_steady_history_is_forecast_as_it_was():
+    made = after(history([30] * 40))
+    demand = only_demand(made)
+    assert demand.request_rate_rps.levels == LEVELS
+    assert demand.request_rate_rps.median == pytest.approx(0.5)
+    assert demand.input_tokens_per_s.median == pytest.approx(50.0)
+    assert demand.output_tokens_per_s.median == pytest.approx(10.0)
+    assert demand.request_rate_rps.at(0.9) == pytest.approx(0.5, rel=0.01)
+    assert demand.shape.isl_mean == pytest.approx(100.0)
+    assert demand.shape.osl_mean == pytest.approx(20.0)
+    assert demand.arrival_cv2 == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts=counts, window_s=st.sampled_from([20.0, 60.0, 300.0]), late=st.integers(0, 5))
+def test_quantiles_are_finite_and_never_decrease(counts, window_s, late):
+    rows = quantile_rows(
+        after(history(counts), window_s=window_s, made_at=minute(len(counts) + late))
+    )
+    assert np.all(np.isfinite(rows))
+    assert np.all(rows >= 0)
+    assert np.all(np.diff(rows, axis=1) >= 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=counts.filter(any),
+    # powers of two scale floats exactly, so even ties between methods stay ties
+    factor=st.sampled_from([2, 8, 1024]),
+)
+def test_more_traffic_by_a_factor_is_forecast_by_that_factor(counts, factor):
+    more = [None if x is None else factor * x for x in counts]
+    np.testing.assert_allclose(
+        quantile_rows(after(history(more))),
+        factor * quantile_rows(after(history(counts))),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(past=counts, future=counts, other_future=counts)
+def test_no_forecast_changes_when_the_future_is_altered(past, future, other_future):
+    made_at = minute(len(past))
+    futures = [
+        [replace(w, start_at=w.start_at + timedelta(minutes=len(past))) for w in history(c)]
+        for c in (future, other_future)
+    ]
+    # a window that has begun but not ended by made_at belongs to the future, too
+    straddling = window(len(past) - 0.5, 999)
+    made = [after(history(past) + extra, made_at=made_at) for extra in ([], *futures, [straddling])]
+    assert {m.forecast_id for m in made} == {made[0].forecast_id}
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts=counts, seed=st.integers(0, 9))
+def test_the_order_of_the_history_does_not_matter(counts, seed):
+    windows = history(counts)
+    shuffled = [windows[i] for i in np.random.default_rng(seed).permutation(len(windows))]
+    assert after(shuffled).forecast_id == after(windows).forecast_id
+
+
+def test_the_id_changes_with_anything_that_the_forecast_holds():
+    windows = history([3, 4, 5])
+    made = [
+        after(windows),
+        after(windows, model="other"),
+        after(windows, window_s=61.0),
+        after(windows, horizon_windows=2),
+        after(windows, arrival_cv2=2.0),
+        after(windows, made_at=minute(3.5)),
+        after(history([3, 4, 5], isl=101)),
+    ]
+    assert len({m.forecast_id for m in made}) == len(made)
+
+
+def test_one_window_of_history_gives_a_wide_forecast():
+    demand = only_demand(after(history([60])))
+    assert demand.request_rate_rps.median == pytest.approx(1.0)
+    expected = (1.05) * np.exp(COLD_START_LOG_SD * 1.2816) - 0.05
+    assert demand.request_rate_rps.at(0.9) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_forecast_grows_wider_with_the_distance():
+    rng = np.random.default_rng(0)
+    walk = np.exp(4 + np.cumsum(rng.normal(0, 0.15, 200))).astype(int).tolist()
+    made = after(history(walk), horizon_windows=12)
+    spread = [
+        only_demand(made, k).request_rate_rps.at(0.9) / only_demand(made, k).request_rate_rps.median
+        for k in (0, 11)
+    ]
+    assert spread[1] > 1.3 * spread[0]
+
+
+def test_longer_windows_average_noise_away():
+    noise = np.random.default_rng(0).poisson(10, 300).tolist()
+    short, long = (
+        only_demand(after(history(noise), window_s=s)).request_rate_rps for s in (60.0, 600.0)
+    )
+    assert np.log(long.at(0.9) / long.median) < 0.6 * np.log(short.at(0.9) / short.median)
+
+
+def test_a_history_of_zeros_is_forecast_as_almost_nothing():
+    demand = only_demand(after(history([0] * 60)))
+    assert demand.request_rate_rps.at(0.95) == pytest.approx(3.0 / 3600.0, rel=0.01)
+    assert demand.request_rate_rps.median < 0.001
+    assert np.isfinite(demand.shape.isl_mean)
+
+
+def test_a_class_without_requests_borrows_the_lengths_of_the_others():
+    windows = history([0] * 10, request_class="batch") + history([9] * 10, request_class="chat")
+    batch, chat = after(windows).windows[0].demands
+    assert (batch.request_class, chat.request_class) == ("batch", "chat")
+    assert batch.shape.isl_mean == pytest.approx(100.0)
+    assert batch.request_rate_rps.at(0.99) < 0.01
+    assert batch.input_tokens_per_s.at(0.95) == pytest.approx(100 * batch.request_rate_rps.at(0.95))
+
+
+def test_a_gap_is_not_taken_for_silence():
+    with_gap = only_demand(after(history([50] * 20 + [None] * 10 + [50] * 5)))
+    assert with_gap.request_rate_rps.at(0.1) == pytest.approx(50 / 60, rel=0.02)
+
+
+def test_a_stale_history_is_trusted_less():
+    fresh, stale = (
+        only_demand(after(history([60, 61, 59, 60]), made_at=minute(m))).request_rate_rps
+        for m in (4, 60)
+    )
+    assert stale.at(0.9) > 1.2 * fresh.at(0.9)
+
+
+def test_windows_of_another_length_are_rates_all_the_same():
+    windows = [window(5 * i, 300, window_s=300.0) for i in range(12)]
+    demand = only_demand(after(windows, window_s=60.0))
+    assert demand.request_rate_rps.median == pytest.approx(1.0)
+    # shorter windows than those observed are noisier: sqrt(300 / 60) times in log space
+    same = only_demand(after(windows, window_s=300.0))
+    assert demand.request_rate_rps.at(0.9) >= same.request_rate_rps.at(0.9)
+
+
+def test_lengths_follow_recent_windows_more_than_old_ones():
+    old, new = history([30] * 20, isl=100), history([30] * 20, isl=1000)
+    turned = old + [replace(w, start_at=w.start_at + timedelta(minutes=20)) for w in new]
+    assert 850 < only_demand(after(turned)).shape.isl_mean < 1000
+
+
+def test_lengths_seen_one_by_one_are_preferred_to_totals():
+    seen = Shape(
+        input_tokens=np.array([50.0, 150.0]),
+        output_tokens=np.array([20.0, 20.0]),
+        cached_tokens=np.zeros(2),
+        weight=np.array([0.5, 0.5]),
+    )
+    windows = [replace(w, shape=seen) for w in history([10, 10])]
+    shape = only_demand(after(windows)).shape
+    assert set(shape.input_tokens.round(6)) == {50.0, 150.0}
+
+
+def test_the_method_is_named_for_every_series():
+    made = after(history(np.random.default_rng(0).poisson(20, 60).tolist()))
+    for label in ("default: requests by ", "input tokens by ", "output tokens by "):
+        assert label in made.method
+    assert "no traffic so far" in after(history([0, 0])).method
+
+
+def test_no_history_is_refused():
+    with pytest.raises(HistoryError, match="at least one"):
+        forecast([], model="m", made_at=minute(0), window_s=60.0, horizon_windows=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"made_at": minute(9).replace(tzinfo=None)}, "made_at needs a time zone"),
+        ({"window_s": 0.0}, "window_s must be above 0"),
+        ({"horizon_windows": 0}, "horizon_windows must be at least 1"),
+        ({"arrival_cv2": float("nan")}, "arrival_cv2 must be at least 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        after(history([1]), **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["mooncake_conversation_trace.jsonl", "AzureLLMInferenceTrace_conv.csv"]
+)
+def test_a_real_hour_is_forecast_within_its_own_range(poolwise_data, name):
+    trace = read_trace(poolwise_data / "traces" / name)
+    windows = observe_windows(trace.workload, 60.0)
+    half = windows[: len(windows) // 2]
+    made = after(list(half), window_s=300.0, horizon_windows=2)
+    rates = [w.requests / 60.0 for w in windows]
+    demand = only_demand(made)
+    assert min(rates) < demand.request_rate_rps.median < max(rates)
+    assert demand.request_rate_rps.at(0.9) < 1.6 * demand.request_rate_rps.median
+    recent = trace.workload.between(0.0, len(half) * 60.0)
+    assert demand.shape.isl_mean == pytest.approx(recent.input_tokens.mean(), rel=0.25)
