@@ -21,7 +21,8 @@
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
         ├── ApplyError             a rollout step failed; says which and what is left
-        └── GuardRefusedError      a guard forbids the change
+        ├── GuardRefusedError      a guard forbids the change
+        └── SolverError            the solver found nothing in time, or its answer fails the check
 
 Messages name the condition, say what was looked for and where, and what to do about it.
 """
@@ -123,3 +124,7 @@ class ApplyError(OperationError):
 
 class GuardRefusedError(OperationError):
     """A guard forbids the change."""
+
+
+class SolverError(OperationError):
+    """The solver found nothing within its limits, or its answer fails the check."""
