@@ -85,7 +85,8 @@ def step_times(profile: Profile, shape: Shape, served: NDArray[np.bool_], most: 
     context = float(share @ (shape.input_tokens + shape.output_tokens / 2))
     measured = profile.decode_step.at(np.arange(1, most + 1, dtype=np.float64), context)
     # Measured tables dip by noise; a larger batch is never taken to be faster.
-    return np.asarray(np.maximum.accumulate(measured), dtype=np.float64)
+    rising: Floats = np.maximum.accumulate(measured)
+    return rising
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,11 +147,12 @@ def batch_chain(*, step_s: Floats, tokens: float, hold_s: float, replicas: int) 
     stride = max(total / _MOST_STATES, 1.0)
     states = np.arange(0.0, total + stride / 2, stride)
 
-    def departures(present: Floats) -> Floats:
+    def departures(present: Floats) -> Floats:  # per second, with so many in the pool
         level = np.maximum(present / replicas, 1.0)
         alone = np.minimum(level / slots[0], 1.0)  # below one batch's worth of slots
         share = np.minimum(present / replicas, 1.0)
-        return replicas * share * alone * np.interp(level, slots, per_replica)
+        rate: Floats = replicas * share * alone * np.interp(level, slots, per_replica)
+        return rate
 
     middle = np.minimum(states[:-1] + (stride + 1) / 2, total)
     departures_log = np.concatenate(([0.0], np.cumsum(stride * np.log(departures(middle)))))
