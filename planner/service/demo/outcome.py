@@ -1,0 +1,104 @@
+"""What happened in one run of the demo, as values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan, Prediction
+from planner.domain.profile import Profile
+from planner.domain.rollout import Approval, Diff, GuardFinding
+from planner.domain.slo import Slo
+from planner.domain.workload import LatencySummary, ObservedWindow
+from planner.service.demo.traffic import DemoTraffic
+from serving.load import Replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """Tokens that the engines processed in a measured window, by their own counters.
+
+    Parameters
+    ----------
+    prefill_tokens_per_s, decode_tokens_per_s : float
+        Prompt tokens computed, and answer tokens generated, per second of the window.
+    computed_tokens, cached_tokens, transferred_tokens : int
+        Prompt tokens by where decode or prefill got their KV cache from. `transferred_tokens`
+        came to decode workers over NIXL.
+    decode_computed_tokens : int
+        Prompt tokens that decode workers computed themselves: 0 when the deployment really is
+        disaggregated.
+    transfers, transfer_bytes : int
+    """
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    computed_tokens: int
+    cached_tokens: int
+    transferred_tokens: int
+    decode_computed_tokens: int
+    transfers: int
+    transfer_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredWindow:
+    """A window of real traffic against the real deployment."""
+
+    replay: Replay
+    fleet: Fleet
+    latency: LatencySummary
+    throughput: Throughput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledOut:
+    """A step that took effect; `began_s` counts from the demo's start."""
+
+    text: str
+    kind: str
+    began_s: float
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One run of the demo, from its first second to its last.
+
+    Parameters
+    ----------
+    began_at_s : float
+        `time.perf_counter` at the start, the zero of all plots.
+    quota : str
+        How workers are held to their share of the processor, for people.
+    history : tuple of ObservedWindow
+        What the forecast was made from.
+    hindcast : Prediction
+        What the twin says of the planned fleet under the traffic that really came: the
+        prediction without the forecast's error.
+    during : Replay or None
+        Traffic while the plan was applied; None when nothing had to change.
+    verdict : tuple of str
+        Sentences: did attainment rise, and if not, why.
+    """
+
+    began_at: datetime
+    began_at_s: float
+    took_s: float
+    quota: str
+    traffic: DemoTraffic
+    profile: Profile
+    slo: Slo
+    window_s: float
+    before: MeasuredWindow
+    history: tuple[ObservedWindow, ...]
+    forecast: Forecast
+    plan: Plan
+    diff: Diff
+    findings: tuple[GuardFinding, ...]
+    approval: Approval
+    applied: tuple[RolledOut, ...]
+    during: Replay | None
+    after: MeasuredWindow
+    hindcast: Prediction
+    verdict: tuple[str, ...]

@@ -1,0 +1,456 @@
+"""The demo's stages in their order. Reads top to bottom; everything it starts, it ends."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from actuators.actuator import carry_out
+from actuators.dry_run import render_text
+from actuators.local import LocalActuator
+from forecaster.forecast import forecast
+from forecaster.windows import arrival_cv2_of, observe_windows
+from planner.autoscale import Decision, decide
+from planner.domain.errors import InputError
+from planner.domain.fleet import Role
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Prediction
+from planner.domain.profile import Profile
+from planner.domain.rollout import Approval, ApprovalState, Diff, Step
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.domain.workload import ObservedWindow, Workload
+from planner.rollout import (
+    GuardConditions,
+    approve,
+    begin,
+    draft,
+    finish,
+    refused,
+    reject,
+    submit,
+)
+from planner.service.demo.describe import Description, promise_for, shape_in, write_spec
+from planner.service.demo.display import Display, Stage
+from planner.service.demo.measure import Traffic
+from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut
+from planner.service.demo.site import DemoModel, local_site
+from planner.service.demo.traffic import (
+    DemoTraffic,
+    RawTraffic,
+    fit_to_machine,
+    read_traffic,
+    with_observed_reuse,
+)
+from planner.service.demo.verdict import judge
+from planner.service.settings import Settings
+from planner.service.spec_file import read_spec
+from planner.simulate import ReplicaGroup, Scenario, simulate
+from profiler.local import ProfiledPair, profile_deployment
+from profiler.sweep import SweepPlan
+from serving.background import BackgroundReplay
+from serving.deployment import LocalDeployment
+from serving.launcher import LocalSite
+from serving.load import Replay
+from serving.prompts import PromptWriter, read_words
+
+WINDOW_S = 60.0
+HISTORY_WINDOWS = 6
+"""The warm-up window is cut into so many for the forecaster."""
+LONGEST_ROLLOUT_S = 240.0
+DEMO_SWEEP = SweepPlan(
+    new_tokens=(48, 192, 512, 1024),
+    cached_tokens=(0, 1024),
+    batches=(1, 4, 8, 16),
+    context_tokens=(64, 1280),
+    burst=4,
+    check_new_tokens=320,
+)
+SLOTS = 3
+
+Ask = Callable[[str], bool]
+"""Asks a yes-no question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFleet:
+    """Replicas to begin with."""
+
+    prefill: int = 1
+    decode: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.prefill, self.decode) < 1 or self.prefill + self.decode > SLOTS:
+            raise InputError(
+                f"the start fleet needs at least one prefill and one decode worker, and at most "
+                f"{SLOTS} together, got {self.prefill}P{self.decode}D"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRequest:
+    """What the user asked for."""
+
+    trace: Path | None
+    model: DemoModel
+    start_fleet: StartFleet
+    window_s: float
+    out: Path
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What became of the approved diff."""
+
+    approval: Approval
+    applied: tuple[RolledOut, ...]
+    during: Replay | None
+
+
+@dataclass(slots=True)
+class Demo:
+    """One run."""
+
+    request: DemoRequest
+    settings: Settings
+    display: Display
+    ask: Ask
+
+    def run(self) -> Outcome:
+        """Run all stages and return what happened; `spec.yaml` and the rest lie in `out`."""
+        began_at, began_s = datetime.now(UTC), time.perf_counter()
+        rng = np.random.default_rng(self.request.seed)
+        raw = read_traffic(self.request.trace, rng=rng)
+        site = local_site(self.settings, self.request.model, progress=self.display.say)
+        with LocalDeployment(site, progress=self.display.say) as deployment:
+            pair = self._start_fleet(deployment)
+            profile = self._profile(deployment, pair)
+            traffic = self._read_trace(raw, profile, rng)
+            spec = self._spec(profile, traffic, site)
+            sender = Traffic(deployment=deployment, writer=self._writer(site))
+            before = self._warm_up(sender, traffic.workload, spec.slos[0])
+            history, expected = self._forecast(before, spec)
+            decision = self._plan(spec, expected, deployment)
+            approval = self._approve(decision)
+            rollout = self._apply(sender, traffic, decision.diff, approval, began_s)
+            after, hindcast = self._compare(sender, traffic.workload, rollout, spec)
+            quota, enforced = _quota(deployment), deployment.launcher.quota_is_enforced
+        return Outcome(
+            began_at=began_at,
+            began_at_s=began_s,
+            took_s=time.perf_counter() - began_s,
+            quota=quota,
+            traffic=traffic,
+            profile=profile,
+            slo=spec.slos[0],
+            window_s=self.request.window_s,
+            before=before,
+            history=history,
+            forecast=expected,
+            plan=decision.plan,
+            diff=decision.diff,
+            findings=decision.findings,
+            approval=rollout.approval,
+            applied=rollout.applied,
+            during=rollout.during,
+            after=after,
+            hindcast=hindcast,
+            verdict=judge(
+                before,
+                after,
+                diff=decision.diff,
+                plan=decision.plan,
+                hindcast=hindcast,
+                slo=spec.slos[0],
+                quota_is_enforced=enforced,
+            ),
+        )
+
+    def _writer(self, site: LocalSite) -> PromptWriter:
+        return PromptWriter(words=read_words(site.model.directory), seed=self.request.seed)
+
+    def _start_fleet(self, deployment: LocalDeployment) -> ProfiledPair:
+        wanted = self.request.start_fleet
+        title = f"start {wanted.prefill} prefill + {wanted.decode} decode worker, KV over NIXL"
+        with self.display.stage("a", title) as stage:
+            shapes = [shape_in(Role.PREFILL, self.request.model.value)] * wanted.prefill
+            shapes += [shape_in(Role.DECODE, self.request.model.value)] * wanted.decode
+            workers = [deployment.start(shape) for shape in shapes]
+            seconds = []
+            for i, worker in enumerate(workers):
+                stage.at(0.1 + i / len(workers), f"waiting for {worker.name}'s first token")
+                seconds.append(deployment.await_ready(worker))
+                deployment.route(worker)
+                stage.say(f"{worker.name} generated its first token after {seconds[-1]:.0f} s")
+            stage.say(_quota(deployment))
+        return ProfiledPair(
+            prefill=workers[0], decode=workers[wanted.prefill], start_s=max(seconds)
+        )
+
+    def _profile(self, deployment: LocalDeployment, pair: ProfiledPair) -> Profile:
+        with self.display.stage("b", "profile them: a quick sweep through the router") as stage:
+            profile = profile_deployment(
+                deployment,
+                pair,
+                DEMO_SWEEP,
+                progress=lambda done, points, text: stage.at(done / points, text),
+            )
+            batch = profile.limits.max_num_seqs
+            prefill = 512 / float(profile.prefill.at(512, 0))
+            step_s = float(profile.decode_step.at(batch, 64))
+            stage.say(
+                f"one prefill worker reads {prefill:,.0f} tokens/s (512-token prompts); one decode "
+                f"worker writes {batch / step_s:,.0f} tokens/s ({batch} answers at once, "
+                f"{1000 * step_s:.0f} ms a token)"
+            )
+            stage.say(
+                f"{profile.provenance.points} points; held-out error "
+                f"{profile.provenance.error_ratio:.0%}; start {profile.lifecycle.start_warm_s:.0f} "
+                f"s, flip {profile.lifecycle.flip_s:.0f} s"
+            )
+        return profile
+
+    def _read_trace(
+        self, raw: RawTraffic, profile: Profile, rng: np.random.Generator
+    ) -> DemoTraffic:
+        with self.display.stage("c", "read the traffic") as stage:
+            traffic = fit_to_machine(raw, profile, slots=SLOTS, rng=rng)
+            stage.say(traffic.source)
+            for note in traffic.notes:
+                stage.say(note)
+        return traffic
+
+    def _spec(self, profile: Profile, traffic: DemoTraffic, site: LocalSite) -> Spec:
+        promise = promise_for(traffic.workload, profile)
+        described = Description(
+            profile=profile,
+            promise=promise,
+            model_directory=site.model.directory,
+            slots=SLOTS,
+            window_s=self.request.window_s,
+            seed=self.request.seed,
+        )
+        self.display.say(
+            f"    promise: TTFT {promise.ttft_s:g} s and {1000 * promise.tpot_s:.0f} ms a token "
+            "for 90 % of requests"
+        )
+        return read_spec(write_spec(self.request.out, described))
+
+    def _warm_up(self, sender: Traffic, workload: Workload, slo: Slo) -> MeasuredWindow:
+        window = workload.between(0.0, min(self.request.window_s, workload.duration_s))
+        with self.display.stage("d", "replay a warm-up window against the router") as stage:
+            measured = sender.measure(window, slo, progress=_progress(stage.at, window))
+            stage.say(_measured(measured))
+        return measured
+
+    def _forecast(
+        self, before: MeasuredWindow, spec: Spec
+    ) -> tuple[tuple[ObservedWindow, ...], Forecast]:
+        with self.display.stage("e", "forecast the next windows") as stage:
+            seen = before.replay.workload
+            used = before.throughput
+            reuse = used.cached_tokens / max(used.cached_tokens + used.computed_tokens, 1)
+            real = with_observed_reuse(seen, reuse)
+            history = observe_windows(real, seen.duration_s / HISTORY_WINDOWS)
+            expected = forecast(
+                history,
+                model=spec.models[0].name,
+                made_at=seen.start_at + timedelta(seconds=seen.duration_s),
+                window_s=spec.forecast.window_s,
+                horizon_windows=spec.forecast.horizon_windows,
+                arrival_cv2=arrival_cv2_of(real),
+            )
+            level = spec.forecast.demand_level
+            for demand in expected.windows[0].demands:
+                stage.say(
+                    f"{demand.request_rate_rps.median:.2f} requests/s expected, "
+                    f"{demand.request_rate_rps.at(level):.2f} at the {level:.0%} quantile; "
+                    f"{demand.shape.isl_mean:.0f} tokens in, {demand.shape.osl_mean:.0f} out, "
+                    f"{demand.shape.reuse_ratio:.0%} of prompts cached"
+                )
+        return history, expected
+
+    def _plan(self, spec: Spec, expected: Forecast, deployment: LocalDeployment) -> Decision:
+        with self.display.stage("f", "plan with OR-Tools, prove in the twin") as stage:
+            now = expected.made_at
+            fleet = deployment.fleet()
+            conditions = GuardConditions(now=now, observed_at=now, unneeded_since=None)
+            decision = decide(spec, expected, fleet, now=now, conditions=conditions)
+            plan = decision.plan
+            window = plan.windows[0]
+            stage.say(
+                f"{plan.status}: {window.replicas(Role.PREFILL)} prefill + "
+                f"{window.replicas(Role.DECODE)} decode, {plan.usd_per_hour:.3f} USD/h "
+                f"(bottleneck: {window.bottleneck}; {plan.solver.name}, "
+                f"{1000 * plan.solver.wall_s:.0f} ms)"
+            )
+            stage.say(f"predicted: {_predicted(window.predicted)}")
+            for rejected in plan.rejected:
+                stage.say(f"rejected: {rejected.name}: {rejected.reason}")
+        return decision
+
+    def _approve(self, decision: Decision) -> Approval:
+        with self.display.stage("g", "the difference, and your approval") as stage:
+            for line in render_text(decision.diff).splitlines():
+                stage.say(line)
+            for finding in decision.findings:
+                if finding.verdict != "allow":
+                    stage.say(f"guard {finding.guard}: {finding.verdict}: {finding.reason}")
+        now = datetime.now(UTC)
+        version = decision.diff.from_fleet.version
+        opened = submit(
+            draft(plan_id=decision.plan.plan_id, fleet_version=version, by="poolwise demo", at=now),
+            by="poolwise demo",
+            at=now,
+            reason="made from the warm-up window",
+        )
+        if refused(decision.findings):
+            return reject(opened, by="guards", at=now, reason="a guard refused it")
+        if not decision.diff.steps:
+            return approve(opened, by="poolwise demo", at=now, reason="nothing to change")
+        if self.ask("Apply these steps to the running workers?"):
+            return approve(opened, by=_user(), at=datetime.now(UTC), reason="asked and answered")
+        return reject(opened, by=_user(), at=datetime.now(UTC), reason="answered no")
+
+    def _apply(
+        self,
+        sender: Traffic,
+        traffic: DemoTraffic,
+        diff: Diff,
+        approval: Approval,
+        began_s: float,
+    ) -> Rollout:
+        """Move the workers while the trace goes on; wait for the last answer of that stretch."""
+        if approval.state is not ApprovalState.APPROVED or not diff.steps:
+            with self.display.stage("h", "apply: nothing moves") as stage:
+                stage.say("the fleet is as planned" if not diff.steps else approval.reason)
+            return Rollout(approval=approval, applied=(), during=None)
+        start_s = self.request.window_s
+        end_s = min(start_s + LONGEST_ROLLOUT_S, traffic.workload.duration_s)
+        rest = traffic.workload.between(min(start_s, end_s), end_s)
+        begun = begin(approval, by="poolwise demo", at=datetime.now(UTC))
+        with self.display.stage("h", "apply it while traffic runs") as stage:
+            running = sender.begin(rest)
+            try:
+                applied = self._carry_out(sender, diff, stage, running, began_s)
+            finally:
+                running.stop_sending()
+            stage.at(1.0, "waiting for the answers under way")
+            during = running.result()
+            stage.say(
+                f"{len(during.timings)} requests arrived meanwhile, {len(during.failures)} failed"
+            )
+        done = finish(begun, by="poolwise demo", at=datetime.now(UTC))
+        return Rollout(approval=done, applied=applied, during=during)
+
+    def _carry_out(
+        self,
+        sender: Traffic,
+        diff: Diff,
+        stage: Stage,
+        running: BackgroundReplay,
+        began_s: float,
+    ) -> tuple[RolledOut, ...]:
+        rolled: list[RolledOut] = []
+        started: dict[int, float] = {}
+
+        def tell(step: Step, event: str) -> None:
+            now_s = time.perf_counter() - began_s
+            text = f"{step.kind} {step.shape.label}"
+            text += f" -> {step.to_shape.label}" if step.to_shape else ""
+            if event == "begun":
+                started[step.index] = now_s
+                stage.at(step.index / len(diff.steps), f"{text} ({running.sent} requests sent)")
+                return
+            took_s = now_s - started[step.index]
+            stage.say(f"{text}: {took_s:.1f} s")
+            rolled.append(
+                RolledOut(text=text, kind=step.kind, began_s=started[step.index], took_s=took_s)
+            )
+
+        carry_out(LocalActuator(sender.deployment), diff, tell=tell)
+        return tuple(rolled)
+
+    def _compare(
+        self, sender: Traffic, workload: Workload, rollout: Rollout, spec: Spec
+    ) -> tuple[MeasuredWindow, Prediction]:
+        used_s = self.request.window_s
+        if rollout.during is not None:
+            used_s += rollout.during.workload.duration_s
+        window_s = min(self.request.window_s, workload.duration_s)
+        start_s = min(used_s, workload.duration_s - window_s)
+        window = workload.between(start_s, start_s + window_s)
+        slo = spec.slos[0]
+        with self.display.stage("i", "replay the next window, compare with the plan") as stage:
+            measured = sender.measure(window, slo, progress=_progress(stage.at, window))
+            stage.say(_measured(measured))
+            hindcast = _hindcast(measured, spec, seed=self.request.seed)
+            stage.say(f"the twin, given this very traffic: {_predicted(hindcast)}")
+        return measured, hindcast
+
+
+def _hindcast(measured: MeasuredWindow, spec: Spec, *, seed: int) -> Prediction:
+    """Replay the traffic that really came in the twin of the fleet that really ran."""
+    used = measured.throughput
+    reuse = used.cached_tokens / max(used.cached_tokens + used.computed_tokens, 1)
+    groups = tuple(
+        ReplicaGroup(profile=profile, role=pool.shape.role, replicas=pool.ready)
+        for pool in measured.fleet.pools
+        if pool.ready and (profile := spec.profile_of(pool.shape)) is not None
+    )
+    workload = with_observed_reuse(measured.replay.workload, reuse)
+    result = simulate(Scenario(groups=groups, workload=workload, seed=seed))
+    return result.prediction(spec.slos)
+
+
+def _progress(
+    at: Callable[[float, str], None], workload: Workload
+) -> Callable[[BackgroundReplay], None]:
+    count = max(len(workload), 1)
+    return lambda running: at(
+        running.answered / count, f"{running.sent} sent, {running.answered} of {count} answered"
+    )
+
+
+def _measured(window: MeasuredWindow) -> str:
+    seen, used = window.latency, window.throughput
+    if seen.attainment_ratio is None:
+        return "no request arrived in this window"
+    return (
+        f"{len(window.replay.timings)} requests: attainment {seen.attainment_ratio:.1%}, "
+        f"TTFT p50 {_ms(seen.ttft_p50_s)} p95 {_ms(seen.ttft_p95_s)}, "
+        f"per token p95 {_ms(seen.tpot_p95_s)}; {used.transferred_tokens:,} prompt tokens came to "
+        f"decode by KV transfer, {used.decode_computed_tokens} were computed there"
+    )
+
+
+def _predicted(prediction: Prediction) -> str:
+    if prediction.attainment_ratio is None:
+        return "no traffic expected"
+    return (
+        f"attainment {prediction.attainment_ratio:.1%}, TTFT p95 {_ms(prediction.ttft_p95_s)}, "
+        f"per token p95 {_ms(prediction.tpot_p95_s)}"
+    )
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:,.0f} ms"
+
+
+def _quota(deployment: LocalDeployment) -> str:
+    share = deployment.site.cores_per_replica
+    if deployment.launcher.quota_is_enforced:
+        return f"each worker is held to {share:g} cores by the kernel: one slot"
+    return (
+        "no CPU quota can be set on this machine (it needs a writable cgroup): workers share the "
+        "processor, so predictions are less certain"
+    )
+
+
+def _user() -> str:
+    return os.environ.get("USER") or f"uid {os.getuid()}"
