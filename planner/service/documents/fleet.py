@@ -1,7 +1,5 @@
 """The fleet as JSON (design section 3)."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, Field
 
 from planner.domain.errors import HistoryError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.spec import Spec
 from planner.service.documents.document import Document, parse, read_object
@@ -88,16 +86,10 @@ def fleet_of(document: FleetDocument, *, spec: Spec, read_at: datetime, where: s
         return Fleet(
             pools=pools,
             read_at=document.read_at or read_at,
-            version=document.version or fleet_version(pools),
+            version=document.version or version_of(pools),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
-
-
-def fleet_version(pools: tuple[Pool, ...]) -> str:
-    """A version from what the pools are: equal pools, equal version."""
-    content = sorted(pool_document(p).model_dump_json() for p in pools)
-    return "fleet-" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def read_fleet(path: Path, *, spec: Spec, read_at: datetime) -> Fleet:

@@ -22,6 +22,9 @@ from planner.domain.plan import (
 )
 from planner.service.documents.document import Document, parse, read_object
 
+BESIDE_PLAN = ("deployment", "created_at", "approval", "diff", "findings")
+"""Keys that answers add to a plan's own; they follow from it, the fleet and the store."""
+
 
 class PlannedPoolDocument(Document):
     """Replicas of one shape in one window."""
@@ -190,8 +193,7 @@ def read_plan(path: Path) -> Plan:
         When the file is missing or no plan.
     """
     data = dict(read_object(path, what="a plan"))
-    # `plan --json` prints these beside the plan; they follow from it and the fleet.
-    for beside in ("diff", "findings"):
+    for beside in BESIDE_PLAN:
         data.pop(beside, None)
     return plan_of(parse(PlanDocument, data, where=str(path)), where=str(path))
 

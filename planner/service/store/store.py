@@ -269,14 +269,6 @@ class Store:
         with self._read() as connection:
             return connection.execute(select(TOKENS.c.token_hash).limit(1)).first() is not None
 
-    def add_token(self, token_hash: str, *, name: str, at: datetime) -> None:
-        """Let a token in by its hash."""
-        with self._write() as connection:
-            connection.execute(
-                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=_stamp(at))
-            )
-            _audit(connection, at, "serve", "token.create", name)
-
     def token_name(self, token_hash: str) -> str | None:
         """Whose token has this hash, or None."""
         query = select(TOKENS.c.name).where(TOKENS.c.token_hash == token_hash)

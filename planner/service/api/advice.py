@@ -1,0 +1,75 @@
+"""Stateless questions: recommendations, forecasts, simulations. Nothing is stored."""
+
+from fastapi import APIRouter
+
+from planner.domain.spec import Spec
+from planner.service.api.bodies import ForecastBody, RecommendationBody, SimulationBody
+from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.documents.fleet import fleet_of
+from planner.service.documents.forecast import ForecastDocument, forecast_document
+from planner.service.documents.history import history_end, windows_of
+from planner.service.documents.recommendation import (
+    RecommendationDocument,
+    recommendation_document,
+)
+from planner.service.documents.simulation import SimulationDocument
+from planner.service.planning import expected_demand, recommend, sole_model
+from planner.service.simulation import Replicas, replay, replicas_of_fleet, replicas_of_plan
+from planner.service.spec_file import spec_of
+
+ROUTER = APIRouter(prefix="/v1", tags=["advice"])
+
+
+@ROUTER.post("/recommendations")
+def post_recommendation(
+    body: RecommendationBody, service: ServiceParameter, _by: Writer
+) -> RecommendationDocument:
+    """Replicas per pool for the next window, from what was observed and what runs."""
+    spec = _spec(body, service)
+    model = sole_model(spec, body.model)
+    windows = windows_of(body.history, where="history")
+    now = body.now or history_end(windows, where="history")
+    fleet = fleet_of(body.fleet, spec=spec, read_at=now, where="fleet")
+    decision, expected = recommend(spec, windows, fleet, model=model, now=now)
+    return recommendation_document(decision, expected)
+
+
+@ROUTER.post("/forecasts")
+def post_forecast(body: ForecastBody, service: ServiceParameter, _by: Writer) -> ForecastDocument:
+    """What the next planning windows will bring."""
+    deployment = service.deployment
+    if body.history is None:
+        windows = deployment.observer.observe(now=body.now or service.now()).windows
+    else:
+        windows = windows_of(body.history, where="history")
+    now = body.now or history_end(windows, where="history")
+    forecast = expected_demand(deployment.spec, windows, model=deployment.model, made_at=now)
+    return forecast_document(forecast)
+
+
+@ROUTER.post("/simulations")
+def post_simulation(
+    body: SimulationBody, service: ServiceParameter, _by: Writer
+) -> SimulationDocument:
+    """What these requests would experience on a plan's or a fleet's replicas."""
+    deployment = service.deployment
+    groups = _groups(body, service)
+    workload = body.requests.workload()
+    return replay(deployment.spec, groups, workload, model=deployment.model)
+
+
+def _spec(body: RecommendationBody, service: Service) -> Spec:
+    if body.spec is None:
+        return service.deployment.spec
+    return spec_of(body.spec, where="spec", allow_estimates=body.allow_estimates)
+
+
+def _groups(body: SimulationBody, service: Service) -> tuple[Replicas, ...]:
+    deployment = service.deployment
+    if body.plan_id is not None:
+        return replicas_of_plan(deployment.store.plan(body.plan_id).plan)
+    if body.fleet is None:
+        return replicas_of_fleet(deployment.actuator.read_fleet(), model=deployment.model)
+    now = service.now()
+    fleet = fleet_of(body.fleet, spec=deployment.spec, read_at=now, where="fleet")
+    return replicas_of_fleet(fleet, model=deployment.model)

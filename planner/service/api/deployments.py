@@ -1,0 +1,100 @@
+"""The deployment: its fleet, what was observed, what was decided."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import AwareDatetime
+
+from planner.domain.errors import HistoryError
+from planner.domain.spec import TargetKind
+from planner.service.api.bodies import ObservationsBody
+from planner.service.api.service import ServiceParameter, Writer
+from planner.service.documents.document import Document
+from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
+from planner.service.documents.history import windows_of
+from planner.service.planning import check_classes
+
+ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
+
+
+class Accepted(Document):
+    """How much was taken in."""
+
+    windows: int
+
+
+class DecisionDocument(Document):
+    """What a tick of the loop came to."""
+
+    decided_at: AwareDatetime
+    plan_id: str | None
+    outcome: str
+    reason: str
+
+
+class DecisionList(Document):
+    """Decisions of the loop, newest first."""
+
+    decisions: list[DecisionDocument]
+
+
+@ROUTER.get("/fleet")
+def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
+    """What runs now, as the target has it."""
+    service.check_deployment(name)
+    try:
+        return fleet_document(service.deployment.actuator.read_fleet())
+    except HistoryError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+@ROUTER.put("/fleet")
+def put_fleet(
+    name: str, body: FleetDocument, service: ServiceParameter, by: Writer
+) -> FleetDocument:
+    """Hand in what runs now; for target dry_run, whose fleet Poolwise cannot read itself."""
+    service.check_deployment(name)
+    deployment, now = service.deployment, service.now()
+    if deployment.spec.target is not TargetKind.DRY_RUN:
+        raise HTTPException(409, f"the fleet of target {deployment.spec.target} is read, not told")
+    fleet = fleet_of(body, spec=deployment.spec, read_at=now, where="fleet")
+    deployment.store.put_fleet(name, fleet, received_at=now, actor=by)
+    service.metrics.record_fleet(name, fleet)
+    return fleet_document(fleet)
+
+
+@ROUTER.post("/observations", status_code=201)
+def post_observations(
+    name: str, body: ObservationsBody, service: ServiceParameter, by: Writer
+) -> Accepted:
+    """Hand in observed windows; one for the same class and start replaces the older one."""
+    service.check_deployment(name)
+    deployment = service.deployment
+    windows = windows_of(body.history, where="history")
+    check_classes(deployment.spec, deployment.model, {w.request_class for w in windows})
+    deployment.store.add_windows(
+        name, deployment.model, windows, received_at=service.now(), actor=by
+    )
+    return Accepted(windows=len(windows))
+
+
+@ROUTER.get("/decisions")
+def get_decisions(
+    name: str,
+    service: ServiceParameter,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
+) -> DecisionList:
+    """What the loop decided, newest first."""
+    service.check_deployment(name)
+    records = service.deployment.store.decisions(name, limit=limit)
+    return DecisionList(
+        decisions=[
+            DecisionDocument(
+                decided_at=record.decided_at,
+                plan_id=record.plan_id,
+                outcome=record.outcome,
+                reason=record.reason,
+            )
+            for record in records
+        ]
+    )

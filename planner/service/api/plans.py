@@ -1,0 +1,142 @@
+"""Plans: make, look, approve, reject, apply."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from planner.autoscale.slow import Decision, decide
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
+from planner.domain.rollout import ApprovalState
+from planner.service import lifecycle
+from planner.service.api.bodies import DecisionBody, PlanBody
+from planner.service.api.resources import PlanResource, plan_resource
+from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.deployment import guard_conditions
+from planner.service.documents.document import Document
+from planner.service.documents.fleet import fleet_of
+from planner.service.documents.forecast import forecast_of
+from planner.service.documents.history import history_end, windows_of
+from planner.service.documents.rollout import ApprovalDocument, approval_document
+from planner.service.planning import check_forecast, expected_demand
+
+ROUTER = APIRouter(prefix="/v1/plans", tags=["plans"])
+
+MOST_PLANS = 200
+
+
+class PlanList(Document):
+    """Stored plans, newest first."""
+
+    plans: list[PlanResource]
+
+
+class PlanHistory(Document):
+    """Every state that a plan was in, oldest first."""
+
+    approvals: list[ApprovalDocument] = Field(description="append-only")
+
+
+@ROUTER.post("", status_code=201)
+def post_plan(
+    body: PlanBody, service: ServiceParameter, by: Writer, response: Response
+) -> PlanResource:
+    """Plan now; the plan is stored and waits for approval. Equal inputs give the stored plan."""
+    deployment, now = service.deployment, service.now()
+    if body.deployment is not None:
+        service.check_deployment(body.deployment)
+    decision = _decide(body, service)
+    record = lifecycle.propose(deployment, decision, by=by, at=now)
+    service.metrics.record_plan(deployment.spec.name, record.plan)
+    response.headers["Location"] = f"/v1/plans/{record.plan.plan_id}"
+    return plan_resource(record)
+
+
+@ROUTER.get("")
+def get_plans(
+    service: ServiceParameter,
+    limit: Annotated[int, Query(ge=1, le=MOST_PLANS, description="at most so many")] = 50,
+    state: Annotated[list[ApprovalState] | None, Query(description="only in these states")] = None,
+) -> PlanList:
+    """The newest plans, newest first."""
+    records = service.deployment.store.plans(
+        service.deployment.spec.name, limit=limit, states=state or ()
+    )
+    return PlanList(plans=[plan_resource(record) for record in records])
+
+
+@ROUTER.get("/{plan_id}")
+def get_plan(plan_id: str, service: ServiceParameter) -> PlanResource:
+    """One plan, what it changes, and where it stands."""
+    return plan_resource(service.deployment.store.plan(plan_id))
+
+
+@ROUTER.get("/{plan_id}/approvals")
+def get_approvals(plan_id: str, service: ServiceParameter) -> PlanHistory:
+    """Who decided what about a plan, and when."""
+    store = service.deployment.store
+    store.plan(plan_id)
+    return PlanHistory(approvals=[approval_document(a) for a in store.approvals(plan_id)])
+
+
+@ROUTER.post("/{plan_id}/approve")
+def approve_plan(
+    plan_id: str, service: ServiceParameter, by: Writer, body: DecisionBody | None = None
+) -> PlanResource:
+    """Allow a pending plan; asking again changes nothing."""
+    reason = body.reason if body else ""
+    record = lifecycle.approve(service.deployment, plan_id, by=by, at=service.now(), reason=reason)
+    return plan_resource(record)
+
+
+@ROUTER.post("/{plan_id}/reject")
+def reject_plan(
+    plan_id: str, service: ServiceParameter, by: Writer, body: DecisionBody | None = None
+) -> PlanResource:
+    """Forbid a pending plan; asking again changes nothing."""
+    reason = body.reason if body else ""
+    record = lifecycle.reject(service.deployment, plan_id, by=by, at=service.now(), reason=reason)
+    return plan_resource(record)
+
+
+@ROUTER.post("/{plan_id}/apply")
+def apply_plan(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
+    """Bring the fleet to an approved plan; once, however often it is asked.
+
+    409 when the fleet is no longer the one that the plan was made for: plan again.
+    """
+    return plan_resource(lifecycle.apply(service.deployment, plan_id, by=by, at=service.now()))
+
+
+def _decide(body: PlanBody, service: Service) -> Decision:
+    """Forecast where none is given, then plan, simulate, diff and guard."""
+    deployment, now = service.deployment, service.now()
+    fleet = _fleet(body, service)
+    forecast = _forecast(body, service)
+    observed = deployment.observer.observe(now=now)
+    conditions = guard_conditions(deployment, observed_at=observed.observed_at, now=now)
+    return decide(deployment.spec, forecast, fleet, now=now, conditions=conditions)
+
+
+def _fleet(body: PlanBody, service: Service) -> Fleet:
+    deployment = service.deployment
+    if body.fleet is None:
+        return deployment.actuator.read_fleet()
+    return fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
+
+
+def _forecast(body: PlanBody, service: Service) -> Forecast:
+    deployment = service.deployment
+    if body.forecast is not None:
+        forecast = forecast_of(body.forecast, where="forecast")
+        check_forecast(deployment.spec, forecast, model=deployment.model)
+        return forecast
+    if body.history is not None:
+        windows = windows_of(body.history, where="history")
+        made_at = history_end(windows, where="history")
+    else:
+        windows = deployment.observer.observe(now=service.now()).windows
+        made_at = service.now()
+        history_end(windows, where=f"observations of {deployment.spec.name}")
+    return expected_demand(deployment.spec, windows, model=deployment.model, made_at=made_at)

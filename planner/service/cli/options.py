@@ -1,0 +1,72 @@
+"""Options that several commands share."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.domain.errors import InputError
+
+SpecOption = Annotated[
+    Path, typer.Option("--spec", "-s", help="The spec (YAML).", metavar="FILE", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Which of the spec's models; not needed when it has one.", metavar="NAME"
+    ),
+]
+EstimatesOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-estimates",
+        help="Estimate missing profiles by roofline: rough, labelled, never applied by itself.",
+    ),
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option("--trace", "-t", help="Requests: Mooncake JSONL or Azure CSV.", metavar="FILE"),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--start-at",
+        help="Instant of offset 0 of a trace in relative time, as 2026-11-01T08:00:00Z.",
+        metavar="TIME",
+    ),
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        help="Look at nothing after this instant (default: the trace's end).",
+        metavar="TIME",
+    ),
+]
+FleetOption = Annotated[
+    Path | None,
+    typer.Option("--fleet", help="The fleet that runs (JSON; - for stdin).", metavar="FILE"),
+]
+
+
+def instant(text: str | None, *, option: str) -> datetime | None:
+    """An instant with a time zone, or None.
+
+    Raises
+    ------
+    InputError
+        When it is no ISO 8601 instant, or has no time zone.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            f"{option}: {text!r} is no instant; write it as 2026-11-01T08:00:00Z"
+        ) from error
+    if moment.tzinfo is None:
+        raise InputError(f"{option}: {text!r} has no time zone; add Z for UTC, or an offset")
+    return moment

@@ -1,0 +1,82 @@
+"""What the terminal shows: JSON for machines, tables for people, progress on stderr."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+
+
+def print_json(document: "BaseModel") -> None:
+    """A document as JSON on standard output."""
+    typer.echo(document.model_dump_json(indent=2, by_alias=True))
+
+
+def console() -> "Console":
+    """Standard output for people; wide enough for tables when it is piped."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show what goes on while it does; silent where nobody watches."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1
+) -> None:
+    """A table; columns from `numbers_from` on are aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index >= numbers_from else "left")
+    for row in rows:
+        # Text, so that names with square brackets are not taken for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_lines(title: str, lines: Sequence[str]) -> None:
+    """A heading and a list; nothing when the list is empty."""
+    from rich.markup import escape
+
+    if not lines:
+        return
+    out = console()
+    out.print(f"[bold]{escape(title)}[/bold]")
+    for line in lines:
+        out.print(f"  - {escape(line)}")
+
+
+def note(text: str) -> None:
+    """A remark on standard error."""
+    typer.echo(text, err=True)
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds for tables."""
+    if seconds is None:
+        return "-"
+    value = seconds * 1000
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio as a percentage for tables."""
+    return "-" if ratio is None else f"{ratio:.1%}"

@@ -1,0 +1,55 @@
+"""`poolwise serve`: API and control loop."""
+
+from typing import Annotated
+
+import typer
+
+from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
+
+EPILOG = (
+    "Examples:\n\n"
+    "poolwise serve --spec spec.yaml\n\n"
+    "poolwise serve --spec spec.yaml --port 0 --insecure-local\n\n"
+    "The bearer token for writes is printed once, when the database is new. State is kept in "
+    "$POOLWISE_STATE_DIR (default ~/.local/state/poolwise). Ctrl-C stops it; serving goes on."
+)
+
+
+def serve(
+    *,
+    spec: SpecOption,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Address to listen on (default 127.0.0.1).", metavar="ADDRESS"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", help="Port, 0 for any free one (default 8765).", min=0, max=65535),
+    ] = None,
+    insecure_local: Annotated[
+        bool,
+        typer.Option("--insecure-local", help="Accept writes from this machine without a token."),
+    ] = False,
+    new_token: Annotated[
+        bool,
+        typer.Option("--new-token", help="Make a new bearer token; the old ones end."),
+    ] = False,
+    model: ModelOption = None,
+    allow_estimates: EstimatesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Serve the REST API under /v1 and run the control loop of a spec."""
+    from planner.service.server import ServeOptions, run
+
+    run(
+        ServeOptions(
+            spec=spec,
+            host=host,
+            port=port,
+            insecure_local=insecure_local,
+            new_token=new_token,
+            model=model,
+            allow_estimates=allow_estimates,
+            as_json=json,
+        )
+    )

@@ -1,0 +1,106 @@
+"""`poolwise validate`: check a spec and all that it names."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.domain.errors import InputError
+from planner.service.cli import output
+from planner.service.cli.options import EstimatesOption, JsonOption
+
+if TYPE_CHECKING:
+    from planner.domain.spec import Spec
+
+EPILOG = (
+    "Examples:\n\n"
+    "poolwise validate --spec spec.yaml\n\n"
+    "poolwise validate --schema > poolwise.schema.json"
+)
+
+
+def validate(
+    *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", "-s", help="The spec (YAML).", metavar="FILE")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of the spec instead.")
+    ] = False,
+    allow_estimates: EstimatesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Check a spec, its models' configs and its profiles. Starts and changes nothing.
+
+    Every problem is reported with its line and what to do.
+    """
+    if schema:
+        from planner.service.spec_document import spec_schema
+
+        typer.echo(json_module.dumps(spec_schema(), indent=2))
+        return
+    if spec is None:
+        raise InputError("give --spec FILE to check it, or --schema to see what it may hold")
+    from planner.service.spec_file import has_estimates, read_spec
+
+    checked = read_spec(spec, allow_estimates=allow_estimates)
+    if json:
+        typer.echo(json_module.dumps(_facts(checked), indent=2))
+        return
+    output.print_table(
+        f"{spec} is valid: {checked.name}, target {checked.target} ({checked.spec_id})",
+        ("pool", "model", "replicas", "profile", "kind", "error"),
+        _pools(checked),
+        numbers_from=9,
+    )
+    if has_estimates(checked):
+        output.note("Some profiles are ESTIMATED: plans are rough and never applied by themselves.")
+
+
+def _pools(spec: "Spec") -> list[list[str]]:
+    rows = []
+    for pool in spec.pools:
+        profile = spec.profile_of(pool.shape)
+        most = "inventory" if pool.max_replicas is None else str(pool.max_replicas)
+        rows.append(
+            [
+                pool.shape.label,
+                pool.shape.model,
+                f"{pool.min_replicas} to {most}",
+                profile.profile_id if profile else "-",
+                profile.provenance.kind.value if profile else "-",
+                f"{profile.provenance.error_ratio:.0%}" if profile else "-",
+            ]
+        )
+    return rows
+
+
+def _facts(spec: "Spec") -> dict[str, object]:
+    return {
+        "valid": True,
+        "spec_id": spec.spec_id,
+        "name": spec.name,
+        "target": spec.target.value,
+        "models": [
+            {
+                "name": model.name,
+                "parameters": model.parameters,
+                "weight_bytes": model.weight_bytes,
+                "kv_bytes_per_token": model.kv_bytes_per_token,
+            }
+            for model in spec.models
+        ],
+        "profiles": [
+            {
+                "profile_id": profile.profile_id,
+                "model": profile.model,
+                "accelerator": profile.accelerator,
+                "tp": profile.tp,
+                "roles": [role.value for role in profile.roles],
+                "kind": profile.provenance.kind.value,
+                "error_ratio": profile.provenance.error_ratio,
+            }
+            for profile in spec.profiles
+        ],
+    }

@@ -1,0 +1,72 @@
+"""What `recommend` answers: replicas per pool for the next window, with reasons."""
+
+from pydantic import Field
+
+from planner.autoscale.slow import Decision
+from planner.domain.fleet import Role
+from planner.domain.forecast import Forecast
+from planner.domain.hardware import PurchaseOption
+from planner.domain.plan import PlanStatus
+from planner.service.documents.document import Document
+from planner.service.documents.forecast import ForecastDocument, forecast_document
+from planner.service.documents.rollout import FindingDocument, finding_documents
+
+
+class RecommendedPoolDocument(Document):
+    """Replicas of one pool for the next window, and why."""
+
+    role: Role
+    model: str
+    accelerator: str
+    tp: int
+    pp: int
+    dp: int
+    purchase_option: PurchaseOption
+    replicas: int = Field(description="recommended")
+    replicas_now: int = Field(description="ready and starting in the fleet that was handed in")
+    reason: str
+
+
+class RecommendationDocument(Document):
+    """Replicas per pool with reasons, and the forecast behind them."""
+
+    pools: list[RecommendedPoolDocument]
+    forecast: ForecastDocument
+    plan_id: str
+    status: PlanStatus
+    usd_per_hour: float
+    estimated: bool
+    relaxations: list[str] = Field(description="for an infeasible plan: what to relax")
+    findings: list[FindingDocument] = Field(description="what the guards say of the change")
+
+
+def recommendation_document(decision: Decision, forecast: Forecast) -> RecommendationDocument:
+    """The document of a decision and the forecast that it was made from."""
+    return RecommendationDocument(
+        pools=_pools(decision),
+        forecast=forecast_document(forecast),
+        plan_id=decision.plan.plan_id,
+        status=decision.plan.status,
+        usd_per_hour=decision.plan.usd_per_hour,
+        estimated=decision.plan.estimated,
+        relaxations=list(decision.plan.relaxations),
+        findings=finding_documents(decision.findings),
+    )
+
+
+def _pools(decision: Decision) -> list[RecommendedPoolDocument]:
+    return [
+        RecommendedPoolDocument(
+            role=pool.shape.role,
+            model=pool.shape.model,
+            accelerator=pool.shape.accelerator,
+            tp=pool.shape.tp,
+            pp=pool.shape.pp,
+            dp=pool.shape.dp,
+            purchase_option=pool.purchase_option,
+            replicas=pool.replicas,
+            replicas_now=pool.replicas_now,
+            reason=pool.reason,
+        )
+        for pool in decision.recommendations
+    ]

@@ -1,0 +1,259 @@
+"""A plan's way to the fleet: proposed, approved or rejected, applied once."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from actuators.actuator import carry_out
+from planner import rollout
+from planner.autoscale.slow import Decision
+from planner.domain.errors import (
+    GuardRefusedError,
+    PlanStateError,
+    StalePlanError,
+)
+from planner.domain.fleet import Fleet
+from planner.domain.plan import PlanStatus
+from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
+from planner.domain.spec import TargetKind
+from planner.service.deployment import Deployment, guard_conditions
+from planner.service.documents import diff_document, finding_documents
+from planner.service.store import PlanRecord
+
+
+class Move(Protocol):
+    """An approval step of `planner.rollout`, such as approve or begin."""
+
+    def __call__(
+        self, approval: Approval, /, *, by: str, at: datetime, reason: str = ""
+    ) -> Approval:
+        """The state that follows; PlanStateError when it cannot follow."""
+        ...
+
+
+WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
+POLICY = "policy"
+"""Who approves where the spec lets no person decide."""
+
+
+def propose(
+    deployment: Deployment, decision: Decision, *, by: str, at: datetime, ask: bool = True
+) -> PlanRecord:
+    """Store a decision as a plan that waits for approval.
+
+    Older waiting plans of the deployment are superseded. A plan that is known by its id is
+    returned as it stands.
+
+    Parameters
+    ----------
+    ask : bool
+        False: a draft, which nobody is asked about.
+    """
+    plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
+    approval = rollout.draft(plan_id=plan_id, fleet_version=fleet.version, by=by, at=at)
+    if ask and decision.plan.status is not PlanStatus.INFEASIBLE:
+        approval = rollout.submit(approval, by=by, at=at)
+    record = PlanRecord(
+        deployment=deployment.spec.name,
+        created_at=at,
+        plan=decision.plan,
+        diff=diff_document(decision.diff),
+        findings=tuple(finding_documents(decision.findings)),
+        approval=approval,
+    )
+    stored = deployment.store.add_plan(record, actor=by)
+    for other in waiting(deployment):
+        if other.plan.plan_id != plan_id:
+            _supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
+    return stored
+
+
+def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
+    """Plans of the deployment that nobody has decided about or applied, newest first."""
+    return deployment.store.plans(deployment.spec.name, limit=100, states=WAITING)
+
+
+def approve(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+) -> PlanRecord:
+    """Allow a pending plan; a plan that is approved already stays so.
+
+    Raises
+    ------
+    PlanStateError
+        When it is not pending, or waited longer than the policy allows.
+    """
+    expire_old(deployment, at=at)
+    return _change(
+        deployment,
+        plan_id,
+        rollout.approve,
+        by=by,
+        at=at,
+        reason=reason,
+        settled=ApprovalState.APPROVED,
+    )
+
+
+def reject(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+) -> PlanRecord:
+    """Forbid a pending plan; a plan that is rejected already stays so."""
+    return _change(
+        deployment,
+        plan_id,
+        rollout.reject,
+        by=by,
+        at=at,
+        reason=reason,
+        settled=ApprovalState.REJECTED,
+    )
+
+
+def expire_old(deployment: Deployment, *, at: datetime) -> None:
+    """Expire plans that waited for a person longer than the policy allows."""
+    policy = deployment.spec.approval
+
+    def change(approval: Approval) -> Approval:
+        if not rollout.has_expired(approval, policy, now=at):
+            return approval
+        reason = f"nobody decided within {policy.expires_s:g} s"
+        return rollout.expire(approval, by=POLICY, at=at, reason=reason)
+
+    for record in waiting(deployment):
+        deployment.store.change_approval(record.plan.plan_id, change, action="plan.expire")
+
+
+def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+    """Bring the fleet to the first window of an approved plan; once, however often it is asked.
+
+    Raises
+    ------
+    StalePlanError
+        When the fleet is no longer the one that the diff was made from; nothing was changed.
+    PlanStateError
+        When the plan is not approved, or is being applied already.
+    GuardRefusedError
+        When a guard forbids it now.
+    ApplyError
+        When the target refuses it beforehand, or a step failed.
+    """
+    record = deployment.store.plan(plan_id)
+    if record.approval.state is ApprovalState.APPLIED:
+        return record
+    _check_state(record)
+    fleet = deployment.actuator.read_fleet()
+    _check_fleet(deployment, record, fleet, by=by, at=at)
+    diff = rollout.diff(fleet, record.plan, deployment.spec)
+    _check_guards(deployment, record, diff, at=at)
+    _change(deployment, plan_id, rollout.begin, by=by, at=at, reason=f"{len(diff.steps)} steps")
+    _run(deployment, plan_id, diff, by=by)
+    return deployment.store.plan(plan_id)
+
+
+def fail_interrupted(deployment: Deployment, *, at: datetime) -> None:
+    """Mark plans that a stopped service left half-applied; applying again completes them."""
+    interrupted = deployment.store.plans(
+        deployment.spec.name, limit=100, states=(ApprovalState.APPLYING,)
+    )
+    reason = "the service stopped while it was being applied; apply again to complete it"
+    for record in interrupted:
+        _change(deployment, record.plan.plan_id, rollout.fail, by="serve", at=at, reason=reason)
+
+
+def _check_state(record: PlanRecord) -> None:
+    state = record.approval.state
+    if state not in (ApprovalState.APPROVED, ApprovalState.FAILED):
+        raise PlanStateError(
+            f"plan {record.plan.plan_id} is {state}; only an approved plan can be applied "
+            f"(`POST /v1/plans/{record.plan.plan_id}/approve`)"
+        )
+
+
+def _check_fleet(
+    deployment: Deployment, record: PlanRecord, fleet: Fleet, *, by: str, at: datetime
+) -> None:
+    """Refuse a plan for another fleet; a failed plan was meant for the fleet that it changed."""
+    approval = record.approval
+    if approval.state is ApprovalState.FAILED or fleet.version == approval.fleet_version:
+        return
+    reason = f"the fleet is now {fleet.version}, the plan was made for {approval.fleet_version}"
+    _supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
+    raise StalePlanError(
+        f"plan {approval.plan_id} is stale: {reason}; nothing was changed, plan again"
+    )
+
+
+def _check_guards(deployment: Deployment, record: PlanRecord, diff: Diff, *, at: datetime) -> None:
+    """A person's approval overrides delays, never refusals; the policy's overrides nothing."""
+    observation = deployment.observer.observe(now=at)
+    conditions = guard_conditions(deployment, observed_at=observation.observed_at, now=at)
+    automatic = record.approval.changed_by == POLICY
+    findings = rollout.guard(
+        diff, deployment.spec, conditions, plan=record.plan, automatic=automatic
+    )
+    forbidding = {Verdict.REFUSE, Verdict.DELAY} if automatic else {Verdict.REFUSE}
+    reasons = [describe(finding) for finding in findings if finding.verdict in forbidding]
+    if reasons:
+        raise GuardRefusedError(
+            f"plan {record.plan.plan_id} must not be applied now: {'; '.join(reasons)}"
+        )
+
+
+def describe(finding: GuardFinding) -> str:
+    """A finding as a clause."""
+    return f"{finding.guard}: {finding.reason}"
+
+
+def forbidden(findings: Sequence[GuardFinding]) -> str:
+    """Why a diff must not be applied by itself now, or an empty string."""
+    if not rollout.refused(findings):
+        return ""
+    held = [f for f in findings if f.verdict in (Verdict.REFUSE, Verdict.DELAY)]
+    return "; ".join(describe(finding) for finding in held)
+
+
+def _run(deployment: Deployment, plan_id: str, diff: Diff, *, by: str) -> None:
+    """Carry the diff out; what fails is kept with the plan."""
+    clock = deployment.clock
+    try:
+        done = carry_out(deployment.actuator, diff)
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        _change(deployment, plan_id, rollout.fail, by=by, at=clock(), reason=reason)
+        raise
+    reason = f"{len(done)} steps done"
+    if deployment.spec.target is TargetKind.DRY_RUN:
+        reason = f"dry run: {len(done)} steps shown, nothing was changed"
+    _change(deployment, plan_id, rollout.finish, by=by, at=clock(), reason=reason)
+
+
+def _supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:
+    def change(approval: Approval) -> Approval:
+        if approval.state not in WAITING:
+            return approval  # applied or decided meanwhile: nothing to take its place
+        return rollout.supersede(approval, by=by, at=at, reason=reason)
+
+    deployment.store.change_approval(plan_id, change, action="plan.supersede")
+
+
+def _change(
+    deployment: Deployment,
+    plan_id: str,
+    move: Move,
+    *,
+    by: str,
+    at: datetime,
+    reason: str,
+    settled: ApprovalState | None = None,
+) -> PlanRecord:
+    """Append the state that `move` leads to; nothing when the plan is `settled` already."""
+    action = f"plan.{getattr(move, '__name__', 'change')}"
+
+    def change(approval: Approval) -> Approval:
+        if settled is not None and approval.state is settled:
+            return approval
+        return move(approval, by=by, at=at, reason=reason)
+
+    deployment.store.change_approval(plan_id, change, action=action)
+    return deployment.store.plan(plan_id)

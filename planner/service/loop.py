@@ -1,0 +1,154 @@
+"""The control loop: one tick reads top to bottom in the order of the data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from planner import rollout
+from planner.autoscale.slow import Decision, decide
+from planner.domain.errors import PoolwiseError
+from planner.domain.plan import PlanStatus
+from planner.domain.rollout import ApprovalState
+from planner.domain.spec import LoopMode
+from planner.service.deployment import Deployment, guard_conditions, takes_away
+from planner.service.documents import diff_document
+from planner.service.documents.rollout import StepDocument
+from planner.service.lifecycle import (
+    POLICY,
+    apply,
+    approve,
+    expire_old,
+    forbidden,
+    propose,
+    waiting,
+)
+from planner.service.planning import expected_demand
+from planner.service.store import DecisionRecord
+
+
+class Outcome(StrEnum):
+    """What a tick came to."""
+
+    OFF = "off"
+    NO_DATA = "no_data"
+    UNCHANGED = "unchanged"
+    INFEASIBLE = "infeasible"
+    ADVISED = "advised"
+    PENDING = "pending"
+    HELD = "held"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickReport:
+    """What a tick came to, and why.
+
+    Parameters
+    ----------
+    decision : Decision or None
+        None when no plan could be made.
+    """
+
+    outcome: Outcome
+    reason: str
+    decision: Decision | None = None
+
+
+def tick(deployment: Deployment, *, now: datetime) -> TickReport:
+    """Observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
+
+    Whatever goes wrong on purpose (PoolwiseError) becomes a report: the fleet stays as it is.
+    """
+    if deployment.spec.loop.mode is LoopMode.OFF:
+        return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
+    try:
+        report = _tick(deployment, now=now)
+    except PoolwiseError as error:
+        report = TickReport(outcome=Outcome.FAILED, reason=str(error))
+    _remember(deployment, report, now=now)
+    return report
+
+
+def _tick(deployment: Deployment, *, now: datetime) -> TickReport:
+    spec = deployment.spec
+    expire_old(deployment, at=now)
+
+    observation = deployment.observer.observe(now=now)
+    if not observation.windows:
+        return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
+    fleet = deployment.actuator.read_fleet()
+
+    forecast = expected_demand(spec, observation.windows, model=deployment.model, made_at=now)
+
+    # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
+    conditions = guard_conditions(deployment, observed_at=observation.observed_at, now=now)
+    decision = decide(spec, forecast, fleet, now=now, conditions=conditions)
+
+    if decision.plan.status is PlanStatus.INFEASIBLE:
+        reason = "; ".join(decision.plan.relaxations) or "no fleet keeps the objectives"
+        return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
+    if not decision.diff.steps:
+        reason = "the fleet is what the plan wants"
+        return TickReport(outcome=Outcome.UNCHANGED, reason=reason, decision=decision)
+
+    approved = _approve(deployment, decision, now=now)
+    if approved is not None:
+        return approved
+
+    apply(deployment, decision.plan.plan_id, by=POLICY, at=now)
+    reason = f"{len(decision.diff.steps)} steps"
+    return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
+
+
+def _approve(deployment: Deployment, decision: Decision, *, now: datetime) -> TickReport | None:
+    """Ask for approval; None when the policy approved, so that it is to be applied."""
+    spec, plan_id = deployment.spec, decision.plan.plan_id
+    if spec.loop.mode is LoopMode.ADVISE:
+        propose(deployment, decision, by=POLICY, at=now, ask=False)
+        reason = f"plan {plan_id} is advice, nothing moves"
+        return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
+    held = forbidden(decision.findings)
+    automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(
+        decision.diff, spec.approval
+    )
+    if automatic and held:
+        return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
+    if not automatic or decision.plan.estimated:
+        asked = _already_asked(deployment, decision)
+        if asked is None:
+            propose(deployment, decision, by=POLICY, at=now)
+        reason = f"plan {asked or plan_id} waits for approval"
+        return TickReport(outcome=Outcome.PENDING, reason=reason, decision=decision)
+    propose(deployment, decision, by=POLICY, at=now)
+    approve(deployment, plan_id, by=POLICY, at=now, reason=f"loop mode {spec.loop.mode}")
+    return None
+
+
+def _already_asked(deployment: Deployment, decision: Decision) -> str | None:
+    """A pending plan with the same steps from the same fleet: asking again would only annoy."""
+    wanted = _what(diff_document(decision.diff).steps)
+    for record in waiting(deployment):
+        same_fleet = record.approval.fleet_version == decision.diff.from_fleet.version
+        pending = record.approval.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
+        if pending and same_fleet and _what(record.diff.steps) == wanted:
+            return record.plan.plan_id
+    return None
+
+
+def _what(steps: list[StepDocument]) -> list[tuple[object, ...]]:
+    return [(step.kind, step.shape, step.to_shape, step.purchase_option) for step in steps]
+
+
+def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> None:
+    decision = report.decision
+    deployment.store.add_decision(
+        DecisionRecord(
+            deployment=deployment.spec.name,
+            decided_at=now,
+            plan_id=None if decision is None else decision.plan.plan_id,
+            outcome=report.outcome.value,
+            reason=report.reason,
+            removes=decision is not None and takes_away(decision.diff),
+        )
+    )

@@ -1,0 +1,120 @@
+"""What Prometheus reads at `/metrics`, in a registry of its own."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from planner.domain.fleet import Fleet
+from planner.domain.plan import Plan
+from planner.service.loop import TickReport
+
+_POOL = ("deployment", "model", "role", "accelerator", "tp")
+_GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters and gauges of one service."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    ticks: Counter = field(init=False)
+    tick_seconds: Histogram = field(init=False)
+    last_good_tick: Gauge = field(init=False)
+    requests: Counter = field(init=False)
+    planned_replicas: Gauge = field(init=False)
+    fleet_replicas: Gauge = field(init=False)
+    planned_usd_per_hour: Gauge = field(init=False)
+    predicted_attainment: Gauge = field(init=False)
+    predicted_seconds: Gauge = field(init=False)
+
+    def __post_init__(self) -> None:
+        name, registry = ("deployment",), self.registry
+        self.ticks = Counter(
+            "poolwise_ticks", "Ticks by outcome", ("deployment", "outcome"), registry=registry
+        )
+        self.tick_seconds = Histogram(
+            "poolwise_tick_seconds", "Duration of a tick", name, registry=registry
+        )
+        self.last_good_tick = Gauge(
+            "poolwise_last_good_tick_timestamp_seconds",
+            "When a tick last came to a decision, Unix time",
+            name,
+            registry=registry,
+        )
+        self.requests = Counter(
+            "poolwise_http_requests", "API requests", ("method", "status"), registry=registry
+        )
+        self.planned_replicas = Gauge(
+            "poolwise_planned_replicas", "Replicas of the newest plan", _POOL, registry=registry
+        )
+        self.fleet_replicas = Gauge(
+            "poolwise_fleet_replicas",
+            "Replicas of the fleet by state",
+            (*_POOL, "state"),
+            registry=registry,
+        )
+        self.planned_usd_per_hour = Gauge(
+            "poolwise_planned_usd_per_hour", "Cost of the newest plan", name, registry=registry
+        )
+        self.predicted_attainment = Gauge(
+            "poolwise_predicted_attainment_ratio",
+            "Predicted share of requests within their objectives, newest plan",
+            name,
+            registry=registry,
+        )
+        self.predicted_seconds = Gauge(
+            "poolwise_predicted_latency_seconds",
+            "Predicted latency, newest plan",
+            ("deployment", "metric"),
+            registry=registry,
+        )
+
+    def text(self) -> bytes:
+        """The exposition in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def count_request(self, method: str, status: int) -> None:
+        """Count one answered API request."""
+        self.requests.labels(method, str(status)).inc()
+
+    def record_tick(
+        self, deployment: str, report: TickReport, *, at: datetime, took_s: float
+    ) -> None:
+        """Record what a tick came to."""
+        self.ticks.labels(deployment, report.outcome.value).inc()
+        self.tick_seconds.labels(deployment).observe(took_s)
+        if report.outcome.value in _GOOD:
+            self.last_good_tick.labels(deployment).set(at.timestamp())
+        if report.decision is not None:
+            self.record_plan(deployment, report.decision.plan)
+            self.record_fleet(deployment, report.decision.diff.from_fleet)
+
+    def record_plan(self, deployment: str, plan: Plan) -> None:
+        """Show the first window of the newest plan."""
+        self.planned_usd_per_hour.labels(deployment).set(plan.usd_per_hour)
+        self.planned_replicas.clear()
+        if not plan.windows:
+            return
+        first = plan.windows[0]
+        for pool in first.pools:
+            shape = pool.shape
+            self.planned_replicas.labels(
+                deployment, shape.model, shape.role.value, shape.accelerator, str(shape.tp)
+            ).inc(pool.replicas)
+        if first.predicted.attainment_ratio is not None:
+            self.predicted_attainment.labels(deployment).set(first.predicted.attainment_ratio)
+        for metric in ("ttft_p95_s", "tpot_p95_s", "itl_p95_s"):
+            value: float | None = getattr(first.predicted, metric)
+            if value is not None:
+                self.predicted_seconds.labels(deployment, metric.removesuffix("_s")).set(value)
+
+    def record_fleet(self, deployment: str, fleet: Fleet) -> None:
+        """Show the fleet by state."""
+        self.fleet_replicas.clear()
+        for pool in fleet.pools:
+            shape = pool.shape
+            pool_labels = (deployment, shape.model, shape.role.value, shape.accelerator)
+            for state in ("ready", "starting", "draining"):
+                count: int = getattr(pool, state)
+                self.fleet_replicas.labels(*pool_labels, str(shape.tp), state).inc(count)

@@ -1,0 +1,195 @@
+"""The pure stages put together for one question: forecast, plan, recommend.
+
+Nothing here is stored or applied; the CLI and the API ask these, the loop asks the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from forecaster.forecast import forecast
+from forecaster.readers import ReadReport, TraceFormat, read_trace
+from forecaster.rescale import spread_ticks
+from forecaster.windows import arrival_cv2_of, observe_windows
+from planner.autoscale.slow import Decision, decide
+from planner.domain.errors import SpecError, TraceError
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan
+from planner.domain.rollout import Diff, GuardFinding
+from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.spec import Spec
+from planner.domain.workload import ObservedWindow, Workload
+from planner.optimize import plan
+from planner.rollout import GuardConditions
+from planner.service.spec_problems import did_you_mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TraceHistory:
+    """A trace cut into observed windows.
+
+    Parameters
+    ----------
+    ended_at : datetime
+        End of the last whole window.
+    arrival_cv2 : float
+        Squared variation of the gaps between arrivals; 1 is Poisson.
+    """
+
+    workload: Workload
+    report: ReadReport
+    windows: tuple[ObservedWindow, ...]
+    ended_at: datetime
+    arrival_cv2: float
+
+
+def sole_model(spec: Spec, name: str | None) -> str:
+    """The model that is asked about: by name, or the spec's only one.
+
+    Raises
+    ------
+    SpecError
+        When it is not in the spec, or the spec has several and none was named.
+    """
+    names = [model.name for model in spec.models]
+    if name is None:
+        if len(names) > 1:
+            raise SpecError(f"the spec has {len(names)} models: name one of {', '.join(names)}")
+        return names[0]
+    if name not in names:
+        raise SpecError(f"model `{name}` is not in the spec{did_you_mean(name, names)}")
+    return name
+
+
+def trace_history(
+    path: Path,
+    *,
+    window_s: float,
+    trace_format: TraceFormat | None = None,
+    start_at: datetime | None = None,
+    at: datetime | None = None,
+) -> TraceHistory:
+    """A trace file as observed windows, up to `at`.
+
+    Raises
+    ------
+    TraceError
+        When the file is not usable, or no whole window lies before `at`.
+    """
+    if start_at is not None and start_at.tzinfo is None:
+        start_at = start_at.replace(tzinfo=UTC)
+    trace = read_trace(path, trace_format=trace_format, start_at=start_at)
+    workload, tick_s = trace.workload, trace.report.arrival_tick_s
+    if tick_s is not None:
+        # A coarse clock stamps many arrivals alike, which would look like bursts.
+        workload = spread_ticks(workload, tick_s=tick_s, rng=np.random.default_rng(0))
+    windows = observe_windows(workload, window_s)
+    if at is not None:
+        windows = tuple(window for window in windows if window.end_at <= at)
+    if not windows:
+        until = f" before {at.isoformat()}" if at else ""
+        raise TraceError(
+            f"{path}: holds {workload.duration_s:.0f} s from {workload.start_at.isoformat()}, not "
+            f"one whole window of {window_s:g} s{until}: use shorter windows (forecast.window_s) "
+            "or a longer trace"
+        )
+    return TraceHistory(
+        workload=workload,
+        report=trace.report,
+        windows=windows,
+        ended_at=max(window.end_at for window in windows),
+        arrival_cv2=arrival_cv2_of(workload),
+    )
+
+
+def expected_demand(
+    spec: Spec,
+    windows: Sequence[ObservedWindow],
+    *,
+    model: str,
+    made_at: datetime,
+    arrival_cv2: float = 1.0,
+) -> Forecast:
+    """What the spec's planning windows after `made_at` will bring.
+
+    Raises
+    ------
+    SpecError
+        When a class that was observed has no objective.
+    """
+    check_classes(spec, model, {window.request_class for window in windows})
+    return forecast(
+        windows,
+        model=model,
+        made_at=made_at,
+        window_s=spec.forecast.window_s,
+        horizon_windows=spec.forecast.horizon_windows,
+        arrival_cv2=arrival_cv2,
+    )
+
+
+def check_classes(spec: Spec, model: str, classes: set[str]) -> None:
+    """Refuse demand of a class that was promised nothing, neither by name nor as `default`."""
+    known = [slo.request_class for slo in spec.slos if slo.model == model]
+    for name in sorted(classes):
+        if name not in known and DEFAULT_CLASS not in known:
+            raise SpecError(
+                f"requests of class `{name}` arrive for {model}, but slos has no entry for it"
+                f"{did_you_mean(name, known)}; add one under slos"
+            )
+
+
+def check_forecast(spec: Spec, forecast: Forecast, *, model: str) -> None:
+    """Refuse a forecast that was made elsewhere for something that the spec does not have."""
+    if forecast.model != model:
+        raise SpecError(f"the forecast is for model {forecast.model}, not for {model}: make one")
+    classes = {demand.request_class for window in forecast.windows for demand in window.demands}
+    check_classes(spec, model, classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Proposal:
+    """A plan, and what it changes where a fleet is known."""
+
+    plan: Plan
+    diff: Diff | None
+    findings: tuple[GuardFinding, ...]
+
+
+def propose(
+    spec: Spec, forecast: Forecast, fleet: Fleet | None, *, model: str, now: datetime
+) -> Proposal:
+    """A plan for a forecast; with the way there, and what guards say of it, for a known fleet."""
+    check_forecast(spec, forecast, model=model)
+    if fleet is None:
+        return Proposal(plan=plan(spec, forecast, None, made_at=now), diff=None, findings=())
+    decision = decide(spec, forecast, fleet, now=now, conditions=_stateless(now, now))
+    return Proposal(plan=decision.plan, diff=decision.diff, findings=decision.findings)
+
+
+def _stateless(now: datetime, observed_at: datetime) -> GuardConditions:
+    """Conditions of one question: what only a history could tell is taken as given."""
+    long_ago = datetime.min.replace(tzinfo=UTC)
+    return GuardConditions(now=now, observed_at=observed_at, unneeded_since=long_ago)
+
+
+def recommend(
+    spec: Spec,
+    windows: Sequence[ObservedWindow],
+    fleet: Fleet,
+    *,
+    model: str,
+    now: datetime,
+) -> tuple[Decision, Forecast]:
+    """Replicas per pool for the next window, from what was observed and what runs.
+
+    Stateless: what only a history of decisions could tell (since when capacity is unneeded) is
+    taken as given, the rest of the guards speak.
+    """
+    expected = expected_demand(spec, windows, model=model, made_at=now)
+    conditions = _stateless(now, max(window.end_at for window in windows))
+    return decide(spec, expected, fleet, now=now, conditions=conditions), expected

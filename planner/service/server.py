@@ -1,0 +1,183 @@
+"""Runs the service: store, deployment, loop and API in one process."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from planner.domain.errors import InputError, NoFreePortError
+from planner.domain.spec import Spec, TargetKind
+from planner.service import lifecycle
+from planner.service.api import Service, create_app
+from planner.service.api.service import LOOPBACK
+from planner.service.deployment import Deployment, StoreObserver, utc_now
+from planner.service.metrics import Metrics
+from planner.service.planning import sole_model
+from planner.service.recorded import RecordedFleetActuator
+from planner.service.scheduler import start_scheduler
+from planner.service.settings import ServerSettings, Settings, read_settings
+from planner.service.spec_file import read_spec
+from planner.service.store import Store, open_store
+from planner.service.tokens import hash_of, new_token
+
+LOG = logging.getLogger("poolwise.serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """What the command line says; None: as in the settings."""
+
+    spec: Path
+    host: str | None = None
+    port: int | None = None
+    insecure_local: bool = False
+    new_token: bool = False
+    model: str | None = None
+    allow_estimates: bool = False
+    as_json: bool = False
+
+
+def run(options: ServeOptions) -> None:
+    """Serve until a signal ends it.
+
+    Raises
+    ------
+    PoolwiseError
+        When the spec, the store or the port is not usable.
+    """
+    settings = read_settings(os.environ)
+    spec = read_spec(options.spec, allow_estimates=options.allow_estimates)
+    host = options.host or settings.server.host
+    if options.insecure_local and host not in LOOPBACK:
+        raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
+    port = settings.server.port if options.port is None else options.port
+    _log_to_stderr()
+    with _listening(host, port) as listener, _opened(settings) as store:
+        deployment = make_deployment(spec, store, model=options.model)
+        token = None if options.insecure_local else _token(store, renew=options.new_token)
+        lifecycle.fail_interrupted(deployment, at=utc_now())
+        _announce(options, spec, listener, token)
+        _serve(deployment, listener, settings.server, insecure_local=options.insecure_local)
+
+
+def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> Deployment:
+    """The deployment of a spec, with eyes and hands that its target has.
+
+    Raises
+    ------
+    InputError
+        When this version has none for the target.
+    """
+    if spec.target is not TargetKind.DRY_RUN:
+        raise InputError(
+            f"`poolwise serve` applies to target dry_run in this version, not to {spec.target}: "
+            "set target.kind to dry_run (`poolwise demo` drives local processes)"
+        )
+    name = sole_model(spec, model)
+    return Deployment(
+        spec=spec,
+        model=name,
+        observer=StoreObserver(store=store, deployment=spec.name, model=name),
+        actuator=RecordedFleetActuator(store=store, spec=spec),
+        store=store,
+    )
+
+
+def _serve(
+    deployment: Deployment,
+    listener: socket.socket,
+    settings: ServerSettings,
+    *,
+    insecure_local: bool,
+) -> None:
+    metrics = Metrics()
+    service = Service(
+        deployment=deployment,
+        metrics=metrics,
+        insecure_local=insecure_local,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    config = uvicorn.Config(
+        create_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    scheduler = start_scheduler(deployment, metrics)
+    # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
+    signal.signal(signal.SIGTERM, _ignore)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        scheduler.shutdown(wait=True)
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing: the signal has had its effect."""
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is told before anything starts."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except socket.gaierror as error:
+        listener.close()
+        raise InputError(f"--host {host} is no address of this machine") from error
+    except OSError as error:
+        listener.close()
+        raise NoFreePortError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another one with "
+            "--port, or any free one with --port 0"
+        ) from error
+    return listener
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    store = open_store(settings.storage.database_url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _token(store: Store, *, renew: bool) -> str | None:
+    """A new token where there was none or a new one is wanted; it is never seen again."""
+    if store.has_token() and not renew:
+        return None
+    token = new_token()
+    store.replace_tokens(hash_of(token), name="admin", at=utc_now())
+    return token
+
+
+def _announce(
+    options: ServeOptions, spec: Spec, listener: socket.socket, token: str | None
+) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if options.as_json:
+        facts = {"url": url, "deployment": spec.name, "mode": spec.loop.mode, "token": token}
+        sys.stdout.write(json.dumps(facts) + "\n")
+    else:
+        sys.stdout.write(f"Poolwise plans {spec.name} on {url} (mode {spec.loop.mode})\n")
+        if token:
+            sys.stdout.write(f"Bearer token for writes, shown only now: {token}\n")
+    sys.stdout.flush()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("poolwise").setLevel(logging.INFO)
