@@ -9,6 +9,9 @@ from planner.domain.errors import TraceError
 LONGEST_LINE_BYTES = 1 << 20
 """A request of 10 M tokens lists 20 k block ids, about 200 kB."""
 
+_MOST_SKIPPED_PIECES = 64
+"""A line of 64 MiB is no row gone wrong: the file, or device, is no text at all."""
+
 
 class Line(NamedTuple):
     """One line that is not blank.
@@ -47,19 +50,25 @@ def read_lines(file: BinaryIO, path: Path) -> Iterator[Line]:
     Raises
     ------
     TraceError
-        When the disk or the network gives up half-way.
+        When the disk or the network gives up half-way, or a line does not end.
     """
     number = 0
     while True:
+        number += 1
         try:
             raw = file.readline(LONGEST_LINE_BYTES)
+            too_long = len(raw) == LONGEST_LINE_BYTES and not raw.endswith(b"\n")
+            ended = _skip_line(file) if too_long else True
         except OSError as error:
-            raise TraceError(f"{path}:{number + 1}: reading failed: {error}") from error
+            raise TraceError(f"{path}:{number}: reading failed: {error}") from error
+        if not ended:
+            raise TraceError(
+                f"{path}:{number}: a line without end ({_MOST_SKIPPED_PIECES} MiB and more); "
+                "this is no trace file"
+            )
         if not raw:
             return
-        number += 1
-        if len(raw) == LONGEST_LINE_BYTES and not raw.endswith(b"\n"):
-            _skip_line(file)
+        if too_long:
             yield Line(number, None, f"line is longer than {LONGEST_LINE_BYTES} bytes", False)
             continue
         line = _decoded(number, raw)
@@ -76,7 +85,10 @@ def _decoded(number: int, raw: bytes) -> Line:
     return Line(number, text, "", cut_off)
 
 
-def _skip_line(file: BinaryIO) -> None:
-    while rest := file.readline(LONGEST_LINE_BYTES):
-        if rest.endswith(b"\n"):
-            return
+def _skip_line(file: BinaryIO) -> bool:
+    """Read on to the end of the line; False when it does not come."""
+    for _ in range(_MOST_SKIPPED_PIECES):
+        rest = file.readline(LONGEST_LINE_BYTES)
+        if not rest or rest.endswith(b"\n"):
+            return True
+    return False

@@ -68,6 +68,15 @@ def test_an_endless_line_is_refused_without_reading_it_as_one(tmp_path):
     assert len(trace.workload) == 201
 
 
+def test_a_line_that_never_ends_is_given_up(tmp_path):
+    path = tmp_path / "trace"
+    path.write_bytes(MOONCAKE)
+    with path.open("r+b") as file:
+        file.truncate(80 * LONGEST_LINE_BYTES)  # sparse: zeros that take no disk
+    with pytest.raises(TraceError, match="trace:2: a line without end"):
+        read_trace(path)
+
+
 def test_deep_nesting_is_refused(tmp_path):
     with pytest.raises(TraceError, match="nested too deeply"):
         read_bytes(tmp_path, b'{"a":' + b"[" * 200_000)
