@@ -187,7 +187,7 @@ class _Reader:
         self._once("models", models)
         self._once("accelerators", [a.name for a in document.accelerators])
         self._once("slos", [f"{s.model}, class {s.request_class}" for s in document.slos])
-        self._once("pools", [_pool(p).shape.label + f" of {p.model}" for p in document.pools])
+        self._once("pools", [_pool_name(p) for p in document.pools])
         for index, slo in enumerate(document.slos):
             self._known(("slos", index, "model"), slo.model, models)
         for index, pool in enumerate(document.pools):
@@ -274,6 +274,11 @@ def _pool(part: PoolPart) -> PoolBounds:
         dp=part.dp,
     )
     return PoolBounds(shape=shape, min_replicas=part.min_replicas, max_replicas=part.max_replicas)
+
+
+def _pool_name(part: PoolPart) -> str:
+    degrees = f"tp {part.tp}, pp {part.pp}, dp {part.dp}"
+    return f"{part.role} of {part.model} on {part.accelerator}, {degrees}"
 
 
 def _accelerator(part: AcceleratorPart) -> Accelerator:

@@ -1,0 +1,78 @@
+"""Roofline estimates: rough, but in the right order, and labelled."""
+
+import pytest
+
+from planner.domain.errors import ProfileError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.model import Dtype, Model
+from planner.domain.profile import ProfileKind
+from profiler.estimate import CATALOGUE, estimate_profile, peak_of
+from profiler.files import profile_document, profile_of
+
+LLAMA_70B = Model(
+    name="llama",
+    layers=80,
+    kv_heads=8,
+    head_size=128,
+    parameters=70_553_706_496,
+    active_parameters=70_553_706_496,
+    max_context_tokens=131_072,
+)
+
+
+def shape(accelerator="h100", tp=4, role=Role.DECODE):
+    return ReplicaShape(role=role, model="llama", accelerator=accelerator, tp=tp)
+
+
+@pytest.mark.parametrize("accelerator", sorted(CATALOGUE))
+def test_every_estimate_is_labelled_and_wide(accelerator):
+    profile = estimate_profile(LLAMA_70B, shape(accelerator, tp=8))
+    assert profile.provenance.kind is ProfileKind.ESTIMATED
+    assert profile.provenance.error_ratio >= 0.5
+    assert profile.provenance.points == 0
+
+
+def test_decoding_one_sequence_is_bound_by_reading_the_weights():
+    profile = estimate_profile(LLAMA_70B, shape(tp=4))
+    reading_s = LLAMA_70B.weight_bytes / (4 * CATALOGUE["h100"].bandwidth_bytes_per_s)
+    assert reading_s < float(profile.decode_step.at(1, 1024)) < 3 * reading_s
+
+
+def test_prefill_is_bound_by_compute_and_never_faster_than_peak():
+    profile = estimate_profile(LLAMA_70B, shape(tp=4, role=Role.PREFILL))
+    flop = 2 * LLAMA_70B.parameters * 8192
+    peak_s = flop / (4 * CATALOGUE["h100"].bf16_flop_per_s)
+    assert peak_s < float(profile.prefill.at(8192, 0)) < 4 * peak_s
+
+
+def test_a_faster_accelerator_has_the_lower_estimate():
+    h100, h200 = (estimate_profile(LLAMA_70B, shape(name, tp=4)) for name in ("h100", "h200"))
+    assert float(h200.decode_step.at(8, 4096)) < float(h100.decode_step.at(8, 4096))
+
+
+def test_weights_that_do_not_fit_are_refused_with_what_to_do():
+    with pytest.raises(ProfileError, match="raise tp"):
+        estimate_profile(LLAMA_70B, shape(tp=1))
+
+
+def test_quantized_weights_fit_where_full_ones_do_not():
+    from dataclasses import replace
+
+    small = replace(LLAMA_70B, weight_dtype=Dtype.INT4)
+    assert estimate_profile(small, shape(tp=1)).limits.kv_capacity_tokens > 1024
+
+
+def test_an_unknown_accelerator_is_refused_and_the_known_ones_listed():
+    with pytest.raises(ProfileError, match="a100, l40s, h100, h200, b200"):
+        estimate_profile(LLAMA_70B, shape("tpu"))
+
+
+@pytest.mark.parametrize("name", ["h100", "H100-SXM5-80GB", "nvidia_h100_sxm"])
+def test_accelerators_are_known_by_their_usual_names(name):
+    assert peak_of(name) is CATALOGUE["h100"]
+
+
+def test_an_estimate_survives_its_file():
+    profile = estimate_profile(LLAMA_70B, shape())
+    document = profile_document(profile)
+    assert profile_of(document.model_dump(mode="json"), where="x").profile_id == profile.profile_id
