@@ -43,6 +43,10 @@ class Log:
         except OSError:
             return
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
 
 def descendants() -> list[int]:
     """Process ids below this process, nearest first."""
