@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import numpy as np
@@ -28,20 +28,31 @@ def chunk(tokens: int, text: str = "x") -> bytes:
 async def server(steps: list[tuple[float, bytes]]) -> AsyncIterator[str]:
     """Serve the same steps (pause in seconds, bytes) to every request, then close."""
 
+    handlers: list[asyncio.Task[None]] = []
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        header = await reader.readuntil(b"\r\n\r\n")
-        length = int(header.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        for pause_s, data in steps:
-            await asyncio.sleep(pause_s)
-            writer.write(data)
-            await writer.drain()
+        handlers.append(asyncio.current_task())
+        try:
+            header = await reader.readuntil(b"\r\n\r\n")
+            length = int(header.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            for pause_s, data in steps:
+                await asyncio.sleep(pause_s)
+                writer.write(data)
+                await writer.drain()
+        except (asyncio.CancelledError, ConnectionError):
+            pass
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     listening = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with listening:
         port = listening.sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers)
 
 
 HEAD = (
