@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammainc, ndtr
+from scipy.special import ndtr
 
 from planner.capacity.batch import (
     Admission,
@@ -28,6 +28,8 @@ Floats = NDArray[np.float64]
 _EDGES = ndtr(np.linspace(-3.5, 3.5, 25))  # quantile levels that resolve both tails
 _LEVELS = (_EDGES[:-1] + _EDGES[1:]) / 2
 _LEVEL_WEIGHT = np.diff(_EDGES) / (_EDGES[-1] - _EDGES[0])
+_TAIL = -np.log1p(-np.array([0.1, 0.3, 0.5, 0.7, 0.9]))  # an exponential in five equal parts
+_BACKLOGS = np.concatenate(([0.0], _TAIL / _TAIL.mean()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,12 +44,15 @@ class AggregatedState:
         Seconds from the start of a prompt to its first token, decode steps within included.
     wait : Wait
         For earlier prompts.
+    backlog_mean_s : float
+        Prompt work that has queued up behind a request, where there is any, seconds.
     """
 
     batch: BatchState
     prompt_share: float
     prompt_s: Floats
     wait: Wait
+    backlog_mean_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,6 +68,11 @@ class AggregatedLeg:
         Prompt length over the token budget of a step.
     tokens : (buckets,) float
         Decode steps of a request; the first token comes with its prompt.
+
+    References
+    ----------
+    Pollaczek-Khinchine and the equality of what departures leave and arrivals meet: Kleinrock,
+    *Queueing Systems I* (1975), 5.3-5.6. Gamma tail: Wilson and Hilferty (1931).
     """
 
     prefill: PrefillLeg
@@ -102,6 +112,15 @@ class AggregatedLeg:
         )
 
     @property
+    def budget_s(self) -> float:
+        """Seconds of prompts in one step at the most."""
+        prefill = self.prefill
+        return max(
+            prefill.service_mean_s / float(prefill.weight @ self.chunks),
+            float(prefill.service_s.min()),
+        )
+
+    @property
     def saturation_rps(self) -> float:
         """Requests/s at which prompts and full-batch steps fill all time: c / (E[S] + tokens)."""
         per_request_s = self.prefill.service_mean_s + self.prefill.replicas / max(
@@ -134,36 +153,67 @@ class AggregatedLeg:
             arrival_cv2=arrival_cv2,
             window_s=window_s,
         )
-        return AggregatedState(batch=batch, prompt_share=share, prompt_s=prompt_s, wait=wait)
+        return AggregatedState(
+            batch=batch,
+            prompt_share=share,
+            prompt_s=prompt_s,
+            wait=wait,
+            backlog_mean_s=max(wait.mean_s, prefill.service_mean_s),
+        )
 
     def tpot_met(
         self, state: AggregatedState, limit_s: Floats, *, arrival_cv2: float, rate_rps: float
     ) -> Floats:
         """(buckets,) P(mean gap over the request's life <= limit_s); 1 for one-token answers.
 
-        A gap is a decode step plus what prompts take out of it. Over a life of m steps the prompt
-        part has mean d rho / (1 - rho) and variance rate E[S^2] d / (m (1 - rho)^3) (compound
-        Poisson arrivals of work over the time that the life really takes); it is taken as gamma
-        distributed with these moments. The decode part is as in `DecodeLeg.tpot_met`.
+        A gap is a decode step plus what prompts take out of it, which over a life of m steps is
+
+        - the backlog: prompts that queued up behind the request while its own was waiting and
+          computed. They are there with the probability of waiting (a departing request leaves
+          behind what an arriving one meets), are exponential as the wait is, and run in the
+          first steps;
+        - later arrivals: compound Poisson work over the time that the life takes, of mean
+          life x rho and variance rate E[S^2] life / (1 - rho)^2; given that there is any, it is
+          taken as gamma distributed with these moments.
+
+        No step holds more than one token budget of prompts. The decode part is as in
+        `DecodeLeg.tpot_met`.
         """
-        batch, idle = state.batch, 1 - state.prompt_share
-        step_s = batch.mean_step_s
+        batch = state.batch
+        steps = np.maximum(self.tokens, 1.0)
         spread = life_spread(batch, self.tokens, arrival_cv2=arrival_cv2)
         found = np.searchsorted(batch.cumulative, _LEVELS * batch.cumulative[-1])
         met_step_s = batch.step_s[np.minimum(found, len(batch.step_s) - 1)]
-        steps_s = step_s + (met_step_s[:, None] - step_s) * spread[None, :]
-        slack_s = limit_s - steps_s
-        mean_s = step_s * state.prompt_share / idle
-        if mean_s <= 0:
-            met = _LEVEL_WEIGHT @ (slack_s >= 0)
-            return np.where(self.tokens < 1, 1.0, met)
-        prefill = self.prefill
-        second_moment = float(prefill.weight @ prefill.service_s**2)
-        work = arrival_cv2 * min(rate_rps, self.saturation_rps) / prefill.replicas * second_moment
-        variance = np.maximum(
-            work * step_s / (np.maximum(self.tokens, 1.0) * idle**3), 1e-9 * mean_s**2
+        own_s = batch.mean_step_s + (met_step_s[:, None] - batch.mean_step_s) * spread[None, :]
+        slack_s = steps * (limit_s - own_s)
+        fullest_s = steps * self.budget_s
+        backlog_s = np.minimum(
+            _BACKLOGS[:, None] * state.backlog_mean_s / (1 - state.prompt_share), fullest_s
         )
-        alpha = mean_s**2 / variance
-        within = gammainc(alpha[None, :], np.maximum(slack_s, 0.0) * alpha[None, :] / mean_s)
+        within = self._arrivals_within(
+            state, slack_s[None, :, :] - backlog_s[:, None, :], arrival_cv2, rate_rps
+        )
+        waiting = state.wait.probability
+        share = np.concatenate(([1 - waiting], np.full(len(_BACKLOGS) - 1, waiting / 5)))
+        within = np.where(slack_s >= fullest_s, 1.0, np.tensordot(share, within, axes=1))
         met = _LEVEL_WEIGHT @ np.where(slack_s >= 0, within, 0.0)
         return np.where(self.tokens < 1, 1.0, met)
+
+    def _arrivals_within(
+        self, state: AggregatedState, slack_s: Floats, arrival_cv2: float, rate_rps: float
+    ) -> Floats:
+        """P(prompts that arrive during a life take at most slack_s of it); (..., buckets)."""
+        prefill, idle = self.prefill, 1 - state.prompt_share
+        rate = min(rate_rps, self.saturation_rps) / prefill.replicas
+        life_s = np.maximum(self.tokens, 1.0) * state.batch.mean_step_s / idle
+        mean_s = life_s * state.prompt_share
+        second = float(prefill.weight @ prefill.service_s**2)
+        variance = np.maximum(arrival_cv2 * rate * second * life_s / idle**2, 1e-6 * mean_s**2)
+        some = -np.expm1(-rate * life_s)
+        given_mean = mean_s / some
+        given_variance = (variance + mean_s**2) / some - given_mean**2
+        alpha = given_mean**2 / np.maximum(given_variance, 1e-6 * given_mean**2)
+        # Wilson-Hilferty: the cube root of a gamma variable is close to normal.
+        root = np.cbrt(np.maximum(slack_s, 0.0) / given_mean)
+        within = ndtr((root - 1 + 1 / (9 * alpha)) * 3 * np.sqrt(alpha))
+        return np.where(slack_s >= 0, 1 - some + some * within, 0.0)

@@ -62,11 +62,15 @@ def decode_share(shape: Shape, served: NDArray[np.bool_]) -> Floats:
 def admission(profile: Profile, shape: Shape, served: NDArray[np.bool_]) -> Admission:
     """Sequences that one replica admits: by `max_num_seqs`, KV capacity and what was measured.
 
-    Prompt and answer are reserved whole at admission, as the twin does. The batch is also held to
-    the largest one measured, since step times beyond it would be extrapolated.
+    Prompt and answer are reserved whole at admission, as the twin does. First come first served
+    leaves room unused while the first in line does not fit: half of it on average, length-biased,
+    E[R^2] / (2 E[R]). The batch is also held to the largest one measured, since step times beyond
+    it would be extrapolated.
     """
     reserved = float(decode_share(shape, served) @ (shape.input_tokens + shape.output_tokens))
-    by_memory = max(int(profile.limits.kv_capacity_tokens / reserved), 1)
+    tokens, weight = shape.input_tokens + shape.output_tokens, shape.weight * served
+    unused = float(weight @ tokens**2) / (2 * float(weight @ tokens))
+    by_memory = max(int((profile.limits.kv_capacity_tokens - unused) / reserved), 1)
     by_batch = min(profile.limits.max_num_seqs, max(int(profile.decode_step.x[-1]), 1))
     if by_memory < by_batch:
         return Admission(sequences=by_memory, limit=Bottleneck.MEMORY)
