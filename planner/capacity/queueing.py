@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 HIGHEST_STATIONARY_RATIO = 0.995
 """Above this share of saturation a queue is taken to grow for the whole window (fluid)."""
 
+_NEGLIGIBLE_S = 1e-12  # shorter than anything that is measured
 _SHIFTS = (np.arange(8) + 0.5) / 8  # midpoints of a uniform backlog
 
 
@@ -100,7 +101,7 @@ def _stationary_exceeds(first: Wait, second: Wait, seconds: Floats) -> Floats:
 
 
 def _exponential_tail(mean_s: float, time: Floats) -> Floats:
-    if mean_s <= 0:
+    if mean_s < _NEGLIGIBLE_S:
         return np.zeros_like(time)
     return np.exp(-time / mean_s)
 
@@ -108,7 +109,7 @@ def _exponential_tail(mean_s: float, time: Floats) -> Floats:
 def _hypoexponential_tail(a_s: float, b_s: float, time: Floats) -> Floats:
     if abs(a_s - b_s) <= 1e-6 * max(a_s, b_s):
         mean_s = max(a_s, b_s)
-        if mean_s <= 0:
+        if mean_s < _NEGLIGIBLE_S:
             return np.zeros_like(time)
         return np.exp(-time / mean_s) * (1 + time / mean_s)
     tail_a, tail_b = _exponential_tail(a_s, time), _exponential_tail(b_s, time)
