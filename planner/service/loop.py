@@ -23,7 +23,7 @@ from planner.service.lifecycle import (
     waiting,
 )
 from planner.service.planning import expected_demand
-from planner.service.store import DecisionRecord
+from planner.service.store import DecisionRecord, PlanRecord
 
 
 class Outcome(StrEnum):
@@ -93,46 +93,53 @@ def _tick(deployment: Deployment, *, now: datetime) -> TickReport:
         return TickReport(outcome=Outcome.UNCHANGED, reason=reason, decision=decision)
 
     approved = _approve(deployment, decision, now=now)
-    if approved is not None:
+    if isinstance(approved, TickReport):
         return approved
 
-    apply(deployment, decision.plan.plan_id, by=POLICY, at=now)
-    reason = f"{len(decision.diff.steps)} steps"
+    apply(deployment, approved, by=POLICY, at=now)
+    reason = f"plan {approved}: {len(decision.diff.steps)} steps"
     return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
 
 
-def _approve(deployment: Deployment, decision: Decision, *, now: datetime) -> TickReport | None:
-    """Ask for approval; None when the policy approved, so that it is to be applied."""
+def _approve(deployment: Deployment, decision: Decision, *, now: datetime) -> str | TickReport:
+    """Id of the plan that is approved and to be applied, or why none is."""
     spec, plan_id = deployment.spec, decision.plan.plan_id
     if spec.loop.mode is LoopMode.ADVISE:
         propose(deployment, decision, by=POLICY, at=now, ask=False)
         reason = f"plan {plan_id} is advice, nothing moves"
         return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
-    held = forbidden(decision.findings)
     automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(
         decision.diff, spec.approval
     )
-    if automatic and held:
-        return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
     if not automatic or decision.plan.estimated:
-        asked = _already_asked(deployment, decision)
-        if asked is None:
-            propose(deployment, decision, by=POLICY, at=now)
-        reason = f"plan {asked or plan_id} waits for approval"
-        return TickReport(outcome=Outcome.PENDING, reason=reason, decision=decision)
+        return _ask(deployment, decision, now=now)
+    held = forbidden(decision.findings)
+    if held:
+        return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
     propose(deployment, decision, by=POLICY, at=now)
     approve(deployment, plan_id, by=POLICY, at=now, reason=f"loop mode {spec.loop.mode}")
-    return None
+    return plan_id
 
 
-def _already_asked(deployment: Deployment, decision: Decision) -> str | None:
-    """A pending plan with the same steps from the same fleet: asking again would only annoy."""
+def _ask(deployment: Deployment, decision: Decision, *, now: datetime) -> str | TickReport:
+    """Ask a person; id of the plan when one has said yes to the same change already."""
+    asked = _already_asked(deployment, decision)
+    if asked is None:
+        asked = propose(deployment, decision, by=POLICY, at=now)
+    if asked.approval.state is ApprovalState.APPROVED:
+        return asked.plan.plan_id
+    reason = f"plan {asked.plan.plan_id} waits for approval"
+    return TickReport(outcome=Outcome.PENDING, reason=reason, decision=decision)
+
+
+def _already_asked(deployment: Deployment, decision: Decision) -> PlanRecord | None:
+    """A waiting plan with the same steps from the same fleet: asking again would only annoy."""
     wanted = _what(diff_document(decision.diff).steps)
     for record in waiting(deployment):
         same_fleet = record.approval.fleet_version == decision.diff.from_fleet.version
         pending = record.approval.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
         if pending and same_fleet and _what(record.diff.steps) == wanted:
-            return record.plan.plan_id
+            return record
     return None
 
 

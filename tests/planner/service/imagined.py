@@ -1,0 +1,69 @@
+"""A target in memory: real steps on an imagined fleet, and failures on demand."""
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from planner.domain.errors import OperationError
+from planner.domain.fleet import Fleet, version_of
+from planner.domain.rollout import Diff, Step
+from planner.rollout import after
+from planner.service.deployment import Deployment, StoreObserver
+from planner.service.documents import windows_of
+from planner.service.documents.history import WindowDocument
+from planner.service.spec_file import read_spec
+from planner.service.store import open_store
+from tests.planner.service.examples import NOON, history, write_spec
+from tests.planner.service.plans import example_fleet
+
+
+@dataclass
+class ImaginedTarget:
+    """An Actuator whose steps take effect in memory; `fails_at` makes a step fail once."""
+
+    fleet: Fleet
+    done: list[Step] = field(default_factory=list)
+    fails_at: int | None = None
+    objections: tuple[str, ...] = ()
+
+    def read_fleet(self) -> Fleet:
+        return self.fleet
+
+    def preflight(self, diff: Diff) -> tuple[str, ...]:
+        return self.objections
+
+    def apply(self, step: Step) -> None:
+        if self.fails_at == step.index:
+            self.fails_at = None
+            raise OperationError("the machine is on fire")
+        changed = after(self.fleet, [step], at=self.fleet.read_at + timedelta(seconds=1))
+        self.fleet = replace(changed, version=version_of(changed.pools))
+        self.done.append(step)
+
+    def await_ready(self, step: Step) -> None:
+        assert step in self.done
+
+
+def make_deployment(folder, *, prefill=1, decode=1, **spec_changes) -> Deployment:
+    """A deployment whose store is new and whose target is imagined; the clock stands at NOON."""
+    spec = read_spec(write_spec(folder, **spec_changes))
+    store = open_store(f"sqlite:///{folder / 'poolwise.db'}")
+    return Deployment(
+        spec=spec,
+        model="tiny",
+        observer=StoreObserver(store=store, deployment=spec.name, model="tiny"),
+        actuator=ImaginedTarget(fleet=example_fleet(prefill, decode)),
+        store=store,
+        clock=lambda: NOON,
+    )
+
+
+def observe(deployment: Deployment, windows=None) -> None:
+    """Hand in observed windows, by default a steady load that ends at NOON."""
+    data = history() if windows is None else windows
+    read = windows_of([WindowDocument.model_validate(d) for d in data], where="x")
+    deployment.store.add_windows("shop", "tiny", read, received_at=NOON, actor="test")
+
+
+BUSY = {"requests": 3000, "isl": 1200, "osl": 80}
+"""50 requests/s: more than one prefill replica can do."""
+IDLE = {"requests": 6, "isl": 200, "osl": 10}

@@ -1,0 +1,130 @@
+"""`poolwise serve` as a process with a real socket: starts, answers, remembers, stops."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.planner.service.examples import fleet, history, write_spec
+from tests.planner.service.imagined import BUSY
+
+
+@contextmanager
+def served(folder, *arguments):
+    """A running server; (process, facts that it printed)."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+            *("--spec", str(folder / "spec.yaml"), "--json", *arguments),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "POOLWISE_STATE_DIR": str(folder / "state"), "POOLWISE_PORT": "0"},
+    )
+    try:
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_the_service_plans_applies_and_remembers_after_a_restart(tmp_path):
+    write_spec(tmp_path, loop={"mode": "approve", "slow_interval_s": 3600})
+    with served(tmp_path) as (process, facts):
+        headers = {"Authorization": f"Bearer {facts['token']}"}
+        with httpx.Client(base_url=facts["url"], headers=headers, timeout=60) as client:
+            assert client.get("/readyz").json() == {"status": "ready"}
+            assert client.get("/v1/deployments/shop/fleet").status_code == 404
+            assert client.put("/v1/deployments/shop/fleet", json=fleet()).status_code == 200
+            plan = client.post("/v1/plans", json={"history": history(**BUSY)}).json()
+            path = f"/v1/plans/{plan['plan_id']}"
+            assert client.post(f"{path}/approve").json()["approval"]["state"] == "approved"
+            applied = client.post(f"{path}/apply").json()
+        assert applied["approval"]["state"] == "applied"
+        assert "dry run" in applied["approval"]["reason"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    with served(tmp_path) as (process, again):
+        assert again["token"] is None
+        with httpx.Client(base_url=again["url"], headers=headers, timeout=60) as client:
+            assert client.get(path).json()["approval"]["state"] == "applied"
+            moved = client.put("/v1/deployments/shop/fleet", json=fleet(2, 2))
+            assert moved.status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+
+
+def test_a_new_token_ends_the_old_one(tmp_path):
+    write_spec(tmp_path)
+    with served(tmp_path) as (_, first), served(tmp_path, "--new-token") as (_, second):
+        statuses = [
+            httpx.put(
+                f"{second['url']}/v1/deployments/shop/fleet",
+                json=fleet(),
+                headers={"Authorization": f"Bearer {facts['token']}"},
+            ).status_code
+            for facts in (first, second)
+        ]
+    assert statuses == [401, 200]
+
+
+def test_a_local_server_needs_no_token_and_makes_none(tmp_path):
+    write_spec(tmp_path)
+    with served(tmp_path, "--insecure-local") as (_, facts):
+        assert facts["token"] is None
+        answer = httpx.put(f"{facts['url']}/v1/deployments/shop/fleet", json=fleet())
+    assert answer.status_code == 200
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def test_a_taken_port_is_one_clear_message(tmp_path, taken_port):
+    write_spec(tmp_path)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+            *("--spec", str(tmp_path / "spec.yaml"), "--port", str(taken_port)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "POOLWISE_STATE_DIR": str(tmp_path / "state")},
+    )
+    assert done.returncode == 1
+    assert f"port {taken_port}" in done.stderr
+    assert "--port 0" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_clear_message(tmp_path):
+    write_spec(tmp_path)
+    (tmp_path / "state").write_text("a file, not a folder")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+            *("--spec", str(tmp_path / "spec.yaml"), "--port", "0"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "POOLWISE_STATE_DIR": str(tmp_path / "state")},
+    )
+    assert done.returncode == 1
+    assert "cannot be made" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,235 @@
+"""The store: nothing is lost, nothing is changed behind one's back, the schema follows."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from planner.domain.errors import PlanStateError, StoreError, UnknownPlanError
+from planner.domain.rollout import ApprovalState
+from planner.rollout import approve, reject
+from planner.service.documents import window_document, windows_of
+from planner.service.documents.history import WindowDocument
+from planner.service.spec_file import read_spec
+from planner.service.store import DecisionRecord, open_store
+from planner.service.store.tables import METADATA
+from planner.service.tokens import hash_of, new_token
+from tests.planner.service.examples import NOON, history, window, write_spec
+from tests.planner.service.plans import example_fleet, example_record
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'deep' / 'poolwise.db'}"
+
+
+@pytest.fixture
+def store(url):
+    opened = open_store(url)
+    yield opened
+    opened.close()
+
+
+def read(data):
+    return windows_of([WindowDocument.model_validate(d) for d in data], where="x")
+
+
+def approving(by="ann"):
+    return lambda approval: approve(approval, by=by, at=NOON, reason="ok")
+
+
+def test_the_migrations_make_the_schema_that_the_code_uses(store, url):
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences = compare_metadata(context, METADATA)
+    engine.dispose()
+    assert differences == []
+
+
+def test_a_new_database_is_in_write_ahead_mode(store, tmp_path):
+    connection = sqlite3.connect(tmp_path / "deep" / "poolwise.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_a_plan_is_there_after_the_store_was_closed(url):
+    first = open_store(url)
+    kept = first.add_plan(example_record(), actor="ann")
+    first.close()
+    again = open_store(url)
+    record = again.plan("plan-1")
+    again.close()
+    assert record.plan == kept.plan == example_record().plan
+    assert record.findings == example_record().findings
+    assert record.approval.state is ApprovalState.PENDING
+
+
+def test_a_plan_that_is_added_twice_is_stored_once(store):
+    store.add_plan(example_record(), actor="ann")
+    store.change_approval("plan-1", approving(), action="plan.approve")
+    again = store.add_plan(example_record(), actor="bob")
+    assert again.approval.state is ApprovalState.APPROVED
+    assert len(store.plans("shop", limit=10)) == 1
+    assert len(store.approvals("plan-1")) == 2
+
+
+def test_an_unknown_plan_is_named(store):
+    with pytest.raises(UnknownPlanError, match="no plan plan-9"):
+        store.plan("plan-9")
+    with pytest.raises(UnknownPlanError):
+        store.change_approval("plan-9", approving(), action="plan.approve")
+
+
+def test_plans_are_listed_newest_first_by_deployment_and_state(store):
+    for index in range(3):
+        at = NOON + timedelta(minutes=index)
+        store.add_plan(example_record(f"plan-{index}", at=at), actor="ann")
+    store.add_plan(example_record("plan-other", deployment="other"), actor="ann")
+    store.change_approval("plan-1", approving(), action="plan.approve")
+    listed = [r.plan.plan_id for r in store.plans("shop", limit=2)]
+    assert listed == ["plan-2", "plan-1"]
+    approved = store.plans("shop", limit=9, states=[ApprovalState.APPROVED])
+    assert [r.plan.plan_id for r in approved] == ["plan-1"]
+
+
+def test_approval_states_are_appended_and_a_refused_step_stores_nothing(store):
+    store.add_plan(example_record(), actor="ann")
+    store.change_approval("plan-1", approving(), action="plan.approve")
+    with pytest.raises(PlanStateError):
+        store.change_approval(
+            "plan-1", lambda a: reject(a, by="bob", at=NOON), action="plan.reject"
+        )
+    states = [approval.state for approval in store.approvals("plan-1")]
+    assert states == [ApprovalState.PENDING, ApprovalState.APPROVED]
+    assert [entry.action for entry in store.audit(limit=9)] == ["plan.approve", "plan.create"]
+
+
+def test_of_two_who_decide_at_once_one_wins(store):
+    store.add_plan(example_record(), actor="ann")
+    barrier, outcomes = threading.Barrier(8), []
+
+    def decide(index):
+        barrier.wait()
+        try:
+            store.change_approval("plan-1", approving(by=f"p{index}"), action="plan.approve")
+            outcomes.append("won")
+        except PlanStateError:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=decide, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["lost"] * 7 + ["won"]
+    assert len(store.approvals("plan-1")) == 2
+
+
+def test_a_window_replaces_the_older_one_of_its_class_and_start(store):
+    store.add_windows("shop", "tiny", read(history(3)), received_at=NOON, actor="ann")
+    corrected = read([window(-2, requests=7)])
+    later = NOON + timedelta(seconds=5)
+    store.add_windows("shop", "tiny", corrected, received_at=later, actor="ann")
+    stored = store.windows("shop", "tiny", limit=10)
+    assert [s.window.requests for s in stored] == [120, 7, 120]
+    assert stored[1].received_at == later
+    assert window_document(stored[0].window) == window_document(read(history(3))[0])
+
+
+def test_windows_are_kept_apart_by_deployment_model_and_class(store):
+    store.add_windows("shop", "tiny", read(history(2)), received_at=NOON, actor="ann")
+    store.add_windows("shop", "big", read(history(1)), received_at=NOON, actor="ann")
+    batch = read([window(-1, request_class="batch")])
+    store.add_windows("shop", "tiny", batch, received_at=NOON, actor="ann")
+    assert len(store.windows("shop", "tiny", limit=10)) == 3
+    assert len(store.windows("shop", "tiny", limit=2)) == 2
+    assert store.windows("other", "tiny", limit=10) == ()
+
+
+def test_the_fleet_that_was_handed_in_last_counts(store, tmp_path):
+    spec = read_spec(write_spec(tmp_path))
+    assert store.fleet(spec) is None
+    for prefill in (1, 3):
+        store.put_fleet("shop", example_fleet(prefill), received_at=NOON, actor="ann")
+    assert store.fleet(spec).fleet == example_fleet(3)
+
+
+def test_decisions_come_back_newest_first(store):
+    for index in range(3):
+        store.add_decision(
+            DecisionRecord(
+                deployment="shop",
+                decided_at=NOON + timedelta(minutes=index),
+                plan_id=None,
+                outcome="unchanged",
+                reason=str(index),
+                removes=index == 1,
+            )
+        )
+    assert [(d.reason, d.removes) for d in store.decisions("shop", limit=2)] == [
+        ("2", False),
+        ("1", True),
+    ]
+
+
+def test_only_a_tokens_hash_is_stored_and_a_new_one_ends_the_old(store, tmp_path):
+    first, second = new_token(), new_token()
+    store.replace_tokens(hash_of(first), name="admin", at=NOON)
+    assert store.token_name(hash_of(first)) == "admin"
+    store.replace_tokens(hash_of(second), name="admin", at=NOON)
+    assert store.token_name(hash_of(first)) is None
+    assert store.has_token()
+    assert first.encode() not in (tmp_path / "deep" / "poolwise.db").read_bytes()
+
+
+def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(url):
+    open_store(url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StoreError, match="another version of Poolwise"):
+        open_store(url)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "x.db").write_text("hello, I am a text file, not a database" * 50)
+    with pytest.raises(StoreError, match="not a database"):
+        open_store(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysqq://x", "sqlite:////proc/none/x.db"])
+def test_a_url_that_cannot_be_is_refused(url):
+    with pytest.raises(StoreError):
+        open_store(url)
+
+
+def test_several_processes_may_open_a_new_database_at_once(url):
+    program = f"from planner.service.store import open_store; open_store({url!r}).close()"
+    started = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
+
+
+def test_readers_do_not_wait_for_a_writer(store, url):
+    store.add_plan(example_record(), actor="ann")
+    path = url.removeprefix("sqlite:///")
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    began = datetime.now(UTC)
+    assert store.plan("plan-1").plan.plan_id == "plan-1"
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert datetime.now(UTC) - began < timedelta(seconds=5)
+
+
+def test_a_record_can_be_stored_under_another_clock(store):
+    zoned = replace(example_record(), created_at=NOON.astimezone())
+    assert store.add_plan(zoned, actor="ann").created_at == NOON
