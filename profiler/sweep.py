@@ -17,6 +17,12 @@ from serving.telemetry import EngineCounters
 
 CACHE_BLOCK_TOKENS = 128
 """vLLM's CPU attention stores KV in blocks of this many tokens; prefixes hit in whole blocks."""
+CHEAP_TOKENS = 256
+REPEATS = 3
+"""Short prompts are measured so many times: they cost little and are disturbed most."""
+LEAST_BUSY_RATIO = 0.2
+"""A prompt occupies prefill for at least this share of its TTFT on an idle deployment; less is
+noise of a disturbed measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +71,8 @@ class PrefillPoint:
     alone_ttft_s : float
         TTFT of a prompt sent to an idle deployment.
     busy_s : float
-        Seconds between two finished prompts while prefill is saturated: what one prompt
-        occupies.
+        What one prompt occupies while prefill is saturated: the time that each further prompt of
+        a burst adds to the burst, however the engine batches them. Seconds.
     transfer_s, transfer_bytes : float
         Per prompt, as the decode engine counts them.
     """
@@ -183,20 +189,28 @@ class _Probe:
         if cached:
             await self.send(self.fresh(1, prefix_tokens=cached), 1)
         before = await self._decode_counters()
+        repeats = REPEATS if new <= CHEAP_TOKENS else 1
         alone = [await self.send(self.fresh(new, prefix_tokens=cached), 1) for _ in range(2)]
-        prompts = [self.fresh(new, prefix_tokens=cached) for _ in range(burst)]
-        answers = await asyncio.gather(*(self.send(p, 1) for p in prompts))
+        alone_s = min(t.ttft_s for t in alone)
+        bursts_s = [await self._burst_s(new, cached, burst) for _ in range(repeats)]
         moved = await self._decode_counters() - before
-        finished = sorted(t.token_at_s[-1] for t in answers)
         transfers = max(moved.transfers, 1.0)
         return PrefillPoint(
             new_tokens=new,
             cached_tokens=cached,
-            alone_ttft_s=min(t.ttft_s for t in alone),
-            busy_s=(finished[-1] - finished[0]) / (burst - 1),
+            alone_ttft_s=alone_s,
+            busy_s=max(
+                (sum(bursts_s) / repeats - alone_s) / (burst - 1), LEAST_BUSY_RATIO * alone_s
+            ),
             transfer_s=moved.transfer_s / transfers,
             transfer_bytes=moved.transfer_bytes / transfers,
         )
+
+    async def _burst_s(self, new: int, cached: int, burst: int) -> float:
+        """Seconds from sending a burst of prompts to the last first token."""
+        prompts = [self.fresh(new, prefix_tokens=cached) for _ in range(burst)]
+        answers = await asyncio.gather(*(self.send(p, 1) for p in prompts))
+        return max(t.token_at_s[-1] for t in answers) - min(t.sent_at_s for t in answers)
 
     async def decode(self, batch: int, context: int) -> DecodePoint:
         """Run `batch` sequences together; average the gaps while all of them run."""

@@ -17,6 +17,8 @@ USD_PER_SLOT_HOUR = 0.02
 """Half a core of a general-purpose cloud machine at about 0.04 USD a core-hour; only ratios of
 costs matter to the demo."""
 ATTAINMENT_RATIO = 0.9
+DEMAND_LEVEL = 0.7
+"""Forecast quantile to plan for. A minute of history leaves the forecast wide."""
 SHORTEST_TTFT_S = 1.0
 TTFT_SLACK = 3.0
 """TTFT objective over what an idle deployment needs for the 95th percentile prompt; this demo's
@@ -103,7 +105,11 @@ def write_spec(folder: Path, described: Description) -> Path:
         "profiles": ["profile.json"],
         "pools": pools,
         "target": {"kind": "local"},
-        "forecast": {"window_s": described.window_s, "horizon_windows": 3, "demand_level": 0.8},
+        "forecast": {
+            "window_s": described.window_s,
+            "horizon_windows": 3,
+            "demand_level": DEMAND_LEVEL,
+        },
         "loop": {"seed": described.seed},
     }
     path = folder / "spec.yaml"

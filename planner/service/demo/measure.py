@@ -72,14 +72,14 @@ def _throughput(before: _Readings, after: _Readings, replay: Replay) -> Throughp
         for name, (role, reading) in after.items()
         if name in before
     }
-    everyone = [c for _, c in moved.values()]
+    prefill = [c for role, c in moved.values() if role is Role.PREFILL]
     decode = [c for role, c in moved.values() if role is Role.DECODE]
-    computed = sum(c.prompt_tokens_computed for c in everyone)
+    computed = sum(c.prompt_tokens_computed for c in prefill)
     return Throughput(
         prefill_tokens_per_s=computed / span_s,
         decode_tokens_per_s=sum(c.generation_tokens for c in decode) / span_s,
         computed_tokens=int(computed),
-        cached_tokens=int(sum(c.prompt_tokens_cached for c in everyone)),
+        cached_tokens=int(sum(c.prompt_tokens_cached for c in prefill)),
         transferred_tokens=int(sum(c.prompt_tokens_transferred for c in decode)),
         decode_computed_tokens=int(sum(c.prompt_tokens_computed for c in decode)),
         transfers=int(sum(c.transfers for c in decode)),

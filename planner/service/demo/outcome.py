@@ -22,9 +22,10 @@ class Throughput:
     ----------
     prefill_tokens_per_s, decode_tokens_per_s : float
         Prompt tokens computed, and answer tokens generated, per second of the window.
-    computed_tokens, cached_tokens, transferred_tokens : int
-        Prompt tokens by where decode or prefill got their KV cache from. `transferred_tokens`
-        came to decode workers over NIXL.
+    computed_tokens, cached_tokens : int
+        Prompt tokens that prefill workers computed, and found in their own prefix caches.
+    transferred_tokens : int
+        Prompt tokens whose KV cache came to decode workers over NIXL.
     decode_computed_tokens : int
         Prompt tokens that decode workers computed themselves: 0 when the deployment really is
         disaggregated.

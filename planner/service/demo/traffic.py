@@ -63,11 +63,11 @@ class SlotSeconds:
 def slot_seconds(workload: Workload, profile: Profile) -> SlotSeconds:
     """Work of the mean request, by the profile.
 
-    Prefill: time of its uncached tokens. Decode: output tokens x step time of a full batch /
-    sequences in it, because a full decode slot shares every step among them.
+    Prefill: time of the whole prompt, because the engines' own caches find little of what an
+    unbounded one would. Decode: output tokens x step time of a full batch / sequences in it,
+    because a full decode slot shares every step among them.
     """
-    new = np.maximum(workload.input_tokens - workload.cached_tokens, 1)
-    prefill_s = profile.prefill.extended_at(new.astype(float), workload.cached_tokens.astype(float))
+    prefill_s = profile.prefill.extended_at(workload.input_tokens.astype(float), 0.0)
     batch = profile.limits.max_num_seqs
     context = workload.input_tokens + workload.output_tokens / 2
     step_s = profile.decode_step.extended_at(batch, context)
