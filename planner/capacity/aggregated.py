@@ -25,7 +25,7 @@ from planner.domain.workload import Shape
 
 Floats = NDArray[np.float64]
 
-_EDGES = ndtr(np.linspace(-3.5, 3.5, 25))  # quantile levels that resolve both tails
+_EDGES = ndtr(np.linspace(-3.5, 3.5, 13))  # quantile levels that resolve both tails
 _LEVELS = (_EDGES[:-1] + _EDGES[1:]) / 2
 _LEVEL_WEIGHT = np.diff(_EDGES) / (_EDGES[-1] - _EDGES[0])
 _TAIL = -np.log1p(-np.array([0.1, 0.3, 0.5, 0.7, 0.9]))  # an exponential in five equal parts

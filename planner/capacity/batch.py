@@ -9,8 +9,7 @@ as one chain over the sequences of all replicas.
 References
 ----------
 Little (1961); Kelly, *Reversibility and Stochastic Networks* (1979), 3.3 (insensitivity of
-processor sharing with state-dependent speed); inferno's state-dependent M/M/1/K model of the same
-system (see the facts on peers in the documentation).
+processor sharing with state-dependent speed).
 """
 
 from dataclasses import dataclass

@@ -37,8 +37,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile on the first call, keep the machine code on disk.
 
     The loop allocates nothing, so reference counts (`_nrt`) only cost time: without them it is
-    six times faster. With numpy's error model divisions are not checked for zero, which saves a
-    third of compile and run time; no divisor here can be 0.
+    three times faster. With numpy's error model divisions are not checked for zero, which saves
+    a third of the time to compile; no divisor here can be 0.
     """
     decorator = numba.njit(cache=True, _nrt=False, error_model="numpy")  # type: ignore[call-overload]  # numba's stubs leave _nrt out
     return cast("Callable[P, R]", decorator(function))

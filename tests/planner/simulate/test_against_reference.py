@@ -1,5 +1,7 @@
 """The compiled loop and the token-by-token reference agree to a microsecond."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,44 @@ TIGHT = linear_profile(
     profile_id="tight", kv_capacity_tokens=1_500, max_num_batched_tokens=100, max_model_len=1_400
 )
 
+KNOTTED = replace(
+    FAST,
+    profile_id="knotted",
+    prefill=replace(
+        FAST.prefill,
+        x=np.array([16.0, 100.0, 400.0, 900.0]),
+        y=np.array([0.0, 200.0]),
+        seconds=np.array([[0.01, 0.012], [0.02, 0.03], [0.05, 0.06], [0.2, 0.21]]),
+    ),
+    decode_step=replace(
+        FAST.decode_step,
+        x=np.array([1.0, 2.0, 5.0, 8.0]),
+        y=np.array([64.0, 300.0, 700.0]),
+        seconds=np.array(
+            [[0.01, 0.012, 0.02], [0.011, 0.011, 0.03], [0.02, 0.03, 0.04], [0.03, 0.05, 0.06]]
+        ),
+    ),
+)
+FLAT = replace(
+    FAST,
+    profile_id="flat",
+    decode_step=replace(
+        FAST.decode_step,
+        x=np.array([1.0, 16.0]),
+        y=np.array([128.0]),
+        seconds=np.array([[0.01], [0.02]]),
+    ),
+)
+
 FLEETS = {
+    "tables with knots": ((KNOTTED, Role.PREFILL, 2, 0.0), (KNOTTED, Role.DECODE, 2, 0.0)),
+    "knots, aggregated": ((KNOTTED, Role.AGGREGATED, 2, 0.0), (FLAT, Role.AGGREGATED, 1, 0.0)),
+    "one measured context": ((FAST, Role.PREFILL, 1, 0.0), (FLAT, Role.DECODE, 2, 0.0)),
+    "prefill of no use": (
+        (FAST, Role.AGGREGATED, 1, 0.0),
+        (FAST, Role.PREFILL, 1, 0.0),
+        (FAST, Role.DECODE, 0, 0.0),
+    ),
     "one prefill, one decode": ((FAST, Role.PREFILL, 1, 0.0), (FAST, Role.DECODE, 1, 0.0)),
     "pools": ((FAST, Role.PREFILL, 3, 0.0), (FAST, Role.DECODE, 2, 0.0)),
     "slots bind": ((FAST, Role.PREFILL, 2, 0.0), (SLOW, Role.DECODE, 2, 0.0)),
@@ -74,7 +113,7 @@ def test_every_token_falls_on_the_same_instant(fleet: str, router: RouterPolicy)
     assert_agree(scenario_of(fleet, rate_rps=12.0, requests=150, seed=1, router=router))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     fleet=st.sampled_from(sorted(FLEETS)),
     rate_rps=st.floats(0.5, 60.0),
