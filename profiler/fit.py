@@ -20,8 +20,9 @@ from planner.domain.profile import (
 from profiler.files import with_profile_id
 from profiler.sweep import Measurements, PrefillPoint
 
-SLOWEST_BANDWIDTH_BYTES_PER_S = 1e5
-"""Where transfer time does not grow measurably with size, its slope is bounded by this."""
+FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
+FLAT_RATIO = 0.01
+"""Transfer time that does not grow with size is given a slope that adds this share at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +114,11 @@ def _transfer(points: tuple[PrefillPoint, ...]) -> TransferTime:
     """Fit a line through (bytes, seconds) by least squares, never falling."""
     moved = np.array([p.transfer_bytes for p in points])
     took = np.array([p.transfer_s for p in points])
-    slope = 0.0
-    if np.ptp(moved) > 0:
-        slope = max(float(np.polyfit(moved, took, 1)[0]), 0.0)
-    bandwidth = 1 / slope if slope > 1e-15 else float(moved.max()) / max(float(took.min()), 1e-6)
+    slope = max(float(np.polyfit(moved, took, 1)[0]), 0.0) if np.ptp(moved) > 0 else 0.0
+    flat = FLAT_RATIO * float(took.min()) / float(moved.max())
+    bandwidth = 1 / max(slope, flat, 1 / FASTEST_BANDWIDTH_BYTES_PER_S)
     base = max(float(np.median(took - moved / bandwidth)), 0.0)
-    return TransferTime(
-        base_s=base, bandwidth_bytes_per_s=max(bandwidth, SLOWEST_BANDWIDTH_BYTES_PER_S)
-    )
+    return TransferTime(base_s=base, bandwidth_bytes_per_s=bandwidth)
 
 
 def _first_token_s(
