@@ -34,7 +34,7 @@ LARGEST_BYTES = 64 * 1024 * 1024
 """A larger file is no profile: refused before it is parsed."""
 
 Seconds = Annotated[float, Field(ge=0, description="seconds")]
-Count = Annotated[int, Field(ge=1, description="count, at least 1")]
+Count = Annotated[int, Field(ge=1, le=10**12, description="count, at least 1")]
 
 
 class _Document(BaseModel):
@@ -247,6 +247,8 @@ def read_profile(path: Path) -> Profile:
         ) from error
     except RecursionError as error:
         raise ProfileError(f"{path}: nested too deeply for a profile") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise ProfileError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise ProfileError(f"{path}: a profile is a JSON object, this is a {type(data).__name__}")
     return profile_of(data, where=str(path))

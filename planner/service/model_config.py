@@ -63,7 +63,7 @@ def read_model_config(path: Path) -> dict[str, object]:
         ) from error
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{file} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise SpecError(f"{file} is not a JSON object, so no config.json")

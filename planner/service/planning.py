@@ -146,7 +146,10 @@ def check_classes(spec: Spec, model: str, classes: set[str]) -> None:
 def check_forecast(spec: Spec, forecast: Forecast, *, model: str) -> None:
     """Refuse a forecast that was made elsewhere for something that the spec does not have."""
     if forecast.model != model:
-        raise SpecError(f"the forecast is for model {forecast.model}, not for {model}: make one")
+        raise SpecError(
+            f"the forecast is for model {forecast.model}, not for {model}: make it with "
+            f"`poolwise forecast --model {model}`, or with --spec"
+        )
     classes = {demand.request_class for window in forecast.windows for demand in window.demands}
     check_classes(spec, model, classes)
 

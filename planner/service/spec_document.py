@@ -49,10 +49,11 @@ class ModelPart(SpecPart):
     parameters: int | None = Field(
         default=None,
         ge=1,
+        le=10**15,
         description="weights, count; needed where config.json does not tell (mixture of experts)",
     )
     active_parameters: int | None = Field(
-        default=None, ge=1, description="weights that one token passes through, count"
+        default=None, ge=1, le=10**15, description="weights that one token passes through, count"
     )
     weight_dtype: Dtype | None = Field(
         default=None, description="stored format of the weights; default: as in config.json"
@@ -61,7 +62,10 @@ class ModelPart(SpecPart):
         default=None, description="stored format of the KV cache; default: as in config.json"
     )
     max_context_tokens: int | None = Field(
-        default=None, ge=1, description="longest prompt plus answer that is served, tokens"
+        default=None,
+        ge=1,
+        le=10**9,
+        description="longest prompt plus answer that is served, tokens",
     )
 
 
@@ -100,8 +104,8 @@ class AcceleratorPart(SpecPart):
     """An accelerator type, what it costs and how many may be had."""
 
     name: Name = Field(description="as in profiles and pools, such as h100")
-    per_node: int = Field(ge=1, description="accelerators in one node, count")
-    inventory: int = Field(ge=0, description="how many may be had in all, count")
+    per_node: int = Field(ge=1, le=10**4, description="accelerators in one node, count")
+    inventory: int = Field(ge=0, le=10**6, description="how many may be had in all, count")
     usd_per_gpu_hour: PricePart = Field(description="USD for one accelerator and hour")
     memory_bytes: float | None = Field(default=None, gt=0, description="memory of one, bytes")
     power_w: float | None = Field(default=None, gt=0, description="power of one at load, W")
@@ -113,12 +117,15 @@ class PoolPart(SpecPart):
     model: Name = Field(description="name of one of `models`")
     role: Role = Field(description="prefill, decode or aggregated")
     accelerator: Name = Field(description="name of one of `accelerators`")
-    tp: int = Field(default=1, ge=1, description="tensor parallel degree, accelerators")
-    pp: int = Field(default=1, ge=1, description="pipeline parallel degree")
-    dp: int = Field(default=1, ge=1, description="data parallel degree")
-    min_replicas: int = Field(default=0, ge=0, description="at least so many, count")
+    tp: int = Field(default=1, ge=1, le=10**4, description="tensor parallel degree, accelerators")
+    pp: int = Field(default=1, ge=1, le=10**4, description="pipeline parallel degree")
+    dp: int = Field(default=1, ge=1, le=10**4, description="data parallel degree")
+    min_replicas: int = Field(default=0, ge=0, le=10**6, description="at least so many, count")
     max_replicas: int | None = Field(
-        default=None, ge=0, description="at most so many, count; default: what the inventory has"
+        default=None,
+        ge=0,
+        le=10**6,
+        description="at most so many, count; default: what the inventory has",
     )
 
 
@@ -140,7 +147,9 @@ class TargetPart(SpecPart):
 class ForecastPart(SpecPart):
     """How far to look and how careful to be."""
 
-    window_s: float = Field(default=_FORECAST.window_s, gt=0, description="planning window, s")
+    window_s: float = Field(
+        default=_FORECAST.window_s, gt=0, le=7 * 86_400, description="planning window, seconds"
+    )
     horizon_windows: int = Field(
         default=_FORECAST.horizon_windows, ge=1, le=1000, description="windows planned ahead"
     )
@@ -160,11 +169,11 @@ class LoopPart(SpecPart):
         description="off, advise (plans only), approve (asks), auto (applies what guards allow)",
     )
     slow_interval_s: float = Field(
-        default=_LOOP.slow_interval_s, ge=1, description="between ticks, seconds"
+        default=_LOOP.slow_interval_s, ge=1, le=86_400, description="between ticks, seconds"
     )
-    seed: int = Field(default=_LOOP.seed, ge=0, description="for the twin and the solver")
+    seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
-        default=_LOOP.solver_time_limit_s, gt=0, description="per solve, seconds"
+        default=_LOOP.solver_time_limit_s, gt=0, le=3_600, description="per solve, seconds"
     )
 
 

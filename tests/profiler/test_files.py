@@ -78,7 +78,7 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
         read_profile(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '"x"', "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '"x"', "[" * 100_000, "9" * 9000])
 def test_what_is_no_profile_is_refused(tmp_path, text):
     path = tmp_path / "p.json"
     path.write_text(text)

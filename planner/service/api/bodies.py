@@ -1,19 +1,22 @@
 """What requests hold. Seconds, tokens, USD; instants with a time zone; no unknown field."""
 
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import AwareDatetime, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Workload
-from planner.service.documents.document import Document
+from planner.service.documents.document import Document, Instant
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.forecast import ForecastDocument
 from planner.service.documents.history import WindowDocument
 
 MOST_REQUESTS = 1_000_000
+
+Offset = Annotated[float, Field(ge=0, le=366 * 86_400, description="seconds")]
+Tokens = Annotated[int, Field(ge=0, le=10**7, description="tokens")]
 
 
 class PlanBody(Document):
@@ -55,7 +58,7 @@ class RecommendationBody(Document):
     model: str | None = Field(default=None, description="left out: the spec's only one")
     history: list[WindowDocument]
     fleet: FleetDocument
-    now: AwareDatetime | None = Field(
+    now: Instant | None = Field(
         default=None, description="when to recommend for; left out: the end of the last window"
     )
 
@@ -64,22 +67,23 @@ class ForecastBody(Document):
     """Observed windows; left out: the stored ones."""
 
     history: list[WindowDocument] | None = None
-    now: AwareDatetime | None = Field(
-        default=None, description="left out: the end of the last window"
-    )
+    now: Instant | None = Field(default=None, description="left out: the end of the last window")
 
 
 class RequestsBody(Document):
     """Requests in order of arrival: equally long lists."""
 
-    arrival_offset_s: list[float] = Field(min_length=1, max_length=MOST_REQUESTS)
-    input_tokens: list[int] = Field(min_length=1, max_length=MOST_REQUESTS)
-    output_tokens: list[int] = Field(min_length=1, max_length=MOST_REQUESTS)
-    cached_tokens: list[int] | None = Field(default=None, description="left out: none cached")
+    arrival_offset_s: list[Offset] = Field(min_length=1, max_length=MOST_REQUESTS)
+    input_tokens: list[Tokens] = Field(min_length=1, max_length=MOST_REQUESTS)
+    output_tokens: list[Tokens] = Field(min_length=1, max_length=MOST_REQUESTS)
+    cached_tokens: list[Tokens] | None = Field(default=None, description="left out: none cached")
     duration_s: float | None = Field(
-        default=None, gt=0, description="interval of the arrivals; left out: until the last one"
+        default=None,
+        gt=0,
+        le=366 * 86_400,
+        description="interval of the arrivals; left out: until the last one",
     )
-    start_at: AwareDatetime
+    start_at: Instant
 
     def workload(self) -> Workload:
         """The requests as a workload.

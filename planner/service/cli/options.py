@@ -69,4 +69,6 @@ def instant(text: str | None, *, option: str) -> datetime | None:
         ) from error
     if moment.tzinfo is None:
         raise InputError(f"{option}: {text!r} has no time zone; add Z for UTC, or an offset")
+    if not 1970 <= moment.year <= 2200:
+        raise InputError(f"{option}: {text!r}: the year must lie between 1970 and 2200")
     return moment

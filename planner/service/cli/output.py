@@ -43,7 +43,12 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        show_header=any(columns),
+    )
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index >= numbers_from else "left")
     for row in rows:

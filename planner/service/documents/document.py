@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from planner.domain.errors import HistoryError
 from planner.service.spec_problems import form_problems
@@ -24,6 +25,28 @@ class Document(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, from_attributes=True
     )
 
+
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+"""Instants outside these years are a wrong unit or a wrong clock, and overflow arithmetic."""
+
+
+def sane_instant(moment: datetime) -> datetime:
+    """Refuse an instant in a year that no observation can come from."""
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"the year must lie between {FIRST_YEAR} and {LAST_YEAR}")
+    return moment
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(sane_instant)]
+"""ISO 8601 with a time zone."""
+WindowSeconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+"""Length of a window, seconds; at most a year."""
+Total = Annotated[int, Field(ge=0, le=10**15)]
+"""A total of requests or tokens."""
+ReplicaCount = Annotated[int, Field(ge=0, le=10**6)]
+"""How many replicas."""
+Degree = Annotated[int, Field(ge=1, le=10**4)]
+"""A parallel degree."""
 
 Made = TypeVar("Made", bound=Document)
 
@@ -72,6 +95,8 @@ def read_json(path: Path, *, what: str) -> object:
         ) from error
     except RecursionError as error:
         raise HistoryError(f"{path}: nested too deeply for {what}") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise HistoryError(f"{path}: {error}") from error
     return parsed
 
 

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.spec import Spec
-from planner.service.documents.document import Document, parse, read_object
+from planner.service.documents.document import (
+    Degree,
+    Document,
+    Instant,
+    ReplicaCount,
+    parse,
+    read_object,
+)
 from planner.service.spec_problems import did_you_mean
 
 
@@ -20,20 +27,20 @@ class PoolDocument(Document):
     model: str | None = Field(default=None, description="left out: the spec's only model")
     role: Role
     accelerator: str
-    tp: int = Field(default=1, ge=1, description="tensor parallel degree")
-    pp: int = Field(default=1, ge=1, description="pipeline parallel degree")
-    dp: int = Field(default=1, ge=1, description="data parallel degree")
+    tp: Degree = Field(default=1, description="tensor parallel degree")
+    pp: Degree = Field(default=1, description="pipeline parallel degree")
+    dp: Degree = Field(default=1, description="data parallel degree")
     purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
-    ready: int = Field(default=0, ge=0, description="replicas that take traffic")
-    starting: int = Field(default=0, ge=0, description="replicas that will")
-    draining: int = Field(default=0, ge=0, description="replicas that finish what they have")
+    ready: ReplicaCount = Field(default=0, description="replicas that take traffic")
+    starting: ReplicaCount = Field(default=0, description="replicas that will")
+    draining: ReplicaCount = Field(default=0, description="replicas that finish what they have")
 
 
 class FleetDocument(Document):
     """All pools of a deployment at one instant."""
 
     pools: list[PoolDocument]
-    read_at: AwareDatetime | None = Field(
+    read_at: Instant | None = Field(
         default=None, description="when it was seen; left out: when it was handed in"
     )
     version: str | None = Field(

@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
 from planner.domain.slo import DEFAULT_CLASS
-from planner.service.documents.document import Document, parse, read_object
+from planner.service.documents.document import (
+    Document,
+    Instant,
+    WindowSeconds,
+    parse,
+    read_object,
+)
 from planner.service.documents.shapes import ShapeDocument
 
 
@@ -44,8 +50,8 @@ class DemandDocument(Document):
 class ForecastWindowDocument(Document):
     """Demand of every class in [start_at, start_at + window_s)."""
 
-    start_at: AwareDatetime
-    window_s: float = Field(gt=0, description="seconds")
+    start_at: Instant
+    window_s: WindowSeconds = Field(description="seconds")
     demands: list[DemandDocument]
 
 
@@ -54,7 +60,7 @@ class ForecastDocument(Document):
 
     forecast_id: str
     model: str
-    made_at: AwareDatetime
+    made_at: Instant
     method: str
     windows: list[ForecastWindowDocument] = Field(min_length=1)
 

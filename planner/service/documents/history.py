@@ -6,12 +6,19 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import LatencySummary, ObservedWindow
-from planner.service.documents.document import Document, parse, read_json
+from planner.service.documents.document import (
+    Document,
+    Instant,
+    Total,
+    WindowSeconds,
+    parse,
+    read_json,
+)
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.shapes import ShapeDocument
 
@@ -22,13 +29,13 @@ _LATENCIES = tuple(field.name for field in fields(LatencySummary))
 class WindowDocument(Document):
     """What arrived in [start_at, start_at + window_s), of one request class."""
 
-    start_at: AwareDatetime = Field(description="ISO 8601 with a time zone")
-    window_s: float = Field(gt=0, description="length of the window, seconds")
-    requests: int = Field(ge=0, description="arrivals, count")
-    input_tokens: int = Field(ge=0, description="prompt tokens of the arrivals, total")
-    output_tokens: int = Field(ge=0, description="answer tokens of the arrivals, total")
-    cached_tokens: int = Field(
-        default=0, ge=0, description="prompt tokens that a prefix cache had, total"
+    start_at: Instant = Field(description="ISO 8601 with a time zone")
+    window_s: WindowSeconds = Field(description="length of the window, seconds")
+    requests: Total = Field(description="arrivals, count")
+    input_tokens: Total = Field(description="prompt tokens of the arrivals, total")
+    output_tokens: Total = Field(description="answer tokens of the arrivals, total")
+    cached_tokens: Total = Field(
+        default=0, description="prompt tokens that a prefix cache had, total"
     )
     request_class: str = Field(default=DEFAULT_CLASS, min_length=1)
     shape: ShapeDocument | None = Field(default=None, description="joint lengths, where known")

@@ -87,7 +87,7 @@ def fleet(prefill: int = 1, decode: int = 1):
     return {"pools": [pool("prefill", prefill), pool("decode", decode)]}
 
 
-def write_trace(path: Path, *, minutes: int = 10, rate_rps: float = 2.0) -> Path:
+def write_trace(path: Path, *, minutes: float = 10, rate_rps: float = 2.0) -> Path:
     """A steady trace in Mooncake's format."""
     count = int(minutes * 60 * rate_rps)
     rows = [

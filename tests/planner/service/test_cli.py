@@ -221,7 +221,8 @@ BAD_INPUT = [
     ("plan -s spec.yaml -t trace.jsonl --fleet history.json", "history.json"),
     ("plan -s spec.yaml -t trace.jsonl --at yesterday", "--at"),
     ("plan -s spec.yaml -t trace.jsonl --at 2026-01-01T00:00", "no time zone"),
-    ("plan -s spec.yaml -t trace.jsonl --at 1969-01-01T00:00Z", "whole window"),
+    ("plan -s spec.yaml -t trace.jsonl --at 1970-01-01T00:00Z", "whole window"),
+    ("plan -s spec.yaml -t trace.jsonl --at 9999-12-31T00:00Z", "between 1970 and 2200"),
     ("plan -s spec.yaml -t trace.jsonl --model big", "model `big` is not in the spec"),
     ("plan -s spec.yaml -t short.jsonl", "shorter windows"),
     ("simulate -s spec.yaml -t trace.jsonl", "--plan FILE"),
@@ -248,7 +249,7 @@ def bad_files(folder):
     (folder / "bad.jsonl").write_text('{"timestamp": 0, "input_length": "long"}\n' * 3)
     (folder / "empty.jsonl").write_text("")
     (folder / "bad.json").write_text("{")
-    write_trace(folder / "short.jsonl", minutes=1, rate_rps=0.5)
+    write_trace(folder / "short.jsonl", minutes=0.5)
     write_json(folder / "bare.json", history())
     write_json(folder / "nothing.json", {"history": [], "fleet": fleet()})
     write_json(folder / "nobody.json", {"pools": []})

@@ -192,6 +192,9 @@ def test_a_history_is_an_object_or_a_bare_list_in_any_order(tmp_path):
         ([window(-1, ttft_p95_ms=3)], "write `ttft_p95_s`"),
         ([{"start_at": NOON.isoformat()}], "window_s is missing"),
         ([window(-1, window_s=float("inf"))], "window_s"),
+        ([window(-1, start_at="9999-12-31T23:59:59Z")], "year"),
+        ([window(-1, window_s=1e30)], "window_s"),
+        ([window(-1, requests=10**30)], "requests"),
         ({}, "history"),
     ],
 )
@@ -207,7 +210,18 @@ def test_no_history_is_not_zero_traffic():
         history_end((), where="x")
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", '"x"', "null", "\ud800".encode("utf-8", "replace")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "3",
+        '"x"',
+        "null",
+        '{"history": ' + "9" * 9000 + "}",
+        "\ud800".encode("utf-8", "replace"),
+    ],
+)
 def test_what_is_no_history_is_refused(tmp_path, text):
     path = tmp_path / "h.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
