@@ -39,6 +39,7 @@ from planner.domain.workload import Workload
 from planner.rollout import after
 from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut, Throughput
 from planner.service.demo.traffic import DemoTraffic
+from planner.service.demo.verdict import judge
 from serving.load import Replay, Timing
 from tests.fakes.profiles import linear_profile
 
@@ -79,7 +80,10 @@ def workload(*, rate_rps: float, duration_s: float, seed: int = 0) -> Workload:
 def replayed(
     requests: Workload, *, began_at_s: float, prefill: int = 1, errors: Sequence[int] = ()
 ) -> Replay:
-    """Serve prompts first come, first served on `prefill` workers; answers at a steady step."""
+    """Serve prompts first come, first served on `prefill` workers; answers at a steady step.
+
+    Requests whose index is in `errors` break off after their first token.
+    """
     free_s = [0.0] * prefill
     timings = []
     for i, offset_s in enumerate(requests.arrival_offset_s.tolist()):
@@ -93,9 +97,9 @@ def replayed(
         timings.append(
             Timing(
                 sent_at_s=began_at_s + offset_s,
-                token_at_s=() if failed else tuple(first_s + step_s * n for n in range(count)),
-                tokens=() if failed else tuple(range(1, count + 1)),
-                input_tokens=0 if failed else input_tokens,
+                token_at_s=tuple(first_s + step_s * n for n in range(1 if failed else count)),
+                tokens=tuple(range(1, 2 if failed else count + 1)),
+                input_tokens=input_tokens,
                 error="the engine closed the <b>connection</b>" if failed else "",
             )
         )
@@ -283,6 +287,20 @@ def start_steps() -> tuple[Step, ...]:
     )
 
 
+def judged(run: Outcome) -> Outcome:
+    """The run with the demo's own verdict on it."""
+    verdict = judge(
+        run.before,
+        run.after,
+        diff=run.diff,
+        plan=run.plan,
+        hindcast=run.hindcast,
+        slo=run.slo,
+        quota_is_enforced=True,
+    )
+    return replace(run, verdict=verdict)
+
+
 def improved() -> Outcome:
     """A run in which a second prefill worker ends a growing queue."""
     trace = workload(rate_rps=3.2, duration_s=240.0)
@@ -292,46 +310,52 @@ def improved() -> Outcome:
     now = replayed(trace.between(88.0, 88.0 + WINDOW_S), began_at_s=BEGAN_AT_S + 190.0, prefill=2)
     steps = start_steps()
     expected = made_forecast(warm.workload)
-    return Outcome(
-        began_at=START_AT,
-        began_at_s=BEGAN_AT_S,
-        took_s=262.0,
-        quota="each worker is held to 0.5 cores by the kernel: one slot",
-        traffic=DemoTraffic(
-            source="built-in, synthesized from published statistics: Mooncake (FAST 2025), table 1",
-            workload=trace,
-            length_ratio=0.0833,
-            rate_ratio=0.41,
-            notes=("lengths x 0.0833; 9.8% of requests cut at the limits",),
-        ),
-        profile=cpu_profile(),
-        slo=SLO,
-        window_s=WINDOW_S,
-        before=measured(warm, first),
-        history=observe_windows(warm.workload, WINDOW_S / 6),
-        forecast=expected,
-        plan=made_plan(),
-        diff=Diff(plan_id="plan-7f3a19c2", from_fleet=first, steps=steps),
-        findings=(
-            GuardFinding(guard="fresh_observation", verdict=Verdict.ALLOW, reason="0 s old"),
-            GuardFinding(guard="budget", verdict=Verdict.ALLOW, reason="no budget is set"),
-        ),
-        approval=Approval(
-            plan_id="plan-7f3a19c2",
-            state=ApprovalState.APPLIED,
-            fleet_version=first.version,
-            changed_at=START_AT,
-            changed_by="poolwise demo",
-            reason="asked and answered",
-        ),
-        applied=(
-            RolledOut(text="start prefill:cpu-slot:tp1", kind="start", began_s=151.0, took_s=25.6),
-            RolledOut(text="route prefill:cpu-slot:tp1", kind="route", began_s=176.6, took_s=0.3),
-        ),
-        during=during,
-        after=measured(now, replace(after(first, steps, at=START_AT), version=last.version)),
-        hindcast=prediction(),
-        verdict=("attainment went from 12.5% to 94.1% (promised 90%)",),
+    return judged(
+        Outcome(
+            began_at=START_AT,
+            began_at_s=BEGAN_AT_S,
+            took_s=262.0,
+            quota="each worker is held to 0.5 cores by the kernel: one slot",
+            traffic=DemoTraffic(
+                source="built-in, synthesized from published statistics: Mooncake (FAST 2025)",
+                workload=trace,
+                length_ratio=0.0833,
+                rate_ratio=0.41,
+                notes=("lengths x 0.0833; 9.8% of requests cut at the limits",),
+            ),
+            profile=cpu_profile(),
+            slo=SLO,
+            window_s=WINDOW_S,
+            before=measured(warm, first),
+            history=observe_windows(warm.workload, WINDOW_S / 6),
+            forecast=expected,
+            plan=made_plan(),
+            diff=Diff(plan_id="plan-7f3a19c2", from_fleet=first, steps=steps),
+            findings=(
+                GuardFinding(guard="fresh_observation", verdict=Verdict.ALLOW, reason="0 s old"),
+                GuardFinding(guard="budget", verdict=Verdict.ALLOW, reason="no budget is set"),
+            ),
+            approval=Approval(
+                plan_id="plan-7f3a19c2",
+                state=ApprovalState.APPLIED,
+                fleet_version=first.version,
+                changed_at=START_AT,
+                changed_by="poolwise demo",
+                reason="asked and answered",
+            ),
+            applied=(
+                RolledOut(
+                    text="start prefill:cpu-slot:tp1", kind="start", began_s=151.0, took_s=25.6
+                ),
+                RolledOut(
+                    text="route prefill:cpu-slot:tp1", kind="route", began_s=176.6, took_s=0.3
+                ),
+            ),
+            during=during,
+            after=measured(now, replace(after(first, steps, at=START_AT), version=last.version)),
+            hindcast=prediction(),
+            verdict=(),
+        )
     )
 
 
@@ -341,21 +365,21 @@ def unchanged() -> Outcome:
     calm = workload(rate_rps=0.4, duration_s=240.0)
     warm = replayed(calm.between(0, WINDOW_S), began_at_s=BEGAN_AT_S + 70.0)
     now = replayed(calm.between(WINDOW_S, 2 * WINDOW_S), began_at_s=BEGAN_AT_S + 140.0)
-    return replace(
-        run,
-        before=measured(warm, fleet(1, 1)),
-        after=measured(now, fleet(1, 1)),
-        history=observe_windows(warm.workload, WINDOW_S / 6),
-        forecast=made_forecast(warm.workload),
-        plan=made_plan(prefill=1),
-        diff=Diff(plan_id="plan-7f3a19c2", from_fleet=fleet(1, 1), steps=()),
-        applied=(),
-        during=None,
-        approval=replace(run.approval, state=ApprovalState.APPROVED, reason="nothing to change"),
-        verdict=(
-            "attainment went from 100.0% to 100.0% (promised 90%)",
-            "the fleet was left alone, because it already kept the promise",
-        ),
+    return judged(
+        replace(
+            run,
+            before=measured(warm, fleet(1, 1)),
+            after=measured(now, fleet(1, 1)),
+            history=observe_windows(warm.workload, WINDOW_S / 6),
+            forecast=made_forecast(warm.workload),
+            plan=made_plan(prefill=1),
+            diff=Diff(plan_id="plan-7f3a19c2", from_fleet=fleet(1, 1), steps=()),
+            applied=(),
+            during=None,
+            approval=replace(
+                run.approval, state=ApprovalState.APPROVED, reason="nothing to change"
+            ),
+        )
     )
 
 
@@ -365,19 +389,22 @@ def silent() -> Outcome:
     run = unchanged()
     nothing = Prediction(attainment_ratio=None, source="twin")
     plan = run.plan
-    return replace(
-        run,
-        traffic=replace(run.traffic, workload=nobody, notes=()),
-        before=measured(replayed(nobody, began_at_s=BEGAN_AT_S + 70.0), fleet(1, 1)),
-        after=measured(replayed(nobody, began_at_s=BEGAN_AT_S + 140.0), fleet(1, 1)),
-        history=(),
-        forecast=made_forecast(nobody, windows=1),
-        plan=replace(
-            plan, windows=tuple(replace(w, predicted=nothing) for w in plan.windows), rejected=()
-        ),
-        findings=(),
-        hindcast=nothing,
-        verdict=("too little traffic to compare: a window held no request",),
+    return judged(
+        replace(
+            run,
+            traffic=replace(run.traffic, workload=nobody, notes=()),
+            before=measured(replayed(nobody, began_at_s=BEGAN_AT_S + 70.0), fleet(1, 1)),
+            after=measured(replayed(nobody, began_at_s=BEGAN_AT_S + 140.0), fleet(1, 1)),
+            history=(),
+            forecast=made_forecast(nobody, windows=1),
+            plan=replace(
+                plan,
+                windows=tuple(replace(w, predicted=nothing) for w in plan.windows),
+                rejected=(),
+            ),
+            findings=(),
+            hindcast=nothing,
+        )
     )
 
 
@@ -393,36 +420,46 @@ def single() -> Outcome:
         duration_s=WINDOW_S,
     )
     run = unchanged()
-    return replace(
-        run,
-        traffic=replace(run.traffic, workload=one),
-        before=measured(replayed(one, began_at_s=BEGAN_AT_S + 70.0), fleet(1, 1)),
-        after=measured(replayed(one, began_at_s=BEGAN_AT_S + 140.0), fleet(1, 1)),
-        history=observe_windows(one, WINDOW_S / 6),
-        forecast=made_forecast(one),
+    return judged(
+        replace(
+            run,
+            traffic=replace(run.traffic, workload=one),
+            before=measured(replayed(one, began_at_s=BEGAN_AT_S + 70.0), fleet(1, 1)),
+            after=measured(replayed(one, began_at_s=BEGAN_AT_S + 140.0), fleet(1, 1)),
+            history=observe_windows(one, WINDOW_S / 6),
+            forecast=made_forecast(one),
+        )
     )
 
 
 def infeasible() -> Outcome:
     """A run that found no fleet within the limits."""
     run = unchanged()
-    return replace(
-        run,
-        plan=infeasible_plan(),
-        approval=replace(run.approval, state=ApprovalState.REJECTED, reason="a guard refused it"),
-        findings=(GuardFinding(guard="feasible", verdict=Verdict.REFUSE, reason="no fleet fits"),),
+    return judged(
+        replace(
+            run,
+            plan=infeasible_plan(),
+            approval=replace(
+                run.approval, state=ApprovalState.REJECTED, reason="a guard refused it"
+            ),
+            findings=(
+                GuardFinding(guard="feasible", verdict=Verdict.REFUSE, reason="no fleet fits"),
+            ),
+        )
     )
 
 
 def rejected() -> Outcome:
     """A run whose steps were not approved."""
     run = improved()
-    return replace(
-        run,
-        applied=(),
-        during=None,
-        after=replace(run.after, fleet=fleet(1, 1)),
-        approval=replace(run.approval, state=ApprovalState.REJECTED, reason="answered no"),
+    return judged(
+        replace(
+            run,
+            applied=(),
+            during=None,
+            after=replace(run.after, fleet=fleet(1, 1)),
+            approval=replace(run.approval, state=ApprovalState.REJECTED, reason="answered no"),
+        )
     )
 
 
@@ -433,8 +470,10 @@ def all_failed() -> Outcome:
     everyone = range(len(trace))
     warm = replayed(trace, began_at_s=BEGAN_AT_S + 70.0, errors=everyone)
     now = replayed(trace, began_at_s=BEGAN_AT_S + 190.0, errors=everyone)
-    return replace(
-        run,
-        before=measured(warm, fleet(1, 1)),
-        after=measured(now, fleet(2, 1)),
+    return judged(
+        replace(
+            run,
+            before=measured(warm, fleet(1, 1)),
+            after=measured(now, fleet(2, 1)),
+        )
     )

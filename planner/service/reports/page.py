@@ -1,0 +1,182 @@
+"""What a report page is made of: tables, facts and figures, as values for the template."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One cell of a table.
+
+    Parameters
+    ----------
+    bar_ratio : float or None
+        Drawn as a bar under the text, 0..1.
+    code : bool
+        Whether the text is an equation or a name, set in a fixed width.
+    """
+
+    text: str
+    bar_ratio: float | None = None
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column's heading; numbers stand to the right."""
+
+    heading: str
+    number: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows under headings; the first cell of a row is its header."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    when_empty: str = ""
+
+
+def text_columns(*headings: str) -> tuple[Column, ...]:
+    """Columns of words."""
+    return tuple(Column(heading=h) for h in headings)
+
+
+def number_columns(*headings: str) -> tuple[Column, ...]:
+    """Columns of numbers."""
+    return tuple(Column(heading=h, number=True) for h in headings)
+
+
+def cells(*texts: str) -> tuple[Cell, ...]:
+    """A row of plain cells."""
+    return tuple(Cell(text=t) for t in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A term and what it is."""
+
+    term: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One entry of a figure's legend.
+
+    Parameters
+    ----------
+    colour : str
+        A colour of the page's palette, as in `var(--after)`.
+    mark : str
+        `dot`, `line`, `dash`, `band`, `bar` or `cross`.
+    """
+
+    text: str
+    colour: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A plot with what it says in words, for those who cannot see it.
+
+    Parameters
+    ----------
+    content : Markup
+        Plotly's data and layout as JSON, safe inside a `<script>` element.
+    height_px : int
+    """
+
+    name: str
+    title: str
+    description: str
+    keys: tuple[Key, ...]
+    content: Markup
+    height_px: int
+
+
+TEXT = "var(--text)"
+MUTED = "var(--muted)"
+GRID = "var(--grid)"
+CARD = "var(--card)"
+PROMISE = "var(--promise)"
+FAILED = "var(--failed)"
+BEFORE, DURING, AFTER = "var(--before)", "var(--during)", "var(--after)"
+PREDICTED, HINDCAST, OBSERVED = "var(--predicted)", "var(--hindcast)", AFTER
+PREFILL, DECODE, AGGREGATED = "var(--prefill)", "var(--decode)", "var(--aggregated)"
+SERIES = (PREFILL, DECODE, BEFORE, AFTER, DURING, AGGREGATED)
+"""Colours are names: the page's script puts in those of the light, dark or printed palette."""
+
+
+def titled(figure: go.Figure, row: int, text: str) -> None:
+    """Put a title at the upper left of a panel: shorter than turned text, and readable."""
+    figure.add_annotation(
+        text=text,
+        row=row,
+        col=1,
+        xref="x domain",
+        yref="y domain",
+        x=0,
+        y=1,
+        yshift=4,
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 13, "color": TEXT},
+    )
+
+
+def drawn(
+    figure: go.Figure,
+    *,
+    name: str,
+    title: str,
+    description: str,
+    keys: Sequence[Key],
+    height_px: int,
+    zoom: bool = False,
+    top_px: int = 26,
+) -> Figure:
+    """Give a figure the page's look and turn it into a part of the page.
+
+    Parameters
+    ----------
+    zoom : bool
+        Whether dragging zooms in; a double click shows all again.
+    top_px : int
+        Room above the panels, for their titles.
+    """
+    figure.update_layout(
+        template=None,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 12, "color": MUTED},
+        margin={"l": 8, "r": 12, "t": top_px, "b": 8},
+        showlegend=False,
+        hovermode="closest",
+        dragmode="zoom" if zoom else False,
+    )
+    axis = {
+        "automargin": True,
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zeroline": False,
+        "title_font": {"size": 12, "color": MUTED},
+    }
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return Figure(
+        name=name,
+        title=title,
+        description=description,
+        keys=tuple(keys),
+        # Plotly writes <, > and & as \u escapes: nothing in it can end the script element.
+        content=Markup(figure.to_json()),  # noqa: S704
+        height_px=height_px,
+    )
