@@ -134,11 +134,15 @@ class LocalDeployment:
         self._members.pop(worker.name)
         self.launcher.stop(worker)
 
+    def assign(self, worker: Worker, shape: ReplicaShape) -> None:
+        """Give a drained worker another role; `route` lets it take traffic again."""
+        self._members[worker.name].shape = shape
+
     def flip(self, worker: Worker, to_shape: ReplicaShape) -> float:
         """Move a routed worker into another role without restarting it; return seconds."""
         began = time.monotonic()
         self.drain(worker)
-        self._members[worker.name].shape = to_shape
+        self.assign(worker, to_shape)
         self.route(worker)
         return time.monotonic() - began
 

@@ -54,7 +54,11 @@ class SmgRouter:
                 f"the router refused worker {url} as {role} (HTTP {answer.status_code}): "
                 f"{answer.text[:300]}"
             )
-        found = self._wait(lambda: self._healthy(url, role), f"to take in {url} as {role}")
+        try:
+            found = self._wait(lambda: self._healthy(url, role), f"to take in {url} as {role}")
+        except RouterError:
+            self.remove(url)
+            raise
         if role is not Role.AGGREGATED and not found.transfers_kv:
             self.remove(url)
             raise RouterError(
