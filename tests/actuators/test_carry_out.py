@@ -1,0 +1,113 @@
+"""Carrying out a diff: checked first, in order, and told exactly where it stopped."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from actuators.actuator import carry_out
+from actuators.dry_run import DryRunActuator, render_text
+from planner.domain.errors import ApplyError, RouterError, StalePlanError
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
+from planner.domain.hardware import PurchaseOption
+from planner.domain.rollout import Diff, Step, StepKind
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PREFILL = ReplicaShape(role=Role.PREFILL, model="m", accelerator="h100")
+DECODE = ReplicaShape(role=Role.DECODE, model="m", accelerator="h100")
+
+
+def fleet_of(prefill: int, decode: int) -> Fleet:
+    pools = (Pool(shape=PREFILL, ready=prefill), Pool(shape=DECODE, ready=decode))
+    return Fleet(pools=pools, read_at=NOW, version=version_of(pools))
+
+
+def diff_of(fleet: Fleet, *kinds: StepKind) -> Diff:
+    steps = tuple(
+        Step(
+            index=i,
+            kind=kind,
+            shape=PREFILL,
+            to_shape=DECODE if kind is StepKind.FLIP else None,
+            purchase_option=PurchaseOption.ON_DEMAND,
+            expected_s=1.0,
+            expected_usd=0.0,
+            reason="because",
+        )
+        for i, kind in enumerate(kinds)
+    )
+    return Diff(plan_id="plan-1", from_fleet=fleet, steps=steps)
+
+
+def counts(fleet: Fleet) -> tuple[int, int]:
+    return fleet.replicas(Role.PREFILL), fleet.replicas(Role.DECODE)
+
+
+def test_steps_take_effect_in_order() -> None:
+    actuator = DryRunActuator(fleet_of(2, 1))
+    told: list[str] = []
+    diff = diff_of(
+        actuator.fleet,
+        StepKind.START,
+        StepKind.ROUTE,
+        StepKind.FLIP,
+        StepKind.DRAIN,
+        StepKind.STOP,
+    )
+    applied = carry_out(actuator, diff, tell=lambda s, e: told.append(f"{s.kind} {e}"))
+    assert counts(actuator.read_fleet()) == (1, 2)
+    assert [a.step for a in applied] == list(diff.steps) == actuator.shown
+    assert told[:4] == ["start begun", "start done", "route begun", "route done"]
+
+
+def test_consecutive_starts_begin_together() -> None:
+    actuator = DryRunActuator(fleet_of(1, 1))
+    told: list[str] = []
+    diff = diff_of(actuator.fleet, StepKind.START, StepKind.START)
+    carry_out(actuator, diff, tell=lambda s, e: told.append(f"{s.index} {e}"))
+    assert told == ["0 begun", "1 begun", "0 done", "1 done"]
+
+
+def test_fleet_that_moved_meanwhile_is_not_touched() -> None:
+    actuator = DryRunActuator(fleet_of(1, 1))
+    with pytest.raises(StalePlanError, match="nothing was touched: plan again"):
+        carry_out(actuator, diff_of(fleet_of(2, 1), StepKind.DRAIN))
+    assert actuator.shown == []
+
+
+def test_objections_are_told_before_the_first_step() -> None:
+    actuator = DryRunActuator(fleet_of(0, 1))
+    with pytest.raises(ApplyError, match="nothing was touched: step 2 takes a replica from"):
+        carry_out(actuator, diff_of(actuator.fleet, StepKind.START, StepKind.FLIP, StepKind.FLIP))
+    assert actuator.shown == []
+
+
+@dataclass(slots=True)
+class FailsAt(DryRunActuator):
+    """A target that refuses one step."""
+
+    index: int = 0
+
+    def apply(self, step: Step) -> None:
+        if step.index == self.index:
+            raise RouterError("the router does not answer")
+        DryRunActuator.apply(self, step)
+
+
+def test_failure_names_the_step_and_what_is_left() -> None:
+    actuator = FailsAt(fleet_of(1, 1), index=1)
+    diff = diff_of(actuator.fleet, StepKind.START, StepKind.ROUTE, StepKind.DRAIN)
+    with pytest.raises(
+        ApplyError, match=r"failed at step 2 of 3 \(route .*\), 1 steps left undone: the router"
+    ):
+        carry_out(actuator, diff)
+    assert [s.kind for s in actuator.shown] == [StepKind.START]
+
+
+def test_diff_reads_as_a_list_of_steps() -> None:
+    fleet = fleet_of(1, 1)
+    text = render_text(diff_of(fleet, StepKind.START, StepKind.FLIP))
+    assert text.splitlines()[1].split() == (
+        "2. flip prefill:h100:tp1 -> decode:h100:tp1 (about 1 s) because".split()
+    )
+    assert "nothing to change" in render_text(replace(diff_of(fleet), steps=()))
