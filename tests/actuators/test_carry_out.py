@@ -77,7 +77,7 @@ def test_fleet_that_moved_meanwhile_is_not_touched() -> None:
 
 def test_objections_are_told_before_the_first_step() -> None:
     actuator = DryRunActuator(fleet_of(0, 1))
-    with pytest.raises(ApplyError, match="nothing was touched: step 2 takes a replica from"):
+    with pytest.raises(ApplyError, match="nothing was touched: step 3 takes a replica from"):
         carry_out(actuator, diff_of(actuator.fleet, StepKind.START, StepKind.FLIP, StepKind.FLIP))
     assert actuator.shown == []
 
@@ -108,6 +108,6 @@ def test_diff_reads_as_a_list_of_steps() -> None:
     fleet = fleet_of(1, 1)
     text = render_text(diff_of(fleet, StepKind.START, StepKind.FLIP))
     assert text.splitlines()[1].split() == (
-        "2. flip prefill:h100:tp1 -> decode:h100:tp1 (about 1 s) because".split()
+        ["2.", "flip", "prefill:h100:tp1", "->", "decode:h100:tp1", "(about", "1", "s)", "because"]
     )
     assert "nothing to change" in render_text(replace(diff_of(fleet), steps=()))
