@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from planner.domain.plan import Plan, PlanWindow
+from planner.domain.plan import Plan, PlanStatus, PlanWindow
 from planner.service.demo.outcome import Outcome
 from planner.service.reports.page import (
     Cell,
@@ -179,5 +179,10 @@ def steps_table(outcome: Outcome) -> Table:
             Column(heading="Taken", number=True),
         ),
         rows=tuple(rows),
-        when_empty="There was no step to take: the fleet was as planned.",
+        when_empty="There was no step to take: "
+        + (
+            "there is no feasible plan."
+            if outcome.plan.status is PlanStatus.INFEASIBLE
+            else "the fleet was as planned."
+        ),
     )

@@ -78,7 +78,7 @@ def forecast_figure(outcome: Outcome) -> Figure:
     figure.update_xaxes(title_text="seconds of the trace", row=3, col=1)
     low, high = _outer_levels(outcome.forecast.windows)
     keys = [
-        Key(text="history", colour=BEFORE, mark="line"),
+        *([Key(text="history", colour=BEFORE, mark="line")] if outcome.history else []),
         Key(text="forecast, median", colour=PREDICTED, mark="line"),
         Key(text=f"forecast, {low:.0%} to {high:.0%} quantile", colour=PREDICTED, mark="band"),
         *(Key(text=name, colour=colour, mark="line") for _, colour, name in _what_came(outcome)),
@@ -120,8 +120,12 @@ def forecast_facts(outcome: Outcome) -> tuple[Fact, ...]:
 
 
 def _zero_at(outcome: Outcome) -> datetime:
-    starts = [w.start_at for w in outcome.history] + [outcome.forecast.windows[0].start_at]
-    return min(starts)
+    return min(
+        outcome.before.replay.workload.start_at,
+        outcome.after.replay.workload.start_at,
+        outcome.forecast.windows[0].start_at,
+        *(w.start_at for w in outcome.history),
+    )
 
 
 def _what_came(outcome: Outcome) -> list[tuple[Workload, str, str]]:

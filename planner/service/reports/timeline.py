@@ -9,26 +9,20 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from planner.domain.fleet import Fleet, Role
 from planner.domain.workload import Floats
-from planner.rollout import after
 from planner.service.demo.outcome import Outcome
 from planner.service.reports.page import (
-    AFTER,
-    AGGREGATED,
-    BEFORE,
     CARD,
-    DECODE,
     DURING,
     FAILED,
     MUTED,
-    PREFILL,
     PROMISE,
     Figure,
     Key,
     drawn,
     titled,
 )
+from planner.service.reports.phases import Phase, phases_of, span_of
 from planner.service.reports.quantities import (
     TimeUnit,
     counted,
@@ -36,7 +30,8 @@ from planner.service.reports.quantities import (
     long_fleet,
     time_unit,
 )
-from serving.load import Replay, Timing
+from planner.service.reports.replicas import draw_replicas, replica_keys
+from serving.load import Timing
 
 LOG_FROM_RATIO = 40.0
 """Latencies that span more than this are shown on a logarithmic axis: a queue that grew would
@@ -44,18 +39,6 @@ otherwise press all others onto the ground line."""
 LONGEST_ERROR = 120
 _LADDER = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
 HEIGHT_PX = 700
-_ROLE_COLOURS = {Role.PREFILL: PREFILL, Role.DECODE: DECODE, Role.AGGREGATED: AGGREGATED}
-_ROLE_DASHES = {Role.PREFILL: "solid", Role.DECODE: "dash", Role.AGGREGATED: "dot"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A stretch of traffic: what it is called, and how its requests are marked."""
-
-    name: str
-    replay: Replay
-    colour: str
-    symbol: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,26 +57,6 @@ class Panel:
     promised_s: float
 
 
-def phases_of(outcome: Outcome) -> tuple[Phase, ...]:
-    """Stretches of traffic in their order, those without a request too."""
-    found = [Phase(name="warm-up", replay=outcome.before.replay, colour=BEFORE, symbol="circle")]
-    if outcome.during is not None:
-        found.append(
-            Phase(name="during the rollout", replay=outcome.during, colour=DURING, symbol="diamond")
-        )
-    found.append(Phase(name="after", replay=outcome.after.replay, colour=AFTER, symbol="square"))
-    return tuple(found)
-
-
-def span_of(outcome: Outcome) -> tuple[float, float]:
-    """From the first window's begin to the last answer, seconds since the demo began."""
-    phases = phases_of(outcome)
-    ends = [p.replay.began_at_s + p.replay.workload.duration_s for p in phases]
-    ends += [t.token_at_s[-1] for p in phases for t in p.replay.timings if t.token_at_s]
-    start_s = min(p.replay.began_at_s for p in phases)
-    return start_s - outcome.began_at_s, max(ends) - outcome.began_at_s
-
-
 def timeline(outcome: Outcome) -> Figure:
     """Draw TTFT, time per token and replicas over time, with the rollout's steps shaded."""
     figure = make_subplots(
@@ -106,7 +69,7 @@ def timeline(outcome: Outcome) -> Figure:
     )
     for panel in panels:
         _draw_panel(figure, panel, outcome)
-    _draw_replicas(figure, outcome)
+    draw_replicas(figure, outcome, row=3)
     for step in outcome.applied:
         figure.add_vrect(
             x0=step.began_s,
@@ -254,55 +217,6 @@ def _draw_promise(
     )
 
 
-def _draw_replicas(figure: go.Figure, outcome: Outcome) -> None:
-    moments = _fleets_over_time(outcome)
-    highest = 1
-    for role in _roles(outcome):
-        counts = [_ready(fleet, role) for _, fleet, _ in moments]
-        highest = max(highest, *counts)
-        figure.add_trace(
-            go.Scatter(
-                x=[round(x, 3) for x, _, _ in moments],
-                y=counts,
-                text=[text for _, _, text in moments],
-                mode="lines",
-                name=role.value,
-                line={
-                    "color": _ROLE_COLOURS[role],
-                    "width": 3,
-                    "shape": "hv",
-                    "dash": _ROLE_DASHES[role],
-                },
-                hovertemplate=f"%{{y}} {role} ready<br>%{{text}}",
-            ),
-            row=3,
-            col=1,
-        )
-    figure.update_yaxes(range=[0, highest + 0.4], dtick=max(1, highest // 4), row=3, col=1)
-    titled(figure, 3, "<b>Workers that take traffic</b>")
-
-
-def _fleets_over_time(outcome: Outcome) -> list[tuple[float, Fleet, str]]:
-    """Instant (seconds since the demo began), fleet from then on, and what led to it."""
-    start_s, end_s = span_of(outcome)
-    moments = [(start_s, outcome.before.fleet, "at the start")]
-    steps = outcome.diff.steps
-    for i, rolled in enumerate(outcome.applied):
-        fleet = after(outcome.diff.from_fleet, steps[: i + 1], at=outcome.diff.from_fleet.read_at)
-        moments.append((rolled.began_s + rolled.took_s, fleet, html.escape(rolled.text)))
-    moments.append((end_s, outcome.after.fleet, "at the end"))
-    return moments
-
-
-def _ready(fleet: Fleet, role: Role) -> int:
-    return sum(p.ready for p in fleet.pools if p.shape.role == role)
-
-
-def _roles(outcome: Outcome) -> list[Role]:
-    fleets = [fleet for _, fleet, _ in _fleets_over_time(outcome)]
-    return [r for r in Role if any(_ready(f, r) for f in fleets)]
-
-
 def _keys(outcome: Outcome) -> list[Key]:
     phases = phases_of(outcome)
     keys = [Key(text=p.name, colour=p.colour, mark="dot") for p in phases if p.replay.timings]
@@ -311,11 +225,7 @@ def _keys(outcome: Outcome) -> list[Key]:
     keys.append(Key(text="promised", colour=PROMISE, mark="dash"))
     if outcome.applied:
         keys.append(Key(text="rollout step", colour=DURING, mark="band"))
-    marks = {Role.PREFILL: "line", Role.DECODE: "dash", Role.AGGREGATED: "dash"}
-    keys += [
-        Key(text=f"{r} workers", colour=_ROLE_COLOURS[r], mark=marks[r]) for r in _roles(outcome)
-    ]
-    return keys
+    return keys + replica_keys(outcome)
 
 
 def _description(outcome: Outcome) -> str:
