@@ -10,7 +10,7 @@ import pytest
 
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
-from serving.load import Completion, LoadClient, Timing, replay
+from serving.load import Completion, LoadClient, Replay, Timing, replay
 from serving.prompts import PromptWriter
 
 WORDS = tuple(f"word{i}" for i in range(200))
@@ -88,6 +88,13 @@ def test_tokens_that_arrive_together_count_as_gaps_of_zero() -> None:
     timing = Timing(sent_at_s=0.0, token_at_s=(1.0, 2.0), tokens=(1, 4), input_tokens=1, error="")
     assert timing.gaps_s().tolist() == [1.0, 0.0, 0.0]
     assert timing.tpot_s == pytest.approx(1 / 3)
+
+
+def test_request_refused_outright_is_summed_up_as_a_miss() -> None:
+    refused = Timing(sent_at_s=0.0, token_at_s=(), tokens=(), input_tokens=0, error="HTTP 503")
+    result = Replay(workload=requests([0.0], 1.0), timings=(refused,), began_at_s=0.0, late_s=0.0)
+    assert result.gaps_s().tolist() == refused.gaps_s().tolist() == []
+    assert result.summary(Slo(model="tiny", ttft_s=60, tpot_s=60)).attainment_ratio == 0.0
 
 
 def test_answer_that_ends_early_is_a_failure() -> None:
