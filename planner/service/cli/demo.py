@@ -3,12 +3,10 @@
 import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from planner.service.demo.outcome import Outcome
     from planner.service.demo.run import Ask, DemoRequest, StartFleet
-    from planner.service.demo.site import DemoModel
 
 DEFAULT_OUT = Path("poolwise-demo")
 SHORTEST_WINDOW_S = 5.0
@@ -73,19 +70,21 @@ def demo(
 
     from planner.service.demo.display import Display
     from planner.service.demo.run import Demo, DemoRequest
+    from planner.service.demo.signals import ending_on_signals
+    from planner.service.demo.site import demo_model
     from planner.service.settings import read_settings
 
     console = Console(stderr=json_output)
     request = DemoRequest(
         trace=trace,
-        model=_model(model),
+        model=demo_model(model),
         start_fleet=_start_fleet(start_fleet),
         window_s=_window_s(window_s),
         out=out,
         seed=seed,
     )
     settings = read_settings(os.environ)
-    with _ending_on_signals(), _staged(out) as staging:
+    with ending_on_signals(), _staged(out) as staging:
         console.print("[bold]Poolwise demo[/]: measure, forecast, plan, apply, compare")
         display = Display(console=console)
         running = Demo(
@@ -101,17 +100,6 @@ def demo(
     console.print(f"report: {(out / 'report.html').resolve()}", soft_wrap=True, highlight=False)
     if json_output:
         sys.stdout.write((out / "summary.json").read_text() + "\n")
-
-
-def _model(name: str) -> "DemoModel":
-    from planner.domain.errors import InputError
-    from planner.service.demo.site import DemoModel
-
-    try:
-        return DemoModel(name)
-    except ValueError:
-        known = ", ".join(m.value for m in DemoModel)
-        raise InputError(f"--model {name} is not known here: use one of {known}") from None
 
 
 def _start_fleet(text: str) -> "StartFleet":
@@ -181,21 +169,6 @@ def _staged(out: Path) -> Iterator[Path]:
             path.replace(out / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an orderly exit, so that every worker is stopped."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {n: signal.signal(n, leave) for n in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _inside(request: "DemoRequest", folder: Path) -> "DemoRequest":

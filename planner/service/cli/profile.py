@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.service.cli import output
+from planner.service.cli import output, profile_run
 from planner.service.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from planner.domain.profile import Profile, TimeTable
 
 app = typer.Typer(no_args_is_help=True, help="Measure engines and look at what was measured.")
+
+app.command(epilog=profile_run.EPILOG)(profile_run.run)
 
 
 @app.command(epilog="Example:\n\npoolwise profile show profiles/h100-tp1.json")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import serving.cpu_engine
-from planner.domain.errors import EngineError
+from planner.domain.errors import EngineError, InputError
 from planner.service.settings import Settings
 from serving.engine import EngineFlags, EngineInstall, ModelFiles
 from serving.launcher import LocalSite
@@ -30,6 +30,21 @@ _MAKERS = {
     DemoModel.TINY: ("tiny_model.py", ("tiny_model.py", "corpus.txt")),
     DemoModel.SMOLLM2: ("smollm2.py", ("smollm2.py",)),
 }
+
+
+def demo_model(name: str) -> DemoModel:
+    """Look a model up by name.
+
+    Raises
+    ------
+    InputError
+        When the project cannot make it.
+    """
+    try:
+        return DemoModel(name)
+    except ValueError:
+        known = ", ".join(m.value for m in DemoModel)
+        raise InputError(f"model `{name}` is not known here: use one of {known}") from None
 
 
 def find_engine(settings: Settings) -> EngineInstall:
@@ -100,7 +115,11 @@ def _run_in_engine(engine: EngineInstall, script: Path, directory: Path) -> None
 
 
 def local_site(
-    settings: Settings, model: DemoModel, *, progress: Callable[[str], None]
+    settings: Settings,
+    model: DemoModel,
+    *,
+    cores: float = CORES_PER_REPLICA,
+    progress: Callable[[str], None],
 ) -> LocalSite:
     """Put engine, model and flags together."""
     engine = find_engine(settings)
@@ -111,5 +130,5 @@ def local_site(
         model=files,
         flags=EngineFlags(max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=MAX_MODEL_LEN),
         state_dir=state_dir / "local",
-        cores_per_replica=CORES_PER_REPLICA,
+        cores_per_replica=cores,
     )
