@@ -69,7 +69,8 @@ class Timing:
 
     def gaps_s(self) -> Floats:
         """Gaps between tokens; a chunk of n tokens counts as n gaps, n - 1 of them 0."""
-        counts: NDArray[np.int64] = np.diff(np.array([0, *self.tokens], dtype=np.int64))
+        total = np.array([0, *self.tokens], dtype=np.int64)
+        counts = total[1:] - total[:-1]
         at = np.repeat(np.array(self.token_at_s, dtype=np.float64), counts)
         return np.diff(at)
 
