@@ -1,1 +1,10 @@
 """The OR-Tools model that picks the cheapest fleet, and the loop that proves it in the twin."""
+
+from planner.optimize.check import check
+from planner.optimize.coefficients import build_problem
+from planner.optimize.problem import Problem
+from planner.optimize.prove import plan
+from planner.optimize.solution import Solution
+from planner.optimize.solve import optimize
+
+__all__ = ["Problem", "Solution", "build_problem", "check", "optimize", "plan"]

@@ -1,0 +1,136 @@
+"""From a proven solution to the plan that people and programs read."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+
+from planner.capacity.deployment import DeploymentPrediction, PoolLoad, predict
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast, ForecastWindow
+from planner.domain.plan import (
+    Bottleneck,
+    Plan,
+    PlanInputs,
+    PlannedPool,
+    PlanStatus,
+    PlanWindow,
+    Prediction,
+    SolverReport,
+)
+from planner.domain.profile import ProfileKind
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.explain import binding_rows, rejected_alternatives
+from planner.optimize.loads import load_of
+from planner.optimize.problem import Problem
+from planner.optimize.replay import Replay
+from planner.optimize.solution import Solution, mean_usd_per_hour, usd_per_hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Proof:
+    """A solution with everything that was found out about it."""
+
+    problem: Problem
+    solution: Solution
+    status: PlanStatus
+    replays: tuple[Replay, ...]
+    wall_s: float
+    relaxations: tuple[str, ...]
+    slo: Slo
+
+
+def assemble(
+    spec: Spec, forecast: Forecast, fleet: Fleet | None, proof: Proof, *, made_at: datetime
+) -> Plan:
+    """The plan, its id derived from its content."""
+    problem, solution = proof.problem, proof.solution
+    profiles = [p for o in problem.options if (p := spec.profile_of(o.shape)) is not None]
+    plan = Plan(
+        plan_id="",
+        model=forecast.model,
+        made_at=made_at,
+        status=proof.status,
+        usd_per_hour=mean_usd_per_hour(problem, solution.replicas),
+        windows=tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows)),
+        objective=solution.terms,
+        binding=binding_rows(problem, solution),
+        rejected=rejected_alternatives(problem, solution),
+        relaxations=proof.relaxations,
+        solver=SolverReport(
+            name=solution.solver_name,
+            gap_ratio=solution.gap_ratio,
+            wall_s=proof.wall_s,
+            seed=problem.solver.seed,
+            time_limit_s=problem.solver.time_limit_s,
+            replayable=solution.replayable,
+        ),
+        inputs=PlanInputs(
+            spec_id=spec.spec_id,
+            forecast_id=forecast.forecast_id,
+            profile_ids=tuple(sorted({p.profile_id for p in profiles})),
+            fleet_version=None if fleet is None else fleet.version,
+        ),
+        estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
+    )
+    return replace(plan, plan_id=plan_id_of(plan))
+
+
+def plan_id_of(plan: Plan) -> str:
+    """An id from the plan's content, without its own id and without elapsed times."""
+    timeless = replace(plan, plan_id="", solver=replace(plan.solver, wall_s=0.0))
+    content = json.dumps(asdict(timeless), sort_keys=True, default=str)
+    return f"plan-{sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWindow:
+    problem, solution = proof.problem, proof.solution
+    loaded, closed_form = _closed_form(spec, proof, window, t)
+    utilization = dict(zip(loaded, closed_form.utilization_ratio, strict=True))
+    replayed = next((r.prediction for r in proof.replays if r.window == t), None)
+    return PlanWindow(
+        start_at=window.start_at,
+        window_s=window.window_s,
+        request_rate_rps=problem.windows[t].demand_rps,
+        pools=tuple(
+            PlannedPool(
+                shape=option.shape,
+                purchase_option=option.purchase_option,
+                replicas=int(solution.replicas[o, t]),
+                utilization_ratio=utilization.get(o, 0.0),
+            )
+            for o, option in enumerate(problem.options)
+            if solution.replicas[o, t] > 0
+        ),
+        predicted=replayed or closed_form.prediction,
+        bottleneck=closed_form.bottleneck,
+        usd_per_hour=usd_per_hour(problem, solution.replicas, t),
+    )
+
+
+def _closed_form(
+    spec: Spec, proof: Proof, window: ForecastWindow, t: int
+) -> tuple[list[int], DeploymentPrediction]:
+    """The options that serve in the window, and what the closed form says of them."""
+    load = load_of(window, spec.forecast.demand_level)
+    pools: dict[int, PoolLoad] = {}
+    for o, option in enumerate(proof.problem.options):
+        profile, count = spec.profile_of(option.shape), int(proof.solution.usable[o, t])
+        if profile is not None and count > 0:
+            pools[o] = PoolLoad(profile=profile, role=option.shape.role, replicas=count)
+    if load is None:
+        nothing = Prediction(attainment_ratio=None, source="closed_form")
+        idle = tuple(0.0 for _ in pools)
+        return [*pools], DeploymentPrediction(
+            prediction=nothing, bottleneck=Bottleneck.NONE, utilization_ratio=idle
+        )
+    found = predict(
+        list(pools.values()),
+        load.shape,
+        proof.slo,
+        request_rate_rps=load.request_rate_rps,
+        arrival_cv2=load.arrival_cv2,
+        window_s=window.window_s,
+    )
+    return [*pools], found

@@ -1,0 +1,73 @@
+"""Capacity of every pool at every size, from the capacity model."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from planner.capacity.deployment import role_target
+from planner.capacity.pool import sustained_rps
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.loads import Load, alike, different
+from planner.optimize.problem import Option, PoolCapacity
+
+TABLE_COUNTS = 12
+"""Pool sizes with an exact capacity; beyond, pooling has little left to give."""
+
+_HEADROOM = 2.0
+"""Capacities are tabled up to so many times the demand, so that a plan may be tightened."""
+
+
+def capacity_tables(
+    spec: Spec, options: Sequence[Option], loads: Sequence[Load | None], slo: Slo
+) -> Mapping[tuple[int, int], PoolCapacity]:
+    """A table per option and window; windows of equal shape and arrivals share them."""
+    present = [load for load in loads if load is not None]
+    wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
+    kinds = different(present)
+    tables: dict[tuple[ReplicaShape, int], PoolCapacity] = {}
+    capacity: dict[tuple[int, int], PoolCapacity] = {}
+    for o, option in enumerate(options):
+        profile = spec.profile_of(option.shape)
+        for t, load in enumerate(loads):
+            if load is None or profile is None:
+                capacity[o, t] = PoolCapacity(counts_rps=np.zeros(1))
+                continue
+            kind = next(i for i, known in enumerate(kinds) if alike(known, load))
+            key = (option.shape, kind)
+            if key not in tables:
+                tables[key] = _table(profile, option.shape.role, kinds[kind], slo, wanted_rps)
+            capacity[o, t] = tables[key]
+    return capacity
+
+
+def _table(profile: Profile, role: Role, load: Load, slo: Slo, wanted_rps: float) -> PoolCapacity:
+    """Exact up to `TABLE_COUNTS` replicas or `wanted_rps`; beyond, a slope that is not too high."""
+    counts = [0.0]
+    while len(counts) <= TABLE_COUNTS and counts[-1] < wanted_rps:
+        rate = pool_rps(profile, role, load, slo, replicas=len(counts))
+        counts.append(max(rate, counts[-1]))
+        if rate <= 0.0 and len(counts) > 2:
+            break
+    last = len(counts) - 1
+    farther = (last + 1, 2 * last + 1)
+    slopes = [
+        (pool_rps(profile, role, load, slo, replicas=n) - counts[-1]) / (n - last) for n in farther
+    ]
+    return PoolCapacity(counts_rps=np.array(counts), tail_rps=max(min(slopes), 0.0))
+
+
+def pool_rps(profile: Profile, role: Role, load: Load, slo: Slo, *, replicas: int) -> float:
+    """Requests/s that a pool sustains for this load, at its role's part of the target."""
+    target = role_target(slo.attainment_ratio, disaggregated=role is not Role.AGGREGATED)
+    return sustained_rps(
+        profile,
+        role,
+        load.shape,
+        slo,
+        replicas=replicas,
+        target_ratio=target,
+        arrival_cv2=load.arrival_cv2,
+    ).sustained_rps

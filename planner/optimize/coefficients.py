@@ -1,0 +1,262 @@
+"""From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.fleet import Fleet, Role
+from planner.domain.forecast import Forecast
+from planner.domain.hardware import Accelerator
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from planner.domain.spec import PoolBounds, Spec
+from planner.optimize.capacity_tables import capacity_tables, pool_rps
+from planner.optimize.loads import Load, different, load_of, strictest_slo
+from planner.optimize.problem import (
+    AcceleratorLimit,
+    Exclusion,
+    Option,
+    PlanningWindow,
+    Problem,
+    ReplicaBounds,
+    SolverSettings,
+)
+
+
+def build_problem(
+    spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime | None = None
+) -> Problem:
+    """The optimizer's problem for one model.
+
+    Parameters
+    ----------
+    fleet : Fleet or None
+        What runs now, other models included: they keep their accelerators and their cost. None:
+        nothing runs, and there is no start-up lead time.
+    made_at : datetime or None
+        When new replicas are ordered; None: when the forecast was made.
+
+    Raises
+    ------
+    SpecError
+        When the spec offers this model nothing that can serve, or its bounds contradict its
+        inventory or budget.
+    OutsideProfileError
+        When requests are longer than anything that was measured.
+    """
+    model, level = forecast.model, spec.forecast.demand_level
+    bounds, excluded = _plannable(spec, model)
+    loads = [load_of(w, level) for w in forecast.windows]
+    slo = strictest_slo(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
+    bounds, outside = _measured_for(spec, bounds, loads, slo)
+    if not _has_path(bounds):
+        raise SpecError(_no_path_text(model, excluded + outside))
+    options = tuple(o for b in bounds for o in _options(spec, b, fleet))
+    problem = Problem(
+        model=model,
+        options=options,
+        windows=tuple(
+            PlanningWindow(
+                start_at=w.start_at,
+                window_s=w.window_s,
+                demand_rps=0.0 if load is None else load.request_rate_rps,
+            )
+            for w, load in zip(forecast.windows, loads, strict=True)
+        ),
+        capacity=capacity_tables(spec, options, loads, slo),
+        accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
+        bounds=tuple(
+            ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
+            for b in bounds
+        ),
+        ordered_at=made_at or forecast.made_at,
+        has_fleet=fleet is not None,
+        usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
+        power_w_limit=_left(spec.budget.power_w, _power_of_others(spec, model, fleet)),
+        excluded=excluded + outside,
+        solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
+    )
+    _refuse_contradictions(problem)
+    return problem
+
+
+def profile_for(spec: Spec, bounds: PoolBounds) -> Profile:
+    """The profile of a pool.
+
+    Raises
+    ------
+    SpecError
+        When the spec has none that describes it.
+    """
+    profile = spec.profile_of(bounds.shape)
+    if profile is None:
+        raise SpecError(
+            f"pool {bounds.shape.label} of model {bounds.shape.model} has no profile: measure one "
+            "(`poolwise profile run`) and list it under `profiles`"
+        )
+    return profile
+
+
+def _plannable(spec: Spec, model: str) -> tuple[list[PoolBounds], tuple[Exclusion, ...]]:
+    """Pools of the model that may hold replicas; and those that cannot, with the reason."""
+    bounds, excluded = [], []
+    for pool in spec.pools:
+        if pool.shape.model != model:
+            continue
+        accelerator, needed = _accelerator(spec, pool), pool.shape.accelerators
+        if pool.max_replicas == 0:
+            excluded.append(Exclusion(label=pool.shape.label, reason="max_replicas is 0"))
+        elif needed > accelerator.per_node:
+            reason = f"{needed} accelerators do not fit into a node of {accelerator.per_node}"
+            excluded.append(Exclusion(label=pool.shape.label, reason=reason))
+        else:
+            bounds.append(pool)
+    return bounds, tuple(excluded)
+
+
+def _accelerator(spec: Spec, bounds: PoolBounds) -> Accelerator:
+    name = bounds.shape.accelerator
+    accelerator = next((a for a in spec.accelerators if a.name == name), None)
+    if accelerator is None:
+        raise SpecError(f"pool {bounds.shape.label} runs on {name}: list it under `accelerators`")
+    return accelerator
+
+
+def _measured_for(
+    spec: Spec, bounds: Sequence[PoolBounds], loads: Sequence[Load | None], slo: Slo
+) -> tuple[list[PoolBounds], tuple[Exclusion, ...]]:
+    """Pools whose profiles reach as far as the requests; the others with the reason.
+
+    Raises
+    ------
+    OutsideProfileError
+        When what is left cannot serve a request any more.
+    """
+    kept, excluded = [], []
+    error: OutsideProfileError | None = None
+    shapes = [load for load in loads if load is not None]
+    for pool in bounds:
+        try:
+            for load in different(shapes):
+                pool_rps(profile_for(spec, pool), pool.shape.role, load, slo, replicas=1)
+        except OutsideProfileError as outside:
+            error = outside
+            excluded.append(Exclusion(label=pool.shape.label, reason=str(outside)))
+        else:
+            kept.append(pool)
+    if error is not None and not _has_path(kept):
+        raise error
+    return kept, tuple(excluded)
+
+
+def _has_path(bounds: Iterable[PoolBounds]) -> bool:
+    roles = {b.shape.role for b in bounds}
+    return Role.AGGREGATED in roles or {Role.PREFILL, Role.DECODE} <= roles
+
+
+def _no_path_text(model: str, excluded: Iterable[Exclusion]) -> str:
+    reasons = "".join(f"; {e.label} is left out: {e.reason}" for e in excluded)
+    return (
+        f"the spec offers model {model} nothing that answers a request: list an aggregated pool, "
+        f"or a prefill and a decode pool, under `pools`{reasons}"
+    )
+
+
+def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option]:
+    accelerator, lifecycle = _accelerator(spec, bounds), profile_for(spec, bounds).lifecycle
+    count = bounds.shape.accelerators
+    if spec.budget.power_w is not None and accelerator.power_w is None:
+        raise SpecError(
+            f"budget.power_w is set, but power_w of accelerator {accelerator.name} is not known"
+        )
+    return [
+        Option(
+            shape=bounds.shape,
+            purchase_option=offer.purchase_option,
+            usd_per_hour=offer.usd_per_gpu_hour * count,
+            initial_replicas=(
+                0 if fleet is None else fleet.pool(bounds.shape, offer.purchase_option).replicas
+            ),
+            start_s=lifecycle.start_warm_s,
+            drain_s=lifecycle.drain_s,
+            footprint=_footprint(spec, bounds),
+            interruptions_per_hour=offer.interruptions_per_hour,
+            power_w=(accelerator.power_w or 0.0) * count,
+        )
+        for offer in accelerator.offers
+    ]
+
+
+def _footprint(spec: Spec, bounds: PoolBounds) -> int:
+    """Accelerators of a replica, rounded up to a power of two where sizes do not divide."""
+    name, model = bounds.shape.accelerator, bounds.shape.model
+    sizes = sorted(
+        {
+            b.shape.accelerators
+            for b in spec.pools
+            if (b.shape.accelerator, b.shape.model) == (name, model)
+        }
+    )
+    needed = bounds.shape.accelerators
+    if all(large % small == 0 for small, large in pairwise(sizes)):
+        return needed
+    return min(1 << (needed - 1).bit_length(), _accelerator(spec, bounds).per_node)
+
+
+def _limit(accelerator: Accelerator, model: str, fleet: Fleet | None) -> AcceleratorLimit:
+    others = sum(
+        p.accelerators
+        for p in (() if fleet is None else fleet.pools)
+        if p.shape.accelerator == accelerator.name and p.shape.model != model
+    )
+    return AcceleratorLimit(
+        name=accelerator.name,
+        inventory=max(accelerator.inventory - others, 0),
+        per_node=accelerator.per_node,
+    )
+
+
+def _usd_of_others(spec: Spec, model: str, fleet: Fleet | None) -> float:
+    total = 0.0
+    for pool in () if fleet is None else fleet.pools:
+        accelerator = next((a for a in spec.accelerators if a.name == pool.shape.accelerator), None)
+        offer = None if accelerator is None else accelerator.offer(pool.purchase_option)
+        if pool.shape.model != model and offer is not None:
+            total += offer.usd_per_gpu_hour * pool.accelerators
+    return total
+
+
+def _power_of_others(spec: Spec, model: str, fleet: Fleet | None) -> float:
+    power = {a.name: a.power_w or 0.0 for a in spec.accelerators}
+    return sum(
+        power.get(p.shape.accelerator, 0.0) * p.accelerators
+        for p in (() if fleet is None else fleet.pools)
+        if p.shape.model != model
+    )
+
+
+def _left(limit: float | None, used: float) -> float | None:
+    return None if limit is None else max(limit - used, 0.0)
+
+
+def _refuse_contradictions(problem: Problem) -> None:
+    """Bounds that no load could ever satisfy are a fault of the spec, not of the plan."""
+    least = {b.shape: b.min_replicas for b in problem.bounds if b.min_replicas}
+    for limit in problem.accelerators:
+        needed = sum(s.accelerators * n for s, n in least.items() if s.accelerator == limit.name)
+        if needed > limit.inventory:
+            raise SpecError(
+                f"min_replicas of the pools on {limit.name} need {needed} accelerators, but only "
+                f"{limit.inventory} may be had: lower min_replicas or raise the inventory"
+            )
+    cheapest = sum(
+        n * min(problem.options[o].usd_per_hour for o in problem.of_shape(shape))
+        for shape, n in least.items()
+    )
+    limit_usd = problem.usd_per_hour_limit
+    if limit_usd is not None and cheapest > limit_usd:
+        raise SpecError(
+            f"min_replicas cost at least {cheapest:.2f} USD/h, but the budget leaves "
+            f"{limit_usd:.2f} USD/h: lower min_replicas or raise budget.usd_per_hour"
+        )

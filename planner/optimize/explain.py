@@ -1,0 +1,221 @@
+"""Why a plan is as it is: what binds it, and what else was considered and not chosen."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from planner.domain.fleet import Role
+from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
+from planner.optimize.check import check
+from planner.optimize.constraints import equation_of
+from planner.optimize.problem import Integers, Option, Problem
+from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
+from planner.optimize.solve import optimize
+
+_CENT = 0.005
+_ROW_OF_ROLE = {
+    Role.PREFILL: "prefill_in_time",
+    Role.DECODE: "decode_in_time",
+    Role.AGGREGATED: "meet_demand",
+}
+
+
+def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
+    """The first window and the one whose demand comes closest to what the plan sustains."""
+    load = [
+        w.demand_rps / max(problem.serves_rps(solution.usable, t), 1e-12)
+        for t, w in enumerate(problem.windows)
+    ]
+    return tuple(sorted({0, int(np.argmax(load))}))
+
+
+def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]:
+    """Rows without slack, found without the solver, in the windows that tell the most."""
+    found = (
+        BindingRow(row=row, equation=equation_of(row), sentence=sentence)
+        for t in telling_windows(problem, solution)
+        for find in (_capacity_rows, _bound_rows, _inventory_rows, _budget_rows, _late_rows)
+        for row, sentence in find(problem, solution, t)
+    )
+    return tuple(found)
+
+
+def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:
+    """Other ways to serve the same demand, each with its cost or why it cannot serve.
+
+    Found by solving the same problem with fewer options; the current fleet by looking at it.
+    """
+    problem = replace(problem, best_effort=False)
+    usd = mean_usd_per_hour(problem, solution.replicas)
+    used = [problem.options[o] for o in problem.option_indices if solution.replicas[o].any()]
+    found = [
+        _restricted(problem, solution, name, keep)
+        for name, keep in _alternatives(problem)
+        if not all(keep(option) for option in used)
+    ]
+    if problem.has_fleet:
+        found += _current_fleet(problem, solution, usd)
+    found += [
+        RejectedAlternative(name=e.label, reason=e.reason, usd_per_hour=None)
+        for e in problem.excluded
+    ]
+    return tuple(found)
+
+
+def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    demand = problem.windows[t].demand_rps
+    for role, row in _ROW_OF_ROLE.items():
+        for o in problem.in_role(role):
+            if solution.usable[o, t] < 1 or demand <= 0:
+                continue
+            fewer = solution.usable.copy()
+            fewer[o, t] -= 1
+            serves = problem.serves_rps(fewer, t)
+            if serves < demand:
+                label = problem.options[o].label
+                yield (
+                    f"{row}[{t}]",
+                    f"{_window(t)}: {int(solution.usable[o, t])} x {label} is needed for "
+                    f"{demand:.3g} requests/s; with one less only {serves:.3g} are in time",
+                )
+
+
+def _bound_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    for bounds in problem.bounds:
+        have = sum(int(solution.replicas[o, t]) for o in problem.of_shape(bounds.shape))
+        label = bounds.shape.label
+        if bounds.min_replicas and have == bounds.min_replicas:
+            yield (
+                f"keep_min_replicas[{label},{t}]",
+                f"{_window(t)}: {label} is held at its min_replicas, {have}",
+            )
+        if bounds.max_replicas is not None and have == bounds.max_replicas:
+            yield (
+                f"keep_max_replicas[{label},{t}]",
+                f"{_window(t)}: {label} is held at its max_replicas, {have}",
+            )
+
+
+def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    for limit in problem.accelerators:
+        sizes = {o: problem.options[o].shape.accelerators for o in problem.on(limit.name)}
+        used = sum(size * int(solution.replicas[o, t]) for o, size in sizes.items())
+        if sizes and used + min(sizes.values()) > limit.inventory:
+            yield (
+                f"keep_inventory[{limit.name},{t}]",
+                f"{_window(t)}: {used} of {limit.inventory} {limit.name} are used, no further "
+                "replica fits",
+            )
+
+
+def _budget_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    limit = problem.usd_per_hour_limit
+    usd = usd_per_hour(problem, solution.replicas, t)
+    if limit is not None and usd + min(o.usd_per_hour for o in problem.options) > limit:
+        sentence = f"{_window(t)}: {usd:.2f} of {limit:.2f} USD/h are spent"
+        yield f"keep_budget[{t}]", f"{sentence}, no further replica is affordable"
+
+
+def _late_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    for o, option in enumerate(problem.options):
+        late = int(solution.replicas[o, t]) > int(solution.usable[o, t])
+        if late and problem.comes_too_late(o, t):
+            yield (
+                f"use_what_is_there[{option.label},{t}]",
+                f"{_window(t)}: a new {option.label} takes {option.start_s:.0f} s to start and "
+                "is not ready before the window is over",
+            )
+
+
+def _alternatives(problem: Problem) -> Iterator[tuple[str, Callable[[Option], bool]]]:
+    roles = {option.shape.role for option in problem.options}
+    if Role.AGGREGATED in roles:
+        yield "aggregated only", lambda option: option.shape.role is Role.AGGREGATED
+    if {Role.PREFILL, Role.DECODE} <= roles:
+        yield "disaggregated only", lambda option: option.shape.role is not Role.AGGREGATED
+    names = sorted({option.shape.accelerator for option in problem.options})
+    for name in names if len(names) > 1 else ():
+        yield f"{name} only", _is_on(name)
+
+
+def _is_on(name: str) -> Callable[[Option], bool]:
+    return lambda option: option.shape.accelerator == name
+
+
+def _restricted(
+    problem: Problem, solution: Solution, name: str, keep: Callable[[Option], bool]
+) -> RejectedAlternative:
+    fewer = problem.only(keep)
+    forced = [b.shape.label for b in problem.bounds if b.min_replicas and b not in fewer.bounds]
+    note = f" (and min_replicas of {', '.join(forced)} forbids it)" if forced else ""
+    other = optimize(fewer) if fewer.options else None
+    if other is None or not other.feasible:
+        reason = f"{_best_service(fewer)}{note}"
+        return RejectedAlternative(name=name, reason=reason, usd_per_hour=None)
+    usd = mean_usd_per_hour(fewer, other.replicas)
+    more = usd - mean_usd_per_hour(problem, solution.replicas)
+    reason = f"{_fleet_text(fewer, other.replicas)} in the first window, {_price_text(usd, more)}"
+    return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
+
+
+def _best_service(problem: Problem) -> str:
+    """How far the options reach, for one that cannot serve the demand."""
+    most = np.array([[n] * len(problem.windows) for n in problem.max_replicas], dtype=np.int64)
+    short = [
+        (problem.serves_rps(most, t) / w.demand_rps, t)
+        for t, w in enumerate(problem.windows)
+        if w.demand_rps > 0
+    ]
+    if not problem.options or not short:
+        return "cannot answer a request"
+    _, t = min(short)
+    serves, demand = problem.serves_rps(most, t), problem.windows[t].demand_rps
+    if serves >= demand:
+        return f"cannot serve {demand:.3g} requests/s within inventory, bounds and budget"
+    return f"cannot serve: at most {serves:.3g} of {demand:.3g} requests/s in time"
+
+
+def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[RejectedAlternative]:
+    kept = np.array(
+        [[o.initial_replicas] * len(problem.windows) for o in problem.options], dtype=np.int64
+    )
+    if np.array_equal(kept, solution.replicas):
+        return []
+    held = solution_of(problem, kept, status=PlanStatus.FEASIBLE, solver_name="none")
+    kept_usd = mean_usd_per_hour(problem, kept)
+    faults = check(problem, held)
+    if faults:
+        reason = _shortage_text(problem, kept) or f"breaks {faults[0]}"
+        return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=None)]
+    reason = f"serves the demand, {_price_text(kept_usd, kept_usd - usd)}"
+    return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
+
+
+def _shortage_text(problem: Problem, replicas: Integers) -> str | None:
+    """The window in which a fleet falls furthest short, or None when it serves everything."""
+    missing = [
+        (problem.serves_rps(replicas, t) - w.demand_rps, t) for t, w in enumerate(problem.windows)
+    ]
+    short, t = min(missing)
+    if short >= 0:
+        return None
+    demand = problem.windows[t].demand_rps
+    return f"serves {demand + short:.3g} of {demand:.3g} requests/s in time in {_window(t)}"
+
+
+def _fleet_text(problem: Problem, replicas: Integers) -> str:
+    parts = [f"{n} x {o.label}" for n, o in zip(replicas[:, 0], problem.options, strict=True) if n]
+    return " + ".join(parts) or "nothing"
+
+
+def _price_text(usd: float, more: float) -> str:
+    if more > _CENT:
+        return f"{usd:.2f} USD/h, {more:.2f} more"
+    if more < -_CENT:
+        return f"{usd:.2f} USD/h, {-more:.2f} less, but not worth the change over the horizon"
+    return f"{usd:.2f} USD/h, the same"
+
+
+def _window(t: int) -> str:
+    return f"window {t}"

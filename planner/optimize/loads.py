@@ -1,0 +1,124 @@
+"""What the windows ask of a deployment, and the promise it is held to, all classes together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain.errors import SpecError
+from planner.domain.forecast import ForecastWindow
+from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, Slo
+from planner.domain.spec import Spec
+from planner.domain.workload import Shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Load:
+    """What a window asks of the deployment, all classes together.
+
+    Parameters
+    ----------
+    shape : Shape
+        Mixture of the classes' shapes, weighted by their rates.
+    """
+
+    request_rate_rps: float
+    shape: Shape
+    arrival_cv2: float
+
+
+def load_of(window: ForecastWindow, level: float) -> Load | None:
+    """The window's load at a quantile of its forecast; None without traffic."""
+    rates = np.array([d.request_rate_rps.at(level) for d in window.demands])
+    if not window.demands or rates.sum() <= 0:
+        return None
+    share = rates / rates.sum()
+    shapes = [d.shape for d in window.demands]
+
+    def mixed(field: str) -> NDArray[np.float64]:
+        return np.concatenate([np.asarray(getattr(s, field), dtype=np.float64) for s in shapes])
+
+    weight = np.concatenate([s.weight * x for s, x in zip(shapes, share, strict=True)])
+    return Load(
+        request_rate_rps=float(rates.sum()),
+        shape=Shape(
+            input_tokens=mixed("input_tokens"),
+            output_tokens=mixed("output_tokens"),
+            cached_tokens=mixed("cached_tokens"),
+            weight=weight,
+        ),
+        arrival_cv2=float(share @ np.array([d.arrival_cv2 for d in window.demands])),
+    )
+
+
+def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:
+    """The objectives that keep every class's promise: of each objective the strictest.
+
+    A class without its own is judged by `default`.
+
+    Raises
+    ------
+    SpecError
+        When a class has neither.
+    """
+    slos = []
+    for name in sorted({*classes}) or [DEFAULT_CLASS]:
+        slo = spec.slo_of(model, name) or spec.slo_of(model, DEFAULT_CLASS)
+        if slo is None:
+            raise SpecError(
+                f"the forecast has requests of class {name!r} for model {model}, but `slos` has "
+                f"no entry for it and none for {DEFAULT_CLASS!r}: add one"
+            )
+        slos.append(slo)
+    return Slo(
+        model=model,
+        ttft_s=min(s.ttft_s for s in slos),
+        tpot_s=min(s.tpot_s for s in slos),
+        attainment_ratio=max(s.attainment_ratio for s in slos),
+        itl_p99_s=min((s.itl_p99_s for s in slos if s.itl_p99_s is not None), default=None),
+        e2e_s=min((s.e2e_s for s in slos if s.e2e_s is not None), default=None),
+    )
+
+
+def alike(a: Load, b: Load) -> bool:
+    """Whether two loads have the same shape and arrivals, whatever their rates."""
+    fields = ("input_tokens", "output_tokens", "cached_tokens", "weight")
+    return a.arrival_cv2 == b.arrival_cv2 and all(
+        np.array_equal(getattr(a.shape, f), getattr(b.shape, f)) for f in fields
+    )
+
+
+def different(loads: Sequence[Load]) -> list[Load]:
+    """One load of every kind."""
+    kept: list[Load] = []
+    for load in loads:
+        if not any(alike(load, known) for known in kept):
+            kept.append(load)
+    return kept
+
+
+def with_slo(
+    spec: Spec,
+    model: str,
+    *,
+    ttft_ratio: float = 1.0,
+    tpot_ratio: float = 1.0,
+    attainment_ratio: float = 1.0,
+) -> Spec:
+    """The spec with one model's objectives stretched and its attainment capped.
+
+    For asking what a relaxed promise would need.
+    """
+    slos = tuple(
+        replace(
+            s,
+            ttft_s=min(s.ttft_s * ttft_ratio, LONGEST_SLO_S),
+            tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_SLO_S),
+            attainment_ratio=min(s.attainment_ratio, attainment_ratio),
+        )
+        if s.model == model
+        else s
+        for s in spec.slos
+    )
+    return replace(spec, slos=slos)

@@ -1,0 +1,183 @@
+"""The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from planner.domain.fleet import Fleet, Role
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan, PlanStatus
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.assemble import Proof, assemble
+from planner.optimize.coefficients import build_problem
+from planner.optimize.explain import telling_windows
+from planner.optimize.loads import strictest_slo
+from planner.optimize.problem import Problem
+from planner.optimize.relax import relaxations
+from planner.optimize.replay import Replay, replay
+from planner.optimize.solution import Solution
+from planner.optimize.solve import optimize
+
+MAX_ROUNDS = 4
+_TIGHTENING = (1.05, 1.1, 1.2)
+"""Least factor by which a role's capacity is discounted after round 1, 2, 3."""
+
+_NO_BETTER = 0.002
+"""An attainment that rose by less than this was not held back by what was tightened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Round:
+    """One proposal and what the twin says of it.
+
+    Parameters
+    ----------
+    exhausted : bool
+        Nothing satisfied the constraints: the proposal serves as much as can be served.
+    """
+
+    problem: Problem
+    solution: Solution
+    replays: tuple[Replay, ...]
+    exhausted: bool
+
+    @property
+    def attainment_ratio(self) -> float:
+        """The worst replayed window's."""
+        return min((r.attainment_ratio for r in self.replays), default=1.0)
+
+    def holds(self, target_ratio: float) -> bool:
+        """Whether the target is kept with 95 % confidence in every replayed window.
+
+        A fleet that takes all there is may not be improved to gain confidence, so for it the
+        point estimate decides.
+        """
+        if self.exhausted:
+            return bool(self.replays) and self.attainment_ratio >= target_ratio
+        return all(r.proves(target_ratio) for r in self.replays)
+
+
+def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Plan:
+    """The cheapest fleet per window that the twin finds to keep the objectives.
+
+    Optimize, replay the first and the hardest window, discount the capacity of the role that
+    missed and optimize again, `MAX_ROUNDS` times at the most. Predictions are for the demand
+    level of the spec, by the twin where replayed and in closed form elsewhere.
+
+    Parameters
+    ----------
+    fleet : Fleet or None
+        What runs now; None plans from nothing, without lead times.
+
+    Returns
+    -------
+    Plan
+        `infeasible` when no fleet within the limits keeps the objectives: the windows then hold
+        the fleet that serves most, and `relaxations` say what would help.
+
+    Raises
+    ------
+    SpecError
+        When the spec offers nothing that can serve, or contradicts itself.
+    OutsideProfileError
+        When requests are longer than anything that was measured.
+    SolverError
+        When the solver found nothing within its limits.
+    """
+    problem = build_problem(spec, forecast, fleet, made_at=made_at)
+    slo = strictest_slo(
+        spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
+    )
+    rounds, factors = _rounds(spec, forecast, problem, slo)
+    final = rounds[-1]
+    if not final.holds(slo.attainment_ratio):
+        # Of proposals that all miss, the one that misses least; the later one if they tie.
+        final = max(reversed(rounds), key=lambda r: r.attainment_ratio)
+
+    def rebuild(relaxed: Spec) -> Problem:
+        return build_problem(relaxed, forecast, fleet, made_at=made_at).tightened(factors)
+
+    status = _status(final, rounds, slo)
+    helpful: tuple[str, ...] = ()
+    if status is PlanStatus.INFEASIBLE:
+        strict = replace(rounds[-1].problem, best_effort=False)
+        helpful = relaxations(strict, spec, rebuild) or (_reached(final),)
+    proof = Proof(
+        problem=replace(final.problem, best_effort=final.exhausted),
+        solution=final.solution,
+        status=status,
+        replays=final.replays,
+        wall_s=sum(r.solution.wall_s for r in rounds),
+        relaxations=helpful,
+        slo=slo,
+    )
+    return assemble(spec, forecast, fleet, proof, made_at=made_at)
+
+
+def _rounds(
+    spec: Spec, forecast: Forecast, problem: Problem, slo: Slo
+) -> tuple[list[Round], dict[Role, float]]:
+    factors: dict[Role, float] = {}
+    rounds: list[Round] = []
+    for number in range(MAX_ROUNDS):
+        rounds.append(_propose(spec, forecast, problem.tightened(factors), slo))
+        last = rounds[-1]
+        if last.exhausted or last.holds(slo.attainment_ratio) or number == MAX_ROUNDS - 1:
+            break
+        stuck = len(rounds) > 1 and (
+            last.attainment_ratio < rounds[-2].attainment_ratio + _NO_BETTER
+        )
+        for role, factor in _missed(last, slo, least=_TIGHTENING[number], every=stuck).items():
+            factors[role] = factors.get(role, 1.0) * factor
+    return rounds, factors
+
+
+def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo) -> Round:
+    solution = optimize(problem)
+    exhausted = not solution.feasible
+    if exhausted:
+        problem = replace(problem, best_effort=True)
+        solution = optimize(problem)
+    replays = (
+        replay(spec, problem, solution, forecast.windows[t], t=t, slo=slo)
+        for t in telling_windows(problem, solution)
+        # What is not ready in time cannot be helped by any plan: predicted, but not judged.
+        if problem.best_effort or not problem.may_fall_short(t)
+    )
+    return Round(
+        problem=problem,
+        solution=solution,
+        replays=tuple(r for r in replays if r is not None),
+        exhausted=exhausted,
+    )
+
+
+def _missed(last: Round, slo: Slo, *, least: float, every: bool) -> dict[Role, float]:
+    """Factors for the roles that missed, so large that their present pools no longer suffice."""
+    factors: dict[Role, float] = {}
+    for seen in last.replays:
+        if seen.proves(slo.attainment_ratio):
+            continue
+        late_first = seen.ttft_missed_ratio >= seen.tpot_missed_ratio
+        blamed = {Role.AGGREGATED, Role.PREFILL if late_first else Role.DECODE}
+        for role in Role if every else blamed:
+            sustained = last.problem.role_rps(role, last.solution.usable, seen.window)
+            options = list(last.problem.in_role(role))
+            sent = float(last.solution.served_rps[options, seen.window].sum())
+            if sent > 0:
+                factor = max(least, 1.001 * sustained / sent)
+                factors[role] = max(factor, factors.get(role, 1.0))
+    return factors
+
+
+def _status(final: Round, rounds: list[Round], slo: Slo) -> PlanStatus:
+    if not final.holds(slo.attainment_ratio):
+        return PlanStatus.INFEASIBLE
+    if len(rounds) > 1 or final.exhausted:
+        # Proven to serve; that nothing cheaper would is proven for the discounted capacity only.
+        return PlanStatus.FEASIBLE
+    return final.solution.status
+
+
+def _reached(final: Round) -> str:
+    return f"attainment_ratio {final.attainment_ratio:.3f}, which the best fleet found reaches"

@@ -1,0 +1,143 @@
+"""What to relax when no fleet keeps the promise: the smallest change of each kind that helps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from planner.domain.spec import Spec
+from planner.optimize.loads import with_slo
+from planner.optimize.problem import Problem
+from planner.optimize.solve import optimize
+
+_MOST_MORE = 256
+_ATTAINMENTS = (0.99, 0.98, 0.97, 0.96, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+_STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+
+Rebuild = Callable[[Spec], Problem]
+_Relaxation = tuple[float, str]
+
+
+def relaxations(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[str, ...]:
+    """Changes of the input that would make the problem solvable, smallest first.
+
+    Each is checked by solving again, window by window (start-up lead time aside).
+
+    Parameters
+    ----------
+    rebuild : function from Spec to Problem
+        Makes the problem again for a spec with relaxed objectives.
+
+    Returns
+    -------
+    tuple of str
+        For example `2 more h100`, `attainment_ratio 0.9 instead of 0.95`.
+    """
+    failing = [t for t in problem.window_indices if not optimize(problem.alone(t)).feasible]
+
+    def helps(relaxed: Problem) -> bool:
+        return all(optimize(relaxed.alone(t)).feasible for t in failing)
+
+    if not failing:
+        return ()
+    found = [
+        *_more_accelerators(problem, helps, suffix=""),
+        *_higher_bounds(problem, helps),
+        *_higher_budget(problem, helps, failing),
+    ]
+    if not found:
+        free = _without_bounds(replace(problem, usd_per_hour_limit=None))
+        found += _more_accelerators(free, helps, suffix=", with max_replicas and budget to match")
+    found += [*_softer_objectives(problem, spec, rebuild, helps)]
+    return tuple(text for _, text in sorted(found))
+
+
+def _more_accelerators(
+    problem: Problem, helps: Callable[[Problem], bool], *, suffix: str
+) -> Iterator[_Relaxation]:
+    for limit in problem.accelerators:
+        if not problem.on(limit.name):
+            continue
+
+        def with_more(more: int, name: str = limit.name) -> bool:
+            return helps(_with_inventory(problem, name, more))
+
+        more = _smallest(with_more)
+        if more is not None:
+            ratio = more / max(limit.inventory, 1)
+            yield ratio, f"{more} more {limit.name}{suffix}"
+
+
+def _smallest(helps: Callable[[int], bool]) -> int | None:
+    """The smallest number that helps, given that more never helps less."""
+    high = 1
+    while not helps(high):
+        if high >= _MOST_MORE:
+            return None
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if helps(middle) else (middle, high)
+    return high
+
+
+def _with_inventory(problem: Problem, name: str, more: int) -> Problem:
+    limits = tuple(
+        replace(a, inventory=a.inventory + more) if a.name == name else a
+        for a in problem.accelerators
+    )
+    return replace(problem, accelerators=limits)
+
+
+def _without_bounds(problem: Problem) -> Problem:
+    return replace(problem, bounds=tuple(replace(b, max_replicas=None) for b in problem.bounds))
+
+
+def _higher_bounds(problem: Problem, helps: Callable[[Problem], bool]) -> Iterator[_Relaxation]:
+    for bounds in problem.bounds:
+        if bounds.max_replicas is None:
+            continue
+        now = bounds.max_replicas
+
+        def with_more(more: int, shape: object = bounds.shape, now: int = now) -> bool:
+            changed = tuple(
+                replace(b, max_replicas=now + more) if b.shape == shape else b
+                for b in problem.bounds
+            )
+            return helps(replace(problem, bounds=changed))
+
+        more = _smallest(with_more)
+        if more is not None:
+            label = bounds.shape.label
+            yield more / max(now, 1), f"max_replicas {now + more} instead of {now} for {label}"
+
+
+def _higher_budget(
+    problem: Problem, helps: Callable[[Problem], bool], failing: list[int]
+) -> Iterator[_Relaxation]:
+    limit = problem.usd_per_hour_limit
+    free = replace(problem, usd_per_hour_limit=None)
+    if limit is None or not helps(free):
+        return
+    hourly = [optimize(free.alone(t)).usd / (problem.windows[t].window_s / 3600) for t in failing]
+    usd = max(hourly)
+    yield usd / max(limit, 1e-9) - 1, f"a budget of {usd:.2f} USD/h instead of {limit:.2f}"
+
+
+def _softer_objectives(
+    problem: Problem, spec: Spec, rebuild: Rebuild, helps: Callable[[Problem], bool]
+) -> Iterator[_Relaxation]:
+    slos = [s for s in spec.slos if s.model == problem.model]
+    target = max(s.attainment_ratio for s in slos)
+    for ratio in (a for a in _ATTAINMENTS if a < target):
+        if helps(rebuild(with_slo(spec, problem.model, attainment_ratio=ratio))):
+            yield 1 - ratio / target, f"attainment_ratio {ratio:g} instead of {target:g}"
+            break
+    ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
+    for stretch in _STRETCHES:
+        if helps(rebuild(with_slo(spec, problem.model, ttft_ratio=stretch))):
+            yield stretch - 1, f"ttft_s {ttft_s * stretch:g} instead of {ttft_s:g}"
+            break
+    for stretch in _STRETCHES:
+        if helps(rebuild(with_slo(spec, problem.model, tpot_ratio=stretch))):
+            yield stretch - 1, f"tpot_s {tpot_s * stretch:g} instead of {tpot_s:g}"
+            break

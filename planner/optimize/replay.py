@@ -1,0 +1,122 @@
+"""Replay one window of a solution in the twin, on a few sampled futures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.domain.forecast import ForecastWindow
+from planner.domain.plan import Prediction
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.problem import Problem
+from planner.optimize.solution import Solution
+from planner.simulate import ReplicaGroup, Scenario, SimulationResult, sample_workload, simulate
+
+FUTURES = 3
+_MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What the twin saw in one window.
+
+    Parameters
+    ----------
+    ttft_missed_ratio, tpot_missed_ratio : float
+        Shares of arrivals that missed the strictest objective of each kind.
+    """
+
+    window: int
+    prediction: Prediction
+    ttft_missed_ratio: float
+    tpot_missed_ratio: float
+
+    @property
+    def attainment_ratio(self) -> float:
+        """Point estimate; 1 where nothing arrived."""
+        ratio = self.prediction.attainment_ratio
+        return 1.0 if ratio is None else ratio
+
+    def proves(self, target_ratio: float) -> bool:
+        """Whether attainment is at or above the target with 95 % confidence."""
+        low = self.prediction.attainment_low_ratio
+        return low is None or low >= target_ratio
+
+
+def replay(
+    spec: Spec, problem: Problem, solution: Solution, window: ForecastWindow, *, t: int, slo: Slo
+) -> Replay | None:
+    """Attainment and latencies of window `t` with the replicas that serve in it.
+
+    Each future is as long as the window, so that an overload has its time to show, or longer
+    where it takes longer to see enough requests for a verdict on the target. The rate is the
+    forecast's at the spec's demand level.
+
+    Returns
+    -------
+    Replay or None
+        None without traffic, or when no replica serves.
+    """
+    groups = _groups(spec, problem, solution, t)
+    rate_rps = problem.windows[t].demand_rps
+    if rate_rps <= 0 or problem.serves_rps(solution.usable, t) <= 0:
+        return None
+    results = []
+    for future in range(FUTURES):
+        workload = sample_workload(
+            window,
+            level=spec.forecast.demand_level,
+            duration_s=_duration_s(window.window_s, rate_rps, slo),
+            rng=np.random.default_rng([spec.loop.seed, t, future]),
+        )
+        results.append(simulate(Scenario(groups=groups, workload=workload, seed=spec.loop.seed)))
+    together = _together(results)
+    if together.requests == 0:
+        return None
+    slos = [s for s in spec.slos if s.model == problem.model]
+    return Replay(
+        window=t,
+        prediction=together.prediction(slos),
+        ttft_missed_ratio=1 - float((together.ttft_s <= slo.ttft_s).mean()),
+        tpot_missed_ratio=float((together.tpot_s > slo.tpot_s).mean()),
+    )
+
+
+def requests_needed(attainment_ratio: float) -> int:
+    """Requests that tell an attainment from one a quarter of the allowed misses away.
+
+    n = z^2 a (1 - a) / ((1 - a) / 4)^2, the normal approximation of the interval.
+    """
+    wanted = 16 * _Z95**2 * attainment_ratio / (1 - attainment_ratio)
+    return int(min(max(math.ceil(wanted), _MIN_REQUESTS), _MAX_REQUESTS))
+
+
+def _duration_s(window_s: float, rate_rps: float, slo: Slo) -> float:
+    enough_s = requests_needed(slo.attainment_ratio) / FUTURES / rate_rps
+    return max(enough_s, min(window_s, _MAX_REQUESTS / rate_rps))
+
+
+def _groups(spec: Spec, problem: Problem, solution: Solution, t: int) -> tuple[ReplicaGroup, ...]:
+    groups = []
+    for o, option in enumerate(problem.options):
+        profile, count = spec.profile_of(option.shape), int(solution.usable[o, t])
+        if profile is not None and count > 0:
+            groups.append(ReplicaGroup(profile=profile, role=option.shape.role, replicas=count))
+    return tuple(groups)
+
+
+def _together(results: Sequence[SimulationResult]) -> SimulationResult:
+    """All futures as one run."""
+    return replace(
+        results[0],
+        arrival_s=np.concatenate([r.arrival_s for r in results]),
+        ttft_s=np.concatenate([r.ttft_s for r in results]),
+        tpot_s=np.concatenate([r.tpot_s for r in results]),
+        e2e_s=np.concatenate([r.e2e_s for r in results]),
+        request_class=np.concatenate([r.request_class for r in results]),
+        gap_counts=np.sum([r.gap_counts for r in results], axis=0),
+        extrapolated_requests=sum(r.extrapolated_requests for r in results),
+    )

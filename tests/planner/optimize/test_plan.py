@@ -1,0 +1,177 @@
+"""Whole plans: from spec, forecast and fleet to a proven, explained answer."""
+
+from dataclasses import replace
+
+import pytest
+
+from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.fleet import Role
+from planner.domain.plan import Plan, PlanStatus
+from planner.domain.profile import ProfileKind
+from planner.domain.spec import PoolBounds
+from planner.optimize import plan
+from planner.optimize.constraints import CONSTRAINTS
+from tests.fakes.profiles import linear_profile
+from tests.planner.optimize.scenarios import (
+    ALL_ROLES,
+    NOW,
+    PAIR,
+    D,
+    P,
+    fleet,
+    forecast,
+    replica_shape,
+    spec,
+)
+
+PREFILL, DECODE = Role.PREFILL, Role.DECODE
+
+
+def replicas(plan: Plan, t: int = 0) -> tuple[int, int]:
+    return plan.windows[t].replicas(PREFILL), plan.windows[t].replicas(DECODE)
+
+
+def test_prompt_heavy_traffic_gets_more_prefill_than_decode() -> None:
+    prefill, decode = replicas(
+        plan(spec(), forecast([10.0], isl=4000, osl=5), fleet(prefill=1, decode=1), made_at=NOW)
+    )
+    assert prefill > decode >= 1
+
+
+def test_output_heavy_traffic_gets_more_decode_than_prefill() -> None:
+    prefill, decode = replicas(
+        plan(spec(), forecast([10.0], isl=100, osl=1000), fleet(prefill=1, decode=1), made_at=NOW)
+    )
+    assert decode > prefill >= 1
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.001, 1.0])
+def test_a_minimal_fleet_without_much_to_do_stays_unchanged(rate: float) -> None:
+    made = plan(spec(), forecast([rate] * 3), fleet(prefill=1, decode=1), made_at=NOW)
+    assert {replicas(made, t) for t in range(3)} == {(1, 1)}
+    assert made.status is PlanStatus.OPTIMAL
+
+
+def test_a_plan_is_proven_in_the_twin_where_it_matters() -> None:
+    made = plan(spec(), forecast([10.0, 30.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    proven = [w for w in made.windows if w.predicted.source == "twin"]
+    assert proven
+    assert all((w.predicted.attainment_low_ratio or 0) >= 0.95 for w in proven)
+
+
+def test_what_the_twin_finds_missing_is_planned_for() -> None:
+    """Bursts that the twin draws: the capacity of the first proposal may not be enough."""
+    load = forecast([60.0])
+    (window,) = load.windows
+    (demand,) = window.demands
+    bursty = replace(load, windows=(replace(window, demands=(replace(demand, arrival_cv2=16.0),)),))
+    made = plan(spec(inventory=20), bursty, None, made_at=NOW)
+    predicted = made.windows[0].predicted
+    assert made.status in (PlanStatus.OPTIMAL, PlanStatus.FEASIBLE)
+    assert predicted.attainment_low_ratio is not None
+    assert predicted.attainment_low_ratio >= 0.95
+
+
+def test_equal_inputs_give_equal_plans() -> None:
+    inputs = spec(roles=ALL_ROLES), forecast([10.0, 20.0]), fleet(aggregated=1)
+    first, second = (plan(*inputs, made_at=NOW) for _ in range(2))
+    assert first.plan_id == second.plan_id
+    assert first.windows == second.windows
+
+
+def test_another_load_gives_another_plan_id() -> None:
+    plans = {plan(spec(), forecast([rate]), None, made_at=NOW).plan_id for rate in (1.0, 2.0)}
+    assert len(plans) == 2
+
+
+def test_too_little_inventory_gives_the_best_fleet_and_what_is_missing() -> None:
+    made = plan(spec(inventory=3), forecast([100.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert sum(replicas(made)) == 3
+    assert (made.windows[0].predicted.attainment_ratio or 0) < 0.95
+    (more, *_) = made.relaxations
+    assert more.endswith("more cpu")
+    enough = spec(inventory=3 + int(more.split()[0]))
+    solved = plan(enough, forecast([100.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert solved.status is not PlanStatus.INFEASIBLE
+
+
+def test_a_budget_that_is_too_small_is_named() -> None:
+    made = plan(spec(usd_per_hour=3.0), forecast([60.0]), None, made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert any("a budget of" in text for text in made.relaxations)
+
+
+def test_pool_bounds_hold_and_are_named() -> None:
+    made = plan(spec(max_replicas=1), forecast([40.0]), None, made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert any(row.row == "keep_max_replicas[prefill:cpu:tp1,0]" for row in made.binding)
+    assert any(text.startswith("max_replicas") for text in made.relaxations)
+
+
+def test_every_binding_row_leads_to_its_equation() -> None:
+    made = plan(spec(inventory=3), forecast([100.0]), None, made_at=NOW)
+    assert made.binding
+    assert all(row.equation.startswith("For every") for row in made.binding)
+
+
+def test_every_constraint_says_its_equation_first() -> None:
+    for constraint in CONSTRAINTS:
+        assert (constraint.__doc__ or "").startswith("For every"), constraint.__name__
+
+
+def test_alternatives_come_with_their_cost_or_why_they_cannot_serve() -> None:
+    two = spec(roles=ALL_ROLES, accelerators=(("cpu", 1.0, 1.0), ("big", 2.5, 2.4)))
+    made = plan(two, forecast([30.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    by_name = {r.name: r for r in made.rejected}
+    current = by_name["current fleet"]
+    assert current.usd_per_hour is None
+    assert "requests/s" in current.reason
+    from_nothing = plan(two, forecast([30.0]), None, made_at=NOW)
+    others = [r.usd_per_hour for r in from_nothing.rejected if r.usd_per_hour is not None]
+    assert others
+    assert min(others) >= from_nothing.usd_per_hour - 0.01
+
+
+def test_estimated_profiles_mark_the_plan() -> None:
+    guessed = spec(profiles=(linear_profile(kind=ProfileKind.ESTIMATED),))
+    assert plan(guessed, forecast([1.0]), None, made_at=NOW).estimated
+
+
+def test_requests_longer_than_measured_are_refused() -> None:
+    short = spec(profiles=(linear_profile(max_prompt_tokens=256),))
+    with pytest.raises(OutsideProfileError, match="up to 256 new"):
+        plan(short, forecast([1.0], isl=1000), None, made_at=NOW)
+
+
+def test_a_pool_that_was_not_measured_far_enough_is_left_out_with_its_reason() -> None:
+    short = spec(
+        roles=PAIR,
+        accelerators=(("cpu", 1.0, 1.0), ("small", 0.1, 1.0)),
+        profiles=(
+            linear_profile(profile_id="cpu"),
+            linear_profile(profile_id="small", accelerator="small", max_prompt_tokens=256),
+        ),
+    )
+    made = plan(short, forecast([1.0], isl=1000), None, made_at=NOW)
+    left_out = {r.name: r.reason for r in made.rejected}
+    assert "up to 256 new" in left_out["prefill:small:tp1"]
+
+
+def test_a_spec_without_a_decode_pool_is_refused() -> None:
+    with pytest.raises(SpecError, match="nothing that answers a request"):
+        plan(spec(roles=(PREFILL,)), forecast([1.0]), None, made_at=NOW)
+
+
+def test_bounds_that_contradict_the_inventory_are_refused() -> None:
+    with pytest.raises(SpecError, match="min_replicas"):
+        plan(spec(inventory=3, min_replicas=2), forecast([1.0]), None, made_at=NOW)
+
+
+def test_a_replica_larger_than_a_node_is_left_out_with_its_reason() -> None:
+    wide = replica_shape(PREFILL, tp=16)
+    given = spec(profiles=(linear_profile(), linear_profile(profile_id="wide", tp=16)))
+    given = replace(given, pools=(*given.pools, PoolBounds(shape=wide)))
+    made = plan(given, forecast([1.0]), None, made_at=NOW)
+    assert {p.shape for p in made.windows[0].pools} == {P, D}
+    assert any("do not fit into a node" in r.reason for r in made.rejected)
