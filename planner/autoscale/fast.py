@@ -1,0 +1,172 @@
+"""The fast decision: seconds, queued tokens, no solver; at most one role flip."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.loads import strictest_slo
+
+_RELAXED = 0.7
+"""The role that gives a replica up stays below this pressure without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Work that waits in front of a model's replicas.
+
+    Parameters
+    ----------
+    waiting_prompt_tokens : int
+        Prompt tokens that no replica has begun to compute, cached ones left out.
+    decoding_sequences : int
+        Sequences being decoded or waiting for a decode slot.
+    context_tokens : float
+        Mean prompt and answer so far of those sequences.
+    """
+
+    model: str
+    observed_at: datetime
+    waiting_prompt_tokens: int
+    decoding_sequences: int
+    context_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleFlip:
+    """One replica that changes its role."""
+
+    shape: ReplicaShape
+    to_shape: ReplicaShape
+    purchase_option: PurchaseOption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """What the fast loop proposes.
+
+    Parameters
+    ----------
+    prefill_pressure, decode_pressure : float
+        Backlog over what the ready replicas work off within the objective; above 1 the objective
+        is about to be missed. Infinite when there is work and no replica.
+    """
+
+    prefill_pressure: float
+    decode_pressure: float
+    flip: RoleFlip | None
+    reason: str
+
+
+def react(spec: Spec, fleet: Fleet, backlog: Backlog, *, now: datetime) -> Reaction:
+    """Whether one replica should change its role because of the backlog.
+
+    Prefill pressure is the time to compute the waiting prompts over the TTFT objective; decode
+    pressure is the number of sequences over the batches that keep the TPOT objective.
+
+    Raises
+    ------
+    SpecError
+        When the model has no objectives.
+
+    References
+    ----------
+    Token backlog as the signal: llm-d's prefill formula and TokenScale (see `docs`).
+    """
+    slo = strictest_slo(spec, backlog.model, ())
+    pressure = _pressures(spec, fleet, backlog, slo)
+    flip, reason = _flip(spec, fleet, backlog, slo, now=now)
+    return Reaction(
+        prefill_pressure=pressure[Role.PREFILL],
+        decode_pressure=pressure[Role.DECODE],
+        flip=flip,
+        reason=reason,
+    )
+
+
+def _flip(
+    spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, *, now: datetime
+) -> tuple[RoleFlip | None, str]:
+    age_s = (now - backlog.observed_at).total_seconds()
+    if age_s > spec.guards.stale_observation_s:
+        return None, f"hold: the backlog is {age_s:.0f} s old"
+    pressure = _pressures(spec, fleet, backlog, slo)
+    to = max((Role.PREFILL, Role.DECODE), key=lambda role: pressure[role])
+    giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
+    text = f"{to} pressure {pressure[to]:.2f}, {giving} pressure {pressure[giving]:.2f}"
+    if pressure[to] <= 1:
+        return None, f"hold: {text}"
+    if any(p.starting for p in fleet.pools if _is(p, backlog.model, to)):
+        return None, f"hold: {text}, but a {to} replica is starting already"
+    for giver in fleet.pools:
+        receiver = _receiver(spec, giver, to)
+        if not _is(giver, backlog.model, giving) or giver.ready < 1 or receiver is None:
+            continue
+        left = _pressures(spec, fleet, backlog, slo, without=giver)[giving]
+        if left < _RELAXED and fleet.replicas(giving, model=backlog.model) > 1:
+            flip = RoleFlip(
+                shape=giver.shape, to_shape=receiver, purchase_option=giver.purchase_option
+            )
+            return flip, f"flip one {giver.shape.label} to {to}: {text}"
+    return None, f"hold: {text}, and {giving} has no replica to spare"
+
+
+def _receiver(spec: Spec, giver: Pool, to: Role) -> ReplicaShape | None:
+    """The shape of the other role on the same hardware, if the spec lets it grow."""
+    mine = giver.shape
+    hardware = (mine.model, mine.accelerator, mine.tp, mine.pp, mine.dp)
+    for bounds in spec.bounds_in(to, model=mine.model):
+        other = bounds.shape
+        if (other.model, other.accelerator, other.tp, other.pp, other.dp) == hardware:
+            return None if bounds.max_replicas == 0 else other
+    return None
+
+
+def _pressures(
+    spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, *, without: Pool | None = None
+) -> dict[Role, float]:
+    tokens_per_s = sequences = 0.0
+    for pool in fleet.pools:
+        profile = spec.profile_of(pool.shape)
+        ready = pool.ready - (pool is without)
+        if profile is None or pool.shape.model != backlog.model:
+            continue
+        if pool.shape.role is Role.PREFILL:
+            tokens_per_s += ready * _prefill_tokens_per_s(profile)
+        if pool.shape.role is Role.DECODE:
+            sequences += ready * _batch_in_time(profile, slo, backlog.context_tokens)
+    return {
+        Role.PREFILL: _ratio(backlog.waiting_prompt_tokens, tokens_per_s * slo.ttft_s),
+        Role.DECODE: _ratio(backlog.decoding_sequences, sequences),
+    }
+
+
+def _prefill_tokens_per_s(profile: Profile) -> float:
+    """Rate at the engine's chunk size, or at the longest measured prompt if that is shorter."""
+    chunk = min(float(profile.limits.max_num_batched_tokens), float(profile.prefill.x[-1]))
+    return chunk / float(profile.prefill.extended_at(chunk, 0.0))
+
+
+def _batch_in_time(profile: Profile, slo: Slo, context_tokens: float) -> float:
+    """Most sequences whose step keeps the TPOT objective, within the engine's limits."""
+    largest = int(min(float(profile.limits.max_num_seqs), float(profile.decode_step.x[-1])))
+    batches = np.arange(1, largest + 1, dtype=np.float64)
+    # The context of a running batch is a fact, so it may lie beyond what was measured.
+    in_time = profile.decode_step.extended_at(batches, context_tokens) <= slo.tpot_s
+    fits = batches * context_tokens <= profile.limits.kv_capacity_tokens
+    return float(batches[in_time & fits].max(initial=0.0))
+
+
+def _ratio(work: float, ability: float) -> float:
+    if work <= 0:
+        return 0.0
+    return work / ability if ability > 0 else float("inf")
+
+
+def _is(pool: Pool, model: str, role: Role) -> bool:
+    return pool.shape.model == model and pool.shape.role is role
