@@ -55,7 +55,8 @@ def find_engine(settings: Settings) -> EngineInstall:
     EngineError
         When there is none, with how to get one.
     """
-    candidates = [Path(".engine/bin/python").resolve()]
+    # Not resolved: the link's own place is what makes it the environment's interpreter.
+    candidates = [Path(".engine/bin/python").absolute()]
     candidates.append(settings.storage.state_dir / "engine" / "bin" / "python")
     if settings.engine.python is not None:
         candidates = [settings.engine.python]
