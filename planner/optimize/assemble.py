@@ -5,24 +5,21 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
-from planner.capacity.deployment import DeploymentPrediction, PoolLoad, predict
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.plan import (
-    Bottleneck,
     Plan,
     PlanInputs,
     PlannedPool,
     PlanStatus,
     PlanWindow,
-    Prediction,
     SolverReport,
 )
 from planner.domain.profile import ProfileKind
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.explain import binding_rows, rejected_alternatives
-from planner.optimize.loads import load_of
+from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
 from planner.optimize.solution import Solution, mean_usd_per_hour, usd_per_hour
@@ -86,8 +83,7 @@ def plan_id_of(plan: Plan) -> str:
 
 def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWindow:
     problem, solution = proof.problem, proof.solution
-    loaded, closed_form = _closed_form(spec, proof, window, t)
-    utilization = dict(zip(loaded, closed_form.utilization_ratio, strict=True))
+    closed_form = predict_window(spec, problem, solution, window, t=t, slo=proof.slo)
     replayed = next((r.prediction for r in proof.replays if r.window == t), None)
     return PlanWindow(
         start_at=window.start_at,
@@ -98,7 +94,7 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
                 shape=option.shape,
                 purchase_option=option.purchase_option,
                 replicas=int(solution.replicas[o, t]),
-                utilization_ratio=utilization.get(o, 0.0),
+                utilization_ratio=closed_form.utilization_ratio[o],
             )
             for o, option in enumerate(problem.options)
             if solution.replicas[o, t] > 0
@@ -107,30 +103,3 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
         bottleneck=closed_form.bottleneck,
         usd_per_hour=usd_per_hour(problem, solution.replicas, t),
     )
-
-
-def _closed_form(
-    spec: Spec, proof: Proof, window: ForecastWindow, t: int
-) -> tuple[list[int], DeploymentPrediction]:
-    """The options that serve in the window, and what the closed form says of them."""
-    load = load_of(window, spec.forecast.demand_level)
-    pools: dict[int, PoolLoad] = {}
-    for o, option in enumerate(proof.problem.options):
-        profile, count = spec.profile_of(option.shape), int(proof.solution.usable[o, t])
-        if profile is not None and count > 0:
-            pools[o] = PoolLoad(profile=profile, role=option.shape.role, replicas=count)
-    if load is None:
-        nothing = Prediction(attainment_ratio=None, source="closed_form")
-        idle = tuple(0.0 for _ in pools)
-        return [*pools], DeploymentPrediction(
-            prediction=nothing, bottleneck=Bottleneck.NONE, utilization_ratio=idle
-        )
-    found = predict(
-        list(pools.values()),
-        load.shape,
-        proof.slo,
-        request_rate_rps=load.request_rate_rps,
-        arrival_cv2=load.arrival_cv2,
-        window_s=window.window_s,
-    )
-    return [*pools], found

@@ -12,6 +12,7 @@ from planner.optimize.assemble import Proof, assemble
 from planner.optimize.coefficients import build_problem
 from planner.optimize.explain import telling_windows
 from planner.optimize.loads import strictest_slo
+from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.relax import relaxations
 from planner.optimize.replay import Replay, replay
@@ -21,6 +22,9 @@ from planner.optimize.solve import optimize
 MAX_ROUNDS = 4
 _TIGHTENING = (1.05, 1.1, 1.2)
 """Least factor by which a role's capacity is discounted after round 1, 2, 3."""
+
+_MOST_DOUBTED = 4
+"""Windows that are replayed because the closed form doubts them, per round."""
 
 _NO_BETTER = 0.002
 """An attainment that rose by less than this was not held back by what was tightened."""
@@ -60,9 +64,10 @@ class Round:
 def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
 
-    Optimize, replay the first and the hardest window, discount the capacity of the role that
-    missed and optimize again, `MAX_ROUNDS` times at the most. Predictions are for the demand
-    level of the spec, by the twin where replayed and in closed form elsewhere.
+    Optimize, replay the first and the hardest window and those that the closed form doubts,
+    discount the capacity of the role that missed and optimize again, `MAX_ROUNDS` times at the
+    most. Predictions are for the demand level of the spec, by the twin where replayed and in
+    closed form elsewhere.
 
     Parameters
     ----------
@@ -140,7 +145,7 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo) -> Roun
         solution = optimize(problem)
     replays = (
         replay(spec, problem, solution, forecast.windows[t], t=t, slo=slo)
-        for t in telling_windows(problem, solution)
+        for t in _to_replay(spec, forecast, problem, solution, slo)
         # What is not ready in time cannot be helped by any plan: predicted, but not judged.
         if problem.best_effort or not problem.may_fall_short(t)
     )
@@ -150,6 +155,20 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo) -> Roun
         replays=tuple(r for r in replays if r is not None),
         exhausted=exhausted,
     )
+
+
+def _to_replay(
+    spec: Spec, forecast: Forecast, problem: Problem, solution: Solution, slo: Slo
+) -> list[int]:
+    """The first and the hardest window, and the worst that the closed form doubts."""
+    doubted: list[tuple[float, int]] = []
+    for t, window in enumerate(forecast.windows):
+        said = predict_window(spec, problem, solution, window, t=t, slo=slo).prediction
+        attained = said.attainment_ratio
+        if attained is not None and attained < slo.attainment_ratio:
+            doubted.append((attained, t))
+    worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
+    return sorted({*telling_windows(problem, solution), *worst})
 
 
 def _missed(last: Round, slo: Slo, *, least: float, every: bool) -> dict[Role, float]:

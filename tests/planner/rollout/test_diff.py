@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.domain.errors import SpecError, StalePlanError
@@ -60,15 +60,23 @@ def test_no_role_loses_its_last_ready_replica_where_there_is_room(
             assert ready_in(pools, role, model=MODEL) - arriving >= floor
 
 
+serving_counts = st.builds(
+    lambda more, path: more | {s: max(1, more.get(s, 0)) for s in path},
+    replica_counts,
+    st.sampled_from([(A,), (P, D), (P_A100, D)]),
+)
+
+
 @settings(max_examples=150, deadline=None)
-@given(before=fleets(), wanted=replica_counts)
+@given(before=serving_counts, starting=replica_counts, wanted=serving_counts)
 def test_requests_are_answered_all_the_way_where_both_ends_answer_them(
-    before: Fleet, wanted: dict[ReplicaShape, int]
+    before: dict[ReplicaShape, int],
+    starting: dict[ReplicaShape, int],
+    wanted: dict[ReplicaShape, int],
 ) -> None:
-    assume(serves(pools_by_key(before), model=MODEL))
-    assume(serves(pools_by_key(fleet(wanted)), model=MODEL))
-    pools = pools_by_key(before)
-    for step in diff(before, plan(wanted), spec(h100=99, a100=99)).steps:
+    running = fleet(before, starting=starting)
+    pools = pools_by_key(running)
+    for step in diff(running, plan(wanted), spec(h100=99, a100=99)).steps:
         pools = applied(pools, step)
         assert serves(pools, model=MODEL)
 

@@ -1,0 +1,49 @@
+"""What the closed form says of one window of a solution."""
+
+from planner.capacity.deployment import DeploymentPrediction, PoolLoad, predict
+from planner.domain.forecast import ForecastWindow
+from planner.domain.plan import Bottleneck, Prediction
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.optimize.loads import load_of
+from planner.optimize.problem import Problem
+from planner.optimize.solution import Solution
+
+
+def predict_window(
+    spec: Spec, problem: Problem, solution: Solution, window: ForecastWindow, *, t: int, slo: Slo
+) -> DeploymentPrediction:
+    """Latencies, bottleneck and utilization at the spec's demand level.
+
+    Returns
+    -------
+    DeploymentPrediction
+        `utilization_ratio` has one entry per option of the problem, 0 for those that do not serve.
+    """
+    utilization = [0.0] * len(problem.options)
+    load = load_of(window, spec.forecast.demand_level)
+    if load is None:
+        nothing = Prediction(attainment_ratio=None, source="closed_form")
+        return DeploymentPrediction(
+            prediction=nothing, bottleneck=Bottleneck.NONE, utilization_ratio=tuple(utilization)
+        )
+    pools: dict[int, PoolLoad] = {}
+    for o, option in enumerate(problem.options):
+        profile, count = spec.profile_of(option.shape), int(solution.usable[o, t])
+        if profile is not None and count > 0:
+            pools[o] = PoolLoad(profile=profile, role=option.shape.role, replicas=count)
+    found = predict(
+        list(pools.values()),
+        load.shape,
+        slo,
+        request_rate_rps=load.request_rate_rps,
+        arrival_cv2=load.arrival_cv2,
+        window_s=window.window_s,
+    )
+    for o, ratio in zip(pools, found.utilization_ratio, strict=True):
+        utilization[o] = ratio
+    return DeploymentPrediction(
+        prediction=found.prediction,
+        bottleneck=found.bottleneck,
+        utilization_ratio=tuple(utilization),
+    )
