@@ -27,7 +27,7 @@ class Stage:
         """Print a line that stays."""
         if text != self._last:
             self._last = text
-            self.console.print(f"    {text}", highlight=False, markup=False)
+            self.console.print(f"    {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(slots=True)
@@ -65,4 +65,4 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
