@@ -113,7 +113,7 @@ def _path_faults(problem: Problem, solution: Solution) -> Iterator[str]:
         )
         if (prefill > 0) != (decode > 0):
             yield f"scale_both_pools[{t}]: {prefill} prefill and {decode} decode replicas"
-        if not problem.best_effort and prefill + aggregated == 0:
+        if prefill + aggregated == 0:
             yield f"keep_a_path[{t}]: nothing answers requests"
 
 

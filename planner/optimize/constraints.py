@@ -211,7 +211,7 @@ def keep_a_path(model: cp_model.CpModel, problem: Problem, v: Variables) -> None
 
     A request that comes unexpectedly is answered: nothing scales to zero by itself.
     """
-    for t, pair in enumerate(() if problem.best_effort else v.has_pair):
+    for t, pair in enumerate(v.has_pair):
         have = sum(v.replicas[o, t] for o in problem.in_role(Role.AGGREGATED))
         _row(model, pair + have >= 1, f"keep_a_path[{t}]")
 

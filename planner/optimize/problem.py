@@ -177,8 +177,7 @@ class Problem:
         False when nothing runs yet: then there is no start-up lead time and no change to pay for
         in window 0.
     best_effort : bool
-        Demand may stay unserved, as little as possible, and a model may be without a serving
-        path: for inputs that nothing satisfies.
+        Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
 
     model: str

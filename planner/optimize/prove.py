@@ -14,7 +14,7 @@ from planner.optimize.explain import telling_windows
 from planner.optimize.loads import strictest_slo
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
-from planner.optimize.relax import relaxations
+from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.solution import Solution
 from planner.optimize.solve import optimize
@@ -93,20 +93,22 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
     slo = strictest_slo(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
-    rounds, factors = _rounds(spec, forecast, problem, slo)
+
+    def rebuild(relaxed: Spec) -> Problem:
+        return build_problem(relaxed, forecast, fleet, made_at=made_at)
+
+    rounds, factors = _rounds(spec, forecast, problem, slo, rebuild)
     final = rounds[-1]
     if not final.holds(slo.attainment_ratio):
         # Of proposals that all miss, the one that misses least; the later one if they tie.
         final = max(reversed(rounds), key=lambda r: r.attainment_ratio)
 
-    def rebuild(relaxed: Spec) -> Problem:
-        return build_problem(relaxed, forecast, fleet, made_at=made_at).tightened(factors)
-
     status = _status(final, rounds, slo)
     helpful: tuple[str, ...] = ()
     if status is PlanStatus.INFEASIBLE:
-        strict = replace(rounds[-1].problem, best_effort=False)
-        helpful = relaxations(strict, spec, rebuild) or (_reached(final),)
+        helpful = relaxations(
+            problem.tightened(factors), spec, lambda relaxed: rebuild(relaxed).tightened(factors)
+        ) or (_reached(final),)
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
@@ -120,12 +122,12 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
 
 
 def _rounds(
-    spec: Spec, forecast: Forecast, problem: Problem, slo: Slo
+    spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild
 ) -> tuple[list[Round], dict[Role, float]]:
     factors: dict[Role, float] = {}
     rounds: list[Round] = []
     for number in range(MAX_ROUNDS):
-        rounds.append(_propose(spec, forecast, problem.tightened(factors), slo))
+        rounds.append(_propose(spec, forecast, problem.tightened(factors), slo, rebuild))
         last = rounds[-1]
         if last.exhausted or last.holds(slo.attainment_ratio) or number == MAX_ROUNDS - 1:
             break
@@ -137,11 +139,11 @@ def _rounds(
     return rounds, factors
 
 
-def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo) -> Round:
+def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild) -> Round:
     solution = optimize(problem)
     exhausted = not solution.feasible
     if exhausted:
-        problem = replace(problem, best_effort=True)
+        problem = replace(attainable(problem, spec, rebuild), best_effort=True)
         solution = optimize(problem)
     replays = (
         replay(spec, problem, solution, forecast.windows[t], t=t, slo=slo)
@@ -199,4 +201,6 @@ def _status(final: Round, rounds: list[Round], slo: Slo) -> PlanStatus:
 
 
 def _reached(final: Round) -> str:
+    if not final.replays:
+        return "nothing that was tried alone: relax the objectives and the limits together"
     return f"attainment_ratio {final.attainment_ratio:.3f}, which the best fleet found reaches"

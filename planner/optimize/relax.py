@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from planner.domain.spec import Spec
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
@@ -10,7 +12,7 @@ from planner.optimize.solve import optimize
 
 _MOST_MORE = 256
 _ATTAINMENTS = (0.99, 0.98, 0.97, 0.96, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
-_STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+_STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 Rebuild = Callable[[Spec], Problem]
 _Relaxation = tuple[float, str]
@@ -133,11 +135,45 @@ def _softer_objectives(
             yield 1 - ratio / target, f"attainment_ratio {ratio:g} instead of {target:g}"
             break
     ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
+
+    def stretch_that_helps(*, ttft: bool, tpot: bool) -> float | None:
+        for ratio in _STRETCHES:
+            relaxed = with_slo(
+                spec,
+                problem.model,
+                ttft_ratio=ratio if ttft else 1.0,
+                tpot_ratio=ratio if tpot else 1.0,
+            )
+            if helps(rebuild(relaxed)):
+                return ratio
+        return None
+
+    first = stretch_that_helps(ttft=True, tpot=False)
+    if first is not None:
+        yield first - 1, f"ttft_s {ttft_s * first:g} instead of {ttft_s:g}"
+    token = stretch_that_helps(ttft=False, tpot=True)
+    if token is not None:
+        yield token - 1, f"tpot_s {tpot_s * token:g} instead of {tpot_s:g}"
+    both = None if first or token else stretch_that_helps(ttft=True, tpot=True)
+    if both is not None:
+        text = f"ttft_s {ttft_s * both:g} and tpot_s {tpot_s * both:g}"
+        yield both - 1, f"{text} instead of {ttft_s:g} and {tpot_s:g}"
+
+
+def attainable(problem: Problem, spec: Spec, rebuild: Rebuild) -> Problem:
+    """The problem with objectives stretched as far as it takes for some fleet to serve at all.
+
+    Where not even an idle replica keeps the objectives, capacities are 0 and tell nothing; with
+    stretched ones a best-effort fleet can still be sized. The objectives as promised are what
+    its prediction is judged by.
+    """
     for stretch in _STRETCHES:
-        if helps(rebuild(with_slo(spec, problem.model, ttft_ratio=stretch))):
-            yield stretch - 1, f"ttft_s {ttft_s * stretch:g} instead of {ttft_s:g}"
+        if any(_serves_something(problem, t) for t in problem.window_indices):
             break
-    for stretch in _STRETCHES:
-        if helps(rebuild(with_slo(spec, problem.model, tpot_ratio=stretch))):
-            yield stretch - 1, f"tpot_s {tpot_s * stretch:g} instead of {tpot_s:g}"
-            break
+        problem = rebuild(with_slo(spec, problem.model, ttft_ratio=stretch, tpot_ratio=stretch))
+    return problem
+
+
+def _serves_something(problem: Problem, t: int) -> bool:
+    one = np.ones((len(problem.options), len(problem.windows)), dtype=np.int64)
+    return problem.serves_rps(one, t) > 0

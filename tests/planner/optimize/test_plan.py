@@ -175,3 +175,19 @@ def test_a_replica_larger_than_a_node_is_left_out_with_its_reason() -> None:
     made = plan(given, forecast([1.0]), None, made_at=NOW)
     assert {p.shape for p in made.windows[0].pools} == {P, D}
     assert any("do not fit into a node" in r.reason for r in made.rejected)
+
+
+def test_objectives_that_no_replica_keeps_still_give_a_fleet_that_answers() -> None:
+    made = plan(spec(tpot_s=0.005), forecast([5.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert replicas(made) == (1, 1)
+    assert any(text.startswith("tpot_s") for text in made.relaxations)
+
+
+def test_a_load_that_comes_before_anything_can_start_is_named_not_held_against_the_plan() -> None:
+    slow = spec(profiles=(linear_profile(profile_id="cpu", start_warm_s=700.0),))
+    made = plan(slow, forecast([60.0, 10.0, 60.0, 60.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert made.status is PlanStatus.OPTIMAL
+    assert any(row.row.startswith("use_what_is_there[prefill") for row in made.binding)
+    assert (made.windows[0].predicted.attainment_ratio or 0) < 0.95
+    assert (made.windows[3].predicted.attainment_ratio or 0) >= 0.95
