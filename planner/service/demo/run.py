@@ -13,7 +13,9 @@ from actuators.actuator import carry_out
 from actuators.dry_run import render_text
 from actuators.local import LocalActuator
 from forecaster.forecast import forecast
+from forecaster.readers import TraceFormat
 from forecaster.windows import arrival_cv2_of, observe_windows
+from forecaster.writers import write_trace
 from planner.autoscale import Decision, decide
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
@@ -239,6 +241,8 @@ class Demo:
             f"    promise: TTFT {promise.ttft_s:g} s and {1000 * promise.tpot_s:.0f} ms a token "
             "for 90 % of requests"
         )
+        # Azure's format needs no prefix blocks of a fixed size; the users' tour starts from it.
+        write_trace(traffic.workload, self.request.out / "traffic.csv", TraceFormat.AZURE)
         return read_spec(write_spec(self.request.out, described))
 
     def _warm_up(self, sender: Traffic, workload: Workload, slo: Slo) -> MeasuredWindow:
