@@ -13,6 +13,7 @@ from planner.domain.plan import (
     PlannedPool,
     PlanStatus,
     PlanWindow,
+    RejectedAlternative,
     SolverReport,
 )
 from planner.domain.profile import ProfileKind
@@ -36,6 +37,7 @@ class Proof:
     wall_s: float
     relaxations: tuple[str, ...]
     slo: Slo
+    unoffered: tuple[RejectedAlternative, ...] = ()
 
 
 def assemble(
@@ -53,7 +55,7 @@ def assemble(
         windows=tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows)),
         objective=solution.terms,
         binding=binding_rows(problem, solution),
-        rejected=rejected_alternatives(problem, solution),
+        rejected=rejected_alternatives(problem, solution) + proof.unoffered,
         relaxations=proof.relaxations,
         solver=SolverReport(
             name=solution.solver_name,

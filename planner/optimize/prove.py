@@ -16,8 +16,9 @@ from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
-from planner.optimize.solution import Solution
+from planner.optimize.solution import Solution, mean_usd_per_hour
 from planner.optimize.solve import optimize
+from planner.optimize.unoffered import other_way_alternative
 
 MAX_ROUNDS = 4
 _TIGHTENING = (1.05, 1.1, 1.2)
@@ -89,6 +90,17 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
     SolverError
         When the solver found nothing within its limits.
     """
+    return _plan(spec, forecast, fleet, made_at=made_at, compare=True)
+
+
+def _plan(
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime,
+    compare: bool = False,
+) -> Plan:
     problem = build_problem(spec, forecast, fleet, made_at=made_at)
     slo = strictest_slo(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
@@ -117,6 +129,14 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
         wall_s=sum(r.solution.wall_s for r in rounds),
         relaxations=helpful,
         slo=slo,
+        unoffered=other_way_alternative(
+            spec,
+            model=forecast.model,
+            usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
+            plan_for=lambda other: _plan(other, forecast, None, made_at=made_at),
+        )
+        if compare
+        else (),
     )
     return assemble(spec, forecast, fleet, proof, made_at=made_at)
 

@@ -1,0 +1,75 @@
+"""Should this be disaggregated at all? The other way, planned although the spec does not offer it.
+
+A spec that offers prefill and decode pools only is also planned with aggregated replicas on the
+same accelerators, and the other way round, wherever a profile was measured in those roles.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
+from planner.domain.spec import PoolBounds, Spec
+
+_DISAGGREGATED = (Role.PREFILL, Role.DECODE)
+
+
+def other_way(spec: Spec, *, model: str) -> tuple[str, Spec] | None:
+    """The spec with the other kind of pools, and what to call that; None where both are offered.
+
+    Pools of the other kind may be as many as the inventory has; minima do not carry over.
+    """
+    offered = [b.shape for b in spec.pools if b.shape.model == model]
+    roles = {shape.role for shape in offered}
+    if Role.AGGREGATED in roles and roles & set(_DISAGGREGATED):
+        return None
+    wanted = _DISAGGREGATED if Role.AGGREGATED in roles else (Role.AGGREGATED,)
+    shapes: dict[ReplicaShape, None] = {}
+    for shape in offered:
+        others = [replace(shape, role=role) for role in wanted]
+        if all(spec.profile_of(other) is not None for other in others):
+            shapes.update(dict.fromkeys(others))
+    if not shapes:
+        return None
+    name = "aggregated" if wanted == (Role.AGGREGATED,) else "disaggregated"
+    return name, replace(spec, pools=tuple(PoolBounds(shape=s) for s in shapes))
+
+
+def other_way_alternative(
+    spec: Spec, *, model: str, usd_per_hour: float, plan_for: Callable[[Spec], Plan]
+) -> tuple[RejectedAlternative, ...]:
+    """What the other way would cost and keep, as an alternative that was not chosen.
+
+    Parameters
+    ----------
+    usd_per_hour : float
+        Of the plan that it is compared with, USD/h.
+    plan_for : callable
+        Plans a spec from nothing, for the same demand.
+    """
+    other = other_way(spec, model=model)
+    if other is None:
+        return ()
+    name, changed = other
+    label = f"{name} instead, which the spec does not offer"
+    try:
+        plan = plan_for(changed)
+    except (OutsideProfileError, SpecError) as error:
+        return (RejectedAlternative(name=label, reason=str(error), usd_per_hour=None),)
+    window = plan.windows[0]
+    fleet = " + ".join(f"{p.replicas} x {p.shape.label}" for p in window.pools) or "nothing"
+    attained = min(
+        (w.predicted.attainment_ratio for w in plan.windows if w.predicted.attainment_ratio),
+        default=1.0,
+    )
+    if plan.status is PlanStatus.INFEASIBLE:
+        reason = f"cannot keep the objectives: at best {fleet} with attainment {attained:.1%}"
+        return (RejectedAlternative(name=label, reason=reason, usd_per_hour=None),)
+    more = plan.usd_per_hour - usd_per_hour
+    price = "the same" if abs(more) < 5e-4 else f"{abs(more):.3f} {'more' if more > 0 else 'less'}"
+    reason = (
+        f"{fleet} in the first window, attainment {attained:.1%}, "
+        f"{plan.usd_per_hour:.3f} USD/h, {price}"
+    )
+    return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
