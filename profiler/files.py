@@ -33,7 +33,8 @@ SCHEMA = "poolwise/profile/v1"
 LARGEST_BYTES = 64 * 1024 * 1024
 """A larger file is no profile: refused before it is parsed."""
 
-Seconds = Annotated[float, Field(ge=0, description="seconds")]
+Seconds = Annotated[float, Field(ge=0, le=1e6, description="seconds")]
+Quantity = Annotated[float, Field(ge=0, le=1e12)]
 Count = Annotated[int, Field(ge=1, le=10**12, description="count, at least 1")]
 
 
@@ -46,9 +47,9 @@ class TableDocument(_Document):
 
     x_name: str = Field(description="what x counts, as in `new tokens`")
     y_name: str = Field(description="what y counts, as in `cached tokens`")
-    x: list[float] = Field(min_length=1, description="increasing, in units of x_name")
-    y: list[float] = Field(min_length=1, description="increasing, in units of y_name")
-    seconds: list[list[float]] = Field(description="one row per x, one column per y, seconds")
+    x: list[Quantity] = Field(min_length=1, description="increasing, in units of x_name")
+    y: list[Quantity] = Field(min_length=1, description="increasing, in units of y_name")
+    seconds: list[list[Seconds]] = Field(description="one row per x, one column per y, seconds")
 
     @classmethod
     def of(cls, table: TimeTable) -> Self:
@@ -79,14 +80,14 @@ class TransferDocument(_Document):
     """Moving one request's KV cache through the P/D path: base + bytes / bandwidth."""
 
     base_s: Seconds
-    bandwidth_bytes_per_s: float = Field(gt=0, description="bytes/s through the P/D path")
+    bandwidth_bytes_per_s: float = Field(ge=1, le=1e18, description="bytes/s through the P/D path")
 
 
 class LimitsDocument(_Document):
     """What one replica admits at once."""
 
     kv_capacity_tokens: Count
-    kv_bytes_per_token: float = Field(gt=0, description="bytes")
+    kv_bytes_per_token: float = Field(gt=0, le=1e12, description="bytes")
     max_num_seqs: Count
     max_num_batched_tokens: Count
     max_model_len: Count

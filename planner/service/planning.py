@@ -15,7 +15,7 @@ from forecaster.readers import ReadReport, TraceFormat, read_trace
 from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
 from planner.autoscale.slow import Decision, decide
-from planner.domain.errors import SpecError, TraceError
+from planner.domain.errors import HistoryError, SpecError, TraceError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan
@@ -26,6 +26,9 @@ from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
 from planner.rollout import GuardConditions
 from planner.service.spec_problems import did_you_mean
+
+MOST_TOKENS_PER_S = 1e12
+"""Of one request class; the largest public services serve some 1e7 a second in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,7 +125,7 @@ def expected_demand(
         When a class that was observed has no objective.
     """
     check_classes(spec, model, {window.request_class for window in windows})
-    return forecast(
+    expected = forecast(
         windows,
         model=model,
         made_at=made_at,
@@ -130,6 +133,20 @@ def expected_demand(
         horizon_windows=spec.forecast.horizon_windows,
         arrival_cv2=arrival_cv2,
     )
+    _check_rates(expected)
+    return expected
+
+
+def _check_rates(expected: Forecast) -> None:
+    """Refuse demand that no service has: arithmetic would overflow on it."""
+    for window in expected.windows:
+        for demand in window.demands:
+            tokens = (demand.input_tokens_per_s, demand.output_tokens_per_s)
+            if max(quantiles.values[-1] for quantiles in tokens) > MOST_TOKENS_PER_S:
+                raise HistoryError(
+                    f"more than {MOST_TOKENS_PER_S:.0e} tokens/s would be forecast for class "
+                    f"{demand.request_class}: look for a wrong unit in the history or forecast"
+                )
 
 
 def check_classes(spec: Spec, model: str, classes: set[str]) -> None:
@@ -150,6 +167,7 @@ def check_forecast(spec: Spec, forecast: Forecast, *, model: str) -> None:
             f"the forecast is for model {forecast.model}, not for {model}: make it with "
             f"`poolwise forecast --model {model}`, or with --spec"
         )
+    _check_rates(forecast)
     classes = {demand.request_class for window in forecast.windows for demand in window.demands}
     check_classes(spec, model, classes)
 

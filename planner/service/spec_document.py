@@ -90,13 +90,13 @@ class SloPart(SpecPart):
 class PricePart(SpecPart):
     """Price of one accelerator for one hour, by purchase option; at least one is given."""
 
-    on_demand: float | None = Field(default=None, ge=0, description="USD per GPU hour")
+    on_demand: float | None = Field(default=None, ge=0, le=1e5, description="USD per GPU hour")
     reserved: float | None = Field(
-        default=None, ge=0, description="USD per GPU hour, paid whether used or not"
+        default=None, ge=0, le=1e5, description="USD per GPU hour, paid whether used or not"
     )
-    spot: float | None = Field(default=None, ge=0, description="USD per GPU hour")
+    spot: float | None = Field(default=None, ge=0, le=1e5, description="USD per GPU hour")
     spot_interruptions_per_hour: float = Field(
-        default=0.0, ge=0, description="expected reclaims of one spot accelerator, 1/h"
+        default=0.0, ge=0, le=1e3, description="expected reclaims of one spot accelerator, 1/h"
     )
 
 
@@ -107,8 +107,10 @@ class AcceleratorPart(SpecPart):
     per_node: int = Field(ge=1, le=10**4, description="accelerators in one node, count")
     inventory: int = Field(ge=0, le=10**6, description="how many may be had in all, count")
     usd_per_gpu_hour: PricePart = Field(description="USD for one accelerator and hour")
-    memory_bytes: float | None = Field(default=None, gt=0, description="memory of one, bytes")
-    power_w: float | None = Field(default=None, gt=0, description="power of one at load, W")
+    memory_bytes: float | None = Field(
+        default=None, gt=0, le=1e15, description="memory of one, bytes"
+    )
+    power_w: float | None = Field(default=None, gt=0, le=1e6, description="power of one at load, W")
 
 
 class PoolPart(SpecPart):
@@ -132,8 +134,8 @@ class PoolPart(SpecPart):
 class BudgetPart(SpecPart):
     """Limits over the whole fleet; left out: no limit."""
 
-    usd_per_hour: float | None = Field(default=None, ge=0, description="USD/h")
-    power_w: float | None = Field(default=None, ge=0, description="W")
+    usd_per_hour: float | None = Field(default=None, ge=0, le=1e12, description="USD/h")
+    power_w: float | None = Field(default=None, ge=0, le=1e12, description="W")
 
 
 class TargetPart(SpecPart):
@@ -148,7 +150,7 @@ class ForecastPart(SpecPart):
     """How far to look and how careful to be."""
 
     window_s: float = Field(
-        default=_FORECAST.window_s, gt=0, le=7 * 86_400, description="planning window, seconds"
+        default=_FORECAST.window_s, ge=1, le=7 * 86_400, description="planning window, seconds"
     )
     horizon_windows: int = Field(
         default=_FORECAST.horizon_windows, ge=1, le=1000, description="windows planned ahead"
@@ -173,7 +175,7 @@ class LoopPart(SpecPart):
     )
     seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
-        default=_LOOP.solver_time_limit_s, gt=0, le=3_600, description="per solve, seconds"
+        default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"
     )
 
 
@@ -183,16 +185,19 @@ class GuardsPart(SpecPart):
     max_disrupted_replicas: int = Field(
         default=_GUARDS.max_disrupted_replicas,
         ge=1,
+        le=10**6,
         description="replicas taken out of service at once, count",
     )
     scale_down_stabilization_s: float = Field(
         default=_GUARDS.scale_down_stabilization_s,
         ge=0,
+        le=1e9,
         description="capacity goes only when it was unneeded for so long, seconds",
     )
     stale_observation_s: float = Field(
         default=_GUARDS.stale_observation_s,
         gt=0,
+        le=1e9,
         description="older observations forbid scale-down, seconds",
     )
 
@@ -203,10 +208,14 @@ class ApprovalPart(SpecPart):
     auto_below_replicas: int = Field(
         default=_APPROVAL.auto_below_replicas,
         ge=0,
+        le=10**6,
         description="a diff that touches fewer replicas is approved by policy; 0: never",
     )
     expires_s: float = Field(
-        default=_APPROVAL.expires_s, gt=0, description="a pending plan expires after, seconds"
+        default=_APPROVAL.expires_s,
+        gt=0,
+        le=1e9,
+        description="a pending plan expires after, seconds",
     )
 
 

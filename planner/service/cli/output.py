@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -37,9 +37,15 @@ def working(what: str) -> Iterator[None]:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers_from: int = 1,
+    unbroken: Sequence[str] = (),
 ) -> None:
-    """A table; columns from `numbers_from` on are aligned to the right."""
+    """A table; columns from `numbers_from` on are aligned right, `unbroken` ones not wrapped."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -48,9 +54,13 @@ def print_table(
         title_justify="left",
         header_style="bold",
         show_header=any(columns),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index >= numbers_from else "left")
+        justify: Literal["left", "right"] = "right" if index >= numbers_from else "left"
+        table.add_column(column, justify=justify, no_wrap=column in unbroken)
     for row in rows:
         # Text, so that names with square brackets are not taken for markup.
         table.add_row(*(Text(cell) for cell in row))
@@ -75,9 +85,11 @@ def note(text: str) -> None:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Seconds as milliseconds for tables."""
+    """Seconds as milliseconds for tables; from ten seconds on as seconds."""
     if seconds is None:
         return "-"
+    if seconds >= 10:
+        return f"{seconds:,.1f} s"
     value = seconds * 1000
     return f"{value:,.0f} ms" if value >= 10 else f"{value:.2g} ms"
 

@@ -22,7 +22,7 @@ from planner.service.cli.options import (
 
 if TYPE_CHECKING:
     from planner.domain.forecast import Forecast
-    from planner.domain.plan import Plan
+    from planner.domain.plan import Plan, PlannedPool
     from planner.domain.spec import Spec
     from planner.service.planning import Proposal
 
@@ -142,14 +142,9 @@ def show_plan(plan: "Plan") -> None:
     title = f"Plan {plan.plan_id}: {plan.status}, {plan.usd_per_hour:,.2f} USD/h{estimated}"
     rows = [
         [
-            window.start_at.strftime("%Y-%m-%d %H:%M"),
+            window.start_at.strftime("%m-%d %H:%M"),
             f"{window.request_rate_rps:.3g}/s",
-            "\n".join(
-                f"{p.replicas} x {p.shape.label} {p.purchase_option} ({p.utilization_ratio:.0%})"
-                for p in window.pools
-                if p.replicas
-            )
-            or "none",
+            "\n".join(_pool_text(pool) for pool in window.pools if pool.replicas) or "none",
             output.percent(window.predicted.attainment_ratio),
             output.milliseconds(window.predicted.ttft_p95_s),
             output.milliseconds(window.predicted.tpot_p95_s),
@@ -163,16 +158,16 @@ def show_plan(plan: "Plan") -> None:
         "window (" + (plan.windows[0].start_at.tzname() or "UTC") + ")"
         if plan.windows
         else "window",
-        "requests",
+        "rate",
         "replicas (utilization)",
-        "attainment",
+        "in SLO",
         "TTFT p95",
         "TPOT p95",
         "ITL p95",
         "bottleneck",
         "USD/h",
     )
-    output.print_table(title, columns, rows, numbers_from=3)
+    output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
     output.print_lines("What bound it", [f"{row.sentence} [{row.row}]" for row in plan.binding])
     output.print_lines(
         "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
@@ -183,6 +178,11 @@ def show_plan(plan: "Plan") -> None:
         f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
         markup=False,
     )
+
+
+def _pool_text(pool: "PlannedPool") -> str:
+    bought = "" if pool.purchase_option == "on_demand" else f" {pool.purchase_option}"
+    return f"{pool.replicas} x {pool.shape.label}{bought} ({pool.utilization_ratio:.0%})"
 
 
 def _rejected(plan: "Plan", index: int) -> str:

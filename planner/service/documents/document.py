@@ -39,9 +39,9 @@ def sane_instant(moment: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, AfterValidator(sane_instant)]
 """ISO 8601 with a time zone."""
-WindowSeconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+WindowSeconds = Annotated[float, Field(ge=0.001, le=366 * 86_400)]
 """Length of a window, seconds; at most a year."""
-Total = Annotated[int, Field(ge=0, le=10**15)]
+Total = Annotated[int, Field(ge=0, le=10**12)]
 """A total of requests or tokens."""
 ReplicaCount = Annotated[int, Field(ge=0, le=10**6)]
 """How many replicas."""

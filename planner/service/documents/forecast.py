@@ -1,7 +1,7 @@
 """A forecast as JSON, both ways."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -17,12 +17,15 @@ from planner.service.documents.document import (
 )
 from planner.service.documents.shapes import ShapeDocument
 
+Level = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, le=1e24)]
+
 
 class QuantilesDocument(Document):
     """A distribution at a few levels."""
 
-    levels: list[float] = Field(min_length=1, description="increasing, 0..1")
-    values: list[float] = Field(min_length=1, description="not decreasing")
+    levels: list[Level] = Field(min_length=1, description="increasing, 0..1")
+    values: list[Rate] = Field(min_length=1, description="not decreasing")
 
     @classmethod
     def of(cls, quantiles: Quantiles) -> Self:
@@ -43,7 +46,10 @@ class DemandDocument(Document):
     output_tokens_per_s: QuantilesDocument = Field(description="tokens/s")
     shape: ShapeDocument
     arrival_cv2: float = Field(
-        default=1.0, ge=0, description="squared variation of the gaps between arrivals; 1: Poisson"
+        default=1.0,
+        ge=0,
+        le=1e4,
+        description="squared variation of the gaps between arrivals; 1: Poisson",
     )
 
 

@@ -22,6 +22,9 @@ from planner.service.documents.document import (
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.shapes import ShapeDocument
 
+LONGEST_TOKENS = 10_000_000
+"""Tokens of one prompt or answer; more is a wrong unit."""
+
 _LATENCY = "observed, seconds; left out: not observed"
 _LATENCIES = tuple(field.name for field in fields(LatencySummary))
 
@@ -127,6 +130,12 @@ def read_history(path: Path) -> HistoryDocument:
 
 
 def _window(document: WindowDocument, where: str) -> ObservedWindow:
+    for field in ("input_tokens", "output_tokens"):
+        if getattr(document, field) > max(document.requests, 1) * LONGEST_TOKENS:
+            raise HistoryError(
+                f"{where}: {field} is more than {LONGEST_TOKENS:,} a request: give totals of the "
+                "window's requests in tokens"
+            )
     latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
     try:
         return ObservedWindow(

@@ -1,6 +1,6 @@
 """Joint request lengths as JSON: one entry per bucket."""
 
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field
@@ -8,14 +8,21 @@ from pydantic import Field
 from planner.domain.workload import Shape
 from planner.service.documents.document import Document
 
+BucketTokens = Annotated[float, Field(ge=0, le=1e8)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class ShapeDocument(Document):
     """Joint distribution of one request's lengths; equally long lists, one entry per bucket."""
 
-    input_tokens: list[float] = Field(min_length=1, description="mean prompt length, tokens")
-    output_tokens: list[float] = Field(min_length=1, description="mean answer length, tokens")
-    cached_tokens: list[float] = Field(min_length=1, description="mean cached prefix, tokens")
-    weight: list[float] = Field(min_length=1, description="share of requests, sums to 1")
+    input_tokens: list[BucketTokens] = Field(min_length=1, description="mean prompt length, tokens")
+    output_tokens: list[BucketTokens] = Field(
+        min_length=1, description="mean answer length, tokens"
+    )
+    cached_tokens: list[BucketTokens] = Field(
+        min_length=1, description="mean cached prefix, tokens"
+    )
+    weight: list[Share] = Field(min_length=1, description="share of requests, sums to 1")
 
     @classmethod
     def of(cls, shape: Shape) -> Self:
@@ -32,6 +39,9 @@ class ShapeDocument(Document):
         lengths = {len(self.input_tokens), len(self.output_tokens), len(self.cached_tokens)}
         if lengths != {len(self.weight)}:
             raise ValueError("shape: the lists must be equally long, one entry per bucket")
+        pairs = zip(self.cached_tokens, self.input_tokens, strict=True)
+        if any(cached > prompt for cached, prompt in pairs):
+            raise ValueError("shape: cached_tokens must not exceed input_tokens")
         return Shape(
             input_tokens=np.asarray(self.input_tokens, dtype=np.float64),
             output_tokens=np.asarray(self.output_tokens, dtype=np.float64),

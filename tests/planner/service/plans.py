@@ -18,7 +18,7 @@ from planner.domain.plan import (
     RejectedAlternative,
     SolverReport,
 )
-from planner.domain.rollout import ApprovalState, Diff, GuardFinding, Verdict
+from planner.domain.rollout import Diff, GuardFinding, Verdict
 from planner.rollout import draft, submit
 from planner.service.documents import diff_document, finding_documents
 from planner.service.store import PlanRecord
@@ -87,6 +87,3 @@ def example_record(plan_id: str = "plan-1", *, deployment: str = "shop", at=NOON
         findings=tuple(finding_documents([finding])),
         approval=submit(approval, by="test", at=at),
     )
-
-
-WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)

@@ -195,6 +195,7 @@ def test_a_history_is_an_object_or_a_bare_list_in_any_order(tmp_path):
         ([window(-1, start_at="9999-12-31T23:59:59Z")], "year"),
         ([window(-1, window_s=1e30)], "window_s"),
         ([window(-1, requests=10**30)], "requests"),
+        ([window(-1, requests=1, output_tokens=10**11)], "give totals"),
         ({}, "history"),
     ],
 )
