@@ -101,9 +101,22 @@ def planned(summary: dict) -> dict[str, int]:
     return {p["role"]: p["replicas"] for p in pools}
 
 
-def test_prompt_heavy_traffic_gets_more_prefill(state_dir: Path, tmp_path: Path) -> None:
-    trace = write_kind(PROMPT_HEAVY, tmp_path / "trace.csv")
-    summary = run_demo(state_dir, tmp_path / "out", "--trace", trace)
+@pytest.fixture(scope="module")
+def prompt_heavy_out(state_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a whole run; its profile spares the other runs their sweep."""
+    folder = tmp_path_factory.mktemp("prompt-heavy")
+    trace = write_kind(PROMPT_HEAVY, folder / "trace.csv")
+    run_demo(state_dir, folder / "out", "--trace", trace)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def profile(prompt_heavy_out: Path) -> Path:
+    return prompt_heavy_out / "profile.json"
+
+
+def test_prompt_heavy_traffic_gets_more_prefill(prompt_heavy_out: Path) -> None:
+    summary = json.loads((prompt_heavy_out / "summary.json").read_text())
     assert planned(summary) == {"prefill": 2, "decode": 1}
     assert summary["before"]["fleet"] == {"prefill": 1, "decode": 1}
     assert summary["after"]["fleet"] == {"prefill": 2, "decode": 1}
@@ -116,29 +129,34 @@ def test_prompt_heavy_traffic_gets_more_prefill(state_dir: Path, tmp_path: Path)
         assert window["prefill_tokens_per_s"] > 0
         assert window["decode_tokens_per_s"] > 0
     assert summary["attainment_rose"] or len(summary["verdict"]) > 1
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = (prompt_heavy_out / "report.html").read_text()
     assert "plotly" in page.lower()
     assert 'src="http' not in page
 
 
-def test_output_heavy_traffic_gets_more_decode_by_a_flip(state_dir: Path, tmp_path: Path) -> None:
+def test_output_heavy_traffic_gets_more_decode_by_a_flip(
+    state_dir: Path, tmp_path: Path, profile: Path
+) -> None:
     trace = write_kind(OUTPUT_HEAVY, tmp_path / "trace.csv")
-    summary = run_demo(state_dir, tmp_path / "out", "--trace", trace, "--start-fleet", "2P1D")
+    options = ("--trace", trace, "--start-fleet", "2P1D", "--profile", profile)
+    summary = run_demo(state_dir, tmp_path / "out", *options)
     assert planned(summary) == {"prefill": 1, "decode": 2}
     assert "flip" in [s["kind"] for s in summary["steps_applied"]]
     assert summary["after"]["fleet"] == {"prefill": 1, "decode": 2}
     assert summary["failed_during_rollout"] == 0
 
 
-def test_idle_traffic_leaves_the_fleet_alone(state_dir: Path, tmp_path: Path) -> None:
+def test_idle_traffic_leaves_the_fleet_alone(
+    state_dir: Path, tmp_path: Path, profile: Path
+) -> None:
     trace = write_kind(IDLE, tmp_path / "trace.csv")
-    summary = run_demo(state_dir, tmp_path / "out", "--trace", trace)
+    summary = run_demo(state_dir, tmp_path / "out", "--trace", trace, "--profile", profile)
     assert summary["steps_applied"] == []
     assert summary["after"]["fleet"] == {"prefill": 1, "decode": 1}
 
 
 def interrupt(
-    state_dir: Path, tmp_path: Path, *, stage: str, number: signal.Signals
+    state_dir: Path, tmp_path: Path, *options: str | Path, stage: str, number: signal.Signals
 ) -> tuple[int, float]:
     """Run the demo until it announces a stage, send a signal, and time the end of all it began."""
     out = tmp_path / "out"
@@ -146,7 +164,7 @@ def interrupt(
     trace = write_kind(IDLE, tmp_path / "trace.csv")
     with log.open("w") as file:
         process = subprocess.Popen(
-            demo_command(out, "--trace", trace),
+            demo_command(out, "--trace", trace, *options),
             env=demo_environment(state_dir),
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -174,13 +192,31 @@ def interrupt(
         ("a", signal.SIGHUP, 129),
         ("a", signal.SIGKILL, -9),
         ("b", signal.SIGINT, 130),
-        ("d", signal.SIGKILL, -9),
     ],
 )
-def test_no_process_outlives_an_interrupted_demo(
+def test_no_process_outlives_a_demo_interrupted_while_it_sets_up(
     state_dir: Path, tmp_path: Path, stage: str, number: signal.Signals, status: int
 ) -> None:
-    got, took_s = interrupt(state_dir, tmp_path, stage=stage, number=number)
+    check_interrupted(state_dir, tmp_path, stage=stage, number=number, status=status)
+
+
+def test_no_process_outlives_a_demo_killed_while_it_replays(
+    state_dir: Path, tmp_path: Path, profile: Path
+) -> None:
+    options = ("--profile", profile)
+    number = signal.SIGKILL
+    check_interrupted(state_dir, tmp_path, *options, stage="d", number=number, status=-9)
+
+
+def check_interrupted(
+    state_dir: Path,
+    tmp_path: Path,
+    *options: str | Path,
+    stage: str,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    got, took_s = interrupt(state_dir, tmp_path, *options, stage=stage, number=number)
     assert got == status
     assert took_s < 10
     assert not (tmp_path / "out" / "summary.json").exists()

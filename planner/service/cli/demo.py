@@ -49,6 +49,14 @@ def demo(
         str,
         typer.Option("--start-fleet", help="Workers to begin with, as in 1P1D, 2P1D or 1P2D."),
     ] = "1P1D",
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--profile",
+            help="A profile.json that an earlier run measured on this machine: skips the sweep.",
+            show_default=False,
+        ),
+    ] = None,
     window_s: Annotated[
         float, typer.Option("--window-s", help="Length of the two measured windows, seconds.")
     ] = 60.0,
@@ -77,6 +85,7 @@ def demo(
     console = Console(stderr=json_output)
     request = DemoRequest(
         trace=trace,
+        profile=profile,
         model=demo_model(model),
         start_fleet=_start_fleet(start_fleet),
         window_s=_window_s(window_s),

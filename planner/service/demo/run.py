@@ -17,7 +17,7 @@ from forecaster.readers import TraceFormat
 from forecaster.windows import arrival_cv2_of, observe_windows
 from forecaster.writers import write_trace
 from planner.autoscale import Decision, decide
-from planner.domain.errors import InputError
+from planner.domain.errors import InputError, ProfileError
 from planner.domain.fleet import Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Prediction
@@ -36,7 +36,13 @@ from planner.rollout import (
     reject,
     submit,
 )
-from planner.service.demo.describe import Description, promise_for, shape_in, write_spec
+from planner.service.demo.describe import (
+    ACCELERATOR,
+    Description,
+    promise_for,
+    shape_in,
+    write_spec,
+)
 from planner.service.demo.display import Display, Stage
 from planner.service.demo.measure import Traffic
 from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut
@@ -49,9 +55,17 @@ from planner.service.demo.traffic import (
     with_observed_reuse,
 )
 from planner.service.demo.verdict import judge
+from planner.service.demo.wording import (
+    answering,
+    measured_text,
+    predicted_text,
+    provenance_text,
+    quota_text,
+)
 from planner.service.settings import Settings
 from planner.service.spec_file import read_spec
 from planner.simulate import ReplicaGroup, Scenario, simulate
+from profiler.files import read_profile
 from profiler.local import ProfiledPair, profile_deployment
 from profiler.sweep import SweepPlan
 from serving.background import BackgroundReplay
@@ -95,9 +109,16 @@ class StartFleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoRequest:
-    """What the user asked for."""
+    """What the user asked for.
+
+    Parameters
+    ----------
+    profile : Path or None
+        A profile that an earlier run measured on this machine, to spare the sweep.
+    """
 
     trace: Path | None
+    profile: Path | None = None
     model: DemoModel
     start_fleet: StartFleet
     window_s: float
@@ -128,6 +149,7 @@ class Demo:
         began_at, began_s = datetime.now(UTC), time.perf_counter()
         rng = np.random.default_rng(self.request.seed)
         raw = read_traffic(self.request.trace, rng=rng)
+        self._saved_profile()  # refused before anything is started
         site = local_site(self.settings, self.request.model, progress=self.display.say)
         with LocalDeployment(site, progress=self.display.say) as deployment:
             pair = self._start_fleet(deployment)
@@ -141,7 +163,7 @@ class Demo:
             approval = self._approve(decision)
             rollout = self._apply(sender, traffic, decision.diff, approval, began_s)
             after, hindcast = self._compare(sender, traffic.workload, rollout, spec)
-            quota, enforced = _quota(deployment), deployment.launcher.quota_is_enforced
+            quota, enforced = quota_text(deployment), deployment.launcher.quota_is_enforced
         return Outcome(
             began_at=began_at,
             began_at_s=began_s,
@@ -189,19 +211,23 @@ class Demo:
                 seconds.append(deployment.await_ready(worker))
                 deployment.route(worker)
                 stage.say(f"{worker.name} generated its first token after {seconds[-1]:.0f} s")
-            stage.say(_quota(deployment))
+            stage.say(quota_text(deployment))
         return ProfiledPair(
             prefill=workers[0], decode=workers[wanted.prefill], start_s=max(seconds)
         )
 
     def _profile(self, deployment: LocalDeployment, pair: ProfiledPair) -> Profile:
-        with self.display.stage("b", "profile them: a quick sweep through the router") as stage:
-            profile = profile_deployment(
+        saved = self._saved_profile()
+        title = "profile them: a quick sweep through the router"
+        with self.display.stage("b", title if saved is None else "take a saved profile") as stage:
+            profile = saved or profile_deployment(
                 deployment,
                 pair,
                 DEMO_SWEEP,
                 progress=lambda done, points, text: stage.at(done / points, text),
             )
+            if saved is not None:
+                stage.say(f"{self.request.profile}, {provenance_text(saved)}")
             batch = profile.limits.max_num_seqs
             prefill = 512 / float(profile.prefill.at(512, 0))
             step_s = float(profile.decode_step.at(batch, 64))
@@ -214,6 +240,19 @@ class Demo:
                 f"{profile.provenance.points} points; held-out error "
                 f"{profile.provenance.error_ratio:.0%}; start {profile.lifecycle.start_warm_s:.0f} "
                 f"s, flip {profile.lifecycle.flip_s:.0f} s"
+            )
+        return profile
+
+    def _saved_profile(self) -> Profile | None:
+        path = self.request.profile
+        if path is None:
+            return None
+        profile = read_profile(path)
+        wanted = (self.request.model.value, ACCELERATOR)
+        if (profile.model, profile.accelerator) != wanted:
+            raise ProfileError(
+                f"{path} describes {profile.model} on {profile.accelerator}, but the demo runs "
+                f"{wanted[0]} on {wanted[1]}: leave --profile out to measure it"
             )
         return profile
 
@@ -248,8 +287,8 @@ class Demo:
     def _warm_up(self, sender: Traffic, workload: Workload, slo: Slo) -> MeasuredWindow:
         window = workload.between(0.0, min(self.request.window_s, workload.duration_s))
         with self.display.stage("d", "replay a warm-up window against the router") as stage:
-            measured = sender.measure(window, slo, progress=_progress(stage.at, window))
-            stage.say(_measured(measured))
+            measured = sender.measure(window, slo, progress=answering(stage.at, window))
+            stage.say(measured_text(measured))
         return measured
 
     def _forecast(
@@ -293,7 +332,7 @@ class Demo:
                 f"(bottleneck: {window.bottleneck}; {plan.solver.name}, "
                 f"{1000 * plan.solver.wall_s:.0f} ms)"
             )
-            stage.say(f"predicted: {_predicted(window.predicted)}")
+            stage.say(f"predicted: {predicted_text(window.predicted)}")
             for rejected in plan.rejected:
                 stage.say(f"rejected: {rejected.name}: {rejected.reason}")
         return decision
@@ -391,10 +430,10 @@ class Demo:
         window = workload.between(start_s, start_s + window_s)
         slo = spec.slos[0]
         with self.display.stage("i", "replay the next window, compare with the plan") as stage:
-            measured = sender.measure(window, slo, progress=_progress(stage.at, window))
-            stage.say(_measured(measured))
+            measured = sender.measure(window, slo, progress=answering(stage.at, window))
+            stage.say(measured_text(measured))
             hindcast = _hindcast(measured, spec, seed=self.request.seed)
-            stage.say(f"the twin, given this very traffic: {_predicted(hindcast)}")
+            stage.say(f"the twin, given this very traffic: {predicted_text(hindcast)}")
         return measured, hindcast
 
 
@@ -410,50 +449,6 @@ def _hindcast(measured: MeasuredWindow, spec: Spec, *, seed: int) -> Prediction:
     workload = with_observed_reuse(measured.replay.workload, reuse)
     result = simulate(Scenario(groups=groups, workload=workload, seed=seed))
     return result.prediction(spec.slos)
-
-
-def _progress(
-    at: Callable[[float, str], None], workload: Workload
-) -> Callable[[BackgroundReplay], None]:
-    count = max(len(workload), 1)
-    return lambda running: at(
-        running.answered / count, f"{running.sent} sent, {running.answered} of {count} answered"
-    )
-
-
-def _measured(window: MeasuredWindow) -> str:
-    seen, used = window.latency, window.throughput
-    if seen.attainment_ratio is None:
-        return "no request arrived in this window"
-    return (
-        f"{len(window.replay.timings)} requests: attainment {seen.attainment_ratio:.1%}, "
-        f"TTFT p50 {_ms(seen.ttft_p50_s)} p95 {_ms(seen.ttft_p95_s)}, "
-        f"per token p95 {_ms(seen.tpot_p95_s)}; {used.transferred_tokens:,} prompt tokens came to "
-        f"decode by KV transfer, {used.decode_computed_tokens} were computed there"
-    )
-
-
-def _predicted(prediction: Prediction) -> str:
-    if prediction.attainment_ratio is None:
-        return "no traffic expected"
-    return (
-        f"attainment {prediction.attainment_ratio:.1%}, TTFT p95 {_ms(prediction.ttft_p95_s)}, "
-        f"per token p95 {_ms(prediction.tpot_p95_s)}"
-    )
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{1000 * seconds:,.0f} ms"
-
-
-def _quota(deployment: LocalDeployment) -> str:
-    share = deployment.site.cores_per_replica
-    if deployment.launcher.quota_is_enforced:
-        return f"each worker is held to {share:g} cores by the kernel: one slot"
-    return (
-        "no CPU quota can be set on this machine (it needs a writable cgroup): workers share the "
-        "processor, so predictions are less certain"
-    )
 
 
 def _user() -> str:
