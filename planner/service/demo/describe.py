@@ -1,5 +1,6 @@
 """Write the demo's spec: promises that this machine can keep, slots as accelerators."""
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ USD_PER_SLOT_HOUR = 0.02
 """Half a core of a general-purpose cloud machine at about 0.04 USD a core-hour; only ratios of
 costs matter to the demo."""
 ATTAINMENT_RATIO = 0.9
-DEMAND_LEVEL = 0.7
+DEMAND_LEVEL = 0.6
 """Forecast quantile to plan for. A minute of history leaves the forecast wide."""
 SHORTEST_TTFT_S = 1.0
 TTFT_SLACK = 3.0
@@ -65,6 +66,11 @@ class Description:
     seed: int
 
 
+def _horizon(described: Description) -> int:
+    """Windows to plan: two that a replica started now is ready for."""
+    return 2 + math.ceil(described.profile.lifecycle.start_warm_s / described.window_s)
+
+
 def write_spec(folder: Path, described: Description) -> Path:
     """Write `spec.yaml`, `profile.json` and the model's `config.json` side by side."""
     profile = described.profile
@@ -107,7 +113,7 @@ def write_spec(folder: Path, described: Description) -> Path:
         "target": {"kind": "local"},
         "forecast": {
             "window_s": described.window_s,
-            "horizon_windows": 3,
+            "horizon_windows": _horizon(described),
             "demand_level": DEMAND_LEVEL,
         },
         "loop": {"seed": described.seed},
