@@ -57,6 +57,10 @@ def sample_workload(
     )
 
 
+NO_ARRIVALS = 1e-9
+"""Expected arrivals so few that none is drawn; their gaps would overflow."""
+
+
 def _draw(
     demand: Demand, *, level: float | None, duration_s: float, rng: np.random.Generator
 ) -> tuple[Floats, Integers]:
@@ -72,7 +76,7 @@ def _arrivals(rate_rps: float, cv2: float, duration_s: float, rng: np.random.Gen
 
     It starts before the interval, so that the interval is entered in the middle of a gap.
     """
-    if rate_rps <= 0:
+    if rate_rps * duration_s < NO_ARRIVALS:
         return np.zeros(0)
     if cv2 <= 1e-6:  # a clock, entered at a random phase
         first_s = float(rng.uniform()) / rate_rps

@@ -1,11 +1,11 @@
 """What happened in one run of the demo, as values."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Plan, Prediction
+from planner.domain.plan import Plan, PlanWindow, Prediction
 from planner.domain.profile import Profile
 from planner.domain.rollout import Approval, Diff, GuardFinding
 from planner.domain.slo import Slo
@@ -50,6 +50,19 @@ class MeasuredWindow:
     fleet: Fleet
     latency: LatencySummary
     throughput: Throughput
+
+
+def window_when_ready(plan: Plan, diff: Diff, profile: Profile) -> PlanWindow:
+    """The planned window to compare with what comes after the rollout.
+
+    Plans count a new replica from the window that begins after it is ready; the windows before
+    are predicted without it. Where nothing changes, that is the first window.
+    """
+    if not diff.steps:
+        return plan.windows[0]
+    ready_at = plan.windows[0].start_at + timedelta(seconds=profile.lifecycle.start_warm_s)
+    later = [w for w in plan.windows if w.start_at >= ready_at]
+    return later[0] if later else plan.windows[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +116,10 @@ class Outcome:
     after: MeasuredWindow
     hindcast: Prediction
     verdict: tuple[str, ...]
+
+    @property
+    def planned(self) -> PlanWindow | None:
+        """The planned window that `after` is compared with; None for a plan without windows."""
+        if not self.plan.windows:
+            return None
+        return window_when_ready(self.plan, self.diff, self.profile)

@@ -45,7 +45,7 @@ from planner.service.demo.describe import (
 )
 from planner.service.demo.display import Display, Stage
 from planner.service.demo.measure import Traffic
-from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut
+from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut, window_when_ready
 from planner.service.demo.site import DemoModel, local_site
 from planner.service.demo.traffic import (
     DemoTraffic,
@@ -188,7 +188,7 @@ class Demo:
                 before,
                 after,
                 diff=decision.diff,
-                plan=decision.plan,
+                planned=window_when_ready(decision.plan, decision.diff, profile),
                 hindcast=hindcast,
                 slo=spec.slos[0],
                 quota_is_enforced=enforced,
@@ -332,7 +332,8 @@ class Demo:
                 f"(bottleneck: {window.bottleneck}; {plan.solver.name}, "
                 f"{1000 * plan.solver.wall_s:.0f} ms)"
             )
-            stage.say(f"predicted: {predicted_text(window.predicted)}")
+            ready = window_when_ready(plan, decision.diff, spec.profiles[0])
+            stage.say(f"predicted once it is ready: {predicted_text(ready.predicted)}")
             for rejected in plan.rejected:
                 stage.say(f"rejected: {rejected.name}: {rejected.reason}")
         return decision

@@ -161,7 +161,9 @@ class SummaryDocument(_Part):
     requests_during_rollout: int
     failed_during_rollout: int
     after: WindowPart
-    predicted: PredictionPart = Field(description="by the plan, for its first window")
+    predicted: PredictionPart | None = Field(
+        description="by the plan, for the first window in which new replicas are ready"
+    )
     hindcast: PredictionPart = Field(description="by the twin, given the traffic that came")
     attainment_before_ratio: float | None
     attainment_after_ratio: float | None
@@ -217,7 +219,7 @@ def summary_document(outcome: Outcome) -> SummaryDocument:
         requests_during_rollout=len(during.timings) if during else 0,
         failed_during_rollout=len(during.failures) if during else 0,
         after=WindowPart.of(outcome.after),
-        predicted=PredictionPart.of(outcome.plan.windows[0].predicted),
+        predicted=PredictionPart.of(outcome.planned.predicted) if outcome.planned else None,
         hindcast=PredictionPart.of(outcome.hindcast),
         attainment_before_ratio=was,
         attainment_after_ratio=now,

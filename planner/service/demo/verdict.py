@@ -1,6 +1,6 @@
 """Did it help? Sentences from the measured windows, whatever they say."""
 
-from planner.domain.plan import Plan, Prediction
+from planner.domain.plan import PlanWindow, Prediction
 from planner.domain.rollout import Diff
 from planner.domain.slo import Slo
 from planner.service.demo.outcome import MeasuredWindow
@@ -15,7 +15,7 @@ def judge(
     after: MeasuredWindow,
     *,
     diff: Diff,
-    plan: Plan,
+    planned: PlanWindow | None,
     hindcast: Prediction,
     slo: Slo,
     quota_is_enforced: bool,
@@ -29,7 +29,7 @@ def judge(
         return (first,)
     if not diff.steps and now >= slo.attainment_ratio:
         return (first, "the fleet was left alone, because it already kept the promise")
-    reasons = _reasons(before, after, plan, hindcast, slo)
+    reasons = _reasons(before, after, planned, hindcast, slo)
     if not quota_is_enforced:
         reasons.append(
             "workers share the processor without a limit on this machine, so they slow each other"
@@ -38,7 +38,11 @@ def judge(
 
 
 def _reasons(
-    before: MeasuredWindow, after: MeasuredWindow, plan: Plan, hindcast: Prediction, slo: Slo
+    before: MeasuredWindow,
+    after: MeasuredWindow,
+    planned: PlanWindow | None,
+    hindcast: Prediction,
+    slo: Slo,
 ) -> list[str]:
     was, now = before.latency.attainment_ratio, after.latency.attainment_ratio
     reasons = []
@@ -51,10 +55,10 @@ def _reasons(
             f"the window after carried more traffic ({rate_before:.2f} to {rate_after:.2f} "
             "requests/s)"
         )
-    if plan.windows and rate_after > 1.1 * plan.windows[0].request_rate_rps:
+    if planned is not None and rate_after > 1.1 * planned.request_rate_rps:
         reasons.append(
             f"more came than was planned for ({rate_after:.2f} against "
-            f"{plan.windows[0].request_rate_rps:.2f} requests/s)"
+            f"{planned.request_rate_rps:.2f} requests/s)"
         )
     expected = hindcast.attainment_ratio
     if expected is not None and now is not None and now < expected - 0.1:

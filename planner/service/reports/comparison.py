@@ -62,8 +62,7 @@ class Measure:
 
 def measures_of(outcome: Outcome) -> tuple[Measure, ...]:
     """All figures that the plan predicts and the demo measures."""
-    windows = outcome.plan.windows
-    predicted = windows[0].predicted if windows else None
+    predicted = outcome.planned.predicted if outcome.planned else None
     hindcast, observed = outcome.hindcast, outcome.after.latency
     slo = outcome.slo
     attainment = Measure(

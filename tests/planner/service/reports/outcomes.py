@@ -293,7 +293,7 @@ def judged(run: Outcome) -> Outcome:
         run.before,
         run.after,
         diff=run.diff,
-        plan=run.plan,
+        planned=run.planned,
         hindcast=run.hindcast,
         slo=run.slo,
         quota_is_enforced=True,
