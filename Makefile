@@ -58,7 +58,10 @@ check: lint types imports test package
 	@echo "[check] all green"
 
 bench: $(VENV)/stamp
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	@for file in benchmarks/bench_*.py; do
+	    echo "== $$file"
+	    $(BIN)/python -m benchmarks.$$(basename $$file .py)
+	done
 
 serve: $(VENV)/stamp
 	@$(BIN)/poolwise serve --spec $(or $(SPEC),$(error give a spec: make serve SPEC=spec.yaml)) $(SERVE_FLAGS)

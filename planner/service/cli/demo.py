@@ -136,7 +136,8 @@ def _asker(console: "Console", *, yes: bool) -> "Ask":
     """Ask a person; without one, approve and say so."""
     if yes:
         return lambda _question: True
-    if not (sys.stdin.isatty() and console.is_terminal):
+    asked = sys.stdin is not None and sys.stdin.isatty() and console.is_terminal
+    if not asked:
         console.print("    no terminal: the change is approved without asking")
         return lambda _question: True
 
