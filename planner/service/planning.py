@@ -25,6 +25,7 @@ from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
 from planner.rollout import GuardConditions
+from planner.service.assumed_shapes import with_assumed_shapes
 from planner.service.spec_problems import did_you_mean
 
 MOST_TOKENS_PER_S = 1e12
@@ -126,7 +127,7 @@ def expected_demand(
     """
     check_classes(spec, model, {window.request_class for window in windows})
     expected = forecast(
-        windows,
+        with_assumed_shapes(spec, windows, model=model),
         model=model,
         made_at=made_at,
         window_s=spec.forecast.window_s,
