@@ -1,10 +1,10 @@
 """An actuator that changes nothing: it keeps a fleet in memory and shows what would happen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from planner.domain.fleet import Fleet, Pool, version_of
+from planner.domain.fleet import Fleet, Pool
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.rollout import after
 
@@ -39,9 +39,8 @@ class DryRunActuator:
 
     def apply(self, step: Step) -> None:
         """Imagine one step."""
-        changed = after(self.fleet, [step], at=datetime.now(UTC))
+        self.fleet = after(self.fleet, [step], at=datetime.now(UTC))
         self.shown.append(step)
-        self.fleet = replace(changed, version=version_of(changed.pools))
 
     def await_ready(self, step: Step) -> None:
         """Return at once: what is imagined is there."""

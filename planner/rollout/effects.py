@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from hashlib import sha256
 
 from planner.domain.errors import StalePlanError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import Step, StepKind
 
@@ -104,8 +103,7 @@ def after(fleet: Fleet, steps: Sequence[Step], *, at: datetime) -> Fleet:
     result = tuple(pools[key] for key in sorted(pools))
     if not steps:
         return replace(fleet, read_at=at)
-    digest = sha256(repr(result).encode()).hexdigest()[:12]
-    return Fleet(pools=result, read_at=at, version=f"expected-{digest}")
+    return Fleet(pools=result, read_at=at, version=version_of(result))
 
 
 def _without_one(pool: Pool) -> Pool:

@@ -22,48 +22,56 @@ SHORTEST_WINDOW_S = 5.0
 LONGEST_WINDOW_S = 1800.0
 
 
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        help="Traffic to replay: Mooncake JSONL or Azure CSV. Without it: a built-in trace, "
+        "synthesized from published statistics.",
+        show_default=False,
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Approve the change without asking.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder for report.html, summary.json and the rest.")
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="tiny: random weights, fast. smollm2: a real small LLM whose answers make sense.",
+    ),
+]
+FleetOption = Annotated[
+    str, typer.Option("--start-fleet", help="Workers to begin with, as in 1P1D, 2P1D or 1P2D.")
+]
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile",
+        help="A profile.json that an earlier run measured on this machine: skips the sweep.",
+        show_default=False,
+    ),
+]
+WindowOption = Annotated[
+    float, typer.Option("--window-s", help="Length of the two measured windows, seconds.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="For everything random.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print summary.json to standard output at the end.")
+]
+
+
 def demo(
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            "--trace",
-            help="Traffic to replay: Mooncake JSONL or Azure CSV. Without it: a built-in trace, "
-            "synthesized from published statistics.",
-            show_default=False,
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Approve the change without asking.")
-    ] = False,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for report.html, summary.json and the rest.")
-    ] = DEFAULT_OUT,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="tiny: random weights, fast. smollm2: a real small LLM whose answers make sense.",
-        ),
-    ] = "tiny",
-    start_fleet: Annotated[
-        str,
-        typer.Option("--start-fleet", help="Workers to begin with, as in 1P1D, 2P1D or 1P2D."),
-    ] = "1P1D",
-    profile: Annotated[
-        Path | None,
-        typer.Option(
-            "--profile",
-            help="A profile.json that an earlier run measured on this machine: skips the sweep.",
-            show_default=False,
-        ),
-    ] = None,
-    window_s: Annotated[
-        float, typer.Option("--window-s", help="Length of the two measured windows, seconds.")
-    ] = 60.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="For everything random.")] = 0,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print summary.json to standard output at the end.")
-    ] = False,
+    trace: TraceOption = None,
+    yes: YesOption = False,
+    out: OutOption = DEFAULT_OUT,
+    model: ModelOption = "tiny",
+    start_fleet: FleetOption = "1P1D",
+    profile: ProfileOption = None,
+    window_s: WindowOption = 60.0,
+    seed: SeedOption = 0,
+    json_output: JsonOption = False,
 ) -> None:
     """Run the main job on this machine: real engines, real traffic, a plan, and its effect.
 
