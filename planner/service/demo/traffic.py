@@ -1,6 +1,6 @@
 """Fit a trace to what this machine can do: shorter requests, a slower clock, one short stretch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from forecaster.synthesize import PUBLISHED, synthesize
 from planner.domain.errors import TraceError
 from planner.domain.profile import Profile
 from planner.domain.workload import Workload
+from profiler.sweep import CACHE_BLOCK_TOKENS
 
 MAX_INPUT_TOKENS = 1024
 MAX_OUTPUT_TOKENS = 192
@@ -20,7 +21,12 @@ FITTED_LEVEL = 0.9
 BUSY_RATIO = 0.58
 """How busy the best split of this machine's slots may get. The trace is slowed down to this,
 never sped up, so an idle trace stays idle. It leaves any split that leans the wrong way short."""
+REPLAYED_REQUESTS = 600
+"""About as many are sent in two windows and a rollout between them."""
 BUILT_IN = "mooncake_conversation"
+BUSIER = 3.0
+"""The built-in trace starts from this multiple of the published rate, so that its rate, too, is
+decided by what the machine can do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +69,13 @@ class SlotSeconds:
 def slot_seconds(workload: Workload, profile: Profile) -> SlotSeconds:
     """Work of the mean request, by the profile.
 
-    Prefill: time of the whole prompt, because the engines' own caches find little of what an
-    unbounded one would. Decode: output tokens x step time of a full batch / sequences in it,
-    because a full decode slot shares every step among them.
+    Prefill: time of the prompt without the whole cache blocks that an earlier one had. Decode:
+    output tokens x step time of a full batch / sequences in it, because a full decode slot
+    shares every step among them.
     """
-    prefill_s = profile.prefill.extended_at(workload.input_tokens.astype(float), 0.0)
+    cached = workload.cached_tokens // CACHE_BLOCK_TOKENS * CACHE_BLOCK_TOKENS
+    new = np.maximum(workload.input_tokens - cached, 1)
+    prefill_s = profile.prefill.extended_at(new.astype(float), cached.astype(float))
     batch = profile.limits.max_num_seqs
     context = workload.input_tokens + workload.output_tokens / 2
     step_s = profile.decode_step.extended_at(batch, context)
@@ -95,9 +103,13 @@ def read_traffic(path: Path | None, *, rng: np.random.Generator) -> RawTraffic:
         When the file is not usable or holds no request.
     """
     if path is None:
-        described = PUBLISHED[BUILT_IN]
+        published = PUBLISHED[BUILT_IN]
+        described = replace(published, request_rate_rps=BUSIER * published.request_rate_rps)
         workload = synthesize(described, start_at=datetime.now(UTC), rng=rng)
-        source = f"built-in, synthesized from published statistics: {described.source}"
+        source = (
+            "built-in, synthesized from published statistics (lengths, reuse, Poisson arrivals): "
+            f"{described.source}"
+        )
         return RawTraffic(source=source, workload=workload, tick_s=None)
     trace = read_trace(path)
     if len(trace.workload) == 0:
@@ -158,11 +170,12 @@ def _length_ratio(workload: Workload) -> float:
 
 
 def _rate_ratio(workload: Workload, profile: Profile, slots: int) -> float:
-    rate = workload.request_rate_rps
-    if rate == 0:
-        return 1.0
+    """Slow the clock down for the requests that will be replayed, the first of the trace."""
+    if len(workload) > REPLAYED_REQUESTS:
+        until_s = float(workload.arrival_offset_s[REPLAYED_REQUESTS])
+        workload = workload.head(REPLAYED_REQUESTS, duration_s=max(until_s, 1e-3))
     bearable = BUSY_RATIO * slot_seconds(workload, profile).best_split_rps(slots)
-    return min(1.0, bearable / rate)
+    return min(1.0, bearable / workload.request_rate_rps)
 
 
 def with_observed_reuse(workload: Workload, reuse_ratio: float) -> Workload:
