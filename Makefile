@@ -4,7 +4,7 @@
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
-#   make serve   the planning API on the demo's spec
+#   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
 
 SHELL := /bin/bash
@@ -63,8 +63,10 @@ bench: $(VENV)/stamp
 	    $(BIN)/python -m benchmarks.$$(basename $$file .py)
 	done
 
+SPEC ?= poolwise-demo/spec.yaml
 serve: $(VENV)/stamp
-	@$(BIN)/poolwise serve --spec $(or $(SPEC),$(error give a spec: make serve SPEC=spec.yaml)) $(SERVE_FLAGS)
+	@test -f $(SPEC) || { echo "no $(SPEC): run make demo first, or give one: make serve SPEC=spec.yaml"; exit 2; }
+	$(BIN)/poolwise serve --spec $(SPEC) --dry-run $(SERVE_FLAGS)
 
 clean:
 	rm -rf $(VENV) $(ENGINE) .poolwise poolwise-demo dist build

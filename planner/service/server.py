@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -39,6 +39,7 @@ class ServeOptions:
     spec: Path
     host: str | None = None
     port: int | None = None
+    dry_run: bool = False
     insecure_local: bool = False
     new_token: bool = False
     model: str | None = None
@@ -56,6 +57,8 @@ def run(options: ServeOptions) -> None:
     """
     settings = read_settings(os.environ)
     spec = read_spec(options.spec, allow_estimates=options.allow_estimates)
+    if options.dry_run:
+        spec = replace(spec, target=TargetKind.DRY_RUN)
     host = options.host or settings.server.host
     if options.insecure_local and host not in LOOPBACK:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
@@ -80,7 +83,7 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
     if spec.target is not TargetKind.DRY_RUN:
         raise InputError(
             f"`poolwise serve` applies to target dry_run in this version, not to {spec.target}: "
-            "set target.kind to dry_run (`poolwise demo` drives local processes)"
+            "give --dry-run, or set target.kind to dry_run (`poolwise demo` drives local processes)"
         )
     name = sole_model(spec, model)
     return Deployment(

@@ -10,6 +10,7 @@ EPILOG = (
     "Examples:\n\n"
     "poolwise serve --spec spec.yaml\n\n"
     "poolwise serve --spec spec.yaml --port 0 --insecure-local\n\n"
+    "poolwise serve --spec poolwise-demo/spec.yaml --dry-run\n\n"
     "The bearer token for writes is printed once, when the database is new. State is kept in "
     "$POOLWISE_STATE_DIR (default ~/.local/state/poolwise). Ctrl-C stops it; serving goes on."
 )
@@ -26,6 +27,12 @@ def serve(
         int | None,
         typer.Option("--port", help="Port, 0 for any free one (default 8765).", min=0, max=65535),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Change nothing, whatever target the spec names: show what would be."
+        ),
+    ] = False,
     insecure_local: Annotated[
         bool,
         typer.Option("--insecure-local", help="Accept writes from this machine without a token."),
@@ -46,6 +53,7 @@ def serve(
             spec=spec,
             host=host,
             port=port,
+            dry_run=dry_run,
             insecure_local=insecure_local,
             new_token=new_token,
             model=model,
