@@ -14,6 +14,9 @@ LARGEST_BYTES = 4 * 1024 * 1024
 LARGEST_VALUES = 200_000
 """Above this many values (aliases counted each time) a file is refused: a spec has hundreds."""
 
+DEEPEST = 40
+"""Deeper nesting is refused: a spec has five levels, a cycle of aliases has no end."""
+
 Location = tuple[str | int, ...]
 
 
@@ -101,6 +104,11 @@ def _lines(root: yaml.Node, where: str) -> dict[Location, int]:
                 raise SpecError(
                     f"{where}:{line}: `{key}` is given twice (first in line {lines[location]}); "
                     "keep one"
+                )
+            if len(location) > DEEPEST:
+                raise SpecError(
+                    f"{where}:{line}: nested deeper than {DEEPEST} levels; does an alias "
+                    "contain itself?"
                 )
             lines[location] = line
             if len(lines) > LARGEST_VALUES:

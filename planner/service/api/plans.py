@@ -1,5 +1,6 @@
 """Plans: make, look, approve, reject, apply."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -111,11 +112,16 @@ def apply_plan(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResou
 
 def _decide(body: PlanBody, service: Service) -> Decision:
     """Forecast where none is given, then plan, simulate, diff and guard."""
-    deployment, now = service.deployment, service.now()
+    deployment = service.deployment
     fleet = _fleet(body, service)
     forecast = _forecast(body, service)
-    observed = deployment.observer.observe(now=now)
-    conditions = guard_conditions(deployment, observed_at=observed.observed_at, now=now)
+    # Planned for the instant that the demand is known up to, so that lead times count from where
+    # the forecast's windows begin; demand that was handed in was seen up to that instant.
+    now = forecast.made_at
+    observed_at: datetime | None = now
+    if body.forecast is None and body.history is None:
+        observed_at = deployment.observer.observe(now=now).observed_at
+    conditions = guard_conditions(deployment, observed_at=observed_at, now=now)
     return decide(deployment.spec, forecast, fleet, now=now, conditions=conditions)
 
 

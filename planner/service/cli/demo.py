@@ -170,12 +170,13 @@ def _staged(out: Path) -> Iterator[Path]:
         When `out` cannot be written.
     """
     from planner.domain.errors import InputError
+    from planner.service.demo.site import remove_left_over
 
-    staging = out / f".partial-{os.getpid()}"
+    staging = out / f".partial.{os.getpid()}"
+    was_there = out.is_dir()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for left_over in out.glob(".partial-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        remove_left_over(out, ".partial.*")
         staging.mkdir()
     except OSError as error:
         raise InputError(
@@ -187,6 +188,8 @@ def _staged(out: Path) -> Iterator[Path]:
             path.replace(out / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if not was_there and not any(out.iterdir()):
+            out.rmdir()
 
 
 def _inside(request: "DemoRequest", folder: Path) -> "DemoRequest":

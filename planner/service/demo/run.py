@@ -20,7 +20,7 @@ from planner.autoscale import Decision, decide
 from planner.domain.errors import InputError, ProfileError
 from planner.domain.fleet import Role
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Prediction
+from planner.domain.plan import PlanStatus, Prediction
 from planner.domain.profile import Profile
 from planner.domain.rollout import Approval, ApprovalState, Diff, Step
 from planner.domain.slo import Slo
@@ -340,6 +340,12 @@ class Demo:
 
     def _approve(self, decision: Decision) -> Approval:
         with self.display.stage("g", "the difference, and your approval") as stage:
+            if decision.plan.status is PlanStatus.INFEASIBLE:
+                stage.say(
+                    "no fleet of this machine is expected to keep the promise; this is the best"
+                )
+                for relaxation in decision.plan.relaxations:
+                    stage.say(f"it would help: {relaxation}")
             for line in render_text(decision.diff).splitlines():
                 stage.say(line)
             for finding in decision.findings:

@@ -13,7 +13,9 @@ def ending_on_signals() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {n: signal.signal(n, leave) for n in (signal.SIGTERM, signal.SIGHUP)}
+    # What was ignored when we were started stays ignored: `nohup poolwise demo` goes on.
+    wanted = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {n: signal.signal(n, leave) for n in wanted}
     try:
         yield
     finally:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
+
 import serving.cpu_engine
 from planner.domain.errors import EngineError, InputError
 from planner.service.settings import Settings
@@ -57,17 +59,18 @@ def find_engine(settings: Settings) -> EngineInstall:
     """
     # Not resolved: the link's own place is what makes it the environment's interpreter.
     candidates = [Path(".engine/bin/python").absolute()]
-    candidates.append(settings.storage.state_dir / "engine" / "bin" / "python")
+    own = settings.storage.state_dir / "engine"
+    candidates.append(own / "bin" / "python")
     if settings.engine.python is not None:
-        candidates = [settings.engine.python]
+        candidates = [settings.engine.python.absolute()]
     for python in candidates:
         if os.access(python, os.X_OK):
             return EngineInstall(python=python)
     looked = ", ".join(str(c) for c in candidates)
     raise EngineError(
         f"no engine found (looked at {looked}): run `make engine`, or "
-        f"`python -m serving.cpu_engine.install {candidates[-1].parents[1]}` (4 GB, about two "
-        "minutes), or set POOLWISE_ENGINE_PYTHON to the interpreter of an environment with vLLM"
+        f"`python -m serving.cpu_engine.install {own}` (4 GB, about two minutes), or set "
+        "POOLWISE_ENGINE_PYTHON to the interpreter of an environment with vLLM"
     )
 
 
@@ -90,7 +93,7 @@ def prepare_model(
         return ModelFiles(name=model.value, directory=directory)
     progress(f"making the model {model} (once)")
     partial = cache / f".{directory.name}.{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_left_over(cache, f".{model}-*")
     partial.mkdir(parents=True)
     try:
         _run_in_engine(engine, SOURCES / script, partial)
@@ -99,6 +102,14 @@ def prepare_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return ModelFiles(name=model.value, directory=directory)
+
+
+def remove_left_over(folder: Path, pattern: str) -> None:
+    """Remove unfinished folders, named `….PID`, whose process is gone."""
+    for path in folder.glob(pattern):
+        pid = path.name.rpartition(".")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run_in_engine(engine: EngineInstall, script: Path, directory: Path) -> None:
