@@ -101,7 +101,7 @@ def demo(
         seed=seed,
     )
     settings = read_settings(os.environ)
-    with ending_on_signals(), _staged(out) as staging:
+    with ending_on_signals(), staged(out) as staging:
         console.print("[bold]Poolwise demo[/]: measure, forecast, plan, apply, compare")
         display = Display(console=console)
         running = Demo(
@@ -161,7 +161,7 @@ def _asker(console: "Console", *, yes: bool) -> "Ask":
 
 
 @contextmanager
-def _staged(out: Path) -> Iterator[Path]:
+def staged(out: Path) -> Iterator[Path]:
     """A folder beside the results; its files move over when all is done, or vanish.
 
     Raises

@@ -32,6 +32,12 @@ def test_milliseconds_by_mistake_are_refused_with_a_hint(field: str) -> None:
         Slo(model="m", **values)
 
 
+@pytest.mark.parametrize("field", ["tpot_s", "itl_p99_s"])
+def test_usual_milliseconds_per_token_are_refused_too(field: str) -> None:
+    with pytest.raises(ValueError, match=r"not milliseconds; did you mean 0\.04\?"):
+        Slo(model="m", **({"ttft_s": 1.0, "tpot_s": 0.1} | {field: 40.0}))
+
+
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 95.0, -1.0, NAN])
 def test_attainment_is_a_share(ratio: float) -> None:
     with pytest.raises(ValueError, match="attainment_ratio must lie between 0 and 1"):
