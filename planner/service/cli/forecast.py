@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.service.cli import output
-from planner.service.cli.options import AtOption, JsonOption, StartOption, instant
+from planner.service.cli.options import AtOption, JsonOption, StartOption, instant, seconds
 
 if TYPE_CHECKING:
     from planner.domain.forecast import Forecast
@@ -35,7 +35,9 @@ def forecast(
     ] = None,
     window_s: Annotated[
         float | None,
-        typer.Option("--window-s", help="Window, seconds (default 300).", min=0.001),
+        typer.Option(
+            "--window-s", help="Window, seconds (default 300).", min=0.001, callback=seconds
+        ),
     ] = None,
     horizon_windows: Annotated[
         int | None,

@@ -66,17 +66,19 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit status."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
     try:
         typer.main.get_command(app).main(args=list(arguments), prog_name="poolwise")
     except SystemExit as exit_:
         return _flushed(exit_.code if isinstance(exit_.code, int) else 1)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        return _closed_pipe()
     except PoolwiseError as error:
         _complain(str(error))
         return 2 if isinstance(error, InputError) else 1
+    except OSError as error:
+        return _closed_pipe() if isinstance(error, BrokenPipeError) else _io_failed(error)
     except Exception as error:  # the last resort: a person gets a line, the log the traceback
         _complain(f"unexpected {type(error).__name__}: {_first_line(error)}{_logged()}")
         return 1
@@ -95,9 +97,16 @@ def _flushed(status: int) -> int:
     """Flush what was printed; whoever closed the pipe is not told about it."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _closed_pipe()
+    except OSError as error:
+        return _closed_pipe() if isinstance(error, BrokenPipeError) else _io_failed(error)
     return status
+
+
+def _io_failed(error: OSError) -> int:
+    """Say what could not be written or read; a full disk is no fault of ours."""
+    _complain(f"cannot write or read: {error}")
+    _closed_pipe()
+    return 1
 
 
 def _closed_pipe() -> int:

@@ -51,6 +51,23 @@ FleetOption = Annotated[
 ]
 
 
+LONGEST_S = 1e9
+"""Longer intervals (30 years) are refused."""
+
+
+def seconds(value: float | None) -> float | None:
+    """Check an interval that was given; for use as an option's callback.
+
+    Raises
+    ------
+    InputError
+        When it is not a number of seconds that a trace can have.
+    """
+    if value is not None and not 0 <= value <= LONGEST_S:
+        raise InputError(f"{value:g} is no interval in seconds: give 0 to {LONGEST_S:g}")
+    return value
+
+
 def instant(text: str | None, *, option: str) -> datetime | None:
     """An instant with a time zone, or None.
 

@@ -16,6 +16,7 @@ from planner.service.cli.options import (
     SpecOption,
     StartOption,
     instant,
+    seconds,
 )
 
 if TYPE_CHECKING:
@@ -52,11 +53,19 @@ def simulate(
     fleet: FleetOption = None,
     start_at: StartOption = None,
     from_s: Annotated[
-        float, typer.Option("--from-s", help="Skip this much of the trace, seconds.", min=0)
+        float,
+        typer.Option(
+            "--from-s", help="Skip this much of the trace, seconds.", min=0, callback=seconds
+        ),
     ] = 0.0,
     duration_s: Annotated[
         float | None,
-        typer.Option("--duration-s", help="Replay so much (default: to the end), s.", min=0.001),
+        typer.Option(
+            "--duration-s",
+            help="Replay so much (default: to the end), s.",
+            min=0.001,
+            callback=seconds,
+        ),
     ] = None,
     model: ModelOption = None,
     allow_estimates: EstimatesOption = False,

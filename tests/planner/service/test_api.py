@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -138,6 +139,16 @@ def test_a_plan_comes_from_stored_observations_too(make):
     answer = client.post("/v1/plans", {})
     assert answer.status_code == 201
     assert answer.json()["windows"][0]["start_at"] == NOON.isoformat().replace("+00:00", "Z")
+
+
+def test_history_that_is_handed_in_is_planned_for_its_own_time(make, monkeypatch):
+    _, client = make()
+    fresh = make_plan(client)
+    later = NOON + timedelta(hours=3)
+    monkeypatch.setattr(Service, "now", lambda _self: later)
+    old = make_plan(client)
+    assert old["windows"] == fresh["windows"]
+    assert old["status"] == fresh["status"]
 
 
 def test_without_observations_a_plan_is_refused(make):
