@@ -1,5 +1,6 @@
 """Replay windows of traffic against the deployment and read the engines' own counters."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from planner.domain.workload import Workload
 from planner.service.demo.outcome import MeasuredWindow, Throughput
 from serving.background import BackgroundReplay
 from serving.deployment import LocalDeployment
-from serving.load import Replay
+from serving.load import Completion, LoadClient, Replay, Timing
 from serving.prompts import PromptWriter
 from serving.telemetry import EngineReading
 
@@ -53,6 +54,19 @@ class Traffic:
             latency=replay.summary(slo),
             throughput=_throughput(before, after, replay),
         )
+
+
+def answer_to(deployment: LocalDeployment, prompt: str, *, output_tokens: int) -> Timing:
+    """Ask the deployment one question through the router, greedily."""
+
+    async def ask() -> Timing:
+        client = LoadClient(url=deployment.router.url, model=deployment.site.model.name)
+        try:
+            return await client.send(Completion(prompt=prompt, output_tokens=output_tokens))
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
 
 
 _Readings = dict[str, tuple[Role, EngineReading]]

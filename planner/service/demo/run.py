@@ -44,7 +44,7 @@ from planner.service.demo.describe import (
     write_spec,
 )
 from planner.service.demo.display import Display, Stage
-from planner.service.demo.measure import Traffic
+from planner.service.demo.measure import Traffic, answer_to
 from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut, window_when_ready
 from planner.service.demo.site import DemoModel, local_site
 from planner.service.demo.traffic import (
@@ -87,6 +87,8 @@ DEMO_SWEEP = SweepPlan(
     check_new_tokens=320,
 )
 SLOTS = 3
+QUESTION = "The capital of France is"
+"""Asked of models that were trained; the tiny one answers nonsense."""
 
 Ask = Callable[[str], bool]
 """Asks a yes-no question."""
@@ -212,6 +214,10 @@ class Demo:
                 deployment.route(worker)
                 stage.say(f"{worker.name} generated its first token after {seconds[-1]:.0f} s")
             stage.say(quota_text(deployment))
+            if self.request.model is DemoModel.SMOLLM2:
+                answer = answer_to(deployment, QUESTION, output_tokens=24)
+                text = " ".join(answer.text.split()) or answer.error
+                stage.say(f"prompt on one worker, answer on the other: {QUESTION} {text}")
         return ProfiledPair(
             prefill=workers[0], decode=workers[wanted.prefill], start_s=max(seconds)
         )
