@@ -153,7 +153,7 @@ def _asker(console: "Console", *, yes: bool) -> "Ask":
         from rich.prompt import Confirm
 
         try:
-            return Confirm.ask(f"    [bold]{question}[/]", console=console, default=True)
+            return Confirm.ask(f"    [bold]{question}[/]", console=console)
         except EOFError:
             return False
 
