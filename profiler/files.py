@@ -91,6 +91,7 @@ class LimitsDocument(_Document):
     max_num_seqs: Count
     max_num_batched_tokens: Count
     max_model_len: Count
+    kv_block_tokens: Count = 16
 
 
 class LifecycleDocument(_Document):
@@ -132,11 +133,14 @@ class ProfileDocument(_Document):
     limits: LimitsDocument
     lifecycle: LifecycleDocument
     provenance: ProvenanceDocument
+    step_ratios: tuple[Annotated[float, Field(gt=0, le=1e3)], ...] = ()
 
 
 def profile_id_of(profile: Profile) -> str:
     """The id that follows from a profile's content: equal content, equal id."""
     content = profile_document(profile).model_dump(mode="json", exclude={"profile_id"})
+    if not content["step_ratios"]:  # as before there were any
+        del content["step_ratios"]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "profile-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -165,12 +169,14 @@ def profile_document(profile: Profile) -> ProfileDocument:
             bandwidth_bytes_per_s=profile.transfer.bandwidth_bytes_per_s,
         ),
         first_token_s=profile.first_token_s,
+        step_ratios=profile.step_ratios,
         limits=LimitsDocument(
             kv_capacity_tokens=limits.kv_capacity_tokens,
             kv_bytes_per_token=limits.kv_bytes_per_token,
             max_num_seqs=limits.max_num_seqs,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             max_model_len=limits.max_model_len,
+            kv_block_tokens=limits.kv_block_tokens,
         ),
         lifecycle=LifecycleDocument(
             start_cold_s=lifecycle.start_cold_s,
@@ -305,6 +311,7 @@ def _converted(document: ProfileDocument, where: str) -> Profile:
         decode_step=tables["decode_step"],
         transfer=TransferTime(**document.transfer.model_dump()),
         first_token_s=document.first_token_s,
+        step_ratios=document.step_ratios,
         limits=EngineLimits(**document.limits.model_dump()),
         lifecycle=LifecycleTimes(**document.lifecycle.model_dump()),
         provenance=Provenance(**document.provenance.model_dump()),

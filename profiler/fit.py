@@ -47,6 +47,9 @@ class Setting:
 def fit(measured: Measurements, setting: Setting) -> Profile:
     """Make a profile of an engine that can take every role.
 
+    Points without any transfer were measured on an aggregated worker; its profile has a free
+    transfer, and `first_token_s` without the decode step that follows one.
+
     Raises
     ------
     MeasurementError
@@ -70,6 +73,7 @@ def fit(measured: Measurements, setting: Setting) -> Profile:
             decode_step=decode,
             transfer=transfer,
             first_token_s=_first_token_s(measured.prefill, prefill, decode, transfer),
+            step_ratios=_step_ratios(measured),
             limits=setting.limits,
             lifecycle=setting.lifecycle,
             provenance=Provenance(
@@ -110,10 +114,20 @@ def _decode_table(measured: Measurements) -> TimeTable:
     return TimeTable(x_name="sequences", y_name="context tokens", x=x, y=y, seconds=seconds)
 
 
+def _step_ratios(measured: Measurements) -> tuple[float, ...]:
+    """Quantile by quantile the mean over all points; empty unless every point has them."""
+    rows = [p.step_ratios for p in measured.decode]
+    if not all(rows) or len({len(row) for row in rows}) != 1:
+        return ()
+    return tuple(np.mean(rows, axis=0).tolist())
+
+
 def _transfer(points: tuple[PrefillPoint, ...]) -> TransferTime:
     """Fit a line through (bytes, seconds) by least squares, never falling."""
     moved = np.array([p.transfer_bytes for p in points])
     took = np.array([p.transfer_s for p in points])
+    if not moved.any():
+        return TransferTime(base_s=0.0, bandwidth_bytes_per_s=FASTEST_BANDWIDTH_BYTES_PER_S)
     slope = max(float(np.polyfit(moved, took, 1)[0]), 0.0) if np.ptp(moved) > 0 else 0.0
     flat = FLAT_RATIO * float(took.min()) / float(moved.max())
     bandwidth = 1 / max(slope, flat, 1 / FASTEST_BANDWIDTH_BYTES_PER_S)
@@ -128,7 +142,8 @@ def _first_token_s(
     transfer: TransferTime,
 ) -> float:
     """What is left of TTFT on an idle deployment: HTTP, tokenizer, router, scheduling."""
-    step_s = float(decode.extended_at(1.0, 64.0))
+    handed_over = any(p.transfer_bytes for p in points)
+    step_s = float(decode.extended_at(1.0, 64.0)) if handed_over else 0.0
     left = [
         p.alone_ttft_s
         - float(prefill.at(p.new_tokens, p.cached_tokens))

@@ -16,6 +16,7 @@ from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from profiler.fit import Setting, fit
 from profiler.sweep import Measurements, Progress, SweepPlan, sweep
 from serving.deployment import LocalDeployment
+from serving.engine import cpu_number_format
 from serving.launcher import Worker
 from serving.load import LoadClient
 from serving.prompts import PromptWriter, read_words
@@ -53,10 +54,13 @@ def profile_deployment(
     reading = deployment.reading(pair.decode)
     limits = EngineLimits(
         kv_capacity_tokens=reading.kv_capacity_tokens,
-        kv_bytes_per_token=kv_bytes_per_token(site.model.directory),
+        kv_bytes_per_token=kv_bytes_per_token(
+            site.model.directory, value_bytes=2 if site.gpus else cpu_value_bytes()
+        ),
         max_num_seqs=site.flags.max_num_seqs,
         max_num_batched_tokens=site.flags.max_num_batched_tokens,
         max_model_len=site.flags.max_model_len,
+        kv_block_tokens=reading.kv_block_tokens,
     )
     lifecycle = LifecycleTimes(
         start_cold_s=pair.start_s, start_warm_s=pair.start_s, flip_s=flip_s, drain_s=flip_s
@@ -106,15 +110,20 @@ def _time_flip(deployment: LocalDeployment, worker: Worker) -> float:
     return deployment.flip(worker, worker.shape)
 
 
-def kv_bytes_per_token(model_directory: Path) -> float:
-    """KV bytes of one token in BF16, from the model's `config.json`.
+def cpu_value_bytes() -> int:
+    """Bytes of one number in the format that CPU workers compute in."""
+    return 4 if cpu_number_format() == "float32" else 2
 
-    2 (keys, values) x layers x kv_heads x head_size x 2 bytes.
+
+def kv_bytes_per_token(model_directory: Path, *, value_bytes: int = 2) -> float:
+    """KV bytes of one token, from the model's `config.json`.
+
+    2 (keys, values) x layers x kv_heads x head_size x bytes of a number (BF16: 2).
     """
     config = json.loads((model_directory / "config.json").read_text())
     heads = config.get("num_key_value_heads") or config["num_attention_heads"]
     head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return float(2 * config["num_hidden_layers"] * heads * head_size * 2)
+    return float(2 * config["num_hidden_layers"] * heads * head_size * value_bytes)
 
 
 def describe_machine(deployment: LocalDeployment) -> str:

@@ -19,7 +19,8 @@ CACHE_BLOCK_TOKENS = 128
 """vLLM's CPU attention stores KV in blocks of this many tokens; prefixes hit in whole blocks."""
 CHEAP_TOKENS = 256
 REPEATS = 3
-"""Short prompts are measured so many times: they cost little and are disturbed most."""
+"""A prompt alone is measured so many times, and bursts of short ones: they cost little and are
+disturbed most."""
 LEAST_BUSY_RATIO = 0.2
 """A prompt occupies prefill for at least this share of its TTFT on an idle deployment; less is
 noise of a disturbed measurement."""
@@ -69,7 +70,7 @@ class PrefillPoint:
     Parameters
     ----------
     alone_ttft_s : float
-        TTFT of a prompt sent to an idle deployment.
+        Mean TTFT of a prompt sent to an idle deployment.
     busy_s : float
         What one prompt occupies while prefill is saturated: the time that each further prompt of
         a burst adds to the burst, however the engine batches them. Seconds.
@@ -87,11 +88,20 @@ class PrefillPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodePoint:
-    """Decode measured at one (batch, context) point: mean gap while all sequences run."""
+    """Decode measured at one (batch, context) point while all sequences run.
+
+    Parameters
+    ----------
+    step_s : float
+        Mean gap, seconds.
+    step_ratios : tuple of float
+        Equally likely ratios of a gap to the mean.
+    """
 
     batch: int
     context_tokens: int
     step_s: float
+    step_ratios: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +112,9 @@ class Measurements:
     decode: tuple[DecodePoint, ...]
     check: PrefillPoint
 
+
+RATIOS, LEAST_RATIO = 40, 0.01
+"""Ratios of a step to its mean that are kept of a point, and the smallest that may be."""
 
 Progress = Callable[[int, int, str], None]
 """Called with (points done, points in all, what comes next)."""
@@ -190,8 +203,10 @@ class _Probe:
             await self.send(self.fresh(1, prefix_tokens=cached), 1)
         before = await self._decode_counters()
         repeats = REPEATS if new <= CHEAP_TOKENS else 1
-        alone = [await self.send(self.fresh(new, prefix_tokens=cached), 1) for _ in range(2)]
-        alone_s = min(t.ttft_s for t in alone)
+        alone = [await self.send(self.fresh(new, prefix_tokens=cached), 1) for _ in range(REPEATS)]
+        # The mean, as of the bursts below: taken from it, the least would leave the processor's
+        # own variation in `busy_s` and take it out of what is left for the first token.
+        alone_s = float(np.mean([t.ttft_s for t in alone]))
         bursts_s = [await self._burst_s(new, cached, burst) for _ in range(repeats)]
         moved = await self._decode_counters() - before
         transfers = max(moved.transfers, 1.0)
@@ -224,12 +239,24 @@ class _Probe:
             answers = await asyncio.gather(*(self.send(p, output) for p in prompts))
             gaps = gaps_while_all_run(answers)
             if len(gaps) >= 8 * batch:
-                return DecodePoint(batch=batch, context_tokens=context, step_s=float(gaps.mean()))
+                return DecodePoint(
+                    batch=batch,
+                    context_tokens=context,
+                    step_s=float(gaps.mean()),
+                    step_ratios=ratios_of(gaps),
+                )
             output *= 2
         raise MeasurementError(
             f"{batch} sequences of {context} tokens never ran together long enough to measure a "
             "decode step; try a smaller batch or a faster prefill"
         )
+
+
+def ratios_of(gaps: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, ...]:
+    """`RATIOS` equally likely ratios of a gap to the mean; chunks of several tokens count once."""
+    levels = (np.arange(RATIOS) + 0.5) / RATIOS
+    ratios = np.maximum(np.quantile(gaps, levels) / gaps.mean(), LEAST_RATIO)
+    return tuple((ratios / ratios.mean()).tolist())
 
 
 def gaps_while_all_run(answers: list[Timing]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

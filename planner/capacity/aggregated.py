@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import gammainc, ndtr
 
 from planner.capacity.batch import (
     Admission,
@@ -18,6 +18,7 @@ from planner.capacity.batch import (
     step_times,
 )
 from planner.capacity.decode import life_spread
+from planner.capacity.kernels import work_within
 from planner.capacity.prefill import PrefillLeg
 from planner.capacity.queueing import HIGHEST_STATIONARY_RATIO, Wait, pool_wait
 from planner.domain.profile import Profile
@@ -92,7 +93,7 @@ class AggregatedLeg:
         OutsideProfileError
             When prompts or contexts are longer than those measured.
         """
-        prefill = PrefillLeg.of(profile, shape, served, replicas=replicas)
+        prefill = PrefillLeg.of(profile, shape, served, replicas=replicas).in_decode_steps()
         admitted = admission(profile, shape, served)
         tokens = shape.output_tokens - 1.0
         chain = batch_chain(
@@ -190,30 +191,27 @@ class AggregatedLeg:
         backlog_s = np.minimum(
             _BACKLOGS[:, None] * state.backlog_mean_s / (1 - state.prompt_share), fullest_s
         )
-        within = self._arrivals_within(
-            state, slack_s[None, :, :] - backlog_s[:, None, :], arrival_cv2, rate_rps
-        )
         waiting = state.wait.probability
         share = np.concatenate(([1 - waiting], np.full(len(_BACKLOGS) - 1, waiting / 5)))
-        within = np.where(slack_s >= fullest_s, 1.0, np.tensordot(share, within, axes=1))
-        met = _LEVEL_WEIGHT @ np.where(slack_s >= 0, within, 0.0)
+        some, given_s, alpha = self._arrivals(state, arrival_cv2, rate_rps)
+        met = work_within(slack_s, fullest_s, backlog_s, share, _LEVEL_WEIGHT, some, given_s, alpha)
         return np.where(self.tokens < 1, 1.0, met)
 
-    def _arrivals_within(
-        self, state: AggregatedState, slack_s: Floats, arrival_cv2: float, rate_rps: float
-    ) -> Floats:
-        """P(prompts that arrive during a life take at most slack_s of it); (..., buckets)."""
+    def _arrivals(
+        self, state: AggregatedState, arrival_cv2: float, rate_rps: float
+    ) -> tuple[Floats, Floats, Floats]:
+        """(buckets,) of prompts that arrive during a life: P(any), mean work, its gamma shape."""
         prefill, idle = self.prefill, 1 - state.prompt_share
         rate = min(rate_rps, self.saturation_rps) / prefill.replicas
         life_s = np.maximum(self.tokens, 1.0) * state.batch.mean_step_s / idle
         mean_s = life_s * state.prompt_share
         second = float(prefill.weight @ prefill.service_s**2)
         variance = np.maximum(arrival_cv2 * rate * second * life_s / idle**2, 1e-6 * mean_s**2)
-        some = -np.expm1(-rate * life_s)
+        # Gamma gaps: burstier arrivals are likelier to come soon after one another. More even
+        # ones are taken as Poisson here: their variance below is smaller anyway.
+        cv2 = max(arrival_cv2, 1.0)
+        some = np.maximum(gammainc(1 / cv2, rate * life_s / cv2), 1e-12)
         given_mean = mean_s / some
         given_variance = (variance + mean_s**2) / some - given_mean**2
         alpha = given_mean**2 / np.maximum(given_variance, 1e-6 * given_mean**2)
-        # Wilson-Hilferty: the cube root of a gamma variable is close to normal.
-        root = np.cbrt(np.maximum(slack_s, 0.0) / given_mean)
-        within = ndtr((root - 1 + 1 / (9 * alpha)) * 3 * np.sqrt(alpha))
-        return np.where(slack_s >= 0, 1 - some + some * within, 0.0)
+        return some, np.maximum(given_mean, 1e-12), alpha

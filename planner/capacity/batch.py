@@ -12,11 +12,13 @@ Little (1961); Kelly, *Reversibility and Stochastic Networks* (1979), 3.3 (insen
 processor sharing with state-dependent speed).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.kernels import chain_mass
 from planner.capacity.queueing import (
     HIGHEST_STATIONARY_RATIO,
     Wait,
@@ -59,17 +61,19 @@ def decode_share(shape: Shape, served: NDArray[np.bool_]) -> Floats:
 
 
 def admission(profile: Profile, shape: Shape, served: NDArray[np.bool_]) -> Admission:
-    """Sequences that one replica admits: by `max_num_seqs`, KV capacity and what was measured.
+    """Sequences that one replica runs together: by `max_num_seqs`, KV capacity and measurement.
 
-    Prompt and answer are reserved whole at admission, as the twin does. First come first served
-    leaves room unused while the first in line does not fit: half of it on average, length-biased,
-    E[R^2] / (2 E[R]). The batch is also held to the largest one measured, since step times beyond
-    it would be extrapolated.
+    A running sequence holds its prompt and the answer so far, half of it on average; of those in
+    a batch the long ones are found more often (`decode_share`). Half a block each is not filled.
+    First come first served leaves room unused while the first prompt in line does not fit: half
+    of it on average, length-biased, E[R^2] / (2 E[R]). The batch is also held to the largest one
+    measured, since step times beyond it would be extrapolated.
     """
-    reserved = float(decode_share(shape, served) @ (shape.input_tokens + shape.output_tokens))
-    tokens, weight = shape.input_tokens + shape.output_tokens, shape.weight * served
-    unused = float(weight @ tokens**2) / (2 * float(weight @ tokens))
-    by_memory = max(int((profile.limits.kv_capacity_tokens - unused) / reserved), 1)
+    held = shape.input_tokens + shape.output_tokens / 2 + profile.limits.kv_block_tokens / 2
+    held_mean = float(decode_share(shape, served) @ held)
+    weight = shape.weight * served
+    unused = float(weight @ shape.input_tokens**2) / (2 * float(weight @ shape.input_tokens))
+    by_memory = max(int((profile.limits.kv_capacity_tokens - unused) / held_mean), 1)
     by_batch = min(profile.limits.max_num_seqs, max(int(profile.decode_step.x[-1]), 1))
     if by_memory < by_batch:
         return Admission(sequences=by_memory, limit=Bottleneck.MEMORY)
@@ -215,8 +219,8 @@ def solve_chain(
     saturation_rps = chain.saturation_rps / stretch
     ratio = rate_rps / saturation_rps
     rate = min(ratio, HIGHEST_STATIONARY_RATIO) * saturation_rps
-    log_mass = chain.states * np.log(max(rate, 1e-300) * stretch) - chain.departures_log
-    mass = np.exp(log_mass - log_mass.max())
+    log_rate = math.log(max(rate, 1e-300) * stretch)
+    mass = chain_mass(log_rate, chain.states, chain.departures_log)
     decay = rate / saturation_rps
     queued = mass[-1] / chain.stride * decay / (1 - decay)
     total = mass.sum() + queued

@@ -16,6 +16,7 @@ from planner.capacity.batch import (
     solve_chain,
     step_times,
 )
+from planner.capacity.kernels import steps_within
 from planner.capacity.prefill import transfer_s
 from planner.domain.profile import Profile
 from planner.domain.workload import Shape
@@ -36,6 +37,8 @@ class DecodeLeg:
         Steps of a request: after a KV transfer the first token comes from a decode step too.
     transfer_s : (buckets,) float
         KV transfer, during which the slot is held.
+    transfer_backlog_s : float
+        Wait that overloaded links have built up at the end of the window.
     weight : (buckets,) float
         Share of requests; sums to 1.
     """
@@ -45,12 +48,24 @@ class DecodeLeg:
     tokens: Floats
     transfer_s: Floats
     weight: Floats
+    transfer_backlog_s: float = 0.0
 
     @classmethod
     def of(
-        cls, profile: Profile, shape: Shape, served: NDArray[np.bool_], *, replicas: int
+        cls,
+        profile: Profile,
+        shape: Shape,
+        served: NDArray[np.bool_],
+        *,
+        replicas: int,
+        moving_s: Floats | None = None,
     ) -> Self:
         """The leg of `replicas` replicas.
+
+        Parameters
+        ----------
+        moving_s : (buckets,) float or None
+            Seconds of a KV transfer; None: on the idle path that the profile measured.
 
         Raises
         ------
@@ -59,7 +74,7 @@ class DecodeLeg:
         """
         weight = shape.weight * served / float((shape.weight * served).sum())
         admitted = admission(profile, shape, served)
-        moving = transfer_s(profile, shape)
+        moving = transfer_s(profile, shape) if moving_s is None else moving_s
         chain = batch_chain(
             step_s=step_times(profile, shape, served, admitted.sequences),
             tokens=float(weight @ shape.output_tokens),
@@ -97,9 +112,7 @@ class DecodeLeg:
         together around its mean.
         """
         spread = life_spread(state, self.tokens, arrival_cv2=arrival_cv2)
-        limit = state.mean_step_s + (limit_s - state.mean_step_s) / spread
-        found = np.searchsorted(state.step_s, limit * (1 + 1e-12), side="right")
-        met = np.where(found > 0, state.cumulative[np.maximum(found - 1, 0)], 0.0)
+        met = steps_within(state.step_s, state.cumulative, state.mean_step_s, spread, limit_s)
         return np.where(self.tokens <= 1, 1.0, met)
 
 

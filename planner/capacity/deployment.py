@@ -1,49 +1,27 @@
 """What requests experience in a whole deployment: prefill and decode pools, aggregated ones."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.capacity.aggregated import AggregatedLeg
-from planner.capacity.batch import servable
-from planner.capacity.decode import DecodeLeg
-from planner.capacity.paths import (
-    Path,
-    PoolTraffic,
-    aggregated_path,
-    decode_state,
-    disaggregated_path,
-    mean_over_paths,
-    prefill_wait,
-    quantile_of,
-)
+from planner.capacity.network import Network
+from planner.capacity.paths import Path, PoolTraffic, mean_over_paths, quantile_of
 from planner.capacity.pool import sustained_rps, tpot_limit_s
-from planner.capacity.prefill import PrefillLeg
+from planner.capacity.split import (
+    LoadedPool,
+    PoolLoad,
+    over_network,
+    paths_through,
+    split_traffic,
+    usable_pools,
+)
+from planner.capacity.validity import Doubt, doubts_of
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck, Prediction
-from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.workload import Shape
-
-Floats = NDArray[np.float64]
-Leg = PrefillLeg | DecodeLeg | AggregatedLeg
-
-_LEGS: dict[Role, type[PrefillLeg] | type[DecodeLeg] | type[AggregatedLeg]] = {
-    Role.PREFILL: PrefillLeg,
-    Role.DECODE: DecodeLeg,
-    Role.AGGREGATED: AggregatedLeg,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolLoad:
-    """A pool of a deployment: `replicas` identical replicas in a role."""
-
-    profile: Profile
-    role: Role
-    replicas: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +35,17 @@ class DeploymentPrediction:
     utilization_ratio : tuple of float
         Per pool, in the order given: load as a share of its saturation rate (above 1 under
         overload).
+    network_ratio : float or None
+        Load of the busiest links as a share of what they carry; None: no network was given.
+    doubts : tuple of Doubt
+        Why the figures may be off by more than a tenth; empty: they are trusted.
     """
 
     prediction: Prediction
     bottleneck: Bottleneck
     utilization_ratio: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _LoadedPool:
-    """A pool with its leg and the share of each bucket that it gets."""
-
-    load: PoolLoad
-    leg: Leg
-    share: Floats
-    traffic: PoolTraffic
+    network_ratio: float | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 def role_target(attainment_ratio: float, *, disaggregated: bool) -> float:
@@ -90,6 +64,7 @@ def predict(
     request_rate_rps: float,
     arrival_cv2: float = 1.0,
     window_s: float = 300.0,
+    network: Network | None = None,
 ) -> DeploymentPrediction:
     """Latencies, attainment and bottleneck of a deployment at a rate.
 
@@ -105,12 +80,18 @@ def predict(
         Arrivals to the whole deployment; with 0 there is nothing to predict (all None).
     window_s : float
         How long the rate lasts; matters under overload only.
+    network : Network or None
+        Links that all transfers share; None: each transfer is alone on the path that the profile
+        measured.
 
     Raises
     ------
     OutsideProfileError
         When the shape lies beyond what a profile measured.
+    ValueError
+        When rate, burstiness or window are not finite or below 0.
     """
+    _check_load(request_rate_rps, arrival_cv2, window_s)
     idle = tuple(0.0 for _ in pools)
     if request_rate_rps <= 0:
         nothing = Prediction(attainment_ratio=None, source="closed_form")
@@ -118,9 +99,12 @@ def predict(
             prediction=nothing, bottleneck=Bottleneck.NONE, utilization_ratio=idle
         )
     base = PoolTraffic(rate_rps=request_rate_rps, arrival_cv2=arrival_cv2, window_s=window_s)
-    loaded = _split(pools, shape, base)
-    paths = _paths(loaded)
-    used = dict(zip(_usable(pools, shape), loaded, strict=True))
+    loaded = split_traffic(pools, shape, base)
+    network_ratio = None
+    if network is not None:
+        loaded, network_ratio = over_network(loaded, shape, network)
+    paths = paths_through(loaded)
+    used = dict(zip(usable_pools(pools, shape), loaded, strict=True))
     utilization = tuple(
         used[i].traffic.rate_rps / used[i].leg.saturation_rps if i in used else 0.0
         for i in range(len(pools))
@@ -133,93 +117,46 @@ def predict(
         )
     return DeploymentPrediction(
         prediction=_prediction(paths, shape, slo),
-        bottleneck=_first_to_miss(loaded, shape, slo),
+        bottleneck=_first_to_miss(loaded, shape, slo, network_ratio or 0.0),
         utilization_ratio=utilization,
+        network_ratio=network_ratio,
+        doubts=doubts_of(
+            loaded,
+            slo,
+            idle_ratio=_attained(paths_through(_idle(loaded)), shape, slo),
+        ),
     )
 
 
-def _usable(pools: Sequence[PoolLoad], shape: Shape) -> list[int]:
-    """Indices of the pools with replicas that can hold at least one bucket."""
+def _check_load(request_rate_rps: float, arrival_cv2: float, window_s: float) -> None:
+    for name, value in (
+        ("request_rate_rps", request_rate_rps),
+        ("arrival_cv2", arrival_cv2),
+        ("window_s", window_s),
+    ):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and at least 0, got {value:g}")
+
+
+def _attained(paths: Sequence[Path], shape: Shape, slo: Slo) -> float:
+    """Share of all arrivals that meet TTFT and TPOT."""
+    limit_s = tpot_limit_s(slo, shape)
+    attained = mean_over_paths(
+        paths, shape.weight, lambda p: p.ttft_met(slo.ttft_s) * p.tpot_met(limit_s)
+    )
+    return min(max(attained, 0.0), 1.0)
+
+
+def _idle(loaded: Sequence[LoadedPool]) -> list[LoadedPool]:
+    """The same pools with next to no traffic."""
     return [
-        i
-        for i, p in enumerate(pools)
-        if p.replicas > 0 and bool(servable(p.profile, p.role, shape).any())
+        replace(p, traffic=replace(p.traffic, rate_rps=1e-9 * p.leg.saturation_rps)) for p in loaded
     ]
-
-
-def _split(pools: Sequence[PoolLoad], shape: Shape, base: PoolTraffic) -> list[_LoadedPool]:
-    """Legs of the usable pools with their share of every bucket and their traffic."""
-    chosen = [pools[i] for i in _usable(pools, shape)]
-    served = [servable(p.profile, p.role, shape) for p in chosen]
-    legs = [
-        _LEGS[p.role].of(p.profile, shape, s, replicas=p.replicas)
-        for p, s in zip(chosen, served, strict=True)
-    ]
-    able = {role: np.zeros(len(shape.weight)) for role in Role}
-    for pool, leg, fits in zip(chosen, legs, served, strict=True):
-        able[pool.role] = able[pool.role] + leg.saturation_rps * fits
-    disaggregated = np.minimum(able[Role.PREFILL], able[Role.DECODE])
-    total = np.maximum(disaggregated + able[Role.AGGREGATED], 1e-300)
-    way = {
-        Role.PREFILL: disaggregated / total,
-        Role.DECODE: disaggregated / total,
-        Role.AGGREGATED: able[Role.AGGREGATED] / total,
-    }
-    loaded = []
-    for pool, leg, fits in zip(chosen, legs, served, strict=True):
-        within_role = leg.saturation_rps * fits / np.maximum(able[pool.role], 1e-300)
-        share = way[pool.role] * within_role
-        part = float(shape.weight @ share)
-        traffic = PoolTraffic(
-            rate_rps=base.rate_rps * part,
-            # Splitting a stream at random brings it closer to Poisson.
-            arrival_cv2=1 + part * (base.arrival_cv2 - 1),
-            window_s=base.window_s,
-        )
-        loaded.append(_LoadedPool(load=pool, leg=leg, share=share, traffic=traffic))
-    return loaded
-
-
-def _paths(loaded: Sequence[_LoadedPool]) -> list[Path]:
-    prefills = [
-        (p, p.leg, prefill_wait(p.leg, p.traffic)) for p in loaded if isinstance(p.leg, PrefillLeg)
-    ]
-    through_rps = sum(min(leg.saturation_rps, p.traffic.rate_rps) for p, leg, _ in prefills)
-    offered_rps = max(sum(p.traffic.rate_rps for p, _, _ in prefills), 1e-300)
-    paths = []
-    for pool in loaded:
-        leg, first_s = pool.leg, pool.load.profile.first_token_s
-        if isinstance(leg, AggregatedLeg):
-            paths.append(
-                aggregated_path(
-                    share=pool.share, first_token_s=first_s, leg=leg, traffic=pool.traffic
-                )
-            )
-        if isinstance(leg, DecodeLeg):
-            # A saturated prefill stage shields decode: no more arrives than it lets through.
-            traffic = PoolTraffic(
-                rate_rps=pool.traffic.rate_rps * through_rps / offered_rps,
-                arrival_cv2=pool.traffic.arrival_cv2,
-                window_s=pool.traffic.window_s,
-            )
-            state = decode_state(leg, traffic)
-            whole = np.maximum(sum(p.share for p, _, _ in prefills) + 0.0 * pool.share, 1e-300)
-            paths += [
-                disaggregated_path(
-                    share=pool.share * p.share / whole,
-                    first_token_s=p.load.profile.first_token_s,
-                    prefill=(prefill, wait),
-                    decode=(leg, state, traffic),
-                )
-                for p, prefill, wait in prefills
-            ]
-    return paths
 
 
 def _prediction(paths: Sequence[Path], shape: Shape, slo: Slo) -> Prediction:
     """Attainment over all arrivals; percentiles over those that can be served."""
     weight = shape.weight
-    limit_s = tpot_limit_s(slo, shape)
     streaming = weight * (shape.output_tokens > 1)
 
     def ttft_within(seconds: float) -> float:
@@ -235,11 +172,8 @@ def _prediction(paths: Sequence[Path], shape: Shape, slo: Slo) -> Prediction:
     served = mean_over_paths(paths, weight, lambda p: np.ones_like(p.share))
     streamed = mean_over_paths(paths, streaming, lambda p: np.ones_like(p.share))
     tokens_per_s = sum(p.gaps.tokens_per_s for p in paths)
-    attained = mean_over_paths(
-        paths, weight, lambda p: p.ttft_met(slo.ttft_s) * p.tpot_met(limit_s)
-    )
     return Prediction(
-        attainment_ratio=min(max(attained, 0.0), 1.0),
+        attainment_ratio=_attained(paths, shape, slo),
         ttft_p50_s=quantile_of(ttft_within, 0.5, slo.ttft_s),
         ttft_p95_s=quantile_of(ttft_within, 0.95, slo.ttft_s),
         tpot_p95_s=quantile_of(tpot_within, 0.95, slo.tpot_s) if streamed > 0 else None,
@@ -250,9 +184,11 @@ def _prediction(paths: Sequence[Path], shape: Shape, slo: Slo) -> Prediction:
     )
 
 
-def _first_to_miss(loaded: Sequence[_LoadedPool], shape: Shape, slo: Slo) -> Bottleneck:
-    """Bottleneck of the pool whose load is closest to (or furthest beyond) what it sustains."""
-    worst, cause = -1.0, Bottleneck.NONE
+def _first_to_miss(
+    loaded: Sequence[LoadedPool], shape: Shape, slo: Slo, network_ratio: float
+) -> Bottleneck:
+    """Bottleneck of what is loaded closest to (or furthest beyond) what it sustains."""
+    worst, cause = network_ratio, Bottleneck.NETWORK if network_ratio > 0 else Bottleneck.NONE
     for pool in loaded:
         if pool.traffic.rate_rps <= 0:
             continue

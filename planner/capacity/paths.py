@@ -1,7 +1,7 @@
 """The ways a request can take through a deployment, and what it meets on each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def disaggregated_path(
         share=share,
         fixed_s=first_token_s + prefill_leg.service_s + leg.transfer_s + first_step_s,
         prompt_wait=prompt_wait,
-        slot_wait=state.wait,
+        slot_wait=replace(state.wait, backlog_s=max(state.wait.backlog_s, leg.transfer_backlog_s)),
         tpot_met=tpot_met,
         gaps=Gaps(
             # A departing token count of p(N) x rate(N) is the arrival rate x p(N - 1): the gaps
@@ -166,13 +166,13 @@ def _mixed_gaps(leg: AggregatedLeg, state: AggregatedState, traffic: PoolTraffic
 
 
 def quantile_of(cumulative: Callable[[float], float], level: float, start_s: float) -> float:
-    """The smallest time at which a distribution reaches `level`, by bisection (to 1e-4)."""
+    """The smallest time at which a distribution reaches `level`, by bisection (to 1e-3)."""
     low, high = 0.0, max(start_s, 1e-6)
     for _ in range(60):
         if cumulative(high) >= level:
             break
         low, high = high, 2 * high
-    for _ in range(16):
+    for _ in range(10):
         middle = (low + high) / 2
         low, high = (low, middle) if cumulative(middle) >= level else (middle, high)
     return high

@@ -1,7 +1,8 @@
 """What rate a pool of identical replicas sustains while a share of requests meets its objective."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,11 @@ Floats = NDArray[np.float64]
 SLOT_WAIT_SHARE = 0.1
 """Share of the TTFT objective that a decode pool may spend on waiting for a free slot."""
 
-_HALVINGS = 18  # the rate is found to 1e-5 of the saturation rate
+_NEAR = 2e-4
+"""The sustained rate is found to this share of the saturation rate, from below."""
+_MOST_STEPS = 24
+_GROWN = 1.2
+"""Load beyond what is sustained at which remedies are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +82,18 @@ class _Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _PoolModel:
-    """One pool as a function of its rate."""
+    """One pool as a function of its rate.
+
+    Parameters
+    ----------
+    bottleneck_at : function of requests/s
+        What misses first there.
+    """
 
     saturation_rps: float
     weight: Floats
     misses_at: Callable[[float], Misses]
-    causes: tuple[Bottleneck, Bottleneck, Bottleneck]
+    bottleneck_at: Callable[[float], Bottleneck]
 
 
 def sustained_rps(
@@ -119,6 +130,11 @@ def sustained_rps(
     ----------
     `planner.capacity.queueing` and `planner.capacity.batch` name the formulas.
     """
+    if not 0 < target_ratio <= 1 or not 0 <= arrival_cv2 < math.inf:
+        raise ValueError(
+            f"target_ratio must lie in (0, 1] and arrival_cv2 be finite and at least 0, got "
+            f"{target_ratio:g} and {arrival_cv2:g}"
+        )
     if role not in profile.roles:
         raise ProfileError(
             f"profile {profile.profile_id} was measured as {', '.join(profile.roles)}, not as "
@@ -149,7 +165,7 @@ def sustained_rps(
         sustained_rps=rate_rps,
         utilization_ratio=rate_rps / model.saturation_rps,
         saturation_rps=model.saturation_rps,
-        bottleneck=_first_miss(model, max(1.02 * rate_rps, 1e-6 * model.saturation_rps)),
+        bottleneck=model.bottleneck_at(max(1.02 * rate_rps, 1e-6 * model.saturation_rps)),
     )
 
 
@@ -162,25 +178,57 @@ def _nothing(bottleneck: Bottleneck) -> Capacity:
 def _highest_rate(
     attained: Callable[[float], float], target_ratio: float, saturation_rps: float
 ) -> float:
-    """Bisection: attainment does not grow with the rate."""
+    """The largest rate found that keeps the target; attainment does not grow with the rate.
+
+    Regula falsi with the Illinois rule: where the same end stays twice, its weight is halved. A
+    bisection step follows whenever the bracket has not halved in two.
+
+    References
+    ----------
+    Dowell and Jarratt, "A modified regula falsi method" (1971).
+    """
     low, high = 0.0, HIGHEST_STATIONARY_RATIO * saturation_rps
-    if attained(high) >= target_ratio:
-        return high
-    if attained(1e-9 * saturation_rps) < target_ratio:
+    above = attained(1e-9 * saturation_rps) - target_ratio
+    if above < 0:
         return 0.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if attained(middle) >= target_ratio:
-            low = middle
+    below = attained(high) - target_ratio
+    if below >= 0:
+        return high
+    width, stayed = high - low, 0
+    for step in range(_MOST_STEPS):
+        if high - low <= _NEAR * saturation_rps:
+            break
+        if step % 3 == 2 and high - low > width / 2:
+            rate = (low + high) / 2
         else:
-            high = middle
+            rate = low + (high - low) * min(max(above / (above - below), 0.02), 0.98)
+        if step % 3 == 2:
+            width = high - low
+        found = attained(rate) - target_ratio
+        if found >= 0:
+            low, above = rate, max(found, 1e-12)
+            below = below / 2 if stayed > 0 else below
+            stayed = 1
+        else:
+            high, below = rate, found
+            above = above / 2 if stayed < 0 else above
+            stayed = -1
     return low
 
 
-def _first_miss(model: _PoolModel, rate_rps: float) -> Bottleneck:
-    misses = model.misses_at(rate_rps)
-    shares = [float(model.weight @ m) for m in (misses.prompt, misses.slot, misses.step)]
-    return model.causes[int(np.argmax(shares))]
+def _by_misses(
+    weight: Floats,
+    misses_at: Callable[[float], Misses],
+    causes: tuple[Bottleneck, Bottleneck, Bottleneck],
+) -> Callable[[float], Bottleneck]:
+    """Name the cause of most misses: of prompt, slot or step."""
+
+    def bottleneck_at(rate_rps: float) -> Bottleneck:
+        misses = misses_at(rate_rps)
+        shares = [float(weight @ m) for m in (misses.prompt, misses.slot, misses.step)]
+        return causes[int(np.argmax(shares))]
+
+    return bottleneck_at
 
 
 def tpot_limit_s(slo: Slo, shape: Shape) -> Floats:
@@ -197,6 +245,7 @@ def tpot_limit_s(slo: Slo, shape: Shape) -> Floats:
 
 
 def _prefill_model(case: _Case) -> _PoolModel:
+    """Prompts in time; the bottleneck is what would help most if it took half as long."""
     leg = PrefillLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
     moving = transfer_s(case.profile, case.shape)
     slack_s = (
@@ -212,13 +261,26 @@ def _prefill_model(case: _Case) -> _PoolModel:
         wait = leg.wait(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
         return Misses(prompt=wait.exceeds(slack_s), slot=none, step=none)
 
-    mostly_moving = float(leg.weight @ moving) > leg.service_mean_s
-    cause = Bottleneck.CACHE_TRANSFER if mostly_moving else Bottleneck.PREFILL
+    faster = replace(leg, service_s=leg.service_s / 2, fixed_s=leg.fixed_s / 2)
+    eased = {
+        Bottleneck.PREFILL: (faster, slack_s + leg.service_s / 2),
+        Bottleneck.CACHE_TRANSFER: (leg, slack_s + moving / 2),
+        Bottleneck.SCHEDULING: (leg, slack_s + case.profile.first_token_s / 2),
+    }
+
+    def bottleneck_at(rate_rps: float) -> Bottleneck:
+        def met(cause: Bottleneck) -> float:
+            easier, slack = eased[cause]
+            wait = easier.wait(_GROWN * rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
+            return -float(leg.weight @ wait.exceeds(slack))
+
+        return max(eased, key=met)
+
     return _PoolModel(
         saturation_rps=leg.saturation_rps,
         weight=leg.weight,
         misses_at=misses_at,
-        causes=(cause, cause, cause),
+        bottleneck_at=bottleneck_at,
     )
 
 
@@ -252,7 +314,9 @@ def _decode_model(case: _Case) -> _PoolModel:
         saturation_rps=leg.saturation_rps,
         weight=leg.weight,
         misses_at=misses_at,
-        causes=(Bottleneck.DECODE, slot, Bottleneck.DECODE),
+        bottleneck_at=_by_misses(
+            leg.weight, misses_at, (Bottleneck.DECODE, slot, Bottleneck.DECODE)
+        ),
     )
 
 
@@ -271,11 +335,21 @@ def _aggregated_model(case: _Case) -> _PoolModel:
             step=1 - met,
         )
 
+    # Where even the fullest step keeps the objective, only prompts in between can break it.
+    disturbed = float(leg.chain.step_s[-1]) <= float(limit_s.min())
     return _PoolModel(
         saturation_rps=leg.saturation_rps,
         weight=leg.prefill.weight,
         misses_at=misses_at,
-        causes=(Bottleneck.PREFILL, leg.admission.limit, Bottleneck.DECODE),
+        bottleneck_at=_by_misses(
+            leg.prefill.weight,
+            misses_at,
+            (
+                Bottleneck.PREFILL,
+                leg.admission.limit,
+                Bottleneck.SCHEDULING if disturbed else Bottleneck.DECODE,
+            ),
+        ),
     )
 
 

@@ -15,21 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincc
 
+from planner.capacity.kernels import waits_exceed
+
 Floats = NDArray[np.float64]
 
 HIGHEST_STATIONARY_RATIO = 0.995
 """Above this share of saturation a queue is taken to grow for the whole window (fluid)."""
 
-_NEGLIGIBLE_S = 1e-12  # shorter than anything that is measured
 _SHIFTS = (np.arange(8) + 0.5) / 8  # midpoints of a uniform backlog
 
 
-def erlang_c(servers: int, offered_load: float) -> float:
+def erlang_c(servers: float, offered_load: float) -> float:
     """Probability that an arrival has to wait in M/M/c.
 
     Parameters
     ----------
-    servers : int
+    servers : float
+        Whole for servers; a link that carries 2.5 transfers at full speed counts as 2.5.
     offered_load : float
         Arrival rate x mean service time, below `servers`.
 
@@ -90,30 +92,10 @@ def wait_sum_exceeds(first: Wait, second: Wait, seconds: Floats) -> Floats:
 
 
 def _stationary_exceeds(first: Wait, second: Wait, seconds: Floats) -> Floats:
-    time = np.maximum(seconds, 0.0)
-    p, q = first.probability, second.probability
-    tail_first = _exponential_tail(first.mean_s, time)
-    tail_second = _exponential_tail(second.mean_s, time)
-    tail = p * (1 - q) * tail_first + q * (1 - p) * tail_second
-    if p * q > 0:
-        tail = tail + p * q * _hypoexponential_tail(first.mean_s, second.mean_s, time)
-    return np.where(seconds < 0, 1.0, tail)
-
-
-def _exponential_tail(mean_s: float, time: Floats) -> Floats:
-    if mean_s < _NEGLIGIBLE_S:
-        return np.zeros_like(time)
-    return np.exp(-time / mean_s)
-
-
-def _hypoexponential_tail(a_s: float, b_s: float, time: Floats) -> Floats:
-    if abs(a_s - b_s) <= 1e-6 * max(a_s, b_s):
-        mean_s = max(a_s, b_s)
-        if mean_s < _NEGLIGIBLE_S:
-            return np.zeros_like(time)
-        return np.exp(-time / mean_s) * (1 + time / mean_s)
-    tail_a, tail_b = _exponential_tail(a_s, time), _exponential_tail(b_s, time)
-    return np.clip((a_s * tail_a - b_s * tail_b) / (a_s - b_s), 0.0, 1.0)
+    flat = waits_exceed(
+        first.probability, first.mean_s, second.probability, second.mean_s, seconds.ravel()
+    )
+    return flat.reshape(seconds.shape)
 
 
 def pool_wait(
@@ -137,12 +119,52 @@ def pool_wait(
     Kingman (1961), Allen-Cunneen; see the module.
     """
     ratio = rate_rps * service_mean_s / servers
-    stable = min(ratio, HIGHEST_STATIONARY_RATIO)
-    mean_s = (arrival_cv2 + service_cv2) / 2 * service_mean_s / (servers * (1 - stable))
+    return wait_behind(
+        servers=servers,
+        busy_ratio=ratio,
+        in_service_s=service_mean_s,
+        load_ratio=ratio,
+        apart_s=service_mean_s / servers,
+        spread=(arrival_cv2 + service_cv2) / 2,
+        window_s=window_s,
+    )
+
+
+def wait_behind(
+    *,
+    servers: int,
+    busy_ratio: float,
+    in_service_s: float,
+    load_ratio: float,
+    apart_s: float,
+    spread: float,
+    window_s: float,
+) -> Wait:
+    """Wait for what is in service, and for those ahead in line.
+
+    W > 0 with probability C(c, c x busy), then with mean
+    spread x (in_service / c + apart x load / (1 - load)): in GI/G/c, where both ratios are rho and
+    services end E[S] / c apart, that is Allen-Cunneen's formula.
+
+    Parameters
+    ----------
+    busy_ratio : float
+        Share of the time that a server is busy.
+    in_service_s : float
+        Length of what a server is busy with.
+    load_ratio : float
+        Arrivals as a share of what the servers can do at the most.
+    apart_s : float
+        Seconds between two ends of service when all are busy and the line is long.
+    spread : float
+        (ca2 + cs2) / 2.
+    """
+    busy = min(busy_ratio, HIGHEST_STATIONARY_RATIO)
+    load = min(load_ratio, HIGHEST_STATIONARY_RATIO)
     return Wait(
-        probability=erlang_c(servers, stable * servers),
-        mean_s=mean_s,
-        backlog_s=backlog_of(ratio, window_s),
+        probability=erlang_c(servers, busy * servers),
+        mean_s=spread * (in_service_s / servers + apart_s * load / (1 - load)),
+        backlog_s=backlog_of(load_ratio, window_s),
     )
 
 

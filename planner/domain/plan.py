@@ -17,7 +17,13 @@ class PlanStatus(StrEnum):
 
 
 class Bottleneck(StrEnum):
-    """What would miss first if the load grew."""
+    """What would miss first if the load grew.
+
+    prefill, decode: arithmetic of prompts, steps of answers. memory: KV capacity bounds the batch.
+    batching: `max_num_seqs` does. cache_transfer: moving one KV cache takes longer than computing
+    it. network: the links that all transfers share are full. scheduling: prompts and answers are
+    in each other's way, or what surrounds the engine (HTTP, tokenizer, router) takes most of TTFT.
+    """
 
     NONE = "none"
     PREFILL = "prefill"

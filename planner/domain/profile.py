@@ -1,5 +1,6 @@
 """What one replica was measured to do, interpolated between the measured points."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -51,6 +52,8 @@ class TimeTable:
         if len(self.x) == 0 or len(self.y) == 0:
             raise ValueError("a table needs at least one point on each axis")
         for name, axis in ((self.x_name, self.x), (self.y_name, self.y)):
+            if not bool(np.all(np.isfinite(axis))):
+                raise ValueError(f"{name} must be finite")
             if bool(np.any(np.diff(axis) <= 0)) or axis[0] < 0:
                 raise ValueError(f"{name} must increase and not be negative")
         if not bool(np.all(np.isfinite(self.seconds))) or self.seconds.min() <= 0:
@@ -127,8 +130,10 @@ class TransferTime:
     bandwidth_bytes_per_s: float
 
     def __post_init__(self) -> None:
-        if self.base_s < 0 or not self.bandwidth_bytes_per_s > 0:
-            raise ValueError("base_s must be at least 0 and bandwidth_bytes_per_s above 0")
+        if not 0 <= self.base_s < math.inf or not self.bandwidth_bytes_per_s > 0:
+            raise ValueError(
+                "base_s must be finite and at least 0 and bandwidth_bytes_per_s above 0"
+            )
 
     def seconds(self, kv_bytes: Floats | float) -> Floats:
         """Seconds to move `kv_bytes` on an idle path."""
@@ -150,6 +155,8 @@ class EngineLimits:
         Prompt tokens computed in one step at the most (chunk size of chunked prefill).
     max_model_len : int
         Longest prompt plus answer, tokens.
+    kv_block_tokens : int
+        KV cache is handed out in blocks of so many tokens (vLLM: 16 on GPUs, 128 on CPUs).
     """
 
     kv_capacity_tokens: int
@@ -157,11 +164,21 @@ class EngineLimits:
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int
+    kv_block_tokens: int = 16
 
     def __post_init__(self) -> None:
-        for field in ("kv_capacity_tokens", "max_num_seqs", "max_num_batched_tokens"):
+        for field in (
+            "kv_capacity_tokens",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "kv_block_tokens",
+        ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if not 0 <= self.kv_bytes_per_token < math.inf:
+            raise ValueError(
+                f"kv_bytes_per_token must be at least 0, got {self.kv_bytes_per_token:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +192,8 @@ class LifecycleTimes:
 
     def __post_init__(self) -> None:
         for field in ("start_cold_s", "start_warm_s", "flip_s", "drain_s"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"{field} must be at least 0 s")
+            if not 0 <= getattr(self, field) < math.inf:
+                raise ValueError(f"{field} must be finite and at least 0 s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +245,9 @@ class Profile:
     first_token_s : float
         Fixed part of TTFT outside prefill, transfer and the first step: HTTP, tokenizer,
         router, scheduling. Seconds.
+    step_ratios : tuple of float
+        Equally likely ratios of a single decode step to the mean of such steps, their mean 1;
+        empty: not measured, steps count as all alike.
     """
 
     profile_id: str
@@ -244,12 +264,15 @@ class Profile:
     limits: EngineLimits
     lifecycle: LifecycleTimes
     provenance: Provenance
+    step_ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not all(ratio > 0 for ratio in self.step_ratios):
+            raise ValueError("step_ratios must be above 0")
         if not self.roles:
             raise ValueError(f"profile {self.profile_id} names no role")
-        if not self.first_token_s >= 0:
-            raise ValueError("first_token_s must be at least 0 s")
+        if not 0 <= self.first_token_s < math.inf:
+            raise ValueError("first_token_s must be finite and at least 0 s")
 
     def describes(self, shape: ReplicaShape) -> bool:
         """Whether a replica of this shape was measured by this profile."""

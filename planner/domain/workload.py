@@ -1,5 +1,6 @@
 """Requests: a trace of them, their joint lengths, and what was observed of them per window."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -86,8 +87,12 @@ class Workload:
         for field in ("input_tokens", "output_tokens", "cached_tokens", "request_class"):
             if len(getattr(self, field)) != count:
                 raise ValueError(f"{field} has {len(getattr(self, field))} rows, not {count}")
+        if not 0 <= self.duration_s < math.inf:
+            raise ValueError(f"duration_s must be finite and at least 0, got {self.duration_s:g}")
         if count == 0:
             return
+        if not bool(np.all(np.isfinite(self.arrival_offset_s))):
+            raise ValueError("arrival_offset_s must be finite")
         if bool(np.any(np.diff(self.arrival_offset_s) < 0)) or self.arrival_offset_s[0] < 0:
             raise ValueError("arrival_offset_s must not decrease and must not be negative")
         if self.duration_s < self.arrival_offset_s[-1]:
@@ -158,8 +163,14 @@ class Shape:
             raise ValueError("a shape needs at least one bucket")
         if not np.isclose(self.weight.sum(), 1.0) or self.weight.min() < 0:
             raise ValueError("weight must be non-negative and sum to 1")
-        if self.input_tokens.min() < 1 or self.output_tokens.min() < 1:
-            raise ValueError("bucket lengths must be at least 1 token")
+        for field in ("input_tokens", "output_tokens"):
+            lengths = getattr(self, field)
+            if not bool(np.all(np.isfinite(lengths))) or lengths.min() < 1:
+                raise ValueError(f"{field} of a bucket must be finite and at least 1 token")
+        # Means over a bucket's requests carry rounding.
+        most = self.input_tokens * (1 + 1e-9)
+        if not bool(np.all((self.cached_tokens >= 0) & (self.cached_tokens <= most))):
+            raise ValueError("cached_tokens of a bucket must lie between 0 and input_tokens")
 
     @property
     def isl_mean(self) -> float:

@@ -1,6 +1,9 @@
 """What the closed form says of one window of a solution."""
 
-from planner.capacity.deployment import DeploymentPrediction, PoolLoad, predict
+from dataclasses import replace
+
+from planner.capacity.deployment import DeploymentPrediction, predict
+from planner.capacity.split import PoolLoad
 from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import Bottleneck, Prediction
 from planner.domain.slo import Slo
@@ -42,8 +45,4 @@ def predict_window(
     )
     for o, ratio in zip(pools, found.utilization_ratio, strict=True):
         utilization[o] = ratio
-    return DeploymentPrediction(
-        prediction=found.prediction,
-        bottleneck=found.bottleneck,
-        utilization_ratio=tuple(utilization),
-    )
+    return replace(found, utilization_ratio=tuple(utilization))

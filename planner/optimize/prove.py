@@ -182,12 +182,15 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild
 def _to_replay(
     spec: Spec, forecast: Forecast, problem: Problem, solution: Solution, slo: Slo
 ) -> list[int]:
-    """The first and the hardest window, and the worst that the closed form doubts."""
+    """The first and the hardest window, and the worst of those that need a second opinion.
+
+    These are the ones that the closed form finds too slow, and those where it doubts itself.
+    """
     doubted: list[tuple[float, int]] = []
     for t, window in enumerate(forecast.windows):
-        said = predict_window(spec, problem, solution, window, t=t, slo=slo).prediction
-        attained = said.attainment_ratio
-        if attained is not None and attained < slo.attainment_ratio:
+        said = predict_window(spec, problem, solution, window, t=t, slo=slo)
+        attained = said.prediction.attainment_ratio
+        if attained is not None and (attained < slo.attainment_ratio or said.doubts):
             doubted.append((attained, t))
     worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
     return sorted({*telling_windows(problem, solution), *worst})

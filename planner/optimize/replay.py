@@ -1,8 +1,7 @@
 """Replay one window of a solution in the twin, on a few sampled futures."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution
-from planner.simulate import ReplicaGroup, Scenario, SimulationResult, sample_workload, simulate
+from planner.simulate import ReplicaGroup, Scenario, pooled, sample_workload, simulate
 
 FUTURES = 3
 _MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
@@ -73,7 +72,7 @@ def replay(
             rng=np.random.default_rng([spec.loop.seed, t, future]),
         )
         results.append(simulate(Scenario(groups=groups, workload=workload, seed=spec.loop.seed)))
-    together = _together(results)
+    together = pooled(results)
     if together.requests == 0:
         return None
     slos = [s for s in spec.slos if s.model == problem.model]
@@ -106,17 +105,3 @@ def _groups(spec: Spec, problem: Problem, solution: Solution, t: int) -> tuple[R
         if profile is not None and count > 0:
             groups.append(ReplicaGroup(profile=profile, role=option.shape.role, replicas=count))
     return tuple(groups)
-
-
-def _together(results: Sequence[SimulationResult]) -> SimulationResult:
-    """All futures as one run."""
-    return replace(
-        results[0],
-        arrival_s=np.concatenate([r.arrival_s for r in results]),
-        ttft_s=np.concatenate([r.ttft_s for r in results]),
-        tpot_s=np.concatenate([r.tpot_s for r in results]),
-        e2e_s=np.concatenate([r.e2e_s for r in results]),
-        request_class=np.concatenate([r.request_class for r in results]),
-        gap_counts=np.sum([r.gap_counts for r in results], axis=0),
-        extrapolated_requests=sum(r.extrapolated_requests for r in results),
-    )

@@ -1,16 +1,33 @@
 """The digital twin: an event-driven replay of a deployment under a workload."""
 
-from planner.simulate.result import QueueSeries, SimulationResult
+from planner.domain.topology import Distance, LinkClass, Place, Topology
+from planner.simulate.observe import GroupSeries
+from planner.simulate.policy import Flip, GroupView, Observation, Policy, Targets
+from planner.simulate.result import Outcome, SimulationResult, Stopped, pooled
 from planner.simulate.sample import sample_workload
-from planner.simulate.scenario import ReplicaGroup, RouterPolicy, Scenario
+from planner.simulate.scenario import Event, Incident, ReplicaGroup, RouterPolicy, Scenario
 from planner.simulate.twin import simulate
 
 __all__ = [
-    "QueueSeries",
+    "Distance",
+    "Event",
+    "Flip",
+    "GroupSeries",
+    "GroupView",
+    "Incident",
+    "LinkClass",
+    "Observation",
+    "Outcome",
+    "Place",
+    "Policy",
     "ReplicaGroup",
     "RouterPolicy",
     "Scenario",
     "SimulationResult",
+    "Stopped",
+    "Targets",
+    "Topology",
+    "pooled",
     "sample_workload",
     "simulate",
 ]

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +12,41 @@ from planner.domain.errors import InputError
 from planner.domain.plan import Prediction
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.workload import LatencySummary
-from planner.simulate.state import GAP_RATIO, GAP_SHORTEST_S
+from planner.simulate.observe import GroupSeries
+from planner.simulate.state import (
+    ABORTED,
+    FAILED,
+    FINISHED,
+    GAP_RATIO,
+    GAP_SHORTEST_S,
+    REJECTED,
+    UNDER_WAY,
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Small = NDArray[np.int32]
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class QueueSeries:
-    """Queues at evenly spaced instants.
+class Outcome(IntEnum):
+    """How a request ended."""
 
-    Parameters
-    ----------
-    t_s : (points,) float, seconds from the start
-    prefill_queue : (points,) int
-        Requests whose prompt has not been begun.
-    decode_running : (points,) int
-        Sequences being decoded.
-    """
+    IN_FLIGHT = UNDER_WAY
+    FINISHED = FINISHED
+    REJECTED = REJECTED
+    ABORTED = ABORTED
+    FAILED = FAILED
+    NOT_ARRIVED = 5
 
-    t_s: Floats
-    prefill_queue: Integers
-    decode_running: Integers
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Why a run stopped before its end."""
+
+    at_s: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,16 +56,39 @@ class SimulationResult:
     Parameters
     ----------
     arrival_s, ttft_s, tpot_s, e2e_s : (requests,) float, seconds
-        NaN in `ttft_s`: rejected, no replica could ever hold it. NaN in `tpot_s`: rejected or one
-        output token.
+        NaN in `ttft_s`: no token. NaN in `tpot_s` and `e2e_s`: not finished; in `tpot_s` also:
+        one output token.
+    prompt_started_s, prompt_done_s, decode_started_s : (requests,) float, seconds
+        Instants: the prompt left the line; it was computed; the request joined the batch that
+        writes its answer. NaN: not reached.
+    outcome : (requests,) int8
+        One of `Outcome`.
+    prompt_group, decode_group : (requests,) int
+        The groups that computed the prompt and wrote the answer; -1 none.
+    cached_tokens : (requests,) int
+        Prompt tokens that were found in a prefix cache, or given as cached.
+    preemptions : (requests,) int
+        How often the request lost its KV cache and was computed again.
     request_class : (requests,) str
     gap_counts : (bins,) int
-        All gaps between tokens, in bins of 1 % width from 1 microsecond on.
+        All gaps between tokens by mean steps, in bins of 1 % width from 1 microsecond on.
+    itl_counts : (bins,) float
+        The same with the spread of single steps that the profiles measured.
     utilization_ratio : tuple of float
         Per group: share of its replicas' time with work in progress (a decode replica is busy
         while it has any sequence).
+    series : GroupSeries
     end_s : float
-        When the last request was answered, or the workload's end if later. Seconds.
+        When the last request ended, or the workload's end if later; when the run was stopped.
+        Seconds.
+    accelerator_hours : tuple of float
+        Per group, from ordering a replica until it is gone.
+    usd : float
+        Their price.
+    kv_peak_ratio : tuple of float
+        Per group: the highest share of KV blocks in use on one replica.
+    stopped : Stopped or None
+        None when the run came to its end.
     extrapolated_requests : int
         Requests for which times beyond the measured range were used.
     """
@@ -62,27 +97,52 @@ class SimulationResult:
     ttft_s: Floats
     tpot_s: Floats
     e2e_s: Floats
+    prompt_started_s: Floats
+    prompt_done_s: Floats
+    decode_started_s: Floats
+    outcome: NDArray[np.int8]
+    prompt_group: Small
+    decode_group: Small
+    cached_tokens: Small
+    preemptions: Small
+    input_tokens: Integers
+    output_tokens: Integers
     request_class: NDArray[np.str_]
     gap_counts: Integers
+    itl_counts: Floats
     utilization_ratio: tuple[float, ...]
-    queues: QueueSeries
+    series: GroupSeries
     end_s: float
+    accelerator_hours: tuple[float, ...]
+    usd: float
+    kv_peak_ratio: tuple[float, ...]
+    stopped: Stopped | None
     extrapolated_requests: int
 
     @property
     def requests(self) -> int:
-        """Arrivals: finished + rejected."""
-        return len(self.arrival_s)
+        """Arrivals: finished + rejected + aborted + failed + in flight."""
+        return int((self.outcome != Outcome.NOT_ARRIVED).sum())
+
+    def count(self, outcome: Outcome) -> int:
+        """Requests that ended so."""
+        return int((self.outcome == outcome).sum())
 
     @property
     def finished_requests(self) -> int:
         """Requests that were answered to the end."""
-        return int(np.isfinite(self.e2e_s).sum())
+        return self.count(Outcome.FINISHED)
 
     @property
     def rejected_requests(self) -> int:
-        """Requests that no replica could hold."""
-        return int(np.isnan(self.ttft_s).sum())
+        """Requests that no replica could hold, or that were not let in."""
+        return self.count(Outcome.REJECTED)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Output tokens of finished requests per second of the run."""
+        done = self.outcome == Outcome.FINISHED
+        return float(self.output_tokens[done].sum()) / self.end_s if self.end_s > 0 else 0.0
 
     def itl_quantile_s(self, level: float) -> float | None:
         """Quantile over all gaps of all requests, within 0.5 %; None when there were no gaps."""
@@ -90,11 +150,11 @@ class SimulationResult:
         if total == 0:
             return None
         rank = max(math.ceil(level * total), 1)
-        found = int(np.searchsorted(np.cumsum(self.gap_counts), rank))
+        found = int(np.searchsorted(np.cumsum(self.itl_counts), rank - 1e-6))
         return float(GAP_SHORTEST_S * GAP_RATIO ** (found + 0.5))
 
     def met(self, slos: Sequence[Slo]) -> NDArray[np.bool_]:
-        """(requests,) which arrivals met TTFT, TPOT and end-to-end objectives of their class.
+        """(requests,) which ones finished and met TTFT, TPOT and end-to-end objectives.
 
         A class without its own objectives is judged by those of `default`. `itl_p99_s` is not
         judged: the twin keeps gaps over all requests, not per request.
@@ -105,13 +165,14 @@ class SimulationResult:
             When a class has no objectives and there are none for `default`.
         """
         by_class = {s.request_class: s for s in slos}
-        met = np.zeros(self.requests, dtype=np.bool_)
-        for name in np.unique(self.request_class):
-            slo = _objectives(by_class, str(name))
+        met = np.zeros(len(self.outcome), dtype=np.bool_)
+        for name in _names(self.request_class):
+            slo = _objectives(by_class, name)
             those = self.request_class == name
             met[those] = slo.met(
                 ttft_s=self.ttft_s[those], tpot_s=self.tpot_s[those], e2e_s=self.e2e_s[those]
             )
+        met &= self.outcome == Outcome.FINISHED
         return met
 
     def summary(self, slos: Sequence[Slo]) -> LatencySummary:
@@ -126,7 +187,7 @@ class SimulationResult:
             itl_p50_s=self.itl_quantile_s(0.5),
             itl_p95_s=self.itl_quantile_s(0.95),
             e2e_p95_s=_quantile(self.e2e_s, 0.95),
-            attainment_ratio=float(self.met(slos).mean()),
+            attainment_ratio=float(self.met(slos).sum()) / self.requests,
         )
 
     def prediction(self, slos: Sequence[Slo]) -> Prediction:
@@ -141,7 +202,7 @@ class SimulationResult:
         """
         summary = self.summary(slos)
         attained = summary.attainment_ratio
-        low, high = (None, None) if attained is None else _wilson(attained, self.requests)
+        low, high = (None, None) if attained is None else wilson(attained, self.requests)
         return Prediction(
             attainment_ratio=attained,
             attainment_low_ratio=low,
@@ -152,6 +213,59 @@ class SimulationResult:
             itl_p95_s=summary.itl_p95_s,
             source="twin",
         )
+
+
+def pooled(results: Sequence[SimulationResult]) -> SimulationResult:
+    """Runs of the same groups as one: requests, costs and durations added up.
+
+    Utilisation is the mean, the peak of KV use the highest; `series` is the first run's, `stopped`
+    the first one's that was stopped.
+
+    Raises
+    ------
+    ValueError
+        When there is no run.
+    """
+    if not results:
+        raise ValueError("there is no run to pool")
+    return replace(
+        results[0],
+        arrival_s=np.concatenate([r.arrival_s for r in results]),
+        ttft_s=np.concatenate([r.ttft_s for r in results]),
+        tpot_s=np.concatenate([r.tpot_s for r in results]),
+        e2e_s=np.concatenate([r.e2e_s for r in results]),
+        prompt_started_s=np.concatenate([r.prompt_started_s for r in results]),
+        prompt_done_s=np.concatenate([r.prompt_done_s for r in results]),
+        decode_started_s=np.concatenate([r.decode_started_s for r in results]),
+        outcome=np.concatenate([r.outcome for r in results]),
+        prompt_group=np.concatenate([r.prompt_group for r in results]),
+        decode_group=np.concatenate([r.decode_group for r in results]),
+        cached_tokens=np.concatenate([r.cached_tokens for r in results]),
+        preemptions=np.concatenate([r.preemptions for r in results]),
+        input_tokens=np.concatenate([r.input_tokens for r in results]),
+        output_tokens=np.concatenate([r.output_tokens for r in results]),
+        request_class=np.concatenate([r.request_class for r in results]),
+        gap_counts=np.sum([r.gap_counts for r in results], axis=0),
+        itl_counts=np.sum([r.itl_counts for r in results], axis=0),
+        utilization_ratio=_column_means([r.utilization_ratio for r in results]),
+        kv_peak_ratio=tuple(np.max([r.kv_peak_ratio for r in results], axis=0).tolist()),
+        end_s=sum(r.end_s for r in results),
+        accelerator_hours=tuple(np.sum([r.accelerator_hours for r in results], axis=0).tolist()),
+        usd=sum(r.usd for r in results),
+        stopped=next((r.stopped for r in results if r.stopped is not None), None),
+        extrapolated_requests=sum(r.extrapolated_requests for r in results),
+    )
+
+
+def _column_means(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(np.mean(rows, axis=0).tolist())
+
+
+def _names(request_class: NDArray[np.str_]) -> list[str]:
+    """The classes there are; nearly always one, and sorting a million strings takes seconds."""
+    if len(request_class) == 0 or bool(np.all(request_class == request_class[0])):
+        return [str(name) for name in request_class[:1]]
+    return [str(name) for name in np.unique(request_class)]
 
 
 def _objectives(by_class: Mapping[str, Slo], name: str) -> Slo:
@@ -170,8 +284,9 @@ def _quantile(values: Floats, level: float) -> float | None:
     return float(np.quantile(known, level)) if len(known) else None
 
 
-def _wilson(ratio: float, count: int) -> tuple[float, float]:
-    spread = _Z95**2 / count
+def wilson(ratio: float, count: float, quantile: float = _Z95) -> tuple[float, float]:
+    """Ends of Wilson's interval of a share that was seen in `count` independent requests."""
+    spread = quantile**2 / count
     centre = (ratio + spread / 2) / (1 + spread)
-    half = _Z95 / (1 + spread) * math.sqrt(ratio * (1 - ratio) / count + spread / (4 * count))
+    half = quantile / (1 + spread) * math.sqrt(ratio * (1 - ratio) / count + spread / (4 * count))
     return max(centre - half, 0.0), min(centre + half, 1.0)

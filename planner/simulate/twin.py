@@ -1,107 +1,289 @@
-"""Run the twin: lay the scenario out, let the compiled loop run, read what happened."""
+"""Run the twin: lay the scenario out, let the machine run, steer it, read what happened."""
+
+import heapq
+import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.domain.workload import Workload
-from planner.simulate.result import QueueSeries, SimulationResult
-from planner.simulate.scenario import RouterPolicy, Scenario
-from planner.simulate.state import (
-    NOBODY,
-    Records,
-    Twin,
-    lay_out,
-    outside_answers,
-    outside_prompts,
-)
+from planner.domain.fleet import Role
+from planner.simulate.jitter import spread_gaps
+from planner.simulate.layout import SAMPLES, lay_out, outside_answers, outside_prompts
+from planner.simulate.observe import Onlooker, observe, series
+from planner.simulate.policy import Targets
+from planner.simulate.result import Outcome, SimulationResult, Stopped
+from planner.simulate.scenario import Event, Incident, Scenario
+from planner.simulate.state import ABSENT, NOBODY, SERVING, UNDER_WAY, Twin
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-_SERIES_POINTS = 241
+_START, _DRAIN, _FLIP, _FAIL = range(4)
 
 
-def simulate(scenario: Scenario) -> SimulationResult:
-    """Replay the workload on the deployment until every request is answered or rejected.
+def simulate(
+    scenario: Scenario, *, progress: Callable[[int, int], None] | None = None
+) -> SimulationResult:
+    """Replay the workload until every request has ended; the rules are in `docs/twin.md`.
 
-    The model, after vLLM:
+    Parameters
+    ----------
+    progress : function of (arrived, requests) or None
+        Called now and then.
 
-    - A prefill replica computes prompts first come first served, each in `profile.prefill` time.
-    - The answer goes to a decode replica when the prompt is done. It waits for a slot
-      (`max_num_seqs`) and KV room for prompt and answer together, which is reserved whole (no
-      preemption); then the KV cache moves, then it joins the batch at the next step. The first
-      token comes with its first step.
-    - A decode step takes `profile.decode_step` at the batch and its mean context.
-    - An aggregated replica spends up to `max_num_batched_tokens` less the batch of each step on
-      prompts, first come first served; the step takes decode time plus the chunks' share of the
-      prompts' time. The first token comes with the last chunk.
-    - `first_token_s` of the replica that gets the prompt is added to every TTFT.
-    - Requests that no replica can hold are rejected on arrival.
+    Raises
+    ------
+    InputError
+        When a request names the same prefix block twice.
 
     References
     ----------
-    Continuous batching: Yu et al., Orca (OSDI 2022); chunked prefill: Agrawal et al.,
-    Sarathi-Serve (OSDI 2024); split of prompt and answer: Zhong et al., DistServe (OSDI 2024).
+    Continuous batching: Yu et al., Orca (OSDI 2022); paged KV cache and preemption by
+    recomputation: Kwon et al., vLLM (SOSP 2023); chunked prefill: Agrawal et al., Sarathi-Serve
+    (OSDI 2024); split of prompt and answer: Zhong et al., DistServe (OSDI 2024).
     """
-    from planner.simulate.engine import run  # numba takes a second to import
-
-    twin = lay_out(scenario)
-    run(twin, scenario.router is RouterPolicy.ROUND_ROBIN)
-    return _result(scenario, twin)
+    steered = _Run(scenario)
+    steered.to_the_end(progress)
+    return steered.result()
 
 
-def _result(scenario: Scenario, twin: Twin) -> SimulationResult:
-    workload, records = scenario.workload, twin.records
-    first = records.first_group
-    overhead_s = np.array([g.profile.first_token_s for g in scenario.groups])[first]
-    arrival_s = workload.arrival_offset_s
-    e2e_s = records.finished_s - arrival_s + overhead_s
-    ttft_s = records.first_token_s - arrival_s + overhead_s
-    gaps = np.where(workload.output_tokens > 1, workload.output_tokens - 1, np.nan)
-    answered_s = records.finished_s[np.isfinite(records.finished_s)]
-    end_s = max(workload.duration_s, float(answered_s.max(initial=0.0)))
-    return SimulationResult(
-        arrival_s=arrival_s,
-        ttft_s=ttft_s,
-        tpot_s=(records.finished_s - records.first_token_s) / gaps,
-        e2e_s=e2e_s,
-        request_class=workload.request_class,
-        gap_counts=twin.gaps,
-        utilization_ratio=_utilization(scenario, twin, end_s),
-        queues=_queues(workload, records, end_s),
-        end_s=end_s,
-        extrapolated_requests=_extrapolated(scenario, records),
-    )
+class _Run:
+    """A run in slices: the machine goes on by itself between ticks and events."""
 
+    def __init__(self, scenario: Scenario) -> None:
+        from planner.simulate.machine.loop import run  # numba takes a second to import
 
-def _utilization(scenario: Scenario, twin: Twin, end_s: float) -> tuple[float, ...]:
-    busy_s = np.bincount(
-        twin.workers.group, weights=twin.workers.busy_s, minlength=len(scenario.groups)
-    )
-    there_s = [g.replicas * (end_s - g.start_delay_s) for g in scenario.groups]
-    return tuple(
-        float(busy) / there if there > 0 else 0.0
-        for busy, there in zip(busy_s, there_s, strict=True)
-    )
+        self.scenario = scenario
+        self.twin: Twin = lay_out(scenario)
+        self.onlooker = Onlooker(self.twin)
+        self._machine = run
+        first = np.concatenate([[0], np.cumsum([g.room for g in scenario.groups])])
+        self._first_worker: list[int] = [int(w) for w in first]
+        self._agenda: list[tuple[float, int, int]] = []
+        self._events: list[Event] = list(scenario.events)
+        for i, event in enumerate(scenario.events):
+            heapq.heappush(self._agenda, (event.at_s, 0, i))
+        if scenario.policy is not None and scenario.policy.first_tick_s < math.inf:
+            heapq.heappush(self._agenda, (max(scenario.policy.first_tick_s, 0.0), 1, 0))
+        self._since_s = 0.0
 
+    def to_the_end(self, progress: Callable[[int, int], None] | None) -> None:
+        """Let everything happen."""
+        clock = self.twin.clock
+        told_s, next_s = math.inf if progress is None else 0.0, 0.0
+        while next_s < math.inf:
+            due_s = self._agenda[0][0] if self._agenda else math.inf
+            next_s = self._machine(self.twin, min(due_s, told_s))
+            if clock.stopped_by[0] != NOBODY:
+                break
+            if due_s <= told_s and next_s < math.inf:
+                self._at(due_s)
+                next_s = self._due(due_s)
+            elif progress is not None and next_s < math.inf:
+                progress(int(clock.arrived[0]), len(self.scenario.workload))
+                told_s = max(told_s + self.scenario.workload.duration_s / SAMPLES, next_s)
 
-def _queues(workload: Workload, records: Records, end_s: float) -> QueueSeries:
-    t_s = np.linspace(0.0, end_s, _SERIES_POINTS)
-    accepted = records.first_group != NOBODY
+    def _due(self, now_s: float) -> float:
+        """Whether anything can still happen: events alone do not keep a finished run going."""
+        return float(self._machine(self.twin, now_s))
 
-    def happened(instants: Floats) -> NDArray[np.int64]:
-        return np.searchsorted(np.sort(instants[accepted]), t_s, side="right").astype(np.int64)
+    def _at(self, t_s: float) -> None:
+        """Events and ticks of one instant."""
+        self.twin.clock.now_s[0] = t_s
+        while self._agenda and self._agenda[0][0] <= t_s:
+            _, kind, i = heapq.heappop(self._agenda)
+            if kind == 0:
+                self._happen(self._events[i], t_s)
+            else:
+                self._tick(t_s)
 
-    return QueueSeries(
-        t_s=t_s,
-        prefill_queue=happened(workload.arrival_offset_s) - happened(records.prompt_started_s),
-        decode_running=happened(records.joined_s) - happened(records.finished_s),
-    )
+    def _command(self, command: int, w: int, extra: float = 0.0) -> None:
+        from planner.simulate.machine.lifecycle import change  # compiled only when asked for
 
+        change(self.twin, command, w, extra)
 
-def _extrapolated(scenario: Scenario, records: Records) -> int:
-    flagged = records.extrapolated > 0
-    for g, group in enumerate(scenario.groups):
-        prompts, answers = records.first_group == g, records.decode_group == g
-        flagged |= prompts & outside_prompts(group.profile, scenario.workload)
-        flagged |= answers & outside_answers(group.profile, scenario.workload)
-    return int(flagged.sum())
+    def _happen(self, event: Event, t_s: float) -> None:
+        w = self._first_worker[event.group] + event.replica
+        if event.incident is Incident.FAIL:
+            self._command(_FAIL, w, float(event.restarts))
+        elif event.incident is Incident.DRAIN:
+            self._command(_DRAIN, w)
+        elif event.incident is Incident.FLIP:
+            self._command(_FLIP, w, float(event.to_group))
+        elif self.twin.workers.state[w] != ABSENT:
+            self._command(_DRAIN, w)
+            gone = Event(
+                at_s=t_s + event.notice_s,
+                incident=Incident.FAIL,
+                group=event.group,
+                replica=event.replica,
+                restarts=False,
+            )
+            self._events.append(gone)
+            heapq.heappush(self._agenda, (gone.at_s, 0, len(self._events) - 1))
+
+    def _tick(self, t_s: float) -> None:
+        policy = self.scenario.policy
+        if policy is None:
+            return
+        targets = policy.on_tick(observe(self.twin, self.onlooker, t_s, self._since_s))
+        self.scenario.check_targets(targets, t_s=t_s)
+        self._since_s = t_s
+        if t_s < targets.next_tick_s < math.inf:
+            heapq.heappush(self._agenda, (targets.next_tick_s, 1, 0))
+        self._steer(targets)
+
+    def _steer(self, targets: Targets) -> None:
+        for flip in targets.flips:
+            for w in self._surplus(flip.from_group, flip.replicas):
+                self._command(_FLIP, w, float(flip.to_group))
+        if targets.replicas is None:
+            return
+        for g, wanted in enumerate(targets.replicas):
+            workers = self.twin.workers
+            there = int(((workers.group == g) & (workers.state == SERVING)).sum())
+            there += int((workers.flips_to == g).sum())
+            if wanted < there:
+                for w in self._surplus(g, there - wanted):
+                    self._command(_DRAIN, w)
+            rows = range(self._first_worker[g], self._first_worker[g + 1])
+            absent = [w for w in rows if workers.state[w] == ABSENT]
+            for w in absent[: max(wanted - there, 0)]:
+                self._command(_START, w, float(g))
+
+    def _surplus(self, g: int, count: int) -> list[int]:
+        """Serving replicas of a group to go first: starting ones, then the emptiest."""
+        workers, now_s = self.twin.workers, self.twin.clock.now_s[0]
+        those = np.flatnonzero((workers.group == g) & (workers.state == SERVING))
+        order = sorted(
+            (int(w) for w in those),
+            key=lambda w: (workers.ready_s[w] <= now_s, int(workers.present[w]), -w),
+        )
+        return order[:count]
+
+    def result(self) -> SimulationResult:
+        """What happened, as columns."""
+        scenario, twin = self.scenario, self.twin
+        workload, records = scenario.workload, twin.records
+        arrived = int(twin.clock.arrived[0])
+        overhead_s = np.array([g.profile.first_token_s for g in scenario.groups])
+        first_token_s = np.array(records.first_token_s)
+        first_token_s[first_token_s > float(twin.clock.now_s[0])] = np.nan
+        outcome = records.end.astype(np.int8)
+        outcome[arrived:] = Outcome.NOT_ARRIVED
+        now_s = float(twin.clock.now_s[0])
+        tpot_s = records.finished_s - first_token_s
+        tpot_s /= np.maximum(workload.output_tokens - 1, 1)
+        tpot_s[workload.output_tokens == 1] = np.nan
+        ttft_s, e2e_s = first_token_s, np.array(records.finished_s)
+        since_s = overhead_s[records.first_group]
+        since_s -= workload.arrival_offset_s
+        ttft_s += since_s
+        e2e_s += since_s
+        end_s = max(workload.duration_s, now_s) if self._stopped() is None else now_s
+        return SimulationResult(
+            arrival_s=workload.arrival_offset_s,
+            ttft_s=ttft_s,
+            tpot_s=tpot_s,
+            e2e_s=e2e_s,
+            prompt_started_s=records.prompt_started_s,
+            prompt_done_s=records.prompt_done_s,
+            decode_started_s=records.joined_s,
+            outcome=outcome,
+            prompt_group=records.first_group,
+            decode_group=records.decode_group,
+            cached_tokens=records.hit_tokens,
+            preemptions=records.preemptions,
+            input_tokens=workload.input_tokens,
+            output_tokens=workload.output_tokens,
+            request_class=workload.request_class,
+            gap_counts=twin.gaps,
+            itl_counts=spread_gaps(twin.gaps, self.scenario.groups, self._written()),
+            utilization_ratio=self._utilization(end_s),
+            series=series(twin, self.onlooker, now_s),
+            end_s=end_s,
+            accelerator_hours=self._accelerator_hours(end_s),
+            usd=self._usd(end_s),
+            kv_peak_ratio=self._kv_peak(),
+            stopped=self._stopped(),
+            extrapolated_requests=self._extrapolated(),
+        )
+
+    def _written(self) -> Floats:
+        """(groups,) tokens of answers that each group was asked for."""
+        group = self.twin.records.decode_group
+        asked = group >= 0
+        return np.bincount(
+            group[asked],
+            weights=self.scenario.workload.output_tokens[asked],
+            minlength=len(self.scenario.groups),
+        ).astype(np.float64)
+
+    def _stopped(self) -> Stopped | None:
+        w = int(self.twin.clock.stopped_by[0])
+        if w == NOBODY:
+            return None
+        g = int(self.twin.workers.group[w])
+        waiting = int(self.twin.workers.waiting[w])
+        others = f", {waiting:,} requests wait there" if waiting else ""
+        role = self.scenario.groups[g].role
+        return Stopped(
+            at_s=float(self.twin.clock.now_s[0]),
+            reason=f"group {g} ({role}): the first in the line of one replica has waited "
+            f"{self.scenario.unstable_wait_s:g} s{others}: the load is "
+            "beyond what the deployment can do",
+        )
+
+    def _paid_s(self, end_s: float) -> Floats:
+        """(workers,) seconds that each worker was paid for."""
+        workers = self.twin.workers
+        return np.asarray(
+            workers.paid_s + np.where(np.isnan(workers.ordered_s), 0, end_s - workers.ordered_s)
+        )
+
+    def _by_group(self, per_worker: Floats) -> Floats:
+        groups = len(self.scenario.groups)
+        sums = np.bincount(self.twin.workers.group, weights=per_worker, minlength=groups)
+        return sums.astype(np.float64)
+
+    def _accelerator_hours(self, end_s: float) -> tuple[float, ...]:
+        sizes = [g.profile.tp * g.profile.pp * g.profile.dp for g in self.scenario.groups]
+        hours = self._by_group(self._paid_s(end_s)) / 3600 * sizes
+        return tuple(float(h) for h in hours)
+
+    def _usd(self, end_s: float) -> float:
+        hours = self._accelerator_hours(end_s)
+        prices = (g.usd_per_gpu_hour for g in self.scenario.groups)
+        return float(sum(h * p for h, p in zip(hours, prices, strict=True)))
+
+    def _utilization(self, end_s: float) -> tuple[float, ...]:
+        busy_s = self._by_group(self.twin.workers.busy_s)
+        late_s = np.array([g.start_delay_s * g.replicas for g in self.scenario.groups])
+        there_s = self._by_group(self._paid_s(end_s)) - late_s
+        return tuple(
+            float(busy) / there if there > 0 else 0.0
+            for busy, there in zip(busy_s, there_s, strict=True)
+        )
+
+    def _kv_peak(self) -> tuple[float, ...]:
+        """Highest share of KV blocks in use on any replica, per group."""
+        workers, groups = self.twin.workers, self.twin.groups
+        most = [
+            workers.most_kv[workers.group == g].max(initial=groups.most_kv[g])
+            for g in range(len(self.scenario.groups))
+        ]
+        return tuple((np.array(most) / groups.kv_blocks).tolist())
+
+    def _extrapolated(self) -> int:
+        scenario, records = self.scenario, self.twin.records
+        workload = scenario.workload
+        flagged = records.extrapolated > 0
+        for g, group in enumerate(scenario.groups):
+            if group.role is not Role.DECODE or scenario.local_prefill_tokens > 0:
+                flagged |= (records.first_group == g) & outside_prompts(
+                    group.profile, workload.input_tokens, records.hit_tokens
+                )
+            if group.role is not Role.PREFILL:
+                flagged |= (records.decode_group == g) & outside_answers(group.profile, workload)
+        return int((flagged & (records.end != UNDER_WAY)).sum())

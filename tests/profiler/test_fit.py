@@ -93,6 +93,16 @@ def test_transfer_that_does_not_grow_is_all_base() -> None:
     assert float(transfer.seconds(4096.0 * 50)) == pytest.approx(0.02, rel=0.1)
 
 
+def test_aggregated_worker_has_no_transfer_and_no_second_step_before_its_first_token() -> None:
+    alone = tuple(
+        replace(p, alone_ttft_s=FIRST_S + p.busy_s, transfer_s=0.0, transfer_bytes=0.0)
+        for p in MEASURED.prefill
+    )
+    profile = fit(replace(MEASURED, prefill=alone), SETTING)
+    assert float(profile.transfer.seconds(4096.0 * 1000)) < 1e-6
+    assert profile.first_token_s == pytest.approx(FIRST_S, rel=1e-3)
+
+
 def test_missing_grid_point_is_told() -> None:
     with pytest.raises(MeasurementError, match=r"prefill grid lacks the points \[\(1000, 1000\)\]"):
         fit(replace(MEASURED, prefill=MEASURED.prefill[:-1]), SETTING)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.capacity.deployment import PoolLoad, predict, role_target
-from planner.capacity.pool import sustained_rps
+from planner.capacity.deployment import predict, role_target
+from planner.capacity.pool import Capacity, sustained_rps
+from planner.capacity.split import PoolLoad
 from planner.domain.errors import OutsideProfileError, ProfileError
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
@@ -72,9 +73,70 @@ def test_sustained_stays_below_saturation(role: Role) -> None:
     )
 
 
-def test_prefill_saturates_at_one_over_the_prompt_time() -> None:
-    capacity = rate(Role.PREFILL, point_shape(isl=950.0, osl=10.0), replicas=3)
+def test_prefill_with_a_step_for_every_prompt_saturates_at_one_over_its_time() -> None:
+    profile = linear_profile(max_num_seqs=1)
+    shape = point_shape(isl=950.0, osl=10.0)
+    capacity = sustained_rps(profile, Role.PREFILL, shape, SLO, replicas=3, target_ratio=0.95)
     assert capacity.saturation_rps == pytest.approx(3 / 0.1)
+
+
+def test_prompts_that_share_a_step_pay_its_fixed_part_once() -> None:
+    capacity = rate(Role.PREFILL, point_shape(isl=256.0, osl=10.0), replicas=3)
+    assert capacity.saturation_rps == pytest.approx(3 / (0.0256 + 0.005 / 8))
+
+
+def test_steps_that_only_prompts_make_too_long_are_named_as_scheduling() -> None:
+    shape = point_shape(isl=1500.0, osl=20.0)
+    slo = dataclasses.replace(SLO, ttft_s=60.0, tpot_s=0.03)
+    assert rate(Role.AGGREGATED, shape, slo=slo).bottleneck is Bottleneck.SCHEDULING
+
+
+def test_what_would_help_most_is_named_not_the_longest_part() -> None:
+    """A transfer of 0.4 s leaves time enough: faster prompts sustain far more than faster links."""
+    shape = point_shape(isl=1000.0, osl=100.0)
+
+    def sustained(**changes: float) -> Capacity:
+        profile = linear_profile(**{"transfer_bandwidth_bytes_per_s": 1e7, **changes})
+        return sustained_rps(profile, Role.PREFILL, shape, SLO, replicas=2, target_ratio=0.95)
+
+    assert sustained().bottleneck is Bottleneck.PREFILL
+    links = sustained(transfer_bandwidth_bytes_per_s=1e12).sustained_rps
+    prompts = sustained(prefill_token_s=5e-5, prefill_base_s=2.5e-3).sustained_rps
+    assert prompts > 1.5 * links > 1.5 * sustained().sustained_rps
+
+
+@pytest.mark.parametrize("cv2", [0.2, 0.5, 1.0, 4.0])
+@pytest.mark.parametrize("role", Role)
+def test_more_load_never_raises_attainment_however_bursty(role: Role, cv2: float) -> None:
+    roles = (Role.PREFILL, Role.DECODE) if role is not Role.AGGREGATED else (role,)
+    pools = [PoolLoad(profile=PROFILE, role=r, replicas=4) for r in roles]
+    shape = point_shape(isl=800.0, osl=100.0)
+    slo = dataclasses.replace(SLO, tpot_s=0.03)
+    attained = [
+        predict(pools, shape, slo, request_rate_rps=float(r), arrival_cv2=cv2)
+        .prediction.attainment_ratio
+        for r in np.linspace(0.5, 30.0, 25)
+    ]  # fmt: skip
+    assert np.all(np.diff(attained) <= 1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"request_rate_rps": float("nan")}, {"request_rate_rps": float("inf")},
+     {"arrival_cv2": float("nan")}, {"arrival_cv2": -1.0}, {"window_s": float("nan")}],
+)  # fmt: skip
+def test_a_load_that_is_no_number_is_refused_by_name(wrong: dict[str, float]) -> None:
+    load = {"request_rate_rps": 1.0, **wrong}
+    pools = [PoolLoad(profile=PROFILE, role=Role.AGGREGATED, replicas=1)]
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        predict(pools, point_shape(isl=100.0, osl=10.0), SLO, **load)
+
+
+def test_time_outside_the_engine_is_named_as_scheduling() -> None:
+    profile = linear_profile(first_token_s=0.95)
+    shape = point_shape(isl=900.0, osl=20.0)
+    capacity = sustained_rps(profile, Role.PREFILL, shape, SLO, replicas=1, target_ratio=0.9)
+    assert capacity.bottleneck is Bottleneck.SCHEDULING
 
 
 def test_a_constant_decode_step_within_the_objective_is_bound_by_slots() -> None:
@@ -99,7 +161,7 @@ def test_a_small_kv_cache_is_named_as_memory() -> None:
 
 
 def test_a_slow_link_is_named_as_cache_transfer() -> None:
-    profile = linear_profile(transfer_bandwidth_bytes_per_s=1e7)
+    profile = linear_profile(transfer_bandwidth_bytes_per_s=4.5e6)
     shape = point_shape(isl=1000.0, osl=100.0)
     capacity = sustained_rps(profile, Role.PREFILL, shape, SLO, replicas=1, target_ratio=0.9)
     assert capacity.bottleneck is Bottleneck.CACHE_TRANSFER

@@ -59,6 +59,16 @@ def test_a_plan_is_proven_in_the_twin_where_it_matters() -> None:
     assert all((w.predicted.attainment_low_ratio or 0) >= 0.95 for w in proven)
 
 
+def test_windows_that_the_closed_form_doubts_are_proven_in_the_twin() -> None:
+    """Memory binds: every window is doubted, the first and the hardest are not enough."""
+    small = linear_profile(profile_id="cpu", kv_capacity_tokens=6_000)
+    load = forecast([3.0, 4.0, 3.5, 3.0], isl=500, osl=400)
+    made = plan(spec(profiles=(small,)), load, None, made_at=NOW)
+    assert [w.predicted.source for w in made.windows] == ["twin"] * 4
+    sure = plan(spec(), load, None, made_at=NOW)
+    assert "closed_form" in {w.predicted.source for w in sure.windows}
+
+
 def test_what_the_twin_finds_missing_is_planned_for() -> None:
     """Bursts that the twin draws: the capacity of the first proposal may not be enough."""
     load = forecast([60.0])

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planner.capacity.deployment import PoolLoad, predict
+from planner.capacity.deployment import predict
+from planner.capacity.split import PoolLoad
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo

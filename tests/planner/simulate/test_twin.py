@@ -39,8 +39,16 @@ def mean_and_error(values: np.ndarray, batches: int = 20) -> tuple[float, float]
 
 
 def waits(workload: Workload, replicas: int, **changes: float) -> np.ndarray:
-    """Waits for a prefill replica: TTFT without everything that has a known length."""
-    changes = {"transfer_base_s": 0.0, "transfer_bandwidth_bytes_per_s": 1e30, **changes}
+    """Waits for a prefill replica: TTFT without everything that has a known length.
+
+    One slot a replica: prompts are computed one after another, as the textbook queues serve.
+    """
+    changes = {
+        "transfer_base_s": 0.0,
+        "transfer_bandwidth_bytes_per_s": 1e30,
+        "max_num_seqs": 1,
+        **changes,
+    }
     groups = pools(replicas, 1, decode_base_s=1e-9, decode_sequence_s=0.0, **changes)
     result = simulate(Scenario(groups=groups, workload=workload))
     table = groups[0].profile.prefill
@@ -77,8 +85,9 @@ def test_sequences_in_decode_obey_littles_law() -> None:
     workload = poisson_workload(requests=20_000, rate_rps=10.0, isl=10, osl=100, seed=3)
     groups = pools(1, 1, decode_sequence_s=0.0, decode_base_s=0.01, max_num_seqs=256)
     result = simulate(Scenario(groups=groups, workload=workload))
-    middle = slice(20, 220)
-    present = float(result.queues.decode_running[middle].mean())
+    series = result.series
+    middle = (series.t_s > 0.1 * result.end_s) & (series.t_s < 0.9 * result.end_s)
+    present = float(series.running[1][middle].mean())
     assert present == pytest.approx(10.0 * 0.01 * workload.output_tokens.mean(), rel=0.1)
 
 
@@ -137,8 +146,8 @@ def test_no_request_is_lost_and_time_runs_forwards(scenario: Scenario) -> None:
     gaps = (scenario.workload.output_tokens - 1)[answered].sum()
     assert int(result.gap_counts.sum()) == gaps
     assert all(0 <= u <= 1 + 1e-9 for u in result.utilization_ratio)
-    assert result.queues.prefill_queue.min() >= 0
-    assert result.queues.decode_running[-1] == 0
+    assert result.series.waiting.min() >= 0
+    assert not result.series.running[:, -1].any()
 
 
 @given(seed=st.integers(0, 2**20), factor=st.floats(1.2, 8.0), fleet=st.sampled_from([0, 1]))

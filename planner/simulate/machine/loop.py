@@ -1,0 +1,164 @@
+"""The twin's main loop."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from planner.simulate.machine.batch import preempt
+from planner.simulate.machine.compiled import compiled, compiled_and_kept, fingerprint_of_sources
+from planner.simulate.machine.heaps import remove
+from planner.simulate.machine.line import finish, vacate
+from planner.simulate.machine.links import end_flows
+from planner.simulate.machine.reference import by_reference
+from planner.simulate.machine.routing import end_prompts, route_prompt, settle
+from planner.simulate.machine.samples import sample_before
+from planner.simulate.machine.steps import (
+    count_what_has_been,
+    end_jump,
+    join_arrived,
+    release_source,
+    start_steps,
+    wake,
+)
+from planner.simulate.state import (
+    ABORTED,
+    ARRIVED,
+    AWAY,
+    COMPUTING,
+    IN_LINE,
+    NOBODY,
+    RUNNING,
+    TO_PULL,
+    UNDER_WAY,
+    Twin,
+)
+
+
+@compiled
+def boundary(twin: Twin, w: int) -> None:
+    """A worker's step ends, or it wakes: see `docs/twin.md`, "A worker"."""
+    worker = twin.workers[w]
+    t = twin.next_s[w]
+    if not np.isnan(worker.started_s):
+        end_jump(twin, w, t)
+        end_prompts(twin, w, t)
+    join_arrived(twin, w, t)
+    preempted = preempt(twin, w, t)
+    start_steps(twin, w, t, not preempted)
+    settle(twin, w, t)
+
+
+@compiled
+def kv_arrives(twin: Twin) -> None:
+    """A KV cache has arrived at its decode worker."""
+    clock = twin.clock[0]
+    first = twin.moving[0]
+    t, r = first.key, first.request
+    record = twin.records[r]
+    request = twin.requests[r]
+    remove(twin.moving, 0, clock.moving, 0)
+    clock.moving -= 1
+    w, p = record.worker, record.source
+    worker = twin.workers[w]
+    release_source(twin, r, t)
+    settle(twin, p, t)
+    if record.end != UNDER_WAY:
+        vacate(twin, w, r, request.input_tokens)
+        record.place = AWAY
+        wake(twin, w, t)
+        return
+    record.place = ARRIVED
+    record.next_request = NOBODY
+    if worker.arrived_head == NOBODY:
+        worker.arrived_head = r
+    else:
+        twin.records[worker.arrived_tail].next_request = r
+    worker.arrived_tail = r
+    wake(twin, w, t)
+
+
+@compiled
+def client_leaves(twin: Twin, r: int, t: float) -> None:
+    """Out of the line at once; otherwise as soon as the worker can."""
+    record = twin.records[r]
+    request = twin.requests[r]
+    if record.end != UNDER_WAY:
+        return
+    record.left_s = t
+    place, w = record.place, record.worker
+    worker = twin.workers[w]
+    finish(twin, r, ABORTED, t)
+    record.place = place
+    if place in (IN_LINE, TO_PULL):
+        worker.waiting -= 1
+        worker.present -= 1
+        record.place = AWAY
+        if place == IN_LINE:
+            worker.outstanding_s -= record.assumed_s
+            worker.queued_tokens -= request.input_tokens
+        else:
+            p = record.source
+            release_source(twin, r, t)
+            settle(twin, p, t)
+        wake(twin, w, t)
+        settle(twin, w, t)
+    elif place == RUNNING:
+        worker.leavers += 1
+        wake(twin, w, t)
+    elif place in (COMPUTING, ARRIVED):
+        wake(twin, w, t)
+
+
+@compiled
+def next_departure_s(twin: Twin) -> float:
+    """When the next client goes away."""
+    departed = twin.clock[0].departed
+    return float(twin.departure_s[departed]) if departed < len(twin.departure) else np.inf
+
+
+def _main_loop(fingerprint: int) -> Callable[[Twin, float], float]:
+    """The loop, bound to the sources that it was compiled from."""
+
+    @compiled_and_kept
+    def run(given: Twin, until_s: float) -> float:
+        """Let everything happen up to `until_s`.
+
+        Returns the instant of what happens next; inf when nothing will.
+        """
+        twin = by_reference(given)
+        requests, clock = twin.requests, twin.clock[0]
+        count = len(requests) + 0 * fingerprint
+        if clock.stopped_by != NOBODY:
+            return float(clock.now_s)
+        while clock.stopped_by == NOBODY:
+            step_s = twin.next_s[twin.tree[1]]
+            kv_s = twin.moving[0].key if clock.moving > 0 else np.inf
+            flow_s = clock.flow_end_s
+            leave_s = next_departure_s(twin)
+            arrival_s = requests[clock.arrived].arrival_s if clock.arrived < count else np.inf
+            t = min(step_s, kv_s, flow_s, leave_s, arrival_s)
+            if t == np.inf:
+                return float(t)
+            sample_before(twin, min(t, until_s))
+            if t > until_s:
+                return float(t)
+            clock.now_s = t
+            if step_s == t:
+                boundary(twin, twin.tree[1])
+            elif kv_s == t:
+                kv_arrives(twin)
+            elif flow_s == t:
+                end_flows(twin)
+            elif leave_s == t:
+                clock.departed += 1
+                client_leaves(twin, twin.departure[clock.departed - 1], t)
+            else:
+                clock.arrived += 1
+                route_prompt(twin, clock.arrived - 1, t)
+        count_what_has_been(twin)
+        return float(clock.now_s)
+
+    return run
+
+
+run = _main_loop(fingerprint_of_sources())
