@@ -10,6 +10,8 @@ from planner.domain.errors import EngineError
 from planner.domain.fleet import ReplicaShape
 
 NIXL = "NixlConnector"
+_BFLOAT16_FEATURES = frozenset({"avx512f", "avx512_bf16", "amx_bf16", "bf16"})
+_CPU_FEATURES = Path("/proc/cpuinfo")
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME")
 
 
@@ -106,13 +108,28 @@ def command(
     return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
 
 
+def cpu_number_format(features: Path = _CPU_FEATURES) -> str:
+    """The number format that this processor computes fast, in vLLM's spelling.
+
+    A processor with AVX2 only emulates bfloat16: prompts take five times as long as in float32
+    (75 against 400 tokens/s on half a core of an AMD EPYC 7003, vLLM 0.32).
+    """
+    try:
+        lines = features.read_text().splitlines()
+    except OSError:
+        return "bfloat16"
+    named = [x for x in lines if x.startswith(("flags", "Features"))]
+    has = set(named[0].partition(":")[2].split()) if named else set(_BFLOAT16_FEATURES)
+    return "bfloat16" if has & _BFLOAT16_FEATURES else "float32"
+
+
 def cpu_command(line: list[str]) -> list[str]:
     """Add what a CPU worker needs: its number format, and NIXL buffers in host memory."""
     position = line.index("--kv-transfer-config") + 1
     transfer = json.loads(line[position])
     transfer |= {"kv_buffer_device": "cpu", "kv_connector_extra_config": {"num_threads": 1}}
     changed = [*line[:position], json.dumps(transfer), *line[position + 1 :]]
-    return [*changed, "--dtype", "bfloat16"]
+    return [*changed, "--dtype", cpu_number_format()]
 
 
 def environment(

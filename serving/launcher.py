@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -44,6 +45,8 @@ from serving.engine import (
 )
 
 MARKER = "POOLWISE_STATE_DIR"
+_PORTS = range(12_000, 32_000)
+"""Below the kernel's own range (from 32768 on by default) and above what services are given."""
 WORKER_BASE_BYTES = 2.2e9
 """Resident memory of one CPU worker without weights and KV cache; 2.5 GiB measured in all with
 1 GiB of KV cache, of which unused pages are not resident (vLLM 0.32)."""
@@ -80,6 +83,8 @@ class LocalSite:
     ----------
     cores_per_replica : float or None
         Processor share of one accelerator slot, cores; None: no limit.
+    cpu_weight : float
+        A worker's weight against other processes where the cores are fought over; 1 is theirs.
     gpus : tuple of int
         Device indices; empty on a machine without GPUs.
     """
@@ -89,6 +94,7 @@ class LocalSite:
     flags: EngineFlags
     state_dir: Path
     cores_per_replica: float | None = 0.5
+    cpu_weight: float = 1.0
     gpus: tuple[int, ...] = ()
 
 
@@ -195,8 +201,13 @@ class Launcher:
                     raise self._failure(worker, f"was not ready within {timeout_s:.0f} s")
                 time.sleep(0.25)
         if process.cpu_group is not None:
-            process.cpu_group.limit(self.site.cores_per_replica)
+            process.cpu_group.limit(self.site.cores_per_replica, weight=self.site.cpu_weight)
         return time.monotonic() - worker.started_at_s
+
+    def process_of(self, worker: Worker) -> tuple[int, CpuGroup | None]:
+        """Id of the process that a worker's processes hang below, and their control group."""
+        process = self._processes[worker.name]
+        return process.supervisor.pid, process.cpu_group
 
     def check_alive(self) -> None:
         """Raise EngineError for the first worker that died by itself."""
@@ -286,27 +297,31 @@ def spawn_supervised(
 
 
 def free_ports(count: int) -> list[int]:
-    """Find distinct free loopback ports.
+    """Find distinct free loopback ports, below those that the kernel hands out by itself.
+
+    An engine binds its ports up to a minute after they were chosen; meanwhile any outgoing
+    connection of the machine may have been given one of the kernel's range.
 
     Raises
     ------
     NoFreePortError
     """
-    sockets: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            probe = socket.socket()
-            sockets.append(probe)
-            probe.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    except OSError as error:
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    if len(found) < count:
         raise NoFreePortError(
-            f"no free port on 127.0.0.1 ({error.strerror}): stop other servers, or widen "
-            "net.ipv4.ip_local_port_range"
-        ) from error
-    finally:
-        for probe in sockets:
-            probe.close()
+            f"no free port on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop - 1}: stop other "
+            "servers"
+        )
+    return found
 
 
 def log_tail(path: Path, *, lines: int = 12) -> tuple[str, ...]:

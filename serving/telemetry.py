@@ -63,12 +63,15 @@ class EngineReading:
         Share of the KV cache in use, 0..1.
     kv_capacity_tokens : int
         Tokens whose KV cache fits.
+    kv_block_tokens : int
+        Tokens in one block of it.
     """
 
     running: int
     waiting: int
     kv_usage_ratio: float
     kv_capacity_tokens: int
+    kv_block_tokens: int
     counters: EngineCounters
 
 
@@ -99,6 +102,7 @@ def parse_engine(text: str, *, source: str) -> EngineReading:
         waiting=int(samples.total("vllm:num_requests_waiting")),
         kv_usage_ratio=samples.total("vllm:kv_cache_usage_perc"),
         kv_capacity_tokens=int(blocks) * int(block_tokens),
+        kv_block_tokens=int(block_tokens),
         counters=EngineCounters(
             prompt_tokens_computed=samples.total(by_source, source="local_compute"),
             prompt_tokens_cached=samples.total(by_source, source="local_cache_hit"),

@@ -1,105 +1,384 @@
-"""A fleet or a plan replayed against requests in the twin."""
+"""A fleet or a plan replayed in the twin: against given requests, or against sampled futures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from forecaster.shapes import shape_of_lengths
+from forecaster.windows import arrival_cv2_of
 from planner.domain.errors import InputError
-from planner.domain.fleet import Fleet, ReplicaShape
-from planner.domain.plan import Plan
-from planner.domain.profile import ProfileKind
+from planner.domain.forecast import Demand, ForecastWindow, Quantiles
+from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.domain.workload import Workload
-from planner.service.documents.plan import PredictionDocument
-from planner.service.documents.simulation import (
-    SimulatedLatencyDocument,
-    SimulatedPoolDocument,
-    SimulationDocument,
+from planner.domain.workload import LatencySummary, Workload
+from planner.service.circumstances import (
+    PLAIN,
+    Replicas,
+    patience_of,
+    replicas_of_fleet,
+    replicas_of_plan,
+    scenario_of,
 )
+from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.planning import check_classes
-from planner.simulate import ReplicaGroup, Scenario, SimulationResult, simulate
+from planner.service.simulation_flags import flags_of
+from planner.simulate import Scenario, SimulationResult, Stopped, simulate
+from planner.simulate.digest import Digest, digest
+from planner.simulate.futures import (
+    ClassVerdict,
+    Futures,
+    FutureSource,
+    Interval,
+    Kept,
+    OrderedMap,
+    Stopping,
+    all_hold,
+    one_by_one,
+    sample_futures,
+    target_of,
+)
+
+__all__ = [
+    "Replicas",
+    "Sampling",
+    "Simulated",
+    "replay",
+    "replicas_of_fleet",
+    "replicas_of_plan",
+    "sample",
+    "sampling_like",
+    "window_like",
+]
+
+MOST_SAMPLED = 50_000_000
+"""Expected requests of one future; more are a wrong unit."""
+
+USUAL_FUTURES, MOST_FUTURES = 20, 256
+"""How many are drawn when nobody says: at once, and at the most when it depends on them."""
+
+Progress = Callable[[int, int], None]
+_GROUP = re.compile(r"^group (?P<number>\d+) \(\w+\)")
+"""How the twin, which knows groups only, names a pool."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replicas:
-    """How many replicas of a shape are simulated."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Simulated:
+    """What was simulated and what was seen.
 
-    shape: ReplicaShape
-    replicas: int
-
-
-def replicas_of_fleet(fleet: Fleet, *, model: str) -> tuple[Replicas, ...]:
-    """The ready replicas of a fleet; starting ones do not serve yet."""
-    return tuple(
-        Replicas(shape=pool.shape, replicas=pool.ready)
-        for pool in fleet.pools
-        if pool.shape.model == model and pool.ready > 0
-    )
-
-
-def replicas_of_plan(plan: Plan, *, window: int = 0) -> tuple[Replicas, ...]:
-    """The replicas of one window of a plan.
-
-    Raises
-    ------
-    InputError
-        When the plan has no such window.
+    Parameters
+    ----------
+    scenario : Scenario
+        Its groups are the pools, in order.
+    duration_s : float
+        Interval of the arrivals of one run, seconds.
+    total : Digest
+        Figures of all runs.
+    results : tuple of SimulationResult
+        The runs whose requests were kept; at least the first.
+    futures : Futures or None
+        None: the given requests were replayed.
+    flags : tuple of str
+        What should be known before the figures are believed.
     """
-    if not 0 <= window < len(plan.windows):
-        raise InputError(f"the plan has windows 0 to {len(plan.windows) - 1}, not {window}")
-    pools = plan.windows[window].pools
-    return tuple(Replicas(shape=p.shape, replicas=p.replicas) for p in pools if p.replicas > 0)
+
+    pools: tuple[Replicas, ...]
+    scenario: Scenario
+    slos: tuple[Slo, ...]
+    duration_s: float
+    total: Digest
+    attainment: Interval
+    verdicts: tuple[ClassVerdict, ...]
+    results: tuple[SimulationResult, ...]
+    futures: Futures | None
+    stopping: Stopping | None
+    flags: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether every class keeps its promise; never when a run was stopped."""
+        if self.total.stopped:
+            return False
+        return all_hold([self.keeps(verdict) for verdict in self.verdicts])
+
+    @property
+    def latency(self) -> LatencySummary:
+        """Percentiles over all runs: exact for given requests, within 0.5 % for futures."""
+        if self.futures is not None:
+            return self.total.summary()
+        return replace(self.results[0].summary(self.slos), attainment_ratio=self.attainment.ratio)
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """The first run that was stopped, if any; its reason names the pool, not the group."""
+        if not self.total.stopped:
+            return None
+        first = self.total.stopped[0]
+        return replace(first, reason=_GROUP.sub(self._pool_name, first.reason))
+
+    def _pool_name(self, group: re.Match[str]) -> str:
+        number = int(group["number"])
+        return f"pool {number} ({self.pools[number].shape.label})"
+
+    def keeps(self, verdict: ClassVerdict) -> bool | None:
+        """Whether one class keeps its promise.
+
+        Of given requests: whether these did. Of futures: with confidence; None is not clear.
+        """
+        if self.futures is not None:
+            return verdict.holds
+        ratio = verdict.attainment.ratio
+        return ratio is None or ratio >= verdict.target_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sampling:
+    """What futures are drawn from.
+
+    Parameters
+    ----------
+    level : float or None
+        Quantile of the rate; None draws it.
+    duration_s : float
+        Length of a future, seconds.
+    flags : tuple of str
+        What should be known about it.
+    """
+
+    window: ForecastWindow
+    duration_s: float
+    level: float | None = None
+    flags: tuple[str, ...] = ()
 
 
 def replay(
-    spec: Spec, groups: Sequence[Replicas], workload: Workload, *, model: str
-) -> SimulationDocument:
+    spec: Spec,
+    pools: Sequence[Replicas],
+    workload: Workload,
+    *,
+    model: str,
+    circumstances: CircumstancesDocument = PLAIN,
+    progress: Progress | None = None,
+) -> Simulated:
     """What the requests of a workload experience on these replicas.
+
+    Parameters
+    ----------
+    progress : function of (arrived, requests) or None
 
     Raises
     ------
     InputError
-        When the replicas cannot serve a request, one of them has no profile, or a class has no
-        objective.
+        When the replicas cannot serve a request, one of them has no profile, a class has no
+        objective, or a circumstance does not fit the pools.
     """
-    check_classes(spec, model, {str(name) for name in workload.request_class})
-    scenario = Scenario(
-        groups=tuple(_group(spec, group) for group in groups),
-        workload=workload,
+    check_classes(spec, model, {str(name) for name in np.unique(workload.request_class)})
+    scenario = scenario_of(spec, pools, workload, circumstances)
+    patience_s = patience_of(circumstances)
+    if patience_s < math.inf:
+        scenario = replace(scenario, patience_s=np.full(len(workload), patience_s))
+    slos = _slos(spec, model)
+    with _enough_memory(pools):
+        result = simulate(scenario, progress=progress)
+    total = digest(result, slos)
+    prediction = result.prediction(slos)
+    attainment = Interval(
+        ratio=prediction.attainment_ratio,
+        low_ratio=prediction.attainment_low_ratio,
+        high_ratio=prediction.attainment_high_ratio,
+    )
+    if result.stopped is not None:  # the requests that never arrived count, too
+        ratio = total.summary().attainment_ratio
+        attainment = Interval(ratio=ratio, low_ratio=None, high_ratio=None)
+    return Simulated(
+        pools=tuple(pools),
+        scenario=scenario,
+        slos=slos,
+        duration_s=workload.duration_s,
+        total=total,
+        attainment=attainment,
+        verdicts=_observed(total, slos),
+        results=(result,),
+        futures=None,
+        stopping=None,
+        flags=flags_of(spec, pools, scenario, result, given=True),
+    )
+
+
+def sample(
+    spec: Spec,
+    pools: Sequence[Replicas],
+    sampling: Sampling,
+    stopping: Stopping,
+    *,
+    model: str,
+    circumstances: CircumstancesDocument = PLAIN,
+    kept: Kept = Kept.FIRST,
+    each: OrderedMap = one_by_one,
+    progress: Progress | None = None,
+) -> Simulated:
+    """What requests experience on these replicas in many futures, and how sure that is.
+
+    Parameters
+    ----------
+    progress : function of (futures done, most futures) or None
+
+    Raises
+    ------
+    InputError
+        As `replay`; and when the futures would be too large.
+    """
+    window = sampling.window
+    check_classes(spec, model, {d.request_class for d in window.demands})
+    expected = expected_requests(sampling)
+    if not expected <= MOST_SAMPLED:
+        raise InputError(
+            f"a future of {sampling.duration_s:g} s would have some {expected:.2g} requests, more "
+            f"than {MOST_SAMPLED:,}: give a shorter duration, or look for a wrong unit in the rate"
+        )
+    scenario = scenario_of(spec, pools, _nothing(window), circumstances)
+    slos = _slos(spec, model)
+    source = FutureSource(
+        scenario=scenario,
+        window=window,
+        duration_s=sampling.duration_s,
+        slos=slos,
+        level=sampling.level,
+        patience_s=patience_of(circumstances),
         seed=spec.loop.seed,
     )
-    result = simulate(scenario)
-    slos = [slo for slo in spec.slos if slo.model == model]
-    kinds = {group.profile.provenance.kind for group in scenario.groups}
-    return SimulationDocument(
-        requests=len(workload),
-        duration_s=workload.duration_s,
-        pools=_pools(groups, result),
-        latency=SimulatedLatencyDocument.model_validate(result.summary(slos)),
-        predicted=PredictionDocument.model_validate(result.prediction(slos)),
-        extrapolated_requests=result.extrapolated_requests,
-        estimated=ProfileKind.ESTIMATED in kinds,
+    with _enough_memory(pools):
+        futures = sample_futures(source, stopping, kept=kept, each=each, progress=progress)
+    first = futures.results[0]
+    return Simulated(
+        pools=tuple(pools),
+        scenario=scenario,
+        slos=slos,
+        duration_s=sampling.duration_s,
+        total=futures.total,
+        attainment=futures.attainment,
+        verdicts=futures.verdicts,
+        results=futures.results,
+        futures=futures,
+        stopping=stopping,
+        flags=(*sampling.flags, *flags_of(spec, pools, scenario, first, given=False)),
     )
 
 
-def _group(spec: Spec, group: Replicas) -> ReplicaGroup:
-    profile = spec.profile_of(group.shape)
-    if profile is None:
+def expected_requests(sampling: Sampling) -> float:
+    """How many requests a future has at the most, on average."""
+    level = 1.0 if sampling.level is None else sampling.level
+    return sampling.window.request_rate_rps(level) * sampling.duration_s
+
+
+def sampling_like(
+    spec: Spec,
+    pools: Sequence[Replicas],
+    workload: Workload,
+    circumstances: CircumstancesDocument = PLAIN,
+) -> Sampling:
+    """What futures like these requests are drawn from.
+
+    Prefix blocks cannot be drawn. Where the requests name some, they are replayed once, and the
+    futures find as much of their prompts cached as these replicas did; the trace itself knows
+    only what an endless cache that all replicas share would hold.
+
+    Raises
+    ------
+    InputError
+        When there is no request, or as `replay`.
+    """
+    flags: tuple[str, ...] = ()
+    if workload.prefix is not None and circumstances.prefix_cache and len(workload) > 0:
+        with _enough_memory(pools):
+            seen = simulate(scenario_of(spec, pools, workload, circumstances))
+        found = seen.cached_tokens.astype(np.int64)
+        workload = replace(workload, cached_tokens=found, prefix=None)
+        share = found.sum() / workload.input_tokens.sum()
+        flags = (
+            f"futures find {share:.1%} of prompt tokens cached, as these replicas did when the "
+            "given requests were replayed once",
+        )
+    return Sampling(window=window_like(workload), duration_s=workload.duration_s, flags=flags)
+
+
+def window_like(workload: Workload) -> ForecastWindow:
+    """A window of futures like these requests: their mean rate, lengths and burstiness.
+
+    Cached tokens are kept per bucket of lengths.
+
+    Raises
+    ------
+    InputError
+        When there is no request.
+    """
+    if len(workload) == 0:
+        raise InputError("futures like these requests need at least one request")
+    cv2 = arrival_cv2_of(workload)
+    demands = []
+    for name in np.unique(workload.request_class):
+        rows = workload.request_class == name
+        lengths = [
+            column[rows]
+            for column in (workload.input_tokens, workload.output_tokens, workload.cached_tokens)
+        ]
+        totals = [len(lengths[0]), int(lengths[0].sum()), int(lengths[1].sum())]
+        rates = [Quantiles(levels=(0.5,), values=(n / workload.duration_s,)) for n in totals]
+        demands.append(
+            Demand(
+                request_class=str(name),
+                request_rate_rps=rates[0],
+                input_tokens_per_s=rates[1],
+                output_tokens_per_s=rates[2],
+                shape=shape_of_lengths(*lengths),
+                arrival_cv2=cv2,
+            )
+        )
+    return ForecastWindow(
+        start_at=workload.start_at, window_s=workload.duration_s, demands=tuple(demands)
+    )
+
+
+@contextmanager
+def _enough_memory(pools: Sequence[Replicas]) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
         raise InputError(
-            f"no profile of the spec describes {group.shape.label} of {group.shape.model}: measure "
-            "it with `poolwise profile run`, or leave the pool out"
-        )
-    return ReplicaGroup(profile=profile, role=group.shape.role, replicas=group.replicas)
+            f"this machine has too little memory for {sum(p.replicas for p in pools):,} replicas "
+            f"and these requests: simulate a part of them ({error})"
+        ) from error
 
 
-def _pools(groups: Sequence[Replicas], result: SimulationResult) -> list[SimulatedPoolDocument]:
-    return [
-        SimulatedPoolDocument(
-            role=group.shape.role,
-            model=group.shape.model,
-            accelerator=group.shape.accelerator,
-            tp=group.shape.tp,
-            replicas=group.replicas,
-            utilization_ratio=utilization,
+def _slos(spec: Spec, model: str) -> tuple[Slo, ...]:
+    return tuple(slo for slo in spec.slos if slo.model == model)
+
+
+def _nothing(window: ForecastWindow) -> Workload:
+    """No requests yet: every future brings its own."""
+    none = np.zeros(0, dtype=np.int64)
+    return Workload(
+        start_at=window.start_at,
+        arrival_offset_s=np.zeros(0),
+        input_tokens=none,
+        output_tokens=none,
+        cached_tokens=none,
+        request_class=np.zeros(0, dtype=np.str_),
+        duration_s=window.window_s,
+    )
+
+
+def _observed(total: Digest, slos: Sequence[Slo]) -> tuple[ClassVerdict, ...]:
+    """What each class of the given requests saw; one run tells no interval."""
+    return tuple(
+        ClassVerdict(
+            request_class=c.request_class,
+            requests=c.requests,
+            target_ratio=target_of(c.request_class, slos),
+            attainment=Interval(ratio=c.met / c.requests, low_ratio=None, high_ratio=None),
         )
-        for group, utilization in zip(groups, result.utilization_ratio, strict=True)
-    ]
+        for c in total.classes
+    )

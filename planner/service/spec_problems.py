@@ -84,6 +84,9 @@ def _sentence(problem: ErrorDetails, location: Location, document: type[BaseMode
         return f"{field} is missing: add it"
     if problem["type"] == "literal_error" and location == ("apiVersion",):
         return "apiVersion must be poolwise/v1, the only version that this Poolwise reads"
+    if problem["type"] == "value_error" and isinstance(problem.get("input"), dict):
+        said = problem["msg"].removeprefix("Value error, ")  # fields that do not go together
+        return f"{field}: {said}" if field else said
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{field}: {message}, got {_short(problem.get('input'))}"
 

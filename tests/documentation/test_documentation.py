@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from planner.service.documents import read_history
+from planner.service.documents.circumstances import read_events, read_topology
+from planner.service.documents.simulation import (
+    FuturesDocument,
+    OutcomesDocument,
+    SimulatedLatencyDocument,
+    SimulationDocument,
+)
 from planner.service.spec_document import spec_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +47,24 @@ def test_example_history_is_accepted(tmp_path: Path) -> None:
     document = read_history(path)
     assert document.history[0].start_at == datetime(2026, 11, 1, 12, tzinfo=UTC)
     assert document.fleet is not None
+
+
+def test_example_events_and_topology_are_accepted(tmp_path: Path) -> None:
+    text = (ROOT / "docs/simulate.md").read_text()
+    events, topology = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "example.yaml"
+    path.write_text(events)
+    assert [event.at_s for event in read_events(path)] == [120, 240, 300]
+    path.write_text(topology)
+    assert read_topology(path).links.cross_rack.base_s == 0.004
+
+
+def test_the_contract_names_every_key_of_a_simulation() -> None:
+    text = (ROOT / "docs/contract.md").read_text()
+    section = text.partition("## A simulation")[2].partition("\n## ")[0]
+    kinds = (SimulationDocument, OutcomesDocument, FuturesDocument, SimulatedLatencyDocument)
+    keys = {key for kind in kinds for key in kind.model_fields}
+    assert {key for key in keys if f"`{key}" not in section} == set()
 
 
 def test_readme_holds_no_placeholder() -> None:

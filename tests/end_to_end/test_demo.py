@@ -155,6 +155,10 @@ def test_idle_traffic_leaves_the_fleet_alone(
     assert summary["after"]["fleet"] == {"prefill": 1, "decode": 1}
 
 
+AS_AT_A_TERMINAL = ("env", "--default-signal=INT,HUP")
+"""Undoes what a shell's `&` and nohup leave behind: both signals ignored in all children."""
+
+
 def interrupt(
     state_dir: Path, tmp_path: Path, *options: str | Path, stage: str, number: signal.Signals
 ) -> tuple[int, float]:
@@ -164,7 +168,7 @@ def interrupt(
     trace = write_kind(IDLE, tmp_path / "trace.csv")
     with log.open("w") as file:
         process = subprocess.Popen(
-            demo_command(out, "--trace", trace, *options),
+            [*AS_AT_A_TERMINAL, *demo_command(out, "--trace", trace, *options)],
             env=demo_environment(state_dir),
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -1,9 +1,9 @@
-"""Stateless questions: recommendations, forecasts, simulations. Nothing is stored."""
+"""Stateless questions: recommendations and forecasts. Nothing is stored."""
 
 from fastapi import APIRouter
 
 from planner.domain.spec import Spec
-from planner.service.api.bodies import ForecastBody, RecommendationBody, SimulationBody
+from planner.service.api.bodies import ForecastBody, RecommendationBody
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.documents.fleet import fleet_of
 from planner.service.documents.forecast import ForecastDocument, forecast_document
@@ -12,9 +12,7 @@ from planner.service.documents.recommendation import (
     RecommendationDocument,
     recommendation_document,
 )
-from planner.service.documents.simulation import SimulationDocument
 from planner.service.planning import expected_demand, recommend, sole_model
-from planner.service.simulation import Replicas, replay, replicas_of_fleet, replicas_of_plan
 from planner.service.spec_file import spec_of
 
 ROUTER = APIRouter(prefix="/v1", tags=["advice"])
@@ -47,29 +45,7 @@ def post_forecast(body: ForecastBody, service: ServiceParameter, _by: Writer) ->
     return forecast_document(forecast)
 
 
-@ROUTER.post("/simulations")
-def post_simulation(
-    body: SimulationBody, service: ServiceParameter, _by: Writer
-) -> SimulationDocument:
-    """What these requests would experience on a plan's or a fleet's replicas."""
-    deployment = service.deployment
-    groups = _groups(body, service)
-    workload = body.requests.workload()
-    return replay(deployment.spec, groups, workload, model=deployment.model)
-
-
 def _spec(body: RecommendationBody, service: Service) -> Spec:
     if body.spec is None:
         return service.deployment.spec
     return spec_of(body.spec, where="spec", allow_estimates=body.allow_estimates)
-
-
-def _groups(body: SimulationBody, service: Service) -> tuple[Replicas, ...]:
-    deployment = service.deployment
-    if body.plan_id is not None:
-        return replicas_of_plan(deployment.store.plan(body.plan_id).plan)
-    if body.fleet is None:
-        return replicas_of_fleet(deployment.actuator.read_fleet(), model=deployment.model)
-    now = service.now()
-    fleet = fleet_of(body.fleet, spec=deployment.spec, read_at=now, where="fleet")
-    return replicas_of_fleet(fleet, model=deployment.model)

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from planner.service.api import advice, deployments, health, plans, problems
+from planner.service.api import advice, deployments, health, plans, problems, simulations
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import Service
 
@@ -26,7 +26,13 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    for router in (plans.ROUTER, advice.ROUTER, deployments.ROUTER, health.ROUTER):
+    for router in (
+        plans.ROUTER,
+        advice.ROUTER,
+        simulations.ROUTER,
+        deployments.ROUTER,
+        health.ROUTER,
+    ):
         app.include_router(router)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
     app.add_middleware(RequestCount, metrics=service.metrics)

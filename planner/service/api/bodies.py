@@ -1,22 +1,13 @@
 """What requests hold. Seconds, tokens, USD; instants with a time zone; no unknown field."""
 
-from typing import Annotated, Self
+from typing import Self
 
-import numpy as np
 from pydantic import Field, JsonValue, model_validator
 
-from planner.domain.errors import HistoryError
-from planner.domain.slo import DEFAULT_CLASS
-from planner.domain.workload import Workload
 from planner.service.documents.document import Document, Instant
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.forecast import ForecastDocument
 from planner.service.documents.history import WindowDocument
-
-MOST_REQUESTS = 1_000_000
-
-Offset = Annotated[float, Field(ge=0, le=366 * 86_400, description="seconds")]
-Tokens = Annotated[int, Field(ge=0, le=10**7, description="tokens")]
 
 
 class PlanBody(Document):
@@ -68,55 +59,6 @@ class ForecastBody(Document):
 
     history: list[WindowDocument] | None = None
     now: Instant | None = Field(default=None, description="left out: the end of the last window")
-
-
-class RequestsBody(Document):
-    """Requests in order of arrival: equally long lists."""
-
-    arrival_offset_s: list[Offset] = Field(min_length=1, max_length=MOST_REQUESTS)
-    input_tokens: list[Tokens] = Field(min_length=1, max_length=MOST_REQUESTS)
-    output_tokens: list[Tokens] = Field(min_length=1, max_length=MOST_REQUESTS)
-    cached_tokens: list[Tokens] | None = Field(default=None, description="left out: none cached")
-    duration_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=366 * 86_400,
-        description="interval of the arrivals; left out: until the last one",
-    )
-    start_at: Instant
-
-    def workload(self) -> Workload:
-        """The requests as a workload.
-
-        Raises
-        ------
-        HistoryError
-            When they are no workload.
-        """
-        count = len(self.arrival_offset_s)
-        cached = [0] * count if self.cached_tokens is None else self.cached_tokens
-        try:
-            return Workload(
-                start_at=self.start_at,
-                arrival_offset_s=np.asarray(self.arrival_offset_s, dtype=np.float64),
-                input_tokens=np.asarray(self.input_tokens, dtype=np.int64),
-                output_tokens=np.asarray(self.output_tokens, dtype=np.int64),
-                cached_tokens=np.asarray(cached, dtype=np.int64),
-                request_class=np.full(count, DEFAULT_CLASS),
-                duration_s=self.duration_s or max(self.arrival_offset_s[-1], 1e-6),
-            )
-        except (ValueError, OverflowError) as error:
-            raise HistoryError(f"requests: {error}") from error
-
-
-class SimulationBody(Document):
-    """Requests, and the replicas to replay them on: a stored plan, or a fleet."""
-
-    requests: RequestsBody
-    plan_id: str | None = None
-    fleet: FleetDocument | None = Field(
-        default=None, description="its ready replicas serve; left out with plan_id: as it runs now"
-    )
 
 
 class ObservationsBody(Document):

@@ -55,7 +55,7 @@ LONGEST_S = 1e9
 """Longer intervals (30 years) are refused."""
 
 
-def seconds(value: float | None) -> float | None:
+def seconds(option: typer.CallbackParam, value: float | None) -> float | None:
     """Check an interval that was given; for use as an option's callback.
 
     Raises
@@ -64,7 +64,22 @@ def seconds(value: float | None) -> float | None:
         When it is not a number of seconds that a trace can have.
     """
     if value is not None and not 0 <= value <= LONGEST_S:
-        raise InputError(f"{value:g} is no interval in seconds: give 0 to {LONGEST_S:g}")
+        raise InputError(
+            f"{option.opts[0]} {value:g} is no interval in seconds: give 0 to {LONGEST_S:g}"
+        )
+    return value
+
+
+def ratio(option: typer.CallbackParam, value: float | None) -> float | None:
+    """Check a share that was given (Click takes NaN for any number); for use as a callback.
+
+    Raises
+    ------
+    InputError
+        When it is not a share.
+    """
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"{option.opts[0]} {value:g} is no share: give 0 to 1")
     return value
 
 

@@ -2,10 +2,6 @@
 
 from collections.abc import Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
 from planner.service.demo.outcome import Outcome
 from planner.service.reports.comparison import comparison_figure, comparison_table
 from planner.service.reports.decision import (
@@ -27,6 +23,7 @@ from planner.service.reports.lengths import (
     proof_table,
     traffic_facts,
 )
+from planner.service.reports.page import rendered
 from planner.service.reports.quantities import duration, sentence
 from planner.service.reports.speed import (
     decode_figure,
@@ -48,16 +45,7 @@ def demo_report(outcome: Outcome) -> str:
         A whole HTML document with its styles, its scripts and plotly.js inside; about 5 MB,
         nearly all of it plotly.js.
     """
-    environment = Environment(
-        loader=PackageLoader("planner.service.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # plotly.js comes from the installed package and holds no closing script tag.
-    plotly_js = Markup(get_plotlyjs())  # noqa: S704
-    return environment.get_template(TEMPLATE).render(**_values(outcome), plotly_js=plotly_js)
+    return rendered(TEMPLATE, **_values(outcome))
 
 
 def _values(outcome: Outcome) -> Mapping[str, object]:

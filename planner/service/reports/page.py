@@ -1,10 +1,26 @@
-"""What a report page is made of: tables, facts and figures, as values for the template."""
+"""What a report page is made of: tables, facts and figures, and how its template is filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+
+def rendered(template: str, **values: object) -> str:
+    """Fill a template of this package; plotly.js goes in with the values."""
+    environment = Environment(
+        loader=PackageLoader("planner.service.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # plotly.js comes from the installed package and holds no closing script tag.
+    plotly_js = Markup(get_plotlyjs())  # noqa: S704
+    return environment.get_template(template).render(**values, plotly_js=plotly_js)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

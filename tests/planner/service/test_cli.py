@@ -14,7 +14,6 @@ import pytest
 
 from planner.domain.fleet import Role
 from planner.service.cli import plan as plan_module
-from planner.service.cli.main import run
 from planner.service.documents import read_plan
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import (
@@ -27,32 +26,6 @@ from tests.planner.service.examples import (
     write_trace,
 )
 from tests.planner.service.imagined import BUSY
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with spec, profile, trace, history and fleet; commands run in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("POOLWISE_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "160")
-    write_spec(tmp_path)
-    write_trace(tmp_path / "trace.jsonl")
-    write_json(tmp_path / "history.json", {"history": history(**BUSY), "fleet": fleet()})
-    write_json(tmp_path / "fleet.json", fleet())
-    return tmp_path
-
-
-@pytest.fixture
-def poolwise(folder, capfd):
-    """Run a command in this process; (status, stdout, stderr)."""
-
-    def command(*arguments):
-        status = run([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return status, captured.out, captured.err
-
-    return command
 
 
 def in_a_process(*arguments, **more):

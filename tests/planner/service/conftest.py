@@ -1,0 +1,33 @@
+"""Commands in a folder with everything that they need."""
+
+import pytest
+
+from planner.service.cli.main import run
+from tests.planner.service.examples import fleet, history, write_json, write_spec, write_trace
+from tests.planner.service.imagined import BUSY
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with spec, profile, trace, history and fleet; commands run in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POOLWISE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "160")
+    write_spec(tmp_path)
+    write_trace(tmp_path / "trace.jsonl")
+    write_json(tmp_path / "history.json", {"history": history(**BUSY), "fleet": fleet()})
+    write_json(tmp_path / "fleet.json", fleet())
+    return tmp_path
+
+
+@pytest.fixture
+def poolwise(folder, capfd):
+    """Run a command in this process; (status, stdout, stderr)."""
+
+    def command(*arguments):
+        status = run([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return status, captured.out, captured.err
+
+    return command
