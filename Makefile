@@ -4,6 +4,8 @@
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
+#   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about a quarter hour)
+#   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
 
@@ -15,12 +17,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 ENGINE := .engine
+DYNAMO := .dynamo
 BIN := $(VENV)/bin
 export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench serve engine lint types imports package clean
+.PHONY: help demo test check bench bench-dynamo bench-engines serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -63,10 +66,23 @@ bench: $(VENV)/stamp
 	    $(BIN)/python -m benchmarks.$$(basename $$file .py)
 	done
 
+# Its wheel only: what it requires besides is not needed for replaying a trace.
+$(DYNAMO)/stamp: benchmarks/dynamo/requirements.txt
+	@echo "[setup] making $(DYNAMO) with NVIDIA's simulator (330 MB)"
+	$(PYTHON) -m venv --clear $(DYNAMO)
+	$(DYNAMO)/bin/python -m pip install -q --no-deps -r benchmarks/dynamo/requirements.txt
+	touch $@
+
+bench-dynamo: $(VENV)/stamp $(DYNAMO)/stamp
+	@$(BIN)/python -m benchmarks.dynamo.compare $(BENCH_FLAGS)
+
+bench-engines: $(VENV)/stamp engine
+	@$(BIN)/python -m benchmarks.real_engines all $(BENCH_FLAGS)
+
 SPEC ?= poolwise-demo/spec.yaml
 serve: $(VENV)/stamp
 	@test -f $(SPEC) || { echo "no $(SPEC): run make demo first, or give one: make serve SPEC=spec.yaml"; exit 2; }
 	$(BIN)/poolwise serve --spec $(SPEC) --dry-run $(SERVE_FLAGS)
 
 clean:
-	rm -rf $(VENV) $(ENGINE) .poolwise poolwise-demo dist build
+	rm -rf $(VENV) $(ENGINE) $(DYNAMO) .poolwise poolwise-demo dist build

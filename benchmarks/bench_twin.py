@@ -1,28 +1,35 @@
-"""Speed of the twin, as a ratio to the token-by-token reference on the same requests in one run.
+"""Speed of the twin on one core: requests a second, compile time, memory, flatness.
 
-    python -m benchmarks.bench_twin
+    python -m benchmarks.bench_twin [--quick]
 
-Prints requests/s of both, their ratio, the first call's extra time (compiling, or reading the
-cache), and milliseconds of the closed forms. One core; run it on a quiet machine.
+Requests/s are best of three after a warm-up; the ratio is to the token-by-token reference of the
+tests (plain Python, the same rules) on the same requests in the same run. The ratio to NVIDIA's
+simulator is in `benchmarks/dynamo`. Fleets run at about 75 % load. Each length of run has a process
+of its own, so that its peak of memory is its own; the peak counts the requests themselves and the
+result, less what the process had before it drew them. Seconds are CPU seconds: the twin has one
+thread, and neighbours would count into any others. Still, run it on a quiet machine, on one core
+(`taskset -c 0`): neighbours take caches, too.
 """
 
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from planner.capacity.deployment import PoolLoad, predict
-from planner.capacity.pool import sustained_rps
 from planner.domain.fleet import Role
-from planner.domain.slo import Slo
-from planner.simulate import ReplicaGroup, Scenario, simulate
+from planner.domain.workload import PrefixBlocks, Workload
+from planner.simulate import ReplicaGroup, RouterPolicy, Scenario, simulate
 from tests.fakes.profiles import linear_profile
-from tests.fakes.workloads import poisson_workload, shape_of_workload
-from tests.planner.simulate.reference import Reference
+from tests.fakes.workloads import poisson_workload
 
 PROFILE = linear_profile(max_num_seqs=256)
-SLO = Slo(model="tiny", ttft_s=1.0, tpot_s=0.03)
 FLEETS = {
     "20 prefill + 10 decode": (
         140.0,
@@ -43,12 +50,32 @@ FLEETS = {
         ),
     ),
 }
+COLD = (
+    "import time\n"
+    "from dataclasses import replace\n"
+    "from benchmarks.bench_twin import scenario_of\n"
+    "from planner.simulate import Event, Incident, simulate\n"
+    "first = scenario_of('1 prefill + 1 decode', 10)\n"
+    "event = Event(at_s=0.1, incident=Incident.FAIL, group=1, replica=0)\n"
+    "started = time.process_time()\n"
+    "simulate(first)\n"
+    "print(time.process_time() - started)\n"
+    "started = time.process_time()\n"
+    "simulate(replace(first, events=(event,)))\n"
+    "print(time.process_time() - started)\n"
+)
+LENGTH = (
+    "import sys\n"
+    "from benchmarks.bench_twin import one_length\n"
+    "print(*one_length(int(sys.argv[1])))\n"
+)
+FLEET = "20 prefill + 10 decode"
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def scenario_of(fleet: str, requests: int) -> Scenario:
@@ -58,34 +85,98 @@ def scenario_of(fleet: str, requests: int) -> Scenario:
     return Scenario(groups=groups, workload=short)  # short enough that nothing is rejected
 
 
-def main() -> None:
-    first = scenario_of("1 prefill + 1 decode", 10)
-    print(f"first call {seconds_of(lambda: simulate(first)):.2f} s (compiles unless cached)")
-    for fleet in FLEETS:
-        small, large = scenario_of(fleet, 400), scenario_of(fleet, 200_000)
-        reference = 400 / seconds_of(lambda s=small: Reference(s).run())
-        twin = 200_000 / min(seconds_of(lambda s=large: simulate(s)) for _ in range(3))
-        print(
-            f"{fleet:24s} twin {twin:10,.0f} requests/s, reference {reference:7,.0f} requests/s, "
-            f"ratio {twin / reference:7,.0f}x"
+def with_prefixes(workload: Workload, block_tokens: int, *, seed: int = 1) -> Workload:
+    """Conversations: each request repeats the prompt of an earlier one and adds to it.
+
+    Half of the requests open a conversation, the others go on with one of the last 1,000; the ids
+    of the blocks are those of the conversation.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(workload)
+    talk = np.arange(count)
+    for r in np.flatnonzero(rng.random(count) < 0.5):
+        talk[r] = talk[max(r - int(rng.integers(1, 1_001)), 0)]
+    full = workload.input_tokens // block_tokens
+    offsets = np.concatenate([[0], np.cumsum(full)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], full)
+    ids = np.repeat(talk, full) * (int(full.max()) + 1) + within
+    blocks = PrefixBlocks(block_tokens=block_tokens, offsets=offsets, block_ids=ids)
+    return replace(workload, prefix=blocks)
+
+
+def cases(requests: int) -> dict[str, Scenario]:
+    plain = {fleet: scenario_of(fleet, requests) for fleet in FLEETS}
+    core = plain[FLEET]
+    return plain | {
+        f"20P + 10D, {size}-token prefix cache": replace(
+            core,
+            workload=with_prefixes(core.workload, size),
+            router=RouterPolicy.PREFIX_AWARE,
         )
-    workload = poisson_workload(requests=20_000, rate_rps=1.0, isl=1000, osl=200)
-    shape = shape_of_workload(workload)
-    for role in Role:
-        spent = min(
-            seconds_of(
-                lambda r=role: sustained_rps(PROFILE, r, shape, SLO, replicas=8, target_ratio=0.95)
+        for size in (512, 16)
+    }
+
+
+def compile_seconds() -> list[tuple[float, float]]:
+    """First call, and first call with events: with an empty cache, and in a new process."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+        runs = [
+            subprocess.run(
+                [sys.executable, "-c", COLD],
+                env=environment, check=True, capture_output=True, text=True,
             )
-            for _ in range(10)
-        )
-        print(f"sustained_rps {role:10s} {1e3 * spent:5.2f} ms")
-    for fleet, (rate_rps, groups) in FLEETS.items():
-        loads = [PoolLoad(profile=g.profile, role=g.role, replicas=g.replicas) for g in groups]
-        spent = min(
-            seconds_of(lambda p=loads, r=rate_rps: predict(p, shape, SLO, request_rate_rps=r))
-            for _ in range(10)
-        )
-        print(f"predict {fleet:24s} {1e3 * spent:5.2f} ms")
+            for _ in range(2)
+        ]  # fmt: skip
+    cold, warm = ([float(s) for s in run.stdout.split()] for run in runs)
+    return list(zip(cold, warm, strict=True))
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def print_speeds(requests: int) -> None:
+    from tests.planner.simulate.reference import replay_token_by_token
+
+    print(f"\n{'case':38s} {'requests/s':>12s} {'reference':>10s} {'ratio':>7s}")
+    for (name, small), large in zip(cases(300).items(), cases(requests).values(), strict=True):
+        reference = 300 / seconds_of(lambda s=small: replay_token_by_token(s))
+        twin = requests / min(seconds_of(lambda s=large: simulate(s)) for _ in range(3))
+        print(f"{name:38s} {twin:12,.0f} {reference:10,.0f} {twin / reference:6,.0f}x")
+
+
+def one_length(requests: int) -> tuple[float, float]:
+    """Microseconds a request, and bytes by which the process grows for each."""
+    simulate(scenario_of(FLEET, 100))
+    before = peak_bytes()
+    scenario = scenario_of(FLEET, requests)
+    repeats = 1 if requests > 10**6 else 3
+    seconds = min(seconds_of(lambda: simulate(scenario)) for _ in range(repeats))
+    return 1e6 * seconds / requests, (peak_bytes() - before) / requests
+
+
+def print_flatness(exponents: range) -> None:
+    """Microseconds and peak bytes a request by the length of the run."""
+    print(f"\n{'requests':>12s} {'us/request':>11s} {'bytes/request':>14s}")
+    for exponent in exponents:
+        requests = 10**exponent
+        command = [sys.executable, "-c", LENGTH, str(requests)]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        microseconds, grown = (float(x) for x in run.stdout.split())
+        bytes_text = f"{grown:14,.0f}" if exponent > 5 else "             -"
+        print(f"{requests:12,d} {microseconds:11.2f} {bytes_text}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed of the twin on one core.")
+    parser.add_argument("--quick", action="store_true", help="fewer requests; less exact")
+    quick = parser.parse_args().quick
+    for what, (cold, warm) in zip(("run", "run with events"), compile_seconds(), strict=True):
+        print(f"first {what}: {cold:.1f} s with an empty cache, {warm:.2f} s in the next process")
+    simulate(scenario_of(FLEET, 100))
+    print_flatness(range(4, 6 if quick else 8))
+    print_speeds(20_000 if quick else 200_000)
 
 
 if __name__ == "__main__":

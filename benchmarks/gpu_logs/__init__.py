@@ -1,0 +1,1 @@
+"""Logs of real engines on GPUs: fit a step-time model on a third of them, predict the rest."""

@@ -1,0 +1,1 @@
+"""Real vLLM engines on processors, under a kernel quota, against the twin."""

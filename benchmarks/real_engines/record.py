@@ -1,0 +1,346 @@
+"""Record real engines: start a deployment under quotas, profile it, replay arrivals, keep all.
+
+What is finished is kept and not recorded again, unless `again` asks for the runs that were
+disturbed; the disturbed one then stays beside the new one as `….disturbed.json.gz`.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.real_engines.cases import (
+    CASES,
+    MAX_MODEL_LEN,
+    MAX_NUM_SEQS,
+    MODEL,
+    QUOTA_CORES,
+    WEIGHT,
+    Arrivals,
+    Case,
+    shape,
+    trace_path,
+    workload_of,
+)
+from benchmarks.real_engines.machine import (
+    MachineLoad,
+    Meter,
+    gauge,
+    leave_group,
+    readings,
+    weigh_own_processes,
+)
+from benchmarks.real_engines.recording import Run, Sent, read_run, run_path, write_run
+from benchmarks.real_engines.steps import StepFile, measure_steps, write_steps
+from benchmarks.real_engines.sweeps import Sweep, mean_of, read_sweep, sweep_path, write_sweep
+from planner.domain.errors import EngineError, MeasurementError
+from planner.domain.fleet import Role
+from planner.domain.profile import EngineLimits, LifecycleTimes
+from planner.service.demo.site import DemoModel, find_engine, prepare_model
+from planner.service.settings import read_settings
+from profiler.files import write_profile
+from profiler.fit import Setting, fit
+from profiler.local import cpu_value_bytes, describe_machine, kv_bytes_per_token
+from profiler.sweep import Measurements, SweepPlan, sweep
+from serving.deployment import LocalDeployment
+from serving.engine import EngineFlags
+from serving.launcher import LocalSite, Worker
+from serving.load import Completion, LoadClient, Replay, Timing, replay
+from serving.prompts import PromptWriter, read_words
+from serving.telemetry import EngineCounters
+
+PLAN = SweepPlan(
+    new_tokens=(16, 64, 160, 320, 768),
+    cached_tokens=(0,),
+    batches=(1, 2, 4, 8, 12, 16),
+    context_tokens=(64, 640),
+    check_new_tokens=230,
+)
+WARM_UP_REQUESTS = 6
+LEAST_ANSWERED_RATIO = 0.95
+"""Fewer answers are no recording but a failure."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A deployment that takes requests at `url`."""
+
+    case: Case
+    deployment: LocalDeployment
+    workers: tuple[Worker, ...]
+    url: str
+    start_s: float
+    meter: Meter
+
+    def counters(self, role: Role) -> EngineCounters:
+        """Counters of all workers in a role."""
+        found = [w for w in self.workers if w.shape.role is role]
+        total = self.deployment.reading(found[0]).counters
+        for worker in found[1:]:
+            total = total + self.deployment.reading(worker).counters
+        return total
+
+    @property
+    def answering(self) -> Role:
+        """The role of the workers that write answers."""
+        return Role.DECODE if self.case.disaggregated else Role.AGGREGATED
+
+
+@contextmanager
+def running(case: Case, folder: Path, say: Say) -> Iterator[Running]:
+    """Start all workers of a case, each under its quota, and end them."""
+    settings = read_settings(os.environ)
+    engine = find_engine(settings)
+    files = prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say)
+    site = LocalSite(
+        engine=engine,
+        model=files,
+        flags=EngineFlags(
+            max_model_len=MAX_MODEL_LEN,
+            max_num_batched_tokens=MAX_MODEL_LEN,
+            max_num_seqs=MAX_NUM_SEQS,
+        ),
+        state_dir=folder / "local",
+        cores_per_replica=QUOTA_CORES,
+        cpu_weight=WEIGHT,
+    )
+    with LocalDeployment(site=site, progress=say) as deployment:
+        workers = tuple(deployment.start(shape(role)) for role in case.roles)
+        start_s = max(deployment.await_ready(w) for w in workers)
+        say(f"{case.name}: {len(workers)} workers ready after {start_s:.0f} s")
+        if case.disaggregated:
+            for worker in workers:
+                deployment.route(worker)
+        launched = {w.name: deployment.launcher.process_of(w) for w in workers}
+        groups = {name: group for name, (_, group) in launched.items() if group is not None}
+        if len(groups) < len(workers):
+            raise EngineError(
+                "workers run without a quota, because no control group can be made here: "
+                "record as root on a machine with cgroups"
+            )
+        yield Running(
+            case=case,
+            deployment=deployment,
+            workers=workers,
+            url=deployment.router.url if case.disaggregated else workers[0].url,
+            start_s=start_s,
+            meter=Meter(
+                supervisors={name: pid for name, (pid, _) in launched.items()}, groups=groups
+            ),
+        )
+
+
+def warm_up(now: Running, say: Say) -> None:
+    """Send a few short requests one after the other; the first ones connect the workers."""
+    site = now.deployment.site
+
+    async def send() -> list[Timing]:
+        client = LoadClient(url=now.url, model=site.model.name)
+        writer = PromptWriter(words=read_words(site.model.directory), seed=time.time_ns() % 2**31)
+        prompts = [writer.unique(64, number=i) for i in range(WARM_UP_REQUESTS)]
+        try:
+            return [await client.send(Completion(prompt=p, output_tokens=4)) for p in prompts]
+        finally:
+            await client.close()
+
+    ttft = " ".join(f"{1e3 * t.ttft_s:.0f}" for t in asyncio.run(send()))
+    say(f"{now.case.name}: TTFT of the first {WARM_UP_REQUESTS} requests, 64 tokens: {ttft} ms")
+
+
+def measure_sweep(now: Running, folder: Path, say: Say) -> Sweep:
+    """Sweep a running deployment with one worker a role."""
+    site = now.deployment.site
+
+    async def counters() -> EngineCounters:
+        return await asyncio.to_thread(now.counters, now.answering)
+
+    async def measure() -> Measurements:
+        client = LoadClient(url=now.url, model=site.model.name)
+        writer = PromptWriter(words=read_words(site.model.directory), seed=time.time_ns() % 2**31)
+        try:
+            return await sweep(client, writer, PLAN, decode_counters=counters)
+        finally:
+            await client.close()
+
+    began = time.monotonic()
+    before = now.meter.read()
+    with gauge(folder / "local" / "gauge.log") as log:
+        measured = asyncio.run(measure())
+    load = now.meter.between(before, now.meter.read(), readings(log))
+    say(f"{now.case.name}: swept in {time.monotonic() - began:.0f} s, {describe_load(load)}")
+    return Sweep(
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        measurements=measured,
+        machine=load,
+    )
+
+
+def setting_of(now: Running) -> Setting:
+    """What a sweep of this deployment measures."""
+    site = now.deployment.site
+    reading = now.deployment.reading(now.workers[-1])
+    return Setting(
+        shape=now.workers[0].shape,
+        limits=EngineLimits(
+            kv_capacity_tokens=reading.kv_capacity_tokens,
+            kv_bytes_per_token=kv_bytes_per_token(
+                site.model.directory, value_bytes=cpu_value_bytes()
+            ),
+            max_num_seqs=site.flags.max_num_seqs,
+            max_num_batched_tokens=site.flags.max_num_batched_tokens,
+            max_model_len=site.flags.max_model_len,
+            kv_block_tokens=reading.kv_block_tokens,
+        ),
+        lifecycle=LifecycleTimes(
+            start_cold_s=now.start_s, start_warm_s=now.start_s, flip_s=0.0, drain_s=0.0
+        ),
+        machine=describe_machine(now.deployment),
+        engine="vLLM 0.32.0 (CPU, eager)",
+        measured_at=datetime.now(UTC),
+        source="benchmarks.real_engines: mean of sweeps between the recorded runs",
+    )
+
+
+def record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path) -> Run:
+    """Replay one pattern once."""
+    site = now.deployment.site
+    workload = workload_of(now.case, arrivals)
+    seed = time.time_ns() % 2**31  # no prompt of an earlier run is in a prefix cache
+    writer = PromptWriter(words=read_words(site.model.directory), seed=seed)
+
+    async def send() -> Replay:
+        client = LoadClient(url=now.url, model=site.model.name)
+        try:
+            return await replay(client, workload, writer)
+        finally:
+            await client.close()
+
+    counted = now.counters(now.answering)
+    before = now.meter.read()
+    recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
+    with gauge(folder / "local" / "gauge.log") as log:
+        replayed = asyncio.run(send())
+    after = now.meter.read()
+    moved = now.counters(now.answering) - counted
+    now.deployment.launcher.check_alive()
+    return Run(
+        case=now.case.name,
+        arrivals=arrivals,
+        repeat=repeat,
+        recorded_at=recorded_at,
+        quota_cores=QUOTA_CORES,
+        sent=_sent(replayed),
+        late_s=replayed.late_s,
+        computed_by_decode=int(moved.prompt_tokens_computed) if now.case.disaggregated else 0,
+        transfers=int(moved.transfers),
+        machine=now.meter.between(before, after, readings(log)),
+    )
+
+
+def _sent(replayed: Replay) -> tuple[Sent, ...]:
+    workload = replayed.workload
+    return tuple(
+        Sent(
+            planned_s=float(workload.arrival_offset_s[i]),
+            sent_s=t.sent_at_s - replayed.began_at_s,
+            input_tokens=int(workload.input_tokens[i]),
+            output_tokens=int(workload.output_tokens[i]),
+            token_at_s=tuple(at - t.sent_at_s for at in t.token_at_s),
+            tokens=t.tokens,
+            error=t.error,
+        )
+        for i, t in enumerate(replayed.timings)
+    )
+
+
+def describe_load(load: MachineLoad) -> str:
+    """The machine during a recording, for the log."""
+    gauge_ms = 1e3 * sum(load.gauge_s) / max(len(load.gauge_s), 1)
+    return (
+        f"neighbours {load.neighbour_cores:.2f} cores, client {load.client_cores:.2f}, "
+        f"gauge {gauge_ms:.2f} ms, workers " + " ".join(f"{w.cores:.2f}" for w in load.workers)
+    )
+
+
+def record_case(case: Case, folder: Path, repeats: int, say: Say, *, again: bool) -> None:
+    """Record everything of one case that is not there yet.
+
+    Where the case has a profile of its own, the deployment is swept before every round of
+    repeats: the machine's speed drifts over minutes, for sweeps and runs alike.
+    """
+    swept = len(set(case.roles)) == len(case.roles)
+    missing = [
+        [a for a in Arrivals if _is_wanted(run_path(folder, case.name, a, repeat), again=again)]
+        for repeat in range(repeats)
+    ]
+    sweeps = [not sweep_path(folder, case.name, n).exists() for n in range(repeats) if swept]
+    if not any(missing) and not any(sweeps):
+        say(f"{case.name}: nothing to record")
+        return
+    with running(case, folder, say) as now:
+        warm_up(now, say)
+        for repeat, patterns in enumerate(missing):
+            if swept and sweeps[repeat]:
+                found = measure_sweep(now, folder, say)
+                write_sweep(sweep_path(folder, case.name, repeat), found)
+            for arrivals in patterns:
+                _record_run(now, arrivals, repeat, folder, say)
+        if swept:
+            write_steps(folder / f"steps-{case.name}.json", _steps(now))
+            taken = [read_sweep(sweep_path(folder, case.name, n)) for n in range(repeats)]
+            measured = mean_of([t.measurements for t in taken])
+            write_profile(fit(measured, setting_of(now)), folder / f"profile-{case.name}.json")
+
+
+def _steps(now: Running) -> StepFile:
+    site = now.deployment.site
+
+    async def measure() -> StepFile:
+        client = LoadClient(url=now.url, model=site.model.name)
+        writer = PromptWriter(words=read_words(site.model.directory), seed=time.time_ns() % 2**31)
+        try:
+            return await measure_steps(client, writer, joins=now.case.disaggregated)
+        finally:
+            await client.close()
+
+    return asyncio.run(measure())
+
+
+def _is_wanted(path: Path, *, again: bool) -> bool:
+    return not path.exists() or (again and read_run(path).disturbed)
+
+
+def _record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path, say: Say) -> None:
+    """Record one run and write it; a disturbed one that was there is kept aside."""
+    run = record_run(now, arrivals, repeat, folder)
+    say(
+        f"{run.case} {run.arrivals} {run.repeat}: {len(run.answered)}/{len(run.sent)} "
+        f"answered, late {1e3 * run.late_s:.0f} ms, {describe_load(run.machine)}"
+        + (" (disturbed)" if run.disturbed else "")
+    )
+    if len(run.answered) < LEAST_ANSWERED_RATIO * len(run.sent):
+        errors = {s.error for s in run.sent if s.error}
+        raise MeasurementError(f"many requests failed: {'; '.join(sorted(errors)[:3])}")
+    path = run_path(folder, run.case, run.arrivals, run.repeat)
+    if path.exists():
+        path.rename(path.with_name(path.name.replace(".json", ".disturbed.json")))
+    write_run(folder, run)
+
+
+def record(folder: Path, *, repeats: int, say: Say, again: bool = False) -> None:
+    """Record all cases."""
+    trace_path()  # told before an engine is started
+    folder.mkdir(parents=True, exist_ok=True)
+    own = weigh_own_processes(WEIGHT)
+    try:
+        for case in CASES:
+            record_case(case, folder, repeats, say, again=again)
+    finally:
+        if own is not None:
+            leave_group(own)

@@ -1,0 +1,302 @@
+"""The twin against the recordings: the same requests at their real instants, and the errors.
+
+A measure passes when the twin is within its bound of the median repeat, or within 1.5 times the
+spread between the repeats, whichever is larger.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.real_engines.ablation import Remedies, Replayed, jitter_of
+from benchmarks.real_engines.cases import CASES, Arrivals, Case
+from benchmarks.real_engines.recording import Run, read_runs, write_atomically
+from benchmarks.real_engines.steps import read_steps
+from planner.domain.errors import InputError
+from planner.domain.fleet import Role
+from planner.domain.profile import Profile
+from planner.domain.workload import Workload
+from planner.simulate import ReplicaGroup, Scenario, simulate
+from profiler.files import read_profile
+from profiler.sweep import ratios_of
+
+SPREADS = 1.5
+BOUNDS = {
+    "TTFT p50": 0.10,
+    "TTFT p95": 0.15,
+    "ITL p50": 0.10,
+    "ITL p95": 0.15,
+    "throughput": 0.05,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The compared measures, in seconds and tokens/s, by name as in `BOUNDS`."""
+
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One measure of one case under one arrival pattern.
+
+    Parameters
+    ----------
+    real : tuple of float
+        One value per repeat.
+    twin : float
+        Median of the predictions for each repeat's own instants.
+    """
+
+    case: str
+    arrivals: str
+    measure: str
+    real: tuple[float, ...]
+    twin: float
+
+    @property
+    def median(self) -> float:
+        """Median of the repeats."""
+        return float(np.median(self.real))
+
+    @property
+    def spread_ratio(self) -> float:
+        """Largest less smallest repeat, over the median."""
+        return (max(self.real) - min(self.real)) / self.median
+
+    @property
+    def error_ratio(self) -> float:
+        """Twin over the median repeat, less 1."""
+        return self.twin / self.median - 1
+
+    @property
+    def verdict(self) -> str:
+        """Within the fixed bound, within the wider one that the spread allows, or missed."""
+        fixed = BOUNDS[self.measure]
+        if abs(self.error_ratio) <= fixed:
+            return "met"
+        return "within spread" if abs(self.error_ratio) <= SPREADS * self.spread_ratio else "MISSED"
+
+
+def real_figures(run: Run) -> Figures:
+    """What the clients saw."""
+    ttft, gaps = run.ttft_s(), run.gaps_s()
+    return Figures(
+        values={
+            "TTFT p50": float(np.quantile(ttft, 0.5)),
+            "TTFT p95": float(np.quantile(ttft, 0.95)),
+            "ITL p50": float(np.quantile(gaps, 0.5)),
+            "ITL p95": float(np.quantile(gaps, 0.95)),
+            "throughput": run.throughput_tokens_per_s(),
+        }
+    )
+
+
+def sent_workload(run: Run) -> Workload:
+    """The requests at the instants at which they were really sent."""
+    sent_s = np.maximum.accumulate(np.array([s.sent_s for s in run.sent]))
+    count = len(run.sent)
+    return Workload(
+        start_at=datetime.fromisoformat(run.recorded_at),
+        arrival_offset_s=np.maximum(sent_s, 0.0),
+        input_tokens=np.array([s.input_tokens for s in run.sent], dtype=np.int64),
+        output_tokens=np.array([s.output_tokens for s in run.sent], dtype=np.int64),
+        cached_tokens=np.zeros(count, dtype=np.int64),
+        request_class=np.full(count, "default"),
+        duration_s=float(sent_s[-1]),
+    )
+
+
+def twin_figures(case: Case, profile: Profile, workload: Workload) -> Figures:
+    """What the twin predicts for a deployment and its requests."""
+    groups = tuple(
+        ReplicaGroup(profile=profile, role=role, replicas=case.count(role))
+        for role in Role
+        if case.count(role)
+    )
+    result = simulate(Scenario(groups=groups, workload=workload))
+    p50, p95 = result.itl_quantile_s(0.5), result.itl_quantile_s(0.95)
+    if p50 is None or p95 is None or np.isnan(result.e2e_s).any():
+        raise InputError(f"the twin did not finish every request of {case.name}")
+    span_s = float((result.arrival_s + result.e2e_s).max() - result.arrival_s.min())
+    return Figures(
+        values={
+            "TTFT p50": float(np.quantile(result.ttft_s, 0.5)),
+            "TTFT p95": float(np.quantile(result.ttft_s, 0.95)),
+            "ITL p50": p50,
+            "ITL p95": p95,
+            "throughput": float(result.output_tokens.sum()) / span_s,
+        }
+    )
+
+
+Predict = Callable[[Case, Profile, Workload], Figures]
+
+
+def with_remedies(remedies: Remedies, *, seeds: int) -> Predict:
+    """Predict by the small second writing of the rules, with remedies; mean over seeds."""
+
+    def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
+        replayed = [
+            Replayed(profile, case.roles, workload, remedies, np.random.default_rng(seed))
+            for seed in range(seeds)
+        ]
+        values = [
+            {
+                "TTFT p50": float(np.quantile(r.ttft_s(), 0.5)),
+                "TTFT p95": float(np.quantile(r.ttft_s(), 0.95)),
+                "ITL p50": float(np.quantile(r.gaps_s(), 0.5)),
+                "ITL p95": float(np.quantile(r.gaps_s(), 0.95)),
+                "throughput": r.tokens_per_s(),
+            }
+            for r in replayed
+        ]
+        return Figures(values={m: float(np.mean([v[m] for v in values])) for m in BOUNDS})
+
+    return predict
+
+
+def profile_of(case: Case, folder: Path) -> Profile:
+    """The profile measured under the case's quota, on its path (through the P/D router or not)."""
+    profile = read_profile(folder / f"profile-{_path_of(case)}.json")
+    steps = read_steps(folder / f"steps-{_path_of(case)}.json").steps
+    rows = [ratios_of(np.array(s.gaps_s)) for s in steps]
+    return replace(profile, step_ratios=tuple(np.mean(rows, axis=0).tolist()))
+
+
+def _path_of(case: Case) -> str:
+    """The case whose measurements stand for this one's workers."""
+    return "1p1d" if case.disaggregated else case.name
+
+
+def scores(folder: Path, runs: Sequence[Run], predict: Predict = twin_figures) -> list[Score]:
+    """Score every case that was recorded."""
+    found = []
+    for case in CASES:
+        for arrivals in Arrivals:
+            repeats = [r for r in runs if (r.case, r.arrivals) == (case.name, arrivals)]
+            if not repeats:
+                continue
+            profile = profile_of(case, folder)
+            real = [real_figures(r).values for r in repeats]
+            twin = [predict(case, profile, sent_workload(r)).values for r in repeats]
+            found += [
+                Score(
+                    case=case.name,
+                    arrivals=arrivals,
+                    measure=measure,
+                    real=tuple(r[measure] for r in real),
+                    twin=float(np.median([t[measure] for t in twin])),
+                )
+                for measure in BOUNDS
+            ]
+    return found
+
+
+def table(found: Sequence[Score]) -> str:
+    """The table for people, Markdown; milliseconds and tokens/s."""
+    lines = [
+        "| deployment | arrivals | measure | real (median) | spread | twin | error "
+        "| bound | 1.5 x spread | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for s in found:
+        scale, unit = (1.0, "tok/s") if s.measure == "throughput" else (1e3, "ms")
+        lines.append(
+            f"| {s.case} | {s.arrivals} | {s.measure} | {scale * s.median:,.1f} {unit} "
+            f"| {s.spread_ratio:.1%} | {scale * s.twin:,.1f} {unit} | {s.error_ratio:+.1%} "
+            f"| {BOUNDS[s.measure]:.0%} | {SPREADS * s.spread_ratio:.1%} | {s.verdict} |"
+        )
+    return "\n".join(lines)
+
+
+REMEDIED = ("TTFT p50", "TTFT p95", "ITL p50", "ITL p95")
+SEEDS = 5
+
+
+def remedies_table(folder: Path, runs: Sequence[Run]) -> str:
+    """What measured jitter of steps, and measured costs of joining, would change; Markdown.
+
+    Both were measured apart from the recorded runs, in the same deployment.
+    """
+    columns: dict[str, list[Score]] = {}
+    for name in ("as it is", "jitter", "jitter and joins"):
+        columns[name] = scores(folder, runs, _remedied(folder, name))
+    lines = [
+        "| deployment | arrivals | measure | real | " + " | ".join(columns) + " |",
+        "|---|---|---|---|" + "---|" * len(columns),
+    ]
+    lines += [
+        f"| {row[0].case} | {row[0].arrivals} | {row[0].measure} | {1e3 * row[0].median:.1f} ms | "
+        + " | ".join(f"{1e3 * s.twin:.1f} ({s.error_ratio:+.0%})" for s in row)
+        + " |"
+        for row in zip(*columns.values(), strict=True)
+        if row[0].measure in REMEDIED
+    ]
+    return "\n".join(lines)
+
+
+def _remedied(folder: Path, name: str) -> Predict:
+    def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
+        if name == "as it is":
+            return with_remedies(Remedies(), seeds=1)(case, profile, workload)
+        measured = read_steps(folder / f"steps-{_path_of(case)}.json")
+        jitter = jitter_of(measured.steps)
+        join_s = 0.0 if name == "jitter" or measured.joins is None else measured.joins.mean_s
+        remedies = Remedies(jitter=jitter, join_s=join_s)
+        return with_remedies(remedies, seeds=SEEDS)(case, profile, workload)
+
+    return predict
+
+
+def conditions(runs: Sequence[Run]) -> str:
+    """The machine during every run, Markdown."""
+    lines = [
+        "| run | recorded | answered | neighbours | steal | gauge p50 | client late "
+        "| worker cores | throttled periods | KV transfers | prompt tokens computed by decode |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in runs:
+        m = r.machine
+        throttled = " ".join(f"{w.throttled_periods / max(w.periods, 1):.0%}" for w in m.workers)
+        lines.append(
+            f"| {r.case} {r.arrivals} {r.repeat} | {r.recorded_at} "
+            f"| {len(r.answered)}/{len(r.sent)} | {m.neighbour_cores:.2f} | {m.steal_cores:.2f} "
+            f"| {1e3 * float(np.median(m.gauge_s)):.2f} ms | {1e3 * r.late_s:.0f} ms "
+            f"| {' '.join(f'{w.cores:.2f}' for w in m.workers)} | {throttled} "
+            f"| {r.transfers} | {r.computed_by_decode} |"
+        )
+    return "\n".join(lines)
+
+
+def main(folder: Path) -> None:
+    """Print the tables and write the summary beside the recordings."""
+    runs = read_runs(folder)
+    if not runs:
+        raise InputError(
+            f"{folder} holds no recording: run `python -m benchmarks.real_engines record`"
+        )
+    found = scores(folder, runs)
+    sys.stdout.write(table(found) + "\n\n" + remedies_table(folder, runs) + "\n\n")
+    sys.stdout.write(conditions(runs) + "\n")
+    summary = {
+        "schema": "poolwise/real-engine-scores/v1",
+        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scores": [
+            asdict(s)
+            | {
+                "spread_ratio": s.spread_ratio,
+                "error_ratio": s.error_ratio,
+                "bound_ratio": BOUNDS[s.measure],
+                "verdict": s.verdict,
+            }
+            for s in found
+        ],
+    }
+    write_atomically(folder / "scores.json", (json.dumps(summary, indent=1) + "\n").encode())
