@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from planner.domain.errors import SpecError
 from planner.domain.forecast import ForecastWindow
-from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, Slo
+from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape
 
@@ -108,13 +108,14 @@ def with_slo(
 ) -> Spec:
     """The spec with one model's objectives stretched and its attainment capped.
 
-    For asking what a relaxed promise would need.
+    For asking what a relaxed promise would need. No objective is stretched beyond what an
+    `Slo` accepts.
     """
     slos = tuple(
         replace(
             s,
             ttft_s=min(s.ttft_s * ttft_ratio, LONGEST_SLO_S),
-            tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_SLO_S),
+            tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_TOKEN_S),
             attainment_ratio=min(s.attainment_ratio, attainment_ratio),
         )
         if s.model == model

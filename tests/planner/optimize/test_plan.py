@@ -194,6 +194,14 @@ def test_objectives_that_no_replica_keeps_still_give_a_fleet_that_answers() -> N
     assert any(text.startswith("tpot_s") for text in made.relaxations)
 
 
+def test_relaxed_objectives_stay_objectives_that_a_spec_may_hold() -> None:
+    """A promise of 0.4 s a token is stretched up to 30 times, but to no more than 10 s."""
+    made = plan(spec(inventory=3, tpot_s=0.4), forecast([100.0], isl=4000), None, made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert made.relaxations
+    assert not any(text.startswith("tpot_s") for text in made.relaxations)
+
+
 def test_a_load_that_comes_before_anything_can_start_is_named_not_held_against_the_plan() -> None:
     slow = spec(profiles=(linear_profile(profile_id="cpu", start_warm_s=700.0),))
     made = plan(slow, forecast([60.0, 10.0, 60.0, 60.0]), fleet(prefill=1, decode=1), made_at=NOW)
