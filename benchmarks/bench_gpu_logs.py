@@ -16,11 +16,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from benchmarks.gpu_logs.logs import FOLDER, EngineLog, read_log
-from benchmarks.gpu_logs.replay import by_twin, composed_ahead
 from benchmarks.gpu_logs.score import (
     BOUND_RATIO,
     BOUNDED,
     Prediction,
+    composed_in_time,
     in_lockstep,
     without_experts,
 )
@@ -64,19 +64,16 @@ def print_scores(found: list[Prediction]) -> None:
 def others_of(log: EngineLog) -> dict[str, Prediction]:
     """The same log under other models of its engines."""
     plain = log.deployment
-    cases = {"composed one step ahead": (plain, composed_ahead)}
+    cases = {"steps composed in time": composed_in_time(plain)}
     if plain.expert_share > 0:
         bare, pair = without_experts(plain), in_lockstep(plain)
         cases |= {
-            "twin, no experts": (bare, by_twin),
-            "twin, one engine in lockstep": (pair, by_twin),
-            "ahead, no experts": (bare, composed_ahead),
-            "ahead, one engine in lockstep": (pair, composed_ahead),
+            "no term for experts": bare,
+            "one engine in lockstep": pair,
+            "in time, no term for experts": composed_in_time(bare),
+            "in time, one engine in lockstep": composed_in_time(pair),
         }
-    return {
-        name: Prediction(log=log, deployment=deployment, replay=replay)
-        for name, (deployment, replay) in cases.items()
-    }
+    return {name: Prediction(log=log, deployment=case) for name, case in cases.items()}
 
 
 def print_ablation(found: list[Prediction]) -> None:
@@ -105,7 +102,7 @@ def main() -> int:
         print(f"skipped: POOLWISE_DATA has no {FOLDER}")
         return 0
     logs = [read_log(path) for path in sorted(folder.iterdir()) if path.is_dir()]
-    found = [Prediction(log=log, deployment=log.deployment, replay=by_twin) for log in logs]
+    found = [Prediction(log=log, deployment=log.deployment) for log in logs]
     print_scores(found)
     missed = [p for p in found if not all(p.met(measure) for measure in BOUNDED)]
     if missed or arguments.ablation:

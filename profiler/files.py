@@ -92,6 +92,9 @@ class LimitsDocument(_Document):
     max_num_batched_tokens: Count
     max_model_len: Count
     kv_block_tokens: Count = 16
+    async_scheduling: bool = Field(
+        default=False, description="whether the engine composes a step while the one before runs"
+    )
 
 
 class LifecycleDocument(_Document):
@@ -141,6 +144,8 @@ def profile_id_of(profile: Profile) -> str:
     content = profile_document(profile).model_dump(mode="json", exclude={"profile_id"})
     if not content["step_ratios"]:  # as before there were any
         del content["step_ratios"]
+    if not content["limits"]["async_scheduling"]:
+        del content["limits"]["async_scheduling"]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "profile-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -177,6 +182,7 @@ def profile_document(profile: Profile) -> ProfileDocument:
             max_num_batched_tokens=limits.max_num_batched_tokens,
             max_model_len=limits.max_model_len,
             kv_block_tokens=limits.kv_block_tokens,
+            async_scheduling=limits.async_scheduling,
         ),
         lifecycle=LifecycleDocument(
             start_cold_s=lifecycle.start_cold_s,

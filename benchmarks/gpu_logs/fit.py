@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from benchmarks.gpu_logs.logs import Deployment, Floats, Seen
-from benchmarks.gpu_logs.replay import Replay
+from benchmarks.gpu_logs.replay import replay
 from benchmarks.gpu_logs.steps import StepTimes
 from planner.domain.workload import Workload
 
@@ -24,8 +24,8 @@ MAD_TO_SIGMA = 1.4826  # of a normal distribution
 OUTLIERS = 1.5
 
 
-def fit_steps(deployment: Deployment, workload: Workload, seen: Seen, replay: Replay) -> StepTimes:
-    """Step times under which the replay's first requests see what they saw.
+def fit_steps(deployment: Deployment, workload: Workload, seen: Seen) -> StepTimes:
+    """Step times under which the twin's first requests see what they saw.
 
     Least squares of log ratios of TTFT and of TPOT, robust against single requests. Both kinds
     are weighted by the inverse of their own scatter, found by refitting: TTFT scatters by whole

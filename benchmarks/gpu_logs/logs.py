@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ FITTED_SHARE = 1 / 3
 GPU_BYTES = 96e9
 GPU_MEMORY_RATIO = 0.9  # both from the logs' config.json; vLLM's own default is the same
 KV_BLOCK_TOKENS = 16
+ASYNC_SINCE = (0, 14)
+"""The version of vLLM since which steps are composed ahead unless the arguments say otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +153,7 @@ def _engine_clock(columns: dict[str, Floats]) -> Floats:
     return arrival_s
 
 
-def _deployment(meta: dict[str, dict[str, str]], accelerator: str) -> Deployment:
+def _deployment(meta: dict[str, Any], accelerator: str) -> Deployment:
     arguments, model = meta["engine_kwargs"], str(meta["model"])
     if model not in FACTS:
         raise InputError(f"no facts about {model}: add them to benchmarks/gpu_logs/logs.py")
@@ -172,8 +175,18 @@ def _deployment(meta: dict[str, dict[str, str]], accelerator: str) -> Deployment
             max_num_batched_tokens=int(arguments["max_num_batched_tokens"]),
             max_model_len=int(arguments["max_model_len"] or facts.max_model_len),
             kv_block_tokens=KV_BLOCK_TOKENS,
+            async_scheduling=_composes_ahead(meta["vllm_version"], arguments),
         ),
     )
+
+
+def _composes_ahead(version: str, arguments: dict[str, Any]) -> bool:
+    """Whether the engine scheduled asynchronously: as told, else by its version's default."""
+    told = arguments.get("async_scheduling")
+    if told is not None:
+        return bool(told)
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) >= ASYNC_SINCE
 
 
 def _workload(columns: dict[str, Floats], arrival_s: Floats, start_at: datetime) -> Workload:

@@ -1,13 +1,14 @@
 """The predicted requests of a log against what they saw."""
 
-from dataclasses import dataclass, replace
+import dataclasses
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from benchmarks.gpu_logs.fit import fit_steps
 from benchmarks.gpu_logs.logs import Deployment, EngineLog, Floats, Seen
-from benchmarks.gpu_logs.replay import Replay
+from benchmarks.gpu_logs.replay import replay
 from benchmarks.gpu_logs.steps import StepTimes
 from planner.domain.workload import Workload
 
@@ -40,17 +41,16 @@ def _quantile(values: Floats, weight: Floats, level: float) -> float:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
-    """A log's later two thirds, predicted by a replay fitted on the first third."""
+    """A log's later two thirds, predicted by the twin fitted on the first third."""
 
     log: EngineLog
     deployment: Deployment
-    replay: Replay
 
     @cached_property
     def steps(self) -> StepTimes:
         """What was fitted; sees no time of a later request."""
         seen = self.log.seen.of(slice(0, self.log.fitted))
-        return fit_steps(self.deployment, self.log.workload, seen, self.replay)
+        return fit_steps(self.deployment, self.log.workload, seen)
 
     @property
     def later(self) -> slice:
@@ -69,8 +69,8 @@ class Prediction:
 
     @cached_property
     def predicted(self) -> dict[str, float]:
-        """What the replay says that they see."""
-        seen = self.replay(self.deployment, self.steps, self.log.workload)
+        """What the twin says that they see."""
+        seen = replay(self.deployment, self.steps, self.log.workload)
         return figures(seen, self.log.workload, self.later)
 
     def error_ratio(self, measure: str) -> float:
@@ -82,18 +82,24 @@ class Prediction:
         return abs(self.error_ratio(measure)) <= BOUND_RATIO
 
 
+def composed_in_time(deployment: Deployment) -> Deployment:
+    """As if steps were composed when they begin, as before asynchronous scheduling."""
+    limits = dataclasses.replace(deployment.limits, async_scheduling=False)
+    return dataclasses.replace(deployment, limits=limits)
+
+
 def without_experts(deployment: Deployment) -> Deployment:
     """As if every step read all weights."""
-    return replace(deployment, expert_share=0.0)
+    return dataclasses.replace(deployment, expert_share=0.0)
 
 
 def in_lockstep(deployment: Deployment) -> Deployment:
     """Data-parallel engines with shared experts as the one engine that their lockstep makes."""
     n, limits = deployment.engines, deployment.limits
-    whole = replace(
+    whole = dataclasses.replace(
         limits,
         kv_capacity_tokens=n * limits.kv_capacity_tokens,
         max_num_seqs=n * limits.max_num_seqs,
         max_num_batched_tokens=n * limits.max_num_batched_tokens,
     )
-    return replace(deployment, engines=1, limits=whole)
+    return dataclasses.replace(deployment, engines=1, limits=whole)

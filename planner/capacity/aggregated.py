@@ -16,6 +16,7 @@ from planner.capacity.batch import (
     prompt_parts,
     solve_chain,
     step_times,
+    steps_to_join,
 )
 from planner.capacity.decode import life_spread
 from planner.capacity.kernels import work_within
@@ -69,6 +70,8 @@ class AggregatedLeg:
         Prompt length over the token budget of a step.
     tokens : (buckets,) float
         Decode steps of a request; the first token comes with its prompt.
+    steps_to_join : float
+        Mean decode steps before a prompt that comes to a busy replica is looked at.
 
     References
     ----------
@@ -81,6 +84,7 @@ class AggregatedLeg:
     admission: Admission
     chunks: Floats
     tokens: Floats
+    steps_to_join: float
 
     @classmethod
     def of(
@@ -110,6 +114,7 @@ class AggregatedLeg:
             admission=admitted,
             chunks=new / budget,
             tokens=tokens,
+            steps_to_join=steps_to_join(profile.limits),
         )
 
     @property
@@ -161,6 +166,10 @@ class AggregatedLeg:
             wait=wait,
             backlog_mean_s=max(wait.mean_s, prefill.service_mean_s),
         )
+
+    def joining_s(self, state: AggregatedState) -> float:
+        """Mean seconds until a prompt is looked at that need not wait for others."""
+        return state.batch.busy_ratio * self.steps_to_join * state.batch.mean_step_s
 
     def tpot_met(
         self, state: AggregatedState, limit_s: Floats, *, arrival_cv2: float, rate_rps: float

@@ -27,7 +27,7 @@ from planner.capacity.queueing import (
 from planner.domain.errors import OutsideProfileError
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
-from planner.domain.profile import Profile
+from planner.domain.profile import EngineLimits, Profile
 from planner.domain.workload import Shape
 
 Floats = NDArray[np.float64]
@@ -94,6 +94,15 @@ def step_times(profile: Profile, shape: Shape, served: NDArray[np.bool_], most: 
     # Measured tables dip by noise; a larger batch is never taken to be faster.
     rising: Floats = np.maximum.accumulate(measured)
     return rising
+
+
+def steps_to_join(limits: EngineLimits) -> float:
+    """Mean steps before a request that comes to a busy replica is looked at.
+
+    Half of the one in progress is still to run on average; with asynchronous scheduling the next
+    one has been composed already.
+    """
+    return 0.5 + float(limits.async_scheduling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,6 +198,8 @@ class BatchState:
     cumulative : (states,) float
         P(an arrival meets at most this step time).
     mean_step_s : float
+    busy_ratio : float
+        P(an arrival finds its replica decoding), with a least-loaded router.
     relaxation_s : float
         Time in which the batch forgets a disturbance, seconds.
     wait : Wait
@@ -200,6 +211,7 @@ class BatchState:
     cumulative: Floats
     in_step: Floats
     mean_step_s: float
+    busy_ratio: float
     relaxation_s: float
     wait: Wait
 
@@ -234,6 +246,7 @@ def solve_chain(
         cumulative=np.cumsum(probability),
         in_step=chain.in_step,
         mean_step_s=float(probability @ chain.step_s),
+        busy_ratio=float(probability[chain.states >= chain.replicas].sum()),
         relaxation_s=_relaxation_s(chain, mean_state) * stretch,
         wait=Wait(
             probability=min(full, 1.0),

@@ -15,6 +15,7 @@ from planner.capacity.batch import (
     batch_chain,
     solve_chain,
     step_times,
+    steps_to_join,
 )
 from planner.capacity.kernels import steps_within
 from planner.capacity.prefill import transfer_s
@@ -22,9 +23,6 @@ from planner.domain.profile import Profile
 from planner.domain.workload import Shape
 
 Floats = NDArray[np.float64]
-
-STEPS_TO_FIRST_TOKEN = 1.5
-"""Steps from KV arrival to the first token: half of the running step on average, then its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +39,8 @@ class DecodeLeg:
         Wait that overloaded links have built up at the end of the window.
     weight : (buckets,) float
         Share of requests; sums to 1.
+    steps_to_join : float
+        Mean steps before a request that comes to a busy replica is looked at.
     """
 
     chain: BatchChain
@@ -48,6 +48,7 @@ class DecodeLeg:
     tokens: Floats
     transfer_s: Floats
     weight: Floats
+    steps_to_join: float
     transfer_backlog_s: float = 0.0
 
     @classmethod
@@ -87,6 +88,7 @@ class DecodeLeg:
             tokens=shape.output_tokens,
             transfer_s=moving,
             weight=weight,
+            steps_to_join=steps_to_join(profile.limits),
         )
 
     @property
@@ -103,6 +105,14 @@ class DecodeLeg:
             arrival_cv2=arrival_cv2,
             window_s=window_s,
         )
+
+    def joining_s(self, state: BatchState) -> float:
+        """Mean seconds from the end of the prompt to the first token, without the transfer.
+
+        A busy replica looks at the request when a step ends, once to let its KV cache come and
+        once more when that is there; then comes the step that makes the token.
+        """
+        return (1 + 2 * state.busy_ratio * self.steps_to_join) * state.mean_step_s
 
     def tpot_met(self, state: BatchState, limit_s: Floats, *, arrival_cv2: float) -> Floats:
         """(buckets,) P(mean step over the request's life <= limit_s); 1 for one-token answers.

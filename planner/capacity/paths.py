@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from planner.capacity.aggregated import AggregatedLeg, AggregatedState
 from planner.capacity.batch import BatchState
-from planner.capacity.decode import STEPS_TO_FIRST_TOKEN, DecodeLeg
+from planner.capacity.decode import DecodeLeg
 from planner.capacity.prefill import PrefillLeg
 from planner.capacity.queueing import Wait, wait_sum_exceeds
 
@@ -105,14 +105,13 @@ def disaggregated_path(
     """Prompt in one pool, KV transfer, answer in another."""
     prefill_leg, prompt_wait = prefill
     leg, state, traffic = decode
-    first_step_s = STEPS_TO_FIRST_TOKEN * state.mean_step_s
 
     def tpot_met(limit_s: Floats) -> Floats:
         return leg.tpot_met(state, limit_s, arrival_cv2=traffic.arrival_cv2)
 
     return Path(
         share=share,
-        fixed_s=first_token_s + prefill_leg.service_s + leg.transfer_s + first_step_s,
+        fixed_s=first_token_s + prefill_leg.service_s + leg.transfer_s + leg.joining_s(state),
         prompt_wait=prompt_wait,
         slot_wait=replace(state.wait, backlog_s=max(state.wait.backlog_s, leg.transfer_backlog_s)),
         tpot_met=tpot_met,
@@ -141,7 +140,7 @@ def aggregated_path(
 
     return Path(
         share=share,
-        fixed_s=first_token_s + state.prompt_s + state.batch.mean_step_s / 2,
+        fixed_s=first_token_s + state.prompt_s + leg.joining_s(state),
         prompt_wait=state.wait,
         slot_wait=state.batch.wait,
         tpot_met=tpot_met,

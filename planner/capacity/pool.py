@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.capacity.aggregated import AggregatedLeg
-from planner.capacity.batch import servable
-from planner.capacity.decode import STEPS_TO_FIRST_TOKEN, DecodeLeg
+from planner.capacity.batch import servable, steps_to_join
+from planner.capacity.decode import DecodeLeg
 from planner.capacity.prefill import PrefillLeg, transfer_s
 from planner.capacity.queueing import HIGHEST_STATIONARY_RATIO
 from planner.domain.errors import ProfileError
@@ -292,7 +292,7 @@ def _assumed_first_step_s(profile: Profile, slo: Slo) -> float:
     table = profile.decode_step
     batch = min(float(profile.limits.max_num_seqs), float(table.x[-1]))
     fullest_s = float(table.extended_at(batch, float(table.y[0])))
-    return STEPS_TO_FIRST_TOKEN * min(slo.tpot_s, fullest_s)
+    return (1 + 2 * steps_to_join(profile.limits)) * min(slo.tpot_s, fullest_s)
 
 
 def _decode_model(case: _Case) -> _PoolModel:
@@ -326,7 +326,7 @@ def _aggregated_model(case: _Case) -> _PoolModel:
 
     def misses_at(rate_rps: float) -> Misses:
         state = leg.solve(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
-        fixed_s = case.profile.first_token_s + state.prompt_s + state.batch.mean_step_s / 2
+        fixed_s = case.profile.first_token_s + state.prompt_s + leg.joining_s(state)
         met = leg.tpot_met(state, limit_s, arrival_cv2=case.arrival_cv2, rate_rps=rate_rps)
         slack_s = case.slo.ttft_s - fixed_s
         return Misses(

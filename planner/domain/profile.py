@@ -157,6 +157,9 @@ class EngineLimits:
         Longest prompt plus answer, tokens.
     kv_block_tokens : int
         KV cache is handed out in blocks of so many tokens (vLLM: 16 on GPUs, 128 on CPUs).
+    async_scheduling : bool
+        Whether a step is composed while the one before runs, so that requests wait for a step
+        more (vLLM's `--async-scheduling`, on by default since 0.14, never on CPUs).
     """
 
     kv_capacity_tokens: int
@@ -165,6 +168,7 @@ class EngineLimits:
     max_num_batched_tokens: int
     max_model_len: int
     kv_block_tokens: int = 16
+    async_scheduling: bool = False
 
     def __post_init__(self) -> None:
         for field in (

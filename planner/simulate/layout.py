@@ -311,6 +311,7 @@ def _groups(groups: tuple[ReplicaGroup, ...], unit_tokens: int) -> Groups[Intege
         columns.transfer_bytes_per_s[g] = profile.transfer.bandwidth_bytes_per_s
         columns.start_s[g] = group.order_to_ready_s
         columns.flip_s[g] = profile.lifecycle.flip_s
+        columns.ahead[g] = int(limits.async_scheduling)
     return columns
 
 

@@ -86,6 +86,7 @@ class Groups(Rows["Groups[int, float]"], Generic[I, F]):
     transfer_bytes_per_s: F
     start_s: F
     flip_s: F
+    ahead: I  # 1: a step is composed when the one before begins
     most_kv: I  # most blocks in use on a worker that has left for another role
 
 
@@ -101,6 +102,7 @@ class Workers(Rows["Workers[int, float]"], Generic[I, F]):
     context_sum: I  # their prompt and answer tokens so far
     slots_used: I  # batch, prompts being computed, KV on its way
     started_s: F  # start of the steps in progress; nan when idle
+    composed_s: F  # the step that begins knows who has come before; inf: everybody
     jump: I  # so many equal steps are in progress
     step_s: F  # the first of them
     slope_s: F  # each is so much longer than the one before
@@ -147,6 +149,7 @@ class Records(Rows["Records[int, float]"], Generic[I, F]):
     last_token_s: F  # when preempted
     finished_s: F
     left_s: F  # the client has gone
+    came_s: F  # to the line, or with its KV cache
     place: I
     end: I
     worker: I  # where it is

@@ -1,5 +1,6 @@
 """Profiles whose times are known formulas, so that tests can compute the truth by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -111,3 +112,8 @@ def linear_profile(
             error_ratio=0.0,
         ),
     )
+
+
+def composing_ahead(profile: Profile) -> Profile:
+    """The same engine with asynchronous scheduling."""
+    return replace(profile, limits=replace(profile.limits, async_scheduling=True))

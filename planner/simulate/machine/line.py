@@ -1,5 +1,7 @@
 """Requests that wait for a worker, are let in, and leave it."""
 
+import numpy as np
+
 from planner.simulate.machine.cache import give_back
 from planner.simulate.machine.compiled import compiled
 from planner.simulate.state import AWAY, FINISHED, IN_LINE, NOBODY, UNDER_WAY, Twin
@@ -32,6 +34,7 @@ def wait_in_front(twin: Twin, w: int, r: int) -> None:
         worker.tail = r
     worker.head = r
     record.place = IN_LINE
+    record.came_s = -np.inf
     worker.waiting += 1
     worker.queued_tokens += request.input_tokens
 
@@ -43,6 +46,12 @@ def first_in_line(twin: Twin, w: int) -> int:
     while worker.head != NOBODY and twin.records[worker.head].end != UNDER_WAY:
         worker.head = twin.records[worker.head].next_request
     return int(worker.head)
+
+
+@compiled
+def is_known(twin: Twin, w: int, r: int) -> bool:
+    """Whether a request had come when the step that begins was composed."""
+    return bool(twin.records[r].came_s < twin.workers[w].composed_s)
 
 
 @compiled

@@ -39,13 +39,23 @@ def boundary(twin: Twin, w: int) -> None:
     """A worker's step ends, or it wakes: see `docs/twin.md`, "A worker"."""
     worker = twin.workers[w]
     t = twin.next_s[w]
+    worker.composed_s = np.inf
     if not np.isnan(worker.started_s):
         end_jump(twin, w, t)
         end_prompts(twin, w, t)
+    next_step(twin, w, t)
+    if np.isnan(worker.started_s) and worker.composed_s < np.inf:
+        worker.composed_s = np.inf  # nothing was composed ahead: look at what has come
+        next_step(twin, w, t)
+    settle(twin, w, t)
+
+
+@compiled
+def next_step(twin: Twin, w: int, t: float) -> None:
+    """Compose a step and begin it."""
     join_arrived(twin, w, t)
     preempted = preempt(twin, w, t)
     start_steps(twin, w, t, not preempted)
-    settle(twin, w, t)
 
 
 @compiled
@@ -68,6 +78,7 @@ def kv_arrives(twin: Twin) -> None:
         wake(twin, w, t)
         return
     record.place = ARRIVED
+    record.came_s = t
     record.next_request = NOBODY
     if worker.arrived_head == NOBODY:
         worker.arrived_head = r

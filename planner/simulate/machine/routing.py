@@ -184,6 +184,7 @@ def put_in_line(twin: Twin, w: int, r: int, t: float) -> None:
     """Give a request to a worker."""
     worker = twin.workers[w]
     wait_in_line(twin, w, r)
+    twin.records[r].came_s = t
     look_for_end(twin, w, t)
     if worker.ready_s > t:
         wake(twin, w, worker.ready_s)

@@ -21,7 +21,7 @@ from planner.simulate.machine.batch import (
 from planner.simulate.machine.cache import cached_tokens, give_back, has_room, take
 from planner.simulate.machine.compiled import compiled
 from planner.simulate.machine.heaps import set_next
-from planner.simulate.machine.line import finish, first_in_line, leave_line, vacate
+from planner.simulate.machine.line import finish, first_in_line, is_known, leave_line, vacate
 from planner.simulate.machine.links import begin_transfer
 from planner.simulate.machine.times import (
     context_segment,
@@ -143,6 +143,8 @@ def end_jump(twin: Twin, w: int, t: float) -> None:
     grow(twin, w, worker.grown, steps - worker.grown)
     worker.grown = 0
     worker.step += steps
+    if twin.groups[worker.group].ahead:
+        worker.composed_s = worker.started_s + elapsed_s(twin, w, steps - 1)
     worker.context_sum += batch * steps
     worker.newcomers = 0
     first = twin.batch[first_entry(twin, w)]
@@ -178,13 +180,12 @@ def end_prompt(twin: Twin, w: int, r: int, t: float) -> None:
 
 @compiled
 def join_arrived(twin: Twin, w: int, t: float) -> None:
-    """Sequences whose KV cache has arrived enter the batch."""
+    """Sequences whose KV cache had arrived when the step was composed enter the batch."""
     worker = twin.workers[w]
     r = worker.arrived_head
     record = twin.records[r]
     request = twin.requests[r]
-    worker.arrived_head = worker.arrived_tail = NOBODY
-    while r != NOBODY:
+    while r != NOBODY and is_known(twin, w, r):
         following = record.next_request
         if record.end != UNDER_WAY:
             vacate(twin, w, r, request.input_tokens)
@@ -198,6 +199,9 @@ def join_arrived(twin: Twin, w: int, t: float) -> None:
         r = following
         record = twin.records[r]
         request = twin.requests[r]
+    worker.arrived_head = r
+    if r == NOBODY:
+        worker.arrived_tail = NOBODY
 
 
 @compiled
@@ -275,7 +279,7 @@ def fill_step(twin: Twin, w: int, t: float, admits: bool) -> float:
             r = first_in_line(twin, w) if admits else NOBODY
             request = twin.requests[r]
             record = twin.records[r]
-            if r == NOBODY or worker.slots_used >= group.slots:
+            if r == NOBODY or worker.slots_used >= group.slots or not is_known(twin, w, r):
                 break
             if not has_room(twin, w, r, request.input_tokens + record.generated):
                 break
@@ -307,6 +311,15 @@ def fill_step(twin: Twin, w: int, t: float, admits: bool) -> float:
 
 
 @compiled
+def some_are_new(twin: Twin, w: int) -> bool:
+    """Whether the next step will know of requests that this one does not."""
+    if twin.workers[w].arrived_head != NOBODY:
+        return True
+    r = first_in_line(twin, w)
+    return r != NOBODY and not is_known(twin, w, r)
+
+
+@compiled
 def start_steps(twin: Twin, w: int, t: float, admits: bool) -> None:
     """Begin the next step, or the next run of equal ones."""
     worker = twin.workers[w]
@@ -325,7 +338,7 @@ def start_steps(twin: Twin, w: int, t: float, admits: bool) -> None:
             worker.over_step = worker.step
         context = worker.context_sum / batch
         seconds = decode_seconds(twin, g, batch, context)
-        if fixed_s < 0 and admits:
+        if fixed_s < 0 and admits and not some_are_new(twin, w):
             jump = steps_ahead(twin, w)
             if group.contexts > 1 and jump > 1:
                 axis, j = twin.context[g], context_segment(twin, g, context)

@@ -56,6 +56,7 @@ class Request:
     decode_group: int = -1
     finished_s: float = math.nan
     stuck_since_s: float = 0.0  # hand-over or last preemption
+    noticed_s: float = 0.0  # when its worker was first told of it, or of its KV cache
 
 
 @dataclass(eq=False)
@@ -72,6 +73,8 @@ class Worker:
     flips_to: int | None = None
     wakes_s: float = NEVER  # end of the step, or when to look if idle
     stepping: bool = False
+    begun_s: float = 0.0  # of the step in progress or just ended
+    knows_until_s: float = NEVER  # whom it was told of before, it may let in now
     line: list[Request] = field(default_factory=list)
     batch: list[Request] = field(default_factory=list)
     partial: Request | None = None
@@ -339,7 +342,7 @@ class Reference:
 
     def join_line(self, w: Worker, r: Request) -> None:
         w.line.append(r)
-        r.worker = w
+        r.worker, r.noticed_s = w, self.now_s
         self.look_at(w.line[0])
         self.wake(w)
 
@@ -351,17 +354,25 @@ class Reference:
     # A worker's step
 
     def boundary(self, w: Worker) -> None:
-        w.wakes_s = NEVER
+        w.wakes_s, w.knows_until_s = NEVER, NEVER
         if w.stepping:
             w.stepping = False
             self.end_step(w)
+            if w.profile.limits.async_scheduling:
+                w.knows_until_s = w.begun_s
+        self.next_step(w)
+        if not w.stepping and w.knows_until_s < NEVER:
+            w.knows_until_s = NEVER
+            self.next_step(w)
+        self.settle(w)
+
+    def next_step(self, w: Worker) -> None:
         self.join_batch(w)
         preempted = self.preempt(w)
         for r in w.batch:
             w.own[r] = r.in_kv + 1  # where the next token's KV goes
         w.make_room()
         self.start_step(w, admits=not preempted)
-        self.settle(w)
 
     def end_step(self, w: Worker) -> None:
         for r in w.completing:
@@ -430,14 +441,15 @@ class Reference:
         self.wake(p)
 
     def join_batch(self, w: Worker) -> None:
-        for r in w.arrived:
+        joining = [r for r in w.arrived if r.noticed_s < w.knows_until_s]
+        w.arrived = [r for r in w.arrived if r not in joining]
+        for r in joining:
             if r.has_left:
                 w.give_back(r)
                 r.place = "away"
             else:
                 r.place, r.in_kv = "running", r.prompt
                 w.batch.append(r)
-        w.arrived = []
 
     def preempt(self, w: Worker) -> bool:
         any_was = False
@@ -454,7 +466,7 @@ class Reference:
                 r.stuck_since_s = self.now_s
             w.give_back(r)
             r.preemptions += 1
-            r.place = "in line"
+            r.place, r.noticed_s = "in line", -NEVER
             r.expected_s = prompt_s(w.profile, r.prompt + r.generated, 0)
             w.line.insert(0, r)
             any_was = True
@@ -471,7 +483,7 @@ class Reference:
             return
         if not batch:
             seconds = fixed_s or 0.0
-        w.stepping = True
+        w.stepping, w.begun_s = True, self.now_s
         w.wakes_s = self.now_s + seconds + chunks_s
 
     def fill(self, w: Worker, *, admits: bool) -> tuple[float, float | None]:
@@ -504,6 +516,8 @@ class Reference:
             return False
         r = w.line[0]
         tokens = r.prompt + r.generated
+        if r.noticed_s >= w.knows_until_s:
+            return False
         if not w.room_for(r, tokens):
             return False
         cached = w.hit_tokens(r, self.prefix is not None)
@@ -541,7 +555,7 @@ class Reference:
             w.give_back(r)
             r.place = "away"
         else:
-            r.place = "arrived"
+            r.place, r.noticed_s = "arrived", self.now_s
             w.arrived.append(r)
         self.wake(w)
 

@@ -16,7 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.simulate import ReplicaGroup, Scenario, simulate
-from tests.fakes.profiles import linear_profile
+from tests.fakes.profiles import composing_ahead, linear_profile
 from tests.fakes.workloads import poisson_workload, shape_of_workload
 
 SLO = Slo(model="tiny", ttft_s=2.0, tpot_s=0.03, attainment_ratio=0.95)
@@ -89,3 +89,18 @@ def test_half_of_the_cases_agree_within_a_tenth(errors: np.ndarray) -> None:
 
 def test_no_case_is_further_off_than_a_third(errors: np.ndarray) -> None:
     assert np.abs(errors).max() < 0.33
+
+
+@pytest.mark.parametrize("pools", [(1, 1, 0), (0, 0, 1)], ids=["1P1D", "1A"])
+def test_both_say_alike_what_composing_ahead_costs(pools: tuple[int, int, int]) -> None:
+    workload = poisson_workload(requests=4_000, rate_rps=2.5, isl=300, osl=150, seed=3)
+    cost_s = {"twin": 0.0, "formula": 0.0}
+    for sign, profile in ((1, composing_ahead(PLAIN)), (-1, PLAIN)):
+        groups = fleet(profile, *pools)
+        loads = [PoolLoad(profile=g.profile, role=g.role, replicas=g.replicas) for g in groups]
+        said = predict(loads, shape_of_workload(workload), SLO, request_rate_rps=2.5).prediction
+        seen = simulate(Scenario(groups=groups, workload=workload))
+        cost_s["formula"] += sign * said.ttft_p50_s
+        cost_s["twin"] += sign * float(np.quantile(seen.ttft_s, 0.5))
+    assert cost_s["twin"] > 0.005  # about a step
+    assert cost_s["formula"] == pytest.approx(cost_s["twin"], rel=0.4)

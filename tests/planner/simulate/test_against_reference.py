@@ -23,7 +23,7 @@ from planner.simulate import (
     Topology,
     simulate,
 )
-from tests.fakes.profiles import linear_profile
+from tests.fakes.profiles import composing_ahead, linear_profile
 from tests.fakes.workloads import poisson_workload
 from tests.planner.simulate.reference import Reference, columns, replay_token_by_token
 
@@ -63,6 +63,18 @@ FLAT = replace(
 )
 
 FLEETS = {
+    "composed ahead": (
+        (composing_ahead(FAST), Role.PREFILL, 2, 0.0),
+        (composing_ahead(FAST), Role.DECODE, 1, 0.0),
+    ),
+    "composed ahead, memory binds": (
+        (composing_ahead(FAST), Role.PREFILL, 1, 0.0),
+        (composing_ahead(TIGHT), Role.DECODE, 2, 0.0),
+    ),
+    "composed ahead, aggregated": (
+        (composing_ahead(FAST), Role.AGGREGATED, 1, 0.0),
+        (composing_ahead(TIGHT), Role.AGGREGATED, 1, 0.0),
+    ),
     "tables with knots": ((KNOTTED, Role.PREFILL, 2, 0.0), (KNOTTED, Role.DECODE, 2, 0.0)),
     "knots, aggregated": ((KNOTTED, Role.AGGREGATED, 2, 0.0), (FLAT, Role.AGGREGATED, 1, 0.0)),
     "one measured context": ((FAST, Role.PREFILL, 1, 0.0), (FLAT, Role.DECODE, 2, 0.0)),
@@ -214,6 +226,8 @@ def eventful(draw: st.DrawFn) -> Scenario:
         workload = conversations(workload, rng, draw(st.sampled_from([16, 48, 128])))
     patience_s = draw(st.sampled_from([None, 0.3, 2.0]))
     groups = tuple(replace(g, start_s=0.7) for g in MIXED)
+    if draw(st.booleans()):
+        groups = tuple(replace(g, profile=composing_ahead(g.profile)) for g in groups)
     topology = draw(st.sampled_from([None, LINKS]))
     return Scenario(
         groups=groups if topology is None else placed(groups),
