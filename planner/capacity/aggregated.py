@@ -27,11 +27,12 @@ from planner.domain.workload import Shape
 
 Floats = NDArray[np.float64]
 
-_EDGES = ndtr(np.linspace(-3.5, 3.5, 13))  # quantile levels that resolve both tails
+_EDGES = ndtr(np.linspace(-3.5, 3.5, 9))  # quantile levels that resolve both tails
 _LEVELS = (_EDGES[:-1] + _EDGES[1:]) / 2
 _LEVEL_WEIGHT = np.diff(_EDGES) / (_EDGES[-1] - _EDGES[0])
 _TAIL = -np.log1p(-np.array([0.1, 0.3, 0.5, 0.7, 0.9]))  # an exponential in five equal parts
 _BACKLOGS = np.concatenate(([0.0], _TAIL / _TAIL.mean()))
+_LIVES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +71,9 @@ class AggregatedLeg:
         Prompt length over the token budget of a step.
     tokens : (buckets,) float
         Decode steps of a request; the first token comes with its prompt.
+    shown : (lives,) int
+        Buckets of different `tokens`, growing, that stand for the others: what prompts do to a
+        life depends on its length only, and smoothly.
     steps_to_join : float
         Mean decode steps before a prompt that comes to a busy replica is looked at.
 
@@ -84,6 +88,7 @@ class AggregatedLeg:
     admission: Admission
     chunks: Floats
     tokens: Floats
+    shown: NDArray[np.intp]
     steps_to_join: float
 
     @classmethod
@@ -114,6 +119,7 @@ class AggregatedLeg:
             admission=admitted,
             chunks=new / budget,
             tokens=tokens,
+            shown=_spread_over(tokens),
             steps_to_join=steps_to_join(profile.limits),
         )
 
@@ -189,30 +195,31 @@ class AggregatedLeg:
         No step holds more than one token budget of prompts. The decode part is as in
         `DecodeLeg.tpot_met`.
         """
-        batch = state.batch
-        steps = np.maximum(self.tokens, 1.0)
-        spread = life_spread(batch, self.tokens, arrival_cv2=arrival_cv2)
+        batch, shown = state.batch, self.shown
+        tokens = self.tokens[shown]
+        steps = np.maximum(tokens, 1.0)
+        spread = life_spread(batch, tokens, arrival_cv2=arrival_cv2)
         found = np.searchsorted(batch.cumulative, _LEVELS * batch.cumulative[-1])
         met_step_s = batch.step_s[np.minimum(found, len(batch.step_s) - 1)]
         own_s = batch.mean_step_s + (met_step_s[:, None] - batch.mean_step_s) * spread[None, :]
-        slack_s = steps * (limit_s - own_s)
+        slack_s = steps * (limit_s[shown] - own_s)
         fullest_s = steps * self.budget_s
         backlog_s = np.minimum(
             _BACKLOGS[:, None] * state.backlog_mean_s / (1 - state.prompt_share), fullest_s
         )
         waiting = state.wait.probability
-        share = np.concatenate(([1 - waiting], np.full(len(_BACKLOGS) - 1, waiting / 5)))
-        some, given_s, alpha = self._arrivals(state, arrival_cv2, rate_rps)
+        share = np.concatenate(([1 - waiting], np.full(len(_TAIL), waiting / len(_TAIL))))
+        rate = min(rate_rps, self.saturation_rps) / self.prefill.replicas
+        some, given_s, alpha = self._arrivals(state, steps, arrival_cv2, rate)
         met = work_within(slack_s, fullest_s, backlog_s, share, _LEVEL_WEIGHT, some, given_s, alpha)
-        return np.where(self.tokens < 1, 1.0, met)
+        return np.where(self.tokens < 1, 1.0, np.interp(self.tokens, tokens, met))
 
     def _arrivals(
-        self, state: AggregatedState, arrival_cv2: float, rate_rps: float
+        self, state: AggregatedState, steps: Floats, arrival_cv2: float, rate: float
     ) -> tuple[Floats, Floats, Floats]:
-        """(buckets,) of prompts that arrive during a life: P(any), mean work, its gamma shape."""
+        """Of prompts that arrive during lives of `steps`: P(any), mean work, its gamma shape."""
         prefill, idle = self.prefill, 1 - state.prompt_share
-        rate = min(rate_rps, self.saturation_rps) / prefill.replicas
-        life_s = np.maximum(self.tokens, 1.0) * state.batch.mean_step_s / idle
+        life_s = steps * state.batch.mean_step_s / idle
         mean_s = life_s * state.prompt_share
         second = float(prefill.weight @ prefill.service_s**2)
         variance = np.maximum(arrival_cv2 * rate * second * life_s / idle**2, 1e-6 * mean_s**2)
@@ -224,3 +231,10 @@ class AggregatedLeg:
         given_variance = (variance + mean_s**2) / some - given_mean**2
         alpha = given_mean**2 / np.maximum(given_variance, 1e-6 * given_mean**2)
         return some, np.maximum(given_mean, 1e-12), alpha
+
+
+def _spread_over(tokens: Floats) -> NDArray[np.intp]:
+    """Indices of at most `_LIVES` different values, evenly over their ranking, growing."""
+    _, different = np.unique(tokens, return_index=True)
+    count = min(len(different), _LIVES)
+    return different[np.linspace(0, len(different) - 1, count).round().astype(np.intp)]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.capacity.kernels import chain_mass
+from planner.capacity.kernels import chain_at
 from planner.capacity.queueing import (
     HIGHEST_STATIONARY_RATIO,
     Wait,
@@ -137,6 +137,13 @@ class BatchChain:
     in_step: Floats
     saturation_rps: float
 
+    def departures_at(self, present: float) -> float:
+        """Departures per second with so many sequences in the pool, between two states."""
+        at = min(max(present / self.stride, 0.0), len(self.states) - 1.0)
+        low = min(int(at), len(self.states) - 2)
+        rate = self.departures_rps
+        return float(rate[low] + (at - low) * (rate[low + 1] - rate[low]))
+
 
 def batch_chain(*, step_s: Floats, tokens: float, hold_s: float, replicas: int) -> BatchChain:
     """Build the chain.
@@ -231,22 +238,19 @@ def solve_chain(
     saturation_rps = chain.saturation_rps / stretch
     ratio = rate_rps / saturation_rps
     rate = min(ratio, HIGHEST_STATIONARY_RATIO) * saturation_rps
-    log_rate = math.log(max(rate, 1e-300) * stretch)
-    mass = chain_mass(log_rate, chain.states, chain.departures_log)
     decay = rate / saturation_rps
-    queued = mass[-1] / chain.stride * decay / (1 - decay)
-    total = mass.sum() + queued
-    probability = mass / total
-    probability[-1] += queued / total
-    mean_state = float(probability @ chain.states)
-    full = float((mass[-1] / chain.stride + queued) / total)
+    log_rate = math.log(max(rate, 1e-300) * stretch)
+    probability, cumulative, mean_state, mean_step_s, full = chain_at(
+        log_rate, decay, chain.stride, chain.states, chain.departures_log, chain.step_s
+    )
+    alone = min(math.ceil(chain.replicas / chain.stride), len(cumulative))
     return BatchState(
         step_s=chain.step_s,
         probability=probability,
-        cumulative=np.cumsum(probability),
+        cumulative=cumulative,
         in_step=chain.in_step,
-        mean_step_s=float(probability @ chain.step_s),
-        busy_ratio=float(probability[chain.states >= chain.replicas].sum()),
+        mean_step_s=mean_step_s,
+        busy_ratio=max(1 - float(cumulative[alone - 1]), 0.0),
         relaxation_s=_relaxation_s(chain, mean_state) * stretch,
         wait=Wait(
             probability=min(full, 1.0),
@@ -258,28 +262,12 @@ def solve_chain(
 
 def _relaxation_s(chain: BatchChain, state: float) -> float:
     """1 / slope of the departure rate: small where a larger batch clears itself fast."""
+    most = float(chain.states[-1])
     width = max(0.05 * len(chain.states) * chain.stride, 1.0)
-    ends = np.clip([state - width, state + width], 0.0, chain.states[-1])
-    low, high = np.interp(ends, chain.states, chain.departures_rps)
-    slope = (high - low) / max(float(ends[1] - ends[0]), 1e-9)
-    return 1.0 / max(float(slope), 1e-9 * chain.saturation_rps)
-
-
-def averaging(life_s: Floats, relaxation_s: float) -> Floats:
-    """Variance of a mean over `life_s`, as a share of the variance at one instant.
-
-    2 (r - 1 + exp(-r)) / r^2 with r = life / relaxation: 1 for short answers, which see the batch
-    as it is, falling to 0 for long ones, which see its mean.
-
-    References
-    ----------
-    Time average of a process with covariance exp(-t / relaxation); Whitt, "Planning queueing
-    simulations" (1989), section 3.
-    """
-    r = np.maximum(life_s / relaxation_s, 1e-6)
-    # Below 1e-3 the difference cancels; the series 1 - r/3 is exact to 1e-7 there.
-    factor = np.where(r < 1e-3, 1 - r / 3, 2 * (r - 1 + np.exp(-r)) / r**2)
-    return np.asarray(factor)
+    low, high = max(state - width, 0.0), min(state + width, most)
+    rise = chain.departures_at(high) - chain.departures_at(low)
+    slope = rise / max(high - low, 1e-9)
+    return 1.0 / max(slope, 1e-9 * chain.saturation_rps)
 
 
 def check_prefill_range(profile: Profile, shape: Shape, served: NDArray[np.bool_]) -> None:

@@ -11,13 +11,12 @@ from planner.capacity.batch import (
     BatchChain,
     BatchState,
     admission,
-    averaging,
     batch_chain,
     solve_chain,
     step_times,
     steps_to_join,
 )
-from planner.capacity.kernels import steps_within
+from planner.capacity.kernels import averaging, steps_within
 from planner.capacity.prefill import transfer_s
 from planner.domain.profile import Profile
 from planner.domain.workload import Shape

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from planner.capacity.aggregated import AggregatedLeg
 from planner.capacity.batch import servable, steps_to_join
@@ -26,7 +28,7 @@ SLOT_WAIT_SHARE = 0.1
 
 _NEAR = 2e-4
 """The sustained rate is found to this share of the saturation rate, from below."""
-_MOST_STEPS = 24
+_NO_MISS = 1e-9
 _GROWN = 1.2
 """Load beyond what is sustained at which remedies are compared."""
 
@@ -180,40 +182,23 @@ def _highest_rate(
 ) -> float:
     """The largest rate found that keeps the target; attainment does not grow with the rate.
 
-    Regula falsi with the Illinois rule: where the same end stays twice, its weight is halved. A
-    bisection step follows whenever the bracket has not halved in two.
-
-    References
-    ----------
-    Dowell and Jarratt, "A modified regula falsi method" (1971).
+    Brent's method on the logarithm of the misses, which grow about exponentially with the load:
+    seven or eight evaluations instead of eleven.
     """
-    low, high = 0.0, HIGHEST_STATIONARY_RATIO * saturation_rps
-    above = attained(1e-9 * saturation_rps) - target_ratio
-    if above < 0:
+    low, high = 1e-9 * saturation_rps, HIGHEST_STATIONARY_RATIO * saturation_rps
+
+    @cache
+    def spare(rate_rps: float) -> float:
+        missed = max(1 - attained(rate_rps), _NO_MISS)
+        return math.log(max(1 - target_ratio, _NO_MISS) / missed)
+
+    if spare(low) < 0:
         return 0.0
-    below = attained(high) - target_ratio
-    if below >= 0:
+    if spare(high) >= 0:
         return high
-    width, stayed = high - low, 0
-    for step in range(_MOST_STEPS):
-        if high - low <= _NEAR * saturation_rps:
-            break
-        if step % 3 == 2 and high - low > width / 2:
-            rate = (low + high) / 2
-        else:
-            rate = low + (high - low) * min(max(above / (above - below), 0.02), 0.98)
-        if step % 3 == 2:
-            width = high - low
-        found = attained(rate) - target_ratio
-        if found >= 0:
-            low, above = rate, max(found, 1e-12)
-            below = below / 2 if stayed > 0 else below
-            stayed = 1
-        else:
-            high, below = rate, found
-            above = above / 2 if stayed < 0 else above
-            stayed = -1
-    return low
+    precision = _NEAR / 2 * saturation_rps
+    found = float(brentq(spare, low, high, xtol=precision, rtol=1e-9))
+    return found if spare(found) >= 0 else max(found - precision, low)
 
 
 def _by_misses(

@@ -143,9 +143,11 @@ def step_without_tokens_s(profile: Profile, cached: Floats) -> Floats:
     table = profile.prefill
     if len(table.x) == 1:
         return np.zeros_like(cached)
-    first = table.extended_at(table.x[0], cached)
-    slope = (table.extended_at(table.x[1], cached) - first) / (table.x[1] - table.x[0])
-    return np.asarray(np.clip(first - slope * table.x[0], 0.0, first))
+    found = cached if len(table.y) > 1 else cached[:1]  # else the same for all
+    first, second = table.extended_at(table.x[:2, None], found[None, :])
+    slope = (second - first) / (table.x[1] - table.x[0])
+    none_s = np.minimum(np.maximum(first - slope * table.x[0], 0.0), first)
+    return np.asarray(np.broadcast_to(none_s, cached.shape))
 
 
 def kv_bytes(profile: Profile, shape: Shape) -> Floats:

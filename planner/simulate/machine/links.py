@@ -6,7 +6,7 @@ one, transfers share links: whenever one begins or ends, all rates are set anew.
 
 import numpy as np
 
-from planner.simulate.machine.compiled import compiled
+from planner.simulate.machine.compiled import compiled, compiled_into_caller
 from planner.simulate.machine.heaps import lift
 from planner.simulate.state import NOBODY, Twin
 
@@ -24,7 +24,7 @@ def distance_of(twin: Twin, a: int, b: int) -> int:
     return SAME_NODE if worker_a.node == worker_b.node else SAME_RACK
 
 
-@compiled
+@compiled_into_caller
 def begin_transfer(twin: Twin, w: int, r: int, kv_bytes: float, t: float) -> None:
     """Start to pull a request's KV cache into worker w."""
     worker = twin.workers[w]
@@ -156,7 +156,7 @@ def flow_of(twin: Twin, r: int) -> int:
     return -1
 
 
-@compiled
+@compiled_into_caller
 def end_flows(twin: Twin) -> None:
     """At `flow_end_s`: flows with no byte left arrive `base_s` later."""
     clock = twin.clock[0]

@@ -5,7 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from planner.simulate.machine.batch import preempt
-from planner.simulate.machine.compiled import compiled, compiled_and_kept, fingerprint_of_sources
+from planner.simulate.machine.compiled import (
+    compiled,
+    compiled_and_kept,
+    compiled_into_caller,
+    fingerprint_of_sources,
+)
 from planner.simulate.machine.heaps import remove
 from planner.simulate.machine.line import finish, vacate
 from planner.simulate.machine.links import end_flows
@@ -34,7 +39,7 @@ from planner.simulate.state import (
 )
 
 
-@compiled
+@compiled_into_caller
 def boundary(twin: Twin, w: int) -> None:
     """A worker's step ends, or it wakes: see `docs/twin.md`, "A worker"."""
     worker = twin.workers[w]
@@ -43,22 +48,17 @@ def boundary(twin: Twin, w: int) -> None:
     if not np.isnan(worker.started_s):
         end_jump(twin, w, t)
         end_prompts(twin, w, t)
-    next_step(twin, w, t)
-    if np.isnan(worker.started_s) and worker.composed_s < np.inf:
-        worker.composed_s = np.inf  # nothing was composed ahead: look at what has come
-        next_step(twin, w, t)
+    composing = True
+    while composing:
+        join_arrived(twin, w, t)
+        preempted = preempt(twin, w, t)
+        start_steps(twin, w, t, not preempted)
+        composing = np.isnan(worker.started_s) and worker.composed_s < np.inf
+        worker.composed_s = np.inf  # nothing was composed ahead: look at all that has come
     settle(twin, w, t)
 
 
-@compiled
-def next_step(twin: Twin, w: int, t: float) -> None:
-    """Compose a step and begin it."""
-    join_arrived(twin, w, t)
-    preempted = preempt(twin, w, t)
-    start_steps(twin, w, t, not preempted)
-
-
-@compiled
+@compiled_into_caller
 def kv_arrives(twin: Twin) -> None:
     """A KV cache has arrived at its decode worker."""
     clock = twin.clock[0]
@@ -88,7 +88,7 @@ def kv_arrives(twin: Twin) -> None:
     wake(twin, w, t)
 
 
-@compiled
+@compiled_into_caller
 def client_leaves(twin: Twin, r: int, t: float) -> None:
     """Out of the line at once; otherwise as soon as the worker can."""
     record = twin.records[r]

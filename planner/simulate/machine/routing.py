@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from planner.simulate.machine.cache import cached_in_units, cached_tokens, count_hits, forget_all
-from planner.simulate.machine.compiled import compiled
+from planner.simulate.machine.compiled import compiled, compiled_into_caller
 from planner.simulate.machine.line import finish, vacate, wait_in_line
 from planner.simulate.machine.links import distance_of
 from planner.simulate.machine.steps import (
@@ -87,7 +87,7 @@ def waiting_for_prompt_s(  # noqa: PLR0917 (compiled functions take positions)
     return float(waiting_s + step_s)
 
 
-@compiled
+@compiled_into_caller
 def look_into_caches(twin: Twin, r: int, t: float) -> None:
     """Count what every worker has of a prompt at t."""
     for w in range(len(twin.workers)):
@@ -192,7 +192,7 @@ def put_in_line(twin: Twin, w: int, r: int, t: float) -> None:
         wake(twin, w, t)
 
 
-@compiled
+@compiled_into_caller
 def local_decoder(twin: Twin, r: int, t: float) -> int:
     """Conditional disaggregation: the decode worker that computes a short prompt, or NOBODY."""
     request = twin.requests[r]
@@ -241,7 +241,7 @@ def route_prompt(twin: Twin, r: int, t: float) -> None:
     put_in_line(twin, w, r, t)
 
 
-@compiled
+@compiled_into_caller
 def hand_over(twin: Twin, p: int, r: int, t: float) -> None:
     """A prefill worker has computed the prompt: a decode worker shall pull its KV cache."""
     record = twin.records[r]
@@ -262,7 +262,7 @@ def hand_over(twin: Twin, p: int, r: int, t: float) -> None:
     put_in_line(twin, w, r, t)
 
 
-@compiled
+@compiled_into_caller
 def end_prompts(twin: Twin, w: int, t: float) -> None:
     """The prompts whose last chunk was in the step that ends."""
     worker = twin.workers[w]

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from planner.capacity.batch import admission, averaging, batch_chain, servable, solve_chain
+from planner.capacity.batch import admission, batch_chain, servable, solve_chain
+from planner.capacity.kernels import averaging
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
 from tests.fakes.profiles import linear_profile
