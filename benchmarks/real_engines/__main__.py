@@ -1,7 +1,9 @@
 """Record real engines and score the twin against them.
 
-    python -m benchmarks.real_engines record     # about an hour; continues where it stopped
+    python -m benchmarks.real_engines record     # three quarters of an hour; goes on if stopped
     python -m benchmarks.real_engines score      # reads the recordings only
+
+    python -m benchmarks.real_engines all --hold all --cases 1p1d --folder FOLDER   # ablation
 
 Recordings go to `benchmarks/real_engines` below POOLWISE_STATE_DIR. Needs `make engine`, the
 public trace below POOLWISE_DATA, and control groups (root) for the quotas.
@@ -13,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.real_engines.cases import CASES, Held
 from planner.domain.errors import PoolwiseError
 
 
@@ -26,6 +29,15 @@ def main() -> int:
     parser.add_argument("what", choices=("record", "score", "all"))
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=3)
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", choices=names, default=names)
+    parser.add_argument(
+        "--hold",
+        type=Held,
+        choices=list(Held),
+        default=Held.COMPUTE,
+        help="what the quota of a worker holds: the process that computes steps, or all",
+    )
     parser.add_argument("--again", action="store_true", help="record disturbed runs anew")
     arguments = parser.parse_args()
     state = Path(os.environ.get("POOLWISE_STATE_DIR", ".poolwise")).resolve()
@@ -34,7 +46,14 @@ def main() -> int:
         if arguments.what != "score":
             from benchmarks.real_engines.record import record
 
-            record(folder, repeats=arguments.repeats, say=say, again=arguments.again)
+            record(
+                folder,
+                names=arguments.cases,
+                repeats=arguments.repeats,
+                held=arguments.hold,
+                say=say,
+                again=arguments.again,
+            )
         if arguments.what != "record":
             from benchmarks.real_engines.score import main as score
 

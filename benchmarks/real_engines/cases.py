@@ -1,4 +1,4 @@
-"""What is recorded: deployments, arrivals, and how hard each deployment is driven."""
+"""What is recorded: deployments, what their quotas hold, arrivals, and how hard all is driven."""
 
 import os
 from dataclasses import dataclass, replace
@@ -9,8 +9,13 @@ import numpy as np
 
 from forecaster.readers import read_trace
 from forecaster.rescale import rescale
+from forecaster.shapes import shape_of
+from planner.capacity.deployment import predict
+from planner.capacity.split import PoolLoad
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
 from planner.domain.workload import Workload
 
 MODEL = "tiny"
@@ -23,13 +28,17 @@ WEIGHT = 40.0
 """Of workers, router and client against other processes of the machine."""
 MAX_MODEL_LEN = 2048
 MAX_NUM_SEQS = 16
-INPUT_RATIO, OUTPUT_RATIO = 0.15, 0.2
+INPUT_RATIO, OUTPUT_RATIO = 0.3, 0.3
 """Azure's conversation trace (prompts of 1,020 tokens, answers of 129 in the middle) made short
-enough for half a core: 153 and 26 tokens."""
+enough for half a core: 306 and 39 tokens."""
 MAX_INPUT_TOKENS = 768
 MAX_OUTPUT_TOKENS = 160
 SLICE_FROM_S = 600.0
 """Where the slice of the trace begins: past its first minutes."""
+LOAD_RATIO = 0.5
+"""Of the rate at which the first pool saturates, by the profile of this very machine."""
+RUN_S = 90.0
+FEWEST_REQUESTS, MOST_REQUESTS = 60, 1_000
 
 
 class Arrivals(StrEnum):
@@ -39,21 +48,24 @@ class Arrivals(StrEnum):
     TRACE = "trace"
 
 
+class Held(StrEnum):
+    """What the quota of a worker holds.
+
+    compute: the process that computes steps, which stands for an accelerator; the HTTP server and
+    the scheduler run beside it, as on a host with GPUs. all: all of them share the half core, so
+    that a request which comes while others decode is also slowed by its own HTTP call.
+    """
+
+    COMPUTE = "compute"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A deployment and the rate that it gets.
-
-    Parameters
-    ----------
-    rate_rps : float
-        Mean arrivals per second; about half of what the deployment can bear.
-    requests : int
-    """
+    """A deployment."""
 
     name: str
     roles: tuple[Role, ...]
-    rate_rps: float
-    requests: int
 
     @property
     def disaggregated(self) -> bool:
@@ -66,9 +78,9 @@ class Case:
 
 
 CASES = (
-    Case(name="monolithic", roles=(Role.AGGREGATED,), rate_rps=0.45, requests=60),
-    Case(name="1p1d", roles=(Role.PREFILL, Role.DECODE), rate_rps=1.0, requests=110),
-    Case(name="2p1d", roles=(Role.PREFILL, Role.PREFILL, Role.DECODE), rate_rps=1.7, requests=187),
+    Case(name="monolithic", roles=(Role.AGGREGATED,)),
+    Case(name="1p1d", roles=(Role.PREFILL, Role.DECODE)),
+    Case(name="2p1d", roles=(Role.PREFILL, Role.PREFILL, Role.DECODE)),
 )
 
 
@@ -95,24 +107,42 @@ def trace_path() -> Path:
     return path
 
 
-def workload_of(case: Case, arrivals: Arrivals) -> Workload:
-    """The requests of one recording; the same at every repeat.
+def rate_rps_of(case: Case, profile: Profile) -> float:
+    """Requests/s at which the busiest pool is loaded to `LOAD_RATIO` of its saturation."""
+    pools = [
+        PoolLoad(profile=profile, role=role, replicas=case.count(role))
+        for role in Role
+        if case.count(role)
+    ]
+    lengths = shape_of(_lengths(1.0, MOST_REQUESTS))
+    slo = Slo(model=MODEL, ttft_s=10.0, tpot_s=1.0)  # matters for neither
+    load = predict(pools, lengths, slo, request_rate_rps=1.0)
+    return LOAD_RATIO / max(load.utilization_ratio)
+
+
+def workload_of(rate_rps: float, arrivals: Arrivals) -> Workload:
+    """The requests of one recording, `RUN_S` long if they are not too few or too many.
 
     Both patterns have the lengths of the trace; Poisson arrivals replace its instants only.
     """
-    trace = read_trace(trace_path()).workload
-    whole = trace.between(SLICE_FROM_S, trace.duration_s)
-    until_s = float(whole.arrival_offset_s[case.requests])
-    cut = whole.head(case.requests, duration_s=until_s)
-    rate_ratio = case.rate_rps / cut.request_rate_rps
-    prompts, answers = (_shorter(cut, ratio, rate_ratio) for ratio in (INPUT_RATIO, OUTPUT_RATIO))
-    fitted = replace(prompts, output_tokens=answers.output_tokens)
+    count = int(np.clip(rate_rps * RUN_S, FEWEST_REQUESTS, MOST_REQUESTS))
+    fitted = _lengths(rate_rps, count)
     if arrivals is Arrivals.TRACE:
         return fitted
     # Given their number, the instants of a Poisson process are uniform.
-    rng = np.random.default_rng([7, case.requests])
-    offsets = np.sort(rng.uniform(0.0, fitted.duration_s, case.requests))
+    rng = np.random.default_rng([7, count])
+    offsets = np.sort(rng.uniform(0.0, fitted.duration_s, count))
     return replace(fitted, arrival_offset_s=offsets)
+
+
+def _lengths(rate_rps: float, count: int) -> Workload:
+    """So many requests of the trace, shorter and at this mean rate."""
+    trace = read_trace(trace_path()).workload
+    whole = trace.between(SLICE_FROM_S, trace.duration_s)
+    cut = whole.head(count, duration_s=float(whole.arrival_offset_s[count]))
+    rate_ratio = rate_rps / cut.request_rate_rps
+    prompts, answers = (_shorter(cut, ratio, rate_ratio) for ratio in (INPUT_RATIO, OUTPUT_RATIO))
+    return replace(prompts, output_tokens=answers.output_tokens)
 
 
 def _shorter(workload: Workload, length_ratio: float, rate_ratio: float) -> Workload:

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from planner.domain.errors import EngineError
 from serving.cpu_quota import CpuGroup, make_cpu_group
+
+COMPUTING = "VLLM::Worker"
+"""What vLLM's process that computes steps calls itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,26 @@ def weigh_own_processes(weight: float) -> CpuGroup | None:
     group.limit(None, weight=weight)
     (group.directory / "cgroup.procs").write_text(str(os.getpid()))
     return group
+
+
+def free_host_side(supervisor: int, own: CpuGroup) -> None:
+    """Move a worker's HTTP server and scheduler out of its quota, to this process.
+
+    Raises
+    ------
+    EngineError
+        When no process of the worker would be left under the quota.
+    """
+    below = psutil.Process(supervisor).children(recursive=True)
+    host = [p for p in below if not _title(p).startswith(COMPUTING)]
+    if len(host) == len(below):
+        raise EngineError(f"no process of the engine calls itself {COMPUTING}: hold all of it")
+    for process in host:
+        (own.directory / "cgroup.procs").write_text(str(process.pid))
+
+
+def _title(process: psutil.Process) -> str:
+    return next(iter(process.cmdline()), "")
 
 
 def leave_group(group: CpuGroup) -> None:

@@ -7,7 +7,7 @@ disturbed; the disturbed one then stays beside the new one as `….disturbed.jso
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,8 @@ from benchmarks.real_engines.cases import (
     WEIGHT,
     Arrivals,
     Case,
+    Held,
+    rate_rps_of,
     shape,
     trace_path,
     workload_of,
@@ -29,6 +31,7 @@ from benchmarks.real_engines.cases import (
 from benchmarks.real_engines.machine import (
     MachineLoad,
     Meter,
+    free_host_side,
     gauge,
     leave_group,
     readings,
@@ -36,7 +39,14 @@ from benchmarks.real_engines.machine import (
 )
 from benchmarks.real_engines.recording import Run, Sent, read_run, run_path, write_run
 from benchmarks.real_engines.steps import StepFile, measure_steps, write_steps
-from benchmarks.real_engines.sweeps import Sweep, mean_of, read_sweep, sweep_path, write_sweep
+from benchmarks.real_engines.sweeps import (
+    Sweep,
+    mean_of,
+    path_of,
+    read_sweep,
+    sweep_path,
+    write_sweep,
+)
 from planner.domain.errors import EngineError, MeasurementError
 from planner.domain.fleet import Role
 from planner.domain.profile import EngineLimits, LifecycleTimes
@@ -46,6 +56,7 @@ from profiler.files import write_profile
 from profiler.fit import Setting, fit
 from profiler.local import cpu_value_bytes, describe_machine, kv_bytes_per_token
 from profiler.sweep import Measurements, SweepPlan, sweep
+from serving.cpu_quota import CpuGroup
 from serving.deployment import LocalDeployment
 from serving.engine import EngineFlags
 from serving.launcher import LocalSite, Worker
@@ -68,6 +79,26 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What was asked for.
+
+    Parameters
+    ----------
+    own : CpuGroup
+        This process's; takes what the workers' quotas do not hold.
+    again : bool
+        Record disturbed runs anew.
+    """
+
+    folder: Path
+    repeats: int
+    held: Held
+    own: CpuGroup
+    again: bool
+    say: Say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A deployment that takes requests at `url`."""
 
@@ -77,6 +108,7 @@ class Running:
     url: str
     start_s: float
     meter: Meter
+    held: Held
 
     def counters(self, role: Role) -> EngineCounters:
         """Counters of all workers in a role."""
@@ -93,8 +125,9 @@ class Running:
 
 
 @contextmanager
-def running(case: Case, folder: Path, say: Say) -> Iterator[Running]:
+def running(case: Case, job: Job) -> Iterator[Running]:
     """Start all workers of a case, each under its quota, and end them."""
+    folder, say = job.folder, job.say
     settings = read_settings(os.environ)
     engine = find_engine(settings)
     files = prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say)
@@ -124,8 +157,12 @@ def running(case: Case, folder: Path, say: Say) -> Iterator[Running]:
                 "workers run without a quota, because no control group can be made here: "
                 "record as root on a machine with cgroups"
             )
+        if job.held is Held.COMPUTE:
+            for supervisor, _ in launched.values():
+                free_host_side(supervisor, job.own)
         yield Running(
             case=case,
+            held=job.held,
             deployment=deployment,
             workers=workers,
             url=deployment.router.url if case.disaggregated else workers[0].url,
@@ -207,10 +244,10 @@ def setting_of(now: Running) -> Setting:
     )
 
 
-def record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path) -> Run:
+def record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path, rate_rps: float) -> Run:
     """Replay one pattern once."""
     site = now.deployment.site
-    workload = workload_of(now.case, arrivals)
+    workload = workload_of(rate_rps, arrivals)
     seed = time.time_ns() % 2**31  # no prompt of an earlier run is in a prefix cache
     writer = PromptWriter(words=read_words(site.model.directory), seed=seed)
 
@@ -235,6 +272,7 @@ def record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path) -> R
         repeat=repeat,
         recorded_at=recorded_at,
         quota_cores=QUOTA_CORES,
+        held=now.held,
         sent=_sent(replayed),
         late_s=replayed.late_s,
         computed_by_decode=int(moved.prompt_tokens_computed) if now.case.disaggregated else 0,
@@ -268,29 +306,33 @@ def describe_load(load: MachineLoad) -> str:
     )
 
 
-def record_case(case: Case, folder: Path, repeats: int, say: Say, *, again: bool) -> None:
+def record_case(case: Case, job: Job) -> None:
     """Record everything of one case that is not there yet.
 
-    Where the case has a profile of its own, the deployment is swept before every round of
-    repeats: the machine's speed drifts over minutes, for sweeps and runs alike.
+    The rate follows from the first sweep of the workers' path. Where the case has a profile of
+    its own, the deployment is swept before every round of repeats: the machine's speed drifts
+    over minutes, for sweeps and runs alike.
     """
+    folder, repeats, say = job.folder, job.repeats, job.say
     swept = len(set(case.roles)) == len(case.roles)
     missing = [
-        [a for a in Arrivals if _is_wanted(run_path(folder, case.name, a, repeat), again=again)]
+        [a for a in Arrivals if _is_wanted(run_path(folder, case.name, a, repeat), again=job.again)]
         for repeat in range(repeats)
     ]
     sweeps = [not sweep_path(folder, case.name, n).exists() for n in range(repeats) if swept]
     if not any(missing) and not any(sweeps):
         say(f"{case.name}: nothing to record")
         return
-    with running(case, folder, say) as now:
+    with running(case, job) as now:
         warm_up(now, say)
         for repeat, patterns in enumerate(missing):
             if swept and sweeps[repeat]:
                 found = measure_sweep(now, folder, say)
                 write_sweep(sweep_path(folder, case.name, repeat), found)
+            first = read_sweep(sweep_path(folder, path_of(case), 0)).measurements
+            rate_rps = rate_rps_of(case, fit(first, setting_of(now)))
             for arrivals in patterns:
-                _record_run(now, arrivals, repeat, folder, say)
+                _record_run(now, arrivals, repeat, rate_rps, job)
         if swept:
             write_steps(folder / f"steps-{case.name}.json", _steps(now))
             taken = [read_sweep(sweep_path(folder, case.name, n)) for n in range(repeats)]
@@ -316,13 +358,14 @@ def _is_wanted(path: Path, *, again: bool) -> bool:
     return not path.exists() or (again and read_run(path).disturbed)
 
 
-def _record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path, say: Say) -> None:
+def _record_run(now: Running, arrivals: Arrivals, repeat: int, rate_rps: float, job: Job) -> None:
     """Record one run and write it; a disturbed one that was there is kept aside."""
-    run = record_run(now, arrivals, repeat, folder)
-    say(
+    folder = job.folder
+    run = record_run(now, arrivals, repeat, folder, rate_rps)
+    job.say(
         f"{run.case} {run.arrivals} {run.repeat}: {len(run.answered)}/{len(run.sent)} "
-        f"answered, late {1e3 * run.late_s:.0f} ms, {describe_load(run.machine)}"
-        + (" (disturbed)" if run.disturbed else "")
+        f"answered at {rate_rps:.2f} requests/s, late {1e3 * run.late_s:.0f} ms, "
+        f"{describe_load(run.machine)}" + (" (disturbed)" if run.disturbed else "")
     )
     if len(run.answered) < LEAST_ANSWERED_RATIO * len(run.sent):
         errors = {s.error for s in run.sent if s.error}
@@ -333,14 +376,33 @@ def _record_run(now: Running, arrivals: Arrivals, repeat: int, folder: Path, say
     write_run(folder, run)
 
 
-def record(folder: Path, *, repeats: int, say: Say, again: bool = False) -> None:
-    """Record all cases."""
+def record(
+    folder: Path,
+    *,
+    names: Collection[str],
+    repeats: int,
+    held: Held,
+    say: Say,
+    again: bool = False,
+) -> None:
+    """Record the cases of these names.
+
+    Raises
+    ------
+    EngineError
+        Where no control group can be made.
+    """
     trace_path()  # told before an engine is started
     folder.mkdir(parents=True, exist_ok=True)
     own = weigh_own_processes(WEIGHT)
+    if own is None:
+        raise EngineError(
+            "no control group can be made here: record as root on a machine with cgroups"
+        )
+    job = Job(folder=folder, repeats=repeats, held=held, own=own, again=again, say=say)
     try:
         for case in CASES:
-            record_case(case, folder, repeats, say, again=again)
+            if case.name in names:
+                record_case(case, job)
     finally:
-        if own is not None:
-            leave_group(own)
+        leave_group(own)

@@ -1,6 +1,6 @@
 """One recorded run as a gzipped JSON file: what was sent, every token's instant, the conditions.
 
-Schema `poolwise/real-engine-run/v1`. A file appears whole or not at all.
+Schema `poolwise/real-engine-run/v2`. A file appears whole or not at all.
 """
 
 import gzip
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.real_engines.cases import MACHINE_CORES
+from benchmarks.real_engines.cases import MACHINE_CORES, Held
 from benchmarks.real_engines.machine import MachineLoad, WorkerCpu
 from planner.domain.errors import InputError
 from planner.service.whole_file import whole_file
 
-SCHEMA = "poolwise/real-engine-run/v1"
+SCHEMA = "poolwise/real-engine-run/v2"
 MARGIN_CORES = 0.1
 """With less than this left of the machine beside workers, client and all others, a worker may not
 have got its quota: the run counts as disturbed and is repeated."""
@@ -64,6 +64,8 @@ class Run:
     ----------
     recorded_at : str
         ISO 8601, with a time zone.
+    held : Held
+        What the quota holds.
     computed_by_decode, transfers : int
         Prompt tokens that decode workers computed (0 proves that the KV cache moved), and KV
         transfers, by the engines' own counters.
@@ -79,13 +81,15 @@ class Run:
     computed_by_decode: int
     transfers: int
     machine: MachineLoad
+    held: Held
 
     @property
     def disturbed(self) -> bool:
         """Whether neighbours or the client itself were in the way."""
         machine = self.machine
         others = machine.neighbour_cores + machine.steal_cores + machine.client_cores
-        left = MACHINE_CORES - self.quota_cores * len(machine.workers) - others
+        taken = sum(max(self.quota_cores, worker.cores) for worker in machine.workers)
+        left = MACHINE_CORES - taken - others
         return left < MARGIN_CORES or self.late_s > LATE_LIMIT_S
 
     @property
@@ -146,7 +150,8 @@ def read_run(path: Path) -> Run:
             Sent(**(s | {"token_at_s": tuple(s["token_at_s"]), "tokens": tuple(s["tokens"])}))
             for s in data.pop("sent")
         )
-        return Run(**data, sent=sent, machine=machine)
+        held = Held(data.pop("held"))
+        return Run(**data, sent=sent, machine=machine, held=held)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a recording ({error}): delete it, record again") from error
 

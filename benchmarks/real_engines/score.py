@@ -17,6 +17,7 @@ from benchmarks.real_engines.ablation import Remedies, Replayed, jitter_of
 from benchmarks.real_engines.cases import CASES, Arrivals, Case
 from benchmarks.real_engines.recording import Run, read_runs, write_atomically
 from benchmarks.real_engines.steps import read_steps
+from benchmarks.real_engines.sweeps import path_of
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
@@ -164,15 +165,10 @@ def with_remedies(remedies: Remedies, *, seeds: int) -> Predict:
 
 def profile_of(case: Case, folder: Path) -> Profile:
     """The profile measured under the case's quota, on its path (through the P/D router or not)."""
-    profile = read_profile(folder / f"profile-{_path_of(case)}.json")
-    steps = read_steps(folder / f"steps-{_path_of(case)}.json").steps
+    profile = read_profile(folder / f"profile-{path_of(case)}.json")
+    steps = read_steps(folder / f"steps-{path_of(case)}.json").steps
     rows = [ratios_of(np.array(s.gaps_s)) for s in steps]
     return replace(profile, step_ratios=tuple(np.mean(rows, axis=0).tolist()))
-
-
-def _path_of(case: Case) -> str:
-    """The case whose measurements stand for this one's workers."""
-    return "1p1d" if case.disaggregated else case.name
 
 
 def scores(folder: Path, runs: Sequence[Run], predict: Predict = twin_figures) -> list[Score]:
@@ -246,7 +242,7 @@ def _remedied(folder: Path, name: str) -> Predict:
     def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
         if name == "as it is":
             return with_remedies(Remedies(), seeds=1)(case, profile, workload)
-        measured = read_steps(folder / f"steps-{_path_of(case)}.json")
+        measured = read_steps(folder / f"steps-{path_of(case)}.json")
         jitter = jitter_of(measured.steps)
         join_s = 0.0 if name == "jitter" or measured.joins is None else measured.joins.mean_s
         remedies = Remedies(jitter=jitter, join_s=join_s)

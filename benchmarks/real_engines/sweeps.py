@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.real_engines.cases import Case
 from benchmarks.real_engines.machine import MachineLoad
 from benchmarks.real_engines.recording import machine_load, write_atomically
 from profiler.sweep import DecodePoint, Measurements, PrefillPoint
@@ -19,6 +20,11 @@ class Sweep:
     measured_at: str
     measurements: Measurements
     machine: MachineLoad
+
+
+def path_of(case: Case) -> str:
+    """The case whose measurements stand for this one's workers."""
+    return "1p1d" if case.disaggregated else case.name
 
 
 def sweep_path(folder: Path, case: str, number: int) -> Path:
