@@ -135,15 +135,21 @@ def _bucketed(lengths: Floats, weight: Floats, buckets: tuple[int, int]) -> Shap
         cell[rows] += _rank_cells(share, inner, output_levels)
     _, group = np.unique(cell, return_inverse=True)
     total = np.bincount(group, weight)
-    inputs, outputs, cached = (np.bincount(group, weight * row) / total for row in lengths)
-    # Rounding alone may push a mean of equal lengths past a bound that every row keeps.
-    inputs = np.maximum(inputs, 1.0)
+    inputs, outputs, cached = (_group_means(row, weight, group, total) for row in lengths)
     return Shape(
         input_tokens=inputs,
-        output_tokens=np.maximum(outputs, 1.0),
-        cached_tokens=np.clip(cached, 0.0, inputs),
+        output_tokens=outputs,
+        cached_tokens=np.minimum(cached, inputs),
         weight=total / total.sum(),
     )
+
+
+def _group_means(values: Floats, weight: Floats, group: Integers, total: Floats) -> Floats:
+    """Weighted mean of each group, within its values: rounding alone may push it past a bound."""
+    low, high = np.full(len(total), np.inf), np.full(len(total), -np.inf)
+    np.minimum.at(low, group, values)
+    np.maximum.at(high, group, values)
+    return np.clip(np.bincount(group, weight * values) / total, low, high)
 
 
 def _rank_cells(weight: Floats, order: Integers, levels: Floats) -> Integers:

@@ -27,6 +27,13 @@ def test_a_shape_has_the_exact_means_of_its_requests(rows):
     assert np.all(shape.cached_tokens <= shape.input_tokens)
 
 
+@settings(max_examples=60, deadline=None)
+@given(tokens=lengths, count=st.integers(1, 300))
+def test_equal_lengths_keep_their_length_to_the_last_bit(tokens, count):
+    shape, _ = shape_of_rows([(tokens, tokens, 0.0)] * count)
+    assert set(shape.input_tokens) == set(shape.output_tokens) == {float(tokens)}
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=requests, seed=st.integers(0, 100))
 def test_the_order_of_requests_does_not_change_their_shape(rows, seed):
