@@ -20,6 +20,7 @@ OUTPUT_TOKENS = 80
 JOINED_BATCH = 6
 JOINS = 16
 JOIN_EVERY_S = 1.6
+LONGEST_OUTPUT_TOKENS = 1_800
 AROUND_S = 0.25
 """Steps from so long before a request is sent until so long after its answer count as touched."""
 
@@ -91,14 +92,15 @@ async def measure_steps(client: LoadClient, writer: PromptWriter, *, joins: bool
 async def _measure_joins(
     client: LoadClient, writer: PromptWriter, number: int, about_step_s: float
 ) -> Joins:
-    output = round((JOINS + 4) * JOIN_EVERY_S / about_step_s)
+    every_s = min(JOIN_EVERY_S, LONGEST_OUTPUT_TOKENS * about_step_s / (JOINS + 4))
+    output = round((JOINS + 4) * every_s / about_step_s)
     prompts = [writer.unique(PROMPT_TOKENS, number=number + i) for i in range(JOINED_BATCH + JOINS)]
     batch = [asyncio.create_task(_send(client, p, output)) for p in prompts[:JOINED_BATCH]]
-    await asyncio.sleep(3 * JOIN_EVERY_S)
+    await asyncio.sleep(3 * every_s)
     joined = []
     for prompt in prompts[JOINED_BATCH:]:
         joined.append(asyncio.create_task(_send(client, prompt, 1)))
-        await asyncio.sleep(JOIN_EVERY_S)
+        await asyncio.sleep(every_s)
     answers = await asyncio.gather(*batch)
     return _join_costs(answers, await asyncio.gather(*joined))
 
