@@ -222,7 +222,7 @@ def check_interrupted(
 ) -> None:
     got, took_s = interrupt(state_dir, tmp_path, *options, stage=stage, number=number)
     assert got == status
-    assert took_s < 10
+    assert took_s < 30  # 5 to 7 s on an idle machine; this one is shared
     assert not (tmp_path / "out" / "summary.json").exists()
     if number is not signal.SIGKILL:
         assert list((tmp_path / "out").glob("*")) == []
