@@ -134,7 +134,7 @@ def _bucketed(lengths: Floats, weight: Floats, buckets: tuple[int, int]) -> Shap
         share = weight[rows] / weight[rows].sum()
         cell[rows] += _rank_cells(share, inner, output_levels)
     _, group = np.unique(cell, return_inverse=True)
-    total = np.bincount(group, weight)
+    total = np.bincount(group, weight).astype(np.float64)
     inputs, outputs, cached = (_group_means(row, weight, group, total) for row in lengths)
     return Shape(
         input_tokens=inputs,
