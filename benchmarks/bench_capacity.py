@@ -25,7 +25,7 @@ from planner.domain.fleet import Role
 from planner.domain.slo import Slo
 from planner.domain.workload import Shape, Workload
 from planner.simulate import ReplicaGroup, Scenario, simulate
-from tests.fakes.profiles import composing_ahead, linear_profile
+from tests.fakes.profiles import linear_profile, with_limits
 from tests.fakes.workloads import poisson_workload, shape_of_workload
 
 FEWEST, MOST = 6_000, 200_000
@@ -42,7 +42,9 @@ PROFILES = {
     "slow link": linear_profile(transfer_base_s=0.02, transfer_bandwidth_bytes_per_s=4e7),
     "small chunks": linear_profile(max_num_batched_tokens=512),
     "costly steps": linear_profile(prefill_base_s=0.03, decode_base_s=0.02),
-    "composed ahead": composing_ahead(linear_profile(decode_base_s=0.02)),
+    "composed ahead": with_limits(
+        linear_profile(decode_base_s=0.02), async_scheduling=True, late_kv_notice=True
+    ),
 }
 POOLS = {
     "1P1D": (1, 1, 0),

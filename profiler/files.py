@@ -95,6 +95,10 @@ class LimitsDocument(_Document):
     async_scheduling: bool = Field(
         default=False, description="whether the engine composes a step while the one before runs"
     )
+    late_kv_notice: bool = Field(
+        default=False,
+        description="whether a busy engine hears of an arrived KV cache a step later",
+    )
 
 
 class LifecycleDocument(_Document):
@@ -144,8 +148,9 @@ def profile_id_of(profile: Profile) -> str:
     content = profile_document(profile).model_dump(mode="json", exclude={"profile_id"})
     if not content["step_ratios"]:  # as before there were any
         del content["step_ratios"]
-    if not content["limits"]["async_scheduling"]:
-        del content["limits"]["async_scheduling"]
+    for later in ("async_scheduling", "late_kv_notice"):
+        if not content["limits"][later]:
+            del content["limits"][later]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "profile-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -183,6 +188,7 @@ def profile_document(profile: Profile) -> ProfileDocument:
             max_model_len=limits.max_model_len,
             kv_block_tokens=limits.kv_block_tokens,
             async_scheduling=limits.async_scheduling,
+            late_kv_notice=limits.late_kv_notice,
         ),
         lifecycle=LifecycleDocument(
             start_cold_s=lifecycle.start_cold_s,

@@ -62,6 +62,7 @@ def profile_deployment(
         max_model_len=site.flags.max_model_len,
         kv_block_tokens=reading.kv_block_tokens,
         async_scheduling=bool(site.gpus),  # what vLLM does unless told; never on CPUs
+        late_kv_notice=True,
     )
     lifecycle = LifecycleTimes(
         start_cold_s=pair.start_s, start_warm_s=pair.start_s, flip_s=flip_s, drain_s=flip_s

@@ -233,6 +233,7 @@ def setting_of(now: Running) -> Setting:
             max_num_batched_tokens=site.flags.max_num_batched_tokens,
             max_model_len=site.flags.max_model_len,
             kv_block_tokens=reading.kv_block_tokens,
+            late_kv_notice=True,
         ),
         lifecycle=LifecycleTimes(
             start_cold_s=now.start_s, start_warm_s=now.start_s, flip_s=0.0, drain_s=0.0

@@ -40,6 +40,8 @@ class DecodeLeg:
         Share of requests; sums to 1.
     steps_to_join : float
         Mean steps before a request that comes to a busy replica is looked at.
+    steps_to_notice : float
+        Steps more before an arrived KV cache is.
     """
 
     chain: BatchChain
@@ -48,6 +50,7 @@ class DecodeLeg:
     transfer_s: Floats
     weight: Floats
     steps_to_join: float
+    steps_to_notice: float
     transfer_backlog_s: float = 0.0
 
     @classmethod
@@ -88,6 +91,7 @@ class DecodeLeg:
             transfer_s=moving,
             weight=weight,
             steps_to_join=steps_to_join(profile.limits),
+            steps_to_notice=float(profile.limits.late_kv_notice),
         )
 
     @property
@@ -111,7 +115,8 @@ class DecodeLeg:
         A busy replica looks at the request when a step ends, once to let its KV cache come and
         once more when that is there; then comes the step that makes the token.
         """
-        return (1 + 2 * state.busy_ratio * self.steps_to_join) * state.mean_step_s
+        waiting = 2 * self.steps_to_join + self.steps_to_notice
+        return (1 + state.busy_ratio * waiting) * state.mean_step_s
 
     def tpot_met(self, state: BatchState, limit_s: Floats, *, arrival_cv2: float) -> Floats:
         """(buckets,) P(mean step over the request's life <= limit_s); 1 for one-token answers.

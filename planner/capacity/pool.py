@@ -277,7 +277,8 @@ def _assumed_first_step_s(profile: Profile, slo: Slo) -> float:
     table = profile.decode_step
     batch = min(float(profile.limits.max_num_seqs), float(table.x[-1]))
     fullest_s = float(table.extended_at(batch, float(table.y[0])))
-    return (1 + 2 * steps_to_join(profile.limits)) * min(slo.tpot_s, fullest_s)
+    steps = 1 + 2 * steps_to_join(profile.limits) + profile.limits.late_kv_notice
+    return steps * min(slo.tpot_s, fullest_s)
 
 
 def _decode_model(case: _Case) -> _PoolModel:

@@ -160,6 +160,9 @@ class EngineLimits:
     async_scheduling : bool
         Whether a step is composed while the one before runs, so that requests wait for a step
         more (vLLM's `--async-scheduling`, on by default since 0.14, never on CPUs).
+    late_kv_notice : bool
+        Whether a busy engine asks for arrived KV caches when it has launched a step and hears of
+        them when that ends, so that they join a step later (vLLM 0.32 with NIXL, traced).
     """
 
     kv_capacity_tokens: int
@@ -169,6 +172,7 @@ class EngineLimits:
     max_model_len: int
     kv_block_tokens: int = 16
     async_scheduling: bool = False
+    late_kv_notice: bool = False
 
     def __post_init__(self) -> None:
         for field in (

@@ -312,6 +312,7 @@ def _groups(groups: tuple[ReplicaGroup, ...], unit_tokens: int) -> Groups[Intege
         columns.start_s[g] = group.order_to_ready_s
         columns.flip_s[g] = profile.lifecycle.flip_s
         columns.ahead[g] = int(limits.async_scheduling)
+        columns.late[g] = int(limits.late_kv_notice)
     return columns
 
 

@@ -87,6 +87,7 @@ class Groups(Rows["Groups[int, float]"], Generic[I, F]):
     start_s: F
     flip_s: F
     ahead: I  # 1: a step is composed when the one before begins
+    late: I  # 1: a KV cache that comes during a step is noticed when the next one ends
     most_kv: I  # most blocks in use on a worker that has left for another role
 
 
@@ -102,7 +103,9 @@ class Workers(Rows["Workers[int, float]"], Generic[I, F]):
     context_sum: I  # their prompt and answer tokens so far
     slots_used: I  # batch, prompts being computed, KV on its way
     started_s: F  # start of the steps in progress; nan when idle
-    composed_s: F  # the step that begins knows who has come before; inf: everybody
+    line_known_s: F  # the step that begins knows who came to the line before; inf: everybody
+    kv_known_s: F  # the same of KV caches
+    last_began_s: F  # start of the last step that has ended, or of the first since it was idle
     jump: I  # so many equal steps are in progress
     step_s: F  # the first of them
     slope_s: F  # each is so much longer than the one before

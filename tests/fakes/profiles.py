@@ -114,6 +114,6 @@ def linear_profile(
     )
 
 
-def composing_ahead(profile: Profile) -> Profile:
-    """The same engine with asynchronous scheduling."""
-    return replace(profile, limits=replace(profile.limits, async_scheduling=True))
+def with_limits(profile: Profile, **limits: bool | int) -> Profile:
+    """The same engine with other limits."""
+    return replace(profile, limits=replace(profile.limits, **limits))

@@ -49,12 +49,6 @@ def first_in_line(twin: Twin, w: int) -> int:
 
 
 @compiled
-def is_known(twin: Twin, w: int, r: int) -> bool:
-    """Whether a request had come when the step that begins was composed."""
-    return bool(twin.records[r].came_s < twin.workers[w].composed_s)
-
-
-@compiled
 def leave_line(twin: Twin, w: int, r: int) -> None:
     """The first in line is admitted."""
     worker = twin.workers[w]

@@ -21,6 +21,7 @@ from planner.simulate.machine.steps import (
     count_what_has_been,
     end_jump,
     join_arrived,
+    know_all,
     release_source,
     start_steps,
     wake,
@@ -44,8 +45,9 @@ def boundary(twin: Twin, w: int) -> None:
     """A worker's step ends, or it wakes: see `docs/twin.md`, "A worker"."""
     worker = twin.workers[w]
     t = twin.next_s[w]
-    worker.composed_s = np.inf
-    if not np.isnan(worker.started_s):
+    if np.isnan(worker.started_s):
+        know_all(twin, w, t)
+    else:
         end_jump(twin, w, t)
         end_prompts(twin, w, t)
     composing = True
@@ -53,8 +55,9 @@ def boundary(twin: Twin, w: int) -> None:
         join_arrived(twin, w, t)
         preempted = preempt(twin, w, t)
         start_steps(twin, w, t, not preempted)
-        composing = np.isnan(worker.started_s) and worker.composed_s < np.inf
-        worker.composed_s = np.inf  # nothing was composed ahead: look at all that has come
+        composing = np.isnan(worker.started_s) and worker.kv_known_s < np.inf
+        if composing:
+            know_all(twin, w, t)
     settle(twin, w, t)
 
 

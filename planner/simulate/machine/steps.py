@@ -21,7 +21,7 @@ from planner.simulate.machine.batch import (
 from planner.simulate.machine.cache import cached_tokens, give_back, has_room, take
 from planner.simulate.machine.compiled import compiled
 from planner.simulate.machine.heaps import set_next
-from planner.simulate.machine.line import finish, first_in_line, is_known, leave_line, vacate
+from planner.simulate.machine.line import finish, first_in_line, leave_line, vacate
 from planner.simulate.machine.links import begin_transfer
 from planner.simulate.machine.times import (
     context_segment,
@@ -133,6 +133,30 @@ def count_what_has_been(twin: Twin) -> None:
 
 
 @compiled
+def remember_beginnings(twin: Twin, w: int, steps: int) -> None:
+    """Steps end: what the next one knows depends on when the last ones began."""
+    worker = twin.workers[w]
+    group = twin.groups[worker.group]
+    last_s = worker.started_s + elapsed_s(twin, w, steps - 1)
+    before_s = worker.last_began_s
+    if steps > 1:
+        before_s = worker.started_s + elapsed_s(twin, w, steps - 2)
+    worker.last_began_s = last_s
+    if group.ahead:
+        worker.line_known_s = worker.kv_known_s = last_s
+    if group.late:
+        worker.kv_known_s = before_s if group.ahead else last_s
+
+
+@compiled
+def know_all(twin: Twin, w: int, t: float) -> None:
+    """An idle worker knows who has come, and will have begun nothing before t."""
+    worker = twin.workers[w]
+    worker.line_known_s = worker.kv_known_s = np.inf
+    worker.last_began_s = t
+
+
+@compiled
 def end_jump(twin: Twin, w: int, t: float) -> None:
     """Count the tokens and gaps of the steps that end at t; who has all tokens leaves."""
     worker = twin.workers[w]
@@ -143,8 +167,7 @@ def end_jump(twin: Twin, w: int, t: float) -> None:
     grow(twin, w, worker.grown, steps - worker.grown)
     worker.grown = 0
     worker.step += steps
-    if twin.groups[worker.group].ahead:
-        worker.composed_s = worker.started_s + elapsed_s(twin, w, steps - 1)
+    remember_beginnings(twin, w, steps)
     worker.context_sum += batch * steps
     worker.newcomers = 0
     first = twin.batch[first_entry(twin, w)]
@@ -185,7 +208,7 @@ def join_arrived(twin: Twin, w: int, t: float) -> None:
     r = worker.arrived_head
     record = twin.records[r]
     request = twin.requests[r]
-    while r != NOBODY and is_known(twin, w, r):
+    while r != NOBODY and record.came_s < worker.kv_known_s:
         following = record.next_request
         if record.end != UNDER_WAY:
             vacate(twin, w, r, request.input_tokens)
@@ -279,7 +302,9 @@ def fill_step(twin: Twin, w: int, t: float, admits: bool) -> float:
             r = first_in_line(twin, w) if admits else NOBODY
             request = twin.requests[r]
             record = twin.records[r]
-            if r == NOBODY or worker.slots_used >= group.slots or not is_known(twin, w, r):
+            if r == NOBODY or record.came_s >= worker.line_known_s:
+                break
+            if worker.slots_used >= group.slots:
                 break
             if not has_room(twin, w, r, request.input_tokens + record.generated):
                 break
@@ -313,10 +338,11 @@ def fill_step(twin: Twin, w: int, t: float, admits: bool) -> float:
 @compiled
 def some_are_new(twin: Twin, w: int) -> bool:
     """Whether the next step will know of requests that this one does not."""
-    if twin.workers[w].arrived_head != NOBODY:
+    worker = twin.workers[w]
+    if worker.arrived_head != NOBODY:
         return True
     r = first_in_line(twin, w)
-    return r != NOBODY and not is_known(twin, w, r)
+    return r != NOBODY and twin.records[r].came_s >= worker.line_known_s
 
 
 @compiled

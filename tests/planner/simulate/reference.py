@@ -73,8 +73,9 @@ class Worker:
     flips_to: int | None = None
     wakes_s: float = NEVER  # end of the step, or when to look if idle
     stepping: bool = False
-    begun_s: float = 0.0  # of the step in progress or just ended
-    knows_until_s: float = NEVER  # whom it was told of before, it may let in now
+    begun_s: list[float] = field(default_factory=list)  # steps since it was idle
+    line_until_s: float = NEVER  # who stood in line before, may be let in now
+    kv_until_s: float = NEVER  # whose KV cache was there before, may join now
     line: list[Request] = field(default_factory=list)
     batch: list[Request] = field(default_factory=list)
     partial: Request | None = None
@@ -354,17 +355,29 @@ class Reference:
     # A worker's step
 
     def boundary(self, w: Worker) -> None:
-        w.wakes_s, w.knows_until_s = NEVER, NEVER
+        w.wakes_s = NEVER
+        w.line_until_s = w.kv_until_s = NEVER
         if w.stepping:
             w.stepping = False
             self.end_step(w)
-            if w.profile.limits.async_scheduling:
-                w.knows_until_s = w.begun_s
+            self.look_back(w)
+        else:
+            w.begun_s = []
         self.next_step(w)
-        if not w.stepping and w.knows_until_s < NEVER:
-            w.knows_until_s = NEVER
+        if not w.stepping and w.kv_until_s < NEVER:
+            w.begun_s = []
+            w.line_until_s = w.kv_until_s = NEVER
             self.next_step(w)
         self.settle(w)
+
+    def look_back(self, w: Worker) -> None:
+        """What the step after those in `begun_s` may know of."""
+        limits = w.profile.limits
+        steps_back = limits.async_scheduling + limits.late_kv_notice
+        if limits.async_scheduling:
+            w.line_until_s = w.begun_s[-1]
+        if steps_back:
+            w.kv_until_s = w.begun_s[-steps_back] if steps_back <= len(w.begun_s) else w.begun_s[0]
 
     def next_step(self, w: Worker) -> None:
         self.join_batch(w)
@@ -441,7 +454,7 @@ class Reference:
         self.wake(p)
 
     def join_batch(self, w: Worker) -> None:
-        joining = [r for r in w.arrived if r.noticed_s < w.knows_until_s]
+        joining = [r for r in w.arrived if r.noticed_s < w.kv_until_s]
         w.arrived = [r for r in w.arrived if r not in joining]
         for r in joining:
             if r.has_left:
@@ -483,7 +496,8 @@ class Reference:
             return
         if not batch:
             seconds = fixed_s or 0.0
-        w.stepping, w.begun_s = True, self.now_s
+        w.stepping = True
+        w.begun_s.append(self.now_s)
         w.wakes_s = self.now_s + seconds + chunks_s
 
     def fill(self, w: Worker, *, admits: bool) -> tuple[float, float | None]:
@@ -516,7 +530,7 @@ class Reference:
             return False
         r = w.line[0]
         tokens = r.prompt + r.generated
-        if r.noticed_s >= w.knows_until_s:
+        if r.noticed_s >= w.line_until_s:
             return False
         if not w.room_for(r, tokens):
             return False

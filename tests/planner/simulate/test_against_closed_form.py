@@ -16,7 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.simulate import ReplicaGroup, Scenario, simulate
-from tests.fakes.profiles import composing_ahead, linear_profile
+from tests.fakes.profiles import linear_profile, with_limits
 from tests.fakes.workloads import poisson_workload, shape_of_workload
 
 SLO = Slo(model="tiny", ttft_s=2.0, tpot_s=0.03, attainment_ratio=0.95)
@@ -91,11 +91,20 @@ def test_no_case_is_further_off_than_a_third(errors: np.ndarray) -> None:
     assert np.abs(errors).max() < 0.33
 
 
-@pytest.mark.parametrize("pools", [(1, 1, 0), (0, 0, 1)], ids=["1P1D", "1A"])
-def test_both_say_alike_what_composing_ahead_costs(pools: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("rule", "pools"),
+    [
+        ("async_scheduling", (1, 1, 0)),
+        ("async_scheduling", (0, 0, 1)),
+        ("late_kv_notice", (1, 1, 0)),
+    ],
+)
+def test_both_say_alike_what_a_rule_of_the_engine_costs(
+    rule: str, pools: tuple[int, int, int]
+) -> None:
     workload = poisson_workload(requests=4_000, rate_rps=2.5, isl=300, osl=150, seed=3)
     cost_s = {"twin": 0.0, "formula": 0.0}
-    for sign, profile in ((1, composing_ahead(PLAIN)), (-1, PLAIN)):
+    for sign, profile in ((1, with_limits(PLAIN, **{rule: True})), (-1, PLAIN)):
         groups = fleet(profile, *pools)
         loads = [PoolLoad(profile=g.profile, role=g.role, replicas=g.replicas) for g in groups]
         said = predict(loads, shape_of_workload(workload), SLO, request_rate_rps=2.5).prediction

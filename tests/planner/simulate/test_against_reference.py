@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.domain.fleet import Role
+from planner.domain.profile import Profile
 from planner.domain.workload import PrefixBlocks, Workload
 from planner.simulate import (
     Distance,
@@ -23,7 +24,7 @@ from planner.simulate import (
     Topology,
     simulate,
 )
-from tests.fakes.profiles import composing_ahead, linear_profile
+from tests.fakes.profiles import linear_profile, with_limits
 from tests.fakes.workloads import poisson_workload
 from tests.planner.simulate.reference import Reference, columns, replay_token_by_token
 
@@ -62,18 +63,27 @@ FLAT = replace(
     ),
 )
 
+
+def ahead_and_late(profile: Profile) -> Profile:
+    return with_limits(profile, async_scheduling=True, late_kv_notice=True)
+
+
 FLEETS = {
+    "late notice": (
+        (FAST, Role.PREFILL, 2, 0.0),
+        (with_limits(FAST, late_kv_notice=True), Role.DECODE, 2, 0.0),
+    ),
     "composed ahead": (
-        (composing_ahead(FAST), Role.PREFILL, 2, 0.0),
-        (composing_ahead(FAST), Role.DECODE, 1, 0.0),
+        (ahead_and_late(FAST), Role.PREFILL, 2, 0.0),
+        (ahead_and_late(FAST), Role.DECODE, 1, 0.0),
     ),
     "composed ahead, memory binds": (
-        (composing_ahead(FAST), Role.PREFILL, 1, 0.0),
-        (composing_ahead(TIGHT), Role.DECODE, 2, 0.0),
+        (ahead_and_late(FAST), Role.PREFILL, 1, 0.0),
+        (ahead_and_late(TIGHT), Role.DECODE, 2, 0.0),
     ),
     "composed ahead, aggregated": (
-        (composing_ahead(FAST), Role.AGGREGATED, 1, 0.0),
-        (composing_ahead(TIGHT), Role.AGGREGATED, 1, 0.0),
+        (ahead_and_late(FAST), Role.AGGREGATED, 1, 0.0),
+        (ahead_and_late(TIGHT), Role.AGGREGATED, 1, 0.0),
     ),
     "tables with knots": ((KNOTTED, Role.PREFILL, 2, 0.0), (KNOTTED, Role.DECODE, 2, 0.0)),
     "knots, aggregated": ((KNOTTED, Role.AGGREGATED, 2, 0.0), (FLAT, Role.AGGREGATED, 1, 0.0)),
@@ -226,8 +236,11 @@ def eventful(draw: st.DrawFn) -> Scenario:
         workload = conversations(workload, rng, draw(st.sampled_from([16, 48, 128])))
     patience_s = draw(st.sampled_from([None, 0.3, 2.0]))
     groups = tuple(replace(g, start_s=0.7) for g in MIXED)
-    if draw(st.booleans()):
-        groups = tuple(replace(g, profile=composing_ahead(g.profile)) for g in groups)
+    ahead, late = draw(st.booleans()), draw(st.booleans())
+    groups = tuple(
+        replace(g, profile=with_limits(g.profile, async_scheduling=ahead, late_kv_notice=late))
+        for g in groups
+    )
     topology = draw(st.sampled_from([None, LINKS]))
     return Scenario(
         groups=groups if topology is None else placed(groups),
