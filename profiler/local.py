@@ -50,12 +50,34 @@ def profile_deployment(
     measured = asyncio.run(_measure(deployment, pair, plan, progress))
     log(measured)
     flip_s = _time_flip(deployment, pair.decode)
-    site = deployment.site
-    reading = deployment.reading(pair.decode)
-    limits = EngineLimits(
+    lifecycle = LifecycleTimes(
+        start_cold_s=pair.start_s, start_warm_s=pair.start_s, flip_s=flip_s, drain_s=flip_s
+    )
+    setting = Setting(
+        shape=pair.prefill.shape,
+        limits=engine_limits(deployment, pair.decode),
+        lifecycle=lifecycle,
+        machine=describe_machine(deployment),
+        engine=f"vLLM {engine_version(pair.decode.url)}",
+        measured_at=datetime.now(UTC),
+        source="poolwise quick sweep, through the P/D path",
+    )
+    return fit(measured, setting)
+
+
+def engine_limits(deployment: LocalDeployment, worker: Worker) -> EngineLimits:
+    """What a running worker admits at once.
+
+    Raises
+    ------
+    EngineError
+        When the worker does not answer.
+    """
+    site, reading = deployment.site, deployment.reading(worker)
+    return EngineLimits(
         kv_capacity_tokens=reading.kv_capacity_tokens,
         kv_bytes_per_token=kv_bytes_per_token(
-            site.model.directory, value_bytes=2 if site.gpus else cpu_value_bytes()
+            site.model.directory, value_bytes=2 if site.gpus else _cpu_value_bytes()
         ),
         max_num_seqs=site.flags.max_num_seqs,
         max_num_batched_tokens=site.flags.max_num_batched_tokens,
@@ -64,19 +86,6 @@ def profile_deployment(
         async_scheduling=bool(site.gpus),  # what vLLM does unless told; never on CPUs
         late_kv_notice=True,
     )
-    lifecycle = LifecycleTimes(
-        start_cold_s=pair.start_s, start_warm_s=pair.start_s, flip_s=flip_s, drain_s=flip_s
-    )
-    setting = Setting(
-        shape=pair.prefill.shape,
-        limits=limits,
-        lifecycle=lifecycle,
-        machine=describe_machine(deployment),
-        engine=f"vLLM {_engine_version(pair.decode.url)}",
-        measured_at=datetime.now(UTC),
-        source="poolwise quick sweep, through the P/D path",
-    )
-    return fit(measured, setting)
 
 
 async def _measure(
@@ -112,7 +121,7 @@ def _time_flip(deployment: LocalDeployment, worker: Worker) -> float:
     return deployment.flip(worker, worker.shape)
 
 
-def cpu_value_bytes() -> int:
+def _cpu_value_bytes() -> int:
     """Bytes of one number in the format that CPU workers compute in."""
     return 4 if cpu_number_format() == "float32" else 2
 
@@ -141,7 +150,14 @@ def describe_machine(deployment: LocalDeployment) -> str:
     return f"{name}, {share:g} cores a worker (kernel quota)"
 
 
-def _engine_version(url: str) -> str:
+def engine_version(url: str) -> str:
+    """The version that a worker tells.
+
+    Raises
+    ------
+    EngineError
+        When it does not.
+    """
     try:
         answer = httpx.get(f"{url}/version", timeout=10.0)
         answer.raise_for_status()

@@ -28,7 +28,7 @@ WEIGHT = 40.0
 """Of workers, router and client against other processes of the machine."""
 MAX_MODEL_LEN = 2048
 MAX_NUM_SEQS = 16
-INPUT_RATIO, OUTPUT_RATIO = 0.3, 0.3
+LENGTH_RATIO = 0.3
 """Azure's conversation trace (prompts of 1,020 tokens, answers of 129 in the middle) made short
 enough for half a core: 306 and 39 tokens."""
 MAX_INPUT_TOKENS = 768
@@ -140,16 +140,10 @@ def _lengths(rate_rps: float, count: int) -> Workload:
     trace = read_trace(trace_path()).workload
     whole = trace.between(SLICE_FROM_S, trace.duration_s)
     cut = whole.head(count, duration_s=float(whole.arrival_offset_s[count]))
-    rate_ratio = rate_rps / cut.request_rate_rps
-    prompts, answers = (_shorter(cut, ratio, rate_ratio) for ratio in (INPUT_RATIO, OUTPUT_RATIO))
-    return replace(prompts, output_tokens=answers.output_tokens)
-
-
-def _shorter(workload: Workload, length_ratio: float, rate_ratio: float) -> Workload:
     return rescale(
-        workload,
-        length_ratio=length_ratio,
-        rate_ratio=rate_ratio,
+        cut,
+        length_ratio=LENGTH_RATIO,
+        rate_ratio=rate_rps / cut.request_rate_rps,
         max_input_tokens=MAX_INPUT_TOKENS,
         max_output_tokens=MAX_OUTPUT_TOKENS,
     )

@@ -42,19 +42,19 @@ from benchmarks.real_engines.steps import StepFile, measure_steps, write_steps
 from benchmarks.real_engines.sweeps import (
     Sweep,
     mean_of,
-    path_of,
+    profiled_case,
     read_sweep,
     sweep_path,
     write_sweep,
 )
 from planner.domain.errors import EngineError, MeasurementError
 from planner.domain.fleet import Role
-from planner.domain.profile import EngineLimits, LifecycleTimes
+from planner.domain.profile import LifecycleTimes
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
 from profiler.files import write_profile
 from profiler.fit import Setting, fit
-from profiler.local import cpu_value_bytes, describe_machine, kv_bytes_per_token
+from profiler.local import describe_machine, engine_limits, engine_version
 from profiler.sweep import Measurements, SweepPlan, sweep
 from serving.cpu_quota import CpuGroup
 from serving.deployment import LocalDeployment
@@ -220,26 +220,15 @@ def measure_sweep(now: Running, folder: Path, say: Say) -> Sweep:
 
 def setting_of(now: Running) -> Setting:
     """What a sweep of this deployment measures."""
-    site = now.deployment.site
-    reading = now.deployment.reading(now.workers[-1])
+    worker = now.workers[-1]
     return Setting(
         shape=now.workers[0].shape,
-        limits=EngineLimits(
-            kv_capacity_tokens=reading.kv_capacity_tokens,
-            kv_bytes_per_token=kv_bytes_per_token(
-                site.model.directory, value_bytes=cpu_value_bytes()
-            ),
-            max_num_seqs=site.flags.max_num_seqs,
-            max_num_batched_tokens=site.flags.max_num_batched_tokens,
-            max_model_len=site.flags.max_model_len,
-            kv_block_tokens=reading.kv_block_tokens,
-            late_kv_notice=True,
-        ),
+        limits=engine_limits(now.deployment, worker),
         lifecycle=LifecycleTimes(
             start_cold_s=now.start_s, start_warm_s=now.start_s, flip_s=0.0, drain_s=0.0
         ),
         machine=describe_machine(now.deployment),
-        engine="vLLM 0.32.0 (CPU, eager)",
+        engine=f"vLLM {engine_version(worker.url)} (CPU, eager)",
         measured_at=datetime.now(UTC),
         source="benchmarks.real_engines: mean of sweeps between the recorded runs",
     )
@@ -330,7 +319,7 @@ def record_case(case: Case, job: Job) -> None:
             if swept and sweeps[repeat]:
                 found = measure_sweep(now, folder, say)
                 write_sweep(sweep_path(folder, case.name, repeat), found)
-            first = read_sweep(sweep_path(folder, path_of(case), 0)).measurements
+            first = read_sweep(sweep_path(folder, profiled_case(case), 0)).measurements
             rate_rps = rate_rps_of(case, fit(first, setting_of(now)))
             for arrivals in patterns:
                 _record_run(now, arrivals, repeat, rate_rps, job)

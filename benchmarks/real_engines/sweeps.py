@@ -22,7 +22,7 @@ class Sweep:
     machine: MachineLoad
 
 
-def path_of(case: Case) -> str:
+def profiled_case(case: Case) -> str:
     """The case whose measurements stand for this one's workers."""
     return "1p1d" if case.disaggregated else case.name
 

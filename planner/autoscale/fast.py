@@ -119,10 +119,9 @@ def _flip(
 def _receiver(spec: Spec, giver: Pool, to: Role) -> ReplicaShape | None:
     """The shape of the other role on the same hardware, if the spec lets it grow."""
     mine = giver.shape
-    hardware = (mine.model, mine.accelerator, mine.tp, mine.pp, mine.dp)
     for bounds in spec.bounds_in(to, model=mine.model):
         other = bounds.shape
-        if (other.model, other.accelerator, other.tp, other.pp, other.dp) == hardware:
+        if (other.model, other.hardware) == (mine.model, mine.hardware):
             return None if bounds.max_replicas == 0 else other
     return None
 

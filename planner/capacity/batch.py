@@ -96,6 +96,15 @@ def step_times(profile: Profile, shape: Shape, served: NDArray[np.bool_], most: 
     return rising
 
 
+def steps_before_joining(limits: EngineLimits) -> float:
+    """Mean steps between the end of a prompt elsewhere and the step that makes its first token.
+
+    A busy replica looks at the request when a step ends, once to let its KV cache come and once
+    more when that is there (a step later with `late_kv_notice`).
+    """
+    return 2 * steps_to_join(limits) + float(limits.late_kv_notice)
+
+
 def steps_to_join(limits: EngineLimits) -> float:
     """Mean steps before a request that comes to a busy replica is looked at.
 
@@ -112,8 +121,6 @@ class BatchChain:
     Parameters
     ----------
     replicas : int
-    sequences : int
-        Admitted per replica.
     states : (states,) float
         Sequences in the pool, 0 .. replicas x sequences, evenly spaced by `stride`.
     stride : float
@@ -121,20 +128,16 @@ class BatchChain:
         Sum of log departure rates up to each state (departures per second).
     step_s : (states,) float
         Step time that an arrival which finds this state will see, itself included.
-    in_step : (states,) float
-        Sequences per replica that are in the batch itself (not in transfer).
     saturation_rps : float
         Departures per second with every slot taken.
     """
 
     replicas: int
-    sequences: int
     states: Floats
     stride: float
     departures_log: Floats
     departures_rps: Floats
     step_s: Floats
-    in_step: Floats
     saturation_rps: float
 
     def departures_at(self, present: float) -> float:
@@ -183,13 +186,11 @@ def batch_chain(*, step_s: Floats, tokens: float, hold_s: float, replicas: int) 
     in_step = np.interp(met, slots, batch)
     return BatchChain(
         replicas=replicas,
-        sequences=sequences,
         states=states,
         stride=stride,
         departures_log=departures_log,
         departures_rps=departures(states),
         step_s=np.interp(in_step, batch, step_s),
-        in_step=in_step,
         saturation_rps=float(departures(np.array([float(total)]))[0]),
     )
 
@@ -216,7 +217,6 @@ class BatchState:
     step_s: Floats
     probability: Floats
     cumulative: Floats
-    in_step: Floats
     mean_step_s: float
     busy_ratio: float
     relaxation_s: float
@@ -248,7 +248,6 @@ def solve_chain(
         step_s=chain.step_s,
         probability=probability,
         cumulative=cumulative,
-        in_step=chain.in_step,
         mean_step_s=mean_step_s,
         busy_ratio=max(1 - float(cumulative[alone - 1]), 0.0),
         relaxation_s=_relaxation_s(chain, mean_state) * stretch,

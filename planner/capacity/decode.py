@@ -14,7 +14,7 @@ from planner.capacity.batch import (
     batch_chain,
     solve_chain,
     step_times,
-    steps_to_join,
+    steps_before_joining,
 )
 from planner.capacity.kernels import averaging, steps_within
 from planner.capacity.prefill import transfer_s
@@ -38,10 +38,8 @@ class DecodeLeg:
         Wait that overloaded links have built up at the end of the window.
     weight : (buckets,) float
         Share of requests; sums to 1.
-    steps_to_join : float
-        Mean steps before a request that comes to a busy replica is looked at.
-    steps_to_notice : float
-        Steps more before an arrived KV cache is.
+    steps_before_joining : float
+        Mean steps that a request waits for at a busy replica.
     """
 
     chain: BatchChain
@@ -49,8 +47,7 @@ class DecodeLeg:
     tokens: Floats
     transfer_s: Floats
     weight: Floats
-    steps_to_join: float
-    steps_to_notice: float
+    steps_before_joining: float
     transfer_backlog_s: float = 0.0
 
     @classmethod
@@ -90,8 +87,7 @@ class DecodeLeg:
             tokens=shape.output_tokens,
             transfer_s=moving,
             weight=weight,
-            steps_to_join=steps_to_join(profile.limits),
-            steps_to_notice=float(profile.limits.late_kv_notice),
+            steps_before_joining=steps_before_joining(profile.limits),
         )
 
     @property
@@ -110,13 +106,8 @@ class DecodeLeg:
         )
 
     def joining_s(self, state: BatchState) -> float:
-        """Mean seconds from the end of the prompt to the first token, without the transfer.
-
-        A busy replica looks at the request when a step ends, once to let its KV cache come and
-        once more when that is there; then comes the step that makes the token.
-        """
-        waiting = 2 * self.steps_to_join + self.steps_to_notice
-        return (1 + state.busy_ratio * waiting) * state.mean_step_s
+        """Mean seconds from the end of the prompt to the first token, without the transfer."""
+        return (1 + state.busy_ratio * self.steps_before_joining) * state.mean_step_s
 
     def tpot_met(self, state: BatchState, limit_s: Floats, *, arrival_cv2: float) -> Floats:
         """(buckets,) P(mean step over the request's life <= limit_s); 1 for one-token answers.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from planner.capacity.aggregated import AggregatedLeg
-from planner.capacity.batch import servable, steps_to_join
+from planner.capacity.batch import servable, steps_before_joining
 from planner.capacity.decode import DecodeLeg
 from planner.capacity.prefill import PrefillLeg, transfer_s
 from planner.capacity.queueing import HIGHEST_STATIONARY_RATIO
@@ -277,8 +277,7 @@ def _assumed_first_step_s(profile: Profile, slo: Slo) -> float:
     table = profile.decode_step
     batch = min(float(profile.limits.max_num_seqs), float(table.x[-1]))
     fullest_s = float(table.extended_at(batch, float(table.y[0])))
-    steps = 1 + 2 * steps_to_join(profile.limits) + profile.limits.late_kv_notice
-    return steps * min(slo.tpot_s, fullest_s)
+    return (1 + steps_before_joining(profile.limits)) * min(slo.tpot_s, fullest_s)
 
 
 def _decode_model(case: _Case) -> _PoolModel:

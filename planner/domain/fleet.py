@@ -48,6 +48,11 @@ class ReplicaShape:
         return self.tp * self.pp * self.dp
 
     @property
+    def hardware(self) -> tuple[str, int, int, int]:
+        """What a replica runs on: accelerator, tp, pp, dp. Roles can be flipped within it."""
+        return self.accelerator, self.tp, self.pp, self.dp
+
+    @property
     def label(self) -> str:
         """A short name for tables and solver rows, as in `decode:h100:tp2`."""
         return f"{self.role}:{self.accelerator}:tp{self.tp}"

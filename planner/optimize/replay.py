@@ -71,7 +71,7 @@ def replay(
             duration_s=_duration_s(window.window_s, rate_rps, slo),
             rng=np.random.default_rng([spec.loop.seed, t, future]),
         )
-        results.append(simulate(Scenario(groups=groups, workload=workload, seed=spec.loop.seed)))
+        results.append(simulate(Scenario(groups=groups, workload=workload)))
     together = pooled(results)
     if together.requests == 0:
         return None

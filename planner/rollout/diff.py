@@ -199,8 +199,7 @@ def _may_flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> bool:
 
 
 def _hardware_of(key: PoolKey) -> tuple[str, int, int, int, str]:
-    shape = key.shape
-    return shape.accelerator, shape.tp, shape.pp, shape.dp, key.purchase_option
+    return *key.shape.hardware, key.purchase_option
 
 
 def _to_start(pools: Pools, goal: _Goal) -> list[PoolKey]:

@@ -97,7 +97,6 @@ def scenario_of(
         early_rejection_s=_or_never(circumstances.early_rejection_s),
         events=tuple(_event(event, pools) for event in circumstances.events),
         unstable_wait_s=circumstances.unstable_wait_s,
-        seed=spec.loop.seed,
     )
 
 
@@ -173,7 +172,7 @@ def _event(document: EventDocument, pools: Sequence[Replicas]) -> Event:
         other = pools[to_group]
         if to_group == number:
             raise InputError(f"{what} flips to the pool {pool.shape.label} that it comes from")
-        if _hardware(pool.shape) != _hardware(other.shape):
+        if pool.shape.hardware != other.shape.hardware:
             raise InputError(
                 f"{what} would turn {pool.shape.label} into {other.shape.label}: a flip changes "
                 "the role, never the accelerators"
@@ -187,10 +186,6 @@ def _event(document: EventDocument, pools: Sequence[Replicas]) -> Event:
         restarts=document.restarts is not False,
         to_group=to_group,
     )
-
-
-def _hardware(shape: ReplicaShape) -> tuple[str, int, int, int]:
-    return shape.accelerator, shape.tp, shape.pp, shape.dp
 
 
 def _longest_prompts(

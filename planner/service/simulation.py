@@ -14,7 +14,7 @@ from planner.domain.errors import InputError
 from planner.domain.forecast import Demand, ForecastWindow, Quantiles
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.domain.workload import LatencySummary, Workload
+from planner.domain.workload import LatencySummary, Workload, class_names
 from planner.service.circumstances import (
     PLAIN,
     Replicas,
@@ -175,7 +175,7 @@ def replay(
         When the replicas cannot serve a request, one of them has no profile, a class has no
         objective, or a circumstance does not fit the pools.
     """
-    check_classes(spec, model, {str(name) for name in np.unique(workload.request_class)})
+    check_classes(spec, model, set(class_names(workload.request_class)))
     scenario = scenario_of(spec, pools, workload, circumstances)
     patience_s = patience_of(circumstances)
     if patience_s < math.inf:

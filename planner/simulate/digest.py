@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.slo import Slo
-from planner.domain.workload import LatencySummary
+from planner.domain.workload import LatencySummary, class_names
 from planner.simulate.result import Outcome, SimulationResult, Stopped
 from planner.simulate.state import GAP_BINS, GAP_RATIO, GAP_SHORTEST_S
 
@@ -111,14 +111,15 @@ def digest(result: SimulationResult, slos: Sequence[Slo]) -> Digest:
         When a class has no objectives and there are none for `default`.
     """
     met = result.met(slos)
-    names, which = np.unique(result.request_class, return_inverse=True)
-    requests = np.bincount(which, minlength=len(names))
-    good = np.bincount(which[met], minlength=len(names))
     return Digest(
         runs=1,
         classes=tuple(
-            ClassCount(request_class=str(name), requests=int(n), met=int(m))
-            for name, n, m in zip(names, requests, good, strict=True)
+            ClassCount(
+                request_class=name,
+                requests=int((result.request_class == name).sum()),
+                met=int(met[result.request_class == name].sum()),
+            )
+            for name in class_names(result.request_class)
         ),
         outcomes=np.bincount(result.outcome, minlength=len(Outcome)),
         ttft_counts=_binned(result.ttft_s),

@@ -174,7 +174,6 @@ class FutureSource:
 class FutureRun:
     """One future: its figures, and its requests where they were kept."""
 
-    future: int
     digest: Digest
     result: SimulationResult | None
 
@@ -235,9 +234,7 @@ def play(source: FutureSource, kept: Kept, future: int) -> FutureRun:
         patience = np.full(len(workload), source.patience_s)
     result = simulate(replace(source.scenario, workload=workload, patience_s=patience))
     keeps = kept is Kept.ALL or future == 0
-    return FutureRun(
-        future=future, digest=digest(result, source.slos), result=result if keeps else None
-    )
+    return FutureRun(digest=digest(result, source.slos), result=result if keeps else None)
 
 
 def one_by_one(function: Callable[[int], FutureRun], items: Iterable[int]) -> Iterator[FutureRun]:

@@ -14,6 +14,7 @@ from planner.simulate.state import (
     ABSENT,
     AGGREGATED,
     BITS,
+    CROSS_RACK,
     DECODE,
     GAP_BINS,
     LEAST_LOADED,
@@ -22,6 +23,8 @@ from planner.simulate.state import (
     PREFILL,
     PREFIX_AWARE,
     ROUND_ROBIN,
+    SAME_NODE,
+    SAME_RACK,
     SERVING,
     Clock,
     Entries,
@@ -48,7 +51,11 @@ _ROUTERS = {
     RouterPolicy.PREFIX_AWARE: PREFIX_AWARE,
     RouterPolicy.BY_LENGTH: LEAST_LOADED,
 }
-
+_DISTANCES = {
+    Distance.SAME_NODE: SAME_NODE,
+    Distance.SAME_RACK: SAME_RACK,
+    Distance.CROSS_RACK: CROSS_RACK,
+}
 
 SAMPLES = 240
 """Of the series, while requests arrive."""
@@ -125,27 +132,15 @@ def columns_of(kind: type[Columns], count: int, integer: type = np.int64) -> Col
     return cast("Columns", np.zeros(count, dtype=fields).view(np.recarray))
 
 
-def prompt_parts(workload: Workload) -> tuple[Floats, Floats]:
-    """(requests,) prompt tokens to compute, at least one whatever is cached; and the others."""
-    new = np.maximum(workload.input_tokens - workload.cached_tokens, 1).astype(np.float64)
-    return new, workload.input_tokens - new
-
-
 def outside_prompts(profile: Profile, prompt: Integers, cached: Small) -> Flags:
     """(requests,) whether a prompt of so many tokens lies beyond what the profile measured."""
-    outside: Flags = prompt - cached > profile.prefill.x[-1]
-    if len(profile.prefill.y) > 1:
-        outside |= cached > profile.prefill.y[-1]
-    return outside
+    return ~profile.prefill.covers(np.asarray(prompt - cached, float), np.asarray(cached, float))
 
 
 def outside_answers(profile: Profile, workload: Workload) -> Flags:
     """(requests,) whether the context grows beyond what the profile measured."""
-    if len(profile.decode_step.y) == 1:
-        return np.zeros(len(workload), dtype=np.bool_)
-    context = workload.input_tokens + workload.output_tokens
-    outside: Flags = context > profile.decode_step.y[-1]
-    return outside
+    context = np.asarray(workload.input_tokens + workload.output_tokens, float)
+    return ~profile.decode_step.covers(np.zeros_like(context), context)
 
 
 def _unit_tokens(scenario: Scenario) -> int:
@@ -158,7 +153,7 @@ def _unit_tokens(scenario: Scenario) -> int:
 def _fits(scenario: Scenario, columns: Groups[Integers, Floats]) -> Flags:
     """(groups, requests) whether the group can hold the request and is meant for it."""
     groups, workload = scenario.groups, scenario.workload
-    new, _ = prompt_parts(workload)
+    new = np.maximum(workload.input_tokens - workload.cached_tokens, 1)
     fits = np.zeros((len(groups), len(workload)), dtype=np.bool_)
     for g, group in enumerate(groups):
         answer = 1 if group.role is Role.PREFILL else workload.output_tokens
@@ -380,9 +375,9 @@ def _links(scenario: Scenario, workers: Workers[Integers, Floats]) -> tuple[Floa
             np.full(2 * racks, by[Distance.CROSS_RACK].link_bytes_per_s),
         ]
     )
-    order = list(Distance)
-    base_s = np.array([by[d].base_s for d in order])
-    flow = np.array([by[d].flow_bytes_per_s for d in order])
+    base_s, flow = np.zeros(len(_DISTANCES)), np.zeros(len(_DISTANCES))
+    for distance, row in _DISTANCES.items():
+        base_s[row], flow[row] = by[distance].base_s, by[distance].flow_bytes_per_s
     return bandwidth, base_s, flow
 
 

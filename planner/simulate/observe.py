@@ -81,8 +81,16 @@ class Onlooker:
         )
 
 
-def observe(twin: Twin, onlooker: Onlooker, t_s: float, since_s: float) -> Observation:
-    """What there is to see at a tick; the columns cover (since_s, t_s]."""
+def observe(
+    twin: Twin, onlooker: Onlooker, t_s: float, since_s: float, overhead_s: Floats
+) -> Observation:
+    """What there is to see at a tick; the columns cover (since_s, t_s].
+
+    Parameters
+    ----------
+    overhead_s : (groups,) float
+        `first_token_s` of each, added to TTFT.
+    """
     requests, records, clock = twin.requests, twin.records, twin.clock
     first = int(np.searchsorted(requests.arrival_s, since_s, side="right"))
     if since_s == 0:
@@ -99,7 +107,9 @@ def observe(twin: Twin, onlooker: Onlooker, t_s: float, since_s: float) -> Obser
         arrived_input_tokens=np.array(requests.input_tokens[came]),
         finished_input_tokens=np.array(requests.input_tokens[done]),
         finished_output_tokens=np.array(answer),
-        finished_ttft_s=records.first_token_s[done] - requests.arrival_s[done],
+        finished_ttft_s=records.first_token_s[done]
+        - requests.arrival_s[done]
+        + overhead_s[records.first_group[done]],
         finished_tpot_s=(records.finished_s[done] - records.first_token_s[done]) / gaps,
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from planner.domain.errors import InputError
 from planner.domain.plan import Prediction
 from planner.domain.slo import DEFAULT_CLASS, Slo
-from planner.domain.workload import LatencySummary
+from planner.domain.workload import LatencySummary, class_names
 from planner.simulate.observe import GroupSeries
 from planner.simulate.state import (
     ABORTED,
@@ -166,7 +166,7 @@ class SimulationResult:
         """
         by_class = {s.request_class: s for s in slos}
         met = np.zeros(len(self.outcome), dtype=np.bool_)
-        for name in _names(self.request_class):
+        for name in class_names(self.request_class):
             slo = _objectives(by_class, name)
             those = self.request_class == name
             met[those] = slo.met(
@@ -259,13 +259,6 @@ def pooled(results: Sequence[SimulationResult]) -> SimulationResult:
 
 def _column_means(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
     return tuple(np.mean(rows, axis=0).tolist())
-
-
-def _names(request_class: NDArray[np.str_]) -> list[str]:
-    """The classes there are; nearly always one, and sorting a million strings takes seconds."""
-    if len(request_class) == 0 or bool(np.all(request_class == request_class[0])):
-        return [str(name) for name in request_class[:1]]
-    return [str(name) for name in np.unique(request_class)]
 
 
 def _objectives(by_class: Mapping[str, Slo], name: str) -> Slo:

@@ -169,7 +169,6 @@ class Scenario:
     events: tuple[Event, ...] = ()
     policy: Policy | None = None
     unstable_wait_s: float = 3600.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         counts = {role: sum(g.room for g in self.groups if g.role is role) for role in Role}
@@ -249,6 +248,12 @@ class Scenario:
     def _check_flip(self, group: int, to_group: int, what: str) -> None:
         if not 0 <= to_group < len(self.groups):
             raise InputError(f"{what} flips to group {to_group} of {len(self.groups)}")
-        here, there = self.groups[group].profile, self.groups[to_group].profile
-        if (here.model, here.accelerator, here.tp) != (there.model, there.accelerator, there.tp):
-            raise InputError(f"{what} would turn {here.accelerator} into {there.accelerator}")
+        here, there = (_runs_on(self.groups[g].profile) for g in (group, to_group))
+        if here != there:
+            raise InputError(f"{what} would turn {here} into {there}")
+
+
+def _runs_on(profile: Profile) -> str:
+    """Model and hardware of a replica, which no flip changes."""
+    degrees = f"tp{profile.tp} pp{profile.pp} dp{profile.dp}"
+    return f"{profile.model} on {profile.accelerator} {degrees}"

@@ -33,6 +33,11 @@ ABSENT, SERVING, DRAINING = range(3)
 
 ROUND_ROBIN, LEAST_LOADED, PREFIX_AWARE = range(3)
 
+# What can be done to a worker.
+START, DRAIN, FLIP, FAIL = range(4)
+
+SAME_NODE, SAME_RACK, CROSS_RACK = range(3)
+
 BITS = 63  # workers in one word of `Twin.holders`
 ALL_BITS = (1 << BITS) - 1
 
@@ -73,7 +78,6 @@ class Groups(Rows["Groups[int, float]"], Generic[I, F]):
     shortest_s: F  # shortest decode step
     news: I  # measured prompt lengths
     cacheds: I  # measured cached lengths
-    shortest_prompt_s: F
     slots: I
     kv_blocks: I
     block_tokens: I

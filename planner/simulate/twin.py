@@ -14,12 +14,20 @@ from planner.simulate.observe import Onlooker, observe, series
 from planner.simulate.policy import Targets
 from planner.simulate.result import Outcome, SimulationResult, Stopped
 from planner.simulate.scenario import Event, Incident, Scenario
-from planner.simulate.state import ABSENT, NOBODY, SERVING, UNDER_WAY, Twin
+from planner.simulate.state import (
+    ABSENT,
+    DRAIN,
+    FAIL,
+    FLIP,
+    NOBODY,
+    SERVING,
+    START,
+    UNDER_WAY,
+    Twin,
+)
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-_START, _DRAIN, _FLIP, _FAIL = range(4)
 
 
 def simulate(
@@ -58,6 +66,7 @@ class _Run:
         self.twin: Twin = lay_out(scenario)
         self.onlooker = Onlooker(self.twin)
         self._machine = run
+        self._overhead_s = np.array([g.profile.first_token_s for g in scenario.groups])
         first = np.concatenate([[0], np.cumsum([g.room for g in scenario.groups])])
         self._first_worker: list[int] = [int(w) for w in first]
         self._agenda: list[tuple[float, int, int]] = []
@@ -106,13 +115,13 @@ class _Run:
     def _happen(self, event: Event, t_s: float) -> None:
         w = self._first_worker[event.group] + event.replica
         if event.incident is Incident.FAIL:
-            self._command(_FAIL, w, float(event.restarts))
+            self._command(FAIL, w, float(event.restarts))
         elif event.incident is Incident.DRAIN:
-            self._command(_DRAIN, w)
+            self._command(DRAIN, w)
         elif event.incident is Incident.FLIP:
-            self._command(_FLIP, w, float(event.to_group))
+            self._command(FLIP, w, float(event.to_group))
         elif self.twin.workers.state[w] != ABSENT:
-            self._command(_DRAIN, w)
+            self._command(DRAIN, w)
             gone = Event(
                 at_s=t_s + event.notice_s,
                 incident=Incident.FAIL,
@@ -127,7 +136,8 @@ class _Run:
         policy = self.scenario.policy
         if policy is None:
             return
-        targets = policy.on_tick(observe(self.twin, self.onlooker, t_s, self._since_s))
+        seen = observe(self.twin, self.onlooker, t_s, self._since_s, self._overhead_s)
+        targets = policy.on_tick(seen)
         self.scenario.check_targets(targets, t_s=t_s)
         self._since_s = t_s
         if t_s < targets.next_tick_s < math.inf:
@@ -137,7 +147,7 @@ class _Run:
     def _steer(self, targets: Targets) -> None:
         for flip in targets.flips:
             for w in self._surplus(flip.from_group, flip.replicas):
-                self._command(_FLIP, w, float(flip.to_group))
+                self._command(FLIP, w, float(flip.to_group))
         if targets.replicas is None:
             return
         for g, wanted in enumerate(targets.replicas):
@@ -146,11 +156,11 @@ class _Run:
             there += int((workers.flips_to == g).sum())
             if wanted < there:
                 for w in self._surplus(g, there - wanted):
-                    self._command(_DRAIN, w)
+                    self._command(DRAIN, w)
             rows = range(self._first_worker[g], self._first_worker[g + 1])
             absent = [w for w in rows if workers.state[w] == ABSENT]
             for w in absent[: max(wanted - there, 0)]:
-                self._command(_START, w, float(g))
+                self._command(START, w, float(g))
 
     def _surplus(self, g: int, count: int) -> list[int]:
         """Serving replicas of a group to go first: starting ones, then the emptiest."""
@@ -167,7 +177,6 @@ class _Run:
         scenario, twin = self.scenario, self.twin
         workload, records = scenario.workload, twin.records
         arrived = int(twin.clock.arrived[0])
-        overhead_s = np.array([g.profile.first_token_s for g in scenario.groups])
         first_token_s = np.array(records.first_token_s)
         first_token_s[first_token_s > float(twin.clock.now_s[0])] = np.nan
         outcome = records.end.astype(np.int8)
@@ -177,7 +186,7 @@ class _Run:
         tpot_s /= np.maximum(workload.output_tokens - 1, 1)
         tpot_s[workload.output_tokens == 1] = np.nan
         ttft_s, e2e_s = first_token_s, np.array(records.finished_s)
-        since_s = overhead_s[records.first_group]
+        since_s = self._overhead_s[records.first_group]
         since_s -= workload.arrival_offset_s
         ttft_s += since_s
         e2e_s += since_s

@@ -445,12 +445,12 @@ class Demo:
         with self.display.stage("i", "replay the next window, compare with the plan") as stage:
             measured = sender.measure(window, slo, progress=answering(stage.at, window))
             stage.say(measured_text(measured))
-            hindcast = _hindcast(measured, spec, seed=self.request.seed)
+            hindcast = _hindcast(measured, spec)
             stage.say(f"the twin, given this very traffic: {predicted_text(hindcast)}")
         return measured, hindcast
 
 
-def _hindcast(measured: MeasuredWindow, spec: Spec, *, seed: int) -> Prediction:
+def _hindcast(measured: MeasuredWindow, spec: Spec) -> Prediction:
     """Replay the traffic that really came in the twin of the fleet that really ran."""
     used = measured.throughput
     reuse = used.cached_tokens / max(used.cached_tokens + used.computed_tokens, 1)
@@ -460,7 +460,7 @@ def _hindcast(measured: MeasuredWindow, spec: Spec, *, seed: int) -> Prediction:
         if pool.ready and (profile := spec.profile_of(pool.shape)) is not None
     )
     workload = with_observed_reuse(measured.replay.workload, reuse)
-    result = simulate(Scenario(groups=groups, workload=workload, seed=seed))
+    result = simulate(Scenario(groups=groups, workload=workload))
     return result.prediction(spec.slos)
 
 

@@ -16,17 +16,19 @@ from planner.simulate.machine.steps import count_gaps, count_what_has_been, step
 from planner.simulate.state import (
     ABSENT,
     AWAY,
+    DRAIN,
     DRAINING,
+    FAIL,
     FAILED,
+    FLIP,
     MOVING,
     NOBODY,
     SERVING,
+    START,
     TO_PULL,
     UNDER_WAY,
     Twin,
 )
-
-START, DRAIN, FLIP, FAIL = range(4)
 
 
 @compiled

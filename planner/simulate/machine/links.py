@@ -8,9 +8,8 @@ import numpy as np
 
 from planner.simulate.machine.compiled import compiled, compiled_into_caller
 from planner.simulate.machine.heaps import lift
-from planner.simulate.state import NOBODY, Twin
+from planner.simulate.state import CROSS_RACK, NOBODY, SAME_NODE, SAME_RACK, Twin
 
-SAME_NODE, SAME_RACK, CROSS_RACK = 0, 1, 2
 UNSET = -1.0
 
 

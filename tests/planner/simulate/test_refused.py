@@ -57,7 +57,7 @@ def test_a_policy_cannot_turn_one_accelerator_into_another() -> None:
         profile=linear_profile(accelerator="h100"), role=Role.AGGREGATED, replicas=1
     )
     flip = targets(flips=(Flip(from_group=0, to_group=1, replicas=1),))
-    with pytest.raises(InputError, match="would turn cpu into h100"):
+    with pytest.raises(InputError, match=r"would turn .*cpu.* into .*h100"):
         simulate(Scenario(groups=(GROUP, other), workload=WORKLOAD, policy=Says(flip)))
 
 
