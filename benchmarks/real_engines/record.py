@@ -38,7 +38,7 @@ from benchmarks.real_engines.machine import (
     weigh_own_processes,
 )
 from benchmarks.real_engines.recording import Run, Sent, read_run, run_path, write_run
-from benchmarks.real_engines.steps import StepFile, measure_steps, write_steps
+from benchmarks.real_engines.steps import StepFile, measure_beside, measure_steps, write_steps
 from benchmarks.real_engines.sweeps import (
     Sweep,
     mean_of,
@@ -331,15 +331,19 @@ def record_case(case: Case, job: Job) -> None:
 
 
 def _steps(now: Running) -> StepFile:
-    site = now.deployment.site
+    model = now.deployment.site.model
+    urls = (now.url, *(worker.url for worker in now.workers))
 
     async def measure() -> StepFile:
-        client = LoadClient(url=now.url, model=site.model.name)
-        writer = PromptWriter(words=read_words(site.model.directory), seed=time.time_ns() % 2**31)
+        client, *direct = (LoadClient(url=url, model=model.name) for url in urls)
+        writer = PromptWriter(words=read_words(model.directory), seed=time.time_ns() % 2**31)
         try:
-            return await measure_steps(client, writer, joins=now.case.disaggregated)
+            steps = await measure_steps(client, writer)
+            beside = await measure_beside(*direct, writer) if now.case.disaggregated else None
+            return StepFile(steps=steps, beside=beside)
         finally:
-            await client.close()
+            for each in (client, *direct):
+                await each.close()
 
     return asyncio.run(measure())
 

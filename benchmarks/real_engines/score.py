@@ -12,19 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.real_engines.ablation import Remedies, Replayed, jitter_of
 from benchmarks.real_engines.cases import CASES, Arrivals, Case
 from benchmarks.real_engines.recording import Run, read_runs, write_atomically
-from benchmarks.real_engines.steps import read_steps
-from benchmarks.real_engines.sweeps import path_of
+from benchmarks.real_engines.steps import Beside, read_steps
+from benchmarks.real_engines.sweeps import profiled_case
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from planner.domain.profile import Profile
+from planner.domain.profile import Profile, TimeTable
 from planner.domain.workload import Workload
-from planner.simulate import ReplicaGroup, Scenario, simulate
+from planner.simulate import ReplicaGroup, Scenario, SimulationResult, simulate
 from profiler.files import read_profile
 from profiler.sweep import ratios_of
+
+Floats = NDArray[np.float64]
 
 SPREADS = 1.5
 BOUNDS = {
@@ -36,11 +38,8 @@ BOUNDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """The compared measures, in seconds and tokens/s, by name as in `BOUNDS`."""
-
-    values: dict[str, float]
+Figures = dict[str, float]
+"""The compared measures, in seconds and tokens/s, by name as in `BOUNDS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +84,16 @@ class Score:
         return "within spread" if abs(self.error_ratio) <= SPREADS * self.spread_ratio else "MISSED"
 
 
+def figures(ttft_s: Floats, itl_s: tuple[float, float], tokens_per_s: float) -> Figures:
+    """The measures from TTFTs, the 50 % and 95 % quantiles of the gaps, and throughput."""
+    p50_s, p95_s = (float(q) for q in np.quantile(ttft_s, (0.5, 0.95)))
+    return dict(zip(BOUNDS, (p50_s, p95_s, *itl_s, tokens_per_s), strict=True))
+
+
 def real_figures(run: Run) -> Figures:
     """What the clients saw."""
-    ttft, gaps = run.ttft_s(), run.gaps_s()
-    return Figures(
-        values={
-            "TTFT p50": float(np.quantile(ttft, 0.5)),
-            "TTFT p95": float(np.quantile(ttft, 0.95)),
-            "ITL p50": float(np.quantile(gaps, 0.5)),
-            "ITL p95": float(np.quantile(gaps, 0.95)),
-            "throughput": run.throughput_tokens_per_s(),
-        }
-    )
+    p50_s, p95_s = np.quantile(run.gaps_s(), (0.5, 0.95))
+    return figures(run.ttft_s(), (float(p50_s), float(p95_s)), run.throughput_tokens_per_s())
 
 
 def sent_workload(run: Run) -> Workload:
@@ -114,64 +111,86 @@ def sent_workload(run: Run) -> Workload:
     )
 
 
-def twin_figures(case: Case, profile: Profile, workload: Workload) -> Figures:
-    """What the twin predicts for a deployment and its requests."""
+def replayed(case: Case, profile: Profile, workload: Workload) -> SimulationResult:
+    """The twin of a deployment, given its requests.
+
+    Raises
+    ------
+    InputError
+        When a request was not answered to the end.
+    """
     groups = tuple(
         ReplicaGroup(profile=profile, role=role, replicas=case.count(role))
         for role in Role
         if case.count(role)
     )
     result = simulate(Scenario(groups=groups, workload=workload))
-    p50, p95 = result.itl_quantile_s(0.5), result.itl_quantile_s(0.95)
-    if p50 is None or p95 is None or np.isnan(result.e2e_s).any():
+    if np.isnan(result.e2e_s).any():
         raise InputError(f"the twin did not finish every request of {case.name}")
+    return result
+
+
+def figures_of(result: SimulationResult) -> Figures:
+    """What the twin predicts."""
+    p50, p95 = result.itl_quantile_s(0.5), result.itl_quantile_s(0.95)
+    if p50 is None or p95 is None:
+        raise InputError("the requests have no gaps between tokens: record longer answers")
     span_s = float((result.arrival_s + result.e2e_s).max() - result.arrival_s.min())
-    return Figures(
-        values={
-            "TTFT p50": float(np.quantile(result.ttft_s, 0.5)),
-            "TTFT p95": float(np.quantile(result.ttft_s, 0.95)),
-            "ITL p50": p50,
-            "ITL p95": p95,
-            "throughput": float(result.output_tokens.sum()) / span_s,
-        }
-    )
+    return figures(result.ttft_s, (p50, p95), float(result.output_tokens.sum()) / span_s)
 
 
 Predict = Callable[[Case, Profile, Workload], Figures]
 
 
-def with_remedies(remedies: Remedies, *, seeds: int) -> Predict:
-    """Predict by the small second writing of the rules, with remedies; mean over seeds."""
+def by_twin(case: Case, profile: Profile, workload: Workload) -> Figures:
+    """The twin as it is."""
+    return figures_of(replayed(case, profile, workload))
+
+
+def noticed_at_once(case: Case, profile: Profile, workload: Workload) -> Figures:
+    """Without the rule that a busy engine notices an arrived KV cache late."""
+    limits = replace(profile.limits, late_kv_notice=False)
+    return by_twin(case, replace(profile, limits=limits), workload)
+
+
+def beside_busy(beside: Beside) -> Predict:
+    """With times as measured beside a busy neighbour, for the share of time that it is busy."""
+    prompt = beside.prompt_beside_s / beside.prompt_alone_s
+    step = beside.step_beside_s / beside.step_alone_s
 
     def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
-        replayed = [
-            Replayed(profile, case.roles, workload, remedies, np.random.default_rng(seed))
-            for seed in range(seeds)
-        ]
-        values = [
-            {
-                "TTFT p50": float(np.quantile(r.ttft_s(), 0.5)),
-                "TTFT p95": float(np.quantile(r.ttft_s(), 0.95)),
-                "ITL p50": float(np.quantile(r.gaps_s(), 0.5)),
-                "ITL p95": float(np.quantile(r.gaps_s(), 0.95)),
-                "throughput": r.tokens_per_s(),
-            }
-            for r in replayed
-        ]
-        return Figures(values={m: float(np.mean([v[m] for v in values])) for m in BOUNDS})
+        if not case.disaggregated:
+            return by_twin(case, profile, workload)
+        busy = dict(
+            zip(
+                (role for role in Role if case.count(role)),
+                replayed(case, profile, workload).utilization_ratio,
+                strict=True,
+            )
+        )
+        slower = replace(
+            profile,
+            prefill=_scaled(profile.prefill, 1 + busy[Role.DECODE] * (prompt - 1)),
+            decode_step=_scaled(profile.decode_step, 1 + busy[Role.PREFILL] * (step - 1)),
+        )
+        return by_twin(case, slower, workload)
 
     return predict
 
 
+def _scaled(table: TimeTable, ratio: float) -> TimeTable:
+    return replace(table, seconds=table.seconds * ratio)
+
+
 def profile_of(case: Case, folder: Path) -> Profile:
     """The profile measured under the case's quota, on its path (through the P/D router or not)."""
-    profile = read_profile(folder / f"profile-{path_of(case)}.json")
-    steps = read_steps(folder / f"steps-{path_of(case)}.json").steps
+    profile = read_profile(folder / f"profile-{profiled_case(case)}.json")
+    steps = read_steps(folder / f"steps-{profiled_case(case)}.json").steps
     rows = [ratios_of(np.array(s.gaps_s)) for s in steps]
     return replace(profile, step_ratios=tuple(np.mean(rows, axis=0).tolist()))
 
 
-def scores(folder: Path, runs: Sequence[Run], predict: Predict = twin_figures) -> list[Score]:
+def scores(folder: Path, runs: Sequence[Run], predict: Predict = by_twin) -> list[Score]:
     """Score every case that was recorded."""
     found = []
     for case in CASES:
@@ -180,8 +199,8 @@ def scores(folder: Path, runs: Sequence[Run], predict: Predict = twin_figures) -
             if not repeats:
                 continue
             profile = profile_of(case, folder)
-            real = [real_figures(r).values for r in repeats]
-            twin = [predict(case, profile, sent_workload(r)).values for r in repeats]
+            real = [real_figures(r) for r in repeats]
+            twin = [predict(case, profile, sent_workload(r)) for r in repeats]
             found += [
                 Score(
                     case=case.name,
@@ -212,18 +231,19 @@ def table(found: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-REMEDIED = ("TTFT p50", "TTFT p95", "ITL p50", "ITL p95")
-SEEDS = 5
+ABLATED = ("TTFT p50", "TTFT p95", "ITL p50", "ITL p95")
 
 
-def remedies_table(folder: Path, runs: Sequence[Run]) -> str:
-    """What measured jitter of steps, and measured costs of joining, would change; Markdown.
-
-    Both were measured apart from the recorded runs, in the same deployment.
-    """
-    columns: dict[str, list[Score]] = {}
-    for name in ("as it is", "jitter", "jitter and joins"):
-        columns[name] = scores(folder, runs, _remedied(folder, name))
+def ablation_table(folder: Path, runs: Sequence[Run]) -> str:
+    """What single things are worth; Markdown. Neighbours were measured apart from the runs."""
+    columns = {
+        "twin": scores(folder, runs),
+        "caches noticed at once": scores(folder, runs, noticed_at_once),
+    }
+    pair = folder / "steps-1p1d.json"
+    beside = read_steps(pair).beside if pair.exists() else None
+    if beside is not None:
+        columns["times beside busy neighbours"] = scores(folder, runs, beside_busy(beside))
     lines = [
         "| deployment | arrivals | measure | real | " + " | ".join(columns) + " |",
         "|---|---|---|---|" + "---|" * len(columns),
@@ -233,22 +253,17 @@ def remedies_table(folder: Path, runs: Sequence[Run]) -> str:
         + " | ".join(f"{1e3 * s.twin:.1f} ({s.error_ratio:+.0%})" for s in row)
         + " |"
         for row in zip(*columns.values(), strict=True)
-        if row[0].measure in REMEDIED
+        if row[0].measure in ABLATED
     ]
+    if beside is not None:
+        lines.append(
+            f"\nBeside a busy neighbour a prompt takes "
+            f"{beside.prompt_beside_s / beside.prompt_alone_s - 1:+.0%} "
+            f"({1e3 * beside.prompt_alone_s:.1f} ms alone), a step "
+            f"{beside.step_beside_s / beside.step_alone_s - 1:+.0%} "
+            f"({1e3 * beside.step_alone_s:.1f} ms alone)."
+        )
     return "\n".join(lines)
-
-
-def _remedied(folder: Path, name: str) -> Predict:
-    def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
-        if name == "as it is":
-            return with_remedies(Remedies(), seeds=1)(case, profile, workload)
-        measured = read_steps(folder / f"steps-{path_of(case)}.json")
-        jitter = jitter_of(measured.steps)
-        join_s = 0.0 if name == "jitter" or measured.joins is None else measured.joins.mean_s
-        remedies = Remedies(jitter=jitter, join_s=join_s)
-        return with_remedies(remedies, seeds=SEEDS)(case, profile, workload)
-
-    return predict
 
 
 def conditions(runs: Sequence[Run]) -> str:
@@ -279,7 +294,7 @@ def main(folder: Path) -> None:
             f"{folder} holds no recording: run `python -m benchmarks.real_engines record`"
         )
     found = scores(folder, runs)
-    sys.stdout.write(table(found) + "\n\n" + remedies_table(folder, runs) + "\n\n")
+    sys.stdout.write(table(found) + "\n\n" + ablation_table(folder, runs) + "\n\n")
     sys.stdout.write(conditions(runs) + "\n")
     summary = {
         "schema": "poolwise/real-engine-scores/v1",

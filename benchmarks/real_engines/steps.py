@@ -1,8 +1,9 @@
-"""How single steps vary around their mean at fixed batches, and what a joining request costs."""
+"""How single steps vary around their mean, and how much busy neighbours slow workers down."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import Sequence
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from serving.prompts import PromptWriter
 BATCHES = (1, 2, 4, 8, 16)
 PROMPT_TOKENS = 160
 OUTPUT_TOKENS = 80
-JOINED_BATCH = 6
-JOINS = 16
-JOIN_EVERY_S = 1.6
-LONGEST_OUTPUT_TOKENS = 1_800
-AROUND_S = 0.25
-"""Steps from so long before a request is sent until so long after its answer count as touched."""
+BESIDE_TOKENS = 320
+BESIDE_BATCH = 3
+BESIDE_OUTPUT_TOKENS = 200
+BESIDE_PROMPTS = 6
+BESIDE_ROUNDS = 4
+SETTLED = 5
+"""Tokens of an answer that are left out: others are still joining."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,38 +37,33 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Joins:
-    """What requests of one token, sent into a running batch, cost the others.
+class Beside:
+    """A prefill and a decode worker, asked directly, alone and beside each other; means, seconds.
 
     Parameters
     ----------
-    step_s : float
-        Mean gap of the batch while nobody comes.
-    extra_s : tuple of float
-        Per request: how much longer the gaps around it were in all than so many mean gaps.
+    prompt_alone_s, prompt_beside_s : float
+        TTFT of a prompt while the decode worker is idle, and while it decodes.
+    step_alone_s, step_beside_s : float
+        Gap between tokens while the prefill worker is idle, and while it computes prompts.
     """
 
-    batch: int
-    prompt_tokens: int
-    step_s: float
-    extra_s: tuple[float, ...]
-
-    @property
-    def mean_s(self) -> float:
-        """Mean cost, not below 0."""
-        return max(float(np.mean(self.extra_s)), 0.0)
+    prompt_alone_s: float
+    prompt_beside_s: float
+    step_alone_s: float
+    step_beside_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFile:
-    """What is kept of one deployment; no joins where prompts are computed in the same steps."""
+    """What is kept of one deployment; nothing beside where there is one worker."""
 
     steps: tuple[Steps, ...]
-    joins: Joins | None
+    beside: Beside | None
 
 
-async def measure_steps(client: LoadClient, writer: PromptWriter, *, joins: bool) -> StepFile:
-    """Measure every batch, then what joining costs.
+async def measure_steps(client: LoadClient, writer: PromptWriter) -> tuple[Steps, ...]:
+    """Measure every batch.
 
     Raises
     ------
@@ -82,52 +79,47 @@ async def measure_steps(client: LoadClient, writer: PromptWriter, *, joins: bool
         gaps = gaps_while_all_run(answers)
         context = PROMPT_TOKENS + output // 2
         measured.append(Steps(batch=batch, context_tokens=context, gaps_s=tuple(gaps.tolist())))
-    if not joins:
-        return StepFile(steps=tuple(measured), joins=None)
-    step_s = float(np.mean(measured[-2].gaps_s))
-    found = await _measure_joins(client, writer, number, step_s)
-    return StepFile(steps=tuple(measured), joins=found)
+    return tuple(measured)
 
 
-async def _measure_joins(
-    client: LoadClient, writer: PromptWriter, number: int, about_step_s: float
-) -> Joins:
-    every_s = min(JOIN_EVERY_S, LONGEST_OUTPUT_TOKENS * about_step_s / (JOINS + 4))
-    output = round((JOINS + 4) * every_s / about_step_s)
-    prompts = [writer.unique(PROMPT_TOKENS, number=number + i) for i in range(JOINED_BATCH + JOINS)]
-    batch = [asyncio.create_task(_send(client, p, output)) for p in prompts[:JOINED_BATCH]]
-    await asyncio.sleep(3 * every_s)
-    joined = []
-    for prompt in prompts[JOINED_BATCH:]:
-        joined.append(asyncio.create_task(_send(client, prompt, 1)))
-        await asyncio.sleep(every_s)
-    answers = await asyncio.gather(*batch)
-    return _join_costs(answers, await asyncio.gather(*joined))
+async def measure_beside(prefill: LoadClient, decode: LoadClient, writer: PromptWriter) -> Beside:
+    """Send prompts to one worker while the other is idle, and while it decodes; and back.
 
+    Alone and beside take turns, so that a machine that drifts changes both.
 
-def _join_costs(batch: Sequence[Timing], joined: Sequence[Timing]) -> Joins:
-    """Sum the gaps around every joined request, less the mean gap of all others."""
-    began = max(t.token_at_s[0] for t in batch) + AROUND_S
-    ended = min(t.token_at_s[-1] for t in batch)
-    ends, gaps = [], []
-    for timing in batch:
-        at = np.array(timing.token_at_s)
-        inside = (at[:-1] >= began) & (at[1:] <= ended)
-        ends += at[1:][inside].tolist()
-        gaps += np.diff(at)[inside].tolist()
-    end, gap = np.array(ends), np.array(gaps)
-    spans = [
-        (j.sent_at_s - AROUND_S, j.token_at_s[-1] + AROUND_S)
-        for j in joined
-        if j.sent_at_s - AROUND_S >= began and j.token_at_s[-1] + AROUND_S <= ended
-    ]
-    near = [(end >= low) & (end - gap <= high) for low, high in spans]
-    alone = ~np.any(near, axis=0)
-    if not spans or not alone.any():
-        raise MeasurementError("no request joined a running batch: measure with longer answers")
-    step_s = float(gap[alone].mean())
-    extra = [float((gap[n] - step_s).sum()) / len(batch) for n in near]
-    return Joins(batch=len(batch), prompt_tokens=PROMPT_TOKENS, step_s=step_s, extra_s=tuple(extra))
+    Raises
+    ------
+    MeasurementError
+        When a request fails.
+    """
+    alone, beside = [], []
+    steps: dict[bool, list[float]] = {False: [], True: []}
+    numbers = itertools.count(10_000)
+
+    async def prompts() -> list[float]:
+        texts = [writer.unique(BESIDE_TOKENS, number=next(numbers)) for _ in range(BESIDE_PROMPTS)]
+        return [(await _send(prefill, text, 1)).ttft_s for text in texts]
+
+    await prompts()  # the first steps of a size are dearer
+    for _ in range(BESIDE_ROUNDS):
+        alone += await prompts()
+        texts = [writer.unique(64, number=next(numbers)) for _ in range(BESIDE_BATCH)]
+        decoding = [asyncio.create_task(_send(decode, t, BESIDE_OUTPUT_TOKENS)) for t in texts]
+        await asyncio.sleep(3 * alone[-1])
+        beside += await prompts()
+        until_s = time.perf_counter()
+        for answer in await asyncio.gather(*decoding):
+            at = np.array(answer.token_at_s)[SETTLED:]
+            for was_beside in (False, True):
+                steps[was_beside] += np.diff(at)[(at[1:] < until_s) == was_beside].tolist()
+    if not all(steps.values()):
+        raise MeasurementError("the decode worker was never alone, or never beside: ask for more")
+    return Beside(
+        prompt_alone_s=float(np.mean(alone)),
+        prompt_beside_s=float(np.mean(beside)),
+        step_alone_s=float(np.mean(steps[False])),
+        step_beside_s=float(np.mean(steps[True])),
+    )
 
 
 async def _send(client: LoadClient, prompt: str, output_tokens: int) -> Timing:
@@ -145,8 +137,8 @@ def write_steps(path: Path, measured: StepFile) -> None:
 def read_steps(path: Path) -> StepFile:
     """Read it back."""
     data = json.loads(path.read_text())
-    joins = data["joins"]
+    beside = data["beside"]
     return StepFile(
         steps=tuple(Steps(**(s | {"gaps_s": tuple(s["gaps_s"])})) for s in data["steps"]),
-        joins=None if joins is None else Joins(**(joins | {"extra_s": tuple(joins["extra_s"])})),
+        beside=None if beside is None else Beside(**beside),
     )
