@@ -300,6 +300,9 @@ def write_profile(profile: Profile, path: Path) -> None:
         raise ProfileError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+_WAY_OUT = "measure again with `poolwise profile run`, or mend the file"
+
+
 def _converted(document: ProfileDocument, where: str) -> Profile:
     """The domain value; conversions refuse what the schema cannot see (order, rectangles)."""
     tables: dict[str, TimeTable] = {}
@@ -310,24 +313,27 @@ def _converted(document: ProfileDocument, where: str) -> Profile:
         except ValueError as error:
             problems.append(f"{where}: {field}: {error}")
     if problems:
-        raise ProfileError("\n".join(problems) + "\nmeasure again with `poolwise profile run`")
-    return Profile(
-        profile_id=document.profile_id or "",
-        model=document.model,
-        accelerator=document.accelerator,
-        tp=document.tp,
-        pp=document.pp,
-        dp=document.dp,
-        roles=tuple(document.roles),
-        prefill=tables["prefill"],
-        decode_step=tables["decode_step"],
-        transfer=TransferTime(**document.transfer.model_dump()),
-        first_token_s=document.first_token_s,
-        step_ratios=document.step_ratios,
-        limits=EngineLimits(**document.limits.model_dump()),
-        lifecycle=LifecycleTimes(**document.lifecycle.model_dump()),
-        provenance=Provenance(**document.provenance.model_dump()),
-    )
+        raise ProfileError("\n".join(problems) + f"\n{_WAY_OUT}")
+    try:
+        return Profile(
+            profile_id=document.profile_id or "",
+            model=document.model,
+            accelerator=document.accelerator,
+            tp=document.tp,
+            pp=document.pp,
+            dp=document.dp,
+            roles=tuple(document.roles),
+            prefill=tables["prefill"],
+            decode_step=tables["decode_step"],
+            transfer=TransferTime(**document.transfer.model_dump()),
+            first_token_s=document.first_token_s,
+            step_ratios=document.step_ratios,
+            limits=EngineLimits(**document.limits.model_dump()),
+            lifecycle=LifecycleTimes(**document.lifecycle.model_dump()),
+            provenance=Provenance(**document.provenance.model_dump()),
+        )
+    except ValueError as error:
+        raise ProfileError(f"{where}: {error}\n{_WAY_OUT}") from error
 
 
 def _explain(error: ValidationError, where: str) -> str:
@@ -342,7 +348,7 @@ def _explain(error: ValidationError, where: str) -> str:
     for problem in problems:
         field = ".".join(str(part) for part in problem["loc"])
         lines.append(f"{where}: {field}: {problem['msg']}, got {_short(problem.get('input'))}")
-    return "\n".join(lines) + "\nmeasure again with `poolwise profile run`, or mend the file"
+    return "\n".join(lines) + f"\n{_WAY_OUT}"
 
 
 def _short(value: object) -> str:

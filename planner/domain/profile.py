@@ -14,6 +14,10 @@ from planner.domain.fleet import ReplicaShape, Role
 Floats = NDArray[np.float64]
 
 
+MEAN_RATIO_SLACK = 0.1
+"""Quantiles of ratios with mean 1 have a mean near it."""
+
+
 class ProfileKind(StrEnum):
     """Where a profile's numbers come from."""
 
@@ -183,6 +187,11 @@ class EngineLimits:
         ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.kv_capacity_tokens < self.kv_block_tokens:
+            raise ValueError(
+                f"kv_capacity_tokens {self.kv_capacity_tokens} holds no block of "
+                f"{self.kv_block_tokens} tokens (kv_block_tokens)"
+            )
         if not 0 <= self.kv_bytes_per_token < math.inf:
             raise ValueError(
                 f"kv_bytes_per_token must be at least 0, got {self.kv_bytes_per_token:g}"
@@ -277,6 +286,9 @@ class Profile:
     def __post_init__(self) -> None:
         if not all(ratio > 0 for ratio in self.step_ratios):
             raise ValueError("step_ratios must be above 0")
+        mean = sum(self.step_ratios) / max(len(self.step_ratios), 1)
+        if self.step_ratios and abs(mean - 1) > MEAN_RATIO_SLACK:
+            raise ValueError(f"step_ratios must have a mean of 1, got {mean:.3g}")
         if not self.roles:
             raise ValueError(f"profile {self.profile_id} names no role")
         if not 0 <= self.first_token_s < math.inf:

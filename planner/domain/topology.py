@@ -75,6 +75,10 @@ class LinkClass:
                     "bandwidth moves nothing; leave the place out instead"
                 )
 
+    def alone_s(self, kv_bytes: float) -> float:
+        """Seconds of a transfer that shares its links with no other."""
+        return self.base_s + kv_bytes / min(self.flow_bytes_per_s, self.link_bytes_per_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:

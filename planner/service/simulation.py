@@ -25,7 +25,7 @@ from planner.service.circumstances import (
 )
 from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.planning import check_classes
-from planner.service.simulation_flags import flags_of
+from planner.service.simulation_flags import flags_of, holes
 from planner.simulate import Scenario, SimulationResult, Stopped, simulate
 from planner.simulate.digest import Digest, digest
 from planner.simulate.futures import (
@@ -146,12 +146,23 @@ class Sampling:
         Length of a future, seconds.
     flags : tuple of str
         What should be known about it.
+    cache_was_seen : bool
+        Whether the cached tokens are what replicas found, not what an endless cache would hold.
     """
 
     window: ForecastWindow
     duration_s: float
     level: float | None = None
     flags: tuple[str, ...] = ()
+    cache_was_seen: bool = False
+
+    @property
+    def cached_ratio(self) -> float:
+        """Cached share of all prompt tokens."""
+        rates = [(d.shape, d.request_rate_rps.median) for d in self.window.demands]
+        prompt = sum(rate * float(s.weight @ s.input_tokens) for s, rate in rates)
+        cached = sum(rate * float(s.weight @ s.cached_tokens) for s, rate in rates)
+        return cached / prompt if prompt > 0 else 0.0
 
 
 def replay(
@@ -264,8 +275,21 @@ def sample(
         results=futures.results,
         futures=futures,
         stopping=stopping,
-        flags=(*sampling.flags, *flags_of(spec, pools, scenario, first, given=False)),
+        flags=(
+            *sampling.flags,
+            *_assumed_cache(sampling),
+            *flags_of(spec, pools, scenario, first, given=False),
+        ),
     )
+
+
+def _assumed_cache(sampling: Sampling) -> Iterator[str]:
+    if sampling.cached_ratio > 0 and not sampling.cache_was_seen:
+        yield (
+            f"futures find {sampling.cached_ratio:.1%} of prompt tokens cached, as was given: a "
+            "forecast knows what an endless cache that all replicas share would hold; real ones "
+            "find less"
+        )
 
 
 def expected_requests(sampling: Sampling) -> float:
@@ -302,7 +326,12 @@ def sampling_like(
             f"futures find {share:.1%} of prompt tokens cached, as these replicas did when the "
             "given requests were replayed once",
         )
-    return Sampling(window=window_like(workload), duration_s=workload.duration_s, flags=flags)
+    return Sampling(
+        window=window_like(workload),
+        duration_s=workload.duration_s,
+        flags=(*flags, *holes(workload.arrival_offset_s, workload.duration_s)),
+        cache_was_seen=True,
+    )
 
 
 def window_like(workload: Workload) -> ForecastWindow:

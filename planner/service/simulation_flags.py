@@ -42,11 +42,12 @@ def flags_of(
     return (
         *_pools(spec, pools),
         *_router(scenario, given=given),
+        *_blocks(pools, scenario),
         *_rejected(scenario, result, given=given),
         *_stranded(result, given=given),
         *_too_late(scenario, result),
         *_outside(pools, scenario, result),
-        *(_holes(result.arrival_s, scenario.workload.duration_s) if given else ()),
+        *(holes(result.arrival_s, scenario.workload.duration_s) if given else ()),
     )
 
 
@@ -73,6 +74,21 @@ def _router(scenario: Scenario, *, given: bool) -> Iterator[str]:
         yield "router by_length acts as least_loaded here: no pool was given a longest prompt"
 
 
+def _blocks(pools: Sequence[Replicas], scenario: Scenario) -> Iterator[str]:
+    """KV blocks that prefix blocks do not consist of: both are then counted in smaller ones."""
+    prefix = scenario.workload.prefix
+    if prefix is None or not scenario.prefix_cache:
+        return
+    for number, (pool, group) in enumerate(zip(pools, scenario.groups, strict=True)):
+        block = group.profile.limits.kv_block_tokens
+        if prefix.block_tokens % block:
+            yield (
+                f"the requests' prefix blocks of {prefix.block_tokens} tokens do not consist of "
+                f"whole KV blocks of {block} (pool {number}, {pool.shape.label}): its memory is "
+                f"counted in blocks of {math.gcd(prefix.block_tokens, block)}, which wastes less"
+            )
+
+
 def _rejected(scenario: Scenario, result: SimulationResult, *, given: bool) -> Iterator[str]:
     """Why requests were rejected, where nobody asked for that (early rejection was asked for)."""
     where = "" if given else " of the first future"
@@ -84,8 +100,8 @@ def _rejected(scenario: Scenario, result: SimulationResult, *, given: bool) -> I
             f"rejected because no replica can hold them{where}: {too_long.sum():,} of "
             f"{len(rejected):,} requests, the first is request {first} (counted from 0) at "
             f"{result.arrival_s[first]:,.1f} s with {result.input_tokens[first]:,} + "
-            f"{result.output_tokens[first]:,} tokens; {_longest_tokens(scenario):,} fit by KV "
-            "cache and max_model_len"
+            f"{result.output_tokens[first]:,} tokens; {_rooms(scenario)} by KV cache and "
+            "max_model_len"
         )
     others = int((rejected & ~too_long).sum())
     if others and scenario.early_rejection_s == math.inf:
@@ -116,8 +132,12 @@ def _fit(scenario: Scenario, result: SimulationResult) -> Flags:
     return np.asarray(alone | (prompt & (whole <= _most(scenario, Role.DECODE))))
 
 
-def _longest_tokens(scenario: Scenario) -> int:
-    return max(_most(scenario, Role.AGGREGATED), _most(scenario, Role.DECODE))
+def _rooms(scenario: Scenario) -> str:
+    """The longest request that fits, and the longest prompt where that is the tighter bound."""
+    whole = max(_most(scenario, Role.AGGREGATED), _most(scenario, Role.DECODE))
+    prompt = _most(scenario, Role.PREFILL)
+    shorter = f" ({prompt - 1:,} of prompt on prefill)" if 0 < prompt < whole else ""
+    return f"{whole:,} fit{shorter}"
 
 
 def _most(scenario: Scenario, role: Role) -> int:
@@ -166,15 +186,16 @@ def _outside(
             )
 
 
-def _holes(arrival_s: Floats, duration_s: float) -> Iterator[str]:
+def holes(arrival_s: Floats, duration_s: float) -> Iterator[str]:
     """Long times without a request: a quiet night, or a part that was not recorded."""
     if len(arrival_s) < 2:
         return
-    gaps = np.diff(np.concatenate([arrival_s, [duration_s]]))
+    edges = np.concatenate([[0.0], arrival_s, [duration_s]])
+    gaps = np.diff(edges)
     longest = int(np.argmax(gaps))
     usual_s = (duration_s - float(gaps[longest])) / len(gaps)
     if gaps[longest] > max(HOLE_RATIO * duration_s, HOLE_GAPS * usual_s, HOLE_S):
         yield (
-            f"no request arrives for {gaps[longest]:,.0f} s from {arrival_s[longest]:,.0f} s on: "
+            f"no request arrives for {gaps[longest]:,.0f} s from {edges[longest]:,.0f} s on: "
             "if the trace has a hole there, the figures flatter"
         )

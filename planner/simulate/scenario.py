@@ -26,6 +26,10 @@ class RouterPolicy(StrEnum):
     BY_LENGTH = "by_length"
 
 
+LONGEST_TRANSFER_S = 3600.0
+"""Of one KV cache with links to itself; longer ones come from a wrong unit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaGroup:
     """Identical replicas in a role.
@@ -185,6 +189,7 @@ class Scenario:
                 f"the groups serve {', '.join(models)}: give each model a scenario of its own"
             )
         self._check_limits()
+        self._check_transfers()
         for event in self.events:
             self._check(event)
 
@@ -203,6 +208,25 @@ class Scenario:
         for name in ("early_rejection_s", "unstable_wait_s"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0 s, got {getattr(self, name):g}")
+
+    def _check_transfers(self) -> None:
+        """Refuse links over which the longest prompt's KV cache moves for too long."""
+        if len(self.workload) == 0 or not any(g.role is Role.PREFILL for g in self.groups):
+            return
+        longest = int(self.workload.input_tokens.max())
+        for number, group in enumerate(self.groups):
+            if group.role is not Role.DECODE or group.room == 0:
+                continue
+            kv_bytes = longest * group.profile.limits.kv_bytes_per_token
+            slowest_s = float(group.profile.transfer.seconds(kv_bytes))
+            if self.topology is not None:
+                slowest_s = max(link.alone_s(kv_bytes) for link in self.topology.links.values())
+            if slowest_s > LONGEST_TRANSFER_S:
+                raise InputError(
+                    f"the KV cache of a prompt of {longest:,} tokens takes {slowest_s:,.3g} s to "
+                    f"reach group {number}, more than an hour: correct the bandwidth (bytes/s) of "
+                    f"the {'profile' if self.topology is None else 'topology'}"
+                )
 
     def check_targets(self, targets: Targets, *, t_s: float) -> None:
         """Refuse what a policy cannot mean, before anything is done.

@@ -122,6 +122,8 @@ def set_at(*path, value):
         (set_at("decode_step", "seconds", 0, 0, value=-1.0), "decode_step"),
         (set_at("decode_step", "seconds", 0, 0, value=float("nan")), "decode_step.seconds"),
         (set_at("limits", "kv_capacity_tokens", value=0), "limits.kv_capacity_tokens"),
+        (set_at("limits", "kv_capacity_tokens", value=10), "holds no block of 16 tokens"),
+        (set_at("step_ratios", value=[5.0, 5.0]), "mean of 1"),
         (set_at("transfer", "bandwidth_bytes_per_s", value=0), "transfer.bandwidth"),
         (set_at("roles", value=["prefil"]), "roles"),
         (set_at("provenance", "measured_at", value="2026-01-01T00:00:00"), "measured_at"),

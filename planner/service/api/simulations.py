@@ -300,6 +300,11 @@ def post_simulation(
     return simulation_document(seen, series=body.series)
 
 
+def _check_window(body: SimulationBody) -> None:
+    if body.window and body.plan_id is None and body.forecast is None:
+        raise InputError("window is for plan_id and forecast: neither was given")
+
+
 def _sampling(body: SimulationBody, pools: tuple[Replicas, ...], service: Service) -> Sampling:
     if body.requests is not None:
         return sampling_like(service.deployment.spec, pools, body.requests.workload(), body)
@@ -339,6 +344,7 @@ def _times(quantiles: Quantiles, factor: float) -> Quantiles:
 
 
 def _pools(body: SimulationBody, service: Service) -> tuple[Replicas, ...]:
+    _check_window(body)
     deployment = service.deployment
     if body.plan_id is not None:
         return replicas_of_plan(deployment.store.plan(body.plan_id).plan, window=body.window)

@@ -157,6 +157,8 @@ def simulate(
     )
     start = instant(start_at, option="--start-at")
     sureness = Sureness(futures, precision, until_clear, jobs, backend)
+    if trace is not None and not sureness.sampled and (jobs != 1 or backend != "loky"):
+        raise InputError("--jobs and --backend are for futures: give --futures, too")
     source = Source(trace, forecast, start, from_s, duration_s, window, demand_level)
     requests = _requests(checked, named, source)
     pools = _pools(checked, named, plan=plan, window=window, fleet=fleet, at=requests.start_at)
@@ -251,6 +253,8 @@ def _requests(spec: "Spec", model: str, source: Source) -> Requests:
     if source.from_s or source.duration_s:
         most_s = workload.duration_s
         end_s = most_s if source.duration_s is None else source.from_s + source.duration_s
+        if end_s > most_s:
+            output.note(f"{source.trace} ends after {most_s:,.0f} s: {end_s:,.0f} s were asked for")
         workload = workload.between(source.from_s, max(min(end_s, most_s), source.from_s))
     if len(workload) == 0:
         raise InputError(f"{source.trace} has no request in the part that was asked for")

@@ -159,7 +159,7 @@ def test_futures_are_the_same_in_two_processes(answer):
     assert answer("--futures 4 --jobs 2") == answer("--futures 4")
 
 
-def test_futures_find_as_much_cached_as_the_replicas_kept(simulate, answer, folder):
+def test_futures_find_as_much_cached_as_the_replicas_kept(poolwise, answer, folder):
     rows = rows_of(folder)
     for number, row in enumerate(rows):
         row["hash_ids"] = [number % 40]
@@ -169,6 +169,10 @@ def test_futures_find_as_much_cached_as_the_replicas_kept(simulate, answer, fold
     assert replayed["cached_ratio"] > 0.3
     assert drawn["cached_ratio"] == pytest.approx(replayed["cached_ratio"], abs=0.03)
     assert "of prompt tokens cached, as these replicas did" in drawn["flags"][0]
+    _, out, _ = poolwise("forecast", "-s", "spec.yaml", "-t", "reuse.jsonl", "--json")
+    (folder / "f.json").write_text(out)
+    given = answer("--futures 1", source="--forecast f.json --fleet fleet.json")
+    assert "of prompt tokens cached, as was given" in given["flags"][0]
 
 
 def test_a_coarse_clock_makes_no_bursts(simulate, folder):
@@ -242,6 +246,9 @@ def test_a_hole_in_the_trace_is_flagged_and_a_burst_is_not(simulate, folder):
     write_rows(folder / "hole.jsonl", rows)
     source = "-t hole.jsonl --fleet fleet.json"
     assert "no request arrives for 900 s from 60 s on" in simulate(source=source)[2]
+    assert "no request arrives for 900 s from 60 s on" in simulate("--futures 1", source=source)[2]
+    part = simulate("--from-s 61", source=source)[2]
+    assert "no request arrives for 899 s from 0 s on" in part
 
 
 def test_a_request_longer_than_any_replica_holds_is_flagged_by_name(simulate, folder):
@@ -291,6 +298,8 @@ BAD_INPUT = [
     (FLEET, "--events fleet.json", "fleet.json:1: events is missing"),
     (FLEET, "--topology none.yaml", "docs/simulate.md"),
     (FLEET, "--topology zero.yaml", "links.same_rack.flow_bytes_per_s: input should be greater"),
+    (FLEET, "--topology slow.yaml", "more than an hour: correct the bandwidth"),
+    (FLEET, "--jobs 2", "--jobs and --backend are for futures"),
     (FLEET, "--longest-prompt 0=9", "the router is least_loaded"),
     (FLEET, "--router by_length --longest-prompt 0", "write POOL=TOKENS"),
     (FLEET, "--plot none/run.html", "--plot: there is no folder"),
@@ -316,6 +325,8 @@ BAD_INPUT = [
 @pytest.fixture
 def bad_files(folder, simulate):
     zero = {**LINK, "flow_bytes_per_s": 0}
+    slow = {**LINK, "link_bytes_per_s": 1e-3}
+    (folder / "slow.yaml").write_text(yaml.safe_dump({"links": {**LINKS, "same_rack": slow}}))
     (folder / "zero.yaml").write_text(yaml.safe_dump({"links": {**LINKS, "same_rack": zero}}))
     (folder / "broken.json").write_text('{"pools": [')
     write_rows(folder / "reversed.jsonl", rows_of(folder)[::-1])

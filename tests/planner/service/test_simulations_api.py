@@ -104,7 +104,7 @@ def test_futures_are_like_the_given_requests(answer):
 
 
 def test_futures_find_as_much_cached_as_the_replicas_kept(answer):
-    shared = {"prefix_block_tokens": 250, "prefix_block_ids": [[1, i + 2] for i in range(COUNT)]}
+    shared = {"prefix_block_tokens": 240, "prefix_block_ids": [[1, i + 2] for i in range(COUNT)]}
     replayed = answer(requests={**REQUESTS, **shared})
     drawn = answer(requests={**REQUESTS, **shared}, futures=2)
     assert drawn["cached_ratio"] == pytest.approx(replayed["cached_ratio"], abs=0.01)
@@ -148,7 +148,7 @@ def test_circumstances_reach_the_twin(answer):
 
 
 def test_blocks_that_requests_share_are_found_again(answer):
-    shared = {"prefix_block_tokens": 250, "prefix_block_ids": [[1, i + 2] for i in range(COUNT)]}
+    shared = {"prefix_block_tokens": 240, "prefix_block_ids": [[1, i + 2] for i in range(COUNT)]}
     found = answer(requests={**REQUESTS, **shared}, router="prefix_aware")
     assert found["flags"] == []
     assert 0.4 < found["cached_ratio"] < 0.5

@@ -605,6 +605,10 @@ class Reference:
         before = (w.capacity, w.unit_blocks)
         w.group, w.flips_to = w.flips_to, None
         w.spec = self.scenario.groups[w.group]
+        unit = self.prefix.block_tokens if self.prefix is not None else 0
+        block = w.profile.limits.kv_block_tokens
+        w.block_tokens = math.gcd(block, unit) if unit else block
+        w.unit_blocks = unit // w.block_tokens
         w.state, w.ready_s = "serving", self.now_s + w.profile.lifecycle.flip_s
         if before != (w.capacity, w.unit_blocks):
             w.kept.clear()

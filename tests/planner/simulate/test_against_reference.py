@@ -170,7 +170,7 @@ def test_they_agree_on_any_small_workload(
 # With everything at once: prefixes, links, accidents, impatient clients
 
 MIXED = (
-    ReplicaGroup(profile=FAST, role=Role.PREFILL, replicas=2),
+    ReplicaGroup(profile=with_limits(FAST, kv_block_tokens=24), role=Role.PREFILL, replicas=2),
     ReplicaGroup(profile=TIGHT, role=Role.DECODE, replicas=2),
     ReplicaGroup(profile=FAST, role=Role.AGGREGATED, replicas=2, longest_prompt_tokens=600),
 )
