@@ -66,7 +66,7 @@ def scenario_of(
     workload: Workload,
     circumstances: CircumstancesDocument = PLAIN,
 ) -> Scenario:
-    """What the twin is asked. Groups are the pools, in order; patience is left to the caller.
+    """What the twin is asked. Groups are the pools, in order.
 
     Raises
     ------
@@ -95,14 +95,10 @@ def scenario_of(
         prefix_cache=circumstances.prefix_cache,
         local_prefill_tokens=circumstances.local_prefill_tokens,
         early_rejection_s=_or_never(circumstances.early_rejection_s),
+        patience_s=circumstances.patience_s,
         events=tuple(_event(event, pools) for event in circumstances.events),
         unstable_wait_s=circumstances.unstable_wait_s,
     )
-
-
-def patience_of(circumstances: CircumstancesDocument) -> float:
-    """After how many seconds clients leave; inf never."""
-    return _or_never(circumstances.patience_s)
 
 
 def _or_never(seconds: float | None) -> float:

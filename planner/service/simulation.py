@@ -1,7 +1,5 @@
 """A fleet or a plan replayed in the twin: against given requests, or against sampled futures."""
 
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +16,6 @@ from planner.domain.workload import LatencySummary, Workload, class_names
 from planner.service.circumstances import (
     PLAIN,
     Replicas,
-    patience_of,
     replicas_of_fleet,
     replicas_of_plan,
     scenario_of,
@@ -26,7 +23,7 @@ from planner.service.circumstances import (
 from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.planning import check_classes
 from planner.service.simulation_flags import flags_of, holes
-from planner.simulate import Scenario, SimulationResult, Stopped, simulate
+from planner.simulate import Scenario, SimulationResult, simulate
 from planner.simulate.digest import Digest, digest
 from planner.simulate.futures import (
     ClassVerdict,
@@ -61,8 +58,14 @@ USUAL_FUTURES, MOST_FUTURES = 20, 256
 """How many are drawn when nobody says: at once, and at the most when it depends on them."""
 
 Progress = Callable[[int, int], None]
-_GROUP = re.compile(r"^group (?P<number>\d+) \(\w+\)")
-"""How the twin, which knows groups only, names a pool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoppedPool:
+    """When a run was stopped, and at which pool why."""
+
+    at_s: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,16 +115,13 @@ class Simulated:
         return replace(self.results[0].summary(self.slos), attainment_ratio=self.attainment.ratio)
 
     @property
-    def stopped(self) -> Stopped | None:
-        """The first run that was stopped, if any; its reason names the pool, not the group."""
+    def stopped(self) -> StoppedPool | None:
+        """The first run that was stopped, if any."""
         if not self.total.stopped:
             return None
         first = self.total.stopped[0]
-        return replace(first, reason=_GROUP.sub(self._pool_name, first.reason))
-
-    def _pool_name(self, group: re.Match[str]) -> str:
-        number = int(group["number"])
-        return f"pool {number} ({self.pools[number].shape.label})"
+        label = self.pools[first.group].shape.label
+        return StoppedPool(at_s=first.at_s, reason=f"pool {first.group} ({label}): {first.why}")
 
     def keeps(self, verdict: ClassVerdict) -> bool | None:
         """Whether one class keeps its promise.
@@ -188,9 +188,6 @@ def replay(
     """
     check_classes(spec, model, set(class_names(workload.request_class)))
     scenario = scenario_of(spec, pools, workload, circumstances)
-    patience_s = patience_of(circumstances)
-    if patience_s < math.inf:
-        scenario = replace(scenario, patience_s=np.full(len(workload), patience_s))
     slos = _slos(spec, model)
     with _enough_memory(pools):
         result = simulate(scenario, progress=progress)
@@ -258,7 +255,6 @@ def sample(
         duration_s=sampling.duration_s,
         slos=slos,
         level=sampling.level,
-        patience_s=patience_of(circumstances),
         seed=spec.loop.seed,
     )
     with _enough_memory(pools):
@@ -318,7 +314,8 @@ def sampling_like(
     flags: tuple[str, ...] = ()
     if workload.prefix is not None and circumstances.prefix_cache and len(workload) > 0:
         with _enough_memory(pools):
-            seen = simulate(scenario_of(spec, pools, workload, circumstances))
+            asked = scenario_of(spec, pools, workload, circumstances)
+            seen = simulate(replace(asked, patience_s=None))
         found = seen.cached_tokens.astype(np.int64)
         workload = replace(workload, cached_tokens=found, prefix=None)
         share = found.sum() / workload.input_tokens.sum()

@@ -5,7 +5,6 @@ from their number. Futures are independent: attainment is estimated as a ratio o
 its interval comes from how the futures differ.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -148,15 +147,13 @@ class FutureSource:
     Parameters
     ----------
     scenario : Scenario
-        The deployment; its workload and patience are replaced by each future's own.
+        The deployment; its workload is replaced by each future's own.
     window : ForecastWindow
         What may come.
     level : float or None
         Quantile of the rate; None draws the rate from its quantiles, too.
     duration_s : float
         Length of a future, seconds.
-    patience_s : float
-        Of every client, seconds; inf never goes away.
     slos : tuple of Slo
         Of one model.
     """
@@ -166,7 +163,6 @@ class FutureSource:
     duration_s: float
     slos: tuple[Slo, ...]
     level: float | None = None
-    patience_s: float = math.inf
     seed: int = 0
 
 
@@ -229,10 +225,7 @@ def play(source: FutureSource, kept: Kept, future: int) -> FutureRun:
         duration_s=source.duration_s,
         rng=np.random.default_rng([source.seed, future]),
     )
-    patience = None
-    if source.patience_s < math.inf:
-        patience = np.full(len(workload), source.patience_s)
-    result = simulate(replace(source.scenario, workload=workload, patience_s=patience))
+    result = simulate(replace(source.scenario, workload=workload))
     keeps = kept is Kept.ALL or future == 0
     return FutureRun(digest=digest(result, source.slos), result=result if keeps else None)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.errors import InputError
+from planner.domain.fleet import Role
 from planner.domain.plan import Prediction
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.workload import LatencySummary, class_names
@@ -46,7 +47,14 @@ class Stopped:
     """Why a run stopped before its end."""
 
     at_s: float
-    reason: str
+    group: int
+    role: Role
+    why: str
+
+    @property
+    def reason(self) -> str:
+        """The group and why."""
+        return f"group {self.group} ({self.role}): {self.why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -147,7 +147,7 @@ class Scenario:
         replica; 0 never.
     early_rejection_s : float
         A request whose expected TTFT is longer is rejected on arrival; inf never.
-    patience_s : (requests,) float or None
+    patience_s : float, (requests,) float, or None
         How long after its arrival each client goes away, answered or not; None never.
     events : tuple of Event
     policy : Policy or None
@@ -169,7 +169,7 @@ class Scenario:
     prefix_cache: bool = True
     local_prefill_tokens: int = 0
     early_rejection_s: float = math.inf
-    patience_s: Floats | None = None
+    patience_s: float | Floats | None = None
     events: tuple[Event, ...] = ()
     policy: Policy | None = None
     unstable_wait_s: float = 3600.0
@@ -195,10 +195,9 @@ class Scenario:
 
     def _check_limits(self) -> None:
         if self.patience_s is not None:
-            if len(self.patience_s) != len(self.workload):
-                raise InputError(
-                    f"patience_s has {len(self.patience_s)} rows for {len(self.workload)} requests"
-                )
+            rows = np.shape(self.patience_s)
+            if rows not in ((), (len(self.workload),)):
+                raise InputError(f"patience_s has {rows[0]} rows for {len(self.workload)} requests")
             if not bool(np.all(self.patience_s >= 0)):
                 raise InputError("patience_s must be at least 0 s for every request")
         if self.local_prefill_tokens < 0:

@@ -236,10 +236,11 @@ class _Run:
         g = int(self.twin.workers.group[w])
         waiting = int(self.twin.workers.waiting[w])
         others = f", {waiting:,} requests wait there" if waiting else ""
-        role = self.scenario.groups[g].role
         return Stopped(
             at_s=float(self.twin.clock.now_s[0]),
-            reason=f"group {g} ({role}): the first in the line of one replica has waited "
+            group=g,
+            role=self.scenario.groups[g].role,
+            why="the first in the line of one replica has waited "
             f"{self.scenario.unstable_wait_s:g} s{others}: the load is "
             "beyond what the deployment can do",
         )

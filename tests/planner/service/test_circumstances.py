@@ -8,7 +8,7 @@ import yaml
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
-from planner.service.circumstances import Replicas, patience_of, replicas_of_plan, scenario_of
+from planner.service.circumstances import Replicas, replicas_of_plan, scenario_of
 from planner.service.documents.circumstances import (
     CircumstancesDocument,
     read_events,
@@ -187,9 +187,13 @@ def test_more_replicas_than_the_twin_can_hold_are_refused(spec):
     assert "1,000,001 replicas" in said
 
 
-def test_patience_that_was_not_given_never_ends():
-    assert patience_of(CircumstancesDocument()) == math.inf
-    assert patience_of(CircumstancesDocument(patience_s=3)) == 3.0
+def patience_of(spec, circumstances):
+    return scenario_of(spec, POOLS, REQUESTS, circumstances).patience_s
+
+
+def test_patience_that_was_not_given_never_ends(spec):
+    assert patience_of(spec, CircumstancesDocument()) is None
+    assert patience_of(spec, CircumstancesDocument(patience_s=3)) == 3.0
 
 
 def test_a_plan_has_no_more_windows_than_it_has():

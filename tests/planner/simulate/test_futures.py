@@ -196,7 +196,8 @@ def test_impossible_stopping_rules_are_refused(wrong):
 
 
 def test_impatient_clients_leave_in_every_future():
-    hasty = replace(source(rps=25.0), patience_s=1.0)
+    patient = source(rps=25.0)
+    hasty = replace(patient, scenario=replace(patient.scenario, patience_s=1.0))
     total = sample_futures(hasty, Stopping(most_futures=2)).total
     assert total.count(Outcome.ABORTED) > 0
 
