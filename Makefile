@@ -4,7 +4,7 @@
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
-#   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about a quarter hour)
+#   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own

@@ -21,6 +21,8 @@ CHEAP_TOKENS = 256
 REPEATS = 3
 """A prompt alone is measured so many times, and bursts of short ones: they cost little and are
 disturbed most."""
+FEW_REPEATS = 2
+"""So many times bursts of long ones."""
 LEAST_BUSY_RATIO = 0.2
 """A prompt occupies prefill for at least this share of its TTFT on an idle deployment; less is
 noise of a disturbed measurement."""
@@ -207,7 +209,7 @@ class _Probe:
             await self.send(self.fresh(1, prefix_tokens=cached), 1)
         await self._burst_s(new, cached, burst)
         before = await self._decode_counters()
-        repeats = REPEATS if new <= CHEAP_TOKENS else 1
+        repeats = REPEATS if new <= CHEAP_TOKENS else FEW_REPEATS
         alone = [await self.send(self.fresh(new, prefix_tokens=cached), 1) for _ in range(REPEATS)]
         # The mean, as of the bursts below: taken from it, the least would leave the processor's
         # own variation in `busy_s` and take it out of what is left for the first token.

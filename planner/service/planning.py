@@ -69,6 +69,28 @@ def sole_model(spec: Spec, name: str | None) -> str:
     return name
 
 
+def read_requests(
+    path: Path, *, start_at: datetime | None = None, trace_format: TraceFormat | None = None
+) -> tuple[Workload, ReadReport]:
+    """A trace's requests; those on a coarse clock are spread inside each tick.
+
+    Such a clock stamps many arrivals alike, which would look like bursts.
+
+    Raises
+    ------
+    TraceError
+        When the file is not usable.
+    """
+    if start_at is not None and start_at.tzinfo is None:
+        start_at = start_at.replace(tzinfo=UTC)
+    trace = read_trace(path, trace_format=trace_format, start_at=start_at)
+    tick_s = trace.report.arrival_tick_s
+    if tick_s is None:
+        return trace.workload, trace.report
+    rng = np.random.default_rng(0)
+    return spread_ticks(trace.workload, tick_s=tick_s, rng=rng), trace.report
+
+
 def trace_history(
     path: Path,
     *,
@@ -84,13 +106,7 @@ def trace_history(
     TraceError
         When the file is not usable, or no whole window lies before `at`.
     """
-    if start_at is not None and start_at.tzinfo is None:
-        start_at = start_at.replace(tzinfo=UTC)
-    trace = read_trace(path, trace_format=trace_format, start_at=start_at)
-    workload, tick_s = trace.workload, trace.report.arrival_tick_s
-    if tick_s is not None:
-        # A coarse clock stamps many arrivals alike, which would look like bursts.
-        workload = spread_ticks(workload, tick_s=tick_s, rng=np.random.default_rng(0))
+    workload, report = read_requests(path, start_at=start_at, trace_format=trace_format)
     windows = observe_windows(workload, window_s)
     if at is not None:
         windows = tuple(window for window in windows if window.end_at <= at)
@@ -103,7 +119,7 @@ def trace_history(
         )
     return TraceHistory(
         workload=workload,
-        report=trace.report,
+        report=report,
         windows=windows,
         ended_at=max(window.end_at for window in windows),
         arrival_cv2=arrival_cv2_of(workload),

@@ -1,6 +1,5 @@
 """What is kept of one run when there are many: counts that add up, small enough to send around."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +8,8 @@ from numpy.typing import NDArray
 
 from planner.domain.slo import Slo
 from planner.domain.workload import LatencySummary, class_names
+from planner.simulate.bins import binned, quantile_s
 from planner.simulate.result import Outcome, SimulationResult, Stopped
-from planner.simulate.state import GAP_BINS, GAP_RATIO, GAP_SHORTEST_S
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -122,9 +121,9 @@ def digest(result: SimulationResult, slos: Sequence[Slo]) -> Digest:
             for name in class_names(result.request_class)
         ),
         outcomes=np.bincount(result.outcome, minlength=len(Outcome)),
-        ttft_counts=_binned(result.ttft_s),
-        tpot_counts=_binned(result.tpot_s),
-        e2e_counts=_binned(result.e2e_s),
+        ttft_counts=binned(result.ttft_s),
+        tpot_counts=binned(result.tpot_s),
+        e2e_counts=binned(result.e2e_s),
         gap_counts=np.rint(result.itl_counts).astype(np.int64),
         prompt_tokens=int(result.input_tokens.sum()),
         cached_tokens=int(result.cached_tokens.sum()),
@@ -183,18 +182,5 @@ def _sum(columns: Sequence[Integers]) -> Integers:
     return np.asarray(np.sum(columns, axis=0), dtype=np.int64)
 
 
-def _binned(seconds: Floats) -> Integers:
-    """(bins,) how many of the times that there are lie in each bin."""
-    known = np.maximum(seconds[np.isfinite(seconds)], GAP_SHORTEST_S)
-    bins = np.floor(np.log(known / GAP_SHORTEST_S) / math.log(GAP_RATIO)).astype(np.int64)
-    return np.bincount(np.minimum(bins, GAP_BINS - 1), minlength=GAP_BINS)
-
-
 def _quantile_s(counts: Integers, level: float) -> float | None:
-    """Quantile of binned times, within 0.5 %; None when there are none."""
-    total = int(counts.sum())
-    if total == 0:
-        return None
-    rank = max(math.ceil(level * total), 1)
-    found = int(np.searchsorted(np.cumsum(counts), rank))
-    return float(GAP_SHORTEST_S * GAP_RATIO ** (found + 0.5))
+    return quantile_s(counts, level, total=int(counts.sum()))

@@ -13,13 +13,12 @@ from planner.domain.fleet import Role
 from planner.domain.plan import Prediction
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.workload import LatencySummary, class_names
+from planner.simulate.bins import quantile_s
 from planner.simulate.observe import GroupSeries
 from planner.simulate.state import (
     ABORTED,
     FAILED,
     FINISHED,
-    GAP_RATIO,
-    GAP_SHORTEST_S,
     REJECTED,
     UNDER_WAY,
 )
@@ -154,12 +153,7 @@ class SimulationResult:
 
     def itl_quantile_s(self, level: float) -> float | None:
         """Quantile over all gaps of all requests, within 0.5 %; None when there were no gaps."""
-        total = int(self.gap_counts.sum())
-        if total == 0:
-            return None
-        rank = max(math.ceil(level * total), 1)
-        found = int(np.searchsorted(np.cumsum(self.itl_counts), rank - 1e-6))
-        return float(GAP_SHORTEST_S * GAP_RATIO ** (found + 0.5))
+        return quantile_s(self.itl_counts, level, total=int(self.gap_counts.sum()))
 
     def met(self, slos: Sequence[Slo]) -> NDArray[np.bool_]:
         """(requests,) which ones finished and met TTFT, TPOT and end-to-end objectives.

@@ -88,14 +88,11 @@ class _Run:
                 break
             if due_s <= told_s and next_s < math.inf:
                 self._at(due_s)
-                next_s = self._due(due_s)
+                # Whether anything can still happen: events alone keep no finished run going.
+                next_s = float(self._machine(self.twin, due_s))
             elif progress is not None and next_s < math.inf:
                 progress(int(clock.arrived[0]), len(self.scenario.workload))
                 told_s = max(told_s + self.scenario.workload.duration_s / SAMPLES, next_s)
-
-    def _due(self, now_s: float) -> float:
-        """Whether anything can still happen: events alone do not keep a finished run going."""
-        return float(self._machine(self.twin, now_s))
 
     def _at(self, t_s: float) -> None:
         """Events and ticks of one instant."""

@@ -78,8 +78,7 @@ def forecast(
             horizon_windows=horizon_windows or settings.horizon_windows,
             arrival_cv2=history.arrival_cv2,
         )
-    for reason in history.report.reasons:
-        output.note(f"{trace}: skipped: {reason}")
+    output.note_skipped(trace, history.report.reasons)
     if json:
         from planner.service.documents.forecast import forecast_document
 

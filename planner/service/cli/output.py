@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -82,6 +83,12 @@ def print_lines(title: str, lines: Sequence[str]) -> None:
 def note(text: str) -> None:
     """A remark on standard error."""
     typer.echo(text, err=True)
+
+
+def note_skipped(path: Path, reasons: Sequence[str]) -> None:
+    """Say which rows of a trace were left out, and why."""
+    for reason in reasons:
+        note(f"{path}: skipped: {reason}")
 
 
 def milliseconds(seconds: float | None) -> str:

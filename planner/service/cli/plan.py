@@ -108,8 +108,7 @@ def _forecast(
             raise InputError("give --trace or --forecast")
         return read_forecast(forecast)
     history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at, at=at)
-    for reason in history.report.reasons:
-        output.note(f"{trace}: skipped: {reason}")
+    output.note_skipped(trace, history.report.reasons)
     return expected_demand(
         spec,
         history.windows,

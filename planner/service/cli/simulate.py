@@ -263,19 +263,14 @@ def _requests(spec: "Spec", model: str, source: Source) -> Requests:
 
 def _trace(path: Path, start_at: datetime | None) -> "Workload":
     """The requests of a trace; on a coarse clock spread inside each tick, as for plans."""
-    import numpy as np
+    from planner.service.planning import read_requests
 
-    from forecaster.readers import read_trace
-    from forecaster.rescale import spread_ticks
-
-    trace = read_trace(path, start_at=start_at)
-    for reason in trace.report.reasons:
-        output.note(f"{path}: skipped: {reason}")
-    tick_s = trace.report.arrival_tick_s
-    if tick_s is None:
-        return trace.workload
-    output.note(f"{path}: arrivals sit on a {tick_s:.1f} s clock: spread evenly inside each tick")
-    return spread_ticks(trace.workload, tick_s=tick_s, rng=np.random.default_rng(0))
+    workload, report = read_requests(path, start_at=start_at)
+    output.note_skipped(path, report.reasons)
+    if report.arrival_tick_s is not None:
+        clock = f"a {report.arrival_tick_s:.1f} s clock"
+        output.note(f"{path}: arrivals sit on {clock}: spread evenly inside each tick")
+    return workload
 
 
 def _forecast(spec: "Spec", model: str, source: Source, path: Path) -> Requests:
