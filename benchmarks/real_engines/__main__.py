@@ -3,7 +3,8 @@
     python -m benchmarks.real_engines record     # three quarters of an hour; goes on if stopped
     python -m benchmarks.real_engines score      # reads the recordings only
 
-    python -m benchmarks.real_engines all --hold all --cases 1p1d --folder FOLDER   # ablation
+    python -m benchmarks.real_engines all --hold all --cases 1p1d --folder FOLDER   # ablations
+    python -m benchmarks.real_engines all --rate 2.5 --cases 2p1d --folder FOLDER
 
 Recordings go to `benchmarks/real_engines` below POOLWISE_STATE_DIR. Needs `make engine`, the
 public trace below POOLWISE_DATA, and control groups (root) for the quotas.
@@ -38,6 +39,9 @@ def main() -> int:
         default=Held.COMPUTE,
         help="what the quota of a worker holds: the process that computes steps, or all",
     )
+    parser.add_argument(
+        "--rate", type=float, default=None, help="requests/s, instead of half of saturation"
+    )
     parser.add_argument("--again", action="store_true", help="record disturbed runs anew")
     arguments = parser.parse_args()
     state = Path(os.environ.get("POOLWISE_STATE_DIR", ".poolwise")).resolve()
@@ -51,6 +55,7 @@ def main() -> int:
                 names=arguments.cases,
                 repeats=arguments.repeats,
                 held=arguments.hold,
+                rate_rps=arguments.rate,
                 say=say,
                 again=arguments.again,
             )

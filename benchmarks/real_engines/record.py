@@ -88,6 +88,8 @@ class Job:
         This process's; takes what the workers' quotas do not hold.
     again : bool
         Record disturbed runs anew.
+    rate_rps : float or None
+        Requests/s; None: as the profile says.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class Job:
     held: Held
     own: CpuGroup
     again: bool
+    rate_rps: float | None
     say: Say
 
 
@@ -320,7 +323,7 @@ def record_case(case: Case, job: Job) -> None:
                 found = measure_sweep(now, folder, say)
                 write_sweep(sweep_path(folder, case.name, repeat), found)
             first = read_sweep(sweep_path(folder, profiled_case(case), 0)).measurements
-            rate_rps = rate_rps_of(case, fit(first, setting_of(now)))
+            rate_rps = job.rate_rps or rate_rps_of(case, fit(first, setting_of(now)))
             for arrivals in patterns:
                 _record_run(now, arrivals, repeat, rate_rps, job)
         if swept:
@@ -378,6 +381,7 @@ def record(
     held: Held,
     say: Say,
     again: bool = False,
+    rate_rps: float | None = None,
 ) -> None:
     """Record the cases of these names.
 
@@ -393,7 +397,15 @@ def record(
         raise EngineError(
             "no control group can be made here: record as root on a machine with cgroups"
         )
-    job = Job(folder=folder, repeats=repeats, held=held, own=own, again=again, say=say)
+    job = Job(
+        folder=folder,
+        repeats=repeats,
+        held=held,
+        own=own,
+        again=again,
+        rate_rps=rate_rps,
+        say=say,
+    )
     try:
         for case in CASES:
             if case.name in names:

@@ -29,6 +29,8 @@ from profiler.sweep import ratios_of
 Floats = NDArray[np.float64]
 
 SPREADS = 1.5
+FEWEST_GAPS = 50
+"""A batch that was seen less often has no mean worth using."""
 BOUNDS = {
     "TTFT p50": 0.10,
     "TTFT p95": 0.15,
@@ -139,18 +141,45 @@ def figures_of(result: SimulationResult) -> Figures:
     return figures(result.ttft_s, (p50, p95), float(result.output_tokens.sum()) / span_s)
 
 
-Predict = Callable[[Case, Profile, Workload], Figures]
+Predict = Callable[[Case, Profile, Run], Figures]
 
 
-def by_twin(case: Case, profile: Profile, workload: Workload) -> Figures:
+def by_twin(case: Case, profile: Profile, run: Run) -> Figures:
     """The twin as it is."""
-    return figures_of(replayed(case, profile, workload))
+    return figures_of(replayed(case, profile, sent_workload(run)))
 
 
-def noticed_at_once(case: Case, profile: Profile, workload: Workload) -> Figures:
+def noticed_at_once(case: Case, profile: Profile, run: Run) -> Figures:
     """Without the rule that a busy engine notices an arrived KV cache late."""
     limits = replace(profile.limits, late_kv_notice=False)
-    return by_twin(case, replace(profile, limits=limits), workload)
+    return by_twin(case, replace(profile, limits=limits), run)
+
+
+def with_live_steps(case: Case, profile: Profile, run: Run) -> Figures:
+    """With the mean decode step per batch that this run itself had, instead of the sweep's."""
+    if not case.disaggregated:
+        return by_twin(case, profile, run)
+    return by_twin(case, replace(profile, decode_step=live_steps(run)), run)
+
+
+def live_steps(run: Run) -> TimeTable:
+    """Mean gap between tokens by the number of answers that were being written, seconds."""
+    written = [s.sent_s + np.array(s.token_at_s) for s in run.answered if len(s.token_at_s) > 1]
+    first_s = np.sort([at[0] for at in written])
+    last_s = np.sort([at[-1] for at in written])
+    middle_s = np.concatenate([(at[1:] + at[:-1]) / 2 for at in written])
+    gap_s = np.concatenate([np.diff(at) for at in written])
+    batch = np.searchsorted(first_s, middle_s) - np.searchsorted(last_s, middle_s)
+    seen, counts = np.unique(batch, return_counts=True)
+    seen = seen[counts >= FEWEST_GAPS]
+    mean_s = np.array([gap_s[batch == n].mean() for n in seen])
+    return TimeTable(
+        x_name="sequences",
+        y_name="context tokens per sequence",
+        x=seen.astype(np.float64),
+        y=np.zeros(1),
+        seconds=np.maximum.accumulate(mean_s)[:, None],
+    )
 
 
 def beside_busy(beside: Beside) -> Predict:
@@ -158,13 +187,13 @@ def beside_busy(beside: Beside) -> Predict:
     prompt = beside.prompt_beside_s / beside.prompt_alone_s
     step = beside.step_beside_s / beside.step_alone_s
 
-    def predict(case: Case, profile: Profile, workload: Workload) -> Figures:
+    def predict(case: Case, profile: Profile, run: Run) -> Figures:
         if not case.disaggregated:
-            return by_twin(case, profile, workload)
+            return by_twin(case, profile, run)
         busy = dict(
             zip(
                 (role for role in Role if case.count(role)),
-                replayed(case, profile, workload).utilization_ratio,
+                replayed(case, profile, sent_workload(run)).utilization_ratio,
                 strict=True,
             )
         )
@@ -173,7 +202,7 @@ def beside_busy(beside: Beside) -> Predict:
             prefill=_scaled(profile.prefill, 1 + busy[Role.DECODE] * (prompt - 1)),
             decode_step=_scaled(profile.decode_step, 1 + busy[Role.PREFILL] * (step - 1)),
         )
-        return by_twin(case, slower, workload)
+        return by_twin(case, slower, run)
 
     return predict
 
@@ -200,7 +229,7 @@ def scores(folder: Path, runs: Sequence[Run], predict: Predict = by_twin) -> lis
                 continue
             profile = profile_of(case, folder)
             real = [real_figures(r) for r in repeats]
-            twin = [predict(case, profile, sent_workload(r)) for r in repeats]
+            twin = [predict(case, profile, r) for r in repeats]
             found += [
                 Score(
                     case=case.name,
@@ -239,6 +268,7 @@ def ablation_table(folder: Path, runs: Sequence[Run]) -> str:
     columns = {
         "twin": scores(folder, runs),
         "caches noticed at once": scores(folder, runs, noticed_at_once),
+        "decode steps as the run had them": scores(folder, runs, with_live_steps),
     }
     pair = folder / "steps-1p1d.json"
     beside = read_steps(pair).beside if pair.exists() else None
