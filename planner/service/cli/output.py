@@ -51,8 +51,6 @@ def print_table(
     from rich.text import Text
 
     table = Table(
-        title=title or None,
-        title_justify="left",
         header_style="bold",
         show_header=any(columns),
         box=box.SIMPLE_HEAD,
@@ -65,7 +63,10 @@ def print_table(
     for row in rows:
         # Text, so that names with square brackets are not taken for markup.
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    out = console()
+    if title:  # on a line of its own, not broken to the table's width
+        out.print(Text(title, style="italic"), soft_wrap=True)
+    out.print(table)
 
 
 def print_lines(title: str, lines: Sequence[str]) -> None:

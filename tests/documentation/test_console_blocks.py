@@ -1,0 +1,45 @@
+"""The commands of docs/simulate.md give the output that the page shows."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCKS = re.findall(
+    r"```console\n(\$ .*?)\n```", (ROOT / "docs/simulate.md").read_text(), re.DOTALL
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[-30:].strip())
+def test_a_command_gives_the_output_shown(block: str, tmp_path: Path, poolwise_data: Path) -> None:
+    for file in (ROOT / "docs/examples").iterdir():
+        shutil.copy(file, tmp_path)
+    trace = poolwise_data / "traces" / "mooncake_conversation_trace.jsonl"
+    (tmp_path / "conversation.jsonl").symlink_to(trace)
+    command, _, shown = block.replace("\\\n", " ").partition("\n")
+    poolwise = Path(sys.executable).with_name("poolwise")
+    ran = subprocess.run(
+        [str(poolwise), *shlex.split(command)[2:]],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    printed = [_words(line) for line in (ran.stdout + "\n" + ran.stderr).splitlines()]
+    missing = [
+        line for line in shown.splitlines() if "…" not in line and _words(line) not in printed
+    ]
+    assert missing == [], ran.stdout + ran.stderr
+
+
+def _words(line: str) -> str:
+    """The line without its layout."""
+    return " ".join(word for word in line.split() if set(word) != {"─"})
