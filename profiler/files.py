@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
@@ -92,10 +92,10 @@ class LimitsDocument(_Document):
     max_num_batched_tokens: Count
     max_model_len: Count
     kv_block_tokens: Count = 16
-    async_scheduling: bool = Field(
+    async_scheduling: StrictBool = Field(
         default=False, description="whether the engine composes a step while the one before runs"
     )
-    late_kv_notice: bool = Field(
+    late_kv_notice: StrictBool = Field(
         default=False,
         description="whether a busy engine hears of an arrived KV cache a step later",
     )

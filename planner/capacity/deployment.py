@@ -115,14 +115,16 @@ def predict(
             bottleneck=_missing(pools),
             utilization_ratio=idle,
         )
+    prediction = _prediction(paths, shape, slo)
     return DeploymentPrediction(
-        prediction=_prediction(paths, shape, slo),
+        prediction=prediction,
         bottleneck=_first_to_miss(loaded, shape, slo, network_ratio or 0.0),
         utilization_ratio=utilization,
         network_ratio=network_ratio,
         doubts=doubts_of(
             loaded,
             slo,
+            attained_ratio=prediction.attainment_ratio or 0.0,
             idle_ratio=_attained(paths_through(_idle(loaded)), shape, slo),
         ),
     )

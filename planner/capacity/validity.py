@@ -16,6 +16,7 @@ from planner.domain.plan import Bottleneck
 from planner.domain.slo import Slo
 
 EDGE_RATIO = 0.35
+LIGHT_RATIO = 0.6
 TIGHT_PROMPTS = 32.0
 FEW_PROMPTS = 6.0
 SHORT_ANSWER_TOKENS = 40.0
@@ -27,8 +28,8 @@ class Doubt(StrEnum):
     """Why the closed form may be off by more than a tenth.
 
     memory: KV capacity bounds the batch; preemptions are not modelled. edge: on an idle deployment
-    a third of the permitted misses is used up, or TTFT is few prompts long: the longest requests
-    decide, which buckets blur.
+    a third of the permitted misses is used up, or it is by pools of light load, or TTFT is few
+    prompts long: the longest requests decide, which buckets blur.
     interference: aggregated replicas whose prompts are long, bursty or many beside short answers,
     or a strict target; single prompts in the way are then what misses. bursty: arrivals burstier
     than Poisson against a TTFT objective of few prompts' length.
@@ -40,17 +41,21 @@ class Doubt(StrEnum):
     BURSTY = "bursty"
 
 
-def doubts_of(loaded: Sequence[LoadedPool], slo: Slo, *, idle_ratio: float) -> tuple[Doubt, ...]:
+def doubts_of(
+    loaded: Sequence[LoadedPool], slo: Slo, *, attained_ratio: float, idle_ratio: float
+) -> tuple[Doubt, ...]:
     """What makes the closed form doubtful for these pools under their load.
 
     Parameters
     ----------
     slo : Slo
-    idle_ratio : float
-        Attainment without any load.
+    attained_ratio, idle_ratio : float
+        Attainment under this load, and without any.
     """
     found = set()
-    if 1 - idle_ratio > EDGE_RATIO * (1 - slo.attainment_ratio):
+    many = EDGE_RATIO * (1 - slo.attainment_ratio)
+    busiest = max((p.traffic.rate_rps / p.leg.saturation_rps for p in loaded), default=0.0)
+    if 1 - idle_ratio > many or (busiest < LIGHT_RATIO and 1 - attained_ratio > many):
         found.add(Doubt.EDGE)
     for pool in loaded:
         leg = pool.leg

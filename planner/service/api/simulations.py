@@ -122,6 +122,12 @@ class RequestsBody(Document):
         if len(self.prefix_block_ids) != count:
             raise ValueError(f"prefix_block_ids has {len(self.prefix_block_ids)} rows, not {count}")
         lengths = [len(ids) for ids in self.prefix_block_ids]
+        for i, (blocks, tokens) in enumerate(zip(lengths, self.input_tokens, strict=False)):
+            if (blocks - 1) * self.prefix_block_tokens >= tokens:
+                raise ValueError(
+                    f"prefix_block_ids[{i}] names {blocks} blocks of {self.prefix_block_tokens} "
+                    f"tokens, more than its prompt of {tokens} tokens has"
+                )
         return PrefixBlocks(
             block_tokens=self.prefix_block_tokens,
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
