@@ -43,7 +43,7 @@ def enumerate_usd_per_hour(case: Problem, most: int) -> float:
         role: sum(tables[o][fleets[:, o]] for o in case.in_role(role)) for role, _ in ROLE_RATES
     }
     served = np.minimum(rate[Role.PREFILL], rate[Role.DECODE]) + rate[Role.AGGREGATED]
-    enough = served >= case.windows[0].demand_rps
+    enough = served >= case.load_rps(0)
     return float((fleets[enough] @ prices).min())
 
 

@@ -133,7 +133,7 @@ def _need(spec: Spec, problem: Problem, made: Plan, key: Key, then: int) -> str:
     if then == 0:
         return f"{forecast_text} is served cheaper without it"
     hardest = _hardest_window(problem, made, key[0].role)
-    demand = problem.windows[hardest].demand_rps
+    demand = problem.load_rps(hardest)
     if hardest > 0:
         forecast_text += f", {demand:.3g} in window {hardest}"
     fewer = _role_rps_without_one(problem, made, key, hardest)
@@ -173,7 +173,7 @@ def _sent_rps(problem: Problem, made: Plan, role: Role, t: int) -> float:
     through = min(_role_rps(problem, counts, r, t) for r in (Role.PREFILL, Role.DECODE))
     aggregated = _role_rps(problem, counts, Role.AGGREGATED, t)
     other = through if role is Role.AGGREGATED else aggregated
-    return max(problem.windows[t].demand_rps - other, 0.0)
+    return max(problem.load_rps(t) - other, 0.0)
 
 
 def _hardest_window(problem: Problem, made: Plan, role: Role) -> int:

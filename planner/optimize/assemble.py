@@ -90,7 +90,7 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
     return PlanWindow(
         start_at=window.start_at,
         window_s=window.window_s,
-        request_rate_rps=problem.windows[t].demand_rps,
+        request_rate_rps=problem.load_rps(t),
         pools=tuple(
             PlannedPool(
                 shape=option.shape,

@@ -10,8 +10,8 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
+from planner.optimize.inputs import Option, PoolCapacity
 from planner.optimize.loads import Load, alike, different
-from planner.optimize.problem import Option, PoolCapacity
 
 TABLE_COUNTS = 12
 """Pool sizes with an exact capacity; beyond, pooling has little left to give."""

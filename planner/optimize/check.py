@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from planner.domain.fleet import Role
-from planner.optimize.problem import AcceleratorLimit, Problem
+from planner.optimize.inputs import AcceleratorLimit
+from planner.optimize.objective import changes
+from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution
 
 _TOLERANCE = 1e-6
@@ -29,33 +33,84 @@ def _shape_faults(problem: Problem, solution: Solution) -> Iterator[str]:
 
 
 def _demand_faults(problem: Problem, solution: Solution) -> Iterator[str]:
-    for t, window in enumerate(problem.windows):
-        served = _served(problem, solution, t, Role.PREFILL, Role.AGGREGATED)
-        missing = window.demand_rps - served
-        if not problem.may_fall_short(t) and _above(missing, 0.0, scale=window.demand_rps):
-            yield f"meet_demand[{t}]: {missing:g} of {window.demand_rps:g} requests/s unserved"
-        prefilled = _served(problem, solution, t, Role.PREFILL)
-        decoded = _served(problem, solution, t, Role.DECODE)
-        if abs(prefilled - decoded) > _TOLERANCE * max(1.0, prefilled):
-            yield f"decode_what_is_prefilled[{t}]: {prefilled:g} prefilled, {decoded:g} decoded"
+    for k, stream in enumerate(problem.streams):
+        for t in problem.window_indices:
+            demand, missing = problem.demand_rps[k, t], float(solution.unserved_rps[k, t])
+            if not problem.may_fall_short(k, t) and _above(missing, 0.0, scale=demand):
+                yield f"meet_demand[{stream.label},{t}]: {missing:g} of {demand:g} requests/s"
+            prefilled, decoded, alone = (
+                float(solution.sent_rps[k, list(problem.in_role(role)), t].sum()) for role in PATH
+            )
+            if abs(prefilled + alone + missing - demand) > _TOLERANCE * max(1.0, demand):
+                yield f"meet_demand[{stream.label},{t}]: {demand:g} requests/s are not all sent"
+            if abs(prefilled - decoded) > _TOLERANCE * max(1.0, prefilled):
+                name = f"decode_what_is_prefilled[{stream.label},{t}]"
+                yield f"{name}: {prefilled:g} prefilled, {decoded:g} decoded"
 
 
 def _capacity_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for (o, t), pool in problem.capacity.items():
         sustained = pool.at(int(solution.usable[o, t]))
-        if _above(float(solution.served_rps[o, t]), sustained):
+        sent = solution.sent_rps[:, o, t]
+        work = np.where(sent > 0, problem.work[:, o], 0.0)
+        if _above(float(work @ sent), sustained):
             label = problem.options[o].label
             yield f"keep_within_capacity[{label},{t}]: above {sustained:g} requests/s"
 
 
 def _lead_time_faults(problem: Problem, solution: Solution) -> Iterator[str]:
-    for (o, t), option in (((o, t), problem.options[o]) for o, t in problem.capacity):
-        usable = int(solution.usable[o, t])
-        for s in range(problem.order_window(o, t), t + 1):
-            if usable > solution.replicas[o, s]:
-                yield f"order_in_time[{option.label},{t},from {s}]: {usable} were not ordered"
-        if problem.comes_too_late(o, t) and usable > option.initial_replicas:
-            yield f"use_what_is_there[{option.label},{t}]: {usable} are not ready yet"
+    if not np.array_equal(solution.usable, problem.usable(solution.replicas, solution.flips)):
+        yield "order_in_time: replicas serve that were not ordered, or are not ready yet"
+
+
+def _change_faults(problem: Problem, solution: Solution) -> Iterator[str]:
+    starts, stops = changes(problem, solution.replicas, solution.flips)
+    for o, option in enumerate(problem.options):
+        come, go = list(problem.flips_of(target=o)), list(problem.flips_of(source=o))
+        for t in problem.window_indices:
+            since = problem.ready_since(o, t)
+            there = option.initial_replicas if problem.has_fleet else 0
+            ready = int(solution.replicas[o, list(since)].min()) if since else there
+            coming = int(starts[o, t] + solution.flips[come, t].sum())
+            going = int(solution.flips[go, t].sum())
+            where = f"[{option.label},{t}]"
+            if going > ready:
+                yield f"flip_what_is_ready{where}: {going} of {ready}"
+            if option.max_starts is not None and coming > option.max_starts:
+                yield f"limit_starts{where}: {coming}"
+            if option.max_stops is not None and going + int(stops[o, t]) > option.max_stops:
+                yield f"limit_stops{where}: {going + int(stops[o, t])}"
+            recent = int(starts[o, list(problem.up_windows(o, t))].sum())
+            if option.min_up_s > 0 and recent > int(solution.replicas[o, t]):
+                yield f"keep_up_time{where}: {recent} were started lately"
+
+
+def _share_faults(problem: Problem, solution: Solution) -> Iterator[str]:
+    for t in problem.window_indices:
+        for model in problem.models:
+            have = {r: problem.in_role(r, model=model) for r in PATH}
+            count = {r: int(solution.replicas[list(of), t].sum()) for r, of in have.items()}
+            for bounds in (b for b in problem.ratios if b.model == model):
+                prefill, decode = count[Role.PREFILL], count[Role.DECODE]
+                if bounds.min_ratio is not None and _above(bounds.min_ratio * decode, prefill):
+                    yield f"keep_ratio[{model},min,{t}]: {prefill} to {decode}"
+                if bounds.max_ratio is not None and _above(prefill, bounds.max_ratio * decode):
+                    yield f"keep_ratio[{model},max,{t}]: {prefill} to {decode}"
+            for role, of in have.items() if problem.spot_share_limit is not None else ():
+                spot = int(solution.replicas[list(spot_options(problem, of)), t].sum())
+                if _above(spot, (problem.spot_share_limit or 0.0) * count[role]):
+                    yield f"limit_spot[{model},{role},{t}]: {spot} of {count[role]}"
+        yield from _transfer_faults(problem, solution, t)
+
+
+def _transfer_faults(problem: Problem, solution: Solution, t: int) -> Iterator[str]:
+    limit = problem.transfer_bytes_per_s_limit
+    if limit is None or problem.kv_bytes is None:
+        return
+    prefilled = solution.sent_rps[:, list(problem.in_role(Role.PREFILL)), t].sum(axis=1)
+    moved = float(problem.kv_bytes @ prefilled)
+    if _above(moved, limit):
+        yield f"keep_transfers[{t}]: {moved:g} of {limit:g} bytes/s"
 
 
 def _bound_faults(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -106,15 +161,17 @@ def _packs(sizes: list[int], limit: AcceleratorLimit) -> bool:
 
 
 def _path_faults(problem: Problem, solution: Solution) -> Iterator[str]:
-    for t in problem.window_indices:
-        prefill, decode, aggregated = (
-            sum(int(solution.replicas[o, t]) for o in problem.in_role(role))
-            for role in (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
-        )
-        if (prefill > 0) != (decode > 0):
-            yield f"scale_both_pools[{t}]: {prefill} prefill and {decode} decode replicas"
-        if prefill + aggregated == 0:
-            yield f"keep_a_path[{t}]: nothing answers requests"
+    for model in problem.models:
+        for t in problem.window_indices:
+            prefill, decode, aggregated = (
+                int(solution.replicas[list(problem.in_role(role, model=model)), t].sum())
+                for role in PATH
+            )
+            if (prefill > 0) != (decode > 0):
+                found = f"{prefill} prefill and {decode} decode replicas"
+                yield f"scale_both_pools[{model},{t}]: {found}"
+            if prefill + aggregated == 0:
+                yield f"keep_a_path[{model},{t}]: nothing answers requests"
 
 
 _CHECKS: tuple[Callable[[Problem, Solution], Iterator[str]], ...] = (
@@ -122,16 +179,13 @@ _CHECKS: tuple[Callable[[Problem, Solution], Iterator[str]], ...] = (
     _demand_faults,
     _capacity_faults,
     _lead_time_faults,
+    _change_faults,
+    _share_faults,
     _bound_faults,
     _limit_faults,
     _packing_faults,
     _path_faults,
 )
-
-
-def _served(problem: Problem, solution: Solution, t: int, *roles: Role) -> float:
-    options = (o for role in roles for o in problem.in_role(role))
-    return sum(float(solution.served_rps[o, t]) for o in options)
 
 
 def _above(value: float, limit: float, *, scale: float | None = None) -> bool:

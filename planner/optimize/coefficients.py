@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 
+import numpy as np
+
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
@@ -12,16 +14,17 @@ from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import PoolBounds, Spec
 from planner.optimize.capacity_tables import capacity_tables, pool_rps
-from planner.optimize.loads import Load, different, load_of, strictest_slo
-from planner.optimize.problem import (
+from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
     Option,
     PlanningWindow,
-    Problem,
     ReplicaBounds,
     SolverSettings,
+    Stream,
 )
+from planner.optimize.loads import Load, different, load_of, strictest_slo
+from planner.optimize.problem import Problem, flips_between
 
 
 def build_problem(
@@ -54,16 +57,14 @@ def build_problem(
         raise SpecError(_no_path_text(model, excluded + outside))
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
     problem = Problem(
-        model=model,
+        streams=(Stream(model=model, request_class=""),),
         options=options,
         windows=tuple(
-            PlanningWindow(
-                start_at=w.start_at,
-                window_s=w.window_s,
-                demand_rps=0.0 if load is None else load.request_rate_rps,
-            )
-            for w, load in zip(forecast.windows, loads, strict=True)
+            PlanningWindow(start_at=w.start_at, window_s=w.window_s) for w in forecast.windows
         ),
+        demand_rps=np.array([[0.0 if x is None else x.request_rate_rps for x in loads]]),
+        work=np.ones((1, len(options))),
+        flips=tuple(flips_between(options, lambda o: _flip_s(spec, o))),
         capacity=capacity_tables(spec, options, loads, slo),
         accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
         bounds=tuple(
@@ -186,6 +187,11 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
         )
         for offer in accelerator.offers
     ]
+
+
+def _flip_s(spec: Spec, option: Option) -> float:
+    profile = spec.profile_of(option.shape)
+    return 0.0 if profile is None else profile.lifecycle.flip_s
 
 
 def _footprint(spec: Spec, bounds: PoolBounds) -> int:

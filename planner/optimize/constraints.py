@@ -1,152 +1,261 @@
 """The constraints: one function each, its equation first, its rows named after it.
 
-`o` runs over options, `t` over windows; sums over the options of the role, shape or accelerator
-type named. `usable` are the serving replicas (see `Variables`); rates are in requests/s.
+`o` runs over options, `t` over windows, `k` over streams, `f` over flips, `m` over models; sums
+run over the options of the role, shape or accelerator type named. `usable` are the serving
+replicas, `sent` the requests/s that a pool takes (see `Variables`).
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from planner.domain.fleet import Role
-from planner.optimize.problem import Problem, blocks_of
+from planner.optimize.linear import LinearModel, Term
+from planner.optimize.problem import PATH, Problem, blocks_of, spot_options
 from planner.optimize.variables import Variables
 
-Row = cp_model.BoundedLinearExpression | bool | np.bool
-Constraint = Callable[[cp_model.CpModel, Problem, Variables], None]
+Constraint = Callable[[LinearModel, Problem, Variables], None]
 
 
-def meet_demand(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every t: disaggregated[t] + sum_{aggregated} capacity[o,t] + shortfall[t] >= demand[t].
+def meet_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every k, t: sum_{o in prefill, aggregated} sent[k,o,t] + shortfall[k,t] == demand[k,t].
 
-    Every request is answered by an aggregated replica or by a prefill and a decode replica.
+    Requests/s. Every request is answered by an aggregated replica or by a prefill and a decode
+    replica.
     """
-    for t, window in enumerate(problem.windows):
-        served = v.disaggregated[t] + v.role_capacity(Role.AGGREGATED, t, problem)
-        demand = v.rate.up(window.demand_rps)
-        _row(model, served + v.shortfall[t] >= demand, f"meet_demand[{t}]")
+    for k, stream in enumerate(problem.streams):
+        able = list(problem.serving(k, Role.PREFILL, Role.AGGREGATED))
+        for t in problem.window_indices:
+            demand = float(problem.demand_rps[k, t])
+            terms = (1.0, v.sent[k, able, t]), (1.0, v.shortfall[k, t])
+            model.row("meet_demand", (stream.label, t), *terms, low=demand, high=demand)
 
 
-def prefill_in_time(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every t: sum_{prefill} capacity[o,t](usable[o,t]) >= disaggregated[t].
+def decode_what_is_prefilled(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every k, t: sum_{o in prefill} sent[k,o,t] == sum_{o in decode} sent[k,o,t].
 
-    What the pools sustain while their share of requests gets its first token in time
-    (`planner.capacity.sustained_rps`), exact for every pool size in the table: the pooling
-    effect of larger pools is in the coefficients of `count`.
+    Requests/s.
     """
-    for t in problem.window_indices:
-        capacity = v.role_capacity(Role.PREFILL, t, problem)
-        _row(model, capacity >= v.disaggregated[t], f"prefill_in_time[{t}]")
+    for k, stream in enumerate(problem.streams):
+        prefill = list(problem.serving(k, Role.PREFILL))
+        decode = list(problem.serving(k, Role.DECODE))
+        for t in problem.window_indices if prefill or decode else ():
+            terms = (1.0, v.sent[k, prefill, t]), (-1.0, v.sent[k, decode, t])
+            index = stream.label, t
+            model.row("decode_what_is_prefilled", index, *terms, low=0.0, high=0.0)
 
 
-def decode_in_time(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every t: sum_{decode} capacity[o,t](usable[o,t]) >= disaggregated[t].
+def keep_within_capacity(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t: sum_k work[k,o] * sent[k,o,t] <= capacity[o,t](usable[o,t]).
 
-    As `prefill_in_time`, for the time between tokens, batch and KV limits included.
+    Mean requests/s. What the pool sustains while its share of requests keeps its objectives
+    (`planner.capacity.sustained_rps`: queueing, batching, KV-token capacity), exact for every pool
+    size in the table: the pooling effect of larger pools is in the coefficients of `count`. Rates
+    are cut at what the pool could be sent at all, which loses nothing and bounds the search.
+
+    References
+    ----------
+    A load matrix over slices of a length histogram, one replica's time each: Griggs et al.,
+    Melange (2024), section 5.
     """
-    for t in problem.window_indices:
-        capacity = v.role_capacity(Role.DECODE, t, problem)
-        _row(model, capacity >= v.disaggregated[t], f"decode_in_time[{t}]")
+    for (o, t), pool in problem.capacity.items():
+        able = [k for k in problem.stream_indices if np.isfinite(problem.work[k, o])]
+        taken = problem.work[able, o], v.sent[able, o, t]
+        name, index = "keep_within_capacity", (problem.options[o].label, t)
+        if (o, t) not in v.count:
+            model.row(name, index, taken, (-pool.tail_rps, v.usable[o, t]), high=0.0)
+            continue
+        entries = len(v.count[o, t])
+        rates = np.minimum(pool.counts_rps[:entries], problem.most_work_rps(o, t))
+        full = (-rates, v.count[o, t]), (-pool.tail_rps, v.beyond[o, t])
+        model.row(name, index, taken, *full, high=0.0)
 
 
-def have_one_count(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every o, t: sum_n count[o,t][n] == 1.
+def have_one_count(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t with a table: sum_n count[o,t][n] == 1.
 
     Exactly one entry of the capacity table holds.
     """
-    for (o, t), counts in v.count.items():
-        row = model.add_exactly_one(counts)
-        row.with_name(f"have_one_count[{problem.options[o].label},{t}]")
+    for (o, t), count in v.count.items():
+        index = problem.options[o].label, t
+        model.row("have_one_count", index, (1.0, count), low=1.0, high=1.0)
 
 
-def exhaust_the_table_first(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every o, t: beyond[o,t] <= room[o,t] * count[o,t][last].
+def read_the_table(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t with a table: sum_n n * count[o,t][n] + beyond[o,t] == usable[o,t].
+
+    Replicas.
+    """
+    for (o, t), count in v.count.items():
+        numbers = np.arange(len(count), dtype=np.float64)
+        terms = (numbers, count), (1.0, v.beyond[o, t]), (-1.0, v.usable[o, t])
+        model.row("read_the_table", (problem.options[o].label, t), *terms, low=0.0, high=0.0)
+
+
+def exhaust_the_table_first(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t with a table: beyond[o,t] <= room[o,t] * count[o,t][last].
 
     Replicas beyond the table count only when the table is used up.
     """
-    for (o, t), beyond in v.beyond.items():
+    for (o, t), count in v.count.items():
         _, room = problem.useful_counts(o, t)
-        name = f"exhaust_the_table_first[{problem.options[o].label},{t}]"
-        _row(model, beyond <= room * v.count[o, t][-1], name)
+        if room:
+            terms = (1.0, v.beyond[o, t]), (-float(room), count[-1])
+            model.row("exhaust_the_table_first", (problem.options[o].label, t), *terms, high=0.0)
 
 
-def order_in_time(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every o, t, s in order_window[o,t]..t: usable[o,t] <= replicas[o,s].
+def order_in_time(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t, s in order_window[o,t]..t: usable[o,t] <= replicas[o,s] + flipped[o,s,t].
 
-    Replicas. Capacity counts when it is ready, not when it is ordered.
+    Replicas. Capacity counts when it is ready, not when it is ordered. `flipped[o,s,t]` are those
+    that changed their role to `o` after window s began, in time to serve in t, less those that
+    changed it away from `o`.
     """
-    for o, t in v.replicas:
-        for s in range(problem.order_window(o, t), t + 1):
-            name = f"order_in_time[{problem.options[o].label},{t} from {s}]"
-            _row(model, v.usable((o, t)) <= v.replicas[o, s], name)
+    for o, option in enumerate(problem.options):
+        for t in problem.window_indices:
+            for s in range(problem.order_window(option.start_s, t), t + 1):
+                terms = (1.0, v.usable[o, t]), (-1.0, v.replicas[o, s])
+                flipped = _flipped(problem, v, o, t, after=s)
+                model.row("order_in_time", (option.label, t, s), *terms, flipped, high=0.0)
 
 
-def use_what_is_there(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every o, t over before a new replica is ready: usable[o,t] <= initial[o].
+def use_what_is_there(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t over before a new replica is ready: usable[o,t] <= initial[o] + flipped[o,t].
 
     Replicas. What is ordered now does not serve a window that ends before it is there.
     """
-    for o, t in v.replicas:
-        if problem.comes_too_late(o, t):
-            option = problem.options[o]
-            name = f"use_what_is_there[{option.label},{t}]"
-            _row(model, v.usable((o, t)) <= option.initial_replicas, name)
+    for o, option in enumerate(problem.options):
+        for t in problem.window_indices:
+            if problem.comes_too_late(o, t):
+                flipped = _flipped(problem, v, o, t, after=-1)
+                there = float(option.initial_replicas)
+                index = option.label, t
+                model.row("use_what_is_there", index, (1.0, v.usable[o, t]), flipped, high=there)
 
 
-def count_changes(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every o, t: starts[o,t] - stops[o,t] == replicas[o,t] - replicas[o,t-1].
+def count_changes(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t: starts - stops + flips_in - flips_out == replicas[o,t] - replicas[o,t-1].
 
     Replicas; before window 0 there is the current fleet. Without one, window 0 is free.
     """
-    for o, t in v.replicas:
-        option = problem.options[o]
-        before = v.replicas[o, t - 1] if t else option.initial_replicas
-        if t or problem.has_fleet:
-            change = v.replicas[o, t] - before
-            name = f"count_changes[{option.label},{t}]"
-            _row(model, v.starts[o, t] - v.stops[o, t] == change, name)
+    for o, option in enumerate(problem.options):
+        come, go = list(problem.flips_of(target=o)), list(problem.flips_of(source=o))
+        for t in problem.window_indices:
+            changes = (1.0, v.starts[o, t]), (-1.0, v.stops[o, t]), (-1.0, v.replicas[o, t])
+            flips = (1.0, v.flips[come, t]), (-1.0, v.flips[go, t])
+            before = float(option.initial_replicas)
+            if t == 0 and not problem.has_fleet:
+                none = (1.0, v.starts[o, t]), (1.0, v.stops[o, t])
+                model.row("count_changes", (option.label, t), *none, *flips[:1], high=0.0)
+            else:
+                past = ((1.0, v.replicas[o, t - 1]),) if t else ()
+                left = 0.0 if t else -before
+                terms = (*changes, *flips, *past)
+                model.row("count_changes", (option.label, t), *terms, low=left, high=left)
 
 
-def keep_min_replicas(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def flip_what_is_ready(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t, s in ready_since[o,t]: stops[o,t] + sum_{f from o} flips <= replicas[o,s].
+
+    Replicas. Only what is ready when the window begins can change its role; before anything new
+    can be, these are the replicas of the current fleet.
+    """
+    for o, option in enumerate(problem.options):
+        go = list(problem.flips_of(source=o))
+        for t in problem.window_indices if go else ():
+            leaves = (1.0, v.stops[o, t]), (1.0, v.flips[go, t])
+            since = problem.ready_since(o, t)
+            for s in since or ():
+                index = option.label, t, s
+                model.row("flip_what_is_ready", index, *leaves, (-1.0, v.replicas[o, s]), high=0.0)
+            if since is None:
+                there = float(option.initial_replicas if problem.has_fleet else 0)
+                flips = (1.0, v.flips[go, t])
+                model.row("flip_what_is_ready", (option.label, t), flips, high=there)
+
+
+def keep_up_time(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t: sum_{s in up_windows[o,t]} starts[o,s] <= replicas[o,t].
+
+    Replicas. What was started less than `min_up_s` ago is still there (minimum up-time, or what is
+    billed anyway).
+
+    References
+    ----------
+    The turn-on inequality of unit commitment: Rajan and Takriti, IBM RC23628 (2005), eq. 4.
+    """
+    for o, option in enumerate(problem.options):
+        for t in problem.window_indices if option.min_up_s > 0 else ():
+            recent = list(problem.up_windows(o, t))
+            terms = (1.0, v.starts[o, recent]), (-1.0, v.replicas[o, t])
+            model.row("keep_up_time", (option.label, t), *terms, high=0.0)
+
+
+def limit_starts(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t: starts[o,t] + sum_{f to o} flips[f,t] <= max_starts[o].
+
+    Replicas: the ramp limit.
+    """
+    for o, option in enumerate(problem.options):
+        come = list(problem.flips_of(target=o))
+        for t in problem.window_indices if option.max_starts is not None else ():
+            terms = (1.0, v.starts[o, t]), (1.0, v.flips[come, t])
+            model.row("limit_starts", (option.label, t), *terms, high=float(option.max_starts or 0))
+
+
+def limit_stops(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every o, t: stops[o,t] + sum_{f from o} flips[f,t] <= max_stops[o].
+
+    Replicas: the disruption limit.
+    """
+    for o, option in enumerate(problem.options):
+        go = list(problem.flips_of(source=o))
+        for t in problem.window_indices if option.max_stops is not None else ():
+            terms = (1.0, v.stops[o, t]), (1.0, v.flips[go, t])
+            model.row("limit_stops", (option.label, t), *terms, high=float(option.max_stops or 0))
+
+
+def keep_min_replicas(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every bounded shape b, t: sum_{o of b} replicas[o,t] >= min_replicas[b].
 
     Replicas of all purchase options together; from the spec's `pools`.
     """
     for bounds in problem.bounds:
+        of = list(problem.of_shape(bounds.shape))
         for t in problem.window_indices if bounds.min_replicas else ():
-            have = sum(v.replicas[o, t] for o in problem.of_shape(bounds.shape))
-            name = f"keep_min_replicas[{bounds.shape.label},{t}]"
-            _row(model, have >= bounds.min_replicas, name)
+            index = bounds.shape.label, t
+            low = float(bounds.min_replicas)
+            model.row("keep_min_replicas", index, (1.0, v.replicas[of, t]), low=low)
 
 
-def keep_max_replicas(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def keep_max_replicas(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every bounded shape b, t: sum_{o of b} replicas[o,t] <= max_replicas[b].
 
     Replicas of all purchase options together; from the spec's `pools`.
     """
     for bounds in problem.bounds:
+        of = list(problem.of_shape(bounds.shape))
         for t in problem.window_indices if bounds.max_replicas is not None else ():
-            have = sum(v.replicas[o, t] for o in problem.of_shape(bounds.shape))
-            name = f"keep_max_replicas[{bounds.shape.label},{t}]"
-            _row(model, have <= (bounds.max_replicas or 0), name)
+            index = bounds.shape.label, t
+            high = float(bounds.max_replicas or 0)
+            model.row("keep_max_replicas", index, (1.0, v.replicas[of, t]), high=high)
 
 
-def keep_inventory(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def keep_inventory(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every type a, t: sum_{o on a} accelerators[o] * replicas[o,t] <= inventory[a].
 
-    Accelerators that are not occupied by other models.
+    Accelerators, of all models together.
     """
     for limit in problem.accelerators:
-        for t in problem.window_indices:
-            used = sum(
-                problem.options[o].shape.accelerators * v.replicas[o, t]
-                for o in problem.on(limit.name)
-            )
-            _row(model, used <= limit.inventory, f"keep_inventory[{limit.name},{t}]")
+        on = list(problem.on(limit.name))
+        each = np.array([float(problem.options[o].shape.accelerators) for o in on])
+        for t in problem.window_indices if on else ():
+            index = limit.name, t
+            terms = (each, v.replicas[on, t])
+            model.row("keep_inventory", index, terms, high=float(limit.inventory))
 
 
-def fit_nodes(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def fit_nodes(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every a, size k, t: sum_{o on a} floor(footprint[o]/k) * replicas[o,t] <= blocks[a,k].
 
     Blocks of k accelerators within one node; no replica spans nodes. Exact where sizes divide
@@ -158,79 +267,138 @@ def fit_nodes(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
     dual feasible function.
     """
     for limit in problem.accelerators:
-        on = problem.on(limit.name)
+        on = list(problem.on(limit.name))
         for size in sorted({problem.options[o].footprint for o in on} - {1}):
+            each = np.array([float(problem.options[o].footprint // size) for o in on])
             for t in problem.window_indices:
-                used = sum((problem.options[o].footprint // size) * v.replicas[o, t] for o in on)
-                name = f"fit_nodes[{limit.name} by {size},{t}]"
-                _row(model, used <= blocks_of(limit, size), name)
+                index = f"{limit.name} by {size}", t
+                terms = (each, v.replicas[on, t])
+                model.row("fit_nodes", index, terms, high=float(blocks_of(limit, size)))
 
 
-def keep_budget(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def keep_budget(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every t: sum_o usd_per_hour[o] * replicas[o,t] <= usd_per_hour_limit.
 
-    USD/h (rows in 1e-6 USD/h); the part of the spec's budget that other models leave.
+    USD/h; the part of the spec's budget that other models leave.
     """
+    usd = np.array([o.usd_per_hour for o in problem.options])
     limit = problem.usd_per_hour_limit
     for t in problem.window_indices if limit is not None else ():
-        usd = sum(
-            round(1e6 * o.usd_per_hour) * v.replicas[i, t] for i, o in enumerate(problem.options)
-        )
-        _row(model, usd <= round(1e6 * (limit or 0.0)), f"keep_budget[{t}]")
+        model.row("keep_budget", (t,), (usd, v.replicas[:, t]), high=limit or 0.0)
 
 
-def keep_power(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
+def keep_power(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every t: sum_o power_w[o] * replicas[o,t] <= power_w_limit.
 
-    Watts (rows in mW); the part of the spec's power budget that other models leave.
+    Watts; the part of the spec's power budget that other models leave.
     """
+    watts = np.array([o.power_w for o in problem.options])
     limit = problem.power_w_limit
     for t in problem.window_indices if limit is not None else ():
-        watts = sum(
-            round(1e3 * o.power_w) * v.replicas[i, t] for i, o in enumerate(problem.options)
-        )
-        _row(model, watts <= round(1e3 * (limit or 0.0)), f"keep_power[{t}]")
+        model.row("keep_power", (t,), (watts, v.replicas[:, t]), high=limit or 0.0)
 
 
-def scale_both_pools(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every t, role r in prefill, decode: d[t] <= sum_r replicas[o,t] <= most[r] * d[t].
+def keep_ratio(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, t: min_ratio[m] * decode[m,t] <= prefill[m,t] <= max_ratio[m] * decode[m,t].
+
+    Replicas of each role of the model.
+    """
+    for bounds in problem.ratios:
+        prefill = list(problem.in_role(Role.PREFILL, model=bounds.model))
+        decode = list(problem.in_role(Role.DECODE, model=bounds.model))
+        for t in problem.window_indices:
+            have = (1.0, v.replicas[prefill, t])
+            if bounds.min_ratio is not None:
+                least = (-bounds.min_ratio, v.replicas[decode, t])
+                model.row("keep_ratio", (bounds.model, "min", t), have, least, low=0.0)
+            if bounds.max_ratio is not None:
+                most = (-bounds.max_ratio, v.replicas[decode, t])
+                model.row("keep_ratio", (bounds.model, "max", t), have, most, high=0.0)
+
+
+def limit_spot(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, role r, t: sum_{spot} replicas[o,t] <= share * sum_{o in r} replicas[o,t].
+
+    Replicas. How much of a role may be reclaimed at once.
+    """
+    share = problem.spot_share_limit
+    for name in problem.models if share is not None else ():
+        for role in PATH:
+            of = problem.in_role(role, model=name)
+            spot = spot_options(problem, of)
+            each = np.array([float(o in spot) - (share or 0.0) for o in of])
+            for t in problem.window_indices if spot else ():
+                terms = (each, v.replicas[list(of), t])
+                model.row("limit_spot", (name, role, t), terms, high=0.0)
+
+
+def keep_transfers(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every t: sum_{k, o in prefill} kv_bytes[k] * sent[k,o,t] <= transfer_bytes_per_s_limit.
+
+    Bytes/s of KV cache between prefill and decode replicas.
+    """
+    limit, kv_bytes = problem.transfer_bytes_per_s_limit, problem.kv_bytes
+    if limit is None or kv_bytes is None:
+        return
+    for t in problem.window_indices:
+        terms = [
+            (float(kv_bytes[k]) / limit, v.sent[k, list(problem.serving(k, Role.PREFILL)), t])
+            for k in problem.stream_indices
+        ]
+        model.row("keep_transfers", (t,), *terms, high=1.0)
+
+
+def scale_both_pools(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, t, role r in prefill, decode: d[m,t] <= sum_r replicas[o,t] <= most[r] * d[m,t].
 
     d is `has_pair`. No prefill replica without a decode replica, nor the other way round.
     """
-    for role in (Role.PREFILL, Role.DECODE):
-        options = problem.in_role(role)
-        most = sum(problem.max_replicas[o] for o in options)
-        for t, pair in enumerate(v.has_pair):
-            have = sum(v.replicas[o, t] for o in options)
-            _row(model, have >= pair, f"scale_both_pools[{role} there,{t}]")
-            _row(model, have <= most * pair, f"scale_both_pools[{role} gone,{t}]")
+    for m, name in enumerate(problem.models):
+        for role in (Role.PREFILL, Role.DECODE):
+            of = list(problem.in_role(role, model=name))
+            most = float(sum(problem.max_replicas[o] for o in of))
+            for t in problem.window_indices:
+                have, pair = (1.0, v.replicas[of, t]), v.has_pair[m, t]
+                index = name, role, t
+                model.row("scale_both_pools", (*index, "there"), have, (-1.0, pair), low=0.0)
+                model.row("scale_both_pools", (*index, "gone"), have, (-most, pair), high=0.0)
 
 
-def keep_a_path(model: cp_model.CpModel, problem: Problem, v: Variables) -> None:
-    """For every t: has_pair[t] + sum_{aggregated} replicas[o,t] >= 1.
+def keep_a_path(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, t: has_pair[m,t] + sum_{o in aggregated} replicas[o,t] >= 1.
 
     A request that comes unexpectedly is answered: nothing scales to zero by itself.
     """
-    for t, pair in enumerate(v.has_pair):
-        have = sum(v.replicas[o, t] for o in problem.in_role(Role.AGGREGATED))
-        _row(model, pair + have >= 1, f"keep_a_path[{t}]")
+    for m, name in enumerate(problem.models):
+        of = list(problem.in_role(Role.AGGREGATED, model=name))
+        for t in problem.window_indices:
+            terms = (1.0, v.has_pair[m, t]), (1.0, v.replicas[of, t])
+            model.row("keep_a_path", (name, t), *terms, low=1.0)
 
 
 CONSTRAINTS: tuple[Constraint, ...] = (
     meet_demand,
-    prefill_in_time,
-    decode_in_time,
+    decode_what_is_prefilled,
+    keep_within_capacity,
     have_one_count,
+    read_the_table,
     exhaust_the_table_first,
     order_in_time,
     use_what_is_there,
     count_changes,
+    flip_what_is_ready,
+    keep_up_time,
+    limit_starts,
+    limit_stops,
     keep_min_replicas,
     keep_max_replicas,
     keep_inventory,
     fit_nodes,
     keep_budget,
     keep_power,
+    keep_ratio,
+    limit_spot,
+    keep_transfers,
     scale_both_pools,
     keep_a_path,
 )
@@ -243,6 +411,8 @@ def equation_of(row: str) -> str:
     return (function.__doc__ or "").partition("\n")[0].strip()
 
 
-def _row(model: cp_model.CpModel, row: Row, name: str) -> None:
-    """Add a row; one without variables is a plain bool, which CP-SAT takes as well."""
-    model.add(row).with_name(name)
+def _flipped(problem: Problem, v: Variables, o: int, t: int, *, after: int) -> Term:
+    """Less the replicas that flips after window `after` began add to those that serve in `t`."""
+    found = problem.flipped(o, t, after=after)
+    signs = np.array([-float(sign) for _, _, sign in found])
+    return signs, [int(v.flips[f, u]) for f, u, _ in found]

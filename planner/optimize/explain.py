@@ -9,23 +9,19 @@ from planner.domain.fleet import Role
 from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
 from planner.optimize.check import check
 from planner.optimize.constraints import equation_of
-from planner.optimize.problem import Integers, Option, Problem
+from planner.optimize.inputs import Integers, Option
+from planner.optimize.problem import PATH, Problem
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
 from planner.optimize.solve import optimize
 
 _CENT = 0.005
-_ROW_OF_ROLE = {
-    Role.PREFILL: "prefill_in_time",
-    Role.DECODE: "decode_in_time",
-    Role.AGGREGATED: "meet_demand",
-}
 
 
 def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
     """The first window and the one whose demand comes closest to what the plan sustains."""
     load = [
-        w.demand_rps / max(problem.serves_rps(solution.usable, t), 1e-12)
-        for t, w in enumerate(problem.windows)
+        problem.load_rps(t) / max(problem.serves_rps(solution.usable, t), 1e-12)
+        for t in problem.window_indices
     ]
     return tuple(sorted({0, int(np.argmax(load))}))
 
@@ -64,8 +60,8 @@ def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[Rejecte
 
 
 def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    demand = problem.windows[t].demand_rps
-    for role, row in _ROW_OF_ROLE.items():
+    demand = problem.load_rps(t)
+    for role in PATH:
         for o in problem.in_role(role):
             if solution.usable[o, t] < 1 or demand <= 0:
                 continue
@@ -75,7 +71,7 @@ def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tup
             if serves < demand:
                 label = problem.options[o].label
                 yield (
-                    f"{row}[{t}]",
+                    f"keep_within_capacity[{label},{t}]",
                     f"{_window(t)}: {int(solution.usable[o, t])} x {label} is needed for "
                     f"{demand:.3g} requests/s; with one less only {serves:.3g} are in time",
                 )
@@ -163,14 +159,14 @@ def _best_service(problem: Problem) -> str:
     """How far the options reach, for one that cannot serve the demand."""
     most = np.array([[n] * len(problem.windows) for n in problem.max_replicas], dtype=np.int64)
     short = [
-        (problem.serves_rps(most, t) / w.demand_rps, t)
-        for t, w in enumerate(problem.windows)
-        if w.demand_rps > 0
+        (problem.serves_rps(most, t) / problem.load_rps(t), t)
+        for t in problem.window_indices
+        if problem.load_rps(t) > 0
     ]
     if not problem.options or not short:
         return "cannot answer a request"
     _, t = min(short)
-    serves, demand = problem.serves_rps(most, t), problem.windows[t].demand_rps
+    serves, demand = problem.serves_rps(most, t), problem.load_rps(t)
     if serves >= demand:
         return f"cannot serve {demand:.3g} requests/s within inventory, bounds and budget"
     return f"cannot serve: at most {serves:.3g} of {demand:.3g} requests/s in time"
@@ -195,12 +191,12 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
 def _shortage_text(problem: Problem, replicas: Integers) -> str | None:
     """The window in which a fleet falls furthest short, or None when it serves everything."""
     missing = [
-        (problem.serves_rps(replicas, t) - w.demand_rps, t) for t, w in enumerate(problem.windows)
+        (problem.serves_rps(replicas, t) - problem.load_rps(t), t) for t in problem.window_indices
     ]
     short, t = min(missing)
     if short >= 0:
         return None
-    demand = problem.windows[t].demand_rps
+    demand = problem.load_rps(t)
     return f"serves {demand + short:.3g} of {demand:.3g} requests/s in time in {_window(t)}"
 
 

@@ -1,198 +1,99 @@
-"""What the optimizer decides about, as frozen values: options, windows, limits, capacities."""
+"""What the optimizer decides about, as one frozen value."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
+from planner.optimize.inputs import (
+    AcceleratorLimit,
+    Exclusion,
+    Flip,
+    Floats,
+    Integers,
+    Objective,
+    Option,
+    PlanningWindow,
+    PoolCapacity,
+    RatioBounds,
+    ReplicaBounds,
+    SolverSettings,
+    Stream,
+)
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One kind of replica that may be bought: a shape under a purchase option.
-
-    Parameters
-    ----------
-    usd_per_hour : float
-        Of one replica, all its accelerators, USD.
-    initial_replicas : int
-        Ready and starting ones that the current fleet has.
-    start_s, drain_s : float
-        Seconds until a new replica takes traffic, and until an old one is gone.
-    footprint : int
-        Accelerators that a replica blocks on a node (see `fit_nodes`), at least its own number.
-    interruptions_per_hour : float
-        Expected reclaims of one spot accelerator.
-    power_w : float
-        Of one replica; 0 where unknown and no power budget is set.
-    """
-
-    shape: ReplicaShape
-    purchase_option: PurchaseOption
-    usd_per_hour: float
-    initial_replicas: int = 0
-    start_s: float = 0.0
-    drain_s: float = 0.0
-    footprint: int = 1
-    interruptions_per_hour: float = 0.0
-    power_w: float = 0.0
-
-    @property
-    def label(self) -> str:
-        """A name for rows: the shape's label, with the purchase option unless on demand."""
-        if self.purchase_option is PurchaseOption.ON_DEMAND:
-            return self.shape.label
-        return f"{self.shape.label}:{self.purchase_option}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PoolCapacity:
-    """Requests/s that a pool sustains within its role's objective, by its number of replicas.
-
-    Parameters
-    ----------
-    counts_rps : (counts + 1,) float, requests/s
-        At 0, 1, ... replicas; starts with 0 and does not decrease. Exact: larger pools pool
-        their slack, so this is not a multiple of one replica's rate.
-    tail_rps : float, requests/s
-        What every replica beyond the table adds at least.
-    """
-
-    counts_rps: Floats
-    tail_rps: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(self.counts_rps) == 0 or self.counts_rps[0] != 0:
-            raise ValueError("counts_rps must start with 0 requests/s at 0 replicas")
-        if bool(np.any(np.diff(self.counts_rps) < 0)) or self.tail_rps < 0:
-            raise ValueError("a pool must not sustain less with more replicas")
-
-    @classmethod
-    def linear(cls, replica_rps: float) -> "PoolCapacity":
-        """Every replica adds the same rate: published per-replica rates without pooling."""
-        return cls(counts_rps=np.array([0.0, replica_rps]), tail_rps=replica_rps)
-
-    @property
-    def last_count(self) -> int:
-        """Replicas at the end of the table."""
-        return len(self.counts_rps) - 1
-
-    def at(self, replicas: int) -> float:
-        """Requests/s of a pool of so many replicas."""
-        beyond = max(replicas - self.last_count, 0)
-        return float(self.counts_rps[min(replicas, self.last_count)]) + self.tail_rps * beyond
-
-    def divided_by(self, factor: float) -> "PoolCapacity":
-        """The same pool with a safety factor on its rates."""
-        return PoolCapacity(counts_rps=self.counts_rps / factor, tail_rps=self.tail_rps / factor)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanningWindow:
-    """One window and what has to be served in it.
-
-    Parameters
-    ----------
-    demand_rps : float
-        Requests/s that capacity must meet: the forecast at the spec's demand level.
-    """
-
-    start_at: datetime
-    window_s: float
-    demand_rps: float
-
-    @property
-    def end_at(self) -> datetime:
-        """End of the half-open interval."""
-        return self.start_at + timedelta(seconds=self.window_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceleratorLimit:
-    """How many accelerators of a type this model may occupy, and how many sit in one node."""
-
-    name: str
-    inventory: int
-    per_node: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaBounds:
-    """Bounds on the replicas of a shape, all purchase options together."""
-
-    shape: ReplicaShape
-    min_replicas: int = 0
-    max_replicas: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exclusion:
-    """A pool of the spec that cannot be planned for, and why."""
-
-    label: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SolverSettings:
-    """Seed and limits of the solver.
-
-    Parameters
-    ----------
-    gap_ratio : float
-        A fleet this close to the proven bound counts as optimal.
-    exact_work, rolling_work : float
-        Deterministic work units (about seconds) for the whole model, and for each step of the
-        rolling method that follows when that was not enough. Equal inputs give equal plans.
-    time_limit_s : float
-        Wall-clock limit of each solver call; one that ends a search makes it not replayable.
-    """
-
-    seed: int = 0
-    gap_ratio: float = 1e-4
-    exact_work: float = 0.5
-    rolling_work: float = 0.2
-    time_limit_s: float = 10.0
+PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """One model's fleet over the windows ahead. Indices: `o` options, `t` windows.
+    """The fleet of one or more models over the windows ahead.
+
+    Indices: `o` options, `t` windows, `k` streams, `f` flips, `m` models.
 
     Parameters
     ----------
+    demand_rps : (streams, windows) float, requests/s
+        What capacity must meet: the forecast at the spec's demand level.
     capacity : Mapping from (o, t) to PoolCapacity
+        In mean requests/s of the option's model.
+    work : (streams, options) float
+        Mean requests that one of the stream is worth in the pool; infinite where the pool cannot
+        serve it (another model, too long, too slow).
     ordered_at : datetime
         When new replicas of window 0 are ordered.
     has_fleet : bool
         False when nothing runs yet: then there is no start-up lead time and no change to pay for
         in window 0.
+    spot_share_limit : float or None
+        Share of a role's replicas of a model that may be spot.
+    kv_bytes : (streams,) float or None
+        KV cache that moves for one request of the stream on its way from prefill to decode.
+    transfer_bytes_per_s_limit : float or None
+        What all KV transfers may take together.
+    shortfall_usd_per_request : float or None
+        Price of an unserved request; None: all demand has to be met.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
 
-    model: str
+    streams: tuple[Stream, ...]
     options: tuple[Option, ...]
     windows: tuple[PlanningWindow, ...]
+    demand_rps: Floats
     capacity: Mapping[tuple[int, int], PoolCapacity]
+    work: Floats
     accelerators: tuple[AcceleratorLimit, ...]
-    bounds: tuple[ReplicaBounds, ...]
     ordered_at: datetime
+    bounds: tuple[ReplicaBounds, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    ratios: tuple[RatioBounds, ...] = ()
     has_fleet: bool = False
     usd_per_hour_limit: float | None = None
     power_w_limit: float | None = None
+    spot_share_limit: float | None = None
+    kv_bytes: Floats | None = None
+    transfer_bytes_per_s_limit: float | None = None
+    shortfall_usd_per_request: float | None = None
+    objective: Objective = Objective.COST
     best_effort: bool = False
     excluded: tuple[Exclusion, ...] = ()
-    solver: SolverSettings = SolverSettings()
+    solver: SolverSettings = field(default_factory=SolverSettings)
+
+    def __post_init__(self) -> None:
+        streams, options, windows = len(self.streams), len(self.options), len(self.windows)
+        if self.demand_rps.shape != (streams, windows):
+            raise ValueError(
+                f"demand_rps has shape {self.demand_rps.shape}, not {(streams, windows)}"
+            )
+        if self.work.shape != (streams, options):
+            raise ValueError(f"work has shape {self.work.shape}, not {(streams, options)}")
+        if len(self.capacity) != options * windows:
+            raise ValueError("capacity needs a table for every option and window")
 
     @property
     def option_indices(self) -> range:
@@ -204,9 +105,29 @@ class Problem:
         """All `t`."""
         return range(len(self.windows))
 
-    def in_role(self, role: Role) -> tuple[int, ...]:
-        """Options of a role."""
-        return tuple(o for o in self.option_indices if self.options[o].shape.role is role)
+    @property
+    def stream_indices(self) -> range:
+        """All `k`."""
+        return range(len(self.streams))
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """All `m`, in the order of the streams."""
+        return tuple(dict.fromkeys(stream.model for stream in self.streams))
+
+    @property
+    def model(self) -> str:
+        """The first model, or the only one."""
+        return self.models[0]
+
+    def in_role(self, role: Role, *, model: str | None = None) -> tuple[int, ...]:
+        """Options of a role, of one model or of all."""
+        return tuple(
+            o
+            for o in self.option_indices
+            if self.options[o].shape.role is role
+            and (model is None or self.options[o].shape.model == model)
+        )
 
     def of_shape(self, shape: ReplicaShape) -> tuple[int, ...]:
         """Options of a shape: one per purchase option."""
@@ -216,6 +137,24 @@ class Problem:
         """Options on an accelerator type."""
         options = self.options
         return tuple(o for o in self.option_indices if options[o].shape.accelerator == accelerator)
+
+    def serving(self, k: int, *roles: Role) -> tuple[int, ...]:
+        """Options of these roles that can serve a stream."""
+        return tuple(
+            o
+            for o in self.option_indices
+            if self.options[o].shape.role in roles and math.isfinite(self.work[k, o])
+        )
+
+    def load_rps(self, t: int) -> float:
+        """Requests/s of all streams in window `t`."""
+        return float(self.demand_rps[:, t].sum())
+
+    def most_work_rps(self, o: int, t: int) -> float:
+        """Mean requests/s if the pool served all that it can serve in window `t`."""
+        work = self.work[:, o]
+        known = np.isfinite(work)
+        return float(work[known] @ self.demand_rps[known, t])
 
     @cached_property
     def max_replicas(self) -> tuple[int, ...]:
@@ -230,49 +169,109 @@ class Problem:
                 most = min(most, bounds.max_replicas)
         return most
 
-    def order_window(self, o: int, t: int) -> int:
-        """The window in which replicas must be ordered to be ready when window `t` starts.
+    def order_window(self, lead_s: float, t: int) -> int:
+        """The window in which to order what takes `lead_s`, to be ready when window `t` starts.
 
-        0 where that would lie in the past: they are ordered now and come late.
+        0 where that would lie in the past: it is ordered now and comes late.
         """
-        if not self.has_fleet:
-            return t
-        lead = timedelta(seconds=self.options[o].start_s)
-        in_time = [s for s in range(t + 1) if self._order_at(s) + lead <= self.windows[t].start_at]
+        in_time = self._in_time(lead_s, t)
         return in_time[-1] if in_time else 0
+
+    def ready_since(self, o: int, t: int) -> range | None:
+        """Windows before `t` in all of which a replica has to be had, to be ready when `t` starts.
+
+        None when only those of the current fleet are.
+        """
+        in_time = self._in_time(self.options[o].start_s, t)
+        if t == 0 or not in_time:
+            return None
+        return range(min(in_time[-1], t - 1), t)
+
+    def _in_time(self, lead_s: float, t: int) -> list[int]:
+        if not self.has_fleet:
+            return [t]
+        lead = timedelta(seconds=lead_s)
+        return [s for s in range(t + 1) if self._order_at(s) + lead <= self.windows[t].start_at]
+
+    def is_late(self, lead_s: float, t: int) -> bool:
+        """Whether what takes `lead_s` and is ordered now is not ready before `t` is over."""
+        if not self.has_fleet:
+            return False
+        return self._order_at(0) + timedelta(seconds=lead_s) >= self.windows[t].end_at
 
     def comes_too_late(self, o: int, t: int) -> bool:
         """Whether a replica ordered now is not ready before window `t` is over."""
-        if not self.has_fleet:
-            return False
-        lead = timedelta(seconds=self.options[o].start_s)
-        return self._order_at(0) + lead >= self.windows[t].end_at
+        return self.is_late(self.options[o].start_s, t)
 
-    def may_fall_short(self, t: int) -> bool:
-        """Whether demand of window `t` may stay unserved: nothing ordered now is there in time."""
-        return self.best_effort or any(self.comes_too_late(o, t) for o in self.option_indices)
+    def may_fall_short(self, k: int, t: int) -> bool:
+        """Whether demand may stay unserved: by leave, or as nothing ordered now is in time."""
+        if self.best_effort or self.objective is Objective.GOODPUT:
+            return True
+        if self.shortfall_usd_per_request is not None:
+            return True
+        return any(self.comes_too_late(o, t) for o in self.serving(k, *PATH))
 
     def _order_at(self, s: int) -> datetime:
         return self.ordered_at if s == 0 else self.windows[s].start_at
 
-    def usable(self, replicas: Integers) -> Integers:
+    def up_windows(self, o: int, t: int) -> range:
+        """Windows in which a start obliges to be there in `t`, which is one of them."""
+        until = timedelta(seconds=self.options[o].min_up_s)
+        first = t
+        while first > 0 and self.windows[first - 1].start_at + until > self.windows[t].start_at:
+            first -= 1
+        return range(first, t + 1)
+
+    def flips_of(self, *, source: int | None = None, target: int | None = None) -> tuple[int, ...]:
+        """All `f` from an option, or to one."""
+        return tuple(
+            f
+            for f, flip in enumerate(self.flips)
+            if (source is None or flip.source == source)
+            and (target is None or flip.target == target)
+        )
+
+    def flipped(self, o: int, t: int, *, after: int) -> tuple[tuple[int, int, int], ...]:
+        """All (f, u, sign): flips that change what of window `after` serves in window `t`.
+
+        +1: to `o` at the beginning of u > `after`, in time to serve in `t`; -1: away from it.
+        """
+        come = (
+            (f, u, 1)
+            for f in self.flips_of(target=o)
+            if not self.is_late(self.flips[f].flip_s, t)
+            for u in range(after + 1, self.order_window(self.flips[f].flip_s, t) + 1)
+        )
+        go = ((f, u, -1) for f in self.flips_of(source=o) for u in range(after + 1, t + 1))
+        return (*come, *go)
+
+    def usable(self, replicas: Integers, flips: Integers) -> Integers:
         """Replicas that serve in each window.
 
         Parameters
         ----------
         replicas : (options, windows) int
             Ordered: ready or starting.
+        flips : (flips, windows) int
+            Replicas that change their role when the window begins.
 
         Returns
         -------
         (options, windows) int
         """
         usable = np.array(replicas)
-        for o in self.option_indices:
+        for o, option in enumerate(self.options):
             for t in self.window_indices:
-                usable[o, t] = replicas[o, self.order_window(o, t) : t + 1].min()
+                had = [
+                    (int(replicas[o, s]), s)
+                    for s in range(self.order_window(option.start_s, t), t + 1)
+                ]
                 if self.comes_too_late(o, t):
-                    usable[o, t] = min(usable[o, t], self.options[o].initial_replicas)
+                    had.append((option.initial_replicas, -1))
+                usable[o, t] = min(
+                    n + sum(sign * flips[f, u] for f, u, sign in self.flipped(o, t, after=s))
+                    for n, s in had
+                )
         return usable
 
     def useful_counts(self, o: int, t: int) -> tuple[int, int]:
@@ -280,7 +279,7 @@ class Problem:
 
         More than what meets the window's whole demand alone serve nobody.
         """
-        pool, demand = self.capacity[o, t], self.windows[t].demand_rps
+        pool, demand = self.capacity[o, t], self.most_work_rps(o, t)
         most = min(self.max_replicas[o], pool.last_count)
         enough = int(np.searchsorted(pool.counts_rps, demand))
         if enough <= most or self.max_replicas[o] <= pool.last_count or pool.tail_rps <= 0:
@@ -289,12 +288,12 @@ class Problem:
         return most, min(missing, self.max_replicas[o] - most)
 
     def role_rps(self, role: Role, usable: Integers, t: int) -> float:
-        """Requests/s that all pools of a role sustain together in window `t`."""
+        """Mean requests/s that all pools of a role sustain together in window `t`."""
         return sum(self.capacity[o, t].at(int(usable[o, t])) for o in self.in_role(role))
 
     def serves_rps(self, usable: Integers, t: int) -> float:
-        """Requests/s that the whole deployment sustains: min(prefill, decode) + aggregated."""
-        prefill, decode, aggregated = (self.role_rps(role, usable, t) for role in _PATH)
+        """Mean requests/s that one model sustains: min(prefill, decode) + aggregated."""
+        prefill, decode, aggregated = (self.role_rps(role, usable, t) for role in PATH)
         return min(prefill, decode) + aggregated
 
     def tightened(self, factors: Mapping[Role, float]) -> "Problem":
@@ -305,33 +304,67 @@ class Problem:
         }
         return replace(self, capacity=capacity)
 
-    def alone(self, t: int) -> "Problem":
-        """Window `t` by itself: no lead time, no change to pay for."""
+    def between(self, first: int, end: int) -> "Problem":
+        """Windows `first` to `end` (not included) only."""
         return replace(
             self,
-            windows=(self.windows[t],),
-            capacity={(o, 0): self.capacity[o, t] for o in self.option_indices},
-            has_fleet=False,
+            windows=self.windows[first:end],
+            demand_rps=self.demand_rps[:, first:end],
+            capacity={
+                (o, t - first): self.capacity[o, t]
+                for o in self.option_indices
+                for t in range(first, end)
+            },
         )
+
+    def alone(self, t: int) -> "Problem":
+        """Window `t` by itself: no lead time, no change to pay for."""
+        return replace(self.between(t, t + 1), has_fleet=False)
 
     def only(self, keep: Callable[[Option], bool]) -> "Problem":
         """The same problem with some options only; bounds of the others are dropped."""
         kept = [o for o in self.option_indices if keep(self.options[o])]
+        place = {o: i for i, o in enumerate(kept)}
         shapes = {self.options[o].shape for o in kept}
         return replace(
             self,
             options=tuple(self.options[o] for o in kept),
             capacity={
-                (i, t): self.capacity[o, t] for i, o in enumerate(kept) for t in self.window_indices
+                (place[o], t): self.capacity[o, t] for o in kept for t in self.window_indices
             },
+            work=self.work[:, kept],
             bounds=tuple(b for b in self.bounds if b.shape in shapes),
+            flips=tuple(
+                replace(f, source=place[f.source], target=place[f.target])
+                for f in self.flips
+                if f.source in place and f.target in place
+            ),
         )
 
 
-_PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
+def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]) -> list[Flip]:
+    """Every change of role between prefill and decode options of the same hardware and price."""
+    by_place: dict[tuple[object, ...], list[int]] = {}
+    for o, option in enumerate(options):
+        if option.shape.role is not Role.AGGREGATED:
+            shape = option.shape
+            place = (shape.model, shape.hardware, shape.engine_flags, option.purchase_option)
+            by_place.setdefault(place, []).append(o)
+    return [
+        Flip(source=a, target=b, flip_s=flip_s(options[a]))
+        for together in by_place.values()
+        for a in together
+        for b in together
+        if options[a].shape.role is not options[b].shape.role
+    ]
 
 
 def blocks_of(limit: AcceleratorLimit, size: int) -> int:
     """Blocks of `size` accelerators that fit into the nodes, none spanning two of them."""
     nodes, rest = divmod(limit.inventory, limit.per_node)
     return nodes * (limit.per_node // size) + rest // size
+
+
+def spot_options(problem: Problem, options: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of the options that are spot."""
+    return tuple(o for o in options if problem.options[o].purchase_option is PurchaseOption.SPOT)

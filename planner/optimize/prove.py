@@ -169,7 +169,8 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild
         replay(spec, problem, solution, forecast.windows[t], t=t, slo=slo)
         for t in _to_replay(spec, forecast, problem, solution, slo)
         # What is not ready in time cannot be helped by any plan: predicted, but not judged.
-        if problem.best_effort or not problem.may_fall_short(t)
+        if problem.best_effort
+        or not any(problem.may_fall_short(k, t) for k in problem.stream_indices)
     )
     return Round(
         problem=problem,

@@ -60,7 +60,7 @@ def replay(
         None without traffic, or when no replica serves.
     """
     groups = _groups(spec, problem, solution, t)
-    rate_rps = problem.windows[t].demand_rps
+    rate_rps = problem.load_rps(t)
     if rate_rps <= 0 or problem.serves_rps(solution.usable, t) <= 0:
         return None
     results = []

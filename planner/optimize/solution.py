@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.domain.fleet import Role
 from planner.domain.plan import CostTerm, PlanStatus
-from planner.optimize.objective import costs
-from planner.optimize.problem import Floats, Integers, Problem
+from planner.optimize.flow import spread
+from planner.optimize.inputs import Floats, Integers
+from planner.optimize.objective import Decisions, changes, costs
+from planner.optimize.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -18,12 +19,13 @@ class Solution:
     ----------
     replicas : (options, windows) int
         Replicas to have: ready, or ordered and starting.
+    flips : (flips, windows) int
+        Replicas that change their role when the window begins.
     usable : (options, windows) int
         Those that serve in the window.
-    served_rps : (options, windows) float
-        Requests/s sent to each pool: within a role, and between the disaggregated and the
-        aggregated path, in proportion to what they sustain.
-    shortfall_rps : (windows,) float
+    sent_rps : (streams, options, windows) float
+        Requests/s of each stream sent to each pool (`planner.optimize.flow.spread`).
+    unserved_rps : (streams, windows) float
         Demand that the capacity does not cover.
     terms : tuple of CostTerm
         USD over the horizon.
@@ -35,9 +37,10 @@ class Solution:
 
     status: PlanStatus
     replicas: Integers
+    flips: Integers
     usable: Integers
-    served_rps: Floats
-    shortfall_rps: Floats
+    sent_rps: Floats
+    unserved_rps: Floats
     terms: tuple[CostTerm, ...]
     solver_name: str
     gap_ratio: float
@@ -48,6 +51,16 @@ class Solution:
     def feasible(self) -> bool:
         """Whether there is a plan at all."""
         return self.status is not PlanStatus.INFEASIBLE
+
+    @property
+    def served_rps(self) -> Floats:
+        """(options, windows) requests/s sent to each pool, all streams together."""
+        return np.asarray(self.sent_rps.sum(axis=0), dtype=np.float64)
+
+    @property
+    def shortfall_rps(self) -> Floats:
+        """(windows,) requests/s that stay unserved, all streams together."""
+        return np.asarray(self.unserved_rps.sum(axis=0), dtype=np.float64)
 
     @property
     def usd(self) -> float:
@@ -61,27 +74,31 @@ def solution_of(
     *,
     status: PlanStatus,
     solver_name: str,
+    flips: Integers | None = None,
     gap_ratio: float = 0.0,
     wall_s: float = 0.0,
     replayable: bool = True,
 ) -> Solution:
-    """The solution that follows from the replicas alone, whatever the solver's other values."""
-    usable = problem.usable(replicas)
-    served = np.zeros(replicas.shape)
-    shortfall = np.zeros(len(problem.windows))
-    for t, window in enumerate(problem.windows):
-        total = problem.serves_rps(usable, t)
-        sent = min(window.demand_rps, total)
-        shortfall[t] = window.demand_rps - sent
-        if sent > 0:
-            served[:, t] = _split(problem, usable, t, sent_ratio=sent / total)
+    """The solution that follows from replicas and flips alone, whatever else the solver had."""
+    if flips is None:
+        flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
+    usable = problem.usable(replicas, flips)
+    sent = np.zeros((len(problem.streams), *replicas.shape))
+    unserved = np.zeros(problem.demand_rps.shape)
+    for t in problem.window_indices:
+        sent[:, :, t], unserved[:, t] = spread(problem, usable, t)
+    starts, stops = changes(problem, replicas, flips)
+    made = Decisions(
+        replicas=replicas, starts=starts, stops=stops, flips=flips, shortfall_rps=unserved
+    )
     return Solution(
         status=status,
         replicas=replicas,
+        flips=flips,
         usable=usable,
-        served_rps=served,
-        shortfall_rps=shortfall,
-        terms=costs(problem, replicas),
+        sent_rps=sent,
+        unserved_rps=unserved,
+        terms=costs(problem, made),
         solver_name=solver_name,
         gap_ratio=gap_ratio,
         wall_s=wall_s,
@@ -107,17 +124,3 @@ def mean_usd_per_hour(problem: Problem, replicas: Integers) -> float:
     lengths = np.array([w.window_s for w in problem.windows])
     hourly = np.array([usd_per_hour(problem, replicas, t) for t in problem.window_indices])
     return float(hourly @ lengths / lengths.sum())
-
-
-def _split(problem: Problem, usable: Integers, t: int, *, sent_ratio: float) -> Floats:
-    """(options,) requests/s per pool when every path takes the same share of its capacity."""
-    rates = np.array(
-        [problem.capacity[o, t].at(int(usable[o, t])) for o in problem.option_indices], dtype=float
-    )
-    through = min(problem.role_rps(r, usable, t) for r in (Role.PREFILL, Role.DECODE))
-    for role in (Role.PREFILL, Role.DECODE):
-        options = list(problem.in_role(role))
-        total = float(rates[options].sum())
-        if total > 0:
-            rates[options] *= through / total
-    return np.asarray(rates * sent_ratio, dtype=np.float64)

@@ -1,38 +1,45 @@
-"""Build the CP-SAT model of a problem, solve it, check the answer.
+"""Build the model of a problem, solve it, check the answer.
 
-One window, or few, is solved as a whole. Where that is not proven within its work limit, the
-windows are decided one after the other, each with the next ones in view, and the sum of the
+One window, or few, is solved as a whole by CP-SAT. Where that is not proven within its work limit,
+the windows are decided one after the other, each with the next ones in view, and the sum of the
 windows' own optima (no start or stop paid) bounds how far that is from the optimum.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from ortools.sat.python import cp_model
 
 from planner.domain.errors import SolverError
 from planner.domain.plan import PlanStatus
+from planner.optimize import cp_sat
 from planner.optimize.check import check
 from planner.optimize.constraints import CONSTRAINTS
-from planner.optimize.objective import cost_expression
-from planner.optimize.problem import Integers, Problem
+from planner.optimize.inputs import Floats, Integers, Objective
+from planner.optimize.linear import NO_COLUMN, LinearModel
+from planner.optimize.objective import cost_of_columns
+from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, nothing_solves, solution_of
-from planner.optimize.variables import USD_UNIT, Variables, add_variables
+from planner.optimize.variables import Variables, add_variables
 
 SOLVER_NAME = "ortools/cp-sat"
 """Chosen by measurement, see `benchmarks/bench_optimizer.py`."""
 
 _WINDOWS_IN_VIEW = 2
-_SOLVED = (cp_model.OPTIMAL, cp_model.FEASIBLE)
+_SLACK_RATIO = 1e-4
+"""Of the demand: room that solvers need around a least shortfall."""
+
+Index = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Built:
-    """A model with its variables."""
+    """A model with its variables and what every column costs."""
 
-    model: cp_model.CpModel
+    model: LinearModel
     variables: Variables
+    cost: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,8 +47,9 @@ class _Answer:
     """What one or more solver calls gave; `replicas` None: nothing found."""
 
     replicas: Integers | None
-    usd: float
-    bound_usd: float
+    flips: Integers
+    cost: float
+    bound: float
     wall_s: float
     proven: bool
     infeasible: bool
@@ -50,19 +58,20 @@ class _Answer:
 
 def build(problem: Problem) -> Built:
     """The whole model: variables, every constraint of `CONSTRAINTS`, the cost to minimize."""
-    model = cp_model.CpModel()
+    model = LinearModel()
     variables = add_variables(model, problem)
     for add in CONSTRAINTS:
         add(model, problem, variables)
-    model.minimize(cost_expression(problem, variables))
-    return Built(model=model, variables=variables)
+    cost = cost_of_columns(problem, variables, model.column_count)
+    return Built(model=model, variables=variables, cost=cost)
 
 
 def optimize(problem: Problem) -> Solution:
-    """The cheapest replicas per window that satisfy every constraint.
+    """The best replicas per window that satisfy every constraint.
 
-    Where demand may stay unserved (`Problem.may_fall_short`), as little as possible stays
-    unserved first, and the cheapest such fleet is taken.
+    Where demand may stay unserved (`Problem.may_fall_short`) without a price, as little as
+    possible stays unserved first, of streams of high priority before others, and the best such
+    fleet is taken.
 
     Returns
     -------
@@ -85,9 +94,10 @@ def optimize(problem: Problem) -> Solution:
     solution = solution_of(
         problem,
         answer.replicas,
+        flips=answer.flips,
         status=PlanStatus.OPTIMAL if answer.proven else PlanStatus.FEASIBLE,
         solver_name=SOLVER_NAME,
-        gap_ratio=max(1 - answer.bound_usd / answer.usd, 0.0) if answer.usd > 0 else 0.0,
+        gap_ratio=max(1 - answer.bound / answer.cost, 0.0) if answer.cost > 0 else 0.0,
         wall_s=answer.wall_s,
         replayable=answer.replayable,
     )
@@ -97,67 +107,89 @@ def optimize(problem: Problem) -> Solution:
 
 
 def _answer(problem: Problem) -> _Answer:
-    built, wall_s = build(problem), 0.0
-    least: Mapping[int, int] = {}
-    if any(problem.may_fall_short(t) for t in problem.window_indices):
-        least, wall_s = _least_shortfall(problem)
-        _limit_shortfall(built, least)
+    built = build(problem)
+    least, wall_s = _least_shortfall(built, problem)
+    _limit_shortfall(built, least)
     whole = _solve(built, problem, work=problem.solver.exact_work)
     whole = replace(whole, wall_s=whole.wall_s + wall_s)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
     rolling = _rolling(problem, least)
-    bound_usd = max(whole.bound_usd, _sum_of_windows_usd(problem, least))
-    best = rolling if rolling.usd < whole.usd else whole
+    bound = max(whole.bound, _sum_of_windows(problem, least))
+    best = rolling if rolling.cost < whole.cost else whole
     return replace(
         best,
-        bound_usd=bound_usd,
+        bound=bound,
         wall_s=whole.wall_s + rolling.wall_s,
-        proven=best.usd - bound_usd <= problem.solver.gap_ratio * best.usd,
+        proven=best.cost - bound <= problem.solver.gap_ratio * best.cost,
         replayable=whole.replayable and rolling.replayable,
     )
 
 
-def _least_shortfall(problem: Problem) -> tuple[dict[int, int], float]:
-    """The least unserved demand per window, units, all windows together; the solver's seconds."""
-    built = build(problem)
-    built.model.minimize(sum(built.variables.shortfall))
-    solver, status = _run(built.model, problem, work=problem.solver.exact_work)
-    if status not in _SOLVED:
-        return {}, solver.wall_time
-    values = {t: solver.value(x) for t, x in enumerate(built.variables.shortfall)}
-    return values, solver.wall_time
+def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float], float]:
+    """The least unserved demand by (stream, window), requests/s, and the solver's seconds.
+
+    Priorities one after the other, the highest first; within one, all windows together.
+    """
+    least: dict[Index, float] = {}
+    wall_s = 0.0
+    if problem.shortfall_usd_per_request is not None and problem.objective is not Objective.GOODPUT:
+        return least, wall_s
+    columns = built.variables.shortfall
+    for priority in sorted({s.priority for s in problem.streams}, reverse=True):
+        level = [
+            (k, t)
+            for k, t in np.argwhere(columns != NO_COLUMN).tolist()
+            if problem.streams[k].priority == priority
+        ]
+        if not level:
+            continue
+        cost = np.zeros(built.model.column_count)
+        for k, t in level:
+            cost[columns[k, t]] = problem.windows[t].window_s / 3600
+        found = cp_sat.solve(
+            built.model, cost, settings=problem.solver, work=problem.solver.exact_work
+        )
+        wall_s += found.wall_s
+        if found.values is None:
+            return {}, wall_s
+        least.update({(k, t): float(found.values[columns[k, t]]) for k, t in level})
+        _limit_shortfall(built, least)
+    return least, wall_s
 
 
-def _limit_shortfall(built: Built, least: Mapping[int, int]) -> None:
-    for t, variable in enumerate(built.variables.shortfall):
-        if t in least:
-            built.model.add(variable <= least[t])
+def _limit_shortfall(built: Built, least: Mapping[Index, float]) -> None:
+    for (k, t), rate in least.items():
+        column = int(built.variables.shortfall[k, t])
+        room = _SLACK_RATIO * built.model.upper[column]
+        built.model.upper[column] = min(built.model.upper[column], rate + (room if rate else 0.0))
 
 
-def _rolling(problem: Problem, least: Mapping[int, int]) -> _Answer:
+def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
     """Decide window after window, the next `_WINDOWS_IN_VIEW` in view, earlier ones fixed."""
     replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
+    flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
     wall_s, replayable, answer = 0.0, True, None
     for t in problem.window_indices:
         end = min(t + 1 + _WINDOWS_IN_VIEW, len(problem.windows))
-        built = build(_first_windows(problem, end))
-        _limit_shortfall(built, {s: n for s, n in least.items() if s < end})
-        for (o, s), variable in built.variables.replicas.items():
-            if s < t:
-                built.model.add(variable == int(replicas[o, s]))
+        built = build(problem.between(0, end))
+        _limit_shortfall(built, {(k, s): n for (k, s), n in least.items() if s < end})
+        for s in range(t):
+            _fix(built, built.variables.replicas[:, s], replicas[:, s], ("replicas", s))
+            _fix(built, built.variables.flips[:, s], flips[:, s], ("flips", s))
         answer = _solve(built, problem, work=problem.solver.rolling_work)
         wall_s, replayable = wall_s + answer.wall_s, replayable and answer.replayable
         if answer.replicas is None:
             break
-        replicas[:, t:end] = answer.replicas[:, t:end]
+        replicas[:, t:end], flips[:, t:end] = answer.replicas[:, t:end], answer.flips[:, t:end]
         if end == len(problem.windows) and answer.proven:
             break
     found = answer is not None and answer.replicas is not None
     return _Answer(
         replicas=replicas if found else None,
-        usd=answer.usd if answer is not None and found else float("inf"),
-        bound_usd=0.0,
+        flips=flips,
+        cost=answer.cost if answer is not None and found else math.inf,
+        bound=0.0,
         wall_s=wall_s,
         proven=False,
         infeasible=False,
@@ -165,49 +197,39 @@ def _rolling(problem: Problem, least: Mapping[int, int]) -> _Answer:
     )
 
 
-def _sum_of_windows_usd(problem: Problem, least: Mapping[int, int]) -> float:
+def _fix(built: Built, columns: Integers, values: Integers, name: tuple[object, ...]) -> None:
+    for column, value in zip(columns.tolist(), values.tolist(), strict=True):
+        built.model.row("decided", name, (1.0, column), low=float(value), high=float(value))
+
+
+def _sum_of_windows(problem: Problem, least: Mapping[Index, float]) -> float:
     """A lower bound: every window alone, free of starts and stops."""
     total = 0.0
     for t in problem.window_indices:
-        alone = replace(problem.alone(t), best_effort=problem.may_fall_short(t))
-        built = build(alone)
-        _limit_shortfall(built, {0: least[t]} if t in least else {})
+        late = any(problem.may_fall_short(k, t) for k in problem.stream_indices)
+        built = build(replace(problem.alone(t), best_effort=late))
+        _limit_shortfall(built, {(k, 0): n for (k, s), n in least.items() if s == t})
         answer = _solve(built, problem, work=problem.solver.rolling_work)
-        total += max(answer.bound_usd, 0.0)
+        total += max(answer.bound, 0.0)
     return total
 
 
-def _first_windows(problem: Problem, end: int) -> Problem:
-    return replace(problem, windows=problem.windows[:end])
-
-
 def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
-    solver, status = _run(built.model, problem, work=work)
-    replicas = None
-    if status in _SOLVED:
-        windows = 1 + max(t for _, t in built.variables.replicas)
-        replicas = np.zeros((len(problem.options), windows), dtype=np.int64)
-        for index, variable in built.variables.replicas.items():
-            replicas[index] = solver.value(variable)
+    found = cp_sat.solve(built.model, built.cost, settings=problem.solver, work=work)
+    variables, values = built.variables, found.values
+
+    def whole(columns: Integers) -> Integers:
+        if values is None:
+            return np.zeros(columns.shape, dtype=np.int64)
+        return np.rint(values[columns]).astype(np.int64)
+
     return _Answer(
-        replicas=replicas,
-        usd=solver.objective_value * USD_UNIT if replicas is not None else float("inf"),
-        bound_usd=solver.best_objective_bound * USD_UNIT,
-        wall_s=solver.wall_time,
-        proven=status == cp_model.OPTIMAL,
-        infeasible=status == cp_model.INFEASIBLE,
-        replayable=status == cp_model.OPTIMAL or solver.wall_time < problem.solver.time_limit_s,
+        replicas=None if values is None else whole(variables.replicas),
+        flips=whole(variables.flips),
+        cost=found.cost,
+        bound=found.bound,
+        wall_s=found.wall_s,
+        proven=found.proven,
+        infeasible=found.infeasible,
+        replayable=not found.timed_out,
     )
-
-
-def _run(
-    model: cp_model.CpModel, problem: Problem, *, work: float
-) -> tuple[cp_model.CpSolver, cp_model.CpSolverStatus]:
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = problem.solver.seed
-    solver.parameters.relative_gap_limit = problem.solver.gap_ratio
-    solver.parameters.max_deterministic_time = work
-    solver.parameters.max_time_in_seconds = problem.solver.time_limit_s
-    solver.parameters.linearization_level = 2
-    return solver, solver.solve(model)

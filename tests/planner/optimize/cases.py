@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
-from planner.optimize.problem import (
+from planner.optimize.inputs import (
     AcceleratorLimit,
     Option,
     PlanningWindow,
     PoolCapacity,
-    Problem,
     ReplicaBounds,
+    Stream,
 )
+from planner.optimize.problem import Problem
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -27,14 +29,16 @@ def option(
     tp: int = 1,
     initial_replicas: int = 0,
     start_s: float = 0.0,
+    **more: Any,
 ) -> Option:
     return Option(
         shape=ReplicaShape(role=role, model="m", accelerator=accelerator, tp=tp),
-        purchase_option=PurchaseOption.ON_DEMAND,
+        purchase_option=more.pop("purchase_option", PurchaseOption.ON_DEMAND),
         usd_per_hour=usd_per_hour,
         initial_replicas=initial_replicas,
         start_s=start_s,
         footprint=tp,
+        **more,
     )
 
 
@@ -50,18 +54,22 @@ def problem(
     bounds: Sequence[ReplicaBounds] = (),
     usd_per_hour_limit: float | None = None,
     best_effort: bool = False,
+    **more: Any,
 ) -> Problem:
-    """One rate per option: a number per replica, or the pool's rates at 1, 2, ... replicas."""
+    """One stream; one rate per option: per replica, or the pool's at 1, 2, ... replicas."""
     pools = [_pool(rate) for rate in rates]
     names = sorted({o.shape.accelerator for o in options})
+    given = {
+        "streams": (Stream(model="m"),),
+        "demand_rps": np.array([demands_rps], dtype=np.float64),
+        "work": np.ones((1, len(options))),
+        **more,
+    }
     return Problem(
-        model="m",
         options=tuple(options),
         windows=tuple(
-            PlanningWindow(
-                start_at=START + timedelta(seconds=t * window_s), window_s=window_s, demand_rps=d
-            )
-            for t, d in enumerate(demands_rps)
+            PlanningWindow(start_at=START + timedelta(seconds=t * window_s), window_s=window_s)
+            for t in range(len(demands_rps))
         ),
         capacity={(o, t): pool for o, pool in enumerate(pools) for t in range(len(demands_rps))},
         accelerators=tuple(
@@ -72,6 +80,7 @@ def problem(
         has_fleet=has_fleet,
         usd_per_hour_limit=usd_per_hour_limit,
         best_effort=best_effort,
+        **given,
     )
 
 

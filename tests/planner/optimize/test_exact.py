@@ -75,7 +75,7 @@ def _serves(case: Problem, columns: tuple[tuple[int, ...], ...], t: int) -> bool
     path = have[Role.PREFILL] + have[Role.AGGREGATED] > 0
     served = min(rate[Role.PREFILL], rate[Role.DECODE]) + rate[Role.AGGREGATED]
     fits = all(n <= case.accelerators[0].inventory for n in used.values())
-    return together and path and fits and served >= case.windows[t].demand_rps
+    return together and path and fits and served >= case.load_rps(t)
 
 
 def _usd(case: Problem, columns: tuple[tuple[int, ...], ...]) -> float:

@@ -1,0 +1,150 @@
+"""A linear model as CP-SAT takes it: integers only, rounded to the safe side."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ortools.sat.python import cp_model
+
+from planner.optimize.inputs import SolverSettings
+from planner.optimize.linear import Floats, LinearModel, Row
+
+_RATE_STEPS = 1e5
+_COST_UNIT = 1e-6
+_DIGITS = 1e4
+_LOST_RATIO = 2e-5
+_LARGEST_COEFFICIENT = 1e12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """What a solver found.
+
+    Parameters
+    ----------
+    values : (columns,) float or None
+        None: nothing was found.
+    bound : float
+        No solution costs less.
+    proven, infeasible, timed_out : bool
+    """
+
+    values: Floats | None
+    cost: float
+    bound: float
+    wall_s: float
+    proven: bool
+    infeasible: bool
+    timed_out: bool
+
+
+def solve(
+    model: LinearModel,
+    cost: Floats,
+    *,
+    settings: SolverSettings,
+    work: float,
+    hint: Mapping[int, int] | None = None,
+) -> Answer:
+    """Minimize the cost of the columns.
+
+    Rates count in steps so fine that the largest has 1e5 of them; capacities are rounded down and
+    demands up, so what is found enough is enough.
+
+    Parameters
+    ----------
+    cost : (columns,) float
+    work : float
+        Deterministic time (about seconds); equal inputs end at equal answers.
+    """
+    per_rps = _steps_per_rps(model)
+    sat = cp_model.CpModel()
+    columns = [
+        sat.new_int_var(0, math.ceil(upper * per_rps * (1 - 1e-12)) if rate else int(upper), "")
+        for upper, rate in zip(model.upper, model.is_rate, strict=True)
+    ]
+    scale = np.where(np.array(model.is_rate, dtype=bool), per_rps, 1.0)
+    for r, row in enumerate(model.rows()):
+        scaled = replace(row, coefficients=row.coefficients / scale[row.columns])
+        _add_row(sat, columns, scaled, model.row_name(r))
+    priced = np.flatnonzero(cost)
+    units = np.rint(cost[priced] / scale[priced] / _COST_UNIT).astype(np.int64)
+    sat.minimize(cp_model.LinearExpr.weighted_sum([columns[c] for c in priced], units.tolist()))
+    for column, value in (hint or {}).items():
+        sat.add_hint(columns[column], value)
+    return _run(sat, columns, scale, settings, work)
+
+
+def _run(
+    sat: cp_model.CpModel,
+    columns: list[cp_model.IntVar],
+    scale: Floats,
+    settings: SolverSettings,
+    work: float,
+) -> Answer:
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = settings.seed
+    solver.parameters.relative_gap_limit = settings.gap_ratio
+    solver.parameters.max_deterministic_time = work
+    solver.parameters.max_time_in_seconds = settings.time_limit_s
+    solver.parameters.linearization_level = 2
+    status = solver.solve(sat)
+    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    values = np.array([solver.value(c) for c in columns]) / scale if found else None
+    return Answer(
+        values=values,
+        cost=solver.objective_value * _COST_UNIT if found else math.inf,
+        bound=solver.best_objective_bound * _COST_UNIT,
+        wall_s=solver.wall_time,
+        proven=status == cp_model.OPTIMAL,
+        infeasible=status == cp_model.INFEASIBLE,
+        timed_out=status != cp_model.OPTIMAL and solver.wall_time >= settings.time_limit_s,
+    )
+
+
+def _steps_per_rps(model: LinearModel) -> float:
+    largest = max(
+        (u for u, rate in zip(model.upper, model.is_rate, strict=True) if rate), default=0
+    )
+    return float(10.0 ** math.ceil(math.log10(_RATE_STEPS / max(largest, 1e-6))))
+
+
+def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row, name: str) -> None:
+    low, high = row.low, row.high
+    factor = _factor(row.coefficients)
+    terms = [columns[c] for c in row.columns]
+    scaled = row.coefficients * factor
+    if low == high:
+        whole = np.rint(scaled).astype(np.int64)
+        expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
+        sat.add(expression == math.ceil(low * factor - 1e-6)).with_name(name)
+        return
+    if high < math.inf:  # too much rather than too little on the left
+        whole = np.ceil(scaled - 1e-9 * np.abs(scaled)).astype(np.int64)
+        expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
+        sat.add(expression <= math.floor(high * factor * (1 + 1e-12))).with_name(name)
+    if low > -math.inf:
+        whole = np.floor(scaled + 1e-9 * np.abs(scaled)).astype(np.int64)
+        expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
+        sat.add(expression >= math.ceil(low * factor * (1 - 1e-12))).with_name(name)
+
+
+def _factor(coefficients: Floats) -> float:
+    """What makes the coefficients integers, or gives the smallest of them enough digits."""
+    sizes = np.abs(coefficients[coefficients != 0])
+    if len(sizes) == 0:
+        return 1.0
+    smallest, largest = float(sizes.min()), float(sizes.max())
+    for decimal in (1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6):
+        if _lost(sizes * decimal) < 1e-9 and largest * decimal < _LARGEST_COEFFICIENT:
+            return decimal
+    if _lost(sizes / smallest) < _LOST_RATIO:
+        return 1.0 / smallest
+    return min(_DIGITS / smallest, _LARGEST_COEFFICIENT / largest)
+
+
+def _lost(sizes: Floats) -> float:
+    """The largest relative error when they are rounded."""
+    return float((np.abs(sizes - np.rint(sizes)) / sizes).max())

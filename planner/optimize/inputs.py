@@ -1,0 +1,223 @@
+"""What a problem is made of: options, streams, windows, capacities, limits, settings."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain.fleet import ReplicaShape
+from planner.domain.hardware import PurchaseOption
+from planner.domain.slo import DEFAULT_CLASS
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One kind of replica that may be bought: a shape under a purchase option.
+
+    Parameters
+    ----------
+    usd_per_hour : float
+        Of one replica, all its accelerators, USD.
+    initial_replicas : int
+        Ready and starting ones that the current fleet has.
+    start_s, drain_s : float
+        Seconds until a new replica takes traffic, and until an old one is gone.
+    footprint : int
+        Accelerators that a replica blocks on a node (see `fit_nodes`), at least its own number.
+    interruptions_per_hour : float
+        Expected reclaims of one spot accelerator.
+    power_w : float
+        Of one replica; 0 where unknown and no power budget is set.
+    min_up_s : float
+        A started replica is kept at least so long, seconds: minimum up-time, or the increment
+        in which it is billed.
+    max_starts, max_stops : int or None
+        At most so many replicas come, or go, at the beginning of a window; flips count as both.
+    """
+
+    shape: ReplicaShape
+    purchase_option: PurchaseOption
+    usd_per_hour: float
+    initial_replicas: int = 0
+    start_s: float = 0.0
+    drain_s: float = 0.0
+    footprint: int = 1
+    interruptions_per_hour: float = 0.0
+    power_w: float = 0.0
+    min_up_s: float = 0.0
+    max_starts: int | None = None
+    max_stops: int | None = None
+
+    @property
+    def label(self) -> str:
+        """A name for rows: the shape's label, with the purchase option unless on demand."""
+        if self.purchase_option is PurchaseOption.ON_DEMAND:
+            return self.shape.label
+        return f"{self.shape.label}:{self.purchase_option}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PoolCapacity:
+    """Requests/s that a pool sustains within its role's objective, by its number of replicas.
+
+    Parameters
+    ----------
+    counts_rps : (counts + 1,) float, requests/s
+        At 0, 1, ... replicas; starts with 0 and does not decrease. Exact: larger pools pool
+        their slack, so this is not a multiple of one replica's rate.
+    tail_rps : float, requests/s
+        What every replica beyond the table adds at least.
+    """
+
+    counts_rps: Floats
+    tail_rps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.counts_rps) == 0 or self.counts_rps[0] != 0:
+            raise ValueError("counts_rps must start with 0 requests/s at 0 replicas")
+        if bool(np.any(np.diff(self.counts_rps) < 0)) or self.tail_rps < 0:
+            raise ValueError("a pool must not sustain less with more replicas")
+
+    @classmethod
+    def linear(cls, replica_rps: float) -> "PoolCapacity":
+        """Every replica adds the same rate: published per-replica rates without pooling."""
+        return cls(counts_rps=np.array([0.0, replica_rps]), tail_rps=replica_rps)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether every replica adds the same rate."""
+        return self.last_count == 1 and self.counts_rps[1] == self.tail_rps
+
+    @property
+    def last_count(self) -> int:
+        """Replicas at the end of the table."""
+        return len(self.counts_rps) - 1
+
+    def at(self, replicas: int) -> float:
+        """Requests/s of a pool of so many replicas."""
+        beyond = max(replicas - self.last_count, 0)
+        return float(self.counts_rps[min(replicas, self.last_count)]) + self.tail_rps * beyond
+
+    def divided_by(self, factor: float) -> "PoolCapacity":
+        """The same pool with a safety factor on its rates."""
+        return PoolCapacity(counts_rps=self.counts_rps / factor, tail_rps=self.tail_rps / factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningWindow:
+    """One window that is planned for."""
+
+    start_at: datetime
+    window_s: float
+
+    @property
+    def end_at(self) -> datetime:
+        """End of the half-open interval."""
+        return self.start_at + timedelta(seconds=self.window_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Requests of one model that the router can tell from others, and sends as one.
+
+    Parameters
+    ----------
+    bucket : str
+        Which uncached prompt lengths; empty: all.
+    priority : int
+        Where not all can be served, streams of lower priority go without first.
+    """
+
+    model: str
+    request_class: str = DEFAULT_CLASS
+    bucket: str = ""
+    priority: int = 0
+
+    @property
+    def label(self) -> str:
+        """A name for rows, as in `chat/default` or `chat/default/0-1024`."""
+        return "/".join(part for part in (self.model, self.request_class, self.bucket) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flip:
+    """Replicas of option `source` may become replicas of option `target`, without a restart."""
+
+    source: int
+    target: int
+    flip_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioBounds:
+    """Bounds on prefill replicas per decode replica of a model. None: no bound."""
+
+    model: str
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorLimit:
+    """How many accelerators of a type this model may occupy, and how many sit in one node."""
+
+    name: str
+    inventory: int
+    per_node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaBounds:
+    """Bounds on the replicas of a shape, all purchase options together."""
+
+    shape: ReplicaShape
+    min_replicas: int = 0
+    max_replicas: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """A pool of the spec that cannot be planned for, and why."""
+
+    label: str
+    reason: str
+
+
+class Objective(StrEnum):
+    """What is best.
+
+    cost: least USD. power: least energy. accelerators: fewest accelerator-hours. goodput: most
+    requests in time within the limits (streams of higher priority first), then least USD.
+    """
+
+    COST = "cost"
+    POWER = "power"
+    ACCELERATORS = "accelerators"
+    GOODPUT = "goodput"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolverSettings:
+    """Seed and limits of the solver.
+
+    Parameters
+    ----------
+    gap_ratio : float
+        A fleet this close to the proven bound counts as optimal.
+    exact_work, rolling_work : float
+        Deterministic work units (about seconds) for the whole model, and for each step of the
+        rolling method that follows when that was not enough. Equal inputs give equal plans.
+    time_limit_s : float
+        Wall-clock limit of each solver call; one that ends a search makes it not replayable.
+    """
+
+    seed: int = 0
+    gap_ratio: float = 1e-4
+    exact_work: float = 0.5
+    rolling_work: float = 0.2
+    time_limit_s: float = 10.0
