@@ -3,7 +3,7 @@
     python -m benchmarks.bench_transfer [--out FILE]
 
 NIXL reads over UCX, TCP on loopback and shared memory, as the CPU engines are configured (one
-thread, progress every 2 ms). Writes link classes for the twin: `read_topology(FILE)`. Needs the
+thread, progress every 2 ms). Writes link classes for `poolwise simulate --topology`. Needs the
 engine's environment (`make engine`); run it on a quiet machine.
 """
 
@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.real_engines.recording import write_atomically
-from planner.domain.errors import EngineError, InputError, PoolwiseError
+from planner.domain.errors import EngineError, PoolwiseError
 from planner.service.demo.site import find_engine
 from planner.service.settings import read_settings
-from planner.simulate import Distance, LinkClass, Topology
+from planner.simulate import Distance, LinkClass
 
-SCHEMA = "poolwise/link-classes/v1"
 PIECE_BYTES = 64 * 1024
 """Keys or values of one block of 128 tokens in one layer of the tiny model, float32."""
 SIZES = tuple(PIECE_BYTES * n for n in (4, 16, 64, 128, 256, 512))
@@ -163,28 +162,18 @@ def link_class(measured: list[Measured], machine: str) -> LinkClass:
     )
 
 
-def read_topology(path: Path) -> Topology:
-    """The measured links as the twin takes them: shared memory in a node, TCP beyond.
+def by_distance(links: Mapping[str, LinkClass]) -> dict[str, LinkClass]:
+    """Link classes as `poolwise simulate --topology` takes them.
 
-    Raises
-    ------
-    InputError
-        When the file is not one that this benchmark wrote.
+    Shared memory within a node; TCP on loopback stands for what lies beyond, where there is no
+    second machine to measure.
     """
-    try:
-        data = json.loads(path.read_text())
-        if data["schema"] != SCHEMA:
-            raise InputError(f"{path}: not of schema {SCHEMA}: measure again")
-        links = {name: LinkClass(**link) for name, link in data["links"].items()}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a file of link classes ({error})") from error
-    return Topology(
-        links={
-            Distance.SAME_NODE: links["UCX shm"],
-            Distance.SAME_RACK: links["UCX TCP"],
-            Distance.CROSS_RACK: links["UCX TCP"],
-        }
-    )
+    beyond = links["UCX TCP"]
+    return {
+        Distance.SAME_NODE: links["UCX shm"],
+        Distance.SAME_RACK: beyond,
+        Distance.CROSS_RACK: beyond,
+    }
 
 
 def processor() -> str:
@@ -227,13 +216,11 @@ def main() -> int:
             f"{link.source}: base {1e3 * link.base_s:.2f} ms, one flow "
             f"{link.flow_bytes_per_s / 1e6:,.0f} MB/s, all {link.link_bytes_per_s / 1e6:,.0f} MB/s"
         )
-    content = {
-        "schema": SCHEMA,
-        "links": {name: asdict(link) for name, link in links.items()},
-        "measured": [asdict(m) for m in points],
-    }
-    write_atomically(out, (json.dumps(content) + "\n").encode())
-    print(f"written to {out}")
+    topology = {"links": {name: asdict(link) for name, link in by_distance(links).items()}}
+    write_atomically(out, (json.dumps(topology, indent=1) + "\n").encode())
+    every = out.with_suffix(".points.json")
+    write_atomically(every, (json.dumps([asdict(m) for m in points]) + "\n").encode())
+    print(f"written to {out} (for `poolwise simulate --topology`) and {every}")
     return 0
 
 

@@ -156,13 +156,16 @@ def noticed_at_once(case: Case, profile: Profile, run: Run) -> Figures:
 
 
 def with_live_steps(case: Case, profile: Profile, run: Run) -> Figures:
-    """With the mean decode step per batch that this run itself had, instead of the sweep's."""
-    if not case.disaggregated:
-        return by_twin(case, profile, run)
-    return by_twin(case, replace(profile, decode_step=live_steps(run)), run)
+    """With the mean decode step per batch that this run itself had, instead of the sweep's.
+
+    Of an aggregated worker those gaps count in which no request waited for its first token: the
+    others hold prompts, too.
+    """
+    steps = live_steps(run, undisturbed=not case.disaggregated)
+    return by_twin(case, replace(profile, decode_step=steps), run)
 
 
-def live_steps(run: Run) -> TimeTable:
+def live_steps(run: Run, *, undisturbed: bool) -> TimeTable:
     """Mean gap between tokens by the number of answers that were being written, seconds."""
     written = [s.sent_s + np.array(s.token_at_s) for s in run.answered if len(s.token_at_s) > 1]
     first_s = np.sort([at[0] for at in written])
@@ -170,6 +173,12 @@ def live_steps(run: Run) -> TimeTable:
     middle_s = np.concatenate([(at[1:] + at[:-1]) / 2 for at in written])
     gap_s = np.concatenate([np.diff(at) for at in written])
     batch = np.searchsorted(first_s, middle_s) - np.searchsorted(last_s, middle_s)
+    if undisturbed:
+        begun_s = np.sort([s.sent_s for s in run.answered])
+        quiet = np.searchsorted(begun_s, middle_s + gap_s / 2) == np.searchsorted(
+            first_s, middle_s - gap_s / 2, side="right"
+        )
+        batch, gap_s = batch[quiet], gap_s[quiet]
     seen, counts = np.unique(batch, return_counts=True)
     seen = seen[counts >= FEWEST_GAPS]
     mean_s = np.array([gap_s[batch == n].mean() for n in seen])

@@ -291,6 +291,11 @@ class Profile:
             raise ValueError(f"step_ratios must have a mean of 1, got {mean:.3g}")
         if not self.roles:
             raise ValueError(f"profile {self.profile_id} names no role")
+        if bool(np.any(np.diff(self.prefill.seconds, axis=0) < 0)):
+            raise ValueError(
+                "prefill.seconds must not fall as new tokens grow: a longer prompt takes no less "
+                "time; measure it again, or take the highest value so far"
+            )
         if not 0 <= self.first_token_s < math.inf:
             raise ValueError("first_token_s must be finite and at least 0 s")
 

@@ -220,7 +220,9 @@ def _places(
             for place in entry.places
             for _ in range(place.replicas)
         )
-    _check_nodes(spec, pools, found)
+    if topology is not None:
+        left_out = {i: (Place(),) * p.replicas for i, p in enumerate(pools) if i not in found}
+        _check_nodes(spec, pools, found | left_out)
     return found
 
 
@@ -243,5 +245,6 @@ def _check_nodes(
         per_node = spec.accelerator(name).per_node
         if count > per_node:
             raise InputError(
-                f"the topology puts {count} {name} on node {node}; the spec has {per_node} per node"
+                f"the topology puts {count} {name} on node {node}; the spec has {per_node} per "
+                "node (pools that it leaves out stand on node 0 of rack 0: place them)"
             )

@@ -68,6 +68,21 @@ def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
     return _Reader(source, path.parent, allow_estimates).spec()
 
 
+def files_named_in(path: Path) -> tuple[Path, ...]:
+    """Profiles and model configs that a spec names, whether they are there or not.
+
+    Raises
+    ------
+    SpecError
+        When the file is no YAML.
+    """
+    data = read_yaml(path, what="a spec", hint=HINT).data
+    listed = data.get("profiles"), data.get("models")
+    profiles, models = (part if isinstance(part, list) else [] for part in listed)
+    configs = [part.get("config") for part in models if isinstance(part, Mapping)]
+    return tuple(path.parent / name for name in (*profiles, *configs) if isinstance(name, str))
+
+
 def spec_of(data: Mapping[str, object], *, where: str, allow_estimates: bool = False) -> Spec:
     """The spec in a parsed JSON object that came from outside; it may not name files."""
     source = YamlSource(where=where, data=data, lines=MappingProxyType({}))

@@ -42,6 +42,8 @@ class Digest:
     ttft_counts, tpot_counts, e2e_counts, gap_counts : (bins,) int
         Requests (gaps between tokens) in bins of 1 % width from 1 microsecond on.
     prompt_tokens, cached_tokens, preemptions, extrapolated_requests : int
+    answer_tokens : int
+        Of the requests that finished.
     utilization_ratio, kv_peak_ratio, accelerator_hours : (groups,) float
         Mean over the runs; the highest; sum.
     usd, end_s : float
@@ -58,6 +60,7 @@ class Digest:
     e2e_counts: Integers
     gap_counts: Integers
     prompt_tokens: int
+    answer_tokens: int
     cached_tokens: int
     preemptions: int
     extrapolated_requests: int
@@ -126,6 +129,7 @@ def digest(result: SimulationResult, slos: Sequence[Slo]) -> Digest:
         e2e_counts=binned(result.e2e_s),
         gap_counts=np.rint(result.itl_counts).astype(np.int64),
         prompt_tokens=int(result.input_tokens.sum()),
+        answer_tokens=int(result.output_tokens[result.outcome == Outcome.FINISHED].sum()),
         cached_tokens=int(result.cached_tokens.sum()),
         preemptions=int(result.preemptions.sum()),
         extrapolated_requests=result.extrapolated_requests,
@@ -166,6 +170,7 @@ def together(digests: Sequence[Digest]) -> Digest:
         e2e_counts=_sum([d.e2e_counts for d in digests]),
         gap_counts=_sum([d.gap_counts for d in digests]),
         prompt_tokens=sum(d.prompt_tokens for d in digests),
+        answer_tokens=sum(d.answer_tokens for d in digests),
         cached_tokens=sum(d.cached_tokens for d in digests),
         preemptions=sum(d.preemptions for d in digests),
         extrapolated_requests=sum(d.extrapolated_requests for d in digests),

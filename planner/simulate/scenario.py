@@ -244,8 +244,11 @@ class Scenario:
                 )
             if min(targets.replicas) < 0:
                 raise InputError(f"{what} wants {min(targets.replicas)} replicas of a group")
-        if math.isnan(targets.next_tick_s):
-            raise InputError(f"{what} gives no instant for its next tick (use inf for never)")
+        if not targets.next_tick_s > t_s:
+            raise InputError(
+                f"{what} gives no later instant for its next tick, but {targets.next_tick_s:g} s "
+                "(use inf for never)"
+            )
         for flip in targets.flips:
             if not 0 <= flip.from_group < count:
                 raise InputError(f"{what} flips from group {flip.from_group} of {count}")

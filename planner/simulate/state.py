@@ -92,7 +92,10 @@ class Groups(Rows["Groups[int, float]"], Generic[I, F]):
     flip_s: F
     ahead: I  # 1: a step is composed when the one before begins
     late: I  # 1: a KV cache that comes during a step is noticed when the next one ends
-    most_kv: I  # most blocks in use on a worker that has left for another role
+    most_kv: I  # most blocks in use on a worker that has left the group
+    paid_s: F  # of all lives in the group that are over
+    starting_s: F  # part of it: not ready yet
+    busy_s: F  # part of it: with work
 
 
 class Workers(Rows["Workers[int, float]"], Generic[I, F]):
@@ -131,7 +134,7 @@ class Workers(Rows["Workers[int, float]"], Generic[I, F]):
     rack: I
     node: I
     ordered_s: F  # paid for since; nan when absent
-    paid_s: F  # of earlier lives
+    life: I  # how often it was started
     flips_to: I  # the group it joins when it has drained
     held: I  # prompts computed here, still to be pulled
     queued_tokens: I  # prompt tokens in line

@@ -71,6 +71,7 @@ class _Run:
         self._first_worker: list[int] = [int(w) for w in first]
         self._agenda: list[tuple[float, int, int]] = []
         self._events: list[Event] = list(scenario.events)
+        self._reclaimed: dict[int, int] = {}  # ends of notice: which life they end
         for i, event in enumerate(scenario.events):
             heapq.heappush(self._agenda, (event.at_s, 0, i))
         if scenario.policy is not None and scenario.policy.first_tick_s < math.inf:
@@ -100,7 +101,7 @@ class _Run:
         while self._agenda and self._agenda[0][0] <= t_s:
             _, kind, i = heapq.heappop(self._agenda)
             if kind == 0:
-                self._happen(self._events[i], t_s)
+                self._happen(i, t_s)
             else:
                 self._tick(t_s)
 
@@ -109,8 +110,12 @@ class _Run:
 
         change(self.twin, command, w, extra)
 
-    def _happen(self, event: Event, t_s: float) -> None:
+    def _happen(self, number: int, t_s: float) -> None:
+        event = self._events[number]
         w = self._first_worker[event.group] + event.replica
+        life = self._reclaimed.get(number)
+        if life is not None and life != int(self.twin.workers.life[w]):
+            return  # another replica has taken the place meanwhile
         if event.incident is Incident.FAIL:
             self._command(FAIL, w, float(event.restarts))
         elif event.incident is Incident.DRAIN:
@@ -119,6 +124,7 @@ class _Run:
             self._command(FLIP, w, float(event.to_group))
         elif self.twin.workers.state[w] != ABSENT:
             self._command(DRAIN, w)
+            self._reclaimed[len(self._events)] = int(self.twin.workers.life[w])
             gone = Event(
                 at_s=t_s + event.notice_s,
                 incident=Incident.FAIL,
@@ -143,7 +149,7 @@ class _Run:
 
     def _steer(self, targets: Targets) -> None:
         for flip in targets.flips:
-            for w in self._surplus(flip.from_group, flip.replicas):
+            for w in self._surplus(flip.from_group, flip.replicas, ready=True):
                 self._command(FLIP, w, float(flip.to_group))
         if targets.replicas is None:
             return
@@ -159,10 +165,11 @@ class _Run:
             for w in absent[: max(wanted - there, 0)]:
                 self._command(START, w, float(g))
 
-    def _surplus(self, g: int, count: int) -> list[int]:
-        """Serving replicas of a group to go first: starting ones, then the emptiest."""
+    def _surplus(self, g: int, count: int, *, ready: bool = False) -> list[int]:
+        """Serving replicas that go first: starting ones (not if `ready`), then the emptiest."""
         workers, now_s = self.twin.workers, self.twin.clock.now_s[0]
-        those = np.flatnonzero((workers.group == g) & (workers.state == SERVING))
+        there = (workers.group == g) & (workers.state == SERVING)
+        those = np.flatnonzero(there & (workers.ready_s <= now_s) if ready else there)
         order = sorted(
             (int(w) for w in those),
             key=lambda w: (workers.ready_s[w] <= now_s, int(workers.present[w]), -w),
@@ -242,21 +249,28 @@ class _Run:
             "beyond what the deployment can do",
         )
 
-    def _paid_s(self, end_s: float) -> Floats:
-        """(workers,) seconds that each worker was paid for."""
-        workers = self.twin.workers
-        return np.asarray(
-            workers.paid_s + np.where(np.isnan(workers.ordered_s), 0, end_s - workers.ordered_s)
+    def _by_group(self, of_the_past: Floats, per_worker: Floats) -> Floats:
+        """(groups,) what is over, and what those who are there have had since they joined."""
+        sums = np.bincount(
+            self.twin.workers.group, weights=per_worker, minlength=len(self.scenario.groups)
         )
+        return np.asarray(of_the_past + sums, dtype=np.float64)
 
-    def _by_group(self, per_worker: Floats) -> Floats:
-        groups = len(self.scenario.groups)
-        sums = np.bincount(self.twin.workers.group, weights=per_worker, minlength=groups)
-        return sums.astype(np.float64)
+    def _paid_s(self, end_s: float) -> Floats:
+        ordered_s = self.twin.workers.ordered_s
+        paid_s = np.where(np.isnan(ordered_s), 0.0, end_s - ordered_s)
+        return self._by_group(self.twin.groups.paid_s, paid_s)
+
+    def _ready_s(self, end_s: float) -> Floats:
+        workers = self.twin.workers
+        there = ~np.isnan(workers.ordered_s)
+        until_s = np.clip(workers.ready_s, workers.ordered_s, end_s)
+        starting_s = np.where(there, until_s - workers.ordered_s, 0.0)
+        return self._paid_s(end_s) - self._by_group(self.twin.groups.starting_s, starting_s)
 
     def _accelerator_hours(self, end_s: float) -> tuple[float, ...]:
         sizes = [g.profile.tp * g.profile.pp * g.profile.dp for g in self.scenario.groups]
-        hours = self._by_group(self._paid_s(end_s)) / 3600 * sizes
+        hours = self._paid_s(end_s) / 3600 * sizes
         return tuple(float(h) for h in hours)
 
     def _usd(self, end_s: float) -> float:
@@ -265,12 +279,10 @@ class _Run:
         return float(sum(h * p for h, p in zip(hours, prices, strict=True)))
 
     def _utilization(self, end_s: float) -> tuple[float, ...]:
-        busy_s = self._by_group(self.twin.workers.busy_s)
-        late_s = np.array([g.start_delay_s * g.replicas for g in self.scenario.groups])
-        there_s = self._by_group(self._paid_s(end_s)) - late_s
+        busy_s = self._by_group(self.twin.groups.busy_s, self.twin.workers.busy_s)
         return tuple(
-            float(busy) / there if there > 0 else 0.0
-            for busy, there in zip(busy_s, there_s, strict=True)
+            float(busy) / ready if ready > 0 else 0.0
+            for busy, ready in zip(busy_s, self._ready_s(end_s), strict=True)
         )
 
     def _kv_peak(self) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """`poolwise simulate`: a plan or a fleet against requests, in the twin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,6 +130,7 @@ def simulate(
     event: asked.EventOption = None,
     events: asked.EventsOption = None,
     futures: asked.FuturesOption = None,
+    seed: asked.SeedOption = None,
     precision: asked.PrecisionOption = None,
     until_clear: asked.UntilClearOption = False,
     jobs: asked.JobsOption = 1,
@@ -143,12 +144,14 @@ def simulate(
     Changes nothing.
     """
     _check_choices(trace=trace, forecast=forecast, plan=plan, fleet=fleet, window=window)
-    read = (spec, trace, forecast, plan, fleet, topology, events)
-    _check_files(records=records, plot=plot, read=[path for path in read if path is not None])
     from planner.service.planning import sole_model
-    from planner.service.spec_file import read_spec
+    from planner.service.spec_file import files_named_in, read_spec
 
+    read = (spec, trace, forecast, plan, fleet, topology, events, *files_named_in(spec))
+    _check_files(records=records, plot=plot, read=[path for path in read if path is not None])
     checked = read_spec(spec, allow_estimates=allow_estimates)
+    if seed is not None:
+        checked = replace(checked, loop=replace(checked.loop, seed=seed))
     named = sole_model(checked, model)
     circumstances = _circumstances(
         Limits(local_prefill_tokens, early_rejection_s, patience_s, unstable_wait_s),
@@ -164,7 +167,7 @@ def simulate(
     pools = _pools(checked, named, plan=plan, window=window, fleet=fleet, at=requests.start_at)
     seen = _run(checked, named, pools, requests, circumstances, sureness, records is not None)
     _write(seen, records=records, plot=plot)
-    _tell(seen, as_json=json)
+    _tell(seen, as_json=json, rejects=early_rejection_s is not None)
     if seen.total.stopped or (until_clear and seen.holds is False):
         raise typer.Exit(1)
 
@@ -375,7 +378,7 @@ def _write(seen: "Simulated", *, records: Path | None, plot: Path | None) -> Non
         output.note(f"{plot}: open it in a browser")
 
 
-def _tell(seen: "Simulated", *, as_json: bool) -> None:
+def _tell(seen: "Simulated", *, as_json: bool, rejects: bool) -> None:
     from planner.service.documents.simulation import simulation_document
 
     document = simulation_document(seen)
@@ -394,5 +397,6 @@ def _tell(seen: "Simulated", *, as_json: bool) -> None:
         )
         output.note(
             f"poolwise: {several}stopped at {document.stopped.at_s:,.1f} s: "
-            f"{document.stopped.reason}; give it more replicas, less load, or --early-rejection-s"
+            f"{document.stopped.reason}; give it more replicas"
+            + (" or less load" if rejects else ", less load, or --early-rejection-s")
         )

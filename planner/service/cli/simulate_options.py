@@ -111,7 +111,9 @@ EarlyRejectionOption = Annotated[
     float | None,
     typer.Option(
         "--early-rejection-s",
-        help="Reject requests whose expected TTFT is longer, s.",
+        help="Reject requests whose expected TTFT is longer, s: prompts before it on the chosen "
+        "replica, its own, transfer and first step, and as long as the first in line at the "
+        "decode replicas has waited.",
         min=1e-6,
         callback=seconds,
         rich_help_panel=_ROUTING,
@@ -125,6 +127,17 @@ PatienceOption = Annotated[
         min=1e-6,
         callback=seconds,
         rich_help_panel=_ROUTING,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Draw other futures; left out: the spec's `loop.seed`.",
+        min=0,
+        max=2**31 - 1,
+        show_default=False,
+        rich_help_panel=_SURE,
     ),
 ]
 UnstableOption = Annotated[

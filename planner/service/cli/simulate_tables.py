@@ -31,7 +31,10 @@ def show_simulation(result: "SimulationDocument") -> None:
     ]
     each = " a future" if runs else ""
     out = output.console()
-    out.print(f"Requests: {', '.join(facts)}", markup=False)
+    out.print(
+        f"Requests: {', '.join(facts)}; {result.output_tokens_per_s:,.0f} output tokens/s",
+        markup=False,
+    )
     out.print(
         f"Cost: {result.usd:,.2f} USD{each}, {result.accelerator_hours:,.2f} accelerator-hours; "
         f"{result.preemptions:,} preemptions; {output.percent(result.cached_ratio)} of prompt "

@@ -136,6 +136,7 @@ class SimulationDocument(Document):
     outcomes: OutcomesDocument
     usd: float = Field(description="price of the replicas for one run, USD; mean over runs")
     accelerator_hours: float = Field(description="of one run; mean over runs")
+    output_tokens_per_s: float = Field(description="of finished requests, over all runs")
     preemptions: int = Field(description="how often a request lost its KV cache, all runs")
     cached_ratio: float = Field(description="share of prompt tokens found in a cache, 0..1")
     stopped: StoppedDocument | None = Field(
@@ -170,6 +171,7 @@ def simulation_document(seen: Simulated, *, series: bool = False) -> SimulationD
         outcomes=OutcomesDocument(**{o.name.lower(): total.count(o) for o in Outcome}),
         usd=total.usd / runs,
         accelerator_hours=float(total.accelerator_hours.sum()) / runs,
+        output_tokens_per_s=total.answer_tokens / total.end_s if total.end_s > 0 else 0.0,
         preemptions=total.preemptions,
         cached_ratio=total.cached_tokens / max(total.prompt_tokens, 1),
         stopped=None if seen.stopped is None else StoppedDocument.model_validate(seen.stopped),

@@ -67,10 +67,14 @@ def _with_plain_arguments(dispatcher: Dispatcher) -> Dispatcher:
 def compiled_and_kept(function: Callable[P, R]) -> Callable[P, R]:
     """The same, with the machine code kept on disk; for what Python calls.
 
+    Other threads go on meanwhile: a server answers while it simulates.
+
     Numba looks at the function's own file only to see whether the code is stale. A function that
     closes over `fingerprint_of_sources` is compiled again whenever any of the sources changed.
     """
-    decorator = numba.njit(cache=True, _nrt=False, error_model="numpy")  # type: ignore[call-overload]  # as above
+    decorator = numba.njit(  # type: ignore[call-overload]  # as above
+        cache=True, nogil=True, _nrt=False, error_model="numpy"
+    )
     return cast("Callable[P, R]", decorator(function))
 
 

@@ -37,6 +37,7 @@ def start(twin: Twin, w: int, group: int, t: float) -> None:
     worker = twin.workers[w]
     worker.group = group
     worker.state = SERVING
+    worker.life += 1
     worker.ordered_s = t
     worker.ready_s = t + twin.groups[group].start_s
 

@@ -11,6 +11,8 @@ from planner.simulate.machine.heaps import lift
 from planner.simulate.state import CROSS_RACK, NOBODY, SAME_NODE, SAME_RACK, Twin
 
 UNSET = -1.0
+SPACING_RATIO = 1e-15
+"""Four times the distance between two neighbouring floats, over the float."""
 
 
 @compiled
@@ -161,10 +163,11 @@ def end_flows(twin: Twin) -> None:
     clock = twin.clock[0]
     t = clock.flow_end_s
     settle_flows(twin, t)
+    tolerance_s = 1e-9 + SPACING_RATIO * t  # late in a run instants lie further apart
     i = 0
     while i < clock.flows:
         flow = twin.flows[i]
-        if flow.left_bytes > 1e-9 * flow.rate:
+        if flow.left_bytes > tolerance_s * flow.rate:
             i += 1
             continue
         arrives_s = t + twin.distance_base_s[flow.distance]

@@ -125,9 +125,14 @@ def client_leaves(twin: Twin, r: int, t: float) -> None:
 
 @compiled
 def next_departure_s(twin: Twin) -> float:
-    """When the next client goes away."""
-    departed = twin.clock[0].departed
-    return float(twin.departure_s[departed]) if departed < len(twin.departure) else np.inf
+    """When the next client goes away, past those whose request has ended before."""
+    clock = twin.clock[0]
+    while clock.departed < len(twin.departure):
+        r = twin.departure[clock.departed]
+        if r >= clock.arrived or twin.records[r].end == UNDER_WAY:
+            return float(twin.departure_s[clock.departed])
+        clock.departed += 1
+    return np.inf
 
 
 def _main_loop(fingerprint: int) -> Callable[[Twin, float], float]:

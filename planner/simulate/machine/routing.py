@@ -6,7 +6,7 @@ import numpy as np
 
 from planner.simulate.machine.cache import cached_in_units, cached_tokens, count_hits, forget_all
 from planner.simulate.machine.compiled import compiled, compiled_into_caller
-from planner.simulate.machine.line import finish, vacate, wait_in_line
+from planner.simulate.machine.line import finish, first_in_line, vacate, wait_in_line
 from planner.simulate.machine.links import distance_of
 from planner.simulate.machine.steps import (
     catch_up,
@@ -14,6 +14,7 @@ from planner.simulate.machine.steps import (
     look_for_end,
     release_source,
     steps_ended,
+    stuck_since_s,
     wake,
 )
 from planner.simulate.machine.times import decode_seconds, prompt_seconds
@@ -226,6 +227,8 @@ def route_prompt(twin: Twin, r: int, t: float) -> None:
     if clock.early_rejection_s < np.inf:
         own_s = own_prompt_s(twin, w, r)
         expected_s = waiting_for_prompt_s(twin, w, r, t, own_s, handoff_s(twin, r))
+        if twin.groups[worker.group].role == PREFILL:
+            expected_s += shortest_answer_wait_s(twin, r, t)
         if expected_s + max(worker.ready_s - t, 0.0) > clock.early_rejection_s:
             finish(twin, r, REJECTED, t)
             return
@@ -239,6 +242,23 @@ def route_prompt(twin: Twin, r: int, t: float) -> None:
     worker.outstanding_s += record.assumed_s
     worker.queued_tokens += request.input_tokens
     put_in_line(twin, w, r, t)
+
+
+@compiled_into_caller
+def shortest_answer_wait_s(twin: Twin, r: int, t: float) -> float:
+    """How long the first in line has waited, on the decode worker where that is shortest."""
+    shortest_s = np.inf
+    for w in range(len(twin.workers)):
+        worker = twin.workers[w]
+        g = worker.group
+        if twin.groups[g].role != DECODE or worker.state != SERVING or not twin.fits[g, r]:
+            continue
+        if worker.ready_s > t:
+            continue
+        first = first_in_line(twin, w)
+        waited_s = 0.0 if first == NOBODY else t - stuck_since_s(twin, first)
+        shortest_s = min(shortest_s, waited_s)
+    return 0.0 if shortest_s == np.inf else float(shortest_s)
 
 
 @compiled_into_caller
@@ -309,12 +329,12 @@ def settle(twin: Twin, w: int, t: float) -> None:
             group_before.unit_blocks != group_after.unit_blocks
         ):
             forget_all(twin, w)
-        group_before.most_kv = max(group_before.most_kv, worker.most_kv)
-        worker.most_kv = 0
+        close_account(twin, w, t)
         worker.group = after
         worker.flips_to = NOBODY
         worker.state = SERVING
-        worker.ready_s = t + group_after.flip_s
+        worker.ordered_s = t
+        worker.ready_s = max(worker.ready_s, t) + group_after.flip_s
         return
     retire(twin, w, t)
 
@@ -323,6 +343,20 @@ def settle(twin: Twin, w: int, t: float) -> None:
 def retire(twin: Twin, w: int, t: float) -> None:
     """The worker is gone; what it cost is kept."""
     worker = twin.workers[w]
+    close_account(twin, w, t)
     worker.state = ABSENT
-    worker.paid_s += t - worker.ordered_s
     worker.ordered_s = np.nan
+
+
+@compiled
+def close_account(twin: Twin, w: int, t: float) -> None:
+    """A worker leaves its group: what it cost and did there is kept with the group."""
+    worker = twin.workers[w]
+    group = twin.groups[worker.group]
+    paid_s = t - worker.ordered_s
+    group.paid_s += paid_s
+    group.starting_s += min(max(worker.ready_s - worker.ordered_s, 0.0), paid_s)
+    group.busy_s += worker.busy_s
+    group.most_kv = max(group.most_kv, worker.most_kv)
+    worker.busy_s = 0.0
+    worker.most_kv = 0

@@ -87,6 +87,7 @@ class Worker:
     users: dict[int, int] = field(default_factory=dict)  # of prefix units in use
     kept: "OrderedDict[int, None]" = field(default_factory=OrderedDict)  # units without users
     admissions: int = 0
+    life: int = 0  # how often it was started
 
     @property
     def profile(self) -> Profile:
@@ -202,6 +203,8 @@ class Reference:
             leaves_s = workload.arrival_offset_s + scenario.patience_s
             self.goings = sorted((float(t), i) for i, t in enumerate(leaves_s) if t < NEVER)
         self.stopped = False
+        self.ends_life: dict[int, int] = {}  # ends of notice: which life they end
+        self.kept_events: list[Event] = []
 
     def _units(self, i: int) -> list[int]:
         if self.prefix is None:
@@ -260,6 +263,8 @@ class Reference:
         own_s = self.own_prompt_s(worker, r)
         if self.scenario.early_rejection_s < NEVER:
             wait_s = max(worker.ready_s - self.now_s, 0.0)
+            if worker.spec.role is Role.PREFILL:
+                wait_s += self.shortest_answer_wait_s(r)
             if self.expected_s(worker, r, own_s) + wait_s > self.scenario.early_rejection_s:
                 self.end(r, Outcome.REJECTED)
                 return
@@ -268,6 +273,16 @@ class Reference:
             r.decode_group = worker.group
         r.place, r.expected_s = "in line", own_s
         self.join_line(worker, r)
+
+    def shortest_answer_wait_s(self, r: Request) -> float:
+        """How long the first in line has waited, where among decoders that is shortest."""
+        waits = [
+            self.now_s - max(w.line[0].arrival_s, w.line[0].stuck_since_s) if w.line else 0.0
+            for w in self.workers
+            if w.spec.role is Role.DECODE and w.state == "serving"
+            and r.fits[w.group] and w.ready_s <= self.now_s
+        ]  # fmt: skip
+        return min(waits, default=0.0)
 
     def decoder_for_short(self, r: Request) -> Worker | None:
         if self.scenario.local_prefill_tokens == 0:
@@ -609,7 +624,8 @@ class Reference:
         block = w.profile.limits.kv_block_tokens
         w.block_tokens = math.gcd(block, unit) if unit else block
         w.unit_blocks = unit // w.block_tokens
-        w.state, w.ready_s = "serving", self.now_s + w.profile.lifecycle.flip_s
+        w.state = "serving"
+        w.ready_s = max(w.ready_s, self.now_s) + w.profile.lifecycle.flip_s
         if before != (w.capacity, w.unit_blocks):
             w.kept.clear()
 
@@ -617,7 +633,7 @@ class Reference:
         first = sum(g.room for g in self.scenario.groups[: event.group])
         w = self.workers[first + event.replica]
         if event.incident is Incident.FAIL:
-            if w.state != "absent":
+            if w.state != "absent" and self.ends_life.get(id(event), w.life) == w.life:
                 self.fail(w, restarts=event.restarts)
             return
         if event.incident is Incident.RECLAIM and w.state != "absent":
@@ -625,7 +641,9 @@ class Reference:
                 at_s=self.now_s + event.notice_s, incident=Incident.FAIL, group=event.group,
                 replica=event.replica, restarts=False,
             )  # fmt: skip
-            heapq.heappush(self.agenda, (gone.at_s, len(self.agenda) + 1000, gone))
+            self.ends_life[id(gone)] = w.life
+            self.kept_events.append(gone)
+            heapq.heappush(self.agenda, (gone.at_s, len(self.kept_events) + 1000, gone))
         if w.state == "serving":
             w.state = "draining"
             if event.incident is Incident.FLIP:
@@ -654,9 +672,10 @@ class Reference:
             self.settle(other)
         group = w.group
         fresh = Worker(w.number, group, w.spec, w.block_tokens, w.unit_blocks, w.ready_s)
-        w.__dict__.update(fresh.__dict__, state="absent")
+        w.__dict__.update(fresh.__dict__, state="absent", life=w.life)
         if restarts:
             w.state, w.ready_s = "serving", self.now_s + w.spec.order_to_ready_s
+            w.life += 1
         for r in lost:
             r.place, r.source = "away", None
             if r.outcome is not Outcome.IN_FLIGHT:

@@ -176,7 +176,7 @@ class Network:
     def end(self, now_s: float) -> list[Flow]:
         """Take off the flows that have nothing left."""
         self._settle(now_s)
-        done = [f for f in self.flows if f.left_bytes <= 1e-9 * f.rate]
+        done = [f for f in self.flows if f.left_bytes <= (1e-9 + 1e-15 * now_s) * f.rate]
         self.flows = [f for f in self.flows if f not in done]
         self._share()
         return done
