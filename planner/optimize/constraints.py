@@ -168,9 +168,11 @@ def flip_what_is_ready(model: LinearModel, problem: Problem, v: Variables) -> No
             for s in since or ():
                 index = option.label, t, s
                 model.row("flip_what_is_ready", index, *leaves, (-1.0, v.replicas[o, s]), high=0.0)
-            if since is None:
+            if since is None and t == 0:
                 there = float(option.initial_replicas if problem.has_fleet else 0)
-                flips = (1.0, v.flips[go, t])
+                model.row("flip_what_is_ready", (option.label, t), *leaves, high=there)
+            elif since is None:
+                flips, there = (1.0, v.flips[go, t]), float(option.initial_replicas)
                 model.row("flip_what_is_ready", (option.label, t), flips, high=there)
 
 

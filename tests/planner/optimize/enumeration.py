@@ -124,12 +124,12 @@ def _moves_hold(case: Problem, replicas: Integers, flips: Integers, o: int, t: i
     if t == 0 and not case.has_fleet:
         if come or go:
             return False
-    elif go:
+    elif any(flip.source == o for flip in case.flips):  # and nothing flips only to stop at once
         # Start-up is shorter than a window here: ready at its end when there at its beginning.
         ready = _before(case, replicas, o, t)
         if t and case.has_fleet and option.start_s > 0:
             ready = min(ready, int(replicas[o, t - 1]))
-        if max(-change, 0) * (t > 0) + go > ready:
+        if max(-change, 0) + go > ready:
             return False
     if option.max_starts is not None and max(change, 0) + come > option.max_starts:
         return False
