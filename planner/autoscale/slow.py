@@ -59,6 +59,7 @@ def decide(
     *,
     now: datetime,
     conditions: GuardConditions | None = None,
+    explain: bool = False,
 ) -> Decision:
     """Plan, diff, guard, and say why; nothing is applied.
 
@@ -66,13 +67,15 @@ def decide(
     ----------
     conditions : GuardConditions or None
         What the guards need to know of the moment; None leaves the diff unjudged.
+    explain : bool
+        Also price small changes of the input.
 
     Raises
     ------
     SpecError, OutsideProfileError, SolverError
         As `planner.optimize.plan`.
     """
-    made = plan(spec, forecast, fleet, made_at=now)
+    made = plan(spec, forecast, fleet, made_at=now, explain=explain)
     steps = diff(fleet, made, spec)
     findings = () if conditions is None else guard(steps, spec, conditions, plan=made)
     problem = build_problem(spec, forecast, fleet, made_at=now)

@@ -1,6 +1,6 @@
 """Expected demand per future window, with its uncertainty."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -41,6 +41,10 @@ class Quantiles:
         """Value at level 0.5."""
         return self.at(0.5)
 
+    def times(self, ratio: float) -> "Quantiles":
+        """The distribution with every value multiplied."""
+        return Quantiles(levels=self.levels, values=tuple(ratio * v for v in self.values))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Demand:
@@ -75,6 +79,21 @@ class ForecastWindow:
     def request_rate_rps(self, level: float) -> float:
         """Requests/s of all classes together, each at its own quantile `level`."""
         return sum(d.request_rate_rps.at(level) for d in self.demands)
+
+    def times(self, ratio: float) -> "ForecastWindow":
+        """The same window with so many times the requests, of the same lengths."""
+        return replace(
+            self,
+            demands=tuple(
+                replace(
+                    d,
+                    request_rate_rps=d.request_rate_rps.times(ratio),
+                    input_tokens_per_s=d.input_tokens_per_s.times(ratio),
+                    output_tokens_per_s=d.output_tokens_per_s.times(ratio),
+                )
+                for d in self.demands
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -22,11 +22,14 @@ class Offer:
         Price of one accelerator for one hour, USD.
     interruptions_per_hour : float
         Expected reclaims of one spot accelerator; 0 for the others.
+    billing_increment_s : float
+        Time is paid in such pieces, seconds; 0: to the second.
     """
 
     purchase_option: PurchaseOption
     usd_per_gpu_hour: float
     interruptions_per_hour: float = 0.0
+    billing_increment_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.usd_per_gpu_hour >= 0:

@@ -73,7 +73,14 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanWindow:
-    """The fleet to have in [start_at, start_at + window_s)."""
+    """The fleet to have in [start_at, start_at + window_s).
+
+    Parameters
+    ----------
+    request_rate_rps, shortfall_rps : float
+        Requests/s that come, and of these what is not served in time on purpose: because it is
+        priced, or goodput within limits was asked for. The prediction is for the others.
+    """
 
     start_at: datetime
     window_s: float
@@ -82,6 +89,7 @@ class PlanWindow:
     predicted: Prediction
     bottleneck: Bottleneck
     usd_per_hour: float
+    shortfall_rps: float = 0.0
 
     def replicas(self, role: Role) -> int:
         """Replicas in a role."""
@@ -107,6 +115,25 @@ class RejectedAlternative:
     name: str
     reason: str
     usd_per_hour: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowPrice:
+    """What a stated change of the input would cost, found by solving again.
+
+    Parameters
+    ----------
+    change : str
+        As in `one more h100`.
+    usd_per_hour : float or None
+        Above 0: it costs; below 0: it saves. None: nothing could serve then.
+    sentence : str
+        What that means, `not distinguishable` where it lies within the solver's gap.
+    """
+
+    change: str
+    usd_per_hour: float | None
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +178,8 @@ class Plan:
         Mean over the horizon.
     relaxations : tuple of str
         For an infeasible plan: what to relax, smallest change first.
+    shadow_prices : tuple of ShadowPrice
+        Where they were asked for.
     estimated : bool
         True when any profile behind it is an estimate; never applied automatically.
     """
@@ -168,3 +197,4 @@ class Plan:
     solver: SolverReport
     inputs: PlanInputs
     estimated: bool
+    shadow_prices: tuple[ShadowPrice, ...] = ()

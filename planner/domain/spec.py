@@ -20,13 +20,28 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolBounds:
-    """How many replicas of a shape may run. `max_replicas` None: as many as the inventory has."""
+    """How many replicas of a shape may run, and how fast their number may change.
+
+    Parameters
+    ----------
+    max_replicas : int or None
+        None: as many as the inventory has.
+    min_up_s : float
+        A started replica is kept at least so long, seconds.
+    max_starts, max_stops : int or None
+        At most so many come, or go, at the beginning of a window. None: no limit.
+    """
 
     shape: ReplicaShape
     min_replicas: int = 0
     max_replicas: int | None = None
+    min_up_s: float = 0.0
+    max_starts: int | None = None
+    max_stops: int | None = None
 
     def __post_init__(self) -> None:
+        if not self.min_up_s >= 0:
+            raise ValueError(f"min_up_s must be at least 0 s, got {self.min_up_s:g}")
         if self.min_replicas < 0:
             raise ValueError(f"min_replicas must be at least 0, got {self.min_replicas}")
         if self.max_replicas is not None and self.max_replicas < self.min_replicas:
@@ -68,6 +83,53 @@ class ForecastSettings:
             raise ValueError("horizon_windows must be at least 1")
         if not 0 < self.demand_level < 1:
             raise ValueError("demand_level must lie between 0 and 1")
+
+
+class Objective(StrEnum):
+    """What is best.
+
+    cost: least USD. power: least energy. accelerators: fewest accelerator-hours. goodput: most
+    requests in time within the limits (models of higher priority first), then least USD.
+    """
+
+    COST = "cost"
+    POWER = "power"
+    ACCELERATORS = "accelerators"
+    GOODPUT = "goodput"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningSettings:
+    """What is best, and what a plan has to keep beside objectives and budget. None: no limit.
+
+    Parameters
+    ----------
+    shortfall_usd_per_request : float or None
+        Price of an unserved request; None: all demand has to be met.
+    spot_share_limit : float or None
+        Share of a role's replicas that may be spot, 0..1.
+    transfer_bytes_per_s : float or None
+        What KV transfers between prefill and decode may take together, bytes/s.
+    min_prefill_per_decode, max_prefill_per_decode : float or None
+        Bounds on prefill replicas per decode replica.
+    profile_error_ratio : float
+        Capacities are planned as if every replica were so much slower than its profile says.
+    """
+
+    objective: Objective = Objective.COST
+    shortfall_usd_per_request: float | None = None
+    spot_share_limit: float | None = None
+    transfer_bytes_per_s: float | None = None
+    min_prefill_per_decode: float | None = None
+    max_prefill_per_decode: float | None = None
+    profile_error_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.min_prefill_per_decode, self.max_prefill_per_decode
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"min_prefill_per_decode ({low:g}) is above max_prefill_per_decode ({high:g})"
+            )
 
 
 class LoopMode(StrEnum):
@@ -156,6 +218,7 @@ class Spec:
     pools: tuple[PoolBounds, ...]
     target: TargetKind = TargetKind.DRY_RUN
     budget: Budget = field(default_factory=Budget)
+    planning: PlanningSettings = field(default_factory=PlanningSettings)
     forecast: ForecastSettings = field(default_factory=ForecastSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)

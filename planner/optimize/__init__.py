@@ -2,9 +2,19 @@
 
 from planner.optimize.check import check
 from planner.optimize.coefficients import build_problem
+from planner.optimize.pareto import ParetoPoint, frontier
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
 from planner.optimize.solution import Solution
 from planner.optimize.solve import optimize
 
-__all__ = ["Problem", "Solution", "build_problem", "check", "optimize", "plan"]
+__all__ = [
+    "ParetoPoint",
+    "Problem",
+    "Solution",
+    "build_problem",
+    "check",
+    "frontier",
+    "optimize",
+    "plan",
+]

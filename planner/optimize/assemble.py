@@ -14,6 +14,7 @@ from planner.domain.plan import (
     PlanStatus,
     PlanWindow,
     RejectedAlternative,
+    ShadowPrice,
     SolverReport,
 )
 from planner.domain.profile import ProfileKind
@@ -38,6 +39,7 @@ class Proof:
     relaxations: tuple[str, ...]
     slo: Slo
     unoffered: tuple[RejectedAlternative, ...] = ()
+    shadow_prices: tuple[ShadowPrice, ...] = ()
 
 
 def assemble(
@@ -72,6 +74,7 @@ def assemble(
             fleet_version=None if fleet is None else fleet.version,
         ),
         estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
+        shadow_prices=proof.shadow_prices,
     )
     return replace(plan, plan_id=plan_id_of(plan))
 
@@ -104,4 +107,5 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
         predicted=replayed or closed_form.prediction,
         bottleneck=closed_form.bottleneck,
         usd_per_hour=usd_per_hour(problem, solution.replicas, t),
+        shortfall_rps=float(solution.shortfall_rps[t]) if problem.sheds else 0.0,
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Fleet, Role
@@ -12,13 +13,14 @@ from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
-from planner.domain.spec import PoolBounds, Spec
+from planner.domain.spec import Objective, PoolBounds, Spec
 from planner.optimize.capacity_tables import capacity_tables, pool_rps
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
     Option,
     PlanningWindow,
+    RatioBounds,
     ReplicaBounds,
     SolverSettings,
     Stream,
@@ -65,6 +67,12 @@ def build_problem(
         demand_rps=np.array([[0.0 if x is None else x.request_rate_rps for x in loads]]),
         work=np.ones((1, len(options))),
         flips=tuple(flips_between(options, lambda o: _flip_s(spec, o))),
+        ratios=_ratios(spec, model),
+        spot_share_limit=spec.planning.spot_share_limit,
+        kv_bytes=_kv_bytes(spec, options, loads),
+        transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
+        shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
+        objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, loads, slo),
         accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
         bounds=tuple(
@@ -79,7 +87,32 @@ def build_problem(
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
-    return problem
+    slower = 1 + spec.planning.profile_error_ratio
+    return problem.tightened(dict.fromkeys(Role, slower)) if slower > 1 else problem
+
+
+def _ratios(spec: Spec, model: str) -> tuple[RatioBounds, ...]:
+    low = spec.planning.min_prefill_per_decode
+    high = spec.planning.max_prefill_per_decode
+    if low is None and high is None:
+        return ()
+    return (RatioBounds(model=model, min_ratio=low, max_ratio=high),)
+
+
+def _kv_bytes(
+    spec: Spec, options: Sequence[Option], loads: Sequence[Load | None]
+) -> NDArray[np.float64] | None:
+    """(1,) mean KV cache that moves for a request, by the largest window and profile."""
+    each = [
+        profile.limits.kv_bytes_per_token
+        for option in options
+        if option.shape.role is Role.DECODE
+        and (profile := spec.profile_of(option.shape)) is not None
+    ]
+    tokens = [load.shape.weight @ load.shape.input_tokens for load in loads if load is not None]
+    if not each or not tokens:
+        return None
+    return np.array([max(each) * max(float(t) for t in tokens)])
 
 
 def profile_for(spec: Spec, bounds: PoolBounds) -> Profile:
@@ -167,9 +200,10 @@ def _no_path_text(model: str, excluded: Iterable[Exclusion]) -> str:
 def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option]:
     accelerator, lifecycle = _accelerator(spec, bounds), profile_for(spec, bounds).lifecycle
     count = bounds.shape.accelerators
-    if spec.budget.power_w is not None and accelerator.power_w is None:
+    if accelerator.power_w is None and _needs_power(spec):
         raise SpecError(
-            f"budget.power_w is set, but power_w of accelerator {accelerator.name} is not known"
+            f"{_needs_power(spec)} is set, but power_w of accelerator {accelerator.name} is not "
+            "known: give it"
         )
     return [
         Option(
@@ -184,9 +218,19 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             footprint=_footprint(spec, bounds),
             interruptions_per_hour=offer.interruptions_per_hour,
             power_w=(accelerator.power_w or 0.0) * count,
+            min_up_s=max(bounds.min_up_s, offer.billing_increment_s),
+            max_starts=bounds.max_starts,
+            max_stops=bounds.max_stops,
         )
         for offer in accelerator.offers
     ]
+
+
+def _needs_power(spec: Spec) -> str:
+    """The setting that needs power_w of every accelerator; empty: none."""
+    if spec.budget.power_w is not None:
+        return "budget.power_w"
+    return "objective power" if spec.planning.objective is Objective.POWER else ""
 
 
 def _flip_s(spec: Spec, option: Option) -> float:

@@ -16,6 +16,10 @@ from planner.optimize.variables import Variables
 
 Constraint = Callable[[LinearModel, Problem, Variables], None]
 
+CUT_RATIO = 1.0001
+"""Capacities are cut a little above what can be sent, so that rounding cannot turn them against
+it."""
+
 
 def meet_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every k, t: sum_{o in prefill, aggregated} sent[k,o,t] + shortfall[k,t] == demand[k,t].
@@ -66,7 +70,7 @@ def keep_within_capacity(model: LinearModel, problem: Problem, v: Variables) -> 
             model.row(name, index, taken, (-pool.tail_rps, v.usable[o, t]), high=0.0)
             continue
         entries = len(v.count[o, t])
-        rates = np.minimum(pool.counts_rps[:entries], problem.most_work_rps(o, t))
+        rates = np.minimum(pool.counts_rps[:entries], CUT_RATIO * problem.most_work_rps(o, t))
         full = (-rates, v.count[o, t]), (-pool.tail_rps, v.beyond[o, t])
         model.row(name, index, taken, *full, high=0.0)
 

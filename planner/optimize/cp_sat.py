@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
 from planner.optimize.inputs import SolverSettings
 from planner.optimize.linear import Floats, LinearModel, Row
 
-_RATE_STEPS = 1e5
+_RATE_STEPS = 1e7
+_TILT = 3e-7
 _COST_UNIT = 1e-6
 _DIGITS = 1e4
 _LOST_RATIO = 2e-5
 _LARGEST_COEFFICIENT = 1e12
+_COST_DIGITS = 100.0
+_LARGEST_COST = 1e17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,8 +53,9 @@ def solve(
 ) -> Answer:
     """Minimize the cost of the columns.
 
-    Rates count in steps so fine that the largest has 1e5 of them; capacities are rounded down and
-    demands up, so what is found enough is enough.
+    Rates count in steps so fine that the largest has 1e7 of them. Capacities are rounded down and
+    demands up, but what differs by less than `_TILT` of itself counts as equal: less than `check`
+    lets pass.
 
     Parameters
     ----------
@@ -69,20 +74,24 @@ def solve(
         scaled = replace(row, coefficients=row.coefficients / scale[row.columns])
         _add_row(sat, columns, scaled, model.row_name(r))
     priced = np.flatnonzero(cost)
-    units = np.rint(cost[priced] / scale[priced] / _COST_UNIT).astype(np.int64)
+    unit = _cost_unit(
+        cost / scale, np.array(model.upper) * scale, np.array(model.is_rate, dtype=bool)
+    )
+    units = np.rint(cost[priced] / scale[priced] / unit).astype(np.int64)
     sat.minimize(cp_model.LinearExpr.weighted_sum([columns[c] for c in priced], units.tolist()))
     for column, value in (hint or {}).items():
         sat.add_hint(columns[column], value)
-    return _run(sat, columns, scale, settings, work)
+    return _run(sat, columns, (scale, unit), settings, work)
 
 
 def _run(
     sat: cp_model.CpModel,
     columns: list[cp_model.IntVar],
-    scale: Floats,
+    units: tuple[Floats, float],
     settings: SolverSettings,
     work: float,
 ) -> Answer:
+    scale, unit = units
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = settings.seed
@@ -95,13 +104,21 @@ def _run(
     values = np.array([solver.value(c) for c in columns]) / scale if found else None
     return Answer(
         values=values,
-        cost=solver.objective_value * _COST_UNIT if found else math.inf,
-        bound=solver.best_objective_bound * _COST_UNIT,
+        cost=solver.objective_value * unit if found else math.inf,
+        bound=solver.best_objective_bound * unit,
         wall_s=solver.wall_time,
         proven=status == cp_model.OPTIMAL,
         infeasible=status == cp_model.INFEASIBLE,
         timed_out=status != cp_model.OPTIMAL and solver.wall_time >= settings.time_limit_s,
     )
+
+
+def _cost_unit(cost: Floats, upper: Floats, is_rate: NDArray[np.bool_]) -> float:
+    """What one unit of the objective costs: small enough for a step of the cheapest rate."""
+    rates = np.abs(cost[is_rate & (cost != 0)])
+    unit = min(_COST_UNIT, float(rates.min()) / _COST_DIGITS) if len(rates) else _COST_UNIT
+    most = float(np.abs(cost) @ upper)
+    return max(unit, most / _LARGEST_COST)
 
 
 def _steps_per_rps(model: LinearModel) -> float:
@@ -122,11 +139,11 @@ def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row, na
         sat.add(expression == math.ceil(low * factor - 1e-6)).with_name(name)
         return
     if high < math.inf:  # too much rather than too little on the left
-        whole = np.ceil(scaled - 1e-9 * np.abs(scaled)).astype(np.int64)
+        whole = np.ceil(scaled - _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
         sat.add(expression <= math.floor(high * factor * (1 + 1e-12))).with_name(name)
     if low > -math.inf:
-        whole = np.floor(scaled + 1e-9 * np.abs(scaled)).astype(np.int64)
+        whole = np.floor(scaled + _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
         sat.add(expression >= math.ceil(low * factor * (1 - 1e-12))).with_name(name)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,26 @@ from numpy.typing import NDArray
 from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.spec import Objective
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+__all__ = [
+    "AcceleratorLimit",
+    "Exclusion",
+    "Flip",
+    "Floats",
+    "Integers",
+    "Objective",
+    "Option",
+    "PlanningWindow",
+    "PoolCapacity",
+    "RatioBounds",
+    "ReplicaBounds",
+    "SolverSettings",
+    "Stream",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,19 +202,6 @@ class Exclusion:
 
     label: str
     reason: str
-
-
-class Objective(StrEnum):
-    """What is best.
-
-    cost: least USD. power: least energy. accelerators: fewest accelerator-hours. goodput: most
-    requests in time within the limits (streams of higher priority first), then least USD.
-    """
-
-    COST = "cost"
-    POWER = "power"
-    ACCELERATORS = "accelerators"
-    GOODPUT = "goodput"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.loads import load_of
 from planner.optimize.problem import Problem
-from planner.optimize.solution import Solution
+from planner.optimize.solution import Solution, admitted
 
 
 def predict_window(
@@ -24,7 +24,7 @@ def predict_window(
         `utilization_ratio` has one entry per option of the problem, 0 for those that do not serve.
     """
     utilization = [0.0] * len(problem.options)
-    load = load_of(window, spec.forecast.demand_level)
+    load = load_of(admitted(problem, solution, window, t), spec.forecast.demand_level)
     if load is None:
         nothing = Prediction(attainment_ratio=None, source="closed_form")
         return DeploymentPrediction(

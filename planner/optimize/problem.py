@@ -203,11 +203,15 @@ class Problem:
         """Whether a replica ordered now is not ready before window `t` is over."""
         return self.is_late(self.options[o].start_s, t)
 
+    @property
+    def sheds(self) -> bool:
+        """Whether requests may be left unserved on purpose."""
+        priced = self.shortfall_usd_per_request is not None
+        return priced or self.objective is Objective.GOODPUT
+
     def may_fall_short(self, k: int, t: int) -> bool:
         """Whether demand may stay unserved: by leave, or as nothing ordered now is in time."""
-        if self.best_effort or self.objective is Objective.GOODPUT:
-            return True
-        if self.shortfall_usd_per_request is not None:
+        if self.best_effort or self.sheds:
             return True
         return any(self.comes_too_late(o, t) for o in self.serving(k, *PATH))
 

@@ -16,6 +16,7 @@ from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
+from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import Solution, mean_usd_per_hour
 from planner.optimize.solve import optimize
 from planner.optimize.unoffered import other_way_alternative
@@ -62,7 +63,14 @@ class Round:
         return all(r.proves(target_ratio) for r in self.replays)
 
 
-def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Plan:
+def plan(
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime,
+    explain: bool = False,
+) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
 
     Optimize, replay the first and the hardest window and those that the closed form doubts,
@@ -74,6 +82,8 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
     ----------
     fleet : Fleet or None
         What runs now; None plans from nothing, without lead times.
+    explain : bool
+        Also price small changes of the input (`Plan.shadow_prices`).
 
     Returns
     -------
@@ -90,7 +100,7 @@ def plan(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: dateti
     SolverError
         When the solver found nothing within its limits.
     """
-    return _plan(spec, forecast, fleet, made_at=made_at, compare=True)
+    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain)
 
 
 def _plan(
@@ -100,6 +110,7 @@ def _plan(
     *,
     made_at: datetime,
     compare: bool = False,
+    explain: bool = False,
 ) -> Plan:
     problem = build_problem(spec, forecast, fleet, made_at=made_at)
     slo = strictest_slo(
@@ -137,6 +148,11 @@ def _plan(
         )
         if compare
         else (),
+        shadow_prices=shadow_prices(
+            problem.tightened(factors), spec, lambda other: rebuild(other).tightened(factors)
+        )
+        if explain
+        else (),
     )
     return assemble(spec, forecast, fleet, proof, made_at=made_at)
 
@@ -170,6 +186,7 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild
         for t in _to_replay(spec, forecast, problem, solution, slo)
         # What is not ready in time cannot be helped by any plan: predicted, but not judged.
         if problem.best_effort
+        or problem.sheds
         or not any(problem.may_fall_short(k, t) for k in problem.stream_indices)
     )
     return Round(

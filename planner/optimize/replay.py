@@ -10,7 +10,7 @@ from planner.domain.plan import Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.problem import Problem
-from planner.optimize.solution import Solution
+from planner.optimize.solution import Solution, admitted
 from planner.simulate import ReplicaGroup, Scenario, pooled, sample_workload, simulate
 
 FUTURES = 3
@@ -60,7 +60,8 @@ def replay(
         None without traffic, or when no replica serves.
     """
     groups = _groups(spec, problem, solution, t)
-    rate_rps = problem.load_rps(t)
+    window = admitted(problem, solution, window, t)
+    rate_rps = window.request_rate_rps(spec.forecast.demand_level)
     if rate_rps <= 0 or problem.serves_rps(solution.usable, t) <= 0:
         return None
     results = []

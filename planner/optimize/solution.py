@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import CostTerm, PlanStatus
 from planner.optimize.flow import spread
 from planner.optimize.inputs import Floats, Integers
@@ -112,6 +113,16 @@ def nothing_solves(problem: Problem, *, solver_name: str, wall_s: float) -> Solu
     return solution_of(
         problem, empty, status=PlanStatus.INFEASIBLE, solver_name=solver_name, wall_s=wall_s
     )
+
+
+def admitted(
+    problem: Problem, solution: Solution, window: ForecastWindow, t: int
+) -> ForecastWindow:
+    """The window's demand without what the plan leaves unserved on purpose."""
+    load_rps = problem.load_rps(t)
+    if not problem.sheds or load_rps <= 0:
+        return window
+    return window.times(max(1 - float(solution.shortfall_rps[t]) / load_rps, 0.0))
 
 
 def usd_per_hour(problem: Problem, replicas: Integers, t: int) -> float:

@@ -4,7 +4,7 @@ Nothing here is stored or applied; the CLI and the API ask these, the loop asks 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from planner.optimize import plan
 from planner.rollout import GuardConditions
 from planner.service.assumed_shapes import with_assumed_shapes
 from planner.service.spec_problems import did_you_mean
+from planner.service.what_if import WhatIf
 
 MOST_TOKENS_PER_S = 1e12
 """Of one request class; the largest public services serve some 1e7 a second in all."""
@@ -199,14 +200,32 @@ class Proposal:
 
 
 def propose(
-    spec: Spec, forecast: Forecast, fleet: Fleet | None, *, model: str, now: datetime
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    model: str,
+    now: datetime,
+    explain: bool = False,
 ) -> Proposal:
     """A plan for a forecast; with the way there, and what guards say of it, for a known fleet."""
     check_forecast(spec, forecast, model=model)
     if fleet is None:
-        return Proposal(plan=plan(spec, forecast, None, made_at=now), diff=None, findings=())
-    decision = decide(spec, forecast, fleet, now=now, conditions=_stateless(now, now))
+        made = plan(spec, forecast, None, made_at=now, explain=explain)
+        return Proposal(plan=made, diff=None, findings=())
+    conditions = _stateless(now, now)
+    decision = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=explain)
     return Proposal(plan=decision.plan, diff=decision.diff, findings=decision.findings)
+
+
+def plan_changed(
+    change: WhatIf, forecast: Forecast, fleet: Fleet | None, *, model: str, now: datetime
+) -> Plan:
+    """The plan of a changed spec, for so many times the requests as it asks for."""
+    more = tuple(window.times(change.rate_ratio) for window in forecast.windows)
+    scaled = forecast if change.rate_ratio == 1 else replace(forecast, windows=more)
+    check_forecast(change.spec, scaled, model=model)
+    return plan(change.spec, scaled, fleet, made_at=now)
 
 
 def _stateless(now: datetime, observed_at: datetime) -> GuardConditions:

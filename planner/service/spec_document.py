@@ -17,6 +17,7 @@ from planner.domain.spec import (
     GuardSettings,
     LoopMode,
     LoopSettings,
+    Objective,
     TargetKind,
 )
 
@@ -98,6 +99,12 @@ class PricePart(SpecPart):
     spot_interruptions_per_hour: float = Field(
         default=0.0, ge=0, le=1e3, description="expected reclaims of one spot accelerator, 1/h"
     )
+    billing_increment_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=366 * 86_400,
+        description="time is paid in such pieces, seconds; 0: to the second",
+    )
 
 
 class AcceleratorPart(SpecPart):
@@ -129,6 +136,15 @@ class PoolPart(SpecPart):
         le=10**6,
         description="at most so many, count; default: what the inventory has",
     )
+    min_up_s: float = Field(
+        default=0.0, ge=0, le=366 * 86_400, description="a started replica is kept so long, seconds"
+    )
+    max_starts: int | None = Field(
+        default=None, ge=0, le=10**6, description="at most so many come at once, count"
+    )
+    max_stops: int | None = Field(
+        default=None, ge=0, le=10**6, description="at most so many go at once, count"
+    )
 
 
 class BudgetPart(SpecPart):
@@ -136,6 +152,40 @@ class BudgetPart(SpecPart):
 
     usd_per_hour: float | None = Field(default=None, ge=0, le=1e12, description="USD/h")
     power_w: float | None = Field(default=None, ge=0, le=1e12, description="W")
+
+
+class PlanningPart(SpecPart):
+    """What is best, and what a plan has to keep beside objectives and budget."""
+
+    objective: Objective = Field(
+        default=Objective.COST,
+        description="cost (least USD), power (least energy), accelerators (fewest accelerator-"
+        "hours), goodput (most requests in time within the limits)",
+    )
+    shortfall_usd_per_request: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="price of an unserved request, USD; default: all demand has to be met",
+    )
+    spot_share_limit: float | None = Field(
+        default=None, ge=0, le=1, description="share of a role's replicas that may be spot, 0..1"
+    )
+    transfer_bytes_per_s: float | None = Field(
+        default=None, gt=0, le=1e18, description="all KV transfers together, bytes/s"
+    )
+    min_prefill_per_decode: float | None = Field(
+        default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at least"
+    )
+    max_prefill_per_decode: float | None = Field(
+        default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at most"
+    )
+    profile_error_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="plan as if every replica were so much slower than its profile, ratio",
+    )
 
 
 class TargetPart(SpecPart):
@@ -239,6 +289,9 @@ class SpecDocument(SpecPart):
     )
     pools: list[PoolPart] = Field(min_length=1, description="replica shapes that may be planned")
     budget: BudgetPart = Field(default_factory=BudgetPart, description="limits of the fleet")
+    planning: PlanningPart = Field(
+        default_factory=PlanningPart, description="what is best, and further limits"
+    )
     target: TargetPart = Field(default_factory=TargetPart, description="where plans are applied")
     forecast: ForecastPart = Field(default_factory=ForecastPart, description="window and horizon")
     loop: LoopPart = Field(default_factory=LoopPart, description="the control loop")

@@ -26,6 +26,7 @@ from planner.domain.spec import (
     ForecastSettings,
     GuardSettings,
     LoopSettings,
+    PlanningSettings,
     PoolBounds,
     Spec,
 )
@@ -65,7 +66,12 @@ def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
         With every problem on a line of its own: file, line, what is wrong, what to do.
     """
     source = read_yaml(path, what="a spec", hint=HINT)
-    return _Reader(source, path.parent, allow_estimates).spec()
+    return spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
+
+
+def spec_from(source: YamlSource, *, folder: Path, allow_estimates: bool = False) -> Spec:
+    """The spec in what was read; paths in it count from the folder. Raises as `read_spec`."""
+    return _Reader(source, folder, allow_estimates).spec()
 
 
 def files_named_in(path: Path) -> tuple[Path, ...]:
@@ -113,6 +119,7 @@ class _Reader:
         pools = self._each("pools", document.pools, _pool)
         self._check_names(document)
         self._check_roles(document)
+        self._check_ratios(document)
         self._raise()
         spec = Spec(
             spec_id="",
@@ -124,6 +131,7 @@ class _Reader:
             pools=pools,
             target=document.target.kind,
             budget=Budget(**document.budget.model_dump()),
+            planning=PlanningSettings(**document.planning.model_dump()),
             forecast=ForecastSettings(**document.forecast.model_dump()),
             loop=LoopSettings(**document.loop.model_dump()),
             guards=GuardSettings(**document.guards.model_dump()),
@@ -242,6 +250,16 @@ class _Reader:
                 "prefill and decode, or aggregated)",
             )
 
+    def _check_ratios(self, document: SpecDocument) -> None:
+        low = document.planning.min_prefill_per_decode
+        high = document.planning.max_prefill_per_decode
+        if low is not None and high is not None and low > high:
+            self._problem(
+                ("planning", "min_prefill_per_decode"),
+                f"planning.min_prefill_per_decode ({low:g}) is above max_prefill_per_decode "
+                f"({high:g}): no fleet has such a ratio",
+            )
+
     def _complete(self, spec: Spec) -> tuple[Profile, ...]:
         """The profiles, with estimates for shapes without one where that is allowed."""
         profiles = list(spec.profiles)
@@ -288,7 +306,14 @@ def _pool(part: PoolPart) -> PoolBounds:
         pp=part.pp,
         dp=part.dp,
     )
-    return PoolBounds(shape=shape, min_replicas=part.min_replicas, max_replicas=part.max_replicas)
+    return PoolBounds(
+        shape=shape,
+        min_replicas=part.min_replicas,
+        max_replicas=part.max_replicas,
+        min_up_s=part.min_up_s,
+        max_starts=part.max_starts,
+        max_stops=part.max_stops,
+    )
 
 
 def _pool_name(part: PoolPart) -> str:
@@ -314,7 +339,12 @@ def _offers(price: PricePart) -> tuple[Offer, ...]:
         (PurchaseOption.SPOT, price.spot, price.spot_interruptions_per_hour),
     )
     return tuple(
-        Offer(purchase_option=option, usd_per_gpu_hour=usd, interruptions_per_hour=interruptions)
+        Offer(
+            purchase_option=option,
+            usd_per_gpu_hour=usd,
+            interruptions_per_hour=interruptions,
+            billing_increment_s=price.billing_increment_s,
+        )
         for option, usd, interruptions in given
         if usd is not None
     )

@@ -1,8 +1,10 @@
 """`poolwise plan`: one plan, explained."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,12 +21,19 @@ from planner.service.cli.options import (
     TraceOption,
     instant,
 )
+from planner.service.cli.plan_tables import show_frontier, show_plan, show_what_if
 
 if TYPE_CHECKING:
+    from planner.domain.fleet import Fleet
     from planner.domain.forecast import Forecast
-    from planner.domain.plan import Plan, PlannedPool
+    from planner.domain.plan import Plan
     from planner.domain.spec import Spec
+    from planner.optimize import ParetoPoint
     from planner.service.planning import Proposal
+    from planner.service.what_if import WhatIf
+
+ObjectiveName = Literal["cost", "power", "accelerators", "goodput"]
+"""The values of `Objective`, whose module takes too long to import for --help."""
 
 EPILOG = (
     "Examples:\n\n"
@@ -32,6 +41,9 @@ EPILOG = (
     "poolwise plan --spec spec.yaml --trace requests.csv --fleet fleet.json --json\n\n"
     "poolwise forecast --spec spec.yaml --trace requests.csv --json > f.json; "
     "poolwise plan --spec spec.yaml --forecast f.json\n\n"
+    "poolwise plan --spec spec.yaml --trace requests.csv --what-if accelerators.h100.inventory=4 "
+    "--what-if slos.0.ttft_s=x0.8,rate=x1.5\n\n"
+    "poolwise plan --spec spec.yaml --trace requests.csv --explain --pareto\n\n"
     "Exit status: 0 a plan; 1 no fleet keeps the objectives (says what to relax); 2 bad input."
 )
 
@@ -52,6 +64,38 @@ def plan(
     start_at: StartOption = None,
     at: AtOption = None,
     model: ModelOption = None,
+    objective: Annotated[
+        ObjectiveName | None,
+        typer.Option(
+            "--objective",
+            help="What is best, instead of the spec's planning.objective: least USD, least energy, "
+            "fewest accelerators, or most requests in time within the limits.",
+            show_default=False,
+        ),
+    ] = None,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--what-if",
+            help="Plan again with a changed spec and show it beside; KEY=VALUE, several separated "
+            "by commas, may be repeated. rate=x1.5: that many times the requests.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Also say what small changes would cost or save, and the equation of every row "
+            "that binds.",
+        ),
+    ] = False,
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto", help="Also show what a shorter TTFT or a higher attainment would cost."
+        ),
+    ] = False,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -67,10 +111,12 @@ def plan(
             "--forecast FILE (from `poolwise forecast --json`), one of them"
         )
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import propose, sole_model
+    from planner.service.planning import plan_changed, propose, sole_model
     from planner.service.spec_file import read_spec
+    from planner.service.what_if import with_objective
 
-    checked = read_spec(spec, allow_estimates=allow_estimates)
+    checked = with_objective(read_spec(spec, allow_estimates=allow_estimates), objective)
+    changes = [_changed(spec, text, objective, allow_estimates) for text in what_if or []]
     model = sole_model(checked, model)
     moment = instant(at, option="--at")
     with output.working("forecasting"):
@@ -85,8 +131,18 @@ def plan(
     now = expected.made_at
     running = None if fleet is None else read_fleet(fleet, spec=checked, read_at=now)
     with output.working("planning"):
-        proposal = propose(checked, expected, running, model=model, now=now)
-    _show(proposal, as_json=json)
+        proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
+        beside = [
+            (change.text, plan_changed(change, expected, running, model=model, now=now))
+            for change in changes
+        ]
+    points = _frontier(checked, expected, running, now) if pareto else ()
+    if json:
+        _print_json(proposal, beside, points)
+    else:
+        _show(proposal, explain=explain)
+        show_what_if(proposal.plan, beside)
+        show_frontier(points)
     if proposal.plan.status == "infeasible":
         raise typer.Exit(1)
 
@@ -118,13 +174,38 @@ def _forecast(
     )
 
 
-def _show(proposal: "Proposal", *, as_json: bool) -> None:
-    if as_json:
-        from planner.service.documents.answers import plan_answer
+def _changed(path: Path, text: str, objective: str | None, allow_estimates: bool) -> "WhatIf":
+    from planner.service.what_if import what_if, with_objective
 
-        output.print_json(plan_answer(proposal.plan, proposal.diff, proposal.findings))
-        return
-    show_plan(proposal.plan)
+    change = what_if(path, text, allow_estimates=allow_estimates)
+    return replace(change, spec=with_objective(change.spec, objective))
+
+
+def _frontier(
+    spec: "Spec", forecast: "Forecast", fleet: "Fleet | None", now: datetime
+) -> "tuple[ParetoPoint, ...]":
+    from planner.optimize import frontier
+    from planner.service.cli.progress import counting
+
+    with counting("planning other promises") as progress:
+        return frontier(spec, forecast, fleet, made_at=now, progress=progress)
+
+
+def _print_json(
+    proposal: "Proposal",
+    beside: "Sequence[tuple[str, Plan]]",
+    points: "Sequence[ParetoPoint]",
+) -> None:
+    from planner.service.documents.answers import plan_answer
+
+    answer = plan_answer(
+        proposal.plan, proposal.diff, proposal.findings, what_if=beside, pareto=points
+    )
+    output.print_json(answer)
+
+
+def _show(proposal: "Proposal", *, explain: bool) -> None:
+    show_plan(proposal.plan, explain=explain)
     if proposal.diff is not None:
         from actuators.dry_run import render_text
 
@@ -133,58 +214,3 @@ def _show(proposal: "Proposal", *, as_json: bool) -> None:
         out.print(render_text(proposal.diff), markup=False)
         objections = [f for f in proposal.findings if f.verdict != "allow"]
         output.print_lines("Guards", [f"{f.guard} ({f.verdict}): {f.reason}" for f in objections])
-
-
-def show_plan(plan: "Plan") -> None:
-    """A plan for people: windows, what bound it, what was rejected, how it was solved."""
-    estimated = ", ESTIMATED profiles: rough" if plan.estimated else ""
-    title = f"Plan {plan.plan_id}: {plan.status}, {plan.usd_per_hour:,.2f} USD/h{estimated}"
-    rows = [
-        [
-            window.start_at.strftime("%m-%d %H:%M"),
-            f"{window.request_rate_rps:.3g}/s",
-            "\n".join(_pool_text(pool) for pool in window.pools if pool.replicas) or "none",
-            output.percent(window.predicted.attainment_ratio),
-            output.milliseconds(window.predicted.ttft_p95_s),
-            output.milliseconds(window.predicted.tpot_p95_s),
-            output.milliseconds(window.predicted.itl_p95_s),
-            str(window.bottleneck),
-            f"{window.usd_per_hour:,.2f}",
-        ]
-        for window in plan.windows
-    ]
-    columns = (
-        "window (" + (plan.windows[0].start_at.tzname() or "UTC") + ")"
-        if plan.windows
-        else "window",
-        "rate",
-        "replicas (utilization)",
-        "in SLO",
-        "TTFT p95",
-        "TPOT p95",
-        "ITL p95",
-        "bottleneck",
-        "USD/h",
-    )
-    output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
-    output.print_lines("What bound it", [f"{row.sentence} [{row.row}]" for row in plan.binding])
-    output.print_lines(
-        "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
-    )
-    output.print_lines("What to relax", plan.relaxations)
-    solver = plan.solver
-    output.console().print(
-        f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
-        markup=False,
-    )
-
-
-def _pool_text(pool: "PlannedPool") -> str:
-    bought = "" if pool.purchase_option == "on_demand" else f" {pool.purchase_option}"
-    return f"{pool.replicas} x {pool.shape.label}{bought} ({pool.utilization_ratio:.0%})"
-
-
-def _rejected(plan: "Plan", index: int) -> str:
-    other = plan.rejected[index]
-    price = "" if other.usd_per_hour is None else f" ({other.usd_per_hour:,.2f} USD/h)"
-    return f"{other.name}{price}: {other.reason}"

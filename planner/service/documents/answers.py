@@ -6,6 +6,8 @@ from pydantic import Field
 
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, GuardFinding
+from planner.optimize import ParetoPoint
+from planner.service.documents.document import Document
 from planner.service.documents.plan import PlanDocument, plan_document
 from planner.service.documents.rollout import (
     DiffDocument,
@@ -15,17 +17,60 @@ from planner.service.documents.rollout import (
 )
 
 
+class WhatIfDocument(Document):
+    """A plan of a changed spec."""
+
+    change: str = Field(description="as it was asked for")
+    more_usd_per_hour: float = Field(description="than the plan, USD/h; below 0 it is cheaper")
+    plan: PlanDocument
+
+
+class ParetoDocument(Document):
+    """A promise and the cheapest fleet that was proven to keep it."""
+
+    ttft_s: float
+    attainment_ratio: float
+    efficient: bool = Field(description="nothing cheaper promises as much")
+    plan: PlanDocument
+
+
 class PlanAnswer(PlanDocument):
     """A plan, and what it changes where a fleet was given."""
 
     diff: DiffDocument | None = Field(description="null: no fleet was given")
     findings: list[FindingDocument] = Field(description="what the guards say of the diff")
+    what_if: list[WhatIfDocument] = Field(default_factory=list, description="where asked for")
+    pareto: list[ParetoDocument] = Field(default_factory=list, description="where asked for")
 
 
-def plan_answer(plan: Plan, diff: Diff | None, findings: Sequence[GuardFinding]) -> PlanAnswer:
-    """A plan that was not stored."""
+def plan_answer(
+    plan: Plan,
+    diff: Diff | None,
+    findings: Sequence[GuardFinding],
+    *,
+    what_if: Sequence[tuple[str, Plan]] = (),
+    pareto: Sequence[ParetoPoint] = (),
+) -> PlanAnswer:
+    """A plan that was not stored, with the plans that it was compared with."""
     return PlanAnswer(
         **dict(plan_document(plan)),
         diff=None if diff is None else diff_document(diff),
         findings=finding_documents(findings),
+        what_if=[
+            WhatIfDocument(
+                change=text,
+                more_usd_per_hour=other.usd_per_hour - plan.usd_per_hour,
+                plan=plan_document(other),
+            )
+            for text, other in what_if
+        ],
+        pareto=[
+            ParetoDocument(
+                ttft_s=point.ttft_s,
+                attainment_ratio=point.attainment_ratio,
+                efficient=point.efficient,
+                plan=plan_document(point.plan),
+            )
+            for point in pareto
+        ],
     )

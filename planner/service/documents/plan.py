@@ -18,11 +18,12 @@ from planner.domain.plan import (
     PlanWindow,
     Prediction,
     RejectedAlternative,
+    ShadowPrice,
     SolverReport,
 )
 from planner.service.documents.document import Document, parse, read_object
 
-BESIDE_PLAN = ("deployment", "created_at", "approval", "diff", "findings")
+BESIDE_PLAN = ("deployment", "created_at", "approval", "diff", "findings", "what_if", "pareto")
 """Keys that answers add to a plan's own; they follow from it, the fleet and the store."""
 
 
@@ -63,6 +64,9 @@ class PlanWindowDocument(Document):
     predicted: PredictionDocument
     bottleneck: Bottleneck
     usd_per_hour: float
+    shortfall_rps: float = Field(
+        default=0.0, description="of request_rate_rps, left unserved on purpose, requests/s"
+    )
 
 
 class BindingDocument(Document):
@@ -79,6 +83,14 @@ class RejectedDocument(Document):
     name: str
     reason: str
     usd_per_hour: float | None
+
+
+class ShadowPriceDocument(Document):
+    """What a stated change would cost, found by solving again."""
+
+    change: str
+    usd_per_hour: float | None = Field(description="above 0 it costs; null: nothing could serve")
+    sentence: str
 
 
 class SolverDocument(Document):
@@ -124,6 +136,9 @@ class PlanDocument(Document):
     solver: SolverDocument
     inputs: InputsDocument
     estimated: bool = Field(description="true: rests on an estimated profile; never auto-applied")
+    shadow_prices: list[ShadowPriceDocument] = Field(
+        default_factory=list, description="empty: not asked for"
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -147,6 +162,7 @@ def plan_document(plan: Plan) -> PlanDocument:
             fleet_version=plan.inputs.fleet_version,
         ),
         estimated=plan.estimated,
+        shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
     )
 
 
@@ -179,6 +195,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
                 fleet_version=inputs.fleet_version,
             ),
             estimated=document.estimated,
+            shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
@@ -220,6 +237,7 @@ def _window_document(window: PlanWindow) -> PlanWindowDocument:
         predicted=PredictionDocument.model_validate(window.predicted),
         bottleneck=window.bottleneck,
         usd_per_hour=window.usd_per_hour,
+        shortfall_rps=window.shortfall_rps,
     )
 
 
@@ -247,4 +265,5 @@ def _window(document: PlanWindowDocument) -> PlanWindow:
         predicted=Prediction(**document.predicted.model_dump()),
         bottleneck=document.bottleneck,
         usd_per_hour=document.usd_per_hour,
+        shortfall_rps=document.shortfall_rps,
     )

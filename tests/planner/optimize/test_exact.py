@@ -137,6 +137,15 @@ def test_larger_pools_count_with_their_pooling_effect() -> None:
     assert optimize(alone).replicas[0, 0] == 4
 
 
+@pytest.mark.parametrize("demand_rps", [4.242108814329643, 0.1 + 0.2, 1e-3 / 3, 12345.678901])
+def test_rounding_does_not_stand_between_demand_and_capacity(demand_rps: float) -> None:
+    options = [option(role, "h100", 1.0) for role in (Role.PREFILL, Role.DECODE)]
+    share = demand_rps * 0.378557
+    case = problem(options, [[share, 2.5 * share, 4 * share]] * 2, [demand_rps])
+    assert optimize(case).replicas[:, 0].tolist() == [3, 3]
+    assert optimize(problem(options, [[demand_rps]] * 2, [demand_rps])).feasible
+
+
 def test_replicas_are_ordered_a_start_up_time_ahead() -> None:
     slow = option(Role.AGGREGATED, "h100", 1.0, initial_replicas=1, start_s=900.0)
     ahead = problem([slow], [1.0], [1.0, 1.0, 3.0], has_fleet=True)

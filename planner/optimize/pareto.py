@@ -1,0 +1,99 @@
+"""What a shorter TTFT or a higher attainment costs: the frontier of cost, TTFT and attainment."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from planner.domain.errors import OutsideProfileError
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan, PlanStatus
+from planner.domain.slo import LONGEST_SLO_S
+from planner.domain.spec import Spec
+from planner.optimize.prove import plan
+
+TTFT_RATIOS = (0.5, 0.7, 0.85, 1.0, 1.25, 1.6, 2.5)
+ATTAINMENTS = (0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParetoPoint:
+    """One promise and the cheapest fleet that was proven to keep it.
+
+    Parameters
+    ----------
+    ttft_s, attainment_ratio : float
+        The promise, of the strictest class.
+    plan : Plan
+        `infeasible` where no fleet keeps it.
+    efficient : bool
+        No other point promises as much for less, or more for as much.
+    """
+
+    ttft_s: float
+    attainment_ratio: float
+    plan: Plan
+    efficient: bool
+
+
+def frontier(
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ParetoPoint, ...]:
+    """Plans for a grid of TTFT objectives and attainment targets, the cheapest first.
+
+    Every point is planned and proven like a plan of its own; TPOT stays as promised.
+
+    Parameters
+    ----------
+    progress : function of (done, all) or None
+    """
+    slos = [s for s in spec.slos if s.model == forecast.model]
+    targets = sorted({*ATTAINMENTS, max(s.attainment_ratio for s in slos)})
+    grid = [(ratio, target) for ratio in TTFT_RATIOS for target in targets]
+    found = []
+    for done, (ratio, target) in enumerate(grid):
+        if progress is not None:
+            progress(done, len(grid))
+        changed = _promising(spec, forecast.model, ratio, target)
+        try:
+            made = plan(changed, forecast, fleet, made_at=made_at)
+        except OutsideProfileError:
+            continue
+        ttft_s = min(s.ttft_s for s in changed.slos if s.model == forecast.model)
+        found.append(
+            ParetoPoint(ttft_s=ttft_s, attainment_ratio=target, plan=made, efficient=False)
+        )
+    judged = [replace(p, efficient=_is_efficient(p, found)) for p in found]
+    return tuple(sorted(judged, key=lambda p: (p.plan.usd_per_hour, p.ttft_s, p.attainment_ratio)))
+
+
+def _promising(spec: Spec, model: str, ratio: float, target: float) -> Spec:
+    slos = tuple(
+        replace(s, ttft_s=min(s.ttft_s * ratio, LONGEST_SLO_S), attainment_ratio=target)
+        if s.model == model
+        else s
+        for s in spec.slos
+    )
+    return replace(spec, slos=slos)
+
+
+def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
+    if point.plan.status is PlanStatus.INFEASIBLE:
+        return False
+    mine = _merits(point)
+    return not any(
+        other.plan.status is not PlanStatus.INFEASIBLE
+        and all(a <= b for a, b in zip(_merits(other), mine, strict=True))
+        and _merits(other) != mine
+        for other in others
+    )
+
+
+def _merits(point: ParetoPoint) -> tuple[float, float, float]:
+    """Smaller is better: USD/h, TTFT, share that may miss."""
+    return round(point.plan.usd_per_hour, 4), point.ttft_s, -point.attainment_ratio

@@ -1,0 +1,136 @@
+"""What one more of something is worth: solved again with a stated change, not read off LP duals.
+
+A dual of a relaxation says what a fraction of a replica would save; fleets change by whole ones.
+Each change is small, named, and priced by the difference of two solutions; where that lies within
+their gaps, nothing can be said.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.plan import ShadowPrice
+from planner.domain.spec import Spec
+from planner.optimize.loads import with_slo
+from planner.optimize.problem import Problem
+from planner.optimize.solution import mean_usd_per_hour
+from planner.optimize.solve import optimize
+
+TTFT_STEP_RATIO, TPOT_STEP_RATIO = 0.05, 0.05
+"""Objectives are tightened and relaxed by so much."""
+
+RATE_STEP_RATIO = 0.1
+_CENT = 0.005
+
+Rebuild = Callable[[Spec], Problem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """A stated perturbation of the problem."""
+
+    name: str
+    problem: Callable[[], Problem]
+
+
+def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[ShadowPrice, ...]:
+    """Mean USD/h that each change costs (above 0) or saves (below 0).
+
+    Parameters
+    ----------
+    problem : Problem
+        As the plan was made from, tightened where the twin asked for it.
+    rebuild : function from Spec to Problem
+        Makes the problem again for a spec with other objectives, tightened alike.
+    """
+    before = optimize(replace(problem, best_effort=False))
+    if not before.feasible:
+        return ()
+    usd = mean_usd_per_hour(problem, before.replicas)
+    found = []
+    for change in _changes(problem, spec, rebuild):
+        try:
+            changed = replace(change.problem(), best_effort=False)
+        except (OutsideProfileError, SpecError):
+            continue
+        after = optimize(changed)
+        if not after.feasible:
+            text = "cannot be served within the limits"
+            found.append(ShadowPrice(change=change.name, usd_per_hour=None, sentence=text))
+            continue
+        more = mean_usd_per_hour(changed, after.replicas) - usd
+        noise = usd * (before.gap_ratio + after.gap_ratio)
+        found.append(
+            ShadowPrice(change=change.name, usd_per_hour=more, sentence=_sentence(more, noise))
+        )
+    return tuple(found)
+
+
+def _sentence(more: float, noise: float) -> str:
+    if abs(more) <= max(noise, _CENT) and noise > _CENT:
+        return f"not distinguishable: within the solver's gap of {noise:.2f} USD/h"
+    if more > _CENT:
+        return f"costs {more:.2f} USD/h"
+    if more < -_CENT:
+        return f"saves {-more:.2f} USD/h"
+    return "changes nothing"
+
+
+def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change]:
+    for i, limit in enumerate(problem.accelerators):
+        if problem.on(limit.name):
+            yield _Change(name=f"one more {limit.name}", problem=_with_one_more(problem, i))
+    for i, bounds in enumerate(problem.bounds):
+        if bounds.max_replicas is not None:
+            label = f"max_replicas {bounds.max_replicas + 1} for {bounds.shape.label}"
+            yield _Change(name=label, problem=_with_bound(problem, i, by=1))
+        if bounds.min_replicas:
+            label = f"min_replicas {bounds.min_replicas - 1} for {bounds.shape.label}"
+            yield _Change(name=label, problem=_with_bound(problem, i, by=-1))
+    slos = [s for s in spec.slos if s.model == problem.model]
+    ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
+    for sign in (-1, 1):
+        ttft, tpot = 1 + sign * TTFT_STEP_RATIO, 1 + sign * TPOT_STEP_RATIO
+        yield _Change(
+            name=f"{_ms(sign * TTFT_STEP_RATIO * ttft_s)} of TTFT ({ttft_s * ttft:g} s)",
+            problem=_with_objectives(spec, problem.model, rebuild, ttft=ttft, tpot=1.0),
+        )
+        yield _Change(
+            name=f"{_ms(sign * TPOT_STEP_RATIO * tpot_s)} a token ({1e3 * tpot_s * tpot:g} ms)",
+            problem=_with_objectives(spec, problem.model, rebuild, ttft=1.0, tpot=tpot),
+        )
+    yield _Change(
+        name=f"{RATE_STEP_RATIO:.0%} more requests",
+        problem=lambda: replace(problem, demand_rps=problem.demand_rps * (1 + RATE_STEP_RATIO)),
+    )
+
+
+def _with_one_more(problem: Problem, i: int) -> Callable[[], Problem]:
+    def change() -> Problem:
+        limits = list(problem.accelerators)
+        limits[i] = replace(limits[i], inventory=limits[i].inventory + 1)
+        return replace(problem, accelerators=tuple(limits))
+
+    return change
+
+
+def _with_bound(problem: Problem, i: int, *, by: int) -> Callable[[], Problem]:
+    def change() -> Problem:
+        bounds = list(problem.bounds)
+        if by > 0:
+            bounds[i] = replace(bounds[i], max_replicas=(bounds[i].max_replicas or 0) + by)
+        else:
+            bounds[i] = replace(bounds[i], min_replicas=bounds[i].min_replicas + by)
+        return replace(problem, bounds=tuple(bounds))
+
+    return change
+
+
+def _with_objectives(
+    spec: Spec, model: str, rebuild: Rebuild, *, ttft: float, tpot: float
+) -> Callable[[], Problem]:
+    return lambda: rebuild(with_slo(spec, model, ttft_ratio=ttft, tpot_ratio=tpot))
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:+,.0f} ms" if abs(seconds) >= 1e-3 else f"{1e3 * seconds:+.2g} ms"

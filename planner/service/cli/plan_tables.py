@@ -1,0 +1,128 @@
+"""Plans as tables for people."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from planner.service.cli import output
+
+if TYPE_CHECKING:
+    from planner.domain.plan import Plan, PlannedPool, PlanWindow
+    from planner.optimize import ParetoPoint
+
+
+def show_plan(plan: "Plan", *, explain: bool = False) -> None:
+    """A plan for people: windows, what bound it, what was rejected, how it was solved.
+
+    Parameters
+    ----------
+    explain : bool
+        With the equation of every row, and what small changes would cost.
+    """
+    estimated = ", ESTIMATED profiles: rough" if plan.estimated else ""
+    title = f"Plan {plan.plan_id}: {plan.status}, {plan.usd_per_hour:,.2f} USD/h{estimated}"
+    rows = [
+        [
+            window.start_at.strftime("%m-%d %H:%M"),
+            _rate_text(window),
+            "\n".join(_pool_text(pool) for pool in window.pools if pool.replicas) or "none",
+            output.percent(window.predicted.attainment_ratio),
+            output.milliseconds(window.predicted.ttft_p95_s),
+            output.milliseconds(window.predicted.tpot_p95_s),
+            output.milliseconds(window.predicted.itl_p95_s),
+            str(window.bottleneck),
+            f"{window.usd_per_hour:,.2f}",
+        ]
+        for window in plan.windows
+    ]
+    columns = (
+        "window (" + (plan.windows[0].start_at.tzname() or "UTC") + ")"
+        if plan.windows
+        else "window",
+        "rate",
+        "replicas (utilization)",
+        "in SLO",
+        "TTFT p95",
+        "TPOT p95",
+        "ITL p95",
+        "bottleneck",
+        "USD/h",
+    )
+    output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
+    bound = [
+        f"{row.sentence} [{row.row}]" + (f"\n    {row.equation}" if explain else "")
+        for row in plan.binding
+    ]
+    output.print_lines("What bound it", bound)
+    output.print_lines(
+        "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
+    )
+    output.print_lines("What to relax", plan.relaxations)
+    prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
+    output.print_lines("Solved again with a small change, it", prices)
+    if explain:
+        terms = [f"{term.name}: {term.usd:,.2f} USD" for term in plan.objective if term.usd]
+        output.print_lines("What it costs over the horizon", terms)
+    solver = plan.solver
+    output.console().print(
+        f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
+        markup=False,
+    )
+
+
+def show_what_if(plan: "Plan", beside: "Sequence[tuple[str, Plan]]") -> None:
+    """Plans of changed specs beside the plan; nothing where none was asked for."""
+    if not beside:
+        return
+    rows = [_beside_row("as it is", plan, plan)]
+    rows += [_beside_row(text, other, plan) for text, other in beside]
+    columns = ("what if", "", "first window", "in SLO", "TTFT p95", "USD/h", "")
+    output.print_table("", columns, rows, numbers_from=3)
+
+
+def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
+    first = other.windows[0]
+    more = other.usd_per_hour - plan.usd_per_hour
+    return [
+        text,
+        str(other.status),
+        "\n".join(_pool_text(pool) for pool in first.pools if pool.replicas) or "none",
+        output.percent(first.predicted.attainment_ratio),
+        output.milliseconds(first.predicted.ttft_p95_s),
+        f"{other.usd_per_hour:,.2f}",
+        f"{more:+,.2f}" if abs(more) >= 0.005 else "",
+    ]
+
+
+def show_frontier(points: "Sequence[ParetoPoint]") -> None:
+    """Promises that nothing cheaper keeps as well; nothing where none was asked for."""
+    kept = [p for p in points if p.efficient]
+    if not points:
+        return
+    rows = [
+        [
+            output.milliseconds(point.ttft_s),
+            output.percent(point.attainment_ratio),
+            "\n".join(_pool_text(pool) for pool in point.plan.windows[0].pools if pool.replicas),
+            f"{point.plan.usd_per_hour:,.2f}",
+        ]
+        for point in kept
+    ]
+    columns = ("promised TTFT", "for", "first window", "USD/h")
+    title = f"What promises cost ({len(kept)} of {len(points)} that nothing cheaper keeps as well)"
+    output.print_table(title, columns, rows, numbers_from=3)
+
+
+def _rate_text(window: "PlanWindow") -> str:
+    missing = f"\n{window.shortfall_rps:.3g}/s unserved" if window.shortfall_rps > 0 else ""
+    return f"{window.request_rate_rps:.3g}/s{missing}"
+
+
+def _pool_text(pool: "PlannedPool") -> str:
+    bought = "" if pool.purchase_option == "on_demand" else f" {pool.purchase_option}"
+    return f"{pool.replicas} x {pool.shape.label}{bought} ({pool.utilization_ratio:.0%})"
+
+
+def _rejected(plan: "Plan", index: int) -> str:
+    other = plan.rejected[index]
+    price = "" if other.usd_per_hour is None else f" ({other.usd_per_hour:,.2f} USD/h)"
+    return f"{other.name}{price}: {other.reason}"
