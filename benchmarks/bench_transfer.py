@@ -141,7 +141,11 @@ def measure(python: Path, path: str, flows: int) -> list[Measured]:
 
 
 def link_class(measured: list[Measured], machine: str) -> LinkClass:
-    """Line through the medians of lone transfers; the most that all flows got together."""
+    """Line through the medians of lone transfers; the most that several got together.
+
+    Together they may get less than one alone, where cores are what they share: the twin gives a
+    lone one no more than that either.
+    """
     alone = [m for m in measured if m.flows == 1]
     sizes = np.array([m.size_bytes for m in alone], dtype=np.float64)
     took = np.array([m.median_s for m in alone])
@@ -153,11 +157,12 @@ def link_class(measured: list[Measured], machine: str) -> LinkClass:
     total = max(
         sum(m.size_bytes / max(float(np.mean(s)) - base_s, 1e-6) for s in m.seconds)
         for m in largest
+        if m.flows > 1
     )
     return LinkClass(
         base_s=base_s,
         flow_bytes_per_s=1 / per_byte,
-        link_bytes_per_s=max(total, 1 / per_byte),
+        link_bytes_per_s=total,
         source=f"measured on CPU, {measured[0].path} ({machine}, {datetime.now(UTC):%Y-%m-%d})",
     )
 

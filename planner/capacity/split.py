@@ -87,7 +87,7 @@ def split_traffic(pools: Sequence[PoolLoad], shape: Shape, base: PoolTraffic) ->
         traffic = PoolTraffic(
             rate_rps=base.rate_rps * part,
             # Splitting a stream at random brings it closer to Poisson.
-            arrival_cv2=1 + part * (base.arrival_cv2 - 1),
+            arrival_cv2=max(1 + part * (base.arrival_cv2 - 1), 0.0),
             window_s=base.window_s,
         )
         loaded.append(LoadedPool(load=pool, leg=leg, share=share, traffic=traffic))

@@ -160,6 +160,7 @@ class Records(Rows["Records[int, float]"], Generic[I, F]):
     finished_s: F
     left_s: F  # the client has gone
     came_s: F  # to the line, or with its KV cache
+    line_s: F  # since when it stands in this line
     place: I
     end: I
     worker: I  # where it is

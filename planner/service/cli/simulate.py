@@ -151,6 +151,11 @@ def simulate(
     _check_files(records=records, plot=plot, read=[path for path in read if path is not None])
     checked = read_spec(spec, allow_estimates=allow_estimates)
     if seed is not None:
+        if (
+            trace is not None
+            and not Sureness(futures, precision, until_clear, jobs, backend).sampled
+        ):
+            raise InputError("--seed is for futures: give --futures, too")
         checked = replace(checked, loop=replace(checked.loop, seed=seed))
     named = sole_model(checked, model)
     circumstances = _circumstances(

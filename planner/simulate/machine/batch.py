@@ -156,6 +156,7 @@ def preempt(twin: Twin, w: int, t: float) -> bool:
         again = request.input_tokens + record.generated
         record.assumed_s = prompt_seconds(twin, g, float(again), 0.0)
         worker.outstanding_s += record.assumed_s
+        record.line_s = t
         wait_in_front(twin, w, r)
         any_was = True
     return any_was

@@ -178,6 +178,8 @@ def _entry(fingerprint: int) -> Callable[[Twin, int, int, float], None]:
         elif command == DRAIN and worker.state == SERVING:
             worker.state = DRAINING
             settle(twin, w, t)
+        elif command == DRAIN and worker.state == DRAINING:
+            worker.flips_to = NOBODY
         elif command == FLIP and worker.state == SERVING:
             worker.state = DRAINING
             worker.flips_to = int(extra)

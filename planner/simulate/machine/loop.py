@@ -168,12 +168,12 @@ def _main_loop(fingerprint: int) -> Callable[[Twin, float], float]:
                 kv_arrives(twin)
             elif flow_s == t:
                 end_flows(twin)
-            elif leave_s == t:
-                clock.departed += 1
-                client_leaves(twin, twin.departure[clock.departed - 1], t)
-            else:
+            elif arrival_s == t:
                 clock.arrived += 1
                 route_prompt(twin, clock.arrived - 1, t)
+            else:
+                clock.departed += 1
+                client_leaves(twin, twin.departure[clock.departed - 1], t)
         count_what_has_been(twin)
         return float(clock.now_s)
 

@@ -14,7 +14,6 @@ from planner.simulate.machine.steps import (
     look_for_end,
     release_source,
     steps_ended,
-    stuck_since_s,
     wake,
 )
 from planner.simulate.machine.times import decode_seconds, prompt_seconds
@@ -186,6 +185,7 @@ def put_in_line(twin: Twin, w: int, r: int, t: float) -> None:
     worker = twin.workers[w]
     wait_in_line(twin, w, r)
     twin.records[r].came_s = t
+    twin.records[r].line_s = t
     look_for_end(twin, w, t)
     if worker.ready_s > t:
         wake(twin, w, worker.ready_s)
@@ -246,18 +246,16 @@ def route_prompt(twin: Twin, r: int, t: float) -> None:
 
 @compiled_into_caller
 def shortest_answer_wait_s(twin: Twin, r: int, t: float) -> float:
-    """How long the first in line has waited, on the decode worker where that is shortest."""
+    """How long the first in line has waited, and until the worker is ready: the shortest."""
     shortest_s = np.inf
     for w in range(len(twin.workers)):
         worker = twin.workers[w]
         g = worker.group
         if twin.groups[g].role != DECODE or worker.state != SERVING or not twin.fits[g, r]:
             continue
-        if worker.ready_s > t:
-            continue
         first = first_in_line(twin, w)
-        waited_s = 0.0 if first == NOBODY else t - stuck_since_s(twin, first)
-        shortest_s = min(shortest_s, waited_s)
+        waited_s = 0.0 if first == NOBODY else t - twin.records[first].line_s
+        shortest_s = min(shortest_s, waited_s + max(worker.ready_s - t, 0.0))
     return 0.0 if shortest_s == np.inf else float(shortest_s)
 
 
@@ -344,6 +342,7 @@ def retire(twin: Twin, w: int, t: float) -> None:
     """The worker is gone; what it cost is kept."""
     worker = twin.workers[w]
     close_account(twin, w, t)
+    forget_all(twin, w)
     worker.state = ABSENT
     worker.ordered_s = np.nan
 

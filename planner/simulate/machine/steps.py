@@ -268,21 +268,10 @@ def admit_answer(twin: Twin, w: int, r: int, t: float) -> None:
 
 
 @compiled
-def stuck_since_s(twin: Twin, r: int) -> float:
-    """Since when a request in line has got no further: arrival, hand-over or preemption."""
-    record = twin.records[r]
-    since_s = twin.requests[r].arrival_s
-    for instant_s in (record.prompt_done_s, record.last_token_s):
-        if not math.isnan(instant_s):
-            since_s = max(since_s, instant_s)
-    return float(since_s)
-
-
-@compiled
 def look_for_end(twin: Twin, w: int, t: float) -> None:
     """Stop the run when the first in a line has waited too long there."""
     clock = twin.clock[0]
-    if t - stuck_since_s(twin, first_in_line(twin, w)) > clock.unstable_wait_s:
+    if t - twin.records[first_in_line(twin, w)].line_s > clock.unstable_wait_s:
         clock.stopped_by = w
 
 

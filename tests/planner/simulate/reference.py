@@ -55,7 +55,7 @@ class Request:
     prompt_group: int = -1
     decode_group: int = -1
     finished_s: float = math.nan
-    stuck_since_s: float = 0.0  # hand-over or last preemption
+    stuck_since_s: float = 0.0  # since when it stands in this line
     noticed_s: float = 0.0  # when its worker was first told of it, or of its KV cache
 
 
@@ -221,8 +221,8 @@ class Reference:
                 worker.wakes_s,
                 self.moving[0][0] if self.moving else NEVER,
                 self.network.next_end_s,
-                self.goings[0][0] if self.goings else NEVER,
                 self.arrivals[0].arrival_s if self.arrivals else NEVER,
+                self.goings[0][0] if self.goings else NEVER,
             ]
             if min(times) == NEVER:
                 break
@@ -240,9 +240,9 @@ class Reference:
                 for flow in self.network.end(self.now_s):
                     self.push_moving(self.now_s + flow.base_s, flow.request)
             elif kind == 3:
-                self.client_leaves(self.requests[self.goings.pop(0)[1]])
-            else:
                 self.route(self.arrivals.pop(0))
+            else:
+                self.client_leaves(self.requests[self.goings.pop(0)[1]])
         return self
 
     def push_moving(self, at_s: float, request: int) -> None:
@@ -277,10 +277,10 @@ class Reference:
     def shortest_answer_wait_s(self, r: Request) -> float:
         """How long the first in line has waited, where among decoders that is shortest."""
         waits = [
-            self.now_s - max(w.line[0].arrival_s, w.line[0].stuck_since_s) if w.line else 0.0
+            (self.now_s - w.line[0].stuck_since_s if w.line else 0.0)
+            + max(w.ready_s - self.now_s, 0.0)
             for w in self.workers
-            if w.spec.role is Role.DECODE and w.state == "serving"
-            and r.fits[w.group] and w.ready_s <= self.now_s
+            if w.spec.role is Role.DECODE and w.state == "serving" and r.fits[w.group]
         ]  # fmt: skip
         return min(waits, default=0.0)
 
@@ -358,13 +358,12 @@ class Reference:
 
     def join_line(self, w: Worker, r: Request) -> None:
         w.line.append(r)
-        r.worker, r.noticed_s = w, self.now_s
+        r.worker, r.noticed_s, r.stuck_since_s = w, self.now_s, self.now_s
         self.look_at(w.line[0])
         self.wake(w)
 
     def look_at(self, first: Request) -> None:
-        since_s = max(first.arrival_s, first.stuck_since_s)
-        if self.now_s - since_s > self.scenario.unstable_wait_s:
+        if self.now_s - first.stuck_since_s > self.scenario.unstable_wait_s:
             self.stopped = True
 
     # A worker's step
@@ -458,7 +457,6 @@ class Reference:
             self.end(r, Outcome.FAILED)
             return
         r.decode_group, r.place = worker.group, "to pull"
-        r.stuck_since_s = self.now_s
         self.join_line(worker, r)
 
     def release_source(self, r: Request) -> None:
@@ -491,7 +489,7 @@ class Reference:
                 w.partial = None
             else:
                 w.batch.remove(r)
-                r.stuck_since_s = self.now_s
+            r.stuck_since_s = self.now_s
             w.give_back(r)
             r.preemptions += 1
             r.place, r.noticed_s = "in line", -NEVER
@@ -644,6 +642,8 @@ class Reference:
             self.ends_life[id(gone)] = w.life
             self.kept_events.append(gone)
             heapq.heappush(self.agenda, (gone.at_s, len(self.kept_events) + 1000, gone))
+        if w.state == "draining" and event.incident is not Incident.FLIP:
+            w.flips_to = None
         if w.state == "serving":
             w.state = "draining"
             if event.incident is Incident.FLIP:
