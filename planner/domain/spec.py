@@ -112,6 +112,8 @@ class PlanningSettings:
         What KV transfers between prefill and decode may take together, bytes/s.
     min_prefill_per_decode, max_prefill_per_decode : float or None
         Bounds on prefill replicas per decode replica.
+    one_shape_per_role : bool
+        All replicas of a role are alike: no mix of accelerators or tensor parallel degrees.
     profile_error_ratio : float
         Capacities are planned as if every replica were so much slower than its profile says.
     """
@@ -122,6 +124,7 @@ class PlanningSettings:
     transfer_bytes_per_s: float | None = None
     min_prefill_per_decode: float | None = None
     max_prefill_per_decode: float | None = None
+    one_shape_per_role: bool = False
     profile_error_ratio: float = 0.0
 
     def __post_init__(self) -> None:

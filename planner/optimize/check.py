@@ -101,6 +101,12 @@ def _share_faults(problem: Problem, solution: Solution) -> Iterator[str]:
                 if _above(spot, (problem.spot_share_limit or 0.0) * count[role]):
                     yield f"limit_spot[{model},{role},{t}]: {spot} of {count[role]}"
         yield from _transfer_faults(problem, solution, t)
+    for model in problem.models if problem.one_shape_per_role else ():
+        for role in PATH:
+            used = [o for o in problem.in_role(role, model=model) if solution.replicas[o].any()]
+            if len(used) > 1:
+                labels = ", ".join(problem.options[o].label for o in used)
+                yield f"keep_one_shape[{model},{role}]: {labels}"
 
 
 def _transfer_faults(problem: Problem, solution: Solution, t: int) -> Iterator[str]:

@@ -72,6 +72,7 @@ def build_problem(
         kv_bytes=_kv_bytes(spec, options, loads),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
+        one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, loads, slo),
         accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),

@@ -354,6 +354,24 @@ def keep_transfers(model: LinearModel, problem: Problem, v: Variables) -> None:
         model.row("keep_transfers", (t,), *terms, high=1.0)
 
 
+def keep_one_shape(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, role r, o in r, t: replicas[o,t] <= most[o] * chosen[o]; sum_r chosen[o] <= 1.
+
+    Replicas. Where a role of a model shall be all alike.
+    """
+    for name in problem.models if problem.one_shape_per_role else ():
+        for role in PATH:
+            of = list(problem.in_role(role, model=name))
+            if of:
+                model.row("keep_one_shape", (name, role), (1.0, v.chosen[of]), high=1.0)
+            for o in of:
+                most = float(problem.max_replicas[o])
+                for t in problem.window_indices:
+                    terms = (1.0, v.replicas[o, t]), (-most, v.chosen[o])
+                    index = problem.options[o].label, t
+                    model.row("keep_one_shape", index, *terms, high=0.0)
+
+
 def scale_both_pools(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every m, t, role r in prefill, decode: d[m,t] <= sum_r replicas[o,t] <= most[r] * d[m,t].
 
@@ -405,6 +423,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     keep_ratio,
     limit_spot,
     keep_transfers,
+    keep_one_shape,
     scale_both_pools,
     keep_a_path,
 )
@@ -415,6 +434,16 @@ def equation_of(row: str) -> str:
     name = row.partition("[")[0]
     function = next(c for c in CONSTRAINTS if c.__name__ == name)
     return (function.__doc__ or "").partition("\n")[0].strip()
+
+
+def equations_table() -> str:
+    """Every constraint with its equation, what it means and where it is, in Markdown."""
+    lines = ["| row | equation | |", "|---|---|---|"]
+    for function in CONSTRAINTS:
+        equation, _, rest = (function.__doc__ or "").partition("\n\n")
+        meaning = " ".join(rest.partition("\n\n")[0].split())
+        lines.append(f"| `{function.__name__}` | `{' '.join(equation.split())}` | {meaning} |")
+    return "\n".join(lines)
 
 
 def _flipped(problem: Problem, v: Variables, o: int, t: int, *, after: int) -> Term:

@@ -1,15 +1,17 @@
 """A linear model as CP-SAT takes it: integers only, rounded to the safe side."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
+from planner.optimize.answer import Answer
 from planner.optimize.inputs import SolverSettings
 from planner.optimize.linear import Floats, LinearModel, Row
+
+NAME = "ortools/cp-sat"
 
 _RATE_STEPS = 1e7
 _TILT = 3e-7
@@ -21,35 +23,12 @@ _COST_DIGITS = 100.0
 _LARGEST_COST = 1e17
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
-    """What a solver found.
-
-    Parameters
-    ----------
-    values : (columns,) float or None
-        None: nothing was found.
-    bound : float
-        No solution costs less.
-    proven, infeasible, timed_out : bool
-    """
-
-    values: Floats | None
-    cost: float
-    bound: float
-    wall_s: float
-    proven: bool
-    infeasible: bool
-    timed_out: bool
-
-
 def solve(
     model: LinearModel,
     cost: Floats,
     *,
     settings: SolverSettings,
     work: float,
-    hint: Mapping[int, int] | None = None,
 ) -> Answer:
     """Minimize the cost of the columns.
 
@@ -79,8 +58,6 @@ def solve(
     )
     units = np.rint(cost[priced] / scale[priced] / unit).astype(np.int64)
     sat.minimize(cp_model.LinearExpr.weighted_sum([columns[c] for c in priced], units.tolist()))
-    for column, value in (hint or {}).items():
-        sat.add_hint(columns[column], value)
     return _run(sat, columns, (scale, unit), settings, work)
 
 
@@ -103,6 +80,7 @@ def _run(
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     values = np.array([solver.value(c) for c in columns]) / scale if found else None
     return Answer(
+        solver=NAME,
         values=values,
         cost=solver.objective_value * unit if found else math.inf,
         bound=solver.best_objective_bound * unit,

@@ -57,6 +57,8 @@ class Problem:
         What all KV transfers may take together.
     shortfall_usd_per_request : float or None
         Price of an unserved request; None: all demand has to be met.
+    one_shape_per_role : bool
+        A model has at most one option in each role, over the whole horizon.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
@@ -79,6 +81,7 @@ class Problem:
     kv_bytes: Floats | None = None
     transfer_bytes_per_s_limit: float | None = None
     shortfall_usd_per_request: float | None = None
+    one_shape_per_role: bool = False
     objective: Objective = Objective.COST
     best_effort: bool = False
     excluded: tuple[Exclusion, ...] = ()

@@ -1,8 +1,9 @@
 """Build the model of a problem, solve it, check the answer.
 
-One window, or few, is solved as a whole by CP-SAT. Where that is not proven within its work limit,
-the windows are decided one after the other, each with the next ones in view, and the sum of the
-windows' own optima (no start or stop paid) bounds how far that is from the optimum.
+One window, or few, is solved as a whole: by CP-SAT where pools have tables of capacities, by SCIP
+where every replica adds the same rate. Where that is not proven within its work limit, the windows
+are decided one after the other, each with the next ones in view, and the sum of the windows' own
+optima (no start or stop paid) bounds how far that is from the optimum.
 """
 
 import math
@@ -13,7 +14,8 @@ import numpy as np
 
 from planner.domain.errors import SolverError
 from planner.domain.plan import PlanStatus
-from planner.optimize import cp_sat
+from planner.optimize import cp_sat, scip
+from planner.optimize.answer import Answer
 from planner.optimize.check import check
 from planner.optimize.constraints import CONSTRAINTS
 from planner.optimize.inputs import Floats, Integers, Objective
@@ -22,9 +24,6 @@ from planner.optimize.objective import cost_of_columns
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, nothing_solves, solution_of
 from planner.optimize.variables import Variables, add_variables
-
-SOLVER_NAME = "ortools/cp-sat"
-"""Chosen by measurement, see `benchmarks/bench_optimizer.py`."""
 
 _WINDOWS_IN_VIEW = 2
 _SLACK_RATIO = 1e-4
@@ -46,6 +45,7 @@ class Built:
 class _Answer:
     """What one or more solver calls gave; `replicas` None: nothing found."""
 
+    solver: str
     replicas: Integers | None
     flips: Integers
     cost: float
@@ -85,10 +85,10 @@ def optimize(problem: Problem) -> Solution:
     """
     answer = _answer(problem)
     if answer.infeasible:
-        return nothing_solves(problem, solver_name=SOLVER_NAME, wall_s=answer.wall_s)
+        return nothing_solves(problem, solver_name=answer.solver, wall_s=answer.wall_s)
     if answer.replicas is None:
         raise SolverError(
-            f"{SOLVER_NAME} found no fleet within {problem.solver.time_limit_s:g} s: raise "
+            f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "
             "`loop.solver_time_limit_s` in the spec, or offer fewer shapes or windows"
         )
     solution = solution_of(
@@ -96,13 +96,13 @@ def optimize(problem: Problem) -> Solution:
         answer.replicas,
         flips=answer.flips,
         status=PlanStatus.OPTIMAL if answer.proven else PlanStatus.FEASIBLE,
-        solver_name=SOLVER_NAME,
+        solver_name=answer.solver,
         gap_ratio=max(1 - answer.bound / answer.cost, 0.0) if answer.cost > 0 else 0.0,
         wall_s=answer.wall_s,
         replayable=answer.replayable,
     )
     if faults := check(problem, solution):
-        raise SolverError(f"{SOLVER_NAME} gave a fleet that breaks {'; '.join(faults)}")
+        raise SolverError(f"{answer.solver} gave a fleet that breaks {'; '.join(faults)}")
     return solution
 
 
@@ -147,9 +147,7 @@ def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float]
         cost = np.zeros(built.model.column_count)
         for k, t in level:
             cost[columns[k, t]] = problem.windows[t].window_s / 3600
-        found = cp_sat.solve(
-            built.model, cost, settings=problem.solver, work=problem.solver.exact_work
-        )
+        found = _run(built, cost, problem, work=problem.solver.exact_work)
         wall_s += found.wall_s
         if found.values is None:
             return {}, wall_s
@@ -186,6 +184,7 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
             break
     found = answer is not None and answer.replicas is not None
     return _Answer(
+        solver=answer.solver if answer is not None else cp_sat.NAME,
         replicas=replicas if found else None,
         flips=flips,
         cost=answer.cost if answer is not None and found else math.inf,
@@ -215,7 +214,7 @@ def _sum_of_windows(problem: Problem, least: Mapping[Index, float]) -> float:
 
 
 def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
-    found = cp_sat.solve(built.model, built.cost, settings=problem.solver, work=work)
+    found = _run(built, built.cost, problem, work=work)
     variables, values = built.variables, found.values
 
     def whole(columns: Integers) -> Integers:
@@ -224,6 +223,7 @@ def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
         return np.rint(values[columns]).astype(np.int64)
 
     return _Answer(
+        solver=found.solver,
         replicas=None if values is None else whole(variables.replicas),
         flips=whole(variables.flips),
         cost=found.cost,
@@ -233,3 +233,9 @@ def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
         infeasible=found.infeasible,
         replayable=not found.timed_out,
     )
+
+
+def _run(built: Built, cost: Floats, problem: Problem, *, work: float) -> Answer:
+    """The solver that is faster at such models, by `benchmarks/bench_optimizer.py`."""
+    solve = cp_sat.solve if built.variables.count else scip.solve
+    return solve(built.model, cost, settings=problem.solver, work=work)

@@ -33,6 +33,8 @@ class Variables:
         Traffic that stays unserved.
     has_pair : (models, windows)
         0 or 1: prefill and decode pools are there.
+    chosen : (options,)
+        0 or 1: the option is the only one of its model and role; none where several may be.
     """
 
     replicas: Integers
@@ -45,6 +47,7 @@ class Variables:
     sent: Integers
     shortfall: Integers
     has_pair: Integers
+    chosen: Integers
 
 
 def add_variables(model: LinearModel, problem: Problem) -> Variables:
@@ -66,6 +69,9 @@ def add_variables(model: LinearModel, problem: Problem) -> Variables:
         sent=_sent(model, problem, options),
         shortfall=_shortfall(model, problem),
         has_pair=model.integers(np.ones((len(problem.models), windows), dtype=np.int64)),
+        chosen=model.integers(np.ones(options, dtype=np.int64))
+        if problem.one_shape_per_role
+        else np.full(options, NO_COLUMN, dtype=np.int64),
     )
 
 

@@ -180,6 +180,9 @@ class PlanningPart(SpecPart):
     max_prefill_per_decode: float | None = Field(
         default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at most"
     )
+    one_shape_per_role: bool = Field(
+        default=False, description="true: all replicas of a role are alike, no mix of hardware"
+    )
     profile_error_ratio: float = Field(
         default=0.0,
         ge=0,

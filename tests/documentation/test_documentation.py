@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.optimize.constraints import equations_table
 from planner.service.documents import read_history
 from planner.service.documents.circumstances import read_events, read_topology
 from planner.service.documents.simulation import (
@@ -26,7 +27,8 @@ PATHS = re.compile(r"`((?:planner|forecaster|profiler|serving|actuators)/[\w/.]*
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_and_paths_lead_somewhere(page: Path) -> None:
     text = page.read_text()
-    links = [page.parent / link for link in LINK.findall(text) if "://" not in link]
+    prose = re.sub(r"`[^`\n]*`", "", text)  # code in brackets is no link
+    links = [page.parent / link for link in LINK.findall(prose) if "://" not in link]
     paths = [ROOT / path for path in PATHS.findall(text)]
     assert [str(p) for p in links + paths if not p.exists()] == []
 
@@ -69,3 +71,7 @@ def test_the_contract_names_every_key_of_a_simulation() -> None:
 
 def test_readme_holds_no_placeholder() -> None:
     assert "@@" not in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_constraints_is_made_from_their_docstrings() -> None:
+    assert equations_table() in (ROOT / "docs/optimizer.md").read_text()

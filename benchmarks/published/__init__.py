@@ -1,0 +1,1 @@
+"""Published instances with published answers, solved by the optimizer."""
