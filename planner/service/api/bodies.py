@@ -2,8 +2,9 @@
 
 from typing import Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, StrictBool, model_validator
 
+from planner.domain.spec import Objective
 from planner.service.documents.document import Document, Instant
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.forecast import ForecastDocument
@@ -22,6 +23,12 @@ class PlanBody(Document):
     )
     fleet: FleetDocument | None = Field(
         default=None, description="the fleet that runs; left out: as the target has it"
+    )
+    objective: Objective | None = Field(
+        default=None, description="what is best; left out: as the spec says"
+    )
+    explain: StrictBool = Field(
+        default=False, description="also say what small changes would cost or save"
     )
 
     @model_validator(mode="after")

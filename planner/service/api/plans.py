@@ -21,6 +21,7 @@ from planner.service.documents.forecast import forecast_of
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.rollout import ApprovalDocument, approval_document
 from planner.service.planning import check_forecast, expected_demand
+from planner.service.what_if import with_objective
 
 ROUTER = APIRouter(prefix="/v1/plans", tags=["plans"])
 
@@ -122,7 +123,8 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     if body.forecast is None and body.history is None:
         observed_at = deployment.observer.observe(now=now).observed_at
     conditions = guard_conditions(deployment, observed_at=observed_at, now=now)
-    return decide(deployment.spec, forecast, fleet, now=now, conditions=conditions)
+    spec = with_objective(deployment.spec, body.objective)
+    return decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
 
 
 def _fleet(body: PlanBody, service: Service) -> Fleet:

@@ -96,6 +96,18 @@ def test_the_plan_resource_keeps_the_keys_of_the_plan_document(make):
     assert client.get("/v1/plans?state=rejected").json()["plans"] == []
 
 
+def test_a_plan_may_have_another_objective_and_prices_of_small_changes(make):
+    _, client = make()
+    plain = make_plan(client)
+    told = make_plan(client, explain=True, objective="accelerators")
+    assert plain["shadow_prices"] == []
+    assert {"change", "usd_per_hour", "sentence"} == told["shadow_prices"][0].keys()
+    stored = client.get(f"/v1/plans/{told['plan_id']}").json()
+    assert stored["shadow_prices"] == told["shadow_prices"]
+    refused = client.post("/v1/plans", {"history": history(**BUSY), "objective": "fame"})
+    assert refused.status_code == 422
+
+
 def test_a_plan_for_a_fleet_that_has_changed_is_refused_and_superseded(make):
     deployment, client = make()
     path = f"/v1/plans/{make_plan(client)['plan_id']}"
