@@ -7,6 +7,7 @@ from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
 from planner.optimize.solution import Solution
 from planner.optimize.solve import optimize
+from planner.optimize.together import plan_together
 
 __all__ = [
     "ParetoPoint",
@@ -17,4 +18,5 @@ __all__ = [
     "frontier",
     "optimize",
     "plan",
+    "plan_together",
 ]

@@ -59,7 +59,7 @@ def build_problem(
         raise SpecError(_no_path_text(model, excluded + outside))
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
     problem = Problem(
-        streams=(Stream(model=model, request_class=""),),
+        streams=(Stream(model=model, request_class="", priority=_priority(spec, model)),),
         options=options,
         windows=tuple(
             PlanningWindow(start_at=w.start_at, window_s=w.window_s) for w in forecast.windows
@@ -225,6 +225,10 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
         )
         for offer in accelerator.offers
     ]
+
+
+def _priority(spec: Spec, model: str) -> int:
+    return next((m.priority for m in spec.models if m.name == model), 0)
 
 
 def _needs_power(spec: Spec) -> str:

@@ -3,7 +3,7 @@
 Nothing here is stored or applied; the CLI and the API ask these, the loop asks the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,6 +226,50 @@ def plan_changed(
     scaled = forecast if change.rate_ratio == 1 else replace(forecast, windows=more)
     check_forecast(change.spec, scaled, model=model)
     return plan(change.spec, scaled, fleet, made_at=now)
+
+
+def expected_together(
+    spec: Spec,
+    traces: Mapping[str, Path],
+    *,
+    start_at: datetime | None = None,
+    at: datetime | None = None,
+) -> tuple[Forecast, ...]:
+    """A forecast per model from its own trace, all made at one instant.
+
+    That is `at`, or the end of the trace that ends first.
+
+    Raises
+    ------
+    TraceError, SpecError
+        As `trace_history` and `expected_demand`.
+    """
+    for model in traces:
+        sole_model(spec, model)
+    window_s = spec.forecast.window_s
+    whole = {
+        model: trace_history(path, window_s=window_s, start_at=start_at, at=at)
+        for model, path in traces.items()
+    }
+    made_at = at or min(history.ended_at for history in whole.values())
+    for model, history in whole.items():
+        if all(window.end_at > made_at for window in history.windows):
+            begins = history.windows[0].start_at.isoformat()
+            raise TraceError(
+                f"{traces[model]}: begins at {begins}, but another model's trace ends at "
+                f"{made_at.isoformat()}: models that share an inventory need traces of the same "
+                "time (--start-at says when a trace in relative time begins)"
+            )
+    return tuple(
+        expected_demand(
+            spec,
+            [w for w in history.windows if w.end_at <= made_at],
+            model=model,
+            made_at=made_at,
+            arrival_cv2=history.arrival_cv2,
+        )
+        for model, history in whole.items()
+    )
 
 
 def _stateless(now: datetime, observed_at: datetime) -> GuardConditions:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -21,7 +21,7 @@ from planner.service.cli.options import (
     TraceOption,
     instant,
 )
-from planner.service.cli.plan_tables import show_frontier, show_plan, show_what_if
+from planner.service.cli.plan_tables import show_frontier, show_plan, show_shares, show_what_if
 
 if TYPE_CHECKING:
     from planner.domain.fleet import Fleet
@@ -44,6 +44,7 @@ EPILOG = (
     "poolwise plan --spec spec.yaml --trace requests.csv --what-if accelerators.h100.inventory=4 "
     "--what-if slos.0.ttft_s=x0.8,rate=x1.5\n\n"
     "poolwise plan --spec spec.yaml --trace requests.csv --explain --pareto\n\n"
+    "poolwise plan --spec spec.yaml --model-trace chat=chat.csv --model-trace code=code.csv\n\n"
     "Exit status: 0 a plan; 1 no fleet keeps the objectives (says what to relax); 2 bad input."
 )
 
@@ -64,6 +65,15 @@ def plan(
     start_at: StartOption = None,
     at: AtOption = None,
     model: ModelOption = None,
+    model_trace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-trace",
+            help="Requests of one of several models that share the spec's inventory and budget; "
+            "once a model, instead of --trace. Models of higher priority are served first.",
+            metavar="MODEL=FILE",
+        ),
+    ] = None,
     objective: Annotated[
         ObjectiveName | None,
         typer.Option(
@@ -105,6 +115,14 @@ def plan(
     objectives, and proves it in the digital twin. With --fleet it shows the steps to get there.
     Changes nothing.
     """
+    if model_trace:
+        _plan_together(
+            _Shared(spec, objective, allow_estimates, fleet, explain, json),
+            _traces(model_trace, [trace, forecast, model, what_if, pareto or None]),
+            start_at=instant(start_at, option="--start-at"),
+            at=instant(at, option="--at"),
+        )
+        return
     if (trace is None) == (forecast is None):
         raise InputError(
             "plan needs to know what is coming: give --trace FILE (requests to forecast from) or "
@@ -144,6 +162,63 @@ def plan(
         show_what_if(proposal.plan, beside)
         show_frontier(points)
     if proposal.plan.status == "infeasible":
+        raise typer.Exit(1)
+
+
+class _Shared(NamedTuple):
+    """What plans of several models have in common."""
+
+    spec: Path
+    objective: str | None
+    allow_estimates: bool
+    fleet: Path | None
+    explain: bool
+    json: bool
+
+
+def _traces(named: Sequence[str], others: Sequence[object]) -> dict[str, Path]:
+    if any(other is not None for other in others):
+        raise InputError(
+            "--model-trace plans several models together: it does not go with --trace, --forecast, "
+            "--model, --what-if or --pareto"
+        )
+    traces: dict[str, Path] = {}
+    for text in named:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise InputError(f"--model-trace {text}: give MODEL=FILE, as in chat=requests.csv")
+        if name in traces:
+            raise InputError(f"--model-trace names {name} twice: give one trace a model")
+        traces[name] = Path(path)
+    return traces
+
+
+def _plan_together(
+    shared: _Shared, traces: dict[str, Path], *, start_at: datetime | None, at: datetime | None
+) -> None:
+    from planner.optimize import plan_together
+    from planner.service.documents.answers import plans_answer
+    from planner.service.documents.fleet import read_fleet
+    from planner.service.planning import expected_together
+    from planner.service.spec_file import read_spec
+    from planner.service.what_if import with_objective
+
+    spec = read_spec(shared.spec, allow_estimates=shared.allow_estimates)
+    spec = with_objective(spec, shared.objective)
+    with output.working("forecasting"):
+        forecasts = expected_together(spec, traces, start_at=start_at, at=at)
+    now = forecasts[0].made_at
+    running = None if shared.fleet is None else read_fleet(shared.fleet, spec=spec, read_at=now)
+    with output.working("planning"):
+        plans = plan_together(spec, forecasts, running, made_at=now, explain=shared.explain)
+    if shared.json:
+        output.print_json(plans_answer(plans))
+    else:
+        for made in plans:
+            output.console().print(f"[bold]{made.model}[/bold]")
+            show_plan(made, explain=shared.explain)
+        show_shares(spec, plans)
+    if any(made.status == "infeasible" for made in plans):
         raise typer.Exit(1)
 
 

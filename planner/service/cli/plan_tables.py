@@ -7,6 +7,7 @@ from planner.service.cli import output
 
 if TYPE_CHECKING:
     from planner.domain.plan import Plan, PlannedPool, PlanWindow
+    from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
 
 
@@ -91,6 +92,39 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
         f"{other.usd_per_hour:,.2f}",
         f"{more:+,.2f}" if abs(more) >= 0.005 else "",
     ]
+
+
+def show_shares(spec: "Spec", plans: "Sequence[Plan]") -> None:
+    """How much of every accelerator type and of the budget each model takes at the most."""
+    names = [a.name for a in spec.accelerators]
+    priority = {m.name: m.priority for m in spec.models}
+    rows = []
+    for plan in plans:
+        taken = [
+            max(
+                sum(
+                    pool.replicas * pool.shape.accelerators
+                    for pool in window.pools
+                    if pool.shape.accelerator == name
+                )
+                for window in plan.windows
+            )
+            for name in names
+        ]
+        most = max(window.usd_per_hour for window in plan.windows)
+        counts = [f"{count:,}" for count in taken]
+        rows.append(
+            [plan.model, str(priority[plan.model]), str(plan.status), *counts, f"{most:,.2f}"]
+        )
+    limit = spec.budget.usd_per_hour
+    columns = (
+        "model",
+        "priority",
+        "",
+        *(f"{a.name} of {a.inventory:,}" for a in spec.accelerators),
+        "USD/h" if limit is None else f"USD/h of {limit:,.2f}",
+    )
+    output.print_table("What each takes at the most", columns, rows, numbers_from=3)
 
 
 def show_frontier(points: "Sequence[ParetoPoint]") -> None:

@@ -43,6 +43,17 @@ class PlanAnswer(PlanDocument):
     pareto: list[ParetoDocument] = Field(default_factory=list, description="where asked for")
 
 
+class PlansAnswer(Document):
+    """Plans of several models that share an inventory."""
+
+    plans: list[PlanDocument]
+
+
+def plans_answer(plans: Sequence[Plan]) -> PlansAnswer:
+    """Plans that were made together."""
+    return PlansAnswer(plans=[plan_document(plan) for plan in plans])
+
+
 def plan_answer(
     plan: Plan,
     diff: Diff | None,

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from planner.service.documents import read_plan
+from profiler.files import write_profile
+from tests.planner.service.examples import spec_data, write_trace
 
 PLAN = ("plan", "--spec", "spec.yaml", "--trace", "trace.jsonl")
 
@@ -100,3 +102,48 @@ def test_an_answer_with_comparisons_is_still_a_plan(poolwise, folder):
     plan = read_plan(folder / "plan.json")
     assert plan.plan_id == json.loads(out)["plan_id"]
     assert len(plan.shadow_prices) > 3
+
+
+TOGETHER = ("plan", "--spec", "both.yaml")
+
+
+@pytest.fixture
+def both(folder):
+    """A spec with two models of the same shapes, and a trace for each."""
+    data = spec_data()
+    (model,), (slo,), pools = data["models"], data["slos"], data["pools"]
+    other = "other"
+    data["models"] = [{**model, "priority": 1}, {**model, "name": other}]
+    data["slos"] = [slo, {**slo, "model": other}]
+    data["pools"] = [*pools, *({**pool, "model": other} for pool in pools)]
+    data["profiles"] = [*data["profiles"], "other.json"]
+    write_profile(linear_profile(profile_id="other", model=other), folder / "other.json")
+    (folder / "both.yaml").write_text(json.dumps(data))
+    write_trace(folder / "other.jsonl")
+    return model["name"]
+
+
+def test_models_that_share_an_inventory_are_planned_together(poolwise, folder, both):
+    traces = ("--model-trace", f"{both}=trace.jsonl", "--model-trace", "other=other.jsonl")
+    status, out, err = poolwise(*TOGETHER, *traces, "--json")
+    assert status == 0, err
+    plans = json.loads(out)["plans"]
+    assert [p["model"] for p in plans] == [both, "other"]
+    status, out, _ = poolwise(*TOGETHER, *traces)
+    assert "What each takes at the most" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--model-trace", "trace.jsonl"), "give MODEL=FILE"),
+        (("--model-trace", "a=trace.jsonl", "--model-trace", "a=trace.jsonl"), "names a twice"),
+        (("--model-trace", "a=trace.jsonl", "--trace", "trace.jsonl"), "does not go with --trace"),
+        (("--model-trace", "nobody=trace.jsonl"), "model `nobody` is not in the spec"),
+        (("--model-trace", "other=missing.jsonl"), "missing.jsonl"),
+    ],
+)
+def test_traces_of_models_are_checked(poolwise, folder, both, options, said):
+    status, _, err = poolwise(*TOGETHER, *options)
+    assert status == 2
+    assert said in err

@@ -1,0 +1,201 @@
+"""Several models on one inventory: who may have how much is decided together, then each is proven.
+
+One solve over all models shares accelerators, budget and power; where not all can be served, models
+of higher priority go first. What it gives to the others is then kept from each model in turn, the
+highest priority first, which is planned and proven with all the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from planner.domain.errors import SpecError
+from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan
+from planner.domain.spec import Spec
+from planner.optimize.coefficients import build_problem
+from planner.optimize.inputs import AcceleratorLimit
+from planner.optimize.problem import Problem
+from planner.optimize.prove import plan
+from planner.optimize.solution import Solution
+from planner.optimize.solve import optimize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Held:
+    """What a model takes at the most in any window."""
+
+    accelerators: Mapping[str, int]
+    usd_per_hour: float
+    power_w: float
+
+
+def plan_together(
+    spec: Spec,
+    forecasts: Sequence[Forecast],
+    fleet: Fleet | None,
+    *,
+    made_at: datetime,
+    explain: bool = False,
+) -> tuple[Plan, ...]:
+    """A proven plan for every forecast's model, in the order of the forecasts.
+
+    Parameters
+    ----------
+    forecasts : sequence of Forecast
+        One a model, for the same windows.
+
+    Raises
+    ------
+    SpecError
+        When two forecasts are for one model or for other windows, and as `plan`.
+    """
+    _check(forecasts)
+    joint = merged([_alone(spec, f, fleet, made_at=made_at) for f in forecasts], spec)
+    shared = optimize(joint)
+    if not shared.feasible:
+        joint = replace(joint, best_effort=True)
+        shared = optimize(joint)
+    held = {f.model: _held_by(joint, shared, f.model) for f in forecasts}
+    plans: dict[str, Plan] = {}
+    for forecast in sorted(forecasts, key=lambda f: -_priority(spec, f.model)):
+        left = _left_for(spec, forecast.model, held)
+        own = None if fleet is None else _of_model(fleet, forecast.model)
+        made = plan(left, forecast, own, made_at=made_at, explain=explain)
+        plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
+        held[forecast.model] = _held_in(spec, made)
+    return tuple(plans[f.model] for f in forecasts)
+
+
+def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
+    """One problem of several models, which share the spec's inventory, budget and power."""
+    first = problems[0]
+    offsets = np.cumsum([0, *(len(p.options) for p in problems)]).tolist()
+    options = offsets[-1]
+    work = np.full((sum(len(p.streams) for p in problems), options), np.inf)
+    row = 0
+    for problem, offset in zip(problems, offsets, strict=False):
+        work[row : row + len(problem.streams), offset : offset + len(problem.options)] = (
+            problem.work
+        )
+        row += len(problem.streams)
+    moved = [p.kv_bytes if p.kv_bytes is not None else np.zeros(len(p.streams)) for p in problems]
+    return replace(
+        first,
+        streams=tuple(s for p in problems for s in p.streams),
+        options=tuple(o for p in problems for o in p.options),
+        demand_rps=np.concatenate([p.demand_rps for p in problems]),
+        capacity={
+            (o + offset, t): pool
+            for problem, offset in zip(problems, offsets, strict=False)
+            for (o, t), pool in problem.capacity.items()
+        },
+        work=work,
+        accelerators=tuple(
+            AcceleratorLimit(name=a.name, inventory=a.inventory, per_node=a.per_node)
+            for a in spec.accelerators
+        ),
+        bounds=tuple(b for p in problems for b in p.bounds),
+        flips=tuple(
+            replace(f, source=f.source + offset, target=f.target + offset)
+            for problem, offset in zip(problems, offsets, strict=False)
+            for f in problem.flips
+        ),
+        ratios=tuple(r for p in problems for r in p.ratios),
+        kv_bytes=np.concatenate(moved),
+        usd_per_hour_limit=spec.budget.usd_per_hour,
+        power_w_limit=spec.budget.power_w,
+        excluded=tuple(e for p in problems for e in p.excluded),
+    )
+
+
+def _check(forecasts: Sequence[Forecast]) -> None:
+    models = [f.model for f in forecasts]
+    if len(set(models)) < len(models):
+        raise SpecError(f"two forecasts are for one model, of {', '.join(models)}: give one each")
+    windows = [[(w.start_at, w.window_s) for w in f.windows] for f in forecasts]
+    for forecast, other in zip(forecasts[1:], windows[1:], strict=True):
+        if other != windows[0]:
+            raise SpecError(
+                f"the forecasts of {forecasts[0].model} and {forecast.model} are for different "
+                "windows: models that share an inventory are planned for the same ones (cut their "
+                "traces at one instant with --at)"
+            )
+
+
+def _alone(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Problem:
+    own = None if fleet is None else _of_model(fleet, forecast.model)
+    return build_problem(spec, forecast, own, made_at=made_at)
+
+
+def _of_model(fleet: Fleet, model: str) -> Fleet:
+    return replace(fleet, pools=tuple(p for p in fleet.pools if p.shape.model == model))
+
+
+def _priority(spec: Spec, model: str) -> int:
+    return next(m.priority for m in spec.models if m.name == model)
+
+
+def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:
+    own = [o for o in joint.option_indices if joint.options[o].shape.model == model]
+    usd = np.array([joint.options[o].usd_per_hour for o in own])
+    watts = np.array([joint.options[o].power_w for o in own])
+    replicas = shared.replicas[own]
+    accelerators = {
+        limit.name: int(
+            max(
+                sum(
+                    joint.options[o].shape.accelerators * int(shared.replicas[o, t])
+                    for o in own
+                    if joint.options[o].shape.accelerator == limit.name
+                )
+                for t in joint.window_indices
+            )
+        )
+        for limit in joint.accelerators
+    }
+    return _Held(
+        accelerators=accelerators,
+        usd_per_hour=float((usd @ replicas).max()) if own else 0.0,
+        power_w=float((watts @ replicas).max()) if own else 0.0,
+    )
+
+
+def _held_in(spec: Spec, made: Plan) -> _Held:
+    """What a plan takes at the most in any window."""
+    power = {a.name: a.power_w or 0.0 for a in spec.accelerators}
+    accelerators = {
+        name: max(
+            sum(
+                pool.replicas * pool.shape.accelerators
+                for pool in window.pools
+                if pool.shape.accelerator == name
+            )
+            for window in made.windows
+        )
+        for name in power
+    }
+    return _Held(
+        accelerators=accelerators,
+        usd_per_hour=max(window.usd_per_hour for window in made.windows),
+        power_w=sum(power[name] * count for name, count in accelerators.items()),
+    )
+
+
+def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
+    """The spec with what the other models do not hold."""
+    others = [h for name, h in held.items() if name != model]
+    accelerators = tuple(
+        replace(a, inventory=max(a.inventory - sum(h.accelerators[a.name] for h in others), 0))
+        for a in spec.accelerators
+    )
+    usd, watts = spec.budget.usd_per_hour, spec.budget.power_w
+    budget = replace(
+        spec.budget,
+        usd_per_hour=None if usd is None else max(usd - sum(h.usd_per_hour for h in others), 0.0),
+        power_w=None if watts is None else max(watts - sum(h.power_w for h in others), 0.0),
+    )
+    return replace(spec, accelerators=accelerators, budget=budget)

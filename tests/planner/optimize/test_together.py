@@ -1,0 +1,89 @@
+"""Several models on one inventory."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from planner.domain.errors import SpecError
+from planner.domain.fleet import Role
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan, PlanStatus
+from planner.domain.spec import Budget, PoolBounds, Spec
+from planner.optimize import plan_together
+from tests.fakes.profiles import linear_profile
+from tests.planner.optimize.scenarios import NOW, forecast, replica_shape, spec
+
+MODELS = ("chat", "code")
+
+
+def two_models(*, inventory: int, priorities: tuple[int, int] = (0, 0), **more: float) -> Spec:
+    """The same shapes for two models on one accelerator type."""
+    one = spec(inventory=inventory)
+    budget = Budget(usd_per_hour=more.get("usd_per_hour"))
+    return replace(
+        one,
+        models=tuple(
+            replace(one.models[0], name=name, priority=priority)
+            for name, priority in zip(MODELS, priorities, strict=True)
+        ),
+        slos=tuple(replace(one.slos[0], model=name) for name in MODELS),
+        profiles=tuple(
+            linear_profile(profile_id=name, accelerator="cpu", model=name) for name in MODELS
+        ),
+        pools=tuple(
+            PoolBounds(shape=replace(replica_shape(role), model=name))
+            for name in MODELS
+            for role in (Role.PREFILL, Role.DECODE)
+        ),
+        budget=budget,
+    )
+
+
+def demand(model: str, rates_rps: list[float]) -> Forecast:
+    return replace(forecast(rates_rps), model=model)
+
+
+def used(plans: tuple[Plan, ...], t: int) -> int:
+    return sum(pool.replicas for plan in plans for pool in plan.windows[t].pools)
+
+
+def test_models_with_room_are_all_proven_within_the_inventory() -> None:
+    loads = [demand("chat", [20.0, 40.0]), demand("code", [40.0, 20.0])]
+    plans = plan_together(two_models(inventory=16), loads, None, made_at=NOW)
+    assert [p.model for p in plans] == ["chat", "code"]
+    assert all(p.status is not PlanStatus.INFEASIBLE for p in plans)
+    assert max(used(plans, t) for t in (0, 1)) <= 16
+
+
+@pytest.mark.parametrize(("priorities", "first"), [((1, 0), "chat"), ((0, 1), "code")])
+def test_where_not_all_fit_the_model_of_higher_priority_is_served(
+    priorities: tuple[int, int], first: str
+) -> None:
+    loads = [demand("chat", [60.0]), demand("code", [60.0])]
+    plans = plan_together(two_models(inventory=8, priorities=priorities), loads, None, made_at=NOW)
+    kept = {p.model: p.status is not PlanStatus.INFEASIBLE for p in plans}
+    assert kept[first]
+    assert sum(kept.values()) == 1
+    assert used(plans, 0) <= 8
+    (short,) = (p for p in plans if p.status is PlanStatus.INFEASIBLE)
+    assert short.relaxations
+
+
+def test_a_budget_is_shared() -> None:
+    loads = [demand("chat", [30.0]), demand("code", [30.0])]
+    plans = plan_together(
+        two_models(inventory=20, priorities=(0, 1), usd_per_hour=5.0), loads, None, made_at=NOW
+    )
+    assert sum(p.usd_per_hour for p in plans) <= 5.0 + 1e-6
+
+
+def test_forecasts_that_do_not_go_together_are_refused() -> None:
+    both = two_models(inventory=8)
+    chat, code = demand("chat", [10.0]), demand("code", [10.0])
+    with pytest.raises(SpecError, match="two forecasts are for one model"):
+        plan_together(both, [chat, chat], None, made_at=NOW)
+    window = code.windows[0]
+    later = replace(window, start_at=window.start_at + timedelta(seconds=60))
+    with pytest.raises(SpecError, match="different windows"):
+        plan_together(both, [chat, replace(code, windows=(later,))], None, made_at=NOW)
