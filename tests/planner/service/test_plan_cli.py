@@ -6,6 +6,7 @@ import pytest
 
 from planner.service.documents import read_plan
 from profiler.files import write_profile
+from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import spec_data, write_trace
 
 PLAN = ("plan", "--spec", "spec.yaml", "--trace", "trace.jsonl")
