@@ -72,6 +72,18 @@ class LinearModel:
         self.low.append(low)
         self.high.append(high)
 
+    def copy(self) -> "LinearModel":
+        """A model that rows can be added to without changing this one."""
+        return LinearModel(
+            upper=list(self.upper),
+            is_rate=list(self.is_rate),
+            row_names=list(self.row_names),
+            low=list(self.low),
+            high=list(self.high),
+            _columns=list(self._columns),
+            _coefficients=list(self._coefficients),
+        )
+
     @property
     def column_count(self) -> int:
         """How many columns there are."""

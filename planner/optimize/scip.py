@@ -29,7 +29,7 @@ def solve(model: LinearModel, cost: Floats, *, settings: SolverSettings, work: f
         unless the time limit comes first.
     """
     result = mathopt.solve(
-        mathopt.Model.from_model_proto(_proto(model, cost)),
+        mathopt.Model.from_model_proto(proto_of(model, cost)),
         mathopt.SolverType.GSCIP,
         params=mathopt.SolveParameters(
             relative_gap_tolerance=settings.gap_ratio,
@@ -61,13 +61,14 @@ def _finite(bound: float) -> float:
     return bound if math.isfinite(bound) else 0.0
 
 
-def _proto(model: LinearModel, cost: Floats) -> model_pb2.ModelProto:
+def proto_of(model: LinearModel, cost: Floats, *, relaxed: bool = False) -> model_pb2.ModelProto:
+    """The model as MathOpt takes it; `relaxed`: replicas may come in fractions."""
     proto = model_pb2.ModelProto()
     columns, rows = model.column_count, model.row_count
     proto.variables.ids.extend(range(columns))
     proto.variables.lower_bounds.extend([0.0] * columns)
     proto.variables.upper_bounds.extend(model.upper)
-    proto.variables.integers.extend([not rate for rate in model.is_rate])
+    proto.variables.integers.extend([not (rate or relaxed) for rate in model.is_rate])
     priced = np.flatnonzero(cost)
     proto.objective.linear_coefficients.ids.extend(priced.tolist())
     proto.objective.linear_coefficients.values.extend(cost[priced].tolist())

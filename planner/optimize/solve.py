@@ -2,8 +2,9 @@
 
 One window, or few, is solved as a whole: by CP-SAT where pools have tables of capacities, by SCIP
 where every replica adds the same rate. Where that is not proven within its work limit, the windows
-are decided one after the other, each with the next ones in view, and the sum of the windows' own
-optima (no start or stop paid) bounds how far that is from the optimum.
+are decided one after the other, each with the next ones in view; then a few at a time are decided
+anew while the others stay, as long as that helps. How far that is from the optimum is known from
+`windows_bound`.
 """
 
 import math
@@ -16,6 +17,7 @@ from planner.domain.errors import SolverError
 from planner.domain.plan import PlanStatus
 from planner.optimize import cp_sat, scip
 from planner.optimize.answer import Answer
+from planner.optimize.bound import windows_bound
 from planner.optimize.check import check
 from planner.optimize.constraints import CONSTRAINTS
 from planner.optimize.inputs import Floats, Integers, Objective
@@ -26,6 +28,9 @@ from planner.optimize.solution import Solution, nothing_solves, solution_of
 from planner.optimize.variables import Variables, add_variables
 
 _WINDOWS_IN_VIEW = 2
+_NEIGHBOURS = (2, 3, 4, 4)
+"""So many windows are decided anew together, sweep after sweep."""
+
 _SLACK_RATIO = 1e-4
 """Of the demand: room that solvers need around a least shortfall."""
 
@@ -115,15 +120,51 @@ def _answer(problem: Problem) -> _Answer:
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
     rolling = _rolling(problem, least)
-    bound = max(whole.bound, _sum_of_windows(problem, least))
-    best = rolling if rolling.cost < whole.cost else whole
+    best = _improved(problem, rolling if rolling.cost < whole.cost else whole, built)
+    apart = windows_bound(
+        built.model,
+        built.variables,
+        built.cost,
+        settings=problem.solver,
+        work=problem.solver.rolling_work,
+    )
+    bound = max(whole.bound, apart)
     return replace(
         best,
         bound=bound,
-        wall_s=whole.wall_s + rolling.wall_s,
+        wall_s=whole.wall_s + rolling.wall_s + best.wall_s,
         proven=best.cost - bound <= problem.solver.gap_ratio * best.cost,
-        replayable=whole.replayable and rolling.replayable,
+        replayable=whole.replayable and rolling.replayable and best.replayable,
     )
+
+
+def _improved(problem: Problem, answer: _Answer, built: Built) -> _Answer:
+    """Decide a few neighbouring windows anew while the others stay; the seconds that took.
+
+    Sweeps over the horizon end when one has gained less than the permitted gap.
+    """
+    best, wall_s, windows = answer, 0.0, len(problem.windows)
+    for width in _NEIGHBOURS if answer.replicas is not None else ():
+        before = best.cost
+        for first in range(0, windows - width + 1, max(width // 2, 1)):
+            found = _decided_anew(problem, best, built, range(first, first + width))
+            wall_s += found.wall_s
+            if found.replicas is not None and found.cost < best.cost:
+                best = replace(found, replayable=best.replayable and found.replayable)
+        if before - best.cost < problem.solver.gap_ratio * best.cost:
+            break
+    return replace(best, wall_s=wall_s)
+
+
+def _decided_anew(problem: Problem, best: _Answer, built: Built, free: range) -> _Answer:
+    """The model with all windows but these as they were decided."""
+    model, v = built.model.copy(), built.variables
+    for t in problem.window_indices:
+        if t not in free and best.replicas is not None:
+            _fix(model, v.replicas[:, t], best.replicas[:, t], ("replicas", t))
+            _fix(model, v.flips[:, t], best.flips[:, t], ("flips", t))
+    part = Built(model=model, variables=v, cost=built.cost)
+    return _solve(part, problem, work=problem.solver.rolling_work)
 
 
 def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float], float]:
@@ -173,8 +214,8 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
         built = build(problem.between(0, end))
         _limit_shortfall(built, {(k, s): n for (k, s), n in least.items() if s < end})
         for s in range(t):
-            _fix(built, built.variables.replicas[:, s], replicas[:, s], ("replicas", s))
-            _fix(built, built.variables.flips[:, s], flips[:, s], ("flips", s))
+            _fix(built.model, built.variables.replicas[:, s], replicas[:, s], ("replicas", s))
+            _fix(built.model, built.variables.flips[:, s], flips[:, s], ("flips", s))
         answer = _solve(built, problem, work=problem.solver.rolling_work)
         wall_s, replayable = wall_s + answer.wall_s, replayable and answer.replayable
         if answer.replicas is None:
@@ -196,21 +237,9 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
     )
 
 
-def _fix(built: Built, columns: Integers, values: Integers, name: tuple[object, ...]) -> None:
+def _fix(model: LinearModel, columns: Integers, values: Integers, name: tuple[object, ...]) -> None:
     for column, value in zip(columns.tolist(), values.tolist(), strict=True):
-        built.model.row("decided", name, (1.0, column), low=float(value), high=float(value))
-
-
-def _sum_of_windows(problem: Problem, least: Mapping[Index, float]) -> float:
-    """A lower bound: every window alone, free of starts and stops."""
-    total = 0.0
-    for t in problem.window_indices:
-        late = any(problem.may_fall_short(k, t) for k in problem.stream_indices)
-        built = build(replace(problem.alone(t), best_effort=late))
-        _limit_shortfall(built, {(k, 0): n for (k, s), n in least.items() if s == t})
-        answer = _solve(built, problem, work=problem.solver.rolling_work)
-        total += max(answer.bound, 0.0)
-    return total
+        model.row("decided", name, (1.0, column), low=float(value), high=float(value))
 
 
 def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
