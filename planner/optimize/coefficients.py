@@ -57,6 +57,7 @@ def build_problem(
     bounds, outside = _measured_for(spec, bounds, loads, slo)
     if not _has_path(bounds):
         raise SpecError(_no_path_text(model, excluded + outside))
+    _refuse_too_long(spec, model, bounds, loads, slo)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
     problem = Problem(
         streams=(Stream(model=model, request_class="", priority=_priority(spec, model)),),
@@ -183,6 +184,32 @@ def _measured_for(
     if error is not None and not _has_path(kept):
         raise error
     return kept, tuple(excluded)
+
+
+def _refuse_too_long(
+    spec: Spec,
+    model: str,
+    bounds: Sequence[PoolBounds],
+    loads: Sequence[Load | None],
+    slo: Slo,
+) -> None:
+    """More requests than may miss are longer than any replica, or the model itself, can hold."""
+    longest = max((profile_for(spec, b).limits.max_model_len for b in bounds), default=0)
+    context = next((m.max_context_tokens for m in spec.models if m.name == model), longest)
+    limit = min(longest, context)
+    for t, load in enumerate(loads):
+        if load is None:
+            continue
+        shape = load.shape
+        share = float(shape.weight[shape.input_tokens + shape.output_tokens > limit].sum())
+        if share > 1 - slo.attainment_ratio:
+            whose = "the model's context" if context < longest else "every profile's max_model_len"
+            raise SpecError(
+                f"window {t}: {share:.1%} of the requests for {model} are longer than {whose} of "
+                f"{limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve them "
+                "with a longer context (max_context_tokens, max_model_len), send them elsewhere, "
+                "or promise less (attainment_ratio)"
+            )
 
 
 def _has_path(bounds: Iterable[PoolBounds]) -> bool:

@@ -10,7 +10,7 @@ from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
 from planner.optimize.check import check
 from planner.optimize.constraints import equation_of
 from planner.optimize.inputs import Integers, Option
-from planner.optimize.problem import PATH, Problem
+from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
 from planner.optimize.solve import optimize
 
@@ -31,7 +31,7 @@ def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]
     found = (
         BindingRow(row=row, equation=equation_of(row), sentence=sentence)
         for t in telling_windows(problem, solution)
-        for find in (_capacity_rows, _bound_rows, _inventory_rows, _budget_rows, _late_rows)
+        for find in _FINDERS
         for row, sentence in find(problem, solution, t)
     )
     return tuple(found)
@@ -113,6 +113,52 @@ def _budget_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple
         yield f"keep_budget[{t}]", f"{sentence}, no further replica is affordable"
 
 
+def _ratio_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    for bounds in problem.ratios:
+        prefill, decode = (
+            int(solution.replicas[list(problem.in_role(role, model=bounds.model)), t].sum())
+            for role in (Role.PREFILL, Role.DECODE)
+        )
+        for kind, ratio, room in (
+            ("min", bounds.min_ratio, prefill - 1 - (bounds.min_ratio or 0.0) * decode),
+            ("max", bounds.max_ratio, (bounds.max_ratio or 0.0) * decode - prefill - 1),
+        ):
+            if ratio is not None and prefill and room < 0:
+                yield (
+                    f"keep_ratio[{bounds.model},{kind},{t}]",
+                    f"{_window(t)}: {prefill} prefill to {decode} decode replicas is as far as "
+                    f"{kind}_prefill_per_decode {ratio:g} allows",
+                )
+
+
+def _spot_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    share = problem.spot_share_limit
+    for model in problem.models if share is not None else ():
+        for role in PATH:
+            of = problem.in_role(role, model=model)
+            have = int(solution.replicas[list(of), t].sum())
+            spot = int(solution.replicas[list(spot_options(problem, of)), t].sum())
+            if spot_options(problem, of) and have and spot + 1 > (share or 0.0) * have:
+                yield (
+                    f"limit_spot[{model},{role},{t}]",
+                    f"{_window(t)}: {spot} of {have} {role} replicas are spot, no further one may "
+                    f"be (spot_share_limit {share:.0%})",
+                )
+
+
+def _transfer_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
+    limit, kv_bytes = problem.transfer_bytes_per_s_limit, problem.kv_bytes
+    if limit is None or kv_bytes is None:
+        return
+    prefilled = solution.sent_rps[:, list(problem.in_role(Role.PREFILL)), t].sum(axis=1)
+    moved = float(kv_bytes @ prefilled)
+    if moved > 0.99 * limit:
+        yield (
+            f"keep_transfers[{t}]",
+            f"{_window(t)}: KV transfers take {moved / 1e9:.3g} of {limit / 1e9:.3g} GB/s",
+        )
+
+
 def _late_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
     for o, option in enumerate(problem.options):
         late = int(solution.replicas[o, t]) > int(solution.usable[o, t])
@@ -122,6 +168,18 @@ def _late_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[s
                 f"{_window(t)}: a new {option.label} takes {option.start_s:.0f} s to start and "
                 "is not ready before the window is over",
             )
+
+
+_FINDERS = (
+    _capacity_rows,
+    _bound_rows,
+    _inventory_rows,
+    _budget_rows,
+    _ratio_rows,
+    _spot_rows,
+    _transfer_rows,
+    _late_rows,
+)
 
 
 def _alternatives(problem: Problem) -> Iterator[tuple[str, Callable[[Option], bool]]]:

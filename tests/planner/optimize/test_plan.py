@@ -6,9 +6,10 @@ import pytest
 
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Role
+from planner.domain.hardware import Offer, PurchaseOption
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.profile import ProfileKind
-from planner.domain.spec import PoolBounds
+from planner.domain.spec import PlanningSettings, PoolBounds
 from planner.optimize import plan
 from planner.optimize.constraints import CONSTRAINTS
 from tests.fakes.profiles import linear_profile
@@ -209,3 +210,63 @@ def test_a_load_that_comes_before_anything_can_start_is_named_not_held_against_t
     assert any(row.row.startswith("use_what_is_there[prefill") for row in made.binding)
     assert (made.windows[0].predicted.attainment_ratio or 0) < 0.95
     assert (made.windows[3].predicted.attainment_ratio or 0) >= 0.95
+
+
+def test_requests_longer_than_every_context_are_refused_by_name() -> None:
+    short = replace(spec(), models=(replace(spec().models[0], max_context_tokens=600),))
+    with pytest.raises(SpecError, match="longer than the model's context of 600 tokens"):
+        plan(short, forecast([10.0]), None, made_at=NOW)
+
+
+def test_a_ratio_that_binds_is_a_sentence() -> None:
+    held = replace(spec(inventory=40), planning=PlanningSettings(max_prefill_per_decode=0.5))
+    made = plan(held, forecast([40.0]), None, made_at=NOW)
+    (row,) = (r for r in made.binding if r.row.startswith("keep_ratio[tiny,max"))
+    assert "max_prefill_per_decode 0.5 allows" in row.sentence
+    window = made.windows[0]
+    assert window.replicas(Role.PREFILL) <= 0.5 * window.replicas(Role.DECODE)
+
+
+def test_spot_is_bought_up_to_its_share() -> None:
+    one = spec(inventory=40)
+    offers = (
+        Offer(purchase_option=PurchaseOption.ON_DEMAND, usd_per_gpu_hour=1.0),
+        Offer(purchase_option=PurchaseOption.SPOT, usd_per_gpu_hour=0.3),
+    )
+    cheap = replace(
+        one,
+        accelerators=(replace(one.accelerators[0], offers=offers),),
+        planning=PlanningSettings(spot_share_limit=0.5),
+    )
+    made = plan(cheap, forecast([60.0]), None, made_at=NOW)
+    for role in (Role.PREFILL, Role.DECODE):
+        pools = [p for p in made.windows[0].pools if p.shape.role is role]
+        spot = sum(p.replicas for p in pools if p.purchase_option is PurchaseOption.SPOT)
+        assert 0 < spot <= 0.5 * sum(p.replicas for p in pools)
+
+
+def test_slower_replicas_than_profiled_cost_more() -> None:
+    sure, careful = (
+        plan(
+            replace(spec(inventory=40), planning=PlanningSettings(profile_error_ratio=error)),
+            forecast([60.0]),
+            None,
+            made_at=NOW,
+        )
+        for error in (0.0, 0.5)
+    )
+    assert careful.usd_per_hour > sure.usd_per_hour
+
+
+def test_all_replicas_of_a_role_may_have_to_be_alike() -> None:
+    kinds = (("fast", 4.0, 4.0), ("slow", 1.1, 1.0))
+    mixed = spec(inventory=12, accelerators=kinds)
+    alike = replace(mixed, planning=PlanningSettings(one_shape_per_role=True))
+    made = plan(alike, forecast([70.0, 150.0]), None, made_at=NOW)
+    for role in (Role.PREFILL, Role.DECODE):
+        used = {p.shape for w in made.windows for p in w.pools if p.shape.role is role}
+        assert len(used) == 1
+    assert (
+        made.usd_per_hour
+        >= plan(mixed, forecast([70.0, 150.0]), None, made_at=NOW).usd_per_hour - 1e-6
+    )
