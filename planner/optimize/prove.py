@@ -1,7 +1,10 @@
 """The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
+
+import numpy as np
 
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
@@ -17,13 +20,20 @@ from planner.optimize.problem import Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.shadow import shadow_prices
-from planner.optimize.solution import Solution, mean_usd_per_hour
+from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of
 from planner.optimize.solve import optimize
 from planner.optimize.unoffered import other_way_alternative
 
-MAX_ROUNDS = 4
-_TIGHTENING = (1.05, 1.1, 1.2)
-"""Least factor by which a role's capacity is discounted after round 1, 2, 3."""
+MAX_ROUNDS = 6
+_TIGHTENING = (1.05, 1.1, 1.2, 1.2, 1.2)
+"""Least factor by which a role's capacity is discounted after round 1, 2, 3 and so on."""
+
+_LEAST_SHARE = 0.25
+"""A fleet that does not even keep the promise for so much of its demand is of the wrong kind."""
+
+_HALVINGS = 4
+_HALVINGS_BACK = 2
+"""So often a proven fleet is tried smaller: half way back to the last one that missed."""
 
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
@@ -121,6 +131,9 @@ def _plan(
         return build_problem(relaxed, forecast, fleet, made_at=made_at)
 
     rounds, factors = _rounds(spec, forecast, problem, slo, rebuild)
+    if len(rounds) > 1:
+        # Discounts of one role move traffic to another: each way alone may come out cheaper.
+        rounds, factors = _cheapest_way(spec, forecast, problem, slo, (rounds, factors))
     final = rounds[-1]
     if not final.holds(slo.attainment_ratio):
         # Of proposals that all miss, the one that misses least; the later one if they tie.
@@ -160,7 +173,9 @@ def _plan(
 def _rounds(
     spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild
 ) -> tuple[list[Round], dict[Role, float]]:
+    """Proposals in order, the last one the best, and the factors it was made with."""
     factors: dict[Role, float] = {}
+    too_small: dict[Role, float] = {}
     rounds: list[Round] = []
     for number in range(MAX_ROUNDS):
         rounds.append(_propose(spec, forecast, problem.tightened(factors), slo, rebuild))
@@ -170,9 +185,78 @@ def _rounds(
         stuck = len(rounds) > 1 and (
             last.attainment_ratio < rounds[-2].attainment_ratio + _NO_BETTER
         )
-        for role, factor in _missed(last, slo, least=_TIGHTENING[number], every=stuck).items():
+        least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slo))
+        too_small = dict(factors)
+        for role, factor in _missed(last, slo, least=least, every=stuck).items():
             factors[role] = factors.get(role, 1.0) * factor
+    if len(rounds) == 1 or last.exhausted or not last.holds(slo.attainment_ratio):
+        return rounds, factors
+    for _ in range(_HALVINGS_BACK):
+        between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in factors.items()}
+        tried = _propose(spec, forecast, problem.tightened(between), slo, rebuild)
+        if tried.exhausted or not tried.holds(slo.attainment_ratio):
+            too_small = between
+        elif tried.solution.usd <= rounds[-1].solution.usd:
+            rounds.append(tried)
+            factors = between
+        else:
+            break
     return rounds, factors
+
+
+def _cheapest_way(
+    spec: Spec,
+    forecast: Forecast,
+    problem: Problem,
+    slo: Slo,
+    mixed: tuple[list[Round], dict[Role, float]],
+) -> tuple[list[Round], dict[Role, float]]:
+    """The cheapest proven proposal: of both ways side by side, or of one of them alone."""
+    best = mixed
+    kept = mixed[0][-1].holds(slo.attainment_ratio) and not mixed[0][-1].exhausted
+    ways = [
+        problem.only(lambda option: option.shape.role is not Role.AGGREGATED),
+        problem.only(lambda option: option.shape.role is Role.AGGREGATED),
+    ]
+    forced = any(b.min_replicas for b in problem.bounds)
+    for way in ways if all(w.options for w in ways) and not forced else ():
+        rounds, factors = _rounds(spec, forecast, way, slo, _same(way))
+        last = rounds[-1]
+        if last.exhausted or not last.holds(slo.attainment_ratio):
+            continue
+        whole = _within(problem.tightened(factors), last)
+        if not kept or whole.solution.usd < best[0][-1].solution.usd:
+            best, kept = ([*mixed[0], whole], factors), True
+    return best
+
+
+def _same(problem: Problem) -> Rebuild:
+    """One way alone is not asked what softer objectives would do."""
+    return lambda _: problem
+
+
+def _within(problem: Problem, one_way: Round) -> Round:
+    """A proposal of one way as one of the whole problem, which has more options."""
+    place = {(o.shape, o.purchase_option): i for i, o in enumerate(problem.options)}
+    rows = [place[o.shape, o.purchase_option] for o in one_way.problem.options]
+    replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
+    replicas[rows] = one_way.solution.replicas
+    arcs = {(f.source, f.target): i for i, f in enumerate(problem.flips)}
+    flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
+    for f, flip in enumerate(one_way.problem.flips):
+        flips[arcs[rows[flip.source], rows[flip.target]]] = one_way.solution.flips[f]
+    found = one_way.solution
+    solution = solution_of(
+        problem,
+        replicas,
+        flips=flips,
+        status=PlanStatus.FEASIBLE,
+        solver_name=found.solver_name,
+        gap_ratio=found.gap_ratio,
+        wall_s=found.wall_s,
+        replayable=found.replayable,
+    )
+    return replace(one_way, problem=problem, solution=solution)
 
 
 def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild) -> Round:
@@ -214,15 +298,39 @@ def _to_replay(
     return sorted({*telling_windows(problem, solution), *worst})
 
 
+def _kept_share(spec: Spec, forecast: Forecast, last: Round, slo: Slo) -> float:
+    """How much of the demand the proposal would keep its promise for, in its worst window.
+
+    Found by halving, so that the next proposal is about as large as it has to be.
+    """
+    worst = min(last.replays, key=lambda r: r.attainment_ratio)
+    low, high = _LEAST_SHARE, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        seen = replay(
+            spec,
+            last.problem,
+            last.solution,
+            forecast.windows[worst.window],
+            t=worst.window,
+            slo=slo,
+            demand_ratio=middle,
+        )
+        kept = seen is None or seen.attainment_ratio >= slo.attainment_ratio
+        low, high = (middle, high) if kept else (low, middle)
+    return low
+
+
 def _missed(last: Round, slo: Slo, *, least: float, every: bool) -> dict[Role, float]:
     """Factors for the roles that missed, so large that their present pools no longer suffice."""
     factors: dict[Role, float] = {}
     for seen in last.replays:
         if seen.proves(slo.attainment_ratio):
             continue
-        late_first = seen.ttft_missed_ratio >= seen.tpot_missed_ratio
-        blamed = {Role.AGGREGATED, Role.PREFILL if late_first else Role.DECODE}
-        for role in Role if every else blamed:
+        most = max(seen.missed_ratio.values(), default=0.0)
+        permitted = min(1 - slo.attainment_ratio, most)
+        blamed = {role for role, ratio in seen.missed_ratio.items() if ratio >= permitted}
+        for role in seen.missed_ratio if every else blamed:
             sustained = last.problem.role_rps(role, last.solution.usable, seen.window)
             options = list(last.problem.in_role(role))
             sent = float(last.solution.served_rps[options, seen.window].sum())

@@ -1,17 +1,26 @@
 """Replay one window of a solution in the twin, on a few sampled futures."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from planner.domain.fleet import Role
 from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, admitted
-from planner.simulate import ReplicaGroup, Scenario, pooled, sample_workload, simulate
+from planner.simulate import (
+    ReplicaGroup,
+    Scenario,
+    SimulationResult,
+    pooled,
+    sample_workload,
+    simulate,
+)
 
 FUTURES = 3
 _MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
@@ -24,14 +33,15 @@ class Replay:
 
     Parameters
     ----------
-    ttft_missed_ratio, tpot_missed_ratio : float
-        Shares of arrivals that missed the strictest objective of each kind.
+    missed_ratio : Mapping from Role to float
+        Of the requests that a role took, the share that it kept from its promise: prefill those
+        whose prompt alone took longer than TTFT, decode those that were late or slow after it,
+        aggregated all that missed.
     """
 
     window: int
     prediction: Prediction
-    ttft_missed_ratio: float
-    tpot_missed_ratio: float
+    missed_ratio: Mapping[Role, float]
 
     @property
     def attainment_ratio(self) -> float:
@@ -46,7 +56,14 @@ class Replay:
 
 
 def replay(
-    spec: Spec, problem: Problem, solution: Solution, window: ForecastWindow, *, t: int, slo: Slo
+    spec: Spec,
+    problem: Problem,
+    solution: Solution,
+    window: ForecastWindow,
+    *,
+    t: int,
+    slo: Slo,
+    demand_ratio: float = 1.0,
 ) -> Replay | None:
     """Attainment and latencies of window `t` with the replicas that serve in it.
 
@@ -54,13 +71,18 @@ def replay(
     where it takes longer to see enough requests for a verdict on the target. The rate is the
     forecast's at the spec's demand level.
 
+    Parameters
+    ----------
+    demand_ratio : float
+        So many times the requests come.
+
     Returns
     -------
     Replay or None
         None without traffic, or when no replica serves.
     """
     groups = _groups(spec, problem, solution, t)
-    window = admitted(problem, solution, window, t)
+    window = admitted(problem, solution, window, t).times(demand_ratio)
     rate_rps = window.request_rate_rps(spec.forecast.demand_level)
     if rate_rps <= 0 or problem.serves_rps(solution.usable, t) <= 0:
         return None
@@ -80,9 +102,26 @@ def replay(
     return Replay(
         window=t,
         prediction=together.prediction(slos),
-        ttft_missed_ratio=1 - float((together.ttft_s <= slo.ttft_s).mean()),
-        tpot_missed_ratio=float((together.tpot_s > slo.tpot_s).mean()),
+        missed_ratio=_missed_by_role(together, [g.role for g in groups], slo),
     )
+
+
+def _missed_by_role(
+    seen: SimulationResult, roles: Sequence[Role], slo: Slo
+) -> Mapping[Role, float]:
+    late = ~(seen.ttft_s <= slo.ttft_s)
+    slow = seen.tpot_s > slo.tpot_s
+    in_time = seen.prompt_done_s - seen.arrival_s <= slo.ttft_s
+    missed: dict[Role, float] = {}
+    for role in set(roles):
+        own = [g for g, r in enumerate(roles) if r is role]
+        if role is Role.DECODE:
+            taken, bad = np.isin(seen.decode_group, own), slow | (late & in_time)
+        else:
+            taken = np.isin(seen.prompt_group, own)
+            bad = late | slow if role is Role.AGGREGATED else late & ~in_time
+        missed[role] = float(bad[taken].mean()) if taken.any() else 0.0
+    return missed
 
 
 def requests_needed(attainment_ratio: float) -> int:
