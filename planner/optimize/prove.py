@@ -12,6 +12,7 @@ from planner.domain.plan import Plan, PlanStatus
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble
+from planner.optimize.check import check
 from planner.optimize.coefficients import build_problem
 from planner.optimize.explain import telling_windows
 from planner.optimize.loads import strictest_slo
@@ -225,6 +226,8 @@ def _cheapest_way(
         if last.exhausted or not last.holds(slo.attainment_ratio):
             continue
         whole = _within(problem.tightened(factors), last)
+        if check(whole.problem, whole.solution):
+            continue  # what is left out may not be stopped, or not so fast
         if not kept or whole.solution.usd < best[0][-1].solution.usd:
             best, kept = ([*mixed[0], whole], factors), True
     return best

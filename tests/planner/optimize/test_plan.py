@@ -270,3 +270,24 @@ def test_all_replicas_of_a_role_may_have_to_be_alike() -> None:
         made.usd_per_hour
         >= plan(mixed, forecast([70.0, 150.0]), None, made_at=NOW).usd_per_hour - 1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("ttft_s", "tpot_s", "isl"), [(0.5, 0.03, 1500.0), (0.8, 0.016, 3000.0)], ids=str
+)
+def test_more_kinds_of_pools_never_cost_more_where_the_twin_discounts_some(
+    ttft_s: float, tpot_s: float, isl: float
+) -> None:
+    load = forecast([40.0], isl=isl, osl=60.0)
+    both, pair = (
+        plan(
+            spec(roles=roles, inventory=60, ttft_s=ttft_s, tpot_s=tpot_s),
+            load,
+            None,
+            made_at=NOW,
+        )
+        for roles in (ALL_ROLES, PAIR)
+    )
+    assert pair.status is not PlanStatus.INFEASIBLE
+    assert both.status is PlanStatus.FEASIBLE  # after a discount
+    assert both.usd_per_hour <= pair.usd_per_hour + 1e-6
