@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Plan, PlanStatus
+from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble
@@ -154,11 +154,14 @@ def _plan(
         wall_s=sum(r.solution.wall_s for r in rounds),
         relaxations=helpful,
         slo=slo,
-        unoffered=other_way_alternative(
-            spec,
-            model=forecast.model,
-            usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
-            plan_for=lambda other: _plan(other, forecast, None, made_at=made_at),
+        unoffered=(
+            *_trusting_the_profiles(spec, rebuild, factors, final),
+            *other_way_alternative(
+                spec,
+                model=forecast.model,
+                usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
+                plan_for=lambda other: _plan(other, forecast, None, made_at=made_at),
+            ),
         )
         if compare
         else (),
@@ -169,6 +172,26 @@ def _plan(
         else (),
     )
     return assemble(spec, forecast, fleet, proof, made_at=made_at)
+
+
+def _trusting_the_profiles(
+    spec: Spec, rebuild: Rebuild, factors: dict[Role, float], final: Round
+) -> tuple[RejectedAlternative, ...]:
+    """The price of robustness: what the fleet would cost if replicas were as fast as profiled."""
+    error = spec.planning.profile_error_ratio
+    if error <= 0:
+        return ()
+    trusting = rebuild(replace(spec, planning=replace(spec.planning, profile_error_ratio=0.0)))
+    found = optimize(trusting.tightened(factors))
+    if not found.feasible:
+        return ()
+    usd = mean_usd_per_hour(trusting, found.replicas)
+    more = mean_usd_per_hour(final.problem, final.solution.replicas) - usd
+    reason = (
+        f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be {error:.0%} slower "
+        "than profiled"
+    )
+    return (RejectedAlternative(name="trusting the profiles", reason=reason, usd_per_hour=usd),)
 
 
 def _rounds(

@@ -256,6 +256,9 @@ def test_slower_replicas_than_profiled_cost_more() -> None:
         for error in (0.0, 0.5)
     )
     assert careful.usd_per_hour > sure.usd_per_hour
+    (price,) = (r for r in careful.rejected if r.name == "trusting the profiles")
+    assert price.usd_per_hour == pytest.approx(sure.usd_per_hour)
+    assert "is the price of replicas that may be 50% slower" in price.reason
 
 
 def test_all_replicas_of_a_role_may_have_to_be_alike() -> None:
