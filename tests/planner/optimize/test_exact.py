@@ -91,7 +91,7 @@ def _usd(case: Problem, columns: tuple[tuple[int, ...], ...]) -> float:
     return usd
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=tiny_problems())
 def test_no_fleet_is_cheaper_than_the_plan(case: Problem) -> None:
     solution = optimize(case)
