@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
+from planner.service.cli import plan_options as asked
 from planner.service.cli.options import (
     AtOption,
     EstimatesOption,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from planner.service.planning import Proposal
     from planner.service.what_if import WhatIf
 
-ObjectiveName = Literal["cost", "power", "accelerators", "goodput"]
-"""The values of `Objective`, whose module takes too long to import for --help."""
-
 EPILOG = (
     "Examples:\n\n"
     "poolwise plan --spec spec.yaml --trace requests.jsonl\n\n"
@@ -53,59 +51,16 @@ def plan(
     *,
     spec: SpecOption,
     trace: TraceOption = None,
-    forecast: Annotated[
-        Path | None,
-        typer.Option(
-            "--forecast",
-            help="A forecast in JSON, as `poolwise forecast --json` prints it; instead of --trace.",
-            metavar="FILE",
-        ),
-    ] = None,
+    forecast: asked.ForecastOption = None,
     fleet: FleetOption = None,
     start_at: StartOption = None,
     at: AtOption = None,
     model: ModelOption = None,
-    model_trace: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model-trace",
-            help="Requests of one of several models that share the spec's inventory and budget; "
-            "once a model, instead of --trace. Models of higher priority are served first.",
-            metavar="MODEL=FILE",
-        ),
-    ] = None,
-    objective: Annotated[
-        ObjectiveName | None,
-        typer.Option(
-            "--objective",
-            help="What is best, instead of the spec's planning.objective: least USD, least energy, "
-            "fewest accelerators, or most requests in time within the limits.",
-            show_default=False,
-        ),
-    ] = None,
-    what_if: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--what-if",
-            help="Plan again with a changed spec and show it beside; KEY=VALUE, several separated "
-            "by commas, may be repeated. rate=x1.5: that many times the requests.",
-            metavar="KEY=VALUE",
-        ),
-    ] = None,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain",
-            help="Also say what small changes would cost or save, and the equation of every row "
-            "that binds.",
-        ),
-    ] = False,
-    pareto: Annotated[
-        bool,
-        typer.Option(
-            "--pareto", help="Also show what a shorter TTFT or a higher attainment would cost."
-        ),
-    ] = False,
+    model_trace: asked.ModelTraceOption = None,
+    objective: asked.ObjectiveOption = None,
+    what_if: asked.WhatIfOption = None,
+    explain: asked.ExplainOption = False,
+    pareto: asked.ParetoOption = False,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
 ) -> None:
