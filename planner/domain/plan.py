@@ -95,6 +95,12 @@ class PlanWindow:
         """Replicas in a role."""
         return sum(p.replicas for p in self.pools if p.shape.role == role)
 
+    def accelerators(self, name: str) -> int:
+        """Accelerators of a type that all replicas occupy."""
+        return sum(
+            p.replicas * p.shape.accelerators for p in self.pools if p.shape.accelerator == name
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindingRow:

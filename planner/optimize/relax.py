@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.domain.fleet import ReplicaShape
 from planner.domain.spec import Spec
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
@@ -60,7 +61,7 @@ def _more_accelerators(
             continue
 
         def with_more(more: int, name: str = limit.name) -> bool:
-            return helps(_with_inventory(problem, name, more))
+            return helps(problem.with_more(name, more))
 
         more = _smallest(with_more)
         if more is not None:
@@ -82,14 +83,6 @@ def _smallest(helps: Callable[[int], bool]) -> int | None:
     return high
 
 
-def _with_inventory(problem: Problem, name: str, more: int) -> Problem:
-    limits = tuple(
-        replace(a, inventory=a.inventory + more) if a.name == name else a
-        for a in problem.accelerators
-    )
-    return replace(problem, accelerators=limits)
-
-
 def _without_bounds(problem: Problem) -> Problem:
     return replace(problem, bounds=tuple(replace(b, max_replicas=None) for b in problem.bounds))
 
@@ -100,12 +93,8 @@ def _higher_bounds(problem: Problem, helps: Callable[[Problem], bool]) -> Iterat
             continue
         now = bounds.max_replicas
 
-        def with_more(more: int, shape: object = bounds.shape, now: int = now) -> bool:
-            changed = tuple(
-                replace(b, max_replicas=now + more) if b.shape == shape else b
-                for b in problem.bounds
-            )
-            return helps(replace(problem, bounds=changed))
+        def with_more(more: int, shape: ReplicaShape = bounds.shape) -> bool:
+            return helps(problem.with_bounds(shape, more_max=more))
 
         more = _smallest(with_more)
         if more is not None:

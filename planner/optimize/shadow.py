@@ -7,6 +7,7 @@ their gaps, nothing can be said.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.plan import ShadowPrice
@@ -77,16 +78,22 @@ def _sentence(more: float, noise: float) -> str:
 
 
 def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change]:
-    for i, limit in enumerate(problem.accelerators):
+    for limit in problem.accelerators:
         if problem.on(limit.name):
-            yield _Change(name=f"one more {limit.name}", problem=_with_one_more(problem, i))
-    for i, bounds in enumerate(problem.bounds):
+            yield _Change(
+                name=f"one more {limit.name}", problem=partial(problem.with_more, limit.name, 1)
+            )
+    for bounds in problem.bounds:
         if bounds.max_replicas is not None:
-            label = f"max_replicas {bounds.max_replicas + 1} for {bounds.shape.label}"
-            yield _Change(name=label, problem=_with_bound(problem, i, by=1))
+            yield _Change(
+                name=f"max_replicas {bounds.max_replicas + 1} for {bounds.shape.label}",
+                problem=partial(problem.with_bounds, bounds.shape, more_max=1),
+            )
         if bounds.min_replicas:
-            label = f"min_replicas {bounds.min_replicas - 1} for {bounds.shape.label}"
-            yield _Change(name=label, problem=_with_bound(problem, i, by=-1))
+            yield _Change(
+                name=f"min_replicas {bounds.min_replicas - 1} for {bounds.shape.label}",
+                problem=partial(problem.with_bounds, bounds.shape, more_min=-1),
+            )
     slos = [s for s in spec.slos if s.model == problem.model]
     ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
     for sign in (-1, 1):
@@ -103,27 +110,6 @@ def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change
         name=f"{RATE_STEP_RATIO:.0%} more requests",
         problem=lambda: replace(problem, demand_rps=problem.demand_rps * (1 + RATE_STEP_RATIO)),
     )
-
-
-def _with_one_more(problem: Problem, i: int) -> Callable[[], Problem]:
-    def change() -> Problem:
-        limits = list(problem.accelerators)
-        limits[i] = replace(limits[i], inventory=limits[i].inventory + 1)
-        return replace(problem, accelerators=tuple(limits))
-
-    return change
-
-
-def _with_bound(problem: Problem, i: int, *, by: int) -> Callable[[], Problem]:
-    def change() -> Problem:
-        bounds = list(problem.bounds)
-        if by > 0:
-            bounds[i] = replace(bounds[i], max_replicas=(bounds[i].max_replicas or 0) + by)
-        else:
-            bounds[i] = replace(bounds[i], min_replicas=bounds[i].min_replicas + by)
-        return replace(problem, bounds=tuple(bounds))
-
-    return change
 
 
 def _with_objectives(

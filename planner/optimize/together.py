@@ -144,19 +144,11 @@ def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:
     usd = np.array([joint.options[o].usd_per_hour for o in own])
     watts = np.array([joint.options[o].power_w for o in own])
     replicas = shared.replicas[own]
-    accelerators = {
-        limit.name: int(
-            max(
-                sum(
-                    joint.options[o].shape.accelerators * int(shared.replicas[o, t])
-                    for o in own
-                    if joint.options[o].shape.accelerator == limit.name
-                )
-                for t in joint.window_indices
-            )
-        )
-        for limit in joint.accelerators
-    }
+    each = np.array([joint.options[o].shape.accelerators for o in own], dtype=np.int64)
+    accelerators = {}
+    for limit in joint.accelerators:
+        on = np.array([joint.options[o].shape.accelerator == limit.name for o in own], dtype=bool)
+        accelerators[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
     return _Held(
         accelerators=accelerators,
         usd_per_hour=float((usd @ replicas).max()) if own else 0.0,
@@ -168,15 +160,7 @@ def _held_in(spec: Spec, made: Plan) -> _Held:
     """What a plan takes at the most in any window."""
     power = {a.name: a.power_w or 0.0 for a in spec.accelerators}
     accelerators = {
-        name: max(
-            sum(
-                pool.replicas * pool.shape.accelerators
-                for pool in window.pools
-                if pool.shape.accelerator == name
-            )
-            for window in made.windows
-        )
-        for name in power
+        name: max(window.accelerators(name) for window in made.windows) for name in power
     }
     return _Held(
         accelerators=accelerators,

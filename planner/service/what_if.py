@@ -11,7 +11,7 @@ from types import MappingProxyType
 import yaml
 
 from planner.domain.errors import InputError
-from planner.domain.spec import Spec
+from planner.domain.spec import Objective, Spec
 from planner.service.spec_file import HINT, spec_from
 from planner.service.spec_problems import did_you_mean
 from planner.service.yaml_source import YamlSource, read_yaml
@@ -74,8 +74,7 @@ def with_objective(spec: Spec, objective: str | None) -> Spec:
     """The spec with another objective; None leaves it."""
     if objective is None:
         return spec
-    kind = type(spec.planning.objective)
-    return replace(spec, planning=replace(spec.planning, objective=kind(objective)))
+    return replace(spec, planning=replace(spec.planning, objective=Objective(objective)))
 
 
 def _plain(value: object) -> object:

@@ -100,17 +100,7 @@ def show_shares(spec: "Spec", plans: "Sequence[Plan]") -> None:
     priority = {m.name: m.priority for m in spec.models}
     rows = []
     for plan in plans:
-        taken = [
-            max(
-                sum(
-                    pool.replicas * pool.shape.accelerators
-                    for pool in window.pools
-                    if pool.shape.accelerator == name
-                )
-                for window in plan.windows
-            )
-            for name in names
-        ]
+        taken = [max(window.accelerators(name) for window in plan.windows) for name in names]
         most = max(window.usd_per_hour for window in plan.windows)
         counts = [f"{count:,}" for count in taken]
         rows.append(
