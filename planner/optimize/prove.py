@@ -33,7 +33,7 @@ _LEAST_SHARE = 0.25
 """A fleet that does not even keep the promise for so much of its demand is of the wrong kind."""
 
 _HALVINGS = 4
-_HALVINGS_BACK = 2
+_HALVINGS_BACK = 4
 """So often a proven fleet is tried smaller: half way back to the last one that missed."""
 
 _MOST_DOUBTED = 4
@@ -213,19 +213,22 @@ def _rounds(
         too_small = dict(factors)
         for role, factor in _missed(last, slo, least=least, every=stuck).items():
             factors[role] = factors.get(role, 1.0) * factor
-    if len(rounds) == 1 or last.exhausted or not last.holds(slo.attainment_ratio):
+    if len(rounds) == 1 or not last.holds(slo.attainment_ratio):
         return rounds, factors
+    best, high = factors, factors
     for _ in range(_HALVINGS_BACK):
-        between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in factors.items()}
+        between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in high.items()}
         tried = _propose(spec, forecast, problem.tightened(between), slo, rebuild)
-        if tried.exhausted or not tried.holds(slo.attainment_ratio):
+        if tried.exhausted:
+            high = between
+        elif not tried.holds(slo.attainment_ratio):
             too_small = between
-        elif tried.solution.usd <= rounds[-1].solution.usd:
+        elif rounds[-1].exhausted or tried.solution.usd <= rounds[-1].solution.usd:
             rounds.append(tried)
-            factors = between
+            best = high = between
         else:
             break
-    return rounds, factors
+    return rounds, best
 
 
 def _cheapest_way(
