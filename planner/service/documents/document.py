@@ -43,9 +43,9 @@ WindowSeconds = Annotated[float, Field(ge=0.001, le=366 * 86_400)]
 """Length of a window, seconds; at most a year."""
 Total = Annotated[int, Field(ge=0, le=10**12)]
 """A total of requests or tokens."""
-ReplicaCount = Annotated[int, Field(ge=0, le=10**6)]
+ReplicaCount = Annotated[int, Field(strict=True, ge=0, le=10**6)]
 """How many replicas."""
-Degree = Annotated[int, Field(ge=1, le=10**4)]
+Degree = Annotated[int, Field(strict=True, ge=1, le=10**4)]
 """A parallel degree."""
 
 Made = TypeVar("Made", bound=Document)

@@ -148,3 +148,13 @@ def test_traces_of_models_are_checked(poolwise, folder, both, options, said):
     status, _, err = poolwise(*TOGETHER, *options)
     assert status == 2
     assert said in err
+
+
+@pytest.mark.parametrize("count", [True, "4", 4.0])
+def test_replicas_are_counted_in_whole_numbers(poolwise, folder, count):
+    fleet = json.loads((folder / "fleet.json").read_text())
+    fleet["pools"][0]["ready"] = count
+    (folder / "fleet.json").write_text(json.dumps(fleet))
+    status, _, err = poolwise(*PLAN, "--fleet", "fleet.json")
+    assert status == 2
+    assert "pools[0].ready: input should be a valid integer" in err
