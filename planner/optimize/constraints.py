@@ -62,10 +62,12 @@ def keep_within_capacity(model: LinearModel, problem: Problem, v: Variables) -> 
     A load matrix over slices of a length histogram, one replica's time each: Griggs et al.,
     Melange (2024), section 5.
     """
+    able_to = [np.flatnonzero(np.isfinite(problem.work[:, o])) for o in problem.option_indices]
+    labels = [o.label for o in problem.options]
     for (o, t), pool in problem.capacity.items():
-        able = [k for k in problem.stream_indices if np.isfinite(problem.work[k, o])]
+        able = able_to[o]
         taken = problem.work[able, o], v.sent[able, o, t]
-        name, index = "keep_within_capacity", (problem.options[o].label, t)
+        name, index = "keep_within_capacity", (labels[o], t)
         if (o, t) not in v.count:
             model.row(name, index, taken, (-pool.tail_rps, v.usable[o, t]), high=0.0)
             continue

@@ -9,7 +9,7 @@ from ortools.sat.python import cp_model
 
 from planner.optimize.answer import Answer
 from planner.optimize.inputs import SolverSettings
-from planner.optimize.linear import Floats, LinearModel, Row
+from planner.optimize.linear import Floats, Linear, Row
 
 NAME = "ortools/cp-sat"
 
@@ -24,7 +24,7 @@ _LARGEST_COST = 1e17
 
 
 def solve(
-    model: LinearModel,
+    model: Linear,
     cost: Floats,
     *,
     settings: SolverSettings,
@@ -45,17 +45,16 @@ def solve(
     per_rps = _steps_per_rps(model)
     sat = cp_model.CpModel()
     columns = [
-        sat.new_int_var(0, math.ceil(upper * per_rps * (1 - 1e-12)) if rate else int(upper), "")
-        for upper, rate in zip(model.upper, model.is_rate, strict=True)
+        sat.new_int_var(*_whole_range(lower, upper, per_rps if rate else 1.0), "")
+        for lower, upper, rate in zip(
+            model.lower.tolist(), model.upper.tolist(), model.is_rate.tolist(), strict=True
+        )
     ]
-    scale = np.where(np.array(model.is_rate, dtype=bool), per_rps, 1.0)
-    for r, row in enumerate(model.rows()):
-        scaled = replace(row, coefficients=row.coefficients / scale[row.columns])
-        _add_row(sat, columns, scaled, model.row_name(r))
+    scale = np.where(model.is_rate, per_rps, 1.0)
+    for row in model.rows():
+        _add_row(sat, columns, replace(row, coefficients=row.coefficients / scale[row.columns]))
     priced = np.flatnonzero(cost)
-    unit = _cost_unit(
-        cost / scale, np.array(model.upper) * scale, np.array(model.is_rate, dtype=bool)
-    )
+    unit = _cost_unit(cost / scale, model.upper * scale, model.is_rate)
     units = np.rint(cost[priced] / scale[priced] / unit).astype(np.int64)
     sat.minimize(cp_model.LinearExpr.weighted_sum([columns[c] for c in priced], units.tolist()))
     return _run(sat, columns, (scale, unit), settings, work)
@@ -99,14 +98,17 @@ def _cost_unit(cost: Floats, upper: Floats, is_rate: NDArray[np.bool_]) -> float
     return max(unit, most / _LARGEST_COST)
 
 
-def _steps_per_rps(model: LinearModel) -> float:
-    largest = max(
-        (u for u, rate in zip(model.upper, model.is_rate, strict=True) if rate), default=0
-    )
+def _whole_range(lower: float, upper: float, per_unit: float) -> tuple[int, int]:
+    """The bounds of a column in whole steps."""
+    return math.floor(lower * per_unit), math.ceil(upper * per_unit * (1 - 1e-12))
+
+
+def _steps_per_rps(model: Linear) -> float:
+    largest = float(model.upper[model.is_rate].max(initial=0.0))
     return float(10.0 ** math.ceil(math.log10(_RATE_STEPS / max(largest, 1e-6))))
 
 
-def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row, name: str) -> None:
+def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row) -> None:
     low, high = row.low, row.high
     factor = _factor(row.coefficients)
     terms = [columns[c] for c in row.columns]
@@ -114,16 +116,16 @@ def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row, na
     if low == high:
         whole = np.rint(scaled).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
-        sat.add(expression == math.ceil(low * factor - 1e-6)).with_name(name)
+        sat.add(expression == math.ceil(low * factor - 1e-6))
         return
     if high < math.inf:  # too much rather than too little on the left
         whole = np.ceil(scaled - _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
-        sat.add(expression <= math.floor(high * factor * (1 + 1e-12))).with_name(name)
+        sat.add(expression <= math.floor(high * factor * (1 + 1e-12)))
     if low > -math.inf:
         whole = np.floor(scaled + _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
-        sat.add(expression >= math.ceil(low * factor * (1 - 1e-12))).with_name(name)
+        sat.add(expression >= math.ceil(low * factor * (1 - 1e-12)))
 
 
 def _factor(coefficients: Floats) -> float:

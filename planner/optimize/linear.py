@@ -1,13 +1,15 @@
 """A mixed-integer linear model as columns and named rows, whichever solver it goes to."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 Term = tuple[Floats | float, Integers | Sequence[int] | int]
 """Coefficients and the columns that they stand before, broadcast."""
@@ -26,12 +28,77 @@ class Row:
     high: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Linear:
+    """A finished model in arrays: low <= matrix @ x <= high, lower <= x <= upper.
+
+    Parameters
+    ----------
+    matrix : (rows, columns) sparse
+    low, high : (rows,) float
+    lower, upper : (columns,) float
+    is_rate : (columns,) bool
+        A rate is continuous and counts requests/s; all others are integers.
+    """
+
+    matrix: csr_array
+    low: Floats
+    high: Floats
+    lower: Floats
+    upper: Floats
+    is_rate: Mask
+
+    @property
+    def column_count(self) -> int:
+        """How many columns there are."""
+        return len(self.upper)
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return len(self.low)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row."""
+        starts = self.matrix.indptr.tolist()
+        for r, (first, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+            columns = self.matrix.indices[first:end].astype(np.int64)
+            yield Row(columns, self.matrix.data[first:end], float(self.low[r]), float(self.high[r]))
+
+    def fixed(self, columns: Integers, values: Integers | Floats) -> "Linear":
+        """The same model with these columns at these values."""
+        lower, upper = np.array(self.lower), np.array(self.upper)
+        lower[columns.ravel()] = upper[columns.ravel()] = np.asarray(values).ravel()
+        return replace(self, lower=lower, upper=upper)
+
+    def part(self, columns: Integers, rows: Integers, given: Floats | None = None) -> "Linear":
+        """Some columns and rows only; the columns left out are at the values given, else 0.
+
+        Parameters
+        ----------
+        given : (columns of the whole,) float or None
+        """
+        strip = self.matrix[rows]
+        moved = np.zeros(len(rows))
+        if given is not None:
+            others = np.array(given)
+            others[columns] = 0.0
+            moved = strip @ others
+        return Linear(
+            matrix=csr_array(strip[:, columns]),
+            low=self.low[rows] - moved,
+            high=self.high[rows] - moved,
+            lower=self.lower[columns],
+            upper=self.upper[columns],
+            is_rate=self.is_rate[columns],
+        )
+
+
 @dataclass(slots=True, eq=False)
 class LinearModel:
-    """Filled by `add_variables` and the constraint functions; sparse, row after row.
+    """Filled by `add_variables` and the constraint functions, row after row.
 
-    All columns are at least 0. A rate column is continuous and counts requests/s; all others are
-    integers.
+    All columns are at least 0.
     """
 
     upper: list[float] = field(default_factory=list)
@@ -39,8 +106,9 @@ class LinearModel:
     row_names: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
-    _columns: list[Integers] = field(default_factory=list)
-    _coefficients: list[Floats] = field(default_factory=list)
+    _of_row: list[int] = field(default_factory=list)
+    _columns: list[Integers | Sequence[int] | int] = field(default_factory=list)
+    _coefficients: list[Floats | float] = field(default_factory=list)
 
     def integers(self, upper: Integers) -> Integers:
         """New integer columns from 0 to `upper`, in its shape."""
@@ -59,30 +127,14 @@ class LinearModel:
         high: float = np.inf,
     ) -> None:
         """Low <= sum of terms <= high."""
-        columns, coefficients = [], []
+        number = len(self.low)
         for coefficient, column in terms:
-            these = np.atleast_1d(np.asarray(column, dtype=np.int64)).ravel()
-            values = np.broadcast_to(np.asarray(coefficient, dtype=np.float64), these.shape)
-            there = these != NO_COLUMN
-            columns.append(these[there])
-            coefficients.append(values[there])
-        self._columns.append(np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64))
-        self._coefficients.append(np.concatenate(coefficients) if columns else np.zeros(0))
+            self._of_row.append(number)
+            self._columns.append(column)
+            self._coefficients.append(coefficient)
         self.row_names.append((name, index))
         self.low.append(low)
         self.high.append(high)
-
-    def copy(self) -> "LinearModel":
-        """A model that rows can be added to without changing this one."""
-        return LinearModel(
-            upper=list(self.upper),
-            is_rate=list(self.is_rate),
-            row_names=list(self.row_names),
-            low=list(self.low),
-            high=list(self.high),
-            _columns=list(self._columns),
-            _coefficients=list(self._coefficients),
-        )
 
     @property
     def column_count(self) -> int:
@@ -94,25 +146,48 @@ class LinearModel:
         """How many rows there are."""
         return len(self.low)
 
-    def rows(self) -> Iterator[Row]:
-        """Every row."""
-        return map(Row, self._columns, self._coefficients, self.low, self.high)
-
-    def matrix(self) -> tuple[Integers, Integers, Floats]:
-        """Row starts (rows + 1), columns and coefficients of all rows, one after the other."""
-        counts = [len(c) for c in self._columns]
-        starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-        if not counts:
-            return starts, np.zeros(0, dtype=np.int64), np.zeros(0)
-        return starts, np.concatenate(self._columns), np.concatenate(self._coefficients)
+    def finished(self) -> Linear:
+        """All columns and rows as arrays."""
+        row, column, coefficient = self._entries()
+        there = (column != NO_COLUMN) & (coefficient != 0)
+        shape = (self.row_count, self.column_count)
+        entries = coefficient[there], (row[there], column[there])
+        matrix = csr_array(entries, shape=shape)  # adds up what stands twice in a row
+        return Linear(
+            matrix=matrix,
+            low=np.array(self.low, dtype=np.float64),
+            high=np.array(self.high, dtype=np.float64),
+            lower=np.zeros(self.column_count),
+            upper=np.array(self.upper, dtype=np.float64),
+            is_rate=np.array(self.is_rate, dtype=bool),
+        )
 
     def row_name(self, r: int) -> str:
         """As in `meet_demand[chat,14]`: the constraint's name and the index."""
         name, index = self.row_names[r]
         return f"{name}[{','.join(str(i) for i in index)}]"
 
+    def _entries(self) -> tuple[Integers, Integers, Floats]:
+        """Row, column and coefficient of every entry; columns may be missing."""
+        sizes = [1 if isinstance(c, int) else np.size(c) for c in self._columns]
+        row = np.repeat(np.array(self._of_row, dtype=np.int64), sizes)
+        column = _joined(self._columns, sizes, np.int64).astype(np.int64)
+        return row, column, _joined(self._coefficients, sizes, np.float64)
+
     def _new(self, upper: Floats, *, is_rate: bool) -> Integers:
         first = len(self.upper)
         self.upper.extend(upper.ravel().tolist())
         self.is_rate.extend([is_rate] * upper.size)
         return np.arange(first, first + upper.size, dtype=np.int64).reshape(upper.shape)
+
+
+def _joined(
+    parts: Sequence[Floats | Integers | Sequence[int] | float], sizes: list[int], kind: type
+) -> NDArray[np.float64]:
+    """All parts in one array; a single number stands for as many as its size."""
+    flat = np.empty(sum(sizes), dtype=kind)
+    at = 0
+    for part, size in zip(parts, sizes, strict=True):
+        flat[at : at + size] = part if np.ndim(part) == 0 else np.ravel(part)
+        at += size
+    return flat

@@ -1,16 +1,18 @@
-"""A linear model as SCIP takes it, through MathOpt."""
+"""A linear model as SCIP takes it, and its relaxation as GLOP takes it: real coefficients.
+
+Both through OR-Tools' model builder, which takes arrays as they are.
+"""
 
 import math
-from datetime import timedelta
+from dataclasses import dataclass
 
 import numpy as np
-from ortools.math_opt import model_pb2
-from ortools.math_opt.python import mathopt
-from scipy.sparse import csr_array
+from ortools.linear_solver.python import model_builder_helper as ortools
+from scipy.sparse import csr_matrix
 
 from planner.optimize.answer import Answer
 from planner.optimize.inputs import SolverSettings
-from planner.optimize.linear import Floats, LinearModel
+from planner.optimize.linear import Floats, Linear
 
 NAME = "ortools/scip"
 
@@ -18,8 +20,25 @@ _NODES_PER_WORK = 20_000
 """Nodes that count as one unit of deterministic time; a second has fewer."""
 
 
-def solve(model: LinearModel, cost: Floats, *, settings: SolverSettings, work: float) -> Answer:
-    """Minimize the cost of the columns; real coefficients, nothing is rounded.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Relaxed:
+    """The optimum when replicas may come in fractions.
+
+    Parameters
+    ----------
+    values : (columns,) float
+    duals : (rows,) float
+        By how much the cost changes when a row's bound does.
+    """
+
+    values: Floats
+    duals: Floats
+    cost: float
+    wall_s: float
+
+
+def solve(model: Linear, cost: Floats, *, settings: SolverSettings, work: float) -> Answer:
+    """Minimize the cost of the columns; nothing is rounded.
 
     Parameters
     ----------
@@ -28,59 +47,60 @@ def solve(model: LinearModel, cost: Floats, *, settings: SolverSettings, work: f
         Deterministic time (about seconds), as a limit on nodes; equal inputs end at equal answers
         unless the time limit comes first.
     """
-    result = mathopt.solve(
-        mathopt.Model.from_model_proto(proto_of(model, cost)),
-        mathopt.SolverType.GSCIP,
-        params=mathopt.SolveParameters(
-            relative_gap_tolerance=settings.gap_ratio,
-            node_limit=max(int(work * _NODES_PER_WORK), 1),
-            time_limit=timedelta(seconds=settings.time_limit_s),
-            random_seed=settings.seed,
-            threads=1,
-        ),
+    builder = _filled(model, cost)
+    for column in np.flatnonzero(~model.is_rate).tolist():
+        builder.set_var_integrality(column, True)
+    solver = ortools.ModelSolverHelper("SCIP")
+    nodes = max(int(work * _NODES_PER_WORK), 1)
+    solver.set_solver_specific_parameters(
+        f"limits/gap = {settings.gap_ratio!r}\nlimits/nodes = {nodes}\n"
+        f"randomization/randomseedshift = {settings.seed}"
     )
-    reason = result.termination.reason
-    values = None
-    if result.has_primal_feasible_solution():
-        found = result.variable_values()
-        values = np.array([found[v] for v in found])
+    solver.set_time_limit_in_seconds(settings.time_limit_s)
+    solver.solve(builder)
+    status, wall_s = solver.status(), solver.wall_time()
+    proven = status == ortools.SolveStatus.OPTIMAL
+    infeasible = status == ortools.SolveStatus.INFEASIBLE
+    found = solver.has_solution()
     return Answer(
         solver=NAME,
-        values=values,
-        cost=result.objective_value() if values is not None else math.inf,
-        bound=_finite(result.best_objective_bound()),
-        wall_s=result.solve_stats.solve_time.total_seconds(),
-        proven=reason is mathopt.TerminationReason.OPTIMAL,
-        infeasible=reason is mathopt.TerminationReason.INFEASIBLE,
-        timed_out=result.termination.limit is mathopt.Limit.TIME,
+        values=np.array(solver.variable_values()) if found else None,
+        cost=solver.objective_value() if found else math.inf,
+        bound=_finite(solver.best_objective_bound()) if found else 0.0,
+        wall_s=wall_s,
+        proven=proven,
+        infeasible=infeasible,
+        timed_out=not (proven or infeasible) and wall_s >= settings.time_limit_s,
     )
+
+
+def relax(model: Linear, cost: Floats) -> Relaxed | None:
+    """The linear relaxation; None where it has no solution.
+
+    Parameters
+    ----------
+    cost : (columns,) float
+    """
+    solver = ortools.ModelSolverHelper("GLOP")
+    solver.solve(_filled(model, cost))
+    if solver.status() != ortools.SolveStatus.OPTIMAL:
+        return None
+    return Relaxed(
+        values=np.array(solver.variable_values()),
+        duals=np.array(solver.dual_values()),
+        cost=solver.objective_value(),
+        wall_s=solver.wall_time(),
+    )
+
+
+def _filled(model: Linear, cost: Floats) -> ortools.ModelBuilderHelper:
+    builder = ortools.ModelBuilderHelper()
+    builder.fill_model_from_sparse_data(
+        model.lower, model.upper, cost, model.low, model.high, csr_matrix(model.matrix)
+    )
+    return builder
 
 
 def _finite(bound: float) -> float:
     """A bound of costs that are never below 0."""
     return bound if math.isfinite(bound) else 0.0
-
-
-def proto_of(model: LinearModel, cost: Floats, *, relaxed: bool = False) -> model_pb2.ModelProto:
-    """The model as MathOpt takes it; `relaxed`: replicas may come in fractions."""
-    proto = model_pb2.ModelProto()
-    columns, rows = model.column_count, model.row_count
-    proto.variables.ids.extend(range(columns))
-    proto.variables.lower_bounds.extend([0.0] * columns)
-    proto.variables.upper_bounds.extend(model.upper)
-    proto.variables.integers.extend([not (rate or relaxed) for rate in model.is_rate])
-    priced = np.flatnonzero(cost)
-    proto.objective.linear_coefficients.ids.extend(priced.tolist())
-    proto.objective.linear_coefficients.values.extend(cost[priced].tolist())
-    proto.linear_constraints.ids.extend(range(rows))
-    proto.linear_constraints.lower_bounds.extend(model.low)
-    proto.linear_constraints.upper_bounds.extend(model.high)
-    starts, at, coefficients = model.matrix()
-    matrix = csr_array((coefficients, at, starts), shape=(rows, columns))
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    row_of = np.repeat(np.arange(rows), np.diff(matrix.indptr))
-    proto.linear_constraint_matrix.row_ids.extend(row_of.tolist())
-    proto.linear_constraint_matrix.column_ids.extend(matrix.indices.tolist())
-    proto.linear_constraint_matrix.coefficients.extend(matrix.data.tolist())
-    return proto

@@ -21,7 +21,7 @@ from planner.optimize.bound import windows_bound
 from planner.optimize.check import check
 from planner.optimize.constraints import CONSTRAINTS
 from planner.optimize.inputs import Floats, Integers, Objective
-from planner.optimize.linear import NO_COLUMN, LinearModel
+from planner.optimize.linear import NO_COLUMN, Linear, LinearModel
 from planner.optimize.objective import cost_of_columns
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, nothing_solves, solution_of
@@ -41,9 +41,13 @@ Index = tuple[int, int]
 class Built:
     """A model with its variables and what every column costs."""
 
-    model: LinearModel
+    model: Linear
     variables: Variables
     cost: Floats
+
+    def fixed(self, columns: Integers, values: Integers) -> "Built":
+        """The same with some columns at these values."""
+        return replace(self, model=self.model.fixed(columns, values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,7 +72,7 @@ def build(problem: Problem) -> Built:
     for add in CONSTRAINTS:
         add(model, problem, variables)
     cost = cost_of_columns(problem, variables, model.column_count)
-    return Built(model=model, variables=variables, cost=cost)
+    return Built(model=model.finished(), variables=variables, cost=cost)
 
 
 def optimize(problem: Problem) -> Solution:
@@ -114,7 +118,7 @@ def optimize(problem: Problem) -> Solution:
 def _answer(problem: Problem) -> _Answer:
     built = build(problem)
     least, wall_s = _least_shortfall(built, problem)
-    _limit_shortfall(built, least)
+    built = _limit_shortfall(built, least)
     whole = _solve(built, problem, work=problem.solver.exact_work)
     whole = replace(whole, wall_s=whole.wall_s + wall_s)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
@@ -158,13 +162,12 @@ def _improved(problem: Problem, answer: _Answer, built: Built) -> _Answer:
 
 def _decided_anew(problem: Problem, best: _Answer, built: Built, free: range) -> _Answer:
     """The model with all windows but these as they were decided."""
-    model, v = built.model.copy(), built.variables
-    for t in problem.window_indices:
-        if t not in free and best.replicas is not None:
-            _fix(model, v.replicas[:, t], best.replicas[:, t], ("replicas", t))
-            _fix(model, v.flips[:, t], best.flips[:, t], ("flips", t))
-    part = Built(model=model, variables=v, cost=built.cost)
-    return _solve(part, problem, work=problem.solver.rolling_work)
+    v = built.variables
+    held = [t for t in problem.window_indices if t not in free]
+    if best.replicas is not None:
+        built = built.fixed(v.replicas[:, held], best.replicas[:, held])
+        built = built.fixed(v.flips[:, held], best.flips[:, held])
+    return _solve(built, problem, work=problem.solver.rolling_work)
 
 
 def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float], float]:
@@ -193,15 +196,17 @@ def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float]
         if found.values is None:
             return {}, wall_s
         least.update({(k, t): float(found.values[columns[k, t]]) for k, t in level})
-        _limit_shortfall(built, least)
+        built = _limit_shortfall(built, least)
     return least, wall_s
 
 
-def _limit_shortfall(built: Built, least: Mapping[Index, float]) -> None:
+def _limit_shortfall(built: Built, least: Mapping[Index, float]) -> Built:
+    upper = np.array(built.model.upper)
     for (k, t), rate in least.items():
         column = int(built.variables.shortfall[k, t])
-        room = _SLACK_RATIO * built.model.upper[column]
-        built.model.upper[column] = min(built.model.upper[column], rate + (room if rate else 0.0))
+        room = _SLACK_RATIO * upper[column]
+        upper[column] = min(upper[column], rate + (room if rate else 0.0))
+    return replace(built, model=replace(built.model, upper=upper))
 
 
 def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
@@ -212,10 +217,9 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
     for t in problem.window_indices:
         end = min(t + 1 + _WINDOWS_IN_VIEW, len(problem.windows))
         built = build(problem.between(0, end))
-        _limit_shortfall(built, {(k, s): n for (k, s), n in least.items() if s < end})
-        for s in range(t):
-            _fix(built.model, built.variables.replicas[:, s], replicas[:, s], ("replicas", s))
-            _fix(built.model, built.variables.flips[:, s], flips[:, s], ("flips", s))
+        built = _limit_shortfall(built, {(k, s): n for (k, s), n in least.items() if s < end})
+        built = built.fixed(built.variables.replicas[:, :t], replicas[:, :t])
+        built = built.fixed(built.variables.flips[:, :t], flips[:, :t])
         answer = _solve(built, problem, work=problem.solver.rolling_work)
         wall_s, replayable = wall_s + answer.wall_s, replayable and answer.replayable
         if answer.replicas is None:
@@ -235,11 +239,6 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
         infeasible=False,
         replayable=replayable,
     )
-
-
-def _fix(model: LinearModel, columns: Integers, values: Integers, name: tuple[object, ...]) -> None:
-    for column, value in zip(columns.tolist(), values.tolist(), strict=True):
-        model.row("decided", name, (1.0, column), low=float(value), high=float(value))
 
 
 def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
