@@ -190,7 +190,9 @@ def _problem(
         streams=tuple(streams),
         options=tuple(options),
         windows=tuple(
-            PlanningWindow(start_at=START + timedelta(seconds=t * size.window_s), window_s=size.window_s)
+            PlanningWindow(
+                start_at=START + timedelta(seconds=t * size.window_s), window_s=size.window_s
+            )
             for t in range(size.windows)
         ),
         demand_rps=demand,

@@ -430,6 +430,14 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     keep_a_path,
 )
 
+FLOW_CONSTRAINTS: tuple[Constraint, ...] = (
+    meet_demand,
+    decode_what_is_prefilled,
+    keep_within_capacity,
+    keep_transfers,
+)
+"""Those with `sent` in them; `planner.optimize.carrying` says the same without it."""
+
 
 def equation_of(row: str) -> str:
     """The equation of a row such as `meet_demand[0]`, from its function's docstring."""

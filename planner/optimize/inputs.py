@@ -217,6 +217,8 @@ class SolverSettings:
         rolling method that follows when that was not enough. Equal inputs give equal plans.
     time_limit_s : float
         Wall-clock limit of each solver call; one that ends a search makes it not replayable.
+    threads : int
+        Solver calls at once, where there are several. What is found does not depend on it.
     """
 
     seed: int = 0
@@ -224,3 +226,4 @@ class SolverSettings:
     exact_work: float = 0.5
     rolling_work: float = 0.2
     time_limit_s: float = 10.0
+    threads: int = 2

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -70,6 +70,20 @@ class Linear:
         lower, upper = np.array(self.lower), np.array(self.upper)
         lower[columns.ravel()] = upper[columns.ravel()] = np.asarray(values).ravel()
         return replace(self, lower=lower, upper=upper)
+
+    def without_empty_rows(self) -> "Linear":
+        """The same model without rows that no column is in."""
+        kept = np.flatnonzero(np.diff(self.matrix.indptr))
+        return replace(self, matrix=self.matrix[kept], low=self.low[kept], high=self.high[kept])
+
+    def with_rows(self, matrix: csr_array, low: Floats) -> "Linear":
+        """The same model with more rows: matrix @ x >= low."""
+        return replace(
+            self,
+            matrix=csr_array(vstack([self.matrix, matrix])),
+            low=np.concatenate([self.low, low]),
+            high=np.concatenate([self.high, np.full(len(low), np.inf)]),
+        )
 
     def part(self, columns: Integers, rows: Integers, given: Floats | None = None) -> "Linear":
         """Some columns and rows only; the columns left out are at the values given, else 0.

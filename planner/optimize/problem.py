@@ -206,6 +206,13 @@ class Problem:
         """Whether a replica ordered now is not ready before window `t` is over."""
         return self.is_late(self.options[o].start_s, t)
 
+    def serves_at_once(self, o: int, t: int) -> bool:
+        """Whether every replica of window `t` serves in it: nothing starts or changes its role."""
+        start_s = self.options[o].start_s
+        lasting = bool(self.flips_of(source=o) or self.flips_of(target=o))
+        ready = self.order_window(start_s, t) == t and not self.is_late(start_s, t)
+        return ready and not lasting
+
     @property
     def sheds(self) -> bool:
         """Whether requests may be left unserved on purpose."""

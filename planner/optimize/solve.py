@@ -15,39 +15,27 @@ import numpy as np
 
 from planner.domain.errors import SolverError
 from planner.domain.plan import PlanStatus
-from planner.optimize import cp_sat, scip
+from planner.optimize import cp_sat, long_horizon, scip
 from planner.optimize.answer import Answer
 from planner.optimize.bound import windows_bound
+from planner.optimize.build import Built, build
 from planner.optimize.check import check
-from planner.optimize.constraints import CONSTRAINTS
 from planner.optimize.inputs import Floats, Integers, Objective
-from planner.optimize.linear import NO_COLUMN, Linear, LinearModel
-from planner.optimize.objective import cost_of_columns
+from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, nothing_solves, solution_of
-from planner.optimize.variables import Variables, add_variables
 
 _WINDOWS_IN_VIEW = 2
 _NEIGHBOURS = (2, 3, 4, 4)
 """So many windows are decided anew together, sweep after sweep."""
 
+_MANY_FLOWS = 5_000
+"""Streams x options x windows: the whole model of more is not tried."""
+
 _SLACK_RATIO = 1e-4
 """Of the demand: room that solvers need around a least shortfall."""
 
 Index = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Built:
-    """A model with its variables and what every column costs."""
-
-    model: Linear
-    variables: Variables
-    cost: Floats
-
-    def fixed(self, columns: Integers, values: Integers) -> "Built":
-        """The same with some columns at these values."""
-        return replace(self, model=self.model.fixed(columns, values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,16 +51,6 @@ class _Answer:
     proven: bool
     infeasible: bool
     replayable: bool
-
-
-def build(problem: Problem) -> Built:
-    """The whole model: variables, every constraint of `CONSTRAINTS`, the cost to minimize."""
-    model = LinearModel()
-    variables = add_variables(model, problem)
-    for add in CONSTRAINTS:
-        add(model, problem, variables)
-    cost = cost_of_columns(problem, variables, model.column_count)
-    return Built(model=model.finished(), variables=variables, cost=cost)
 
 
 def optimize(problem: Problem) -> Solution:
@@ -116,6 +94,10 @@ def optimize(problem: Problem) -> Solution:
 
 
 def _answer(problem: Problem) -> _Answer:
+    if len(problem.streams) * len(problem.options) * len(problem.windows) > _MANY_FLOWS:
+        found = _long(problem)
+        if found is not None:
+            return found
     built = build(problem)
     least, wall_s = _least_shortfall(built, problem)
     built = _limit_shortfall(built, least)
@@ -123,6 +105,10 @@ def _answer(problem: Problem) -> _Answer:
     whole = replace(whole, wall_s=whole.wall_s + wall_s)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
+    long = _long(problem)
+    if long is not None:
+        better = long if long.cost < whole.cost else whole
+        return replace(better, bound=max(long.bound, whole.bound), wall_s=whole.wall_s + long.wall_s)
     rolling = _rolling(problem, least)
     best = _improved(problem, rolling if rolling.cost < whole.cost else whole, built)
     apart = windows_bound(
@@ -139,6 +125,24 @@ def _answer(problem: Problem) -> _Answer:
         wall_s=whole.wall_s + rolling.wall_s + best.wall_s,
         proven=best.cost - bound <= problem.solver.gap_ratio * best.cost,
         replayable=whole.replayable and rolling.replayable and best.replayable,
+    )
+
+
+def _long(problem: Problem) -> _Answer | None:
+    """By `long_horizon`; None where the problem is of another kind, or nothing was found."""
+    found = long_horizon.decide(problem) if long_horizon.is_long(problem) else None
+    if found is None:
+        return None
+    return _Answer(
+        solver=long_horizon.NAME,
+        replicas=found.replicas,
+        flips=found.flips,
+        cost=found.cost,
+        bound=found.bound,
+        wall_s=found.wall_s,
+        proven=found.cost - found.bound <= problem.solver.gap_ratio * found.cost,
+        infeasible=False,
+        replayable=found.replayable,
     )
 
 

@@ -17,7 +17,7 @@ class Variables:
     replicas : (options, windows)
         Replicas to have: ready, or ordered and starting.
     usable : (options, windows)
-        Those that serve in the window.
+        Those that serve in the window; the column of `replicas` where both are the same.
     starts, stops : (options, windows)
         Replicas that come and go when the window begins.
     flips : (flips, windows)
@@ -50,23 +50,30 @@ class Variables:
     chosen: Integers
 
 
-def add_variables(model: LinearModel, problem: Problem) -> Variables:
-    """All decisions of a problem, within their simple bounds."""
+def add_variables(model: LinearModel, problem: Problem, *, flows: bool = True) -> Variables:
+    """All decisions of a problem, within their simple bounds.
+
+    Parameters
+    ----------
+    flows : bool
+        False: without `sent` (see `planner.optimize.carrying`).
+    """
     options, windows = len(problem.options), len(problem.windows)
     initial = np.array([o.initial_replicas for o in problem.options], dtype=np.int64)
     most = np.maximum(np.array(problem.max_replicas, dtype=np.int64), initial)
     grid = np.repeat(most[:, None], windows, axis=1)
     sources = np.array([most[f.source] for f in problem.flips], dtype=np.int64)
     tables, beyond = _tables(model, problem)
+    replicas = model.integers(grid)
     return Variables(
-        replicas=model.integers(grid),
-        usable=model.integers(np.minimum(grid, _useful(problem))),
+        replicas=replicas,
+        usable=_usable(model, problem, replicas, grid),
         starts=model.integers(grid),
         stops=model.integers(grid),
         flips=model.integers(np.repeat(sources[:, None], windows, axis=1)),
         count=tables,
         beyond=beyond,
-        sent=_sent(model, problem, options),
+        sent=_sent(model, problem) if flows else _no_sent(problem),
         shortfall=_shortfall(model, problem),
         has_pair=model.integers(np.ones((len(problem.models), windows), dtype=np.int64)),
         chosen=model.integers(np.ones(options, dtype=np.int64))
@@ -75,12 +82,14 @@ def add_variables(model: LinearModel, problem: Problem) -> Variables:
     )
 
 
-def _useful(problem: Problem) -> Integers:
-    """(options, windows) serving replicas at the most: more would serve nobody."""
-    found = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
+def _usable(model: LinearModel, problem: Problem, replicas: Integers, grid: Integers) -> Integers:
+    """Columns of their own where not all that is there serves, or a table tells how many do."""
+    usable = np.array(replicas)
     for o, t in problem.capacity:
-        found[o, t] = sum(problem.useful_counts(o, t))
-    return found
+        if not (problem.serves_at_once(o, t) and problem.capacity[o, t].is_linear):
+            useful = sum(problem.useful_counts(o, t))  # more would serve nobody
+            usable[o, t] = model.integers(np.minimum(grid[o, t : t + 1], useful))[0]
+    return usable
 
 
 def _tables(
@@ -97,10 +106,13 @@ def _tables(
     return count, beyond
 
 
-def _sent(model: LinearModel, problem: Problem, options: int) -> Integers:
-    columns = np.full(
-        (len(problem.streams), options, len(problem.windows)), NO_COLUMN, dtype=np.int64
-    )
+def _no_sent(problem: Problem) -> Integers:
+    shape = len(problem.streams), len(problem.options), len(problem.windows)
+    return np.full(shape, NO_COLUMN, dtype=np.int64)
+
+
+def _sent(model: LinearModel, problem: Problem) -> Integers:
+    columns = _no_sent(problem)
     for k in problem.stream_indices:
         able = list(problem.serving(k, *PATH))
         upper = np.repeat(problem.demand_rps[k][None, :], len(able), axis=0)

@@ -1,0 +1,53 @@
+"""From a problem to a model in arrays."""
+
+from dataclasses import dataclass, replace
+
+
+from planner.optimize.constraints import CONSTRAINTS, FLOW_CONSTRAINTS
+from planner.optimize.inputs import Floats, Integers
+from planner.optimize.linear import Linear, LinearModel
+from planner.optimize.objective import cost_of_columns
+from planner.optimize.problem import Problem
+from planner.optimize.variables import Variables, add_variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Built:
+    """A model with its variables and what every column costs.
+
+    Parameters
+    ----------
+    cost : (columns,) float
+    constraints : (rows,) str
+        The function that each row comes from.
+    """
+
+    model: Linear
+    variables: Variables
+    cost: Floats
+    constraints: tuple[str, ...]
+
+    def fixed(self, columns: Integers, values: Integers) -> "Built":
+        """The same with some columns at these values."""
+        return replace(self, model=self.model.fixed(columns, values))
+
+
+def build(problem: Problem, *, flows: bool = True) -> Built:
+    """The whole model: variables, every constraint of `CONSTRAINTS`, the cost to minimize.
+
+    Parameters
+    ----------
+    flows : bool
+        False: without `sent` and the constraints that have it.
+    """
+    model = LinearModel()
+    variables = add_variables(model, problem, flows=flows)
+    for add in CONSTRAINTS:
+        if flows or add not in FLOW_CONSTRAINTS:
+            add(model, problem, variables)
+    return Built(
+        model=model.finished(),
+        variables=variables,
+        cost=cost_of_columns(problem, variables, model.column_count),
+        constraints=tuple(name for name, _ in model.row_names),
+    )

@@ -1,0 +1,236 @@
+"""What a long horizon costs if replicas come in fractions, and a bound from it.
+
+The relaxation is solved over the options that are worth having (`Guide.options`) by cuts, each
+round's asked for half way between the relaxation so far and a point that carries everything: cuts
+at the relaxation's own corners would be shallow. Its duals price what joins the windows; every
+window by itself at these prices, with all options, gives the bound, and the options that were
+missing.
+
+References
+----------
+Separation between an outer and an inner point: Ben-Ameur and Neto, Networks 49 (2007).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.optimize import scip
+from planner.optimize.carrying import FlowSystem, Missing
+from planner.optimize.horizon import Horizon
+from planner.optimize.inputs import Floats, Integers
+from planner.optimize.objective import TIE_USD
+from planner.optimize.windows import priced_apart
+
+_CLOSE_RATIOS = (1e-2, 2e-3, 2e-3)
+"""Between relaxation and a point that carries everything: what is good enough in each pass. The
+first pass shows which options are missing."""
+
+_ROUNDS = 12
+_STEP = 0.5
+_MOST_AT_ONCE = 3
+_KEPT_SLACK = 0.02
+_VIOLATED = 1e-7
+_USED = 1e-6
+_MISSED_RATIO = 3e-4
+"""The bound is that much below the guide: options are missing in it."""
+
+
+@dataclass(slots=True, eq=False)
+class Guide:
+    """The relaxation as far as it is known.
+
+    Parameters
+    ----------
+    x : (columns,) float
+        Its solution; other options than `options` are at 0.
+    cost : float
+        Of the solution.
+    bound : float
+        No plan of the whole problem costs less.
+    options : index array
+    active : {t: cuts}
+    """
+
+    x: Floats
+    core: Floats
+    cost: float
+    bound: float
+    options: Integers
+    active: dict[int, list[int]]
+    wall_s: float = 0.0
+    duals: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+def guide_of(h: Horizon, pool: Executor) -> Guide | None:
+    """The relaxation of a horizon; None where it has no solution."""
+    guide = _start(h, pool)
+    for close_ratio in _CLOSE_RATIOS:
+        if guide is None or not _refine(h, guide, close_ratio, pool):
+            return None
+        missed = _bound(h, guide, pool)
+        enough = guide.bound >= guide.cost * (1 - _MISSED_RATIO) or not len(missed)
+        if enough and close_ratio == _CLOSE_RATIOS[-1]:
+            break
+        guide.options = np.union1d(guide.options, missed)
+    return guide
+
+
+def _start(h: Horizon, pool: Executor) -> Guide | None:
+    """Every window by itself: what it uses, and a first cut for each."""
+    found = _windows_alone(h, h.cost, pool)
+    if found is None:
+        return None
+    x, bound, wall_s = found
+    used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
+    return Guide(
+        x=x,
+        core=h.completed(x),
+        cost=bound,
+        bound=bound,
+        options=np.union1d(used, h.needed()),
+        active={t: [] for t in h.problem.window_indices},
+        wall_s=wall_s,
+    )
+
+
+def _windows_alone(h: Horizon, prices: Floats, pool: Executor) -> tuple[Floats, float, float] | None:
+    """All windows at prices: their columns, the sum of their optima, the solver's seconds."""
+
+    def solved(t: int) -> scip.Relaxed | None:
+        return h.window_program(t, prices)
+
+    x, total, wall_s = np.zeros(h.model.column_count), 0.0, 0.0
+    for t, found in enumerate(pool.map(solved, h.problem.window_indices)):
+        if found is None:
+            return None
+        h.cuts.add(h.flows.prices(found.duals))
+        columns = h.windows.columns(t)
+        x[columns] = found.values[-len(columns) :]
+        total, wall_s = total + found.cost, wall_s + found.wall_s
+    return x, total, wall_s
+
+
+def _bound(h: Horizon, guide: Guide, pool: Executor) -> Integers:
+    """Update the bound at the guide's duals; the options that windows at these prices would add."""
+    duals = _also_of_others(h, guide)
+    prices, worth = priced_apart(h.model, h.windows, h.cost, duals)
+    found = _windows_alone(h, prices, pool)
+    if found is None:
+        return np.zeros(0, dtype=np.int64)
+    x, total, wall_s = found
+    guide.bound = max(guide.bound, total + worth)
+    guide.wall_s += wall_s
+    used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
+    return np.setdiff1d(used, guide.options)
+
+
+def _also_of_others(h: Horizon, guide: Guide) -> Floats:
+    """The duals, with starts and stops of options outside the guide priced like those inside.
+
+    When a replica is worth starting depends on the load, which is the same for all. Any such price
+    between what a stop saves and what a start costs gives a bound.
+    """
+    v, cost = h.v, h.cost
+    start, stop = cost[v.starts], cost[v.stops]
+    duals = np.array(guide.duals)
+    rows = np.flatnonzero(h.changes).reshape(start.shape)
+    inside = (guide.x[v.replicas] > _USED).any(axis=1)
+    if not inside.any() or inside.all():
+        return duals
+    share = (duals[rows] + stop) / np.maximum(start + stop, TIE_USD)
+    weight = (cost[v.replicas] * guide.x[v.replicas]).sum(axis=1)[inside]
+    typical = np.clip(weight @ share[inside] / weight.sum(), 0.0, 1.0)
+    duals[rows[~inside]] = (typical * (start + stop) - stop)[~inside]
+    return duals
+
+
+def _refine(h: Horizon, guide: Guide, close_ratio: float, pool: Executor) -> bool:
+    """Rounds of cuts over the guide's options, in place; False where nothing solves them."""
+    columns = h.columns_of(guide.options)
+    part, own = h.part(columns)
+    system = FlowSystem(h.problem, guide.options)
+    best = float(h.cost @ guide.core)
+    for _ in range(_ROUNDS):
+        for _ in range(2):
+            rows = h.cut_rows(h.cuts, guide.active, columns)
+            found = scip.relax(part.with_rows(*rows), h.cost[columns])
+            if found is None:
+                return False
+            guide.x = np.zeros(h.model.column_count)
+            guide.x[columns] = found.values
+            guide.duals = np.zeros(h.model.row_count)
+            guide.duals[own] = found.duals[: len(own)]
+            guide.cost = found.cost
+            guide.wall_s += found.wall_s
+            if _activate(h, guide) < len(h.problem.windows) // 4:
+                break
+        middle = _STEP * guide.x + (1 - _STEP) * guide.core
+        carries = _carrying(h, guide, middle, system, pool)
+        total = float(h.cost @ carries)
+        if total < best:
+            best, guide.core = total, carries
+        _drop_slack(h, guide)
+        if best - guide.cost < close_ratio * guide.cost:
+            break
+    return True
+
+
+def _activate(h: Horizon, guide: Guide) -> int:
+    """Make rows of the cuts that the guide violates most; how many."""
+    added = 0
+    most = _MOST_AT_ONCE * len(h.cuts.traffic)
+    for t, active in guide.active.items():
+        missing = h.cuts.missing(t, h.capacity(guide.x, t), h.shortfall(guide.x, t))
+        missing[active] = 0.0
+        worst = np.argsort(-missing, kind="stable")[:most]
+        new = worst[missing[worst] > _VIOLATED].tolist()
+        active.extend(new)
+        added += len(new)
+    return added
+
+
+def _drop_slack(h: Horizon, guide: Guide) -> None:
+    for t, active in guide.active.items():
+        missing = h.cuts.missing(t, h.capacity(guide.x, t), h.shortfall(guide.x, t))
+        guide.active[t] = [c for c in active if missing[c] > -_KEPT_SLACK]
+
+
+def _carrying(
+    h: Horizon, guide: Guide, x: Floats, system: FlowSystem, pool: Executor
+) -> Floats:
+    """`x` with the fractions of replicas that it lacks; what shows the lack becomes cuts."""
+    options, carries = guide.options, np.array(x)
+    wanted = ask(h, x, system, h.problem.window_indices, pool)
+    for t, missing in zip(h.problem.window_indices, wanted, strict=True):
+        carries[h.v.usable[options, t]] += missing.more
+        apart = h.v.usable[options, t] != h.v.replicas[options, t]
+        carries[h.v.replicas[options[apart], t]] += missing.more[apart]
+        if missing.usd > _VIOLATED * guide.cost / len(h.problem.windows):
+            first = h.cuts.count
+            h.cuts.add(missing.prices, at=(t, h.capacity(x, t), h.shortfall(x, t)))
+            guide.active[t].extend(range(first, h.cuts.count))
+    return h.completed(carries)
+
+
+def ask(
+    h: Horizon, x: Floats, system: FlowSystem, windows: Sequence[int], pool: Executor
+) -> Sequence[Missing]:
+    """What the capacities of `x` lack, window by window."""
+    return list(pool.map(lambda t: missing_in(h, x, system, t), windows))
+
+
+def missing_in(h: Horizon, x: Floats, system: FlowSystem, t: int) -> Missing:
+    """What the capacities of `x` lack in window `t`."""
+    own = system.options
+    return system.missing(
+        t,
+        h.capacity(x, t)[own],
+        h.shortfall(x, t),
+        each_rps=h.each_rps[own, t],
+        usd=h.usd[own, t],
+    )
+
+

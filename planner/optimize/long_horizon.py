@@ -1,0 +1,74 @@
+"""Many windows, streams and options at once: relaxation by cuts, then whole replicas near it.
+
+For problems in which every replica of a pool adds the same rate: the relaxation says how many
+there are of what and when (`guide.py`), whole replicas are found near it (`rounding.py`), and what
+a plan can cost at least is known from the relaxation's prices.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.optimize import scip
+from planner.optimize.build import build
+from planner.optimize.guide import guide_of
+from planner.optimize.horizon import Horizon
+from planner.optimize.inputs import Integers, Objective
+from planner.optimize.problem import Problem
+from planner.optimize.rounding import rounded
+
+NAME = f"{scip.NAME}+glop"
+
+_LEAST_WINDOWS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LongAnswer:
+    """Replicas (options, windows) and flips (flips, windows), what they cost and the least that
+    any plan costs, in the unit of the objective."""
+
+    replicas: Integers
+    flips: Integers
+    cost: float
+    bound: float
+    wall_s: float
+    replayable: bool
+
+
+def is_long(problem: Problem) -> bool:
+    """Whether this is a problem of the kind: all pools linear, windows that can stand alone."""
+    return (
+        len(problem.windows) >= _LEAST_WINDOWS
+        and all(pool.is_linear for pool in problem.capacity.values())
+        and not problem.one_shape_per_role
+        and not _falls_short_unpriced(problem)
+    )
+
+
+def decide(problem: Problem) -> LongAnswer | None:
+    """A plan of a long horizon; None where the search finds none (there may be one)."""
+    h = Horizon(problem, build(problem, flows=False))
+    with ThreadPoolExecutor(problem.solver.threads) as pool:
+        guide = guide_of(h, pool)
+        plan = None if guide is None else rounded(h, guide, pool)
+    if guide is None or plan is None:
+        return None
+    return LongAnswer(
+        replicas=np.rint(plan.x[h.v.replicas]).astype(np.int64),
+        flips=np.rint(plan.x[h.v.flips]).astype(np.int64),
+        cost=plan.cost,
+        bound=guide.bound,
+        wall_s=guide.wall_s + plan.wall_s,
+        replayable=plan.replayable,
+    )
+
+
+def _falls_short_unpriced(problem: Problem) -> bool:
+    """Whether demand may stay unserved without a price: that is decided before all else."""
+    priced = problem.shortfall_usd_per_request is not None
+    if priced and problem.objective is not Objective.GOODPUT:
+        return False
+    return any(
+        problem.may_fall_short(k, t) for k in problem.stream_indices for t in problem.window_indices
+    )
