@@ -1,7 +1,7 @@
 """The optimizer on published instances: `python -m benchmarks.bench_published`.
 
-llm-inferno's instances are read below POOLWISE_DATA; Melange's and DeepSeek's figures are in the
-text of their publications.
+llm-inferno's instances, DistServe's fits, Splitwise's measurements and Azure's traces are read
+below POOLWISE_DATA; Melange's and DeepSeek's figures are in the text of their publications.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.published import deepseek, inferno
+from benchmarks.published import deepseek, distserve, inferno, splitwise, taichi
 from planner.domain.fleet import Role
 from planner.optimize import check, optimize
 from planner.optimize.solution import mean_usd_per_hour
@@ -56,7 +56,18 @@ def main() -> int:
         f"{whole[0]} + {whole[1]} | {day.gap_ratio:.1%} | {day.solver_name} | |"
     )
     if not data:
-        print("POOLWISE_DATA is not set: without inferno's instances", file=sys.stderr)
+        print("POOLWISE_DATA is not set: DeepSeek and Melange only", file=sys.stderr)
+        return 0
+    for name, table in (
+        ("DistServe", distserve.table),
+        ("TaiChi", taichi.table),
+        ("Splitwise", splitwise.table),
+    ):
+        started = time.perf_counter()
+        print(f"\n{name}:\n")
+        for line in table(Path(data)):
+            print(line, flush=True)
+        print(f"\n({time.perf_counter() - started:.0f} s)")
     return 0
 
 

@@ -142,7 +142,16 @@ def _median(rows: Sequence[dict[str, str]], key: str, value: int, column: str) -
     return float(np.median([float(r[column]) for r in rows if int(r[key]) == value]))
 
 
-def spec_of(profiles: Sequence[Profile], roles: Sequence[Role], names: Sequence[str]) -> Spec:
+def read_profiles(data: Path) -> list[Profile]:
+    """Splitwise's measurements on both accelerators."""
+    with (data / "profiles/splitwise-sim/perf_model.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [measured_profile(name, rows) for name in USD_PER_GPU_HOUR]
+
+
+def spec_of(
+    profiles: Sequence[Profile], roles: Sequence[Role], names: Sequence[str], *, slo: Slo = SLO
+) -> Spec:
     """Pools of these roles on these accelerators, more than enough of each."""
     return Spec(
         spec_id="sizing",
@@ -153,7 +162,7 @@ def spec_of(profiles: Sequence[Profile], roles: Sequence[Role], names: Sequence[
                 active_parameters=70_000_000_000, max_context_tokens=16_384,
             ),
         ),
-        slos=(SLO,),
+        slos=(slo,),
         accelerators=tuple(
             Accelerator(
                 name=name,
@@ -269,13 +278,14 @@ def as_it_comes(
     ]
     return Sized(
         method=method,
-        fleet=_fleet_text(made),
+        fleet=fleet_text(made),
         usd_per_hour=made.usd_per_hour,
         attainment_ratio=attained(groups, workload),
     )
 
 
-def _fleet_text(made: Plan) -> str:
+def fleet_text(made: Plan) -> str:
+    """Replicas of the first window, as in `8 prefill a100 + 5 decode a100`."""
     pools = made.windows[0].pools
     return " + ".join(
         f"{p.replicas} {p.shape.role} {p.shape.accelerator.partition('-')[0]}" for p in pools
@@ -359,9 +369,7 @@ def main() -> int:
     if data is None:
         print("POOLWISE_DATA is not set: it names the folder with traces/", file=sys.stderr)
         return 1
-    with (Path(data) / "profiles/splitwise-sim/perf_model.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    profiles = [measured_profile(name, rows) for name in USD_PER_GPU_HOUR]
+    profiles = read_profiles(Path(data))
     print(f"promise: TTFT {SLO.ttft_s} s, {1e3 * SLO.tpot_s:.0f} ms a token, for 95 %\n")
     print("| trace | method | fleet | USD/h | against the plan | real requests in time |")
     print("|---|---|---|---|---|---|")

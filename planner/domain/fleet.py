@@ -54,8 +54,9 @@ class ReplicaShape:
 
     @property
     def label(self) -> str:
-        """A short name for tables and solver rows, as in `decode:h100:tp2`."""
-        return f"{self.role}:{self.accelerator}:tp{self.tp}"
+        """A short name for tables and solver rows, as in `decode:h100:tp2` or `…:tp2:pp4`."""
+        more = [f":{name}{n}" for name, n in (("pp", self.pp), ("dp", self.dp)) if n > 1]
+        return f"{self.role}:{self.accelerator}:tp{self.tp}{''.join(more)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,3 +33,10 @@ def test_replicas_count_starting_but_not_draining_ones() -> None:
 def test_pool_listed_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="lists each pool once"):
         Fleet(pools=(PREFILL, PREFILL), read_at=NOW, version="1")
+
+
+def test_shapes_that_differ_in_pipeline_or_data_parallelism_have_different_labels() -> None:
+    deep = replace(DECODE.shape, pp=4)
+    assert DECODE.shape.label == "decode:h200:tp1"
+    assert deep.label == "decode:h200:tp1:pp4"
+    assert replace(deep, dp=2).label == "decode:h200:tp1:pp4:dp2"
