@@ -205,7 +205,7 @@ def _problem(
 
 def _limits(size: Size, cards: tuple[Card, ...]) -> tuple[AcceleratorLimit, ...]:
     """Less of every type than the cheapest plan would like to have of its favourites."""
-    each = max(int(0.16 * size.replicas), PER_NODE) // PER_NODE * PER_NODE
+    each = max(int(2 * size.replicas / size.accelerators), PER_NODE) // PER_NODE * PER_NODE
     return tuple(AcceleratorLimit(name=c.name, inventory=each, per_node=PER_NODE) for c in cards)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-
 from planner.optimize.constraints import CONSTRAINTS, FLOW_CONSTRAINTS
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import Linear, LinearModel
@@ -18,14 +17,14 @@ class Built:
     Parameters
     ----------
     cost : (columns,) float
-    constraints : (rows,) str
-        The function that each row comes from.
+    row_names : (rows,)
+        The function that each row comes from, and its index.
     """
 
     model: Linear
     variables: Variables
     cost: Floats
-    constraints: tuple[str, ...]
+    row_names: tuple[tuple[str, tuple[object, ...]], ...]
 
     def fixed(self, columns: Integers, values: Integers) -> "Built":
         """The same with some columns at these values."""
@@ -49,5 +48,5 @@ def build(problem: Problem, *, flows: bool = True) -> Built:
         model=model.finished(),
         variables=variables,
         cost=cost_of_columns(problem, variables, model.column_count),
-        constraints=tuple(name for name, _ in model.row_names),
+        row_names=tuple(model.row_names),
     )

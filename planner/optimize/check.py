@@ -33,14 +33,13 @@ def _shape_faults(problem: Problem, solution: Solution) -> Iterator[str]:
 
 
 def _demand_faults(problem: Problem, solution: Solution) -> Iterator[str]:
+    roles = [list(problem.in_role(role)) for role in PATH]
     for k, stream in enumerate(problem.streams):
         for t in problem.window_indices:
             demand, missing = problem.demand_rps[k, t], float(solution.unserved_rps[k, t])
             if not problem.may_fall_short(k, t) and _above(missing, 0.0, scale=demand):
                 yield f"meet_demand[{stream.label},{t}]: {missing:g} of {demand:g} requests/s"
-            prefilled, decoded, alone = (
-                float(solution.sent_rps[k, list(problem.in_role(role)), t].sum()) for role in PATH
-            )
+            prefilled, decoded, alone = (float(solution.sent_rps[k, of, t].sum()) for of in roles)
             if abs(prefilled + alone + missing - demand) > _TOLERANCE * max(1.0, demand):
                 yield f"meet_demand[{stream.label},{t}]: {demand:g} requests/s are not all sent"
             if abs(prefilled - decoded) > _TOLERANCE * max(1.0, prefilled):

@@ -64,7 +64,10 @@ def _in_proportion(problem: Problem, usable: Integers, t: int) -> tuple[Floats, 
 
 def _by_program(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:
     """Linear programs: shortfall by priority, then the highest load."""
-    pairs = [(k, o) for k in problem.stream_indices for o in problem.serving(k, *PATH)]
+    there = {o for o in problem.option_indices if usable[o, t] > 0}
+    pairs = [
+        (k, o) for k in problem.stream_indices for o in problem.serving(k, *PATH) if o in there
+    ]
     streams = len(problem.streams)
     count = len(pairs) + streams + 1  # sent, shortfall, highest load
     equal, demand = _balances(problem, pairs, t, count)

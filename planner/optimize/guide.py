@@ -2,13 +2,13 @@
 
 The relaxation is solved over the options that are worth having (`Guide.options`) by cuts, each
 round's asked for half way between the relaxation so far and a point that carries everything: cuts
-at the relaxation's own corners would be shallow. Its duals price what joins the windows; every
-window by itself at these prices, with all options, gives the bound, and the options that were
-missing.
+at the relaxation's own corners would be shallow. Its duals say what other options could save at
+the most: that gives the bound, and the options that were missing.
 
 References
 ----------
-Separation between an outer and an inner point: Ben-Ameur and Neto, Networks 49 (2007).
+Separation between an outer and an inner point: Ben-Ameur and Neto, Networks 49 (2007). Column
+generation: Gilmore and Gomory, Operations Research 9 (1961).
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,18 @@ from planner.optimize import scip
 from planner.optimize.carrying import FlowSystem, Missing
 from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
-from planner.optimize.objective import TIE_USD
-from planner.optimize.windows import priced_apart
 
-_CLOSE_RATIOS = (1e-2, 2e-3, 2e-3)
+_CLOSE_RATIOS = (5e-3, 1e-3, 1e-3)
 """Between relaxation and a point that carries everything: what is good enough in each pass. The
-first pass shows which options are missing."""
+first pass shows which options are missing, those after the second are rarely needed."""
 
 _ROUNDS = 12
 _STEP = 0.5
-_MOST_AT_ONCE = 3
-_KEPT_SLACK = 0.02
+_MOST_AT_ONCE = 4
+_KEPT_SLACK = 1e-3
 _VIOLATED = 1e-7
 _USED = 1e-6
-_MISSED_RATIO = 3e-4
+_MISSED_RATIO = 1e-3
 """The bound is that much below the guide: options are missing in it."""
 
 
@@ -51,7 +49,9 @@ class Guide:
     bound : float
         No plan of the whole problem costs less.
     options : index array
-    active : {t: cuts}
+    active, rows : {t: cuts}
+        Those of the next relaxation, and of the last one, whose duals are `cut_duals`.
+    duals : (rows,) float
     """
 
     x: Floats
@@ -61,7 +61,9 @@ class Guide:
     options: Integers
     active: dict[int, list[int]]
     wall_s: float = 0.0
+    rows: dict[int, list[int]] = field(default_factory=dict)
     duals: Floats = field(default_factory=lambda: np.zeros(0))
+    cut_duals: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 def guide_of(h: Horizon, pool: Executor) -> Guide | None:
@@ -70,9 +72,9 @@ def guide_of(h: Horizon, pool: Executor) -> Guide | None:
     for close_ratio in _CLOSE_RATIOS:
         if guide is None or not _refine(h, guide, close_ratio, pool):
             return None
-        missed = _bound(h, guide, pool)
+        missed = _price_out(h, guide)
         enough = guide.bound >= guide.cost * (1 - _MISSED_RATIO) or not len(missed)
-        if enough and close_ratio == _CLOSE_RATIOS[-1]:
+        if enough and close_ratio < _CLOSE_RATIOS[0]:
             break
         guide.options = np.union1d(guide.options, missed)
     return guide
@@ -80,71 +82,56 @@ def guide_of(h: Horizon, pool: Executor) -> Guide | None:
 
 def _start(h: Horizon, pool: Executor) -> Guide | None:
     """Every window by itself: what it uses, and a first cut for each."""
-    found = _windows_alone(h, h.cost, pool)
-    if found is None:
-        return None
-    x, bound, wall_s = found
-    used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
-    return Guide(
-        x=x,
-        core=h.completed(x),
-        cost=bound,
-        bound=bound,
-        options=np.union1d(used, h.needed()),
-        active={t: [] for t in h.problem.window_indices},
-        wall_s=wall_s,
-    )
-
-
-def _windows_alone(h: Horizon, prices: Floats, pool: Executor) -> tuple[Floats, float, float] | None:
-    """All windows at prices: their columns, the sum of their optima, the solver's seconds."""
 
     def solved(t: int) -> scip.Relaxed | None:
-        return h.window_program(t, prices)
+        return h.window_program(t, h.cost)
 
-    x, total, wall_s = np.zeros(h.model.column_count), 0.0, 0.0
+    x, bound, wall_s = np.zeros(h.model.column_count), 0.0, 0.0
     for t, found in enumerate(pool.map(solved, h.problem.window_indices)):
         if found is None:
             return None
         h.cuts.add(h.flows.prices(found.duals))
         columns = h.windows.columns(t)
         x[columns] = found.values[-len(columns) :]
-        total, wall_s = total + found.cost, wall_s + found.wall_s
-    return x, total, wall_s
+        bound, wall_s = bound + found.cost, wall_s + found.wall_s
+    used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
+    most = _MOST_AT_ONCE * len(h.cuts.traffic)
+    return Guide(
+        x=x,
+        core=h.completed(x),
+        cost=bound,
+        bound=bound,
+        options=np.union1d(used, h.needed()),
+        active={t: h.nearest(h.cuts, x, t, most) for t in h.problem.window_indices},
+        wall_s=wall_s,
+    )
 
 
-def _bound(h: Horizon, guide: Guide, pool: Executor) -> Integers:
-    """Update the bound at the guide's duals; the options that windows at these prices would add."""
-    duals = _also_of_others(h, guide)
-    prices, worth = priced_apart(h.model, h.windows, h.cost, duals)
-    found = _windows_alone(h, prices, pool)
+def _price_out(h: Horizon, guide: Guide) -> Integers:
+    """Update the bound by what other options could save; those that would save something.
+
+    At the guide's duals every other column has a reduced cost; the least that all of them together
+    can cost at these, within their own rows (lead times, starts and stops), bounds what they can
+    take off the guide's cost.
+    """
+    inside = h.columns_of(guide.options)
+    others = np.setdiff1d(np.arange(h.model.column_count), inside)
+    if not len(others):
+        guide.bound = max(guide.bound, guide.cost)
+        return np.zeros(0, dtype=np.int64)
+    _, own = h.part(inside)
+    theirs = np.setdiff1d(np.arange(h.model.row_count), own)
+    everything = np.arange(h.model.column_count)
+    cuts, _ = h.cut_rows(h.cuts, guide.rows, everything)
+    cost = h.cost - h.model.matrix.T @ guide.duals - cuts.T @ guide.cut_duals
+    found = scip.relax(h.model.part(others, theirs), cost[others])
     if found is None:
         return np.zeros(0, dtype=np.int64)
-    x, total, wall_s = found
-    guide.bound = max(guide.bound, total + worth)
-    guide.wall_s += wall_s
-    used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
-    return np.setdiff1d(used, guide.options)
-
-
-def _also_of_others(h: Horizon, guide: Guide) -> Floats:
-    """The duals, with starts and stops of options outside the guide priced like those inside.
-
-    When a replica is worth starting depends on the load, which is the same for all. Any such price
-    between what a stop saves and what a start costs gives a bound.
-    """
-    v, cost = h.v, h.cost
-    start, stop = cost[v.starts], cost[v.stops]
-    duals = np.array(guide.duals)
-    rows = np.flatnonzero(h.changes).reshape(start.shape)
-    inside = (guide.x[v.replicas] > _USED).any(axis=1)
-    if not inside.any() or inside.all():
-        return duals
-    share = (duals[rows] + stop) / np.maximum(start + stop, TIE_USD)
-    weight = (cost[v.replicas] * guide.x[v.replicas]).sum(axis=1)[inside]
-    typical = np.clip(weight @ share[inside] / weight.sum(), 0.0, 1.0)
-    duals[rows[~inside]] = (typical * (start + stop) - stop)[~inside]
-    return duals
+    guide.wall_s += found.wall_s
+    guide.bound = max(guide.bound, guide.cost + min(found.cost, 0.0))
+    x = np.zeros(h.model.column_count)
+    x[others] = found.values
+    return np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
 
 
 def _refine(h: Horizon, guide: Guide, close_ratio: float, pool: Executor) -> bool:
@@ -154,42 +141,37 @@ def _refine(h: Horizon, guide: Guide, close_ratio: float, pool: Executor) -> boo
     system = FlowSystem(h.problem, guide.options)
     best = float(h.cost @ guide.core)
     for _ in range(_ROUNDS):
-        for _ in range(2):
-            rows = h.cut_rows(h.cuts, guide.active, columns)
-            found = scip.relax(part.with_rows(*rows), h.cost[columns])
-            if found is None:
-                return False
-            guide.x = np.zeros(h.model.column_count)
-            guide.x[columns] = found.values
-            guide.duals = np.zeros(h.model.row_count)
-            guide.duals[own] = found.duals[: len(own)]
-            guide.cost = found.cost
-            guide.wall_s += found.wall_s
-            if _activate(h, guide) < len(h.problem.windows) // 4:
-                break
+        rows = h.cut_rows(h.cuts, guide.active, columns)
+        found = scip.relax(part.with_rows(*rows), h.cost[columns])
+        if found is None:
+            return False
+        guide.x = np.zeros(h.model.column_count)
+        guide.x[columns] = found.values
+        guide.duals = np.zeros(h.model.row_count)
+        guide.duals[own] = found.duals[: len(own)]
+        guide.cost, guide.rows = found.cost, {t: list(c) for t, c in guide.active.items()}
+        guide.cut_duals = found.duals[len(own) :]
+        guide.wall_s += found.wall_s
+        _drop_slack(h, guide)
         middle = _STEP * guide.x + (1 - _STEP) * guide.core
         carries = _carrying(h, guide, middle, system, pool)
         total = float(h.cost @ carries)
         if total < best:
             best, guide.core = total, carries
-        _drop_slack(h, guide)
+        _activate(h, guide)
         if best - guide.cost < close_ratio * guide.cost:
             break
     return True
 
 
-def _activate(h: Horizon, guide: Guide) -> int:
-    """Make rows of the cuts that the guide violates most; how many."""
-    added = 0
+def _activate(h: Horizon, guide: Guide) -> None:
+    """Make rows of the cuts that the guide violates most, whichever window they were found in."""
     most = _MOST_AT_ONCE * len(h.cuts.traffic)
     for t, active in guide.active.items():
         missing = h.cuts.missing(t, h.capacity(guide.x, t), h.shortfall(guide.x, t))
         missing[active] = 0.0
         worst = np.argsort(-missing, kind="stable")[:most]
-        new = worst[missing[worst] > _VIOLATED].tolist()
-        active.extend(new)
-        added += len(new)
-    return added
+        active.extend(worst[missing[worst] > _VIOLATED].tolist())
 
 
 def _drop_slack(h: Horizon, guide: Guide) -> None:
@@ -198,9 +180,7 @@ def _drop_slack(h: Horizon, guide: Guide) -> None:
         guide.active[t] = [c for c in active if missing[c] > -_KEPT_SLACK]
 
 
-def _carrying(
-    h: Horizon, guide: Guide, x: Floats, system: FlowSystem, pool: Executor
-) -> Floats:
+def _carrying(h: Horizon, guide: Guide, x: Floats, system: FlowSystem, pool: Executor) -> Floats:
     """`x` with the fractions of replicas that it lacks; what shows the lack becomes cuts."""
     options, carries = guide.options, np.array(x)
     wanted = ask(h, x, system, h.problem.window_indices, pool)
@@ -232,5 +212,3 @@ def missing_in(h: Horizon, x: Floats, system: FlowSystem, t: int) -> Missing:
         each_rps=h.each_rps[own, t],
         usd=h.usd[own, t],
     )
-
-

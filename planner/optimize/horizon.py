@@ -38,6 +38,7 @@ class Horizon:
         self.flows = FlowSystem(problem, np.arange(len(problem.options)))
         self.cuts = Cuts(problem)
         self.changes = self._rows_of("count_changes")
+        self.lead_times = self._lead_times()
 
     def capacity(self, x: Floats, t: int) -> Floats:
         """(options,) mean requests/s of the pools in window `t`."""
@@ -49,9 +50,14 @@ class Horizon:
         return np.where(columns == NO_COLUMN, 0.0, x[np.maximum(columns, 0)])
 
     def completed(self, x: Floats) -> Floats:
-        """The same replicas and flips with the starts and stops that they imply."""
+        """The same plan with what its serving replicas and flips imply.
+
+        Replicas that were ordered in time for all that serves, their starts and their stops.
+        """
         done = np.array(x)
-        starts, stops = changes(self.problem, x[self.v.replicas], x[self.v.flips])
+        option, t, s = self.lead_times.T
+        np.maximum.at(done, self.v.replicas[option, s], done[self.v.usable[option, t]])
+        starts, stops = changes(self.problem, done[self.v.replicas], done[self.v.flips])
         done[self.v.starts], done[self.v.stops] = starts, stops
         return done
 
@@ -74,7 +80,19 @@ class Horizon:
         return self.model.part(columns, rows), rows
 
     def _rows_of(self, constraint: str) -> Mask:
-        return np.array([name == constraint for name in self.built.constraints], dtype=bool)
+        return np.array([name == constraint for name, _ in self.built.row_names], dtype=bool)
+
+    def _lead_times(self) -> Integers:
+        """(rows, 3) of every `order_in_time` that joins windows: its o, t and s."""
+        if self.problem.flips:  # what flips bring is not ordered
+            return np.zeros((0, 3), dtype=np.int64)
+        place = {option.label: o for o, option in enumerate(self.problem.options)}
+        found = [
+            (place[str(index[0])], index[1], index[2])
+            for name, index in self.built.row_names
+            if name == "order_in_time" and index[1] != index[2]
+        ]
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
 
     def needed(self) -> Integers:
         """Options that no plan may leave out: those that run, and those with a lower bound."""
@@ -107,6 +125,11 @@ class Horizon:
         values, row, column = (np.concatenate([p[i] for p in parts]) for i in range(3))
         return csr_array((values, (row, column)), shape=(at, len(columns))), np.concatenate(low)
 
+    def nearest(self, cuts: Cuts, x: Floats, t: int, most: int) -> list[int]:
+        """The cuts that window `t` of `x` violates, or comes nearest to."""
+        missing = cuts.missing(t, self.capacity(x, t), self.shortfall(x, t))
+        return [int(c) for c in np.argsort(-missing, kind="stable")[:most]]
+
     def window_program(self, t: int, prices: Floats) -> scip.Relaxed | None:
         """One window by itself with its flows; values are those of the window's columns."""
         columns, rows = self.windows.columns(t), self.windows.rows(t)
@@ -135,6 +158,4 @@ class Horizon:
         rows = np.concatenate([2 * streams + np.arange(options), short])
         where = np.concatenate([usable, np.searchsorted(columns, self.v.shortfall[short, t])])
         values = np.concatenate([-self.each_rps[:, t], np.ones(len(short))])
-        return csr_array(
-            (values, (rows, where)), shape=(self.flows.matrix.shape[0], len(columns))
-        )
+        return csr_array((values, (rows, where)), shape=(self.flows.matrix.shape[0], len(columns)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Linear:
     def rows(self) -> Iterator[Row]:
         """Every row."""
         starts = self.matrix.indptr.tolist()
-        for r, (first, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for r, (first, end) in enumerate(pairwise(starts)):
             columns = self.matrix.indices[first:end].astype(np.int64)
             yield Row(columns, self.matrix.data[first:end], float(self.low[r]), float(self.high[r]))
 

@@ -25,8 +25,13 @@ _LEAST_WINDOWS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LongAnswer:
-    """Replicas (options, windows) and flips (flips, windows), what they cost and the least that
-    any plan costs, in the unit of the objective."""
+    """A plan, what it costs, and what any plan costs at least, in the unit of the objective.
+
+    Parameters
+    ----------
+    replicas : (options, windows) int
+    flips : (flips, windows) int
+    """
 
     replicas: Integers
     flips: Integers
@@ -37,10 +42,14 @@ class LongAnswer:
 
 
 def is_long(problem: Problem) -> bool:
-    """Whether this is a problem of the kind: all pools linear, windows that can stand alone."""
+    """Whether this is a problem of the kind, and of more windows than are solved as a whole."""
+    return len(problem.windows) >= _LEAST_WINDOWS and can_be_relaxed(problem)
+
+
+def can_be_relaxed(problem: Problem) -> bool:
+    """Whether all pools are linear and windows can stand alone."""
     return (
-        len(problem.windows) >= _LEAST_WINDOWS
-        and all(pool.is_linear for pool in problem.capacity.values())
+        all(pool.is_linear for pool in problem.capacity.values())
         and not problem.one_shape_per_role
         and not _falls_short_unpriced(problem)
     )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
@@ -25,6 +26,7 @@ from planner.optimize.inputs import (
     SolverSettings,
     Stream,
 )
+from planner.optimize.linear import Mask
 
 PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
@@ -143,11 +145,17 @@ class Problem:
 
     def serving(self, k: int, *roles: Role) -> tuple[int, ...]:
         """Options of these roles that can serve a stream."""
-        return tuple(
-            o
-            for o in self.option_indices
-            if self.options[o].shape.role in roles and math.isfinite(self.work[k, o])
-        )
+        able = self._able[k] & np.isin(self._roles, [role.value for role in roles])
+        return tuple(np.flatnonzero(able).tolist())
+
+    @cached_property
+    def _able(self) -> Mask:
+        """(streams, options) which can serve which."""
+        return np.isfinite(self.work)
+
+    @cached_property
+    def _roles(self) -> NDArray[np.str_]:
+        return np.array([option.shape.role.value for option in self.options])
 
     def load_rps(self, t: int) -> float:
         """Requests/s of all streams in window `t`."""
@@ -223,7 +231,9 @@ class Problem:
         """Whether demand may stay unserved: by leave, or as nothing ordered now is in time."""
         if self.best_effort or self.sheds:
             return True
-        return any(self.comes_too_late(o, t) for o in self.serving(k, *PATH))
+        return self.has_fleet and any(
+            self.comes_too_late(o, t) for o in np.flatnonzero(self._able[k]).tolist()
+        )
 
     def _order_at(self, s: int) -> datetime:
         return self.ordered_at if s == 0 else self.windows[s].start_at

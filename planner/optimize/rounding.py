@@ -2,7 +2,7 @@
 
 Each window is decided as a small integer program within one replica of the guide: what came before
 is fixed, what comes after stands as in the guide (and, as far as lead times reach, may still
-change). Then each window is decided anew between its neighbours as they are.
+change).
 
 References
 ----------
@@ -22,8 +22,9 @@ from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import Linear
 
-_GAP_RATIO = 2e-3
-"""Of one window: its fleet is that close to the best one."""
+_GAP_REPLICAS = 0.6
+_GAP_RATIOS = 2e-3, 1e-2
+"""How close to its best fleet one window's is: to so much of a replica, within these ratios."""
 
 _FIRST_CUTS = 12
 _MORE_CUTS = 4
@@ -31,9 +32,9 @@ _ATTEMPTS = 60
 _VIOLATED = 1e-9
 _LACKING = 1e-7
 _AROUND = 1
-_SWEEPS = 2
-_WORTH_RATIO = 2e-4
-"""A sweep that gains less is the last one."""
+"""Replicas that a window's fleet may differ from the guide's, each pool, rounded outwards."""
+
+_ROUNDED = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,36 +52,48 @@ class Rounded:
     replayable: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Walk:
-    """One thread's way over some windows: what it decided and the cuts it met."""
+    """One way through some windows: what is decided so far, and the cuts met on it."""
 
     x: Floats
-    windows: Sequence[int]
     cuts: Cuts
-    wall_s: float
-    replayable: bool
-    complete: bool
+    wall_s: float = 0.0
+    replayable: bool = True
+    complete: bool = True
 
 
 def rounded(h: Horizon, guide: Guide, pool: Executor) -> Rounded | None:
-    """A plan in whole replicas near the guide; None where none was found."""
-    search = _Search(h, guide)
-    best = search.all_windows(guide.x, pool, again=False)
-    if best is None:
+    """A plan in whole replicas near the guide; None where none was found.
+
+    Without lead times and the like both halves of the horizon are decided at once, from the middle.
+    """
+    search, windows = _Search(h, guide), range(len(h.problem.windows))
+    middle = len(windows) // 2
+    ways = [windows] if search.view else [windows[middle:], windows[:middle][::-1]]
+    first = h.cuts.count
+    walks = list(pool.map(search.walk, ways))
+    merged = np.array(guide.x)
+    for way, walk in zip(ways, walks, strict=True):
+        h.cuts.extend(walk.cuts, first)
+        for t in way:
+            merged[search.columns[t]] = walk.x[search.columns[t]]
+    if not all(walk.complete for walk in walks):
         return None
-    for _ in range(_SWEEPS):
-        found = search.all_windows(best.x, pool, again=True)
-        gain = 0.0 if found is None else best.cost - found.cost
-        wall_s = best.wall_s + (found.wall_s if found is not None else 0.0)
-        best = replace(found if found is not None and gain > 0 else best, wall_s=wall_s)
-        if gain < _WORTH_RATIO * best.cost:
-            break
-    return best
+    done = h.completed(merged)
+    return Rounded(
+        x=done,
+        cost=float(h.cost @ done),
+        wall_s=sum(walk.wall_s for walk in walks),
+        replayable=all(walk.replayable for walk in walks),
+    )
 
 
 class _Search:
-    """What all decisions about one horizon have in common."""
+    """What all decisions about one horizon have in common.
+
+    `view`: windows after the one decided that lead times and the like join with it.
+    """
 
     def __init__(self, h: Horizon, guide: Guide) -> None:
         self.h, self.guide = h, guide
@@ -92,94 +105,47 @@ class _Search:
         self.whole = np.zeros(h.model.column_count, dtype=bool)
         for group in (h.v.replicas, h.v.usable, h.v.flips, h.v.has_pair):
             self.whole[group] = True
-        self.box = np.concatenate([h.v.replicas, h.v.usable], axis=None)
+        self.boxed = np.zeros(h.model.column_count, dtype=bool)
+        self.boxed[h.v.replicas] = self.boxed[h.v.usable] = True
         joins = h.windows.joining & ~h.changes
         self.view = int((h.windows.last - h.windows.first)[joins].max(initial=0))
 
-    def all_windows(self, x: Floats, pool: Executor, *, again: bool) -> Rounded | None:
-        """Decide all windows, from the middle in both directions at once where that is possible."""
-        windows = range(len(self.h.problem.windows))
-        middle = len(windows) // 2
-        first = self.h.cuts.count
-        if self.view or len(windows) < 2:
-            walks = [self._walk(x, windows, again=again)]
-        else:
-            after = range(middle + again, len(windows))
-            halves = pool.map(
-                lambda part: self._walk(x, part, again=again), (after, range(middle - 1, -1, -1))
-            )
-            walks = list(halves)
-        merged = np.array(x)
-        for walk in walks:
-            self.h.cuts.extend(walk.cuts, first)
-            for t in walk.windows:
-                merged[self.columns[t]] = walk.x[self.columns[t]]
-        if again and len(walks) > 1:
-            walks.append(self._walk(merged, [middle], again=True))
-            merged = walks[-1].x
-        if not all(walk.complete for walk in walks):
-            return None
-        done = self.h.completed(merged)
-        return Rounded(
-            x=done,
-            cost=float(self.h.cost @ done),
-            wall_s=sum(walk.wall_s for walk in walks),
-            replayable=all(walk.replayable for walk in walks),
-        )
-
-    def _walk(self, x: Floats, windows: Sequence[int], *, again: bool) -> _Walk:
+    def walk(self, windows: Sequence[int]) -> _Walk:
         """Decide windows one after the other."""
-        x, cuts, wall_s, replayable = np.array(x), self.h.cuts.copy(), 0.0, True
+        walk = _Walk(x=np.array(self.guide.x), cuts=self.h.cuts.copy())
         for t in windows:
-            for around in (_AROUND, None):
-                found = self._decide(t, x, cuts, around=around, again=again)
-                wall_s, replayable = wall_s + found.wall_s, replayable and found.replayable
-                if found.complete:
-                    break
-            if not found.complete and not again:
-                return replace(found, windows=windows, wall_s=wall_s)
-            x = found.x
-        return _Walk(
-            x=x,
-            windows=windows,
-            cuts=cuts,
-            wall_s=wall_s,
-            replayable=replayable,
-            complete=True,
-        )
+            walk.complete = self._decide(t, walk, around=_AROUND) or self._decide(t, walk)
+            if not walk.complete:
+                break
+        return walk
 
-    def _decide(self, t: int, x: Floats, cuts: Cuts, *, around: int | None, again: bool) -> _Walk:
+    def _decide(self, t: int, walk: _Walk, *, around: int | None = None) -> bool:
         """One window between what is decided and the guide, until its traffic is carried."""
-        h, wall_s, replayable = self.h, 0.0, True
-        columns, base = self._program(t, x, around, again)
-        windows = range(t, 1 + (t if again else min(t + self.view, len(self.columns) - 1)))
-        active = {s: self._nearest(s, cuts) for s in windows}
-        settings = replace(h.problem.solver, gap_ratio=_GAP_RATIO)
+        h, end = self.h, min(t + self.view, len(self.columns) - 1)
+        columns, base = self._program(t, end, walk.x, around)
+        first = _FIRST_CUTS * len(walk.cuts.traffic)
+        active = {s: h.nearest(walk.cuts, self.guide.x, s, first) for s in range(t, end + 1)}
+        settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t))
         for _ in range(_ATTEMPTS):
-            model = base.with_rows(*h.cut_rows(cuts, active, columns))
+            model = base.with_rows(*h.cut_rows(walk.cuts, active, columns))
             work = h.problem.solver.rolling_work
             found = scip.solve(model, h.cost[columns], settings=settings, work=work)
-            wall_s, replayable = wall_s + found.wall_s, replayable and not found.timed_out
+            walk.wall_s += found.wall_s
+            walk.replayable &= not found.timed_out
             if found.values is None:
-                break
-            decided = np.array(x)
-            decided[columns] = np.where(
-                self.whole[columns], np.rint(found.values), found.values
-            )
-            if not self._lacks(t, decided, cuts, active[t]):
-                kept = np.array(x)
-                kept[self.columns[t]] = decided[self.columns[t]]
-                return _Walk(
-                    x=kept,
-                    windows=[t],
-                    cuts=cuts,
-                    wall_s=wall_s,
-                    replayable=replayable,
-                    complete=True,
-                )
-        return _Walk(
-            x=x, windows=[t], cuts=cuts, wall_s=wall_s, replayable=replayable, complete=False
-        )
+                return False
+            decided = np.array(walk.x)
+            decided[columns] = np.where(base.is_rate, found.values, np.rint(found.values))
+            lacking = [self._lacks(s, decided, walk.cuts, active[s]) for s in active]
+            if not any(lacking):
+                walk.x[self.columns[t]] = decided[self.columns[t]]
+                return True
+        return False
+
+    def _gap_ratio(self, t: int) -> float:
+        """How close to its optimum window `t` is solved: whole replicas are coarse."""
+        replicas = float(self.guide.x[self.h.v.replicas[:, t]].sum())
+        return float(np.clip(_GAP_REPLICAS / max(replicas, 1.0), *_GAP_RATIOS))
 
     def _lacks(self, t: int, x: Floats, cuts: Cuts, active: list[int]) -> bool:
         """Whether capacities miss some traffic; cuts that say so become active."""
@@ -199,30 +165,25 @@ class _Search:
         active.extend(more)
         return bool(more)
 
-    def _nearest(self, t: int, cuts: Cuts) -> list[int]:
-        h, x = self.h, self.guide.x
-        missing = cuts.missing(t, h.capacity(x, t), h.shortfall(x, t))
-        return np.argsort(-missing, kind="stable")[: _FIRST_CUTS * len(cuts.traffic)].tolist()
+    def _program(self, t: int, end: int, x: Floats, around: int | None) -> tuple[Integers, Linear]:
+        """The columns that are free in deciding window `t`, and their rows.
 
-    def _program(
-        self, t: int, x: Floats, around: int | None, again: bool
-    ) -> tuple[Integers, Linear]:
-        """The columns that are free in deciding window `t`, and their rows."""
+        Windows up to `end` are free in fractions, but for what serves in them; starts and stops
+        towards the window after it are what staying with the guide costs.
+        """
         h, w = self.h, self.h.windows
-        end = t if again else min(t + self.view, len(self.columns) - 1)
         following = self.columns[end + 1] if end + 1 < len(self.columns) else self.columns[0][:0]
         free = [*self.columns[t : end + 1], np.intersect1d(following, self.changing)]
         columns = np.sort(np.concatenate(free))
-        touches = (w.last >= t) & (w.first <= end)
-        if not again:
-            touches &= (w.last <= end) | (h.changes & (w.last == end + 1))
-        part = h.model.part(columns, np.flatnonzero(touches), x).without_empty_rows()
-        is_whole = self.whole[columns] & (w.of_column[columns] == t)
+        near = (w.last >= t) & (w.last <= end)
+        near |= h.changes & (w.last == end + 1)
+        part = h.model.part(columns, np.flatnonzero(near), x).without_empty_rows()
+        serves = np.isin(columns, h.v.usable[:, t : end + 1])
+        whole = (self.whole[columns] & (w.of_column[columns] == t)) | serves
         lower, upper = np.array(part.lower), np.array(part.upper)
         if around is not None:
-            boxed = np.flatnonzero(np.isin(columns, self.box) & (w.of_column[columns] == t))
-            at = columns[boxed]
-            near = np.minimum(self.guide.x[at], x[at]), np.maximum(self.guide.x[at], x[at])
-            lower[boxed] = np.maximum(np.floor(near[0] + 1e-6) - around, 0)
-            upper[boxed] = np.minimum(np.ceil(near[1] - 1e-6) + around, upper[boxed])
-        return columns, replace(part, lower=lower, upper=upper, is_rate=~is_whole)
+            boxed = np.flatnonzero(self.boxed[columns] & whole)
+            guide = self.guide.x[columns[boxed]]
+            lower[boxed] = np.maximum(np.floor(guide + _ROUNDED) - around, 0)
+            upper[boxed] = np.minimum(np.ceil(guide - _ROUNDED) + around, upper[boxed])
+        return columns, replace(part, lower=lower, upper=upper, is_rate=~whole)

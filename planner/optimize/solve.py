@@ -107,8 +107,8 @@ def _answer(problem: Problem) -> _Answer:
         return whole
     long = _long(problem)
     if long is not None:
-        better = long if long.cost < whole.cost else whole
-        return replace(better, bound=max(long.bound, whole.bound), wall_s=whole.wall_s + long.wall_s)
+        better, bound = min(long, whole, key=lambda a: a.cost), max(long.bound, whole.bound)
+        return replace(better, bound=bound, wall_s=whole.wall_s + long.wall_s)
     rolling = _rolling(problem, least)
     best = _improved(problem, rolling if rolling.cost < whole.cost else whole, built)
     apart = windows_bound(

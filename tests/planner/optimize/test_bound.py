@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from planner.domain.fleet import Role
 from planner.optimize import check, optimize
 from planner.optimize.bound import windows_bound
-from planner.optimize.problem import Problem
 from planner.optimize.build import build
+from planner.optimize.problem import Problem
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.test_enumeration import limited_problems
 
