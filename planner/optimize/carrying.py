@@ -124,6 +124,7 @@ class Cuts:
         self.traffic = traffic_of(problem)
         self.demand = problem.demand_rps
         self.count = 0
+        self.group: list[int] = []
         self.earned = np.zeros((64, len(problem.options)))
         self.whole = np.zeros((64, len(problem.streams)))
         self.least = np.zeros((64, len(problem.windows)))
@@ -136,7 +137,7 @@ class Cuts:
         at : (t, capacity, shortfall) or None
             Only cuts that these violate in window t, see `missing`.
         """
-        for traffic in self.traffic:
+        for group, traffic in enumerate(self.traffic):
             whole = prices.whole[traffic.streams]
             least = whole @ self.demand[traffic.streams] - prices.transfer
             scale, earned = float(least.max()), traffic.earned(prices)
@@ -152,6 +153,7 @@ class Cuts:
             self.earned[self.count, traffic.options] = earned / scale
             self.whole[self.count, traffic.streams] = whole / scale
             self.least[self.count] = least / scale
+            self.group.append(group)
             self.count += 1
 
     def missing(self, t: int, capacity: Floats, shortfall: Floats) -> Floats:
@@ -171,6 +173,7 @@ class Cuts:
         """The same cuts; what is added to one is not in the other."""
         other = object.__new__(Cuts)
         other.traffic, other.demand, other.count = self.traffic, self.demand, self.count
+        other.group = list(self.group)
         other.earned, other.whole = np.array(self.earned), np.array(self.whole)
         other.least = np.array(self.least)
         return other
@@ -182,7 +185,12 @@ class Cuts:
         self.earned[n : n + more] = other.earned[first : other.count]
         self.whole[n : n + more] = other.whole[first : other.count]
         self.least[n : n + more] = other.least[first : other.count]
+        self.group.extend(other.group[first:])
         self.count += more
+
+    def of(self, group: int) -> Mask:
+        """(cuts,) those of one of the groups in `traffic`, whose number each has in `group`."""
+        return np.array(self.group, dtype=np.int64) == group
 
     def _room_for(self, count: int) -> None:
         while count > len(self.earned):
@@ -217,39 +225,48 @@ class FlowSystem:
     ----------
     options : index array
         Options that may serve; others are taken as absent.
+    streams : index array or None
+        Only these are looked at; None: all.
     """
 
-    def __init__(self, problem: Problem, options: Integers) -> None:
+    def __init__(
+        self, problem: Problem, options: Integers, streams: Integers | None = None
+    ) -> None:
         self.problem = problem
         self.options = options
+        looked_at = np.ones(len(problem.streams), dtype=bool)
+        if streams is not None:
+            looked_at[:] = False
+            looked_at[streams] = True
+        self.looked_at = looked_at
         work = problem.work[:, options]
-        stream, option = np.nonzero(np.isfinite(work))
+        stream, option = np.nonzero(np.isfinite(work) & looked_at[:, None])
         roles = np.array([problem.options[o].shape.role.value for o in options])
         role = roles[option]
-        streams = len(problem.streams)
+        count = len(problem.streams)
         first = np.flatnonzero(role != Role.DECODE.value)
         pair = np.flatnonzero(role != Role.AGGREGATED.value)
         sign = np.where(role[pair] == Role.PREFILL.value, 1.0, -1.0)
         entries = np.arange(len(stream))
-        rows = [stream[first], streams + stream[pair], 2 * streams + option]
+        rows = [stream[first], count + stream[pair], 2 * count + option]
         columns = [first, pair, entries]
         values = [np.ones(len(first)), sign, work[stream, option]]
         limit = problem.transfer_bytes_per_s_limit
         self.transfers = limit is not None and problem.kv_bytes is not None
         if limit is not None and problem.kv_bytes is not None:
             moves = np.flatnonzero(role == Role.PREFILL.value)
-            rows.append(np.full(len(moves), 2 * streams + len(options)))
+            rows.append(np.full(len(moves), 2 * count + len(options)))
             columns.append(moves)
             values.append(problem.kv_bytes[stream[moves]] / limit)
         self.stream, self.option = stream, option
         self.matrix = csr_array(
             (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
-            shape=(2 * streams + len(options) + self.transfers, len(stream)),
+            shape=(2 * count + len(options) + self.transfers, len(stream)),
         )
 
     def limits(self, t: int, capacity: Floats, shortfall: Floats) -> tuple[Floats, Floats]:
         """Bounds (rows,) of the flow rows in window `t`."""
-        demand = self.problem.demand_rps[:, t] - shortfall
+        demand = np.where(self.looked_at, self.problem.demand_rps[:, t] - shortfall, 0.0)
         none = np.zeros(len(demand))
         below = np.full(len(self.options) + self.transfers, -np.inf)
         high = np.append(capacity, 1.0) if self.transfers else capacity

@@ -95,14 +95,13 @@ def _start(h: Horizon, pool: Executor) -> Guide | None:
         x[columns] = found.values[-len(columns) :]
         bound, wall_s = bound + found.cost, wall_s + found.wall_s
     used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
-    most = _MOST_AT_ONCE * len(h.cuts.traffic)
     return Guide(
         x=x,
         core=h.completed(x),
         cost=bound,
         bound=bound,
         options=np.union1d(used, h.needed()),
-        active={t: h.nearest(h.cuts, x, t, most) for t in h.problem.window_indices},
+        active={t: h.nearest(h.cuts, x, t, _MOST_AT_ONCE) for t in h.problem.window_indices},
         wall_s=wall_s,
     )
 

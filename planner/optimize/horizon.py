@@ -126,9 +126,13 @@ class Horizon:
         return csr_array((values, (row, column)), shape=(at, len(columns))), np.concatenate(low)
 
     def nearest(self, cuts: Cuts, x: Floats, t: int, most: int) -> list[int]:
-        """The cuts that window `t` of `x` violates, or comes nearest to."""
+        """Of each group the cuts that window `t` of `x` violates, or comes nearest to."""
         missing = cuts.missing(t, self.capacity(x, t), self.shortfall(x, t))
-        return [int(c) for c in np.argsort(-missing, kind="stable")[:most]]
+        order, group = np.argsort(-missing, kind="stable"), np.array(cuts.group, dtype=np.int64)
+        found: list[int] = []
+        for g in range(len(cuts.traffic)):
+            found += order[group[order] == g][:most].tolist()
+        return found
 
     def window_program(self, t: int, prices: Floats) -> scip.Relaxed | None:
         """One window by itself with its flows; values are those of the window's columns."""

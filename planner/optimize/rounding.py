@@ -12,6 +12,7 @@ Relax and fix: Pochet and Wolsey, Production Planning by Mixed Integer Programmi
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from planner.optimize.carrying import Cuts, FlowSystem
 from planner.optimize.guide import Guide, missing_in
 from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
-from planner.optimize.linear import Linear
+from planner.optimize.linear import NO_COLUMN, Linear
 
 _GAP_REPLICAS = 0.6
 _GAP_RATIOS = 2e-3, 1e-2
@@ -77,7 +78,8 @@ def rounded(h: Horizon, guide: Guide, pool: Executor) -> Rounded | None:
     for way, walk in zip(ways, walks, strict=True):
         h.cuts.extend(walk.cuts, first)
         for t in way:
-            merged[search.columns[t]] = walk.x[search.columns[t]]
+            own = search.columns(t)
+            merged[own] = walk.x[own]
     if not all(walk.complete for walk in walks):
         return None
     done = h.completed(merged)
@@ -92,40 +94,58 @@ def rounded(h: Horizon, guide: Guide, pool: Executor) -> Rounded | None:
 class _Search:
     """What all decisions about one horizon have in common.
 
-    `view`: windows after the one decided that lead times and the like join with it.
+    `view`: windows after the one decided that lead times and the like join with it. `group`: of
+    every column the model it belongs to (all the same where a transfer limit joins them).
     """
 
     def __init__(self, h: Horizon, guide: Guide) -> None:
         self.h, self.guide = h, guide
-        self.system = FlowSystem(h.problem, guide.options)
-        kept = h.columns_of(guide.options)
-        place = h.windows.of_column[kept]
-        self.columns = [kept[place == t] for t in h.problem.window_indices]
-        self.changing = np.intersect1d(kept, np.concatenate([h.v.starts, h.v.stops], axis=None))
+        self.group = _group_of_columns(h)
+        self.systems = [
+            FlowSystem(h.problem, np.intersect1d(guide.options, t.options), t.streams)
+            for t in h.cuts.traffic
+        ]
+        self.kept = h.columns_of(guide.options)
+        self.place = h.windows.of_column[self.kept]
+        self.changing = np.zeros(h.model.column_count, dtype=bool)
+        self.changing[h.v.starts] = self.changing[h.v.stops] = True
         self.whole = np.zeros(h.model.column_count, dtype=bool)
-        for group in (h.v.replicas, h.v.usable, h.v.flips, h.v.has_pair):
-            self.whole[group] = True
+        for whole in (h.v.replicas, h.v.usable, h.v.flips, h.v.has_pair):
+            self.whole[whole] = True
         self.boxed = np.zeros(h.model.column_count, dtype=bool)
         self.boxed[h.v.replicas] = self.boxed[h.v.usable] = True
         joins = h.windows.joining & ~h.changes
         self.view = int((h.windows.last - h.windows.first)[joins].max(initial=0))
 
+    def columns(self, t: int, groups: Sequence[int] | None = None) -> Integers:
+        """Columns of a window, of all groups or of some."""
+        there = self.kept[self.place == t]
+        return there if groups is None else there[np.isin(self.group[there], groups)]
+
     def walk(self, windows: Sequence[int]) -> _Walk:
-        """Decide windows one after the other."""
-        walk = _Walk(x=np.array(self.guide.x), cuts=self.h.cuts.copy())
-        for t in windows:
-            walk.complete = self._decide(t, walk, around=_AROUND) or self._decide(t, walk)
+        """Decide windows one after the other, in each one group after the other.
+
+        The other groups stay as in the guide; where that leaves no room (inventory, budget), those
+        not yet decided give way.
+        """
+        walk, groups = _Walk(x=np.array(self.guide.x), cuts=self.h.cuts.copy()), self.systems
+        for t, g in product(windows, range(len(groups))):
+            waiting = list(range(g, len(groups)))
+            walk.complete = any(
+                self._decide(t, walk, free, around=around)
+                for free in ([[g]] if len(waiting) == 1 else [[g], waiting])
+                for around in (_AROUND, None)
+            )
             if not walk.complete:
                 break
         return walk
 
-    def _decide(self, t: int, walk: _Walk, *, around: int | None = None) -> bool:
-        """One window between what is decided and the guide, until its traffic is carried."""
-        h, end = self.h, min(t + self.view, len(self.columns) - 1)
-        columns, base = self._program(t, end, walk.x, around)
-        first = _FIRST_CUTS * len(walk.cuts.traffic)
-        active = {s: h.nearest(walk.cuts, self.guide.x, s, first) for s in range(t, end + 1)}
-        settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t))
+    def _decide(self, t: int, walk: _Walk, free: Sequence[int], *, around: int | None) -> bool:
+        """Decide the first of the free groups in a window, until its traffic is carried."""
+        h, g, end = self.h, free[0], min(t + self.view, len(self.h.problem.windows) - 1)
+        columns, base = self._program((t, end), walk.x, free, around)
+        active = {s: self._first_cuts(s, walk.cuts, free) for s in range(t, end + 1)}
+        settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t, g))
         for _ in range(_ATTEMPTS):
             model = base.with_rows(*h.cut_rows(walk.cuts, active, columns))
             work = h.problem.solver.rolling_work
@@ -136,28 +156,34 @@ class _Search:
                 return False
             decided = np.array(walk.x)
             decided[columns] = np.where(base.is_rate, found.values, np.rint(found.values))
-            lacking = [self._lacks(s, decided, walk.cuts, active[s]) for s in active]
+            lacking = [self._lacks(s, g, decided, walk.cuts, active[s]) for s in active]
             if not any(lacking):
-                walk.x[self.columns[t]] = decided[self.columns[t]]
+                mine = self.columns(t, free)
+                walk.x[mine] = decided[mine]
                 return True
         return False
 
-    def _gap_ratio(self, t: int) -> float:
+    def _gap_ratio(self, t: int, g: int) -> float:
         """How close to its optimum window `t` is solved: whole replicas are coarse."""
-        replicas = float(self.guide.x[self.h.v.replicas[:, t]].sum())
+        columns = self.h.v.replicas[self.h.cuts.traffic[g].options, t]
+        replicas = float(self.guide.x[columns].sum())
         return float(np.clip(_GAP_REPLICAS / max(replicas, 1.0), *_GAP_RATIOS))
 
-    def _lacks(self, t: int, x: Floats, cuts: Cuts, active: list[int]) -> bool:
-        """Whether capacities miss some traffic; cuts that say so become active."""
-        h = self.h
+    def _first_cuts(self, t: int, cuts: Cuts, free: Sequence[int]) -> list[int]:
+        nearest = self.h.nearest(cuts, self.guide.x, t, _FIRST_CUTS)
+        return [c for c in nearest if cuts.group[c] in free]
+
+    def _lacks(self, t: int, g: int, x: Floats, cuts: Cuts, active: list[int]) -> bool:
+        """Whether capacities miss some traffic of a group; cuts that say so become active."""
+        h, own = self.h, self.systems[g].options
         capacity, shortfall = h.capacity(x, t), h.shortfall(x, t)
-        missing = cuts.missing(t, capacity, shortfall)
+        missing = np.where(cuts.of(g), cuts.missing(t, capacity, shortfall), 0.0)
         missing[active] = 0.0
-        worst = np.argsort(-missing, kind="stable")[: _MORE_CUTS * len(cuts.traffic)]
+        worst = np.argsort(-missing, kind="stable")[:_MORE_CUTS]
         more = worst[missing[worst] > _VIOLATED].tolist()
         if not more:
-            lacking = missing_in(h, x, self.system, t)
-            if lacking.usd <= _LACKING * float(h.usd[:, t] @ x[h.v.replicas[:, t]]):
+            lacking = missing_in(h, x, self.systems[g], t)
+            if lacking.usd <= _LACKING * float(h.usd[own, t] @ x[h.v.replicas[own, t]]):
                 return False
             first = cuts.count
             cuts.add(lacking.prices, at=(t, capacity, shortfall))
@@ -165,21 +191,25 @@ class _Search:
         active.extend(more)
         return bool(more)
 
-    def _program(self, t: int, end: int, x: Floats, around: int | None) -> tuple[Integers, Linear]:
-        """The columns that are free in deciding window `t`, and their rows.
+    def _program(
+        self, windows: tuple[int, int], x: Floats, free: Sequence[int], around: int | None
+    ) -> tuple[Integers, Linear]:
+        """The columns that are free in deciding the first of the windows, and their rows.
 
-        Windows up to `end` are free in fractions, but for what serves in them; starts and stops
-        towards the window after it are what staying with the guide costs.
+        Only the first group's are whole. Later windows, up to the last one given, are free in
+        fractions, but for what serves in them; starts and stops towards the window after it are
+        what staying with the guide costs.
         """
-        h, w = self.h, self.h.windows
-        following = self.columns[end + 1] if end + 1 < len(self.columns) else self.columns[0][:0]
-        free = [*self.columns[t : end + 1], np.intersect1d(following, self.changing)]
-        columns = np.sort(np.concatenate(free))
+        h, w, (t, end) = self.h, self.h.windows, windows
+        following = self.columns(end + 1, free)
+        parts = [self.columns(s, free) for s in range(t, end + 1)]
+        columns = np.sort(np.concatenate([*parts, following[self.changing[following]]]))
         near = (w.last >= t) & (w.last <= end)
         near |= h.changes & (w.last == end + 1)
         part = h.model.part(columns, np.flatnonzero(near), x).without_empty_rows()
         serves = np.isin(columns, h.v.usable[:, t : end + 1])
         whole = (self.whole[columns] & (w.of_column[columns] == t)) | serves
+        whole &= self.group[columns] == free[0]
         lower, upper = np.array(part.lower), np.array(part.upper)
         if around is not None:
             boxed = np.flatnonzero(self.boxed[columns] & whole)
@@ -187,3 +217,19 @@ class _Search:
             lower[boxed] = np.maximum(np.floor(guide + _ROUNDED) - around, 0)
             upper[boxed] = np.minimum(np.ceil(guide - _ROUNDED) + around, upper[boxed])
         return columns, replace(part, lower=lower, upper=upper, is_rate=~whole)
+
+
+def _group_of_columns(h: Horizon) -> Integers:
+    """(columns,) the number of the group in `h.cuts.traffic` that each belongs to."""
+    group, v, problem = np.zeros(h.model.column_count, dtype=np.int64), h.v, h.problem
+    for g, traffic in enumerate(h.cuts.traffic):
+        for of_options in (v.replicas, v.usable, v.starts, v.stops):
+            group[of_options[traffic.options]] = g
+        short = v.shortfall[traffic.streams]
+        group[short[short != NO_COLUMN]] = g
+        models = {problem.streams[k].model for k in traffic.streams}
+        group[v.has_pair[[m for m, name in enumerate(problem.models) if name in models]]] = g
+        for f, flip in enumerate(problem.flips):
+            if flip.source in traffic.options:
+                group[v.flips[f]] = g
+    return group
