@@ -1,9 +1,9 @@
 """Planning problems of a size that no one decides by hand, made from a seed.
 
-Twelve accelerator types with catalogue figures, three roles, three tensor parallel sizes, classes of
-prompt and answer lengths, a day of windows. A replica's rate for a class is what the roofline of its
-hardware gives (compute for prompts, memory bandwidth for answers, the slower of both when one
-replica does both), times noise, so that no two shapes are the same and few dominate. Prices are
+Twelve accelerator types with catalogue figures, three roles, three tensor parallel sizes, classes
+of prompt and answer lengths, a day of windows. A replica's rate for a class is what the roofline of
+its hardware gives (compute for prompts, memory bandwidth for answers, both after each other where
+one replica does both), times noise, so that no two shapes are the same and few dominate. Prices are
 typical on-demand ones. They make hard problems, not statements about hardware.
 """
 
@@ -91,8 +91,7 @@ def large_problem(size: Size, seed: int) -> Problem:
         options += mine
         streams += [Stream(model=f"m{m}", bucket=f"{i}+{j}") for i, j in lengths]
         demand.append(_demand(size, lengths, rng))
-    work, rate = _blocks(rates)
-    case = _problem(size, cards, streams, options, np.concatenate(demand), work, rate)
+    case = _problem(size, streams, options, np.concatenate(demand), _blocks(rates))
     wanted = size.replicas / _replicas_needed(case)
     return replace(case, demand_rps=case.demand_rps * wanted, accelerators=_limits(size, cards))
 
@@ -178,13 +177,12 @@ def _blocks(rates: list[Floats]) -> tuple[Floats, Floats]:
 
 def _problem(
     size: Size,
-    cards: tuple[Card, ...],
     streams: list[Stream],
     options: list[Option],
     demand: Floats,
-    work: Floats,
-    rate: Floats,
+    worth: tuple[Floats, Floats],
 ) -> Problem:
+    work, rate = worth
     pools = [PoolCapacity.linear(float(r)) for r in rate]
     return Problem(
         streams=tuple(streams),
@@ -198,7 +196,7 @@ def _problem(
         demand_rps=demand,
         capacity={(o, t): pools[o] for o in range(len(options)) for t in range(size.windows)},
         work=work,
-        accelerators=_limits(size, cards),
+        accelerators=_limits(size, CARDS[: size.accelerators]),
         ordered_at=START,
     )
 

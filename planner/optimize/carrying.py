@@ -188,9 +188,17 @@ class Cuts:
         self.group.extend(other.group[first:])
         self.count += more
 
-    def of(self, group: int) -> Mask:
-        """(cuts,) those of one of the groups in `traffic`, whose number each has in `group`."""
-        return np.array(self.group, dtype=np.int64) == group
+    def of(
+        self, group: int, t: int, capacity: Floats, shortfall: Floats
+    ) -> tuple[Integers, Floats]:
+        """The numbers of a group's cuts (see `traffic`), and by how much each is violated."""
+        traffic = self.traffic[group]
+        cuts = np.flatnonzero(np.array(self.group, dtype=np.int64) == group)
+        earned = self.earned[np.ix_(cuts, traffic.options)]
+        whole = self.whole[np.ix_(cuts, traffic.streams)]
+        have = earned @ capacity[traffic.options] + whole @ shortfall[traffic.streams]
+        least = self.least[cuts, t]
+        return cuts, (least - have) / np.maximum(np.abs(least), _NOTHING)
 
     def _room_for(self, count: int) -> None:
         while count > len(self.earned):

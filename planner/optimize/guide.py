@@ -22,9 +22,12 @@ from planner.optimize.carrying import FlowSystem, Missing
 from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
 
-_CLOSE_RATIOS = (5e-3, 1e-3, 1e-3)
-"""Between relaxation and a point that carries everything: what is good enough in each pass. The
-first pass shows which options are missing, those after the second are rarely needed."""
+_PASSES = 3
+_FIRST_CLOSE_RATIO = 5e-3
+_CLOSE_RATIOS = 1e-3, 2e-3
+_CLOSE_REPLICAS = 0.15
+"""Between relaxation and a point that carries everything, what is good enough: in the first pass,
+which shows the options that are missing, and then so much of a replica, within these ratios."""
 
 _ROUNDS = 12
 _STEP = 0.5
@@ -69,15 +72,23 @@ class Guide:
 def guide_of(h: Horizon, pool: Executor) -> Guide | None:
     """The relaxation of a horizon; None where it has no solution."""
     guide = _start(h, pool)
-    for close_ratio in _CLOSE_RATIOS:
-        if guide is None or not _refine(h, guide, close_ratio, pool):
+    for number in range(_PASSES):
+        if guide is None:
+            return None
+        close_ratio = _close_ratio(h, guide) if number else _FIRST_CLOSE_RATIO
+        if not _refine(h, guide, close_ratio, pool):
             return None
         missed = _price_out(h, guide)
         enough = guide.bound >= guide.cost * (1 - _MISSED_RATIO) or not len(missed)
-        if enough and close_ratio < _CLOSE_RATIOS[0]:
+        if enough and number:
             break
         guide.options = np.union1d(guide.options, missed)
     return guide
+
+
+def _close_ratio(h: Horizon, guide: Guide) -> float:
+    replicas = float(guide.x[h.v.replicas].sum()) / len(h.problem.windows)
+    return float(np.clip(_CLOSE_REPLICAS / max(replicas, 1.0), *_CLOSE_RATIOS))
 
 
 def _start(h: Horizon, pool: Executor) -> Guide | None:

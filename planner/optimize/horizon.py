@@ -125,13 +125,15 @@ class Horizon:
         values, row, column = (np.concatenate([p[i] for p in parts]) for i in range(3))
         return csr_array((values, (row, column)), shape=(at, len(columns))), np.concatenate(low)
 
-    def nearest(self, cuts: Cuts, x: Floats, t: int, most: int) -> list[int]:
+    def nearest(
+        self, cuts: Cuts, x: Floats, t: int, most: int, groups: Sequence[int] | None = None
+    ) -> list[int]:
         """Of each group the cuts that window `t` of `x` violates, or comes nearest to."""
-        missing = cuts.missing(t, self.capacity(x, t), self.shortfall(x, t))
-        order, group = np.argsort(-missing, kind="stable"), np.array(cuts.group, dtype=np.int64)
+        capacity, shortfall = self.capacity(x, t), self.shortfall(x, t)
         found: list[int] = []
-        for g in range(len(cuts.traffic)):
-            found += order[group[order] == g][:most].tolist()
+        for group in range(len(cuts.traffic)) if groups is None else groups:
+            own, missing = cuts.of(group, t, capacity, shortfall)
+            found += own[np.argsort(-missing, kind="stable")[:most]].tolist()
         return found
 
     def window_program(self, t: int, prices: Floats) -> scip.Relaxed | None:

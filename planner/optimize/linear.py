@@ -200,7 +200,7 @@ def _joined(
     parts: Sequence[Floats | Integers | Sequence[int] | float], sizes: list[int], kind: type
 ) -> NDArray[np.float64]:
     """All parts in one array; a single number stands for as many as its size."""
-    flat = np.empty(sum(sizes), dtype=kind)
+    flat: NDArray[np.float64] = np.empty(sum(sizes), dtype=kind)
     at = 0
     for part, size in zip(parts, sizes, strict=True):
         flat[at : at + size] = part if np.ndim(part) == 0 else np.ravel(part)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from planner.optimize.inputs import Floats, Integers, Objective
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.variables import Variables
+
+Counts = TypeVar("Counts", Integers, Floats)
+"""Of replicas: whole ones in a plan, fractions in a relaxation."""
 
 SWITCHING_S = 30.0
 """Every start, stop and flip costs so many seconds of the replica's price, on top of its own
@@ -149,10 +153,10 @@ def costs(problem: Problem, made: Decisions) -> tuple[CostTerm, ...]:
     return tuple(CostTerm(name=t.name, usd=t.usd(made)) for t in terms)
 
 
-def changes(problem: Problem, replicas: Integers, flips: Integers) -> tuple[Integers, Integers]:
+def changes(problem: Problem, replicas: Counts, flips: Counts) -> tuple[Counts, Counts]:
     """Starts and stops (options, windows) that a plan implies, from the current fleet on."""
     if problem.has_fleet:
-        initial = np.array([[o.initial_replicas] for o in problem.options], dtype=np.int64)
+        initial = np.array([[o.initial_replicas] for o in problem.options], dtype=replicas.dtype)
     else:
         initial = replicas[:, :1]
     difference = np.diff(replicas, axis=1, prepend=initial)

@@ -23,8 +23,8 @@ from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import NO_COLUMN, Linear
 
-_GAP_REPLICAS = 0.6
-_GAP_RATIOS = 2e-3, 1e-2
+_GAP_REPLICAS = 0.5
+_GAP_RATIOS = 2e-3, 6e-3
 """How close to its best fleet one window's is: to so much of a replica, within these ratios."""
 
 _FIRST_CUTS = 12
@@ -119,7 +119,7 @@ class _Search:
 
     def columns(self, t: int, groups: Sequence[int] | None = None) -> Integers:
         """Columns of a window, of all groups or of some."""
-        there = self.kept[self.place == t]
+        there = np.asarray(self.kept[self.place == t], dtype=np.int64)
         return there if groups is None else there[np.isin(self.group[there], groups)]
 
     def walk(self, windows: Sequence[int]) -> _Walk:
@@ -144,7 +144,9 @@ class _Search:
         """Decide the first of the free groups in a window, until its traffic is carried."""
         h, g, end = self.h, free[0], min(t + self.view, len(self.h.problem.windows) - 1)
         columns, base = self._program((t, end), walk.x, free, around)
-        active = {s: self._first_cuts(s, walk.cuts, free) for s in range(t, end + 1)}
+        active = {
+            s: h.nearest(walk.cuts, self.guide.x, s, _FIRST_CUTS, free) for s in range(t, end + 1)
+        }
         settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t, g))
         for _ in range(_ATTEMPTS):
             model = base.with_rows(*h.cut_rows(walk.cuts, active, columns))
@@ -169,18 +171,14 @@ class _Search:
         replicas = float(self.guide.x[columns].sum())
         return float(np.clip(_GAP_REPLICAS / max(replicas, 1.0), *_GAP_RATIOS))
 
-    def _first_cuts(self, t: int, cuts: Cuts, free: Sequence[int]) -> list[int]:
-        nearest = self.h.nearest(cuts, self.guide.x, t, _FIRST_CUTS)
-        return [c for c in nearest if cuts.group[c] in free]
-
     def _lacks(self, t: int, g: int, x: Floats, cuts: Cuts, active: list[int]) -> bool:
         """Whether capacities miss some traffic of a group; cuts that say so become active."""
         h, own = self.h, self.systems[g].options
         capacity, shortfall = h.capacity(x, t), h.shortfall(x, t)
-        missing = np.where(cuts.of(g), cuts.missing(t, capacity, shortfall), 0.0)
-        missing[active] = 0.0
+        numbers, missing = cuts.of(g, t, capacity, shortfall)
+        missing[np.isin(numbers, active)] = 0.0
         worst = np.argsort(-missing, kind="stable")[:_MORE_CUTS]
-        more = worst[missing[worst] > _VIOLATED].tolist()
+        more = numbers[worst[missing[worst] > _VIOLATED]].tolist()
         if not more:
             lacking = missing_in(h, x, self.systems[g], t)
             if lacking.usd <= _LACKING * float(h.usd[own, t] @ x[h.v.replicas[own, t]]):
