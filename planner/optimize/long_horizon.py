@@ -58,6 +58,8 @@ def can_be_relaxed(problem: Problem) -> bool:
 def decide(problem: Problem) -> LongAnswer | None:
     """A plan of a long horizon; None where the search finds none (there may be one)."""
     h = Horizon(problem, build(problem, flows=False))
+    if not h.windows.apart:
+        return None
     with ThreadPoolExecutor(problem.solver.threads) as pool:
         guide = guide_of(h, pool)
         plan = None if guide is None else rounded(h, guide, pool)
