@@ -89,6 +89,20 @@ class ShapeSearch:
     min_quality: Quality = Quality.LOSSY
     context_tokens: int | None = None
 
+    @property
+    def count(self) -> int:
+        """How many combinations there are."""
+        return (
+            len(self.roles)
+            * len(self.accelerators)
+            * len(self.tp)
+            * len(self.pp)
+            * len(self.weight_dtypes)
+            * len(self.kv_dtypes)
+            * len(self.max_num_batched_tokens)
+            * len(self.max_num_seqs)
+        )
+
     def quality_of(self, shape: ReplicaShape) -> Quality:
         """The worse of what its formats are judged; what nobody judged is the reference."""
         judged = (

@@ -86,14 +86,14 @@ def candidates(
     search: ShapeSearch,
     model: Model,
     accelerators: Iterable[Accelerator],
-    measured: Callable[[ReplicaShape], Profile | None],
+    profile_of: Callable[[ReplicaShape], Profile | None],
 ) -> tuple[Candidate, ...]:
     """Every shape of a search, those that cannot run with the reason.
 
     Parameters
     ----------
-    measured : callable
-        The profile of a shape, None where there is none. What was measured runs, whatever the
+    profile_of : callable
+        The profile of a shape, None where there is none. What has a profile runs, whatever the
         arithmetic says.
     """
     on = {a.name: a for a in accelerators}
@@ -102,7 +102,7 @@ def candidates(
             shape,
             model,
             on[shape.accelerator],
-            measured(shape),
+            profile_of(shape),
             quality=search.quality_of(shape),
             min_quality=search.min_quality,
             context_tokens=search.context_tokens,
@@ -160,15 +160,15 @@ def candidate(
         reason = f"{model.name} takes {model.max_context_tokens:,} tokens at the most"
         return found.dropped(Verdict.RULED_OUT, reason)
     if profile is not None:
-        return _as_measured(found, profile, context_tokens)
+        return _as_profiled(found, profile, context_tokens)
     return _by_arithmetic(found, context_tokens)
 
 
-def _as_measured(found: Candidate, profile: Profile, context_tokens: int | None) -> Candidate:
+def _as_profiled(found: Candidate, profile: Profile, context_tokens: int | None) -> Candidate:
     held = profile.limits.kv_capacity_tokens
     if held >= (context_tokens or 0):
         return found
-    return found.dropped(Verdict.DOES_NOT_FIT, f"measured to hold {held:,} tokens")
+    return found.dropped(Verdict.DOES_NOT_FIT, f"its profile holds {held:,} tokens")
 
 
 def _by_arithmetic(found: Candidate, context_tokens: int | None) -> Candidate:

@@ -10,7 +10,6 @@ from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
-from planner.domain.profile import Profile, ProfileKind
 from planner.domain.spec import ShapeSearch, Spec
 from planner.optimize.inputs import Exclusion
 from planner.optimize.problem import Problem
@@ -23,7 +22,6 @@ from planner.optimize.shapes import (
     divides_heads,
     heads_text,
     nothing_fits,
-    shapes_of,
 )
 from planner.service.spec_document import QualityPart, ShapesPart
 from profiler.estimate import estimate_profile
@@ -63,11 +61,10 @@ def search_of(
         min_quality=part.min_quality,
         context_tokens=part.context_tokens,
     )
-    count = sum(1 for _ in shapes_of(search))
-    if count > MOST_SHAPES:
+    if search.count > MOST_SHAPES:
         raise ValueError(
-            f"model {part.model} is asked for in {count:,} shapes, at most {MOST_SHAPES:,} are "
-            "considered: give shorter lists"
+            f"model {part.model} is asked for in {search.count:,} shapes, at most "
+            f"{MOST_SHAPES:,} are considered: give shorter lists"
         )
     return search
 
@@ -113,9 +110,15 @@ def _limits(limits: Sequence[int] | None) -> tuple[int | None, ...]:
 
 
 def searched(spec: Spec, search: ShapeSearch, *, allow_estimates: bool) -> tuple[Candidate, ...]:
-    """Every candidate of a search, those that cannot be planned with the reason."""
+    """Every candidate of a search, those that cannot be planned with the reason.
+
+    Parameters
+    ----------
+    spec : Spec
+        With the profiles that it was given, before any were estimated.
+    """
     model = spec.model(search.model)
-    found = candidates(search, model, spec.accelerators, lambda shape: measured(spec, shape))
+    found = candidates(search, model, spec.accelerators, spec.profile_of)
     return tuple(_with_profile(spec, c, allow_estimates=allow_estimates) for c in found)
 
 
@@ -126,6 +129,8 @@ def every_candidate(
 
     Parameters
     ----------
+    spec : Spec
+        With the profiles that it was given, before any were estimated.
     context_tokens : int or None
         Prompt plus answer that each has to hold; None: as the searches say.
     """
@@ -141,7 +146,7 @@ def every_candidate(
                 shape,
                 spec.model(model),
                 spec.accelerator(shape.accelerator),
-                measured(spec, shape),
+                spec.profile_of(shape),
                 quality=_quality_of(spec, shape),
                 context_tokens=context_tokens,
             )
@@ -183,18 +188,6 @@ def why_none(spec: Spec, search: ShapeSearch, found: Sequence[Candidate]) -> str
     return (
         f"none of the {sum(c.is_kept for c in runs)} shapes of {search.model} that fit can be "
         f"planned: {reasons}"
-    )
-
-
-def measured(spec: Spec, shape: ReplicaShape) -> Profile | None:
-    """The profile of a shape that is no estimate, or None."""
-    return next(
-        (
-            p
-            for p in spec.profiles
-            if p.describes(shape) and p.provenance.kind is not ProfileKind.ESTIMATED
-        ),
-        None,
     )
 
 

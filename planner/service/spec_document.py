@@ -380,7 +380,9 @@ class SpecDocument(SpecPart):
         default_factory=list, description="replica shapes that may be planned, one by one"
     )
     shapes: list[ShapesPart] = Field(
-        default_factory=list, description="replica shapes to search; `pools`, `shapes` or both"
+        default_factory=list,
+        max_length=10,
+        description="replica shapes to search; `pools`, `shapes` or both",
     )
     budget: BudgetPart = Field(default_factory=BudgetPart, description="limits of the fleet")
     planning: PlanningPart = Field(

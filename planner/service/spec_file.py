@@ -31,7 +31,7 @@ from planner.domain.spec import (
     Spec,
 )
 from planner.service.model_config import Overrides, model_of, read_model_config
-from planner.service.offered_shapes import measured, search_of, searched, why_none
+from planner.service.offered_shapes import search_of, searched, why_none
 from planner.service.spec_document import (
     AcceleratorPart,
     ModelPart,
@@ -312,7 +312,7 @@ class _Reader:
         # Shapes that leave limits open come first: an estimate with a limit describes them, too.
         order = sorted(enumerate(spec.pools), key=lambda pool: _states_limits(pool[1].shape))
         for index, pool in order:
-            if measured(spec, pool.shape) is not None:
+            if spec.profile_of(pool.shape) is not None:
                 continue
             location: Location = ("pools", index)
             if not self.allow_estimates:

@@ -68,17 +68,18 @@ def shapes(
     from planner.service.planning import sole_model
     from planner.service.spec_file import read_spec
 
-    checked = read_spec(spec, allow_estimates=allow_estimates, complete=trace is not None)
-    model = sole_model(checked, model)
+    given = read_spec(spec, complete=False)
+    model = sole_model(given, model)
     found = every_candidate(
-        checked, model=model, context_tokens=context, allow_estimates=allow_estimates
+        given, model=model, context_tokens=context, allow_estimates=allow_estimates
     )
     if trace is not None:
+        checked = read_spec(spec, allow_estimates=allow_estimates)
         with output.working("comparing"):
             problem = _problem(checked, model, trace, instant(start_at, option="--start-at"))
         found = without_those_that_never_help(found, problem)
     counted = sorted({*CONTEXTS, *([] if context is None else [context])})
-    answer = shapes_answer(checked, model, found, contexts=counted)
+    answer = shapes_answer(given, model, found, contexts=counted)
     if json:
         output.print_json(answer)
     else:

@@ -30,7 +30,7 @@ def test_every_combination_is_a_candidate_once():
         SEARCH, weight_dtypes=(None, Dtype.FP8), kv_dtypes=(None, Dtype.FP8), max_num_seqs=(64, 256)
     )
     labels = [shape.label for shape in shapes_of(search)]
-    assert len(labels) == len(set(labels)) == 4 * 2 * 2 * 2
+    assert len(labels) == len(set(labels)) == search.count == 4 * 2 * 2 * 2
     assert "decode:h100:tp4:w-fp8:kv-fp8:seqs64" in labels
 
 
@@ -103,7 +103,8 @@ def test_a_measurement_overrules_the_arithmetic():
     assert found[0].kv_tokens == 40_000
     longer = replace(SEARCH, context_tokens=50_000)
     assert (
-        "measured to hold 40,000 tokens" in looked_at(longer, measured=lambda _s: profile)[0].reason
+        "its profile holds 40,000 tokens"
+        in looked_at(longer, measured=lambda _s: profile)[0].reason
     )
 
 

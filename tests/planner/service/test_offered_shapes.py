@@ -46,6 +46,9 @@ LLAMA = {
 }
 
 
+LIMITS = ("max_num_seqs", "max_num_batched_tokens", "pp")
+
+
 def llama_spec(folder: Path, **shapes) -> Path:
     """The 70B spec with some fields of its search changed."""
     data = copy.deepcopy(LLAMA)
@@ -111,6 +114,12 @@ def test_measured_shapes_are_offered_and_the_others_wait_for_a_profile(tmp_path)
     assert not has_estimates(spec)
 
 
+def test_a_profile_that_was_given_counts_whatever_its_kind(tmp_path):
+    path = write_spec(tmp_path, pools=None, shapes=[{"model": "tiny", "tp": [1]}])
+    write_profile(linear_profile(kind=ProfileKind.ESTIMATED), tmp_path / "tiny.json")
+    assert labels(read_spec(path)) == [f"{role}:cpu:tp1" for role in Role]
+
+
 def test_pools_keep_their_bounds_where_a_search_finds_them_too(tmp_path):
     pools = [{**SPEC["pools"][0], "max_replicas": 3}, SPEC["pools"][1]]
     spec = read_spec(write_spec(tmp_path, pools=pools, shapes=[{"model": "tiny", "tp": [1]}]))
@@ -147,6 +156,7 @@ def test_a_pool_in_another_format_needs_a_profile_of_it(tmp_path):
         ({"model": "lama"}, "did you mean `llama`?"),
         ({"accelerators": ["h10"]}, "shapes[0].accelerators[0] is `h10`, unknown here"),
         ({"max_num_seqs": list(range(1, 99))}, "at most 1,000 are considered"),
+        ({name: list(range(1, 2000)) for name in LIMITS}, "at most 1,000 are considered"),
         ({"tps": [1]}, "unknown field `tps` in shapes[0]"),
         (
             {"tp": [1], "weight_dtypes": ["bfloat16"]},
