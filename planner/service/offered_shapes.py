@@ -150,8 +150,15 @@ def every_candidate(
                 quality=_quality_of(spec, shape),
                 context_tokens=context_tokens,
             )
-            found[shape] = _with_profile(spec, one, allow_estimates=allow_estimates)
+            found[shape] = _as_listed(_with_profile(spec, one, allow_estimates=allow_estimates))
     return tuple(found.values())
+
+
+def _as_listed(one: Candidate) -> Candidate:
+    """A pool that the spec lists is planned whenever it has a profile; doubts are told."""
+    if one.is_kept or one.profile is None:
+        return one
+    return replace(one, reason=f"{one.reason}; listed under pools, so planned all the same")
 
 
 def without_those_that_never_help(

@@ -341,6 +341,13 @@ def test_pools_that_are_listed_are_looked_at_like_any_other(poolwise):
     assert poolwise("shapes", "--spec", "spec.yaml")[0] == 0
 
 
+def test_doubts_about_a_pool_that_is_listed_do_not_keep_it_from_plans(poolwise):
+    status, out, _ = poolwise("shapes", "-s", "spec.yaml", "--context", "30000000", "--json")
+    assert status == 1
+    for one in json.loads(out)["shapes"]:
+        assert one["reason"].endswith("listed under pools, so planned all the same")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
