@@ -6,13 +6,18 @@ at a stated share of the vendor's peak. It is for a first look before anything w
 automatically.
 """
 
-import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.memory import (
+    DEFAULT_STEP_TOKENS,
+    LEAST_KV_TOKENS,
+    hidden_size,
+    memory_fit,
+)
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.model import Model
@@ -35,8 +40,8 @@ BANDWIDTH_SHARE = 0.7
 """Share of the peak memory bandwidth that decoding reaches."""
 PARALLEL_SHARE = 0.85
 """What is left of the sum of tensor-parallel accelerators after their communication."""
-MEMORY_SHARE = 0.9
-"""Share of memory for weights and KV cache: vLLM's default `gpu_memory_utilization`."""
+MAX_NUM_SEQS = 256
+"""Sequences decoded together where the shape leaves it open: vLLM's default for a long time."""
 STEP_OVERHEAD_S = 0.004
 """Scheduling, sampling and kernel launches of one step, seconds."""
 TRANSFER_BYTES_PER_S = 10e9
@@ -115,7 +120,9 @@ def peak_of(accelerator: str) -> Peak | None:
     return next((CATALOGUE[word] for word in words if word in CATALOGUE), None)
 
 
-def estimate_profile(model: Model, shape: ReplicaShape) -> Profile:
+def estimate_profile(
+    model: Model, shape: ReplicaShape, *, memory_bytes: float | None = None
+) -> Profile:
     """A roofline profile of one replica of `shape`, for planning before measuring.
 
     Parameters
@@ -123,7 +130,10 @@ def estimate_profile(model: Model, shape: ReplicaShape) -> Profile:
     model : Model
         Weights and KV sizes.
     shape : ReplicaShape
-        Its role becomes the profile's only role.
+        Its role becomes the profile's only role; its formats replace the model's. Quantized
+        weights and KV cache are read faster, and computed with as fast as BF16 ones.
+    memory_bytes : float or None
+        Of one accelerator; None: the vendor's figure.
 
     Returns
     -------
@@ -147,8 +157,11 @@ def estimate_profile(model: Model, shape: ReplicaShape) -> Profile:
             f"estimated for it (known: {', '.join(CATALOGUE)}): measure it with "
             "`poolwise profile run`"
         )
-    kv_tokens = _kv_capacity_tokens(model, shape, peak)
+    memory_bytes = peak.memory_bytes if memory_bytes is None else memory_bytes
+    kv_tokens = _kv_capacity_tokens(model, shape, memory_bytes)
+    model = model.stored_as(weight_dtype=shape.weight_dtype, kv_dtype=shape.kv_dtype)
     context = min(model.max_context_tokens, kv_tokens)
+    max_num_seqs = shape.max_num_seqs or MAX_NUM_SEQS
     return with_profile_id(
         Profile(
             profile_id="",
@@ -157,16 +170,18 @@ def estimate_profile(model: Model, shape: ReplicaShape) -> Profile:
             tp=shape.tp,
             pp=shape.pp,
             dp=shape.dp,
+            weight_dtype=shape.weight_dtype,
+            kv_dtype=shape.kv_dtype,
             roles=(shape.role,),
             prefill=_prefill(model, shape, peak, context),
-            decode_step=_decode_step(model, shape, peak, context),
+            decode_step=_decode_step(model, shape, peak, context, max_num_seqs),
             transfer=TransferTime(base_s=0.02, bandwidth_bytes_per_s=TRANSFER_BYTES_PER_S),
             first_token_s=0.02,
             limits=EngineLimits(
                 kv_capacity_tokens=kv_tokens,
                 kv_bytes_per_token=model.kv_bytes_per_token,
-                max_num_seqs=256,
-                max_num_batched_tokens=8192,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=shape.max_num_batched_tokens or DEFAULT_STEP_TOKENS,
                 max_model_len=context,
             ),
             lifecycle=LifecycleTimes(
@@ -189,18 +204,15 @@ def estimate_profile(model: Model, shape: ReplicaShape) -> Profile:
     )
 
 
-def _kv_capacity_tokens(model: Model, shape: ReplicaShape, peak: Peak) -> int:
+def _kv_capacity_tokens(model: Model, shape: ReplicaShape, memory_bytes: float) -> int:
     """Tokens of KV cache beside the weights; refuses a replica that does not fit."""
-    count = shape.tp * shape.pp
-    room = MEMORY_SHARE * peak.memory_bytes * count - model.weight_bytes
-    tokens = math.floor(room / model.kv_bytes_per_token)
-    if tokens < 1024:
+    fit = memory_fit(model, shape, memory_bytes)
+    if fit.kv_tokens < LEAST_KV_TOKENS:
         raise ProfileError(
-            f"{model.name} on {count} x {shape.accelerator}: weights of "
-            f"{model.weight_bytes / 1e9:.0f} GB leave no room for KV cache in "
-            f"{MEMORY_SHARE * peak.memory_bytes * count / 1e9:.0f} GB: raise tp of this pool"
+            f"{model.name} on {shape.tp * shape.pp} x {shape.accelerator}: {fit.text}: raise tp "
+            "of this pool, or store the weights in fewer bits (weight_dtype)"
         )
-    return tokens
+    return fit.kv_tokens
 
 
 def _rates(shape: ReplicaShape, peak: Peak) -> tuple[float, float]:
@@ -208,11 +220,6 @@ def _rates(shape: ReplicaShape, peak: Peak) -> tuple[float, float]:
     count = shape.tp * shape.pp * (1.0 if shape.tp * shape.pp == 1 else PARALLEL_SHARE)
     flop = peak.bf16_flop_per_s * COMPUTE_SHARE * count
     return flop, peak.bandwidth_bytes_per_s * BANDWIDTH_SHARE * count
-
-
-def _hidden_size(model: Model) -> float:
-    """The hidden size that fits the parameter count: sqrt(parameters / (12 x layers))."""
-    return math.sqrt(model.active_parameters / (12.0 * model.layers))
 
 
 def _doubling(first: int, last: int) -> Floats:
@@ -227,7 +234,7 @@ def _prefill(model: Model, shape: ReplicaShape, peak: Peak, context: int) -> Tim
     new = _doubling(64, context)
     cached = np.concatenate([[0.0], _doubling(1024, context)])
     n, c = new[:, None], cached[None, :]
-    attention = 4.0 * model.layers * _hidden_size(model) * n * (c + n / 2)
+    attention = 4.0 * model.layers * hidden_size(model) * n * (c + n / 2)
     compute_s = (2.0 * model.active_parameters * n + attention) / flop_per_s
     memory_s = (model.weight_bytes + (n + c) * model.kv_bytes_per_token) / bytes_per_s
     return TimeTable(
@@ -239,10 +246,12 @@ def _prefill(model: Model, shape: ReplicaShape, peak: Peak, context: int) -> Tim
     )
 
 
-def _decode_step(model: Model, shape: ReplicaShape, peak: Peak, context: int) -> TimeTable:
+def _decode_step(
+    model: Model, shape: ReplicaShape, peak: Peak, context: int, max_num_seqs: int
+) -> TimeTable:
     """Longer of compute (2 P b) and reading the weights and every sequence's KV cache."""
     flop_per_s, bytes_per_s = _rates(shape, peak)
-    batch, length = _doubling(1, 256), _doubling(128, context)
+    batch, length = _doubling(1, max_num_seqs), _doubling(128, context)
     b, k = batch[:, None], length[None, :]
     memory_s = (model.weight_bytes + b * k * model.kv_bytes_per_token) / bytes_per_s
     compute_s = 2.0 * model.active_parameters * b / flop_per_s + 0.0 * k

@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, Va
 
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
+from planner.domain.model import Dtype
 from planner.domain.profile import (
     EngineLimits,
     LifecycleTimes,
@@ -141,6 +142,8 @@ class ProfileDocument(_Document):
     lifecycle: LifecycleDocument
     provenance: ProvenanceDocument
     step_ratios: tuple[Annotated[float, Field(gt=0, le=1e3)], ...] = ()
+    weight_dtype: Dtype | None = Field(default=None, description="null: the model's own")
+    kv_dtype: Dtype | None = Field(default=None, description="null: the model's own")
 
 
 def profile_id_of(profile: Profile) -> str:
@@ -151,6 +154,9 @@ def profile_id_of(profile: Profile) -> str:
     for later in ("async_scheduling", "late_kv_notice"):
         if not content["limits"][later]:
             del content["limits"][later]
+    for later in ("weight_dtype", "kv_dtype"):
+        if content[later] is None:
+            del content[later]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "profile-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -180,6 +186,8 @@ def profile_document(profile: Profile) -> ProfileDocument:
         ),
         first_token_s=profile.first_token_s,
         step_ratios=profile.step_ratios,
+        weight_dtype=profile.weight_dtype,
+        kv_dtype=profile.kv_dtype,
         limits=LimitsDocument(
             kv_capacity_tokens=limits.kv_capacity_tokens,
             kv_bytes_per_token=limits.kv_bytes_per_token,
@@ -328,6 +336,8 @@ def _converted(document: ProfileDocument, where: str) -> Profile:
             transfer=TransferTime(**document.transfer.model_dump()),
             first_token_s=document.first_token_s,
             step_ratios=document.step_ratios,
+            weight_dtype=document.weight_dtype,
+            kv_dtype=document.kv_dtype,
             limits=EngineLimits(**document.limits.model_dump()),
             lifecycle=LifecycleTimes(**document.lifecycle.model_dump()),
             provenance=Provenance(**document.provenance.model_dump()),

@@ -68,6 +68,8 @@ def fit(measured: Measurements, setting: Setting) -> Profile:
             tp=setting.shape.tp,
             pp=setting.shape.pp,
             dp=setting.shape.dp,
+            weight_dtype=setting.shape.weight_dtype,
+            kv_dtype=setting.shape.kv_dtype,
             roles=(Role.PREFILL, Role.DECODE, Role.AGGREGATED),
             prefill=prefill,
             decode_step=decode,

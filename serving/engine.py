@@ -8,6 +8,7 @@ from pathlib import Path
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import ReplicaShape
+from planner.domain.model import Dtype
 
 NIXL = "NixlConnector"
 _BFLOAT16_FEATURES = frozenset({"avx512f", "avx512_bf16", "amx_bf16", "bf16"})
@@ -85,7 +86,7 @@ class Devices:
 def command(
     engine: EngineInstall, model: ModelFiles, flags: EngineFlags, shape: ReplicaShape, ports: Ports
 ) -> list[str]:
-    """Build the command line of one worker.
+    """Build the command line of one worker: the shape's limits before the site's.
 
     The KV role is a placeholder in NIXL: every worker can read a prompt and write an answer,
     and the router decides which of the two it does. A failed KV load fails the request, so
@@ -99,13 +100,53 @@ def command(
     line = [str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", str(model.directory)]
     line += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(ports.http)]
     line += ["--max-model-len", str(flags.max_model_len)]
-    line += ["--max-num-seqs", str(flags.max_num_seqs)]
-    line += ["--max-num-batched-tokens", str(flags.max_num_batched_tokens)]
+    line += ["--max-num-seqs", str(shape.max_num_seqs or flags.max_num_seqs)]
+    step_tokens = shape.max_num_batched_tokens or flags.max_num_batched_tokens
+    line += ["--max-num-batched-tokens", str(step_tokens)]
     line += ["--tensor-parallel-size", str(shape.tp), "--pipeline-parallel-size", str(shape.pp)]
     line += ["--data-parallel-size", str(shape.dp)] if shape.dp > 1 else []
+    line += format_options(shape)
     line += ["--disable-uvicorn-access-log"]
     line += ["--enforce-eager"] if flags.enforce_eager else []
     return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
+
+
+_WEIGHT_OPTIONS = {
+    Dtype.FLOAT32: ("--dtype", "float32"),
+    Dtype.BFLOAT16: ("--dtype", "bfloat16"),
+    Dtype.FLOAT16: ("--dtype", "float16"),
+    Dtype.FP8: ("--quantization", "fp8"),
+}
+_KV_OPTIONS = {
+    Dtype.BFLOAT16: ("--kv-cache-dtype", "bfloat16"),
+    Dtype.FP8: ("--kv-cache-dtype", "fp8"),
+}
+
+
+def format_options(shape: ReplicaShape) -> list[str]:
+    """Options for formats of weights and KV cache that are not the model's own.
+
+    Raises
+    ------
+    EngineError
+        For a format that vLLM does not make while loading: it needs a checkpoint that has it.
+    """
+    options: list[str] = []
+    if shape.weight_dtype is not None:
+        if shape.weight_dtype not in _WEIGHT_OPTIONS:
+            raise EngineError(
+                f"{shape.label}: vLLM does not turn weights into {shape.weight_dtype} while it "
+                "loads them: serve a checkpoint that is stored so, as a model of its own"
+            )
+        options += _WEIGHT_OPTIONS[shape.weight_dtype]
+    if shape.kv_dtype is not None:
+        if shape.kv_dtype not in _KV_OPTIONS:
+            raise EngineError(
+                f"{shape.label}: vLLM keeps no KV cache in {shape.kv_dtype}: use "
+                f"{' or '.join(_KV_OPTIONS)}"
+            )
+        options += _KV_OPTIONS[shape.kv_dtype]
+    return options
 
 
 def cpu_number_format(features: Path = _CPU_FEATURES) -> str:
@@ -129,7 +170,7 @@ def cpu_command(line: list[str]) -> list[str]:
     transfer = json.loads(line[position])
     transfer |= {"kv_buffer_device": "cpu", "kv_connector_extra_config": {"num_threads": 1}}
     changed = [*line[:position], json.dumps(transfer), *line[position + 1 :]]
-    return [*changed, "--dtype", cpu_number_format()]
+    return changed if "--dtype" in changed else [*changed, "--dtype", cpu_number_format()]
 
 
 def environment(

@@ -117,11 +117,11 @@ def _flip(
 
 
 def _receiver(spec: Spec, giver: Pool, to: Role) -> ReplicaShape | None:
-    """The shape of the other role on the same hardware, if the spec lets it grow."""
+    """The shape of the other role by the same engine, if the spec lets it grow."""
     mine = giver.shape
     for bounds in spec.bounds_in(to, model=mine.model):
         other = bounds.shape
-        if (other.model, other.hardware) == (mine.model, mine.hardware):
+        if other.engine == mine.engine:
             return None if bounds.max_replicas == 0 else other
     return None
 

@@ -8,6 +8,8 @@ attainment
     Share of all arrivals that met every objective of their class (`slo`).
 bucket
     A cell of request lengths. Never a request class.
+candidate
+    A replica shape that a spec's `shapes` asks for (`planner.optimize.shapes`).
 demand
     Expected arrivals of one request class in one window (`forecast`).
 diff, step
@@ -26,6 +28,8 @@ plan
     Pools per window, with prediction, cost and reasons (`plan`).
 profile
     What one replica was measured to do (`profile`).
+quality
+    How good answers are with a number format, by its user's label (`model.Quality`).
 request class
     Who is promised what: the SLO class of a request.
 role

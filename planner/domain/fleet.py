@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import total_ordering
 from hashlib import sha256
 
 from planner.domain.hardware import PurchaseOption
+from planner.domain.model import Dtype
 
 
 class Role(StrEnum):
@@ -17,7 +19,8 @@ class Role(StrEnum):
     AGGREGATED = "aggregated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaShape:
     """One kind of replica. Everything that changes its speed is in here.
 
@@ -27,6 +30,11 @@ class ReplicaShape:
         Tensor, pipeline and data parallel degrees; accelerators = tp x pp x dp.
     engine_flags : tuple of str
         Engine options that differ from the profile's defaults, in the engine's own spelling.
+    weight_dtype, kv_dtype : Dtype or None
+        Formats of weights and KV cache; None: the model's own.
+    max_num_batched_tokens, max_num_seqs : int or None
+        Tokens computed in one step (chunk size) and sequences decoded together at the most;
+        None: as its profile was measured.
     """
 
     role: Role
@@ -36,11 +44,27 @@ class ReplicaShape:
     pp: int = 1
     dp: int = 1
     engine_flags: tuple[str, ...] = ()
+    weight_dtype: Dtype | None = None
+    kv_dtype: Dtype | None = None
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int | None = None
 
     def __post_init__(self) -> None:
-        for field in ("tp", "pp", "dp"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        for field in ("tp", "pp", "dp", "max_num_batched_tokens", "max_num_seqs"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field} must be at least 1, got {value}")
+
+    def __lt__(self, other: "ReplicaShape") -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[str | int | tuple[str, ...], ...]:
+        own = self.weight_dtype or "", self.kv_dtype or ""
+        limits = self.max_num_batched_tokens or 0, self.max_num_seqs or 0
+        degrees = self.tp, self.pp, self.dp
+        place = self.role, self.model, self.accelerator
+        return (*place, *degrees, self.engine_flags, *own, *limits)
 
     @property
     def accelerators(self) -> int:
@@ -48,15 +72,26 @@ class ReplicaShape:
         return self.tp * self.pp * self.dp
 
     @property
-    def hardware(self) -> tuple[str, int, int, int]:
-        """What a replica runs on: accelerator, tp, pp, dp. Roles can be flipped within it."""
-        return self.accelerator, self.tp, self.pp, self.dp
+    def engine(self) -> tuple[str | int | tuple[str, ...], ...]:
+        """All but the role: the model's engine as it runs. Roles can be flipped within it."""
+        return self._order[1:]
 
     @property
     def label(self) -> str:
-        """A short name for tables and solver rows, as in `decode:h100:tp2` or `…:tp2:pp4`."""
-        more = [f":{name}{n}" for name, n in (("pp", self.pp), ("dp", self.dp)) if n > 1]
-        return f"{self.role}:{self.accelerator}:tp{self.tp}{''.join(more)}"
+        """A short name for tables and solver rows, as in `decode:h100:tp2`.
+
+        What is not as usual follows: `decode:h100:tp4:pp2:w-fp8:kv-fp8:chunk2048:seqs64`.
+        """
+        more = (
+            ("pp", self.pp if self.pp > 1 else None),
+            ("dp", self.dp if self.dp > 1 else None),
+            ("w-", self.weight_dtype),
+            ("kv-", self.kv_dtype),
+            ("chunk", self.max_num_batched_tokens),
+            ("seqs", self.max_num_seqs),
+        )
+        suffixes = "".join(f":{name}{value}" for name, value in more if value is not None)
+        return f"{self.role}:{self.accelerator}:tp{self.tp}{suffixes}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The served model: what its weights and its KV cache weigh."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 
 class Dtype(StrEnum):
@@ -30,6 +31,25 @@ _BYTES = {
 }
 
 
+class Quality(StrEnum):
+    """How close the answers of a number format are to the model's own: its user's judgement.
+
+    reference: as the model is published. near: as good for this use. lossy: worse, and cheaper.
+    """
+
+    REFERENCE = "reference"
+    NEAR = "near"
+    LOSSY = "lossy"
+
+    @property
+    def steps_down(self) -> int:
+        """How many labels are better."""
+        return _FROM_THE_BEST.index(self)
+
+
+_FROM_THE_BEST = (Quality.REFERENCE, Quality.NEAR, Quality.LOSSY)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Architecture of a decoder-only transformer, as in its `config.json`.
@@ -46,6 +66,8 @@ class Model:
         Stored formats.
     max_context_tokens : int
         Longest prompt plus answer.
+    attention_heads : int or None
+        Query heads, which tensor parallelism divides; None: not known.
     priority : int
         When models compete for one inventory, the higher is served first.
     """
@@ -60,6 +82,7 @@ class Model:
     kv_dtype: Dtype = Dtype.BFLOAT16
     max_context_tokens: int
     priority: int = 0
+    attention_heads: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("layers", "kv_heads", "head_size", "parameters", "max_context_tokens"):
@@ -75,3 +98,11 @@ class Model:
     def kv_bytes_per_token(self) -> float:
         """Bytes of one token's keys and values: 2 x layers x kv_heads x head_size x bytes."""
         return 2 * self.layers * self.kv_heads * self.head_size * self.kv_dtype.bytes_per_value
+
+    def stored_as(self, *, weight_dtype: Dtype | None, kv_dtype: Dtype | None) -> Self:
+        """The same model with weights and KV cache in other formats; None: its own."""
+        return replace(
+            self,
+            weight_dtype=weight_dtype or self.weight_dtype,
+            kv_dtype=kv_dtype or self.kv_dtype,
+        )

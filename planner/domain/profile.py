@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from planner.domain.errors import OutsideProfileError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.model import Dtype
 
 Floats = NDArray[np.float64]
 
@@ -265,6 +266,8 @@ class Profile:
     step_ratios : tuple of float
         Equally likely ratios of a single decode step to the mean of such steps, their mean 1;
         empty: not measured, steps count as all alike.
+    weight_dtype, kv_dtype : Dtype or None
+        Formats of weights and KV cache it was measured with; None: the model's own.
     """
 
     profile_id: str
@@ -282,6 +285,8 @@ class Profile:
     lifecycle: LifecycleTimes
     provenance: Provenance
     step_ratios: tuple[float, ...] = ()
+    weight_dtype: Dtype | None = None
+    kv_dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
         if not all(ratio > 0 for ratio in self.step_ratios):
@@ -300,9 +305,16 @@ class Profile:
             raise ValueError("first_token_s must be finite and at least 0 s")
 
     def describes(self, shape: ReplicaShape) -> bool:
-        """Whether a replica of this shape was measured by this profile."""
+        """Whether a replica of this shape was measured by this profile.
+
+        Limits that the shape leaves open are as they were when it was measured.
+        """
+        limits = self.limits
         return (
             shape.role in self.roles
             and (shape.model, shape.accelerator) == (self.model, self.accelerator)
             and (shape.tp, shape.pp, shape.dp) == (self.tp, self.pp, self.dp)
+            and (shape.weight_dtype, shape.kv_dtype) == (self.weight_dtype, self.kv_dtype)
+            and shape.max_num_batched_tokens in (None, limits.max_num_batched_tokens)
+            and shape.max_num_seqs in (None, limits.max_num_seqs)
         )

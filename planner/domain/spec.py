@@ -1,11 +1,11 @@
 """A deployment as its owner describes it: the parsed spec, checked and with defaults."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import Accelerator
-from planner.domain.model import Model
+from planner.domain.model import Dtype, Model, Quality
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 
@@ -48,6 +48,77 @@ class PoolBounds:
             raise ValueError(
                 f"max_replicas ({self.max_replicas}) is below min_replicas ({self.min_replicas})"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeSearch:
+    """Which replica shapes of a model to consider beside those that `pools` lists.
+
+    Every combination is a candidate; `planner.optimize.shapes` drops those that cannot run.
+
+    Parameters
+    ----------
+    roles : tuple of Role
+    accelerators : tuple of str
+        Names of accelerators.
+    tp, pp : tuple of int
+        Degrees to consider.
+    weight_dtypes, kv_dtypes : tuple of (Dtype or None)
+        Formats to consider; None: the model's own.
+    max_num_batched_tokens, max_num_seqs : tuple of (int or None)
+        Engine limits to consider; None: as the profile was measured.
+    weight_quality, kv_quality : tuple of (Dtype, Quality)
+        How good answers are with a format, as the user judges it.
+    min_quality : Quality
+        Formats that are judged worse are not considered.
+    context_tokens : int or None
+        Prompt plus answer that every shape has to hold, tokens; None: any.
+    """
+
+    model: str
+    roles: tuple[Role, ...]
+    accelerators: tuple[str, ...]
+    tp: tuple[int, ...]
+    pp: tuple[int, ...] = (1,)
+    weight_dtypes: tuple[Dtype | None, ...] = (None,)
+    kv_dtypes: tuple[Dtype | None, ...] = (None,)
+    max_num_batched_tokens: tuple[int | None, ...] = (None,)
+    max_num_seqs: tuple[int | None, ...] = (None,)
+    weight_quality: tuple[tuple[Dtype, Quality], ...] = ()
+    kv_quality: tuple[tuple[Dtype, Quality], ...] = ()
+    min_quality: Quality = Quality.LOSSY
+    context_tokens: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many combinations there are."""
+        return (
+            len(self.roles)
+            * len(self.accelerators)
+            * len(self.tp)
+            * len(self.pp)
+            * len(self.weight_dtypes)
+            * len(self.kv_dtypes)
+            * len(self.max_num_batched_tokens)
+            * len(self.max_num_seqs)
+        )
+
+    def quality_of(self, shape: ReplicaShape) -> Quality:
+        """The worse of what its formats are judged; what nobody judged is the reference."""
+        judged = (
+            _judgement(self.weight_quality, shape.weight_dtype),
+            _judgement(self.kv_quality, shape.kv_dtype),
+        )
+        return max(judged, key=lambda quality: quality.steps_down)
+
+    def judges(self, shape: ReplicaShape) -> bool:
+        """Whether the user judged every format of the shape that is not the model's own."""
+        weights, kv = dict(self.weight_quality), dict(self.kv_quality)
+        return shape.weight_dtype in (None, *weights) and shape.kv_dtype in (None, *kv)
+
+
+def _judgement(quality: tuple[tuple[Dtype, Quality], ...], dtype: Dtype | None) -> Quality:
+    return next((q for judged, q in quality if judged is dtype), Quality.REFERENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +280,10 @@ class Spec:
     name : str
         The deployment's name.
     pools : tuple of PoolBounds
-        The shapes that may be planned; every one has a profile.
+        The shapes that may be planned; every one has a profile. Those that `shapes` found come
+        after those that the spec lists.
+    shapes : tuple of ShapeSearch
+        Which further shapes were considered.
     """
 
     spec_id: str
@@ -226,6 +300,7 @@ class Spec:
     loop: LoopSettings = field(default_factory=LoopSettings)
     guards: GuardSettings = field(default_factory=GuardSettings)
     approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
+    shapes: tuple[ShapeSearch, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of this name.
@@ -239,6 +314,28 @@ class Spec:
             if accelerator.name == name:
                 return accelerator
         raise KeyError(name)
+
+    def model(self, name: str) -> Model:
+        """The model of this name.
+
+        Raises
+        ------
+        KeyError
+            When the spec has none of this name (the reader refuses such specs).
+        """
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(name)
+
+    def normalized(self, shape: ReplicaShape) -> ReplicaShape:
+        """The same shape, with formats that are the model's own left open."""
+        model = self.model(shape.model)
+        return replace(
+            shape,
+            weight_dtype=None if shape.weight_dtype is model.weight_dtype else shape.weight_dtype,
+            kv_dtype=None if shape.kv_dtype is model.kv_dtype else shape.kv_dtype,
+        )
 
     def profile_of(self, shape: ReplicaShape) -> Profile | None:
         """The profile that describes this shape, or None."""

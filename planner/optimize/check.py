@@ -108,6 +108,18 @@ def _share_faults(problem: Problem, solution: Solution) -> Iterator[str]:
                 yield f"keep_one_shape[{model},{role}]: {labels}"
 
 
+def _format_faults(problem: Problem, solution: Solution) -> Iterator[str]:
+    for model in problem.models:
+        used = [
+            options
+            for options in problem.by_format(model=model).values()
+            if solution.replicas[list(options)].any()
+        ]
+        if len(used) > 1:
+            labels = ", ".join(problem.options[options[0]].label for options in used)
+            yield f"keep_one_format[{model}]: {labels}"
+
+
 def _transfer_faults(problem: Problem, solution: Solution, t: int) -> Iterator[str]:
     limit = problem.transfer_bytes_per_s_limit
     if limit is None or problem.kv_bytes is None:
@@ -186,6 +198,7 @@ _CHECKS: tuple[Callable[[Problem, Solution], Iterator[str]], ...] = (
     _lead_time_faults,
     _change_faults,
     _share_faults,
+    _format_faults,
     _bound_faults,
     _limit_faults,
     _packing_faults,

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.errors import OutsideProfileError, SpecError
-from planner.domain.fleet import Fleet, Role
+from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Objective, PoolBounds, Spec
 from planner.optimize.capacity_tables import capacity_tables, pool_rps
+from planner.optimize.dominance import AsGood, same_formats, without_dominated
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
@@ -89,8 +90,21 @@ def build_problem(
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
+    problem = without_dominated(problem, _as_good(spec))
     slower = 1 + spec.planning.profile_error_ratio
     return problem.tightened(dict.fromkeys(Role, slower)) if slower > 1 else problem
+
+
+def _as_good(spec: Spec) -> AsGood:
+    """Compares by the labels of the search that judged both; else only equal formats are."""
+
+    def as_good(a: ReplicaShape, b: ReplicaShape) -> bool:
+        for search in (s for s in spec.shapes if s.model == a.model):
+            if search.judges(a) and search.judges(b):
+                return search.quality_of(a).steps_down <= search.quality_of(b).steps_down
+        return same_formats(a, b)
+
+    return as_good
 
 
 def _ratios(spec: Spec, model: str) -> tuple[RatioBounds, ...]:
@@ -142,13 +156,17 @@ def _plannable(spec: Spec, model: str) -> tuple[list[PoolBounds], tuple[Exclusio
             continue
         accelerator, needed = _accelerator(spec, pool), pool.shape.accelerators
         if pool.max_replicas == 0:
-            excluded.append(Exclusion(label=pool.shape.label, reason="max_replicas is 0"))
+            excluded.append(_left_out(pool, "max_replicas is 0"))
         elif needed > accelerator.per_node:
             reason = f"{needed} accelerators do not fit into a node of {accelerator.per_node}"
-            excluded.append(Exclusion(label=pool.shape.label, reason=reason))
+            excluded.append(_left_out(pool, reason))
         else:
             bounds.append(pool)
     return bounds, tuple(excluded)
+
+
+def _left_out(pool: PoolBounds, reason: str) -> Exclusion:
+    return Exclusion(shape=pool.shape, label=pool.shape.label, reason=reason)
 
 
 def _accelerator(spec: Spec, bounds: PoolBounds) -> Accelerator:
@@ -178,7 +196,7 @@ def _measured_for(
                 pool_rps(profile_for(spec, pool), pool.shape.role, load, slo, replicas=1)
         except OutsideProfileError as outside:
             error = outside
-            excluded.append(Exclusion(label=pool.shape.label, reason=str(outside)))
+            excluded.append(_left_out(pool, str(outside)))
         else:
             kept.append(pool)
     if error is not None and not _has_path(kept):

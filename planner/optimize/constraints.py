@@ -374,6 +374,32 @@ def keep_one_shape(model: LinearModel, problem: Problem, v: Variables) -> None:
                     model.row("keep_one_shape", index, *terms, high=0.0)
 
 
+def keep_one_format(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For every m, format d, o in prefill, decode of d, t: replicas[o,t] <= most[o] * stored[d].
+
+    Replicas; the sum of `stored` over the formats of a model is at most 1. Decode reads the KV
+    cache as prefill wrote it: vLLM's NIXL connector refuses a peer of another model file or KV
+    format.
+
+    References
+    ----------
+    vLLM, `compute_nixl_compatibility_hash`: model and cache_dtype.
+    """
+    for name in problem.models:
+        by_format = problem.by_format(model=name)
+        if len(by_format) < 2:
+            continue
+        stored = [int(v.stored[options[0]]) for options in by_format.values()]
+        model.row("keep_one_format", (name,), (1.0, np.array(stored)), high=1.0)
+        for options in by_format.values():
+            for o in options:
+                most = float(max(problem.max_replicas[o], problem.options[o].initial_replicas))
+                for t in problem.window_indices:
+                    terms = (1.0, v.replicas[o, t]), (-most, v.stored[o])
+                    index = problem.options[o].label, t
+                    model.row("keep_one_format", index, *terms, high=0.0)
+
+
 def scale_both_pools(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every m, t, role r in prefill, decode: d[m,t] <= sum_r replicas[o,t] <= most[r] * d[m,t].
 
@@ -426,6 +452,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     limit_spot,
     keep_transfers,
     keep_one_shape,
+    keep_one_format,
     scale_both_pools,
     keep_a_path,
 )

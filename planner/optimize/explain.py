@@ -15,6 +15,8 @@ from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, 
 from planner.optimize.solve import optimize
 
 _CENT = 0.005
+_MOST_DOMINATED = 4
+"""More shapes than these are not told one by one."""
 
 
 def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
@@ -52,11 +54,24 @@ def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[Rejecte
     ]
     if problem.has_fleet:
         found += _current_fleet(problem, solution, usd)
-    found += [
-        RejectedAlternative(name=e.label, reason=e.reason, usd_per_hour=None)
-        for e in problem.excluded
-    ]
-    return tuple(found)
+    return (*found, *_left_out(problem))
+
+
+def _left_out(problem: Problem) -> Iterator[RejectedAlternative]:
+    """Pools that were not planned for; many that others do without are told in one sentence."""
+    dominated = [e for e in problem.excluded if e.dominated_by]
+    told_apart = len(dominated) <= _MOST_DOMINATED
+    for e in problem.excluded:
+        if told_apart or not e.dominated_by:
+            yield RejectedAlternative(name=e.label, reason=e.reason, usd_per_hour=None)
+    if not told_apart:
+        labels = ", ".join(e.label for e in dominated[:_MOST_DOMINATED])
+        yield RejectedAlternative(
+            name=f"{labels} and {len(dominated) - _MOST_DOMINATED} more shapes",
+            reason="each is dominated by one that was considered: no more accelerators or cost, "
+            "and at least its capacity (`poolwise shapes --trace` says by which)",
+            usd_per_hour=None,
+        )
 
 
 def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:

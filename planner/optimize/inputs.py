@@ -198,10 +198,18 @@ class ReplicaBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """A pool of the spec that cannot be planned for, and why."""
+    """A pool of the spec that is not planned for, and why.
 
+    Parameters
+    ----------
+    dominated_by : str
+        Label of the option that does all that it does; empty: another reason.
+    """
+
+    shape: ReplicaShape
     label: str
     reason: str
+    dominated_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
+from planner.domain.model import Dtype
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
@@ -133,6 +134,18 @@ class Problem:
             if self.options[o].shape.role is role
             and (model is None or self.options[o].shape.model == model)
         )
+
+    def by_format(
+        self, *, model: str
+    ) -> Mapping[tuple[Dtype | None, Dtype | None], tuple[int, ...]]:
+        """Prefill and decode options of a model by the formats of weights and KV cache."""
+        found: dict[tuple[Dtype | None, Dtype | None], tuple[int, ...]] = {}
+        for role in (Role.PREFILL, Role.DECODE):
+            for o in self.in_role(role, model=model):
+                shape = self.options[o].shape
+                stored = shape.weight_dtype, shape.kv_dtype
+                found[stored] = (*found.get(stored, ()), o)
+        return found
 
     def of_shape(self, shape: ReplicaShape) -> tuple[int, ...]:
         """Options of a shape: one per purchase option."""
@@ -394,12 +407,12 @@ class Problem:
 
 
 def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]) -> list[Flip]:
-    """Every change of role between prefill and decode options of the same hardware and price."""
+    """Every change of role between prefill and decode options of the same engine and price."""
     by_place: dict[tuple[object, ...], list[int]] = {}
     for o, option in enumerate(options):
         if option.shape.role is not Role.AGGREGATED:
             shape = option.shape
-            place = (shape.model, shape.hardware, shape.engine_flags, option.purchase_option)
+            place = (*shape.engine, option.purchase_option)
             by_place.setdefault(place, []).append(o)
     return [
         Flip(source=a, target=b, flip_s=flip_s(options[a]))

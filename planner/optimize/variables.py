@@ -35,6 +35,9 @@ class Variables:
         0 or 1: prefill and decode pools are there.
     chosen : (options,)
         0 or 1: the option is the only one of its model and role; none where several may be.
+    stored : (options,)
+        0 or 1: prefill and decode replicas of the model are in the option's formats; one column
+        for all options of a format, none where a model has a single one.
     """
 
     replicas: Integers
@@ -48,6 +51,7 @@ class Variables:
     shortfall: Integers
     has_pair: Integers
     chosen: Integers
+    stored: Integers
 
 
 def add_variables(model: LinearModel, problem: Problem, *, flows: bool = True) -> Variables:
@@ -79,7 +83,17 @@ def add_variables(model: LinearModel, problem: Problem, *, flows: bool = True) -
         chosen=model.integers(np.ones(options, dtype=np.int64))
         if problem.one_shape_per_role
         else np.full(options, NO_COLUMN, dtype=np.int64),
+        stored=_stored(model, problem),
     )
+
+
+def _stored(model: LinearModel, problem: Problem) -> Integers:
+    columns = np.full(len(problem.options), NO_COLUMN, dtype=np.int64)
+    for name in problem.models:
+        by_format = problem.by_format(model=name)
+        for options in by_format.values() if len(by_format) > 1 else ():
+            columns[list(options)] = model.integers(np.ones(1, dtype=np.int64))[0]
+    return columns
 
 
 def _usable(model: LinearModel, problem: Problem, replicas: Integers, grid: Integers) -> Integers:

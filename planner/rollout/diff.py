@@ -192,14 +192,14 @@ def _flips(pools: Pools, goal: _Goal) -> Iterator[tuple[PoolKey, PoolKey]]:
 
 
 def _may_flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> bool:
-    if _hardware_of(giver) != _hardware_of(receiver) or giver.shape.role == receiver.shape.role:
+    if _engine_of(giver) != _engine_of(receiver) or giver.shape.role == receiver.shape.role:
         return False
     times = lifecycle_of(giver.shape, goal.spec)
     return times.flip_s < start_s(receiver.shape, goal.spec, goal.fleet) + times.drain_s
 
 
-def _hardware_of(key: PoolKey) -> tuple[str, int, int, int, str]:
-    return *key.shape.hardware, key.purchase_option
+def _engine_of(key: PoolKey) -> tuple[object, ...]:
+    return *key.shape.engine, key.purchase_option
 
 
 def _to_start(pools: Pools, goal: _Goal) -> list[PoolKey]:

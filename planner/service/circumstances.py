@@ -168,10 +168,10 @@ def _event(document: EventDocument, pools: Sequence[Replicas]) -> Event:
         other = pools[to_group]
         if to_group == number:
             raise InputError(f"{what} flips to the pool {pool.shape.label} that it comes from")
-        if pool.shape.hardware != other.shape.hardware:
+        if pool.shape.engine != other.shape.engine:
             raise InputError(
                 f"{what} would turn {pool.shape.label} into {other.shape.label}: a flip changes "
-                "the role, never the accelerators"
+                "the role, never the accelerators or the engine"
             )
     return Event(
         at_s=document.at_s,

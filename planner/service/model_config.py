@@ -107,6 +107,7 @@ def model_of(
         kv_dtype=overrides.kv_dtype or compute,
         max_context_tokens=overrides.max_context_tokens or _whole(inner, "max_position_embeddings"),
         priority=priority,
+        attention_heads=heads,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from planner.domain.fleet import Role
-from planner.domain.model import Dtype
+from planner.domain.model import Dtype, Quality
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import (
     ApprovalPolicy,
@@ -115,7 +115,10 @@ class AcceleratorPart(SpecPart):
     inventory: int = Field(ge=0, le=10**6, description="how many may be had in all, count")
     usd_per_gpu_hour: PricePart = Field(description="USD for one accelerator and hour")
     memory_bytes: float | None = Field(
-        default=None, gt=0, le=1e15, description="memory of one, bytes"
+        default=None,
+        gt=0,
+        le=1e15,
+        description="memory of one, bytes; default: the vendor's figure where it is known",
     )
     power_w: float | None = Field(default=None, gt=0, le=1e6, description="power of one at load, W")
 
@@ -129,6 +132,24 @@ class PoolPart(SpecPart):
     tp: int = Field(default=1, ge=1, le=10**4, description="tensor parallel degree, accelerators")
     pp: int = Field(default=1, ge=1, le=10**4, description="pipeline parallel degree")
     dp: int = Field(default=1, ge=1, le=10**4, description="data parallel degree")
+    weight_dtype: Dtype | None = Field(
+        default=None, description="format of the weights; default: the model's own"
+    )
+    kv_dtype: Dtype | None = Field(
+        default=None, description="format of the KV cache; default: the model's own"
+    )
+    max_num_batched_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="tokens computed in one step at the most (chunk size); default: as profiled",
+    )
+    max_num_seqs: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="sequences decoded together at the most, count; default: as profiled",
+    )
     min_replicas: int = Field(default=0, ge=0, le=10**6, description="at least so many, count")
     max_replicas: int | None = Field(
         default=None,
@@ -144,6 +165,71 @@ class PoolPart(SpecPart):
     )
     max_stops: int | None = Field(
         default=None, ge=0, le=10**6, description="at most so many go at once, count"
+    )
+
+
+class QualityPart(SpecPart):
+    """How good answers are with a number format, as you judge it; Poolwise does not."""
+
+    weights: dict[Dtype, Quality] = Field(
+        default_factory=dict, description="by format of the weights: reference, near or lossy"
+    )
+    kv: dict[Dtype, Quality] = Field(
+        default_factory=dict, description="by format of the KV cache: reference, near or lossy"
+    )
+
+
+Degree = Annotated[int, Field(ge=1, le=10**4)]
+Limit = Annotated[int, Field(ge=1, le=10**9)]
+
+
+class ShapesPart(SpecPart):
+    """Replica shapes of a model to consider beside `pools`: every combination of these lists.
+
+    Those that fit and have a profile may be planned, as many as the inventory has.
+    """
+
+    model: Name = Field(description="name of one of `models`")
+    roles: list[Role] = Field(
+        default_factory=lambda: list(Role),
+        min_length=1,
+        description="prefill, decode, aggregated; default: all",
+    )
+    accelerators: list[Name] | None = Field(
+        default=None, min_length=1, description="names of `accelerators`; default: all"
+    )
+    tp: list[Degree] | None = Field(
+        default=None,
+        min_length=1,
+        description="tensor parallel degrees; default: powers of two that divide the heads",
+    )
+    pp: list[Degree] = Field(
+        default_factory=lambda: [1], min_length=1, description="pipeline parallel degrees"
+    )
+    weight_dtypes: list[Dtype] | None = Field(
+        default=None, min_length=1, description="formats of the weights; default: the model's own"
+    )
+    kv_dtypes: list[Dtype] | None = Field(
+        default=None, min_length=1, description="formats of the KV cache; default: the model's own"
+    )
+    max_num_batched_tokens: list[Limit] | None = Field(
+        default=None, min_length=1, description="tokens in one step; default: as profiled"
+    )
+    max_num_seqs: list[Limit] | None = Field(
+        default=None, min_length=1, description="sequences together; default: as profiled"
+    )
+    quality: QualityPart = Field(
+        default_factory=QualityPart,
+        description="how good answers are with each format that is not the model's own",
+    )
+    min_quality: Quality = Field(
+        default=Quality.LOSSY, description="formats that are judged worse are not considered"
+    )
+    context_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="prompt plus answer that every shape has to hold, tokens; default: any",
     )
 
 
@@ -290,7 +376,14 @@ class SpecDocument(SpecPart):
         default_factory=list,
         description="measured profiles: paths counted from the spec's folder, or their content",
     )
-    pools: list[PoolPart] = Field(min_length=1, description="replica shapes that may be planned")
+    pools: list[PoolPart] = Field(
+        default_factory=list, description="replica shapes that may be planned, one by one"
+    )
+    shapes: list[ShapesPart] = Field(
+        default_factory=list,
+        max_length=10,
+        description="replica shapes to search; `pools`, `shapes` or both",
+    )
     budget: BudgetPart = Field(default_factory=BudgetPart, description="limits of the fleet")
     planning: PlanningPart = Field(
         default_factory=PlanningPart, description="what is best, and further limits"

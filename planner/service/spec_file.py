@@ -31,6 +31,7 @@ from planner.domain.spec import (
     Spec,
 )
 from planner.service.model_config import Overrides, model_of, read_model_config
+from planner.service.offered_shapes import search_of, searched, why_none
 from planner.service.spec_document import (
     AcceleratorPart,
     ModelPart,
@@ -41,7 +42,7 @@ from planner.service.spec_document import (
 )
 from planner.service.spec_problems import did_you_mean, dotted, form_problems
 from planner.service.yaml_source import Location, YamlSource, read_yaml
-from profiler.estimate import estimate_profile
+from profiler.estimate import estimate_profile, peak_of
 from profiler.files import profile_of, read_profile
 
 Part = TypeVar("Part")
@@ -50,7 +51,7 @@ Made = TypeVar("Made")
 HINT = "see `poolwise validate --schema` for what a spec holds"
 
 
-def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
+def read_spec(path: Path, *, allow_estimates: bool = False, complete: bool = True) -> Spec:
     """The spec in a YAML file, with its models' configs and its profiles.
 
     Parameters
@@ -59,6 +60,9 @@ def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
         Paths inside the file count from its folder.
     allow_estimates : bool
         Fill missing profiles with roofline estimates, labelled so.
+    complete : bool
+        False: what cannot be planned for want of memory or a profile is left out, not refused,
+        for those who want to see why.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def read_spec(path: Path, *, allow_estimates: bool = False) -> Spec:
         With every problem on a line of its own: file, line, what is wrong, what to do.
     """
     source = read_yaml(path, what="a spec", hint=HINT)
-    return spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
+    return _Reader(source, path.parent, allow_estimates, complete=complete).spec()
 
 
 def spec_from(source: YamlSource, *, folder: Path, allow_estimates: bool = False) -> Spec:
@@ -103,10 +107,18 @@ def has_estimates(spec: Spec) -> bool:
 class _Reader:
     """Collects problems while the parts of one spec are converted."""
 
-    def __init__(self, source: YamlSource, folder: Path | None, allow_estimates: bool) -> None:
+    def __init__(
+        self,
+        source: YamlSource,
+        folder: Path | None,
+        allow_estimates: bool,
+        *,
+        complete: bool = True,
+    ) -> None:
         self.source = source
         self.folder = folder
         self.allow_estimates = allow_estimates
+        self.complete = complete
         self.problems: list[tuple[int, str]] = []
 
     def spec(self) -> Spec:
@@ -118,7 +130,7 @@ class _Reader:
         profiles = self._each("profiles", document.profiles, self._profile)
         pools = self._each("pools", document.pools, _pool)
         self._check_names(document)
-        self._check_roles(document)
+        self._check_promises(document)
         self._check_ratios(document)
         self._raise()
         spec = Spec(
@@ -137,7 +149,15 @@ class _Reader:
             guards=GuardSettings(**document.guards.model_dump()),
             approval=ApprovalPolicy(**document.approval.model_dump()),
         )
-        spec = replace(spec, profiles=self._complete(spec))
+        spec = _normalized(spec)
+        searches = self._each(
+            "shapes", document.shapes, lambda part: search_of(part, models, accelerators)
+        )
+        self._raise()
+        spec = self._with_found(replace(spec, shapes=searches))
+        self._check_roles(spec)
+        self._raise()
+        spec = replace(spec, profiles=self._complete(spec, listed=len(document.pools)))
         self._raise()
         return replace(spec, spec_id=_spec_id(document, spec))
 
@@ -223,6 +243,10 @@ class _Reader:
                     f"pools[{index}].tp is {pool.tp}, but a node has {accelerator.per_node} x "
                     f"{accelerator.name}: a tensor-parallel group does not span nodes",
                 )
+        for index, part in enumerate(document.shapes):
+            self._known(("shapes", index, "model"), part.model, models)
+            for place, name in enumerate(part.accelerators or ()):
+                self._known(("shapes", index, "accelerators", place), name, list(accelerators))
 
     def _once(self, section: str, names: list[str]) -> None:
         for index, name in enumerate(names):
@@ -235,19 +259,35 @@ class _Reader:
                 location, f"{dotted(location)} is `{name}`, unknown here{did_you_mean(name, known)}"
             )
 
-    def _check_roles(self, document: SpecDocument) -> None:
-        """Every model has a promise and pools that can answer a request from end to end."""
+    def _check_promises(self, document: SpecDocument) -> None:
         for index, model in enumerate(document.models):
             if model.name not in {s.model for s in document.slos}:
                 self._problem(("models", index), f"model {model.name} has no entry in slos")
-            roles = {p.role for p in document.pools if p.model == model.name}
+
+    def _with_found(self, spec: Spec) -> Spec:
+        """The spec with the pools that its searches come to, behind those that it lists."""
+        pools = {bounds.shape: bounds for bounds in spec.pools}
+        for index, search in enumerate(spec.shapes):
+            found = searched(spec, search, allow_estimates=self.allow_estimates)
+            offered = [one.shape for one in found if one.is_kept]
+            if not offered and self.complete:
+                location: Location = ("shapes", index)
+                self._problem(location, f"{dotted(location)}: {why_none(spec, search, found)}")
+            for shape in offered:
+                pools.setdefault(shape, PoolBounds(shape=shape))
+        return replace(spec, pools=tuple(pools.values()))
+
+    def _check_roles(self, spec: Spec) -> None:
+        """Every model has pools that can answer a request from end to end."""
+        for model in spec.models if self.complete and not self.problems else ():
+            roles = {b.shape.role for b in spec.pools if b.shape.model == model.name}
             if Role.AGGREGATED in roles or roles >= {Role.PREFILL, Role.DECODE}:
                 continue
             missing = Role.DECODE if Role.PREFILL in roles else Role.PREFILL
             self._problem(
                 ("pools",),
                 f"model {model.name} cannot be served: pools has no {missing} pool for it (give "
-                "prefill and decode, or aggregated)",
+                "prefill and decode, or aggregated, or let `shapes` find some)",
             )
 
     def _check_ratios(self, document: SpecDocument) -> None:
@@ -260,54 +300,107 @@ class _Reader:
                 f"({high:g}): no fleet has such a ratio",
             )
 
-    def _complete(self, spec: Spec) -> tuple[Profile, ...]:
-        """The profiles, with estimates for shapes without one where that is allowed."""
+    def _complete(self, spec: Spec, *, listed: int) -> tuple[Profile, ...]:
+        """The profiles, with estimates for shapes without one where that is allowed.
+
+        Parameters
+        ----------
+        listed : int
+            Pools that the spec lists itself, which come first.
+        """
         profiles = list(spec.profiles)
-        for index, pool in enumerate(spec.pools):
+        # Shapes that leave limits open come first: an estimate with a limit describes them, too.
+        order = sorted(enumerate(spec.pools), key=lambda pool: _states_limits(pool[1].shape))
+        for index, pool in order:
             if spec.profile_of(pool.shape) is not None:
                 continue
             location: Location = ("pools", index)
             if not self.allow_estimates:
-                self._problem(location, _no_profile(index, pool.shape, spec))
+                if self.complete:
+                    self._problem(location, _no_profile(index, pool.shape, spec))
                 continue
-            model = next(m for m in spec.models if m.name == pool.shape.model)
+            memory_bytes = spec.accelerator(pool.shape.accelerator).memory_bytes
+            model = spec.model(pool.shape.model)
             try:
-                profiles.append(estimate_profile(model, pool.shape))
+                profiles.append(estimate_profile(model, pool.shape, memory_bytes=memory_bytes))
             except ProfileError as error:
-                self._problem(location, f"{dotted(location)}: {error}")
+                if index < listed and self.complete:
+                    self._problem(location, f"{dotted(location)}: {error}")
         return tuple(profiles)
+
+
+def _states_limits(shape: ReplicaShape) -> bool:
+    return shape.max_num_batched_tokens is not None or shape.max_num_seqs is not None
+
+
+def _normalized(spec: Spec) -> Spec:
+    """The spec with formats that are the model's own left open in pools and profiles."""
+    own = {m.name: m for m in spec.models}
+    return replace(
+        spec,
+        pools=tuple(replace(b, shape=spec.normalized(b.shape)) for b in spec.pools),
+        profiles=tuple(_plainly(p, own[p.model]) if p.model in own else p for p in spec.profiles),
+    )
+
+
+def _plainly(profile: Profile, model: Model) -> Profile:
+    return replace(
+        profile,
+        weight_dtype=None if profile.weight_dtype is model.weight_dtype else profile.weight_dtype,
+        kv_dtype=None if profile.kv_dtype is model.kv_dtype else profile.kv_dtype,
+    )
 
 
 def _no_profile(index: int, shape: ReplicaShape, spec: Spec) -> str:
     """What is missing and the two ways out; says when a profile is close."""
     near = [
-        f"{p.profile_id} ({p.model} on {p.accelerator}, tp {p.tp}, "
+        f"{p.profile_id} ({p.model} on {p.accelerator}, {_variant(p)}, "
         f"{'/'.join(r.value for r in p.roles)})"
         for p in spec.profiles
     ]
     given = f"; given: {', '.join(near)}" if near else ""
     return (
-        f"pools[{index}] has no profile for {shape.model} on {shape.accelerator}, tp {shape.tp}, "
-        f"{shape.role}{given}. Two ways out: measure it with `poolwise profile run` and list the "
-        "file under profiles, or plan with a rough estimate by --allow-estimates"
+        f"pools[{index}] has no profile for {shape.model} on {shape.accelerator}, "
+        f"{_variant(shape)}, {shape.role}{given}. Two ways out: measure it with `poolwise profile "
+        "run` and list the file under profiles, or plan with a rough estimate by --allow-estimates"
     )
+
+
+def _variant(of: ReplicaShape | Profile) -> str:
+    """Degrees, and formats that are not the model's own, as in `tp 2, pp 2, fp8 weights`."""
+    parts = [f"tp {of.tp}"]
+    parts += [f"{name} {n}" for name, n in (("pp", of.pp), ("dp", of.dp)) if n > 1]
+    parts += [f"{of.weight_dtype} weights"] if of.weight_dtype else []
+    parts += [f"{of.kv_dtype} KV cache"] if of.kv_dtype else []
+    if isinstance(of, ReplicaShape):
+        chunk, seqs = of.max_num_batched_tokens, of.max_num_seqs
+        parts += [f"max_num_batched_tokens {chunk}"] if chunk else []
+        parts += [f"max_num_seqs {seqs}"] if seqs else []
+    return ", ".join(parts)
 
 
 def _slo(part: SloPart) -> Slo:
     return Slo(**part.model_dump())
 
 
-def _pool(part: PoolPart) -> PoolBounds:
-    shape = ReplicaShape(
+def _shape(part: PoolPart) -> ReplicaShape:
+    return ReplicaShape(
         role=part.role,
         model=part.model,
         accelerator=part.accelerator,
         tp=part.tp,
         pp=part.pp,
         dp=part.dp,
+        weight_dtype=part.weight_dtype,
+        kv_dtype=part.kv_dtype,
+        max_num_batched_tokens=part.max_num_batched_tokens,
+        max_num_seqs=part.max_num_seqs,
     )
+
+
+def _pool(part: PoolPart) -> PoolBounds:
     return PoolBounds(
-        shape=shape,
+        shape=_shape(part),
         min_replicas=part.min_replicas,
         max_replicas=part.max_replicas,
         min_up_s=part.min_up_s,
@@ -317,17 +410,18 @@ def _pool(part: PoolPart) -> PoolBounds:
 
 
 def _pool_name(part: PoolPart) -> str:
-    degrees = f"tp {part.tp}, pp {part.pp}, dp {part.dp}"
-    return f"{part.role} of {part.model} on {part.accelerator}, {degrees}"
+    return f"{part.role} of {part.model} on {part.accelerator}, {_variant(_shape(part))}"
 
 
 def _accelerator(part: AcceleratorPart) -> Accelerator:
+    known = peak_of(part.name)
+    vendors = None if known is None else known.memory_bytes
     return Accelerator(
         name=part.name,
         per_node=part.per_node,
         inventory=part.inventory,
         offers=_offers(part.usd_per_gpu_hour),
-        memory_bytes=part.memory_bytes,
+        memory_bytes=vendors if part.memory_bytes is None else part.memory_bytes,
         power_w=part.power_w,
     )
 

@@ -6,9 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from planner.optimize.constraints import equations_table
 from planner.service.documents import read_history
+from planner.service.documents.candidates import (
+    CandidateDocument,
+    ContextDocument,
+    ShapesAnswer,
+)
 from planner.service.documents.circumstances import read_events, read_topology
 from planner.service.documents.simulation import (
     FuturesDocument,
@@ -16,7 +23,8 @@ from planner.service.documents.simulation import (
     SimulatedLatencyDocument,
     SimulationDocument,
 )
-from planner.service.spec_document import spec_schema
+from planner.service.spec_document import ShapesPart, spec_schema
+from planner.service.spec_file import read_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,10 +69,19 @@ def test_example_events_and_topology_are_accepted(tmp_path: Path) -> None:
     assert read_topology(path).links.cross_rack.base_s == 0.004
 
 
-def test_the_contract_names_every_key_of_a_simulation() -> None:
+SIMULATED = (SimulationDocument, OutcomesDocument, FuturesDocument, SimulatedLatencyDocument)
+
+
+@pytest.mark.parametrize(
+    ("heading", "kinds"),
+    [
+        ("## A simulation", SIMULATED),
+        ("## Shapes", (ShapesAnswer, CandidateDocument, ContextDocument)),
+    ],
+)
+def test_the_contract_names_every_key(heading: str, kinds: tuple[type[BaseModel], ...]) -> None:
     text = (ROOT / "docs/contract.md").read_text()
-    section = text.partition("## A simulation")[2].partition("\n## ")[0]
-    kinds = (SimulationDocument, OutcomesDocument, FuturesDocument, SimulatedLatencyDocument)
+    section = text.partition(heading)[2].partition("\n## ")[0]
     keys = {key for kind in kinds for key in kind.model_fields}
     assert {key for key in keys if f"`{key}" not in section} == set()
 
@@ -75,3 +92,12 @@ def test_readme_holds_no_placeholder() -> None:
 
 def test_the_table_of_constraints_is_made_from_their_docstrings() -> None:
     assert equations_table() in (ROOT / "docs/optimizer.md").read_text()
+
+
+def test_the_example_of_a_search_is_read() -> None:
+    text = (ROOT / "docs/optimizer.md").read_text()
+    (block,) = re.findall(r"```yaml\n(shapes:.*?)```", text, re.DOTALL)
+    (part,) = yaml.safe_load(block)["shapes"]
+    assert ShapesPart.model_validate(part).model == "llama-70b"
+    spec = read_spec(ROOT / "docs/examples/shapes.yaml", allow_estimates=True)
+    assert len(spec.pools) > 6

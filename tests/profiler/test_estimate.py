@@ -76,3 +76,28 @@ def test_an_estimate_survives_its_file():
     profile = estimate_profile(LLAMA_70B, shape())
     document = profile_document(profile)
     assert profile_of(document.model_dump(mode="json"), where="x").profile_id == profile.profile_id
+
+
+def test_an_estimate_is_of_the_shapes_own_formats_and_limits():
+    from dataclasses import replace
+
+    plain = shape(tp=4)
+    stated = replace(
+        plain,
+        weight_dtype=Dtype.FP8,
+        kv_dtype=Dtype.FP8,
+        max_num_seqs=512,
+        max_num_batched_tokens=2048,
+    )
+    usual, changed = estimate_profile(LLAMA_70B, plain), estimate_profile(LLAMA_70B, stated)
+    assert changed.describes(stated)
+    assert not changed.describes(plain)
+    assert changed.limits.kv_capacity_tokens > 2 * usual.limits.kv_capacity_tokens
+    assert (changed.limits.max_num_seqs, changed.limits.max_num_batched_tokens) == (512, 2048)
+    assert float(changed.decode_step.at(1, 1024)) < float(usual.decode_step.at(1, 1024))
+
+
+def test_more_memory_than_the_catalogues_holds_more():
+    usual = estimate_profile(LLAMA_70B, shape(tp=4))
+    larger = estimate_profile(LLAMA_70B, shape(tp=4), memory_bytes=94e9)
+    assert larger.limits.kv_capacity_tokens > usual.limits.kv_capacity_tokens

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.domain.errors import ProfileError
-from planner.domain.fleet import Role
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.model import Dtype
 from profiler.files import (
     profile_document,
     profile_id_of,
@@ -32,8 +33,6 @@ def test_a_written_profile_is_read_as_it_was(tmp_path):
 
 
 def replace_shape(profile):
-    from planner.domain.fleet import ReplicaShape
-
     return ReplicaShape(role=Role.DECODE, model="tiny", accelerator="cpu", tp=profile.tp)
 
 
@@ -158,3 +157,30 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 def test_the_id_of_a_role_subset_differs():
     profile = linear_profile()
     assert profile_id_of(replace(profile, roles=(Role.DECODE,))) != profile_id_of(profile)
+
+
+def test_a_profile_of_the_models_own_formats_keeps_the_id_it_had_before_there_were_others():
+    document = profile_document(linear_profile()).model_dump(mode="json")
+    older = {k: v for k, v in document.items() if k not in ("weight_dtype", "kv_dtype")}
+    older["profile_id"] = profile_id_of(linear_profile())
+    assert profile_of(older, where="x").profile_id == older["profile_id"]
+
+
+def test_formats_survive_the_file_and_decide_what_is_described(tmp_path):
+    profile = replace(linear_profile(), weight_dtype=Dtype.FP8, kv_dtype=Dtype.FP8)
+    write_profile(profile, tmp_path / "p.json")
+    again = read_profile(tmp_path / "p.json")
+    assert (again.weight_dtype, again.kv_dtype) == (Dtype.FP8, Dtype.FP8)
+    assert again.profile_id != profile_id_of(linear_profile())
+    plain = ReplicaShape(role=Role.DECODE, model="tiny", accelerator="cpu")
+    assert not again.describes(plain)
+    assert again.describes(replace(plain, weight_dtype=Dtype.FP8, kv_dtype=Dtype.FP8))
+
+
+def test_limits_that_a_shape_leaves_open_are_as_they_were_measured():
+    profile = linear_profile(max_num_seqs=64, max_num_batched_tokens=2_048)
+    plain = ReplicaShape(role=Role.DECODE, model="tiny", accelerator="cpu")
+    assert profile.describes(plain)
+    assert profile.describes(replace(plain, max_num_seqs=64, max_num_batched_tokens=2_048))
+    assert not profile.describes(replace(plain, max_num_seqs=128))
+    assert not profile.describes(replace(plain, max_num_batched_tokens=8_192))

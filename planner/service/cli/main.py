@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 from planner.domain.errors import InputError, PoolwiseError
-from planner.service.cli import demo, forecast, plan, profile, recommend, serve, simulate, validate
+from planner.service.cli import (
+    demo,
+    forecast,
+    plan,
+    profile,
+    recommend,
+    serve,
+    shapes,
+    simulate,
+    validate,
+)
 
 app = typer.Typer(
     name="poolwise",
@@ -27,6 +37,7 @@ app = typer.Typer(
 # Each command is one module of this package; a new one is imported above and registered here.
 app.command()(demo.demo)
 app.command(epilog=plan.EPILOG)(plan.plan)
+app.command(epilog=shapes.EPILOG)(shapes.shapes)
 app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)

@@ -9,6 +9,7 @@ from planner.service.cli import output, profile_run
 from planner.service.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from planner.domain.model import Dtype
     from planner.domain.profile import Profile, TimeTable
 
 app = typer.Typer(no_args_is_help=True, help="Measure engines and look at what was measured.")
@@ -35,11 +36,13 @@ def show(
 def _show(profile: "Profile") -> None:
     source, limits, times = profile.provenance, profile.limits, profile.lifecycle
     roles = ", ".join(profile.roles)
+    formats = f"{_format(profile.weight_dtype)} / {_format(profile.kv_dtype)}"
     output.print_table(
         f"{profile.profile_id}: {profile.model} on {profile.accelerator}, tp {profile.tp}",
         ("", ""),
         [
             ["roles", roles],
+            ["weights / KV cache", formats],
             ["kind", f"{source.kind}, {source.points} points, error {source.error_ratio:.1%}"],
             ["source", source.source],
             ["engine", source.engine],
@@ -63,6 +66,10 @@ def _show(profile: "Profile") -> None:
     )
     _show_times("Prefill", profile.prefill)
     _show_times("Decode step", profile.decode_step)
+
+
+def _format(dtype: "Dtype | None") -> str:
+    return "as the model's" if dtype is None else dtype.value
 
 
 def _show_times(title: str, table: "TimeTable") -> None:

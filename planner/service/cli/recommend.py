@@ -89,6 +89,8 @@ def recommend(
 
 
 def _show(answer: "RecommendationDocument") -> None:
+    from planner.service.documents.replica_shape import label_of
+
     estimated = ", ESTIMATED profiles: rough" if answer.estimated else ""
     output.print_table(
         f"Recommended for the next window ({answer.status}, {answer.usd_per_hour:,.2f} "
@@ -96,7 +98,7 @@ def _show(answer: "RecommendationDocument") -> None:
         ("pool", "bought", "now", "replicas", "why"),
         [
             [
-                f"{p.role}:{p.accelerator}:tp{p.tp}",
+                label_of(p),
                 str(p.purchase_option),
                 str(p.replicas_now),
                 str(p.replicas),

@@ -57,10 +57,12 @@ def _interval(seconds: float) -> str:
 
 
 def _pool(pool: "SimulatedPoolDocument") -> list[str]:
+    from planner.service.documents.replica_shape import label_of
+
     bought = "" if pool.purchase_option == "on_demand" else f" {pool.purchase_option}"
     return [
         str(pool.pool),
-        f"{pool.role}:{pool.accelerator}:tp{pool.tp}{bought}",
+        f"{label_of(pool)}{bought}",
         f"{pool.replicas:,}",
         f"{pool.utilization_ratio:.0%}",
         f"{pool.kv_peak_ratio:.0%}",

@@ -47,6 +47,8 @@ ReplicaCount = Annotated[int, Field(strict=True, ge=0, le=10**6)]
 """How many replicas."""
 Degree = Annotated[int, Field(strict=True, ge=1, le=10**4)]
 """A parallel degree."""
+EngineLimit = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+"""What an engine takes at once, tokens or sequences."""
 
 Made = TypeVar("Made", bound=Document)
 

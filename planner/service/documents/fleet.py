@@ -7,29 +7,24 @@ from pathlib import Path
 from pydantic import Field
 
 from planner.domain.errors import HistoryError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
+from planner.domain.fleet import Fleet, Pool, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.spec import Spec
 from planner.service.documents.document import (
-    Degree,
     Document,
     Instant,
     ReplicaCount,
     parse,
     read_object,
 )
+from planner.service.documents.replica_shape import ReplicaFields
 from planner.service.spec_problems import did_you_mean
 
 
-class PoolDocument(Document):
+class PoolDocument(ReplicaFields):
     """Identical replicas by state."""
 
     model: str | None = Field(default=None, description="left out: the spec's only model")
-    role: Role
-    accelerator: str
-    tp: Degree = Field(default=1, description="tensor parallel degree")
-    pp: Degree = Field(default=1, description="pipeline parallel degree")
-    dp: Degree = Field(default=1, description="data parallel degree")
     purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
     ready: ReplicaCount = Field(default=0, description="replicas that take traffic")
     starting: ReplicaCount = Field(default=0, description="replicas that will")
@@ -60,12 +55,8 @@ def fleet_document(fleet: Fleet) -> FleetDocument:
 def pool_document(pool: Pool) -> PoolDocument:
     """The document of one pool."""
     return PoolDocument(
+        **dict(ReplicaFields.of(pool.shape)),
         model=pool.shape.model,
-        role=pool.shape.role,
-        accelerator=pool.shape.accelerator,
-        tp=pool.shape.tp,
-        pp=pool.shape.pp,
-        dp=pool.shape.dp,
         purchase_option=pool.purchase_option,
         ready=pool.ready,
         starting=pool.starting,
@@ -133,14 +124,7 @@ def _pool(document: PoolDocument, spec: Spec, where: str) -> Pool:
             f"{did_you_mean(document.accelerator, accelerators)}"
         )
     return Pool(
-        shape=ReplicaShape(
-            role=document.role,
-            model=model,
-            accelerator=document.accelerator,
-            tp=document.tp,
-            pp=document.pp,
-            dp=document.dp,
-        ),
+        shape=spec.normalized(document.shape(model)),
         purchase_option=document.purchase_option,
         ready=document.ready,
         starting=document.starting,

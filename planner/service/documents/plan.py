@@ -5,7 +5,6 @@ from pathlib import Path
 from pydantic import AwareDatetime, Field
 
 from planner.domain.errors import HistoryError
-from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import (
     BindingRow,
@@ -22,20 +21,16 @@ from planner.domain.plan import (
     SolverReport,
 )
 from planner.service.documents.document import Document, parse, read_object
+from planner.service.documents.replica_shape import ReplicaFields
 
 BESIDE_PLAN = ("deployment", "created_at", "approval", "diff", "findings", "what_if", "pareto")
 """Keys that answers add to a plan's own; they follow from it, the fleet and the store."""
 
 
-class PlannedPoolDocument(Document):
+class PlannedPoolDocument(ReplicaFields):
     """Replicas of one shape in one window."""
 
-    role: Role
     model: str
-    accelerator: str
-    tp: int = Field(ge=1)
-    pp: int = Field(default=1, ge=1)
-    dp: int = Field(default=1, ge=1)
     purchase_option: PurchaseOption
     replicas: int = Field(ge=0)
     utilization_ratio: float = Field(description="share of its capacity that is used, 0..1")
@@ -222,12 +217,8 @@ def _window_document(window: PlanWindow) -> PlanWindowDocument:
         request_rate_rps=window.request_rate_rps,
         pools=[
             PlannedPoolDocument(
-                role=pool.shape.role,
+                **dict(ReplicaFields.of(pool.shape)),
                 model=pool.shape.model,
-                accelerator=pool.shape.accelerator,
-                tp=pool.shape.tp,
-                pp=pool.shape.pp,
-                dp=pool.shape.dp,
                 purchase_option=pool.purchase_option,
                 replicas=pool.replicas,
                 utilization_ratio=pool.utilization_ratio,
@@ -248,14 +239,7 @@ def _window(document: PlanWindowDocument) -> PlanWindow:
         request_rate_rps=document.request_rate_rps,
         pools=tuple(
             PlannedPool(
-                shape=ReplicaShape(
-                    role=pool.role,
-                    model=pool.model,
-                    accelerator=pool.accelerator,
-                    tp=pool.tp,
-                    pp=pool.pp,
-                    dp=pool.dp,
-                ),
+                shape=pool.shape(pool.model),
                 purchase_option=pool.purchase_option,
                 replicas=pool.replicas,
                 utilization_ratio=pool.utilization_ratio,

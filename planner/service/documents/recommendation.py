@@ -3,24 +3,19 @@
 from pydantic import Field
 
 from planner.autoscale.slow import Decision
-from planner.domain.fleet import Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import PlanStatus
 from planner.service.documents.document import Document
 from planner.service.documents.forecast import ForecastDocument, forecast_document
+from planner.service.documents.replica_shape import ReplicaFields
 from planner.service.documents.rollout import FindingDocument, finding_documents
 
 
-class RecommendedPoolDocument(Document):
+class RecommendedPoolDocument(ReplicaFields):
     """Replicas of one pool for the next window, and why."""
 
-    role: Role
     model: str
-    accelerator: str
-    tp: int
-    pp: int
-    dp: int
     purchase_option: PurchaseOption
     replicas: int = Field(description="recommended")
     replicas_now: int = Field(description="ready and starting in the fleet that was handed in")
@@ -57,12 +52,8 @@ def recommendation_document(decision: Decision, forecast: Forecast) -> Recommend
 def _pools(decision: Decision) -> list[RecommendedPoolDocument]:
     return [
         RecommendedPoolDocument(
-            role=pool.shape.role,
+            **dict(ReplicaFields.of(pool.shape)),
             model=pool.shape.model,
-            accelerator=pool.shape.accelerator,
-            tp=pool.shape.tp,
-            pp=pool.shape.pp,
-            dp=pool.shape.dp,
             purchase_option=pool.purchase_option,
             replicas=pool.replicas,
             replicas_now=pool.replicas_now,

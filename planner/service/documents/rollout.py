@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from pydantic import AwareDatetime, Field
 
-from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import (
     Approval,
@@ -16,17 +15,7 @@ from planner.domain.rollout import (
 )
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document
-
-
-class ShapeOfReplicaDocument(Document):
-    """One kind of replica."""
-
-    role: Role
-    model: str
-    accelerator: str
-    tp: int
-    pp: int
-    dp: int
+from planner.service.documents.replica_shape import ShapeOfReplicaDocument
 
 
 class StepDocument(Document):
@@ -79,8 +68,10 @@ def diff_document(diff: Diff) -> DiffDocument:
             StepDocument(
                 index=step.index,
                 kind=step.kind,
-                shape=_shape(step.shape),
-                to_shape=None if step.to_shape is None else _shape(step.to_shape),
+                shape=ShapeOfReplicaDocument.of(step.shape),
+                to_shape=(
+                    None if step.to_shape is None else ShapeOfReplicaDocument.of(step.to_shape)
+                ),
                 purchase_option=step.purchase_option,
                 expected_s=step.expected_s,
                 expected_usd=step.expected_usd,
@@ -105,7 +96,3 @@ def approval_document(approval: Approval) -> ApprovalDocument:
 def approval_of(document: ApprovalDocument) -> Approval:
     """The approval that a document describes."""
     return Approval(**document.model_dump())
-
-
-def _shape(shape: ReplicaShape) -> ShapeOfReplicaDocument:
-    return ShapeOfReplicaDocument.model_validate(shape)

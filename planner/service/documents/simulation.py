@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import ProfileKind
 from planner.service.documents.document import Document
 from planner.service.documents.plan import PredictionDocument
+from planner.service.documents.replica_shape import ReplicaFields
 from planner.service.simulation import Simulated
 from planner.simulate import GroupSeries, Outcome, RouterPolicy
 
@@ -17,16 +17,11 @@ _SECONDS = "seconds; null: nothing finished"
 _RATIO = "0..1"
 
 
-class SimulatedPoolDocument(Document):
+class SimulatedPoolDocument(ReplicaFields):
     """One group of identical replicas in the simulation."""
 
     pool: int = Field(description="its number, from 0")
-    role: Role
     model: str
-    accelerator: str
-    tp: int
-    pp: int = 1
-    dp: int = 1
     purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
     replicas: int
     utilization_ratio: float = Field(description="share of the time that a replica was busy, 0..1")
@@ -188,12 +183,8 @@ def _pools(seen: Simulated) -> list[SimulatedPoolDocument]:
     return [
         SimulatedPoolDocument(
             pool=number,
-            role=pool.shape.role,
+            **dict(ReplicaFields.of(pool.shape)),
             model=pool.shape.model,
-            accelerator=pool.shape.accelerator,
-            tp=pool.shape.tp,
-            pp=pool.shape.pp,
-            dp=pool.shape.dp,
             purchase_option=pool.purchase_option,
             replicas=pool.replicas,
             utilization_ratio=float(total.utilization_ratio[number]),

@@ -7,6 +7,7 @@ import pytest
 
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
+from planner.domain.model import Dtype
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PREFILL = Pool(shape=ReplicaShape(role=Role.PREFILL, model="m", accelerator="h100", tp=2), ready=2)
@@ -35,8 +36,35 @@ def test_pool_listed_twice_is_refused() -> None:
         Fleet(pools=(PREFILL, PREFILL), read_at=NOW, version="1")
 
 
-def test_shapes_that_differ_in_pipeline_or_data_parallelism_have_different_labels() -> None:
-    deep = replace(DECODE.shape, pp=4)
-    assert DECODE.shape.label == "decode:h200:tp1"
-    assert deep.label == "decode:h200:tp1:pp4"
-    assert replace(deep, dp=2).label == "decode:h200:tp1:pp4:dp2"
+def test_a_usual_shape_is_called_as_ever_and_only_what_is_unusual_is_added() -> None:
+    assert PREFILL.shape.label == "prefill:h100:tp2"
+    unusual = replace(
+        PREFILL.shape,
+        pp=2,
+        dp=4,
+        weight_dtype=Dtype.FP8,
+        kv_dtype=Dtype.FP8,
+        max_num_batched_tokens=2048,
+        max_num_seqs=64,
+    )
+    assert unusual.label == "prefill:h100:tp2:pp2:dp4:w-fp8:kv-fp8:chunk2048:seqs64"
+
+
+def test_pools_that_differ_in_what_is_left_open_are_told_apart_in_any_order() -> None:
+    plain, stated = PREFILL, replace(PREFILL, shape=replace(PREFILL.shape, kv_dtype=Dtype.FP8))
+    limited = replace(PREFILL, shape=replace(PREFILL.shape, max_num_seqs=64))
+    versions = {version_of([pool]) for pool in (plain, stated, limited)}
+    assert len(versions) == 3
+    assert version_of([plain, stated, limited]) == version_of([limited, stated, plain])
+
+
+def test_roles_flip_within_an_engine_and_not_between_formats() -> None:
+    decode = replace(PREFILL.shape, role=Role.DECODE)
+    assert decode.engine == PREFILL.shape.engine
+    assert replace(decode, weight_dtype=Dtype.FP8).engine != PREFILL.shape.engine
+
+
+@pytest.mark.parametrize("field", ["tp", "max_num_seqs", "max_num_batched_tokens"])
+def test_nothing_is_counted_below_one(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be at least 1"):
+        replace(PREFILL.shape, **{field: 0})
