@@ -11,6 +11,7 @@ Separation between an outer and an inner point: Ben-Ameur and Neto, Networks 49 
 generation: Gilmore and Gomory, Operations Research 9 (1961).
 """
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -23,11 +24,13 @@ from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
 
 _PASSES = 3
-_FIRST_CLOSE_RATIO = 5e-3
+"""The first one has one round: its cuts are still those of whole windows, and say best which
+options are missing."""
+
 _CLOSE_RATIOS = 1e-3, 2e-3
 _CLOSE_REPLICAS = 0.15
-"""Between relaxation and a point that carries everything, what is good enough: in the first pass,
-which shows the options that are missing, and then so much of a replica, within these ratios."""
+"""Between relaxation and a point that carries everything, what is good enough: so much of a
+replica, within these ratios."""
 
 _ROUNDS = 12
 _STEP = 0.5
@@ -75,8 +78,7 @@ def guide_of(h: Horizon, pool: Executor) -> Guide | None:
     for number in range(_PASSES):
         if guide is None:
             return None
-        close_ratio = _close_ratio(h, guide) if number else _FIRST_CLOSE_RATIO
-        if not _refine(h, guide, close_ratio, pool):
+        if not _refine(h, guide, _ROUNDS if number else 1, pool):
             return None
         missed = _price_out(h, guide)
         enough = guide.bound >= guide.cost * (1 - _MISSED_RATIO) or not len(missed)
@@ -144,13 +146,13 @@ def _price_out(h: Horizon, guide: Guide) -> Integers:
     return np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
 
 
-def _refine(h: Horizon, guide: Guide, close_ratio: float, pool: Executor) -> bool:
+def _refine(h: Horizon, guide: Guide, rounds: int, pool: Executor) -> bool:
     """Rounds of cuts over the guide's options, in place; False where nothing solves them."""
     columns = h.columns_of(guide.options)
     part, own = h.part(columns)
     system = FlowSystem(h.problem, guide.options)
-    best = float(h.cost @ guide.core)
-    for _ in range(_ROUNDS):
+    best = math.inf
+    for _ in range(rounds):
         rows = h.cut_rows(h.cuts, guide.active, columns)
         found = scip.relax(part.with_rows(*rows), h.cost[columns])
         if found is None:
@@ -169,7 +171,7 @@ def _refine(h: Horizon, guide: Guide, close_ratio: float, pool: Executor) -> boo
         if total < best:
             best, guide.core = total, carries
         _activate(h, guide)
-        if best - guide.cost < close_ratio * guide.cost:
+        if best - guide.cost < _close_ratio(h, guide) * guide.cost:
             break
     return True
 

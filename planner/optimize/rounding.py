@@ -101,11 +101,13 @@ class _Search:
     def __init__(self, h: Horizon, guide: Guide) -> None:
         self.h, self.guide = h, guide
         self.group = _group_of_columns(h)
+        used = np.flatnonzero((guide.x[h.v.replicas] > _ROUNDED).any(axis=1))
+        options = np.union1d(used, h.needed())
         self.systems = [
-            FlowSystem(h.problem, np.intersect1d(guide.options, t.options), t.streams)
+            FlowSystem(h.problem, np.intersect1d(options, t.options), t.streams)
             for t in h.cuts.traffic
         ]
-        self.kept = h.columns_of(guide.options)
+        self.kept = h.columns_of(options)
         self.place = h.windows.of_column[self.kept]
         self.changing = np.zeros(h.model.column_count, dtype=bool)
         self.changing[h.v.starts] = self.changing[h.v.stops] = True
