@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import Accelerator
@@ -16,6 +17,40 @@ class TargetKind(StrEnum):
     DRY_RUN = "dry_run"
     LOCAL = "local"
     KUBERNETES = "kubernetes"
+
+
+class RoutesBy(StrEnum):
+    """What a router can tell requests apart by."""
+
+    REQUEST_CLASS = "request_class"
+    UNCACHED_INPUT_TOKENS = "uncached_input_tokens"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How requests can be told apart on their way to pools; nothing: the router only balances.
+
+    Parameters
+    ----------
+    by_class : bool
+        Requests of different classes may go to different pools.
+    bucket_limits : tuple of int
+        Uncached prompt tokens at which one bucket of lengths ends and the next begins,
+        increasing; requests of different buckets may go to different pools.
+    """
+
+    by_class: bool = False
+    bucket_limits: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        limits = self.bucket_limits
+        if any(b <= a for a, b in pairwise(limits)) or (limits and limits[0] < 1):
+            raise ValueError(f"bucket limits must increase and be at least 1, got {list(limits)}")
+
+    @property
+    def buckets(self) -> tuple[tuple[int, int | None], ...]:
+        """Each bucket: more uncached tokens than the first number, at most the second."""
+        return tuple(zip((0, *self.bucket_limits), (*self.bucket_limits, None), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +329,7 @@ class Spec:
     profiles: tuple[Profile, ...]
     pools: tuple[PoolBounds, ...]
     target: TargetKind = TargetKind.DRY_RUN
+    routing: Routing = field(default_factory=Routing)
     budget: Budget = field(default_factory=Budget)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     forecast: ForecastSettings = field(default_factory=ForecastSettings)

@@ -1,6 +1,7 @@
 """Capacity of every pool at every size, from the capacity model."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -20,18 +21,36 @@ _HEADROOM = 2.0
 """Capacities are tabled up to so many times the demand, so that a plan may be tightened."""
 
 
+class Mix(Protocol):
+    """What a pool is asked for: its load per window, under one promise."""
+
+    @property
+    def loads(self) -> tuple[Load | None, ...]:
+        """Per window; None: no traffic."""
+
+    @property
+    def slo(self) -> Slo:
+        """The promise."""
+
+
 def capacity_tables(
-    spec: Spec, options: Sequence[Option], loads: Sequence[Load | None], slo: Slo
+    spec: Spec, options: Sequence[Option], mixes: Mapping[ReplicaShape, Mix]
 ) -> Mapping[tuple[int, int], PoolCapacity]:
-    """A table per option and window; windows of equal shape and arrivals share them."""
-    present = [load for load in loads if load is not None]
-    wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
-    kinds = different(present)
+    """A table per option and window; windows of equal shape and arrivals share them.
+
+    Parameters
+    ----------
+    mixes : Mapping from ReplicaShape
+        The requests that a pool of the shape can serve.
+    """
     tables: dict[tuple[ReplicaShape, int], PoolCapacity] = {}
     capacity: dict[tuple[int, int], PoolCapacity] = {}
     for o, option in enumerate(options):
-        profile = spec.profile_of(option.shape)
-        for t, load in enumerate(loads):
+        profile, mix = spec.profile_of(option.shape), mixes[option.shape]
+        present = [load for load in mix.loads if load is not None]
+        wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
+        kinds, slo = different(present), mix.slo
+        for t, load in enumerate(mix.loads):
             if load is None or profile is None:
                 capacity[o, t] = PoolCapacity(counts_rps=np.zeros(1))
                 continue

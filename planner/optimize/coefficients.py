@@ -1,6 +1,6 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from planner.domain.hardware import Accelerator
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Objective, PoolBounds, Spec
-from planner.optimize.capacity_tables import capacity_tables, pool_rps
+from planner.optimize.capacity_tables import capacity_tables
 from planner.optimize.dominance import AsGood, same_formats, without_dominated
 from planner.optimize.inputs import (
     AcceleratorLimit,
@@ -24,10 +24,10 @@ from planner.optimize.inputs import (
     RatioBounds,
     ReplicaBounds,
     SolverSettings,
-    Stream,
 )
-from planner.optimize.loads import Load, different, load_of, strictest_slo
+from planner.optimize.loads import Load, load_of, strictest_slo
 from planner.optimize.problem import Problem, flips_between
+from planner.optimize.streams import StreamLoad, able_streams, streams_of, together, work_of
 
 
 def build_problem(
@@ -53,30 +53,35 @@ def build_problem(
     """
     model, level = forecast.model, spec.forecast.demand_level
     bounds, excluded = _plannable(spec, model)
+    streams = streams_of(spec, forecast)
     loads = [load_of(w, level) for w in forecast.windows]
     slo = strictest_slo(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
-    bounds, outside = _measured_for(spec, bounds, loads, slo)
+    able, outside = _measured_for(spec, bounds, streams)
+    bounds = [b for b in bounds if able.get(b.shape)]
     if not _has_path(bounds):
         raise SpecError(_no_path_text(model, excluded + outside))
     _refuse_too_long(spec, model, bounds, loads, slo)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
+    mixes = {b.shape: together([streams[k] for k in able[b.shape]], forecast, spec) for b in bounds}
     problem = Problem(
-        streams=(Stream(model=model, request_class="", priority=_priority(spec, model)),),
+        streams=tuple(s.stream for s in streams),
         options=options,
         windows=tuple(
             PlanningWindow(start_at=w.start_at, window_s=w.window_s) for w in forecast.windows
         ),
-        demand_rps=np.array([[0.0 if x is None else x.request_rate_rps for x in loads]]),
-        work=np.ones((1, len(options))),
+        demand_rps=np.array(
+            [[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in streams]
+        ),
+        work=_work(spec, options, streams, able, mixes),
         flips=tuple(flips_between(options, lambda o: _flip_s(spec, o))),
         ratios=_ratios(spec, model),
         spot_share_limit=spec.planning.spot_share_limit,
-        kv_bytes=_kv_bytes(spec, options, loads),
+        kv_bytes=_kv_bytes(spec, options, streams),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
-        capacity=capacity_tables(spec, options, loads, slo),
+        capacity=capacity_tables(spec, options, mixes),
         accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
         bounds=tuple(
             ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
@@ -115,20 +120,38 @@ def _ratios(spec: Spec, model: str) -> tuple[RatioBounds, ...]:
     return (RatioBounds(model=model, min_ratio=low, max_ratio=high),)
 
 
+def _work(
+    spec: Spec,
+    options: Sequence[Option],
+    streams: Sequence[StreamLoad],
+    able: Mapping[ReplicaShape, Sequence[int]],
+    mixes: Mapping[ReplicaShape, StreamLoad],
+) -> NDArray[np.float64]:
+    """(streams, options) see `Problem.work`."""
+    worth: dict[ReplicaShape, NDArray[np.float64]] = {}
+    for shape, profile in ((o.shape, spec.profile_of(o.shape)) for o in options):
+        if shape not in worth and profile is not None:
+            worth[shape] = work_of(profile, shape.role, streams, able[shape], mixes[shape])
+    return np.array([worth[o.shape] for o in options]).T
+
+
 def _kv_bytes(
-    spec: Spec, options: Sequence[Option], loads: Sequence[Load | None]
+    spec: Spec, options: Sequence[Option], streams: Sequence[StreamLoad]
 ) -> NDArray[np.float64] | None:
-    """(1,) mean KV cache that moves for a request, by the largest window and profile."""
+    """(streams,) mean KV cache that moves for a request, by the largest window and profile."""
     each = [
         profile.limits.kv_bytes_per_token
         for option in options
         if option.shape.role is Role.DECODE
         and (profile := spec.profile_of(option.shape)) is not None
     ]
-    tokens = [load.shape.weight @ load.shape.input_tokens for load in loads if load is not None]
-    if not each or not tokens:
+    if not each or not any(stream.kinds for stream in streams):
         return None
-    return np.array([max(each) * max(float(t) for t in tokens)])
+    tokens = [
+        max((float(load.shape.weight @ load.shape.input_tokens) for load in s.kinds), default=0.0)
+        for s in streams
+    ]
+    return max(each) * np.array(tokens)
 
 
 def profile_for(spec: Spec, bounds: PoolBounds) -> Profile:
@@ -178,30 +201,28 @@ def _accelerator(spec: Spec, bounds: PoolBounds) -> Accelerator:
 
 
 def _measured_for(
-    spec: Spec, bounds: Sequence[PoolBounds], loads: Sequence[Load | None], slo: Slo
-) -> tuple[list[PoolBounds], tuple[Exclusion, ...]]:
-    """Pools whose profiles reach as far as the requests; the others with the reason.
+    spec: Spec, bounds: Sequence[PoolBounds], streams: Sequence[StreamLoad]
+) -> tuple[Mapping[ReplicaShape, Sequence[int]], tuple[Exclusion, ...]]:
+    """Which streams each pool's profile reaches; the pools of which it reaches none, with why.
 
     Raises
     ------
     OutsideProfileError
-        When what is left cannot serve a request any more.
+        When what is left cannot serve a request of some stream any more.
     """
-    kept, excluded = [], []
+    able: dict[ReplicaShape, Sequence[int]] = {}
+    excluded = []
     error: OutsideProfileError | None = None
-    shapes = [load for load in loads if load is not None]
     for pool in bounds:
-        try:
-            for load in different(shapes):
-                pool_rps(profile_for(spec, pool), pool.shape.role, load, slo, replicas=1)
-        except OutsideProfileError as outside:
-            error = outside
-            excluded.append(_left_out(pool, str(outside)))
-        else:
-            kept.append(pool)
-    if error is not None and not _has_path(kept):
-        raise error
-    return kept, tuple(excluded)
+        reached, beyond = able_streams(profile_for(spec, pool), pool.shape.role, streams)
+        able[pool.shape] = reached
+        error = beyond or error
+        if beyond is not None and not reached:
+            excluded.append(Exclusion(label=pool.shape.label, shape=pool.shape, reason=str(beyond)))
+    for k in range(len(streams)):
+        if error is not None and not _has_path(b for b in bounds if k in able[b.shape]):
+            raise error
+    return able, tuple(excluded)
 
 
 def _refuse_too_long(
@@ -270,10 +291,6 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
         )
         for offer in accelerator.offers
     ]
-
-
-def _priority(spec: Spec, model: str) -> int:
-    return next((m.priority for m in spec.models if m.name == model), 0)
 
 
 def _needs_power(spec: Spec) -> str:

@@ -13,6 +13,7 @@ from planner.domain.spec import Objective
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 __all__ = [
     "AcceleratorLimit",
@@ -20,6 +21,7 @@ __all__ = [
     "Flip",
     "Floats",
     "Integers",
+    "Mask",
     "Objective",
     "Option",
     "PlanningWindow",
@@ -143,8 +145,12 @@ class Stream:
 
     Parameters
     ----------
+    request_class : str
+        Empty: all classes.
     bucket : str
         Which uncached prompt lengths; empty: all.
+    above_tokens, most_tokens : int, int or None
+        The bucket's bounds: more uncached tokens than the first, at most the second.
     priority : int
         Where not all can be served, streams of lower priority go without first.
     """
@@ -153,6 +159,8 @@ class Stream:
     request_class: str = DEFAULT_CLASS
     bucket: str = ""
     priority: int = 0
+    above_tokens: int = 0
+    most_tokens: int | None = None
 
     @property
     def label(self) -> str:

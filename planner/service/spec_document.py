@@ -6,7 +6,7 @@ what fields mean together.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from planner.domain.fleet import Role
 from planner.domain.model import Dtype, Quality
@@ -18,6 +18,8 @@ from planner.domain.spec import (
     LoopMode,
     LoopSettings,
     Objective,
+    RoutesBy,
+    Routing,
     TargetKind,
 )
 
@@ -283,6 +285,31 @@ class TargetPart(SpecPart):
     kind: TargetKind = Field(
         default=TargetKind.DRY_RUN, description="dry_run shows only; local starts processes"
     )
+    routes_by: list[RoutesBy] = Field(
+        default_factory=list,
+        description="what its router can tell requests apart by, to send them to different pools; "
+        "empty: it only balances load",
+    )
+    uncached_input_buckets: list[int] = Field(
+        default=[2048, 8192],
+        description="with routes_by uncached_input_tokens: where one bucket of prompt lengths ends "
+        "and the next begins, increasing, tokens to compute",
+    )
+
+    @field_validator("uncached_input_buckets")
+    @classmethod
+    def _increasing(cls, limits: list[int]) -> list[int]:
+        Routing(bucket_limits=tuple(limits))
+        return limits
+
+    @property
+    def routing(self) -> Routing:
+        """What it can do, as a value."""
+        by_length = RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by
+        return Routing(
+            by_class=RoutesBy.REQUEST_CLASS in self.routes_by,
+            bucket_limits=tuple(self.uncached_input_buckets) if by_length else (),
+        )
 
 
 class ForecastPart(SpecPart):

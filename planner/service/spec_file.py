@@ -142,6 +142,7 @@ class _Reader:
             profiles=profiles,
             pools=pools,
             target=document.target.kind,
+            routing=document.target.routing,
             budget=Budget(**document.budget.model_dump()),
             planning=PlanningSettings(**document.planning.model_dump()),
             forecast=ForecastSettings(**document.forecast.model_dump()),

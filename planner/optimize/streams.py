@@ -1,0 +1,223 @@
+"""Requests that the target's router can tell apart, and what each of them asks of a pool.
+
+Where it can tell nothing apart there is one stream, all requests of the model. Where it can, every
+request class, or every bucket of uncached prompt lengths, or both, may go to pools of their own;
+output lengths are not known on arrival and stay a distribution within each stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.domain.errors import OutsideProfileError
+from planner.domain.fleet import Role
+from planner.domain.forecast import Demand, Forecast, ForecastWindow
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from planner.domain.spec import Spec
+from planner.domain.workload import Shape, Workload
+from planner.optimize.capacity_tables import pool_rps
+from planner.optimize.inputs import Floats, Integers, Mask, Stream
+from planner.optimize.loads import Load, different, load_of, strictest_slo
+
+_WORK_REPLICAS = 4
+"""Pool size at which requests of different streams are weighed against each other."""
+
+NO_STREAM = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLoad:
+    """A stream with its load per window (None: no traffic) and its promise."""
+
+    stream: Stream
+    loads: tuple[Load | None, ...]
+    slo: Slo
+
+    @property
+    def kinds(self) -> list[Load]:
+        """One load of every shape and arrivals that it has."""
+        return different([load for load in self.loads if load is not None])
+
+
+def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
+    """The streams of a model that have traffic in any window; at least one.
+
+    Raises
+    ------
+    SpecError
+        When a request class has no objectives.
+    """
+    model, routing = forecast.model, spec.routing
+    priority = next((m.priority for m in spec.models if m.name == model), 0)
+    names = sorted({d.request_class for w in forecast.windows for d in w.demands})
+    found = []
+    for classes in [[name] for name in names] if routing.by_class and names else [names]:
+        slo = strictest_slo(spec, model, classes)
+        for above, most in routing.buckets:
+            stream = Stream(
+                model=model,
+                request_class=classes[0] if routing.by_class and classes else "",
+                bucket=_bucket_name(above, most),
+                priority=priority,
+                above_tokens=above,
+                most_tokens=most,
+            )
+            windows = [_only(w, classes, stream) for w in forecast.windows]
+            loads = tuple(load_of(w, spec.forecast.demand_level) for w in windows)
+            found.append(StreamLoad(stream=stream, loads=loads, slo=slo))
+    with_traffic = [s for s in found if any(load is not None for load in s.loads)]
+    return tuple(with_traffic or found[:1])
+
+
+def _bucket_name(above: int, most: int | None) -> str:
+    if most is None:
+        return f"{above}+" if above else ""
+    return f"{above}-{most}"
+
+
+def _only(window: ForecastWindow, classes: Sequence[str], stream: Stream) -> ForecastWindow:
+    """The window's requests of a stream."""
+    demands = (_part(d, stream) for d in window.demands if d.request_class in classes)
+    return replace(window, demands=tuple(d for d in demands if d is not None))
+
+
+def _part(demand: Demand, stream: Stream) -> Demand | None:
+    """A class's requests within the stream's bucket.
+
+    A part p of renewal arrivals, chosen at random, varies less: cv2 = 1 + p (cv2 - 1).
+
+    References
+    ----------
+    Splitting of renewal processes: Whitt, Bell System Technical Journal 62 (1983), section 4.4.
+    """
+    inside = in_bucket(demand.shape.uncached_tokens, stream)
+    if inside.all():
+        return demand
+    shape, share = demand.shape, float(demand.shape.weight[inside].sum())
+    if share <= 0:
+        return None
+    part = Shape(
+        input_tokens=shape.input_tokens[inside],
+        output_tokens=shape.output_tokens[inside],
+        cached_tokens=shape.cached_tokens[inside],
+        weight=shape.weight[inside] / share,
+    )
+    rate = demand.request_rate_rps.times(share)
+    return replace(
+        demand,
+        request_rate_rps=rate,
+        input_tokens_per_s=rate.times(part.isl_mean),
+        output_tokens_per_s=rate.times(part.osl_mean),
+        shape=part,
+        arrival_cv2=1 + share * (demand.arrival_cv2 - 1),
+    )
+
+
+def in_bucket(uncached_tokens: Floats | Integers, stream: Stream) -> Mask:
+    """Which prompts belong to the stream's bucket."""
+    inside = uncached_tokens > stream.above_tokens if stream.above_tokens else uncached_tokens >= 0
+    if stream.most_tokens is not None:
+        inside &= uncached_tokens <= stream.most_tokens
+    return np.asarray(inside, dtype=bool)
+
+
+def stream_of_requests(streams: Sequence[Stream], workload: Workload) -> Integers:
+    """(requests,) the stream that each request of a workload belongs to; `NO_STREAM`: none."""
+    uncached = workload.input_tokens - workload.cached_tokens
+    found = np.full(len(workload), NO_STREAM, dtype=np.int64)
+    for k, stream in enumerate(streams):
+        own = in_bucket(uncached, stream)
+        if stream.request_class:
+            own &= workload.request_class == stream.request_class
+        found[own] = k
+    return found
+
+
+def able_streams(
+    profile: Profile, role: Role, streams: Sequence[StreamLoad]
+) -> tuple[list[int], OutsideProfileError | None]:
+    """Streams whose requests the profile reaches, and why it does not reach another."""
+    able, error = [], None
+    for k, of in enumerate(streams):
+        try:
+            for load in of.kinds:
+                pool_rps(profile, role, load, of.slo, replicas=1)
+        except OutsideProfileError as outside:
+            error = outside
+        else:
+            able.append(k)
+    return able, error
+
+
+def together(streams: Sequence[StreamLoad], forecast: Forecast, spec: Spec) -> StreamLoad:
+    """Several streams as one load, under the strictest of their promises."""
+    if len(streams) == 1:
+        return streams[0]
+    classes = sorted({s.stream.request_class for s in streams})
+    names = {d.request_class for w in forecast.windows for d in w.demands}
+    slo = strictest_slo(spec, forecast.model, classes if all(classes) else names)
+    classes_of = [s.stream.request_class for s in streams]
+    each = zip(*(s.loads for s in streams), strict=True)
+    loads = tuple(_merged(classes_of, window) for window in each)
+    return StreamLoad(stream=streams[0].stream, loads=loads, slo=slo)
+
+
+def _merged(classes: Sequence[str], loads: Sequence[Load | None]) -> Load | None:
+    """Parts of one class vary together as the whole does, classes apart from each other."""
+    there = [(name, load) for name, load in zip(classes, loads, strict=True) if load is not None]
+    present = [load for _, load in there]
+    rate_rps = sum(load.request_rate_rps for load in present)
+    if rate_rps <= 0:
+        return None
+    shares = [load.request_rate_rps / rate_rps for load in present]
+    cv2 = 0.0
+    for name in dict.fromkeys(name for name, _ in there):
+        parts = [load for own, load in there if own == name]
+        share = sum(load.request_rate_rps for load in parts) / rate_rps
+        cv2 += share * (1 + sum(load.arrival_cv2 - 1 for load in parts))
+    shapes = [load.shape for load in present]
+    return Load(
+        request_rate_rps=rate_rps,
+        shape=Shape(
+            input_tokens=np.concatenate([s.input_tokens for s in shapes]),
+            output_tokens=np.concatenate([s.output_tokens for s in shapes]),
+            cached_tokens=np.concatenate([s.cached_tokens for s in shapes]),
+            weight=np.concatenate([s.weight * x for s, x in zip(shapes, shares, strict=True)]),
+        ),
+        arrival_cv2=max(cv2, 0.0),
+    )
+
+
+def work_of(
+    profile: Profile,
+    role: Role,
+    streams: Sequence[StreamLoad],
+    able: Sequence[int],
+    mix: StreamLoad,
+) -> Floats:
+    """(streams,) how many requests of the mix one request of each stream is worth in a pool.
+
+    From what a pool of `_WORK_REPLICAS` sustains of each alone, in the window with most traffic;
+    infinite for those that it cannot serve.
+
+    References
+    ----------
+    A load matrix over slices of a length histogram: Griggs et al., Melange (2024), section 5.
+    """
+    worth = np.full(len(streams), np.inf)
+    if len(streams) == 1 and able:
+        return np.ones(1)
+    whole = _sustained(profile, role, mix)
+    for k in able:
+        alone = _sustained(profile, role, streams[k])
+        if alone > 0 and whole > 0:
+            worth[k] = whole / alone
+    return worth
+
+
+def _sustained(profile: Profile, role: Role, of: StreamLoad) -> float:
+    present = [load for load in of.loads if load is not None]
+    busiest = max(present, key=lambda load: load.request_rate_rps)
+    return pool_rps(profile, role, busiest, of.slo, replicas=_WORK_REPLICAS)
