@@ -72,11 +72,35 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficShare:
+    """The part of requests that the router can tell apart that goes to a pool.
+
+    Parameters
+    ----------
+    request_class : str
+        Empty: all classes.
+    above_tokens, most_tokens : int, int or None
+        Prompts with more uncached tokens than the first, and at most the second (None: any more).
+    share_ratio : float
+        Of their prompts for prefill and aggregated pools, of their answers for decode pools, 0..1.
+    """
+
+    request_class: str
+    above_tokens: int
+    most_tokens: int | None
+    shape: ReplicaShape
+    purchase_option: PurchaseOption
+    share_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanWindow:
     """The fleet to have in [start_at, start_at + window_s).
 
     Parameters
     ----------
+    traffic : tuple of TrafficShare
+        Empty where the router can tell nothing apart: it balances all requests over all pools.
     request_rate_rps, shortfall_rps : float
         Requests/s that come, and of these what is not served in time on purpose: because it is
         priced, or goodput within limits was asked for. The prediction is for the others.
@@ -90,6 +114,7 @@ class PlanWindow:
     bottleneck: Bottleneck
     usd_per_hour: float
     shortfall_rps: float = 0.0
+    traffic: tuple[TrafficShare, ...] = ()
 
     def replicas(self, role: Role) -> int:
         """Replicas in a role."""

@@ -1,11 +1,12 @@
 """From a proven solution to the plan that people and programs read."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
-from planner.domain.fleet import Fleet
+from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.plan import (
     Plan,
@@ -16,6 +17,7 @@ from planner.domain.plan import (
     RejectedAlternative,
     ShadowPrice,
     SolverReport,
+    TrafficShare,
 )
 from planner.domain.profile import ProfileKind
 from planner.domain.slo import Slo
@@ -25,6 +27,8 @@ from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
 from planner.optimize.solution import Solution, mean_usd_per_hour, usd_per_hour
+
+_LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,4 +112,24 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
         bottleneck=closed_form.bottleneck,
         usd_per_hour=usd_per_hour(problem, solution.replicas, t),
         shortfall_rps=float(solution.shortfall_rps[t]) if problem.sheds else 0.0,
+        traffic=tuple(_traffic(problem, solution, t)),
     )
+
+
+def _traffic(problem: Problem, solution: Solution, t: int) -> Iterator[TrafficShare]:
+    """Who is sent where, stream by stream."""
+    for k, stream in enumerate(problem.streams) if len(problem.streams) > 1 else ():
+        sent = solution.sent_rps[k, :, t]
+        for roles in ((Role.PREFILL, Role.AGGREGATED), (Role.DECODE,)):
+            side = [o for role in roles for o in problem.in_role(role)]
+            total = float(problem.demand_rps[k, t] - solution.unserved_rps[k, t])
+            for o in side:
+                if total > 0 and sent[o] > _LEAST_SHARE * total:
+                    yield TrafficShare(
+                        request_class=stream.request_class,
+                        above_tokens=stream.above_tokens,
+                        most_tokens=stream.most_tokens,
+                        shape=problem.options[o].shape,
+                        purchase_option=problem.options[o].purchase_option,
+                        share_ratio=min(float(sent[o]) / total, 1.0),
+                    )

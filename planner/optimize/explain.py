@@ -9,6 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
 from planner.optimize.check import check
 from planner.optimize.constraints import equation_of
+from planner.optimize.flow import served_rps
 from planner.optimize.inputs import Integers, Option
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
@@ -16,6 +17,7 @@ from planner.optimize.solve import optimize
 
 _CENT = 0.005
 _MOST_DOMINATED = 4
+_NEAR = 1e-6
 """More shapes than these are not told one by one."""
 
 
@@ -82,8 +84,8 @@ def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tup
                 continue
             fewer = solution.usable.copy()
             fewer[o, t] -= 1
-            serves = problem.serves_rps(fewer, t)
-            if serves < demand:
+            serves = served_rps(problem, fewer, t)
+            if serves < demand * (1 - _NEAR):
                 label = problem.options[o].label
                 yield (
                     f"keep_within_capacity[{label},{t}]",

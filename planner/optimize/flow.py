@@ -31,6 +31,19 @@ def spread(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:
     return _by_program(problem, usable, t)
 
 
+def served_rps(problem: Problem, usable: Integers, t: int) -> float:
+    """Requests/s that replicas could serve in window `t`; of several streams, of their demand.
+
+    Parameters
+    ----------
+    usable : (options, windows) int
+    """
+    if all(_is_plain(problem, model) for model in problem.models):
+        return problem.serves_rps(usable, t)
+    _, unserved = spread(problem, usable, t)
+    return problem.load_rps(t) - float(unserved.sum())
+
+
 def _is_plain(problem: Problem, model: str) -> bool:
     """Whether the model has one stream, which is worth 1 everywhere, and no limit on transfers."""
     streams = [k for k, s in enumerate(problem.streams) if s.model == model]

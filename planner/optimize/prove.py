@@ -21,7 +21,7 @@ from planner.optimize.problem import Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.shadow import shadow_prices
-from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of
+from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, taken_rps
 from planner.optimize.solve import optimize
 from planner.optimize.unoffered import other_way_alternative
 
@@ -35,6 +35,9 @@ _LEAST_SHARE = 0.25
 _HALVINGS = 4
 _HALVINGS_BACK = 4
 """So often a proven fleet is tried smaller: half way back to the last one that missed."""
+
+_MOST_ROUTED = 12
+"""Windows that are replayed, the busiest first, where requests are sent apart."""
 
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
@@ -317,6 +320,9 @@ def _to_replay(
 
     These are the ones that the closed form finds too slow, and those where it doubts itself.
     """
+    if len(problem.streams) > 1:  # the closed form does not know who is sent where
+        busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
+        return sorted(busiest[:_MOST_ROUTED])
     doubted: list[tuple[float, int]] = []
     for t, window in enumerate(forecast.windows):
         said = predict_window(spec, problem, solution, window, t=t, slo=slo)
@@ -362,7 +368,7 @@ def _missed(last: Round, slo: Slo, *, least: float, every: bool) -> dict[Role, f
         for role in seen.missed_ratio if every else blamed:
             sustained = last.problem.role_rps(role, last.solution.usable, seen.window)
             options = list(last.problem.in_role(role))
-            sent = float(last.solution.served_rps[options, seen.window].sum())
+            sent = float(taken_rps(last.problem, last.solution)[options, seen.window].sum())
             if sent > 0:
                 factor = max(least, 1.001 * sustained / sent)
                 factors[role] = max(factor, factors.get(role, 1.0))

@@ -107,6 +107,12 @@ def solution_of(
     )
 
 
+def taken_rps(problem: Problem, solution: Solution) -> Floats:
+    """(options, windows) mean requests/s of the pool's capacity that its traffic takes."""
+    work = np.where(np.isfinite(problem.work), problem.work, 0.0)
+    return np.asarray(np.einsum("ko,kot->ot", work, solution.sent_rps), dtype=np.float64)
+
+
 def nothing_solves(problem: Problem, *, solver_name: str, wall_s: float) -> Solution:
     """The answer when no fleet satisfies every constraint."""
     empty = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)

@@ -161,6 +161,8 @@ def _fits(scenario: Scenario, columns: Groups[Integers, Floats]) -> Flags:
         blocks = -(-(workload.input_tokens + answer) // size)
         short = workload.input_tokens + answer <= group.profile.limits.max_model_len
         fits[g] = (blocks <= int(columns.kv_blocks[g])) & short & (group.room > 0)
+        if scenario.allowed is not None:
+            fits[g] &= scenario.allowed[g]
     decoders = [g for g, group in enumerate(groups) if group.role is Role.DECODE]
     for g, group in enumerate(groups):
         if group.role is Role.PREFILL:  # of no use without somebody to decode

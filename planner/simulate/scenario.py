@@ -142,6 +142,9 @@ class Scenario:
     prefix_cache : bool
         Whether replicas keep the blocks of `workload.prefix` (least recently used ones go
         first). Without blocks, or when False, `workload.cached_tokens` are taken as cached.
+    allowed : (groups, requests) bool, or None
+        Groups that the router may send each request to: at least one for its prompt and, unless
+        that is aggregated, one for its answer; None: all. A request without any is rejected.
     local_prefill_tokens : int
         Conditional disaggregation: a prompt with fewer tokens to compute stays on the decode
         replica; 0 never.
@@ -167,6 +170,7 @@ class Scenario:
     router: RouterPolicy = RouterPolicy.LEAST_LOADED
     topology: Topology | None = None
     prefix_cache: bool = True
+    allowed: NDArray[np.bool_] | None = None
     local_prefill_tokens: int = 0
     early_rejection_s: float = math.inf
     patience_s: float | Floats | None = None
@@ -194,6 +198,9 @@ class Scenario:
             self._check(event)
 
     def _check_limits(self) -> None:
+        wanted = len(self.groups), len(self.workload)
+        if self.allowed is not None and self.allowed.shape != wanted:
+            raise InputError(f"allowed has shape {self.allowed.shape}, not {wanted}")
         if self.patience_s is not None:
             rows = np.shape(self.patience_s)
             if rows not in ((), (len(self.workload),)):

@@ -49,6 +49,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         "USD/h",
     )
     output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
+    _show_traffic(plan)
     bound = [
         f"{row.sentence} [{row.row}]" + (f"\n    {row.equation}" if explain else "")
         for row in plan.binding
@@ -68,6 +69,31 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
         markup=False,
     )
+
+
+def _show_traffic(plan: "Plan") -> None:
+    """Who is sent where in the window with most requests; nothing where all are balanced."""
+    busiest = max(plan.windows, key=lambda w: w.request_rate_rps, default=None)
+    if busiest is None or not busiest.traffic:
+        return
+    rows = [
+        [
+            part.request_class or "all",
+            _lengths_text(part.above_tokens, part.most_tokens),
+            f"{part.shape.label} {part.purchase_option}",
+            f"{part.share_ratio:.1%}",
+        ]
+        for part in busiest.traffic
+    ]
+    title = f"Who is sent where at {busiest.start_at:%m-%d %H:%M}, {_rate_text(busiest)}"
+    columns = ("class", "uncached tokens", "pool", "share")
+    output.print_table(title, columns, rows, numbers_from=3)
+
+
+def _lengths_text(above: int, most: int | None) -> str:
+    if most is None:
+        return f"above {above:,}" if above else "any"
+    return f"{above + 1 if above else 0:,} to {most:,}"
 
 
 def show_what_if(plan: "Plan", beside: "Sequence[tuple[str, Plan]]") -> None:

@@ -19,6 +19,7 @@ from planner.domain.plan import (
     RejectedAlternative,
     ShadowPrice,
     SolverReport,
+    TrafficShare,
 )
 from planner.service.documents.document import Document, parse, read_object
 from planner.service.documents.replica_shape import ReplicaFields
@@ -49,6 +50,19 @@ class PredictionDocument(Document):
     source: str = Field(description="twin or closed_form")
 
 
+class TrafficShareDocument(ReplicaFields):
+    """The part of requests that the router can tell apart that goes to a pool."""
+
+    model: str
+    purchase_option: PurchaseOption
+    request_class: str = Field(description="empty: all classes")
+    above_tokens: int = Field(ge=0, description="prompts with more uncached tokens than this")
+    most_tokens: int | None = Field(description="and at most so many; null: any more")
+    share_ratio: float = Field(
+        ge=0, le=1, description="of their prompts, for decode pools of their answers, 0..1"
+    )
+
+
 class PlanWindowDocument(Document):
     """The fleet to have in [start_at, start_at + window_s)."""
 
@@ -61,6 +75,9 @@ class PlanWindowDocument(Document):
     usd_per_hour: float
     shortfall_rps: float = Field(
         default=0.0, description="of request_rate_rps, left unserved on purpose, requests/s"
+    )
+    traffic: list[TrafficShareDocument] = Field(
+        default_factory=list, description="who is sent where; empty: all are balanced over all"
     )
 
 
@@ -229,6 +246,18 @@ def _window_document(window: PlanWindow) -> PlanWindowDocument:
         bottleneck=window.bottleneck,
         usd_per_hour=window.usd_per_hour,
         shortfall_rps=window.shortfall_rps,
+        traffic=[
+            TrafficShareDocument(
+                **dict(ReplicaFields.of(part.shape)),
+                model=part.shape.model,
+                purchase_option=part.purchase_option,
+                request_class=part.request_class,
+                above_tokens=part.above_tokens,
+                most_tokens=part.most_tokens,
+                share_ratio=part.share_ratio,
+            )
+            for part in window.traffic
+        ],
     )
 
 
@@ -250,4 +279,15 @@ def _window(document: PlanWindowDocument) -> PlanWindow:
         bottleneck=document.bottleneck,
         usd_per_hour=document.usd_per_hour,
         shortfall_rps=document.shortfall_rps,
+        traffic=tuple(
+            TrafficShare(
+                request_class=part.request_class,
+                above_tokens=part.above_tokens,
+                most_tokens=part.most_tokens,
+                shape=part.shape(part.model),
+                purchase_option=part.purchase_option,
+                share_ratio=part.share_ratio,
+            )
+            for part in document.traffic
+        ),
     )
