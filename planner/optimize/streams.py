@@ -17,7 +17,7 @@ from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape, Workload
-from planner.optimize.capacity_tables import pool_rps
+from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
 from planner.optimize.inputs import Floats, Integers, Mask, Stream
 from planner.optimize.loads import Load, different, load_of, strictest_slo
 
@@ -138,16 +138,22 @@ def stream_of_requests(streams: Sequence[Stream], workload: Workload) -> Integer
 def able_streams(
     profile: Profile, role: Role, streams: Sequence[StreamLoad]
 ) -> tuple[list[int], OutsideProfileError | None]:
-    """Streams whose requests the profile reaches, and why it does not reach another."""
+    """Streams whose requests the profile reaches, and why it does not reach another.
+
+    Where there are several, not those of which even a large pool sustains nothing: they would
+    spoil what it sustains of the others.
+    """
     able, error = [], None
     for k, of in enumerate(streams):
         try:
-            for load in of.kinds:
-                pool_rps(profile, role, load, of.slo, replicas=1)
+            rates = [
+                pool_rps(profile, role, load, of.slo, replicas=TABLE_COUNTS) for load in of.kinds
+            ]
         except OutsideProfileError as outside:
             error = outside
         else:
-            able.append(k)
+            if len(streams) == 1 or min(rates, default=0.0) > 0:
+                able.append(k)
     return able, error
 
 
