@@ -61,8 +61,11 @@ def decide(problem: Problem) -> LongAnswer | None:
     if not h.windows.apart:
         return None
     with ThreadPoolExecutor(problem.solver.threads) as pool:
-        guide = guide_of(h, pool)
-        plan = None if guide is None else rounded(h, guide, pool)
+        try:
+            guide = guide_of(h, pool)
+            plan = None if guide is None else rounded(h, guide, pool)
+        except ArithmeticError:  # a flow program too imprecise to solve
+            return None
     if guide is None or plan is None:
         return None
     return LongAnswer(

@@ -23,7 +23,7 @@ from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import NO_COLUMN, Linear
 
-_GAP_REPLICAS = 0.5
+_GAP_REPLICAS = 0.8
 _GAP_RATIOS = 2e-3, 6e-3
 """How close to its best fleet one window's is: to so much of a replica, within these ratios."""
 

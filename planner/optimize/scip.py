@@ -19,6 +19,9 @@ NAME = "ortools/scip"
 _NODES_PER_WORK = 20_000
 """Nodes that count as one unit of deterministic time; a second has fewer."""
 
+_GLOP_ATTEMPTS = ("", "use_dual_simplex: true", "use_preprocessing: false")
+"""The next one where numbers came out too imprecise."""
+
 _TOLERANCE = 1e-9
 """Relative violation of a row that passes; far below what `check` lets pass."""
 
@@ -84,8 +87,13 @@ def relax(model: Linear, cost: Floats) -> Relaxed | None:
     ----------
     cost : (columns,) float
     """
-    solver = ortools.ModelSolverHelper("GLOP")
-    solver.solve(_filled(model, cost))
+    builder = _filled(model, cost)
+    for parameters in _GLOP_ATTEMPTS:
+        solver = ortools.ModelSolverHelper("GLOP")
+        solver.set_solver_specific_parameters(parameters)
+        solver.solve(builder)
+        if solver.status() in (ortools.SolveStatus.OPTIMAL, ortools.SolveStatus.INFEASIBLE):
+            break
     if solver.status() != ortools.SolveStatus.OPTIMAL:
         return None
     return Relaxed(
