@@ -39,6 +39,8 @@ PRICE_RATIOS = (1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 """Of an H200 hour to an H100 hour, which counts 1."""
 PLENTY, SHORT = 64, 16
 """Of each type in section 2."""
+MORE_THAN_HOLDS = 1.5
+"""Times the highest rate of section 1: what plans of section 3 are asked for, to serve the most."""
 
 say = partial(print, flush=True)
 
@@ -146,7 +148,7 @@ def say_prices(question: Question, confirmed: Sequence[Confirmed], demand_rps: f
                     continue
                 other = fleet.usd_per_hour(prices)
                 never_worse &= usd <= other + 1e-6
-                cells.append(f"{other:.1f} ({1 - usd / other:.0%} more than needed)")
+                cells.append(f"{other:.1f} (plan {usd / other - 1:+.0%})")
             say(
                 f"| {question.model_path.rpartition('/')[2]}, {each} of each | {ratio:.1f} "
                 f"| {' | '.join(cells)} | {usd:.1f} | {usd / tokens_per_hour:.3f} "
@@ -160,12 +162,10 @@ def say_twin(
 ) -> None:
     """Section 3 for one model on one type."""
     own = [p for p in profiles if p.accelerator == accelerator]
-    most_rps = 1.5 * max(r.rps for r in rows)
+    most_rps = MORE_THAN_HOLDS * max(r.rps for r in rows)
     cases = [(r.who, r.fleet, r.rps) for r in rows]
     for one_shape in (False, True):
-        made = poisson.planned(
-            question, own, demand_rps=max(r.rps for r in rows), one_shape_per_role=one_shape
-        )
+        made = poisson.planned(question, own, demand_rps=most_rps, one_shape_per_role=one_shape)
         window = made.windows[0]
         served = window.request_rate_rps - window.shortfall_rps
         who = "planned for Poisson" + (", one shape a role" if one_shape else "")

@@ -76,12 +76,11 @@ def _prefill(profile: Profile, question: Question) -> Iterator[Rated]:
         )
 
 
-def _batches(profile: Profile, question: Question) -> list[int]:
-    """Batches that the table has, up to the most that the KV cache holds, and that one."""
+def _batches(profile: Profile, question: Question) -> range:
+    """Batches that the table covers and the KV cache holds."""
     limits = profile.limits
     held = limits.kv_capacity_tokens // (question.isl + question.osl)
-    most = min(held, limits.max_num_seqs)
-    return sorted({*(int(b) for b in profile.decode_step.x if b <= most), most} - {0})
+    return range(1, min(held, limits.max_num_seqs, int(profile.decode_step.x[-1])) + 1)
 
 
 def _step_s(profile: Profile, question: Question, batch: int) -> float:
