@@ -211,34 +211,13 @@ def read_estimates(request: EstimateRequest) -> Estimates:
     version = installed_version()
     with _its_errors_as_ours(request, version):
         from aiconfigurator_core.sdk import perf_database
-        from aiconfigurator_core.sdk.backends.factory import get_backend
         from aiconfigurator_core.sdk.engine import EngineHandle
-        from aiconfigurator_core.sdk.memory import estimate_kv_cache
         from aiconfigurator_core.sdk.utils import get_model_config_from_model_path
 
         system = request.system or system_of(request.accelerator, _systems(), version=version)
         engine_version = str(perf_database.get_latest_database_version(system, BACKEND))
         context = int(get_model_config_from_model_path(request.model_path)["context"])
-        memory = estimate_kv_cache(
-            request.model_path,
-            system,
-            BACKEND,
-            engine_version,
-            max_num_tokens=request.max_num_batched_tokens,
-            max_batch_size=request.max_num_seqs,
-            memory_fraction_kind="of_total",
-            memory_fraction_value=get_backend(BACKEND).get_default_free_gpu_memory_fraction(
-                engine_version
-            ),
-            tp_size=request.tp,
-            tolerance_fraction=KV_TOLERANCE_RATIO,
-        )
-        kv_tokens = int(memory["tolerance_adjusted"]["total_kv_size_tokens"])
-        longest = max(min(context, kv_tokens), FIRST_CACHED_TOKENS + 1)
-        new = grid(FIRST_PROMPT_TOKENS, longest)
-        cached = np.concatenate([[0.0], grid(FIRST_CACHED_TOKENS, longest, per_octave=1)])
-        sequences = batches(request.max_num_seqs)
-        lengths = grid(FIRST_CONTEXT_TOKENS, longest)
+        memory = _memory(request, system, engine_version)
         engine = EngineHandle.compile(
             request.model_path,
             system,
@@ -246,32 +225,64 @@ def read_estimates(request: EstimateRequest) -> Estimates:
             backend_version=engine_version,
             tp_size=request.tp,
         )
-        return Estimates(
-            version=version,
-            engine_version=engine_version,
-            system=system,
-            new_tokens=new,
-            cached_tokens=cached,
-            prefill_ms=np.array(
-                [
-                    [engine.predict_prefill_latency(1, int(n + c), int(c)) for c in cached]
-                    for n in new
-                ]
-            ),
-            sequences=sequences,
-            context_tokens=lengths,
-            # (sequences, prompt, answer): its context is prompt + answer / 2.
-            decode_step_ms=np.array(
-                [
-                    [engine.decode_step_latency(int(b), int(c), 0) for c in lengths]
-                    for b in sequences
-                ]
-            ),
-            kv_capacity_tokens=kv_tokens,
-            kv_bytes_per_token=float(memory["kv_size_per_token_bytes"]) * request.tp,
-            weight_bytes=float(memory["memory_breakdown"]["weights_bytes"]) * request.tp,
-            max_context_tokens=context,
-        )
+        longest = max(min(context, memory.kv_capacity_tokens), FIRST_CACHED_TOKENS + 1)
+        new = grid(FIRST_PROMPT_TOKENS, longest)
+        cached = np.concatenate([[0.0], grid(FIRST_CACHED_TOKENS, longest, per_octave=1)])
+        sequences, lengths = batches(request.max_num_seqs), grid(FIRST_CONTEXT_TOKENS, longest)
+        prefill_ms = [
+            [engine.predict_prefill_latency(1, int(n + c), int(c)) for c in cached] for n in new
+        ]
+        # Of so many sequences, a prompt and an answer: the context is prompt + answer / 2.
+        decode_step_ms = [
+            [engine.decode_step_latency(int(b), int(c), 0) for c in lengths] for b in sequences
+        ]
+    return Estimates(
+        version=version,
+        engine_version=engine_version,
+        system=system,
+        new_tokens=new,
+        cached_tokens=cached,
+        prefill_ms=np.array(prefill_ms),
+        sequences=sequences,
+        context_tokens=lengths,
+        decode_step_ms=np.array(decode_step_ms),
+        kv_capacity_tokens=memory.kv_capacity_tokens,
+        kv_bytes_per_token=memory.kv_bytes_per_token,
+        weight_bytes=memory.weight_bytes,
+        max_context_tokens=context,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    kv_capacity_tokens: int
+    kv_bytes_per_token: float
+    weight_bytes: float
+
+
+def _memory(request: EstimateRequest, system: str, engine_version: str) -> _Memory:
+    """What the whole replica holds, with vLLM's own share of the memory and its tolerance."""
+    from aiconfigurator_core.sdk.backends.factory import get_backend
+    from aiconfigurator_core.sdk.memory import estimate_kv_cache
+
+    share = get_backend(BACKEND).get_default_free_gpu_memory_fraction(engine_version)
+    found = estimate_kv_cache(
+        request.model_path,
+        system,
+        BACKEND,
+        engine_version,
+        max_num_tokens=request.max_num_batched_tokens,
+        max_batch_size=request.max_num_seqs,
+        memory_fraction_kind="of_total",
+        memory_fraction_value=share,
+        tp_size=request.tp,
+        tolerance_fraction=KV_TOLERANCE_RATIO,
+    )
+    return _Memory(
+        kv_capacity_tokens=int(found["tolerance_adjusted"]["total_kv_size_tokens"]),
+        kv_bytes_per_token=float(found["kv_size_per_token_bytes"]) * request.tp,
+        weight_bytes=float(found["memory_breakdown"]["weights_bytes"]) * request.tp,
+    )
 
 
 def installed_version() -> str:
