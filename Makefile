@@ -5,6 +5,7 @@
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
+#   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
@@ -23,7 +24,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench bench-dynamo bench-engines serve engine lint types imports package clean
+.PHONY: help demo test check bench bench-dynamo bench-aiconfigurator bench-engines serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -75,6 +76,15 @@ $(DYNAMO)/stamp: benchmarks/dynamo/requirements.txt
 
 bench-dynamo: $(VENV)/stamp $(DYNAMO)/stamp
 	@$(BIN)/python -m benchmarks.dynamo.compare $(BENCH_FLAGS)
+
+# Its pins agree with ours, so that it lives beside us.
+$(VENV)/aiconfigurator-stamp: $(VENV)/stamp
+	@echo "[setup] installing aiconfigurator (300 MB)"
+	$(BIN)/python -m pip install -q -c requirements/lock.txt -e '.[aiconfigurator]'
+	touch $@
+
+bench-aiconfigurator: $(VENV)/aiconfigurator-stamp
+	@$(BIN)/python -m benchmarks.aiconfigurator.compare $(BENCH_FLAGS)
 
 bench-engines: $(VENV)/stamp engine
 	@$(BIN)/python -m benchmarks.real_engines all $(BENCH_FLAGS)

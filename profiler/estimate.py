@@ -46,6 +46,9 @@ STEP_OVERHEAD_S = 0.004
 """Scheduling, sampling and kernel launches of one step, seconds."""
 TRANSFER_BYTES_PER_S = 10e9
 """Through the P/D path: well below a 400 Gbit/s link, as paths reach a fraction of it."""
+ASSUMED_TRANSFER = TransferTime(base_s=0.02, bandwidth_bytes_per_s=TRANSFER_BYTES_PER_S)
+FIRST_TOKEN_S = 0.02
+"""HTTP, tokenizer, router and scheduling, seconds."""
 ERROR_RATIO = 0.5
 """The stated interval: the truth may be half again as much, or half."""
 ROUGH_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -175,8 +178,8 @@ def estimate_profile(
             roles=(shape.role,),
             prefill=_prefill(model, shape, peak, context),
             decode_step=_decode_step(model, shape, peak, context, max_num_seqs),
-            transfer=TransferTime(base_s=0.02, bandwidth_bytes_per_s=TRANSFER_BYTES_PER_S),
-            first_token_s=0.02,
+            transfer=ASSUMED_TRANSFER,
+            first_token_s=FIRST_TOKEN_S,
             limits=EngineLimits(
                 kv_capacity_tokens=kv_tokens,
                 kv_bytes_per_token=model.kv_bytes_per_token,
@@ -184,13 +187,7 @@ def estimate_profile(
                 max_num_batched_tokens=shape.max_num_batched_tokens or DEFAULT_STEP_TOKENS,
                 max_model_len=context,
             ),
-            lifecycle=LifecycleTimes(
-                # Weights from disk at 1 GB/s cold, from page cache at 4 GB/s, and engine set-up.
-                start_cold_s=60.0 + model.weight_bytes / 1e9,
-                start_warm_s=40.0 + model.weight_bytes / 4e9,
-                flip_s=5.0,
-                drain_s=30.0,
-            ),
+            lifecycle=assumed_lifecycle(model.weight_bytes),
             provenance=Provenance(
                 kind=ProfileKind.ESTIMATED,
                 source=f"poolwise roofline from {peak.source}",
@@ -201,6 +198,16 @@ def estimate_profile(
                 error_ratio=ERROR_RATIO,
             ),
         )
+    )
+
+
+def assumed_lifecycle(weight_bytes: float) -> LifecycleTimes:
+    """Weights from disk at 1 GB/s cold, from page cache at 4 GB/s, and engine set-up."""
+    return LifecycleTimes(
+        start_cold_s=60.0 + weight_bytes / 1e9,
+        start_warm_s=40.0 + weight_bytes / 4e9,
+        flip_s=5.0,
+        drain_s=30.0,
     )
 
 

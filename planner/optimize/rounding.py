@@ -24,7 +24,7 @@ from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import NO_COLUMN, Linear
 
 _GAP_REPLICAS = 0.8
-_GAP_RATIOS = 2e-3, 6e-3
+_GAP_RATIOS = 2e-3, 1e-2
 """How close to its best fleet one window's is: to so much of a replica, within these ratios."""
 
 _FIRST_CUTS = 12
@@ -149,7 +149,7 @@ class _Search:
         active = {
             s: h.nearest(walk.cuts, self.guide.x, s, _FIRST_CUTS, free) for s in range(t, end + 1)
         }
-        settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t, g))
+        settings = replace(h.problem.solver, gap_ratio=self._gap_ratio(t))
         for _ in range(_ATTEMPTS):
             model = base.with_rows(*h.cut_rows(walk.cuts, active, columns))
             work = h.problem.solver.rolling_work
@@ -167,10 +167,9 @@ class _Search:
                 return True
         return False
 
-    def _gap_ratio(self, t: int, g: int) -> float:
+    def _gap_ratio(self, t: int) -> float:
         """How close to its optimum window `t` is solved: whole replicas are coarse."""
-        columns = self.h.v.replicas[self.h.cuts.traffic[g].options, t]
-        replicas = float(self.guide.x[columns].sum())
+        replicas = float(self.guide.x[self.h.v.replicas[:, t]].sum())
         return float(np.clip(_GAP_REPLICAS / max(replicas, 1.0), *_GAP_RATIOS))
 
     def _lacks(self, t: int, g: int, x: Floats, cuts: Cuts, active: list[int]) -> bool:

@@ -111,9 +111,7 @@ def test_a_plan_with_traffic_survives_its_document() -> None:
 
 def test_classes_are_planned_under_their_own_promises() -> None:
     base = two_kinds(routing=Routing(by_class=True))
-    hurried = Slo(
-        model=MODEL, request_class="fast", ttft_s=0.4, tpot_s=0.05, attainment_ratio=0.95
-    )
+    hurried = Slo(model=MODEL, request_class="fast", ttft_s=0.4, tpot_s=0.05, attainment_ratio=0.95)
     window = mixed().windows[0]
     demand = window.demands[0]
     fast = replace(demand, request_class="fast")

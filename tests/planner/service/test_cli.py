@@ -211,6 +211,10 @@ BAD_INPUT = [
     ("validate -s bad.json", "bad.json"),
     ("profile show none.json", "none.json: no such profile file"),
     ("profile show spec.yaml", "not JSON"),
+    (
+        "profile import --from aiconfigurator --model m --accelerator h100 --out gone/p.json",
+        "does not exist",
+    ),
     ("serve -s none.yaml", "none.yaml"),
     ("serve -s spec.yaml --insecure-local --host 0.0.0.0", "loopback"),
     ("serve -s local.yaml", "target dry_run"),

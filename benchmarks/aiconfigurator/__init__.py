@@ -1,0 +1,1 @@
+"""Poolwise's optimizer beside NVIDIA's aiconfigurator, on aiconfigurator's own estimates."""
