@@ -17,12 +17,12 @@ from planner.optimize.build import build
 
 LARGE = Size(replicas=420)
 SMALL = Size(replicas=130)
-MODELS = Size(accelerators=6, tps=(1, 2), windows=6, classes=4, models=50, replicas=4500)
+MODELS = Size(accelerators=6, tps=(1, 2), windows=6, classes=4, models=50, replicas=6000)
 GROWTH: dict[str, tuple[Size, ...]] = {
     "windows": tuple(replace(LARGE, windows=n) for n in (6, 12, 24, 48, 96)),
     "classes": tuple(replace(LARGE, classes=n) for n in (4, 9, 18, 36)),
     "accelerators": tuple(replace(LARGE, accelerators=n) for n in (3, 6, 12)),
-    "models": tuple(replace(MODELS, models=n, replicas=90 * n) for n in (1, 5, 10, 25, 50)),
+    "models": tuple(replace(MODELS, models=n, replicas=120 * n) for n in (1, 5, 10, 25, 50)),
 }
 ALONE_S = 60.0
 

@@ -22,6 +22,7 @@ from planner.optimize import scip
 from planner.optimize.carrying import FlowSystem, Missing
 from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Floats, Integers
+from planner.optimize.windows import priced_apart
 
 _PASSES = 3
 """The first one has one round: its cuts are still those of whole windows, and say best which
@@ -33,6 +34,9 @@ _CLOSE_REPLICAS = 0.15
 replica, within these ratios."""
 
 _ROUNDS = 12
+_STALLED = 1e-5
+"""A round that changes the relaxation's cost by less is the last one."""
+
 _STEP = 0.5
 _MOST_AT_ONCE = 4
 _KEPT_SLACK = 1e-3
@@ -81,11 +85,19 @@ def guide_of(h: Horizon, pool: Executor) -> Guide | None:
         if not _refine(h, guide, _ROUNDS if number else 1, pool):
             return None
         missed = _price_out(h, guide)
-        enough = guide.bound >= guide.cost * (1 - _MISSED_RATIO) or not len(missed)
-        if enough and number:
+        if number and not _short(guide):
+            break
+        if number:
+            missed = np.intersect1d(missed, _by_windows(h, guide, pool))
+        if number and not _short(guide):
             break
         guide.options = np.union1d(guide.options, missed)
     return guide
+
+
+def _short(guide: Guide) -> bool:
+    """Whether the bound is so far below the guide that options are missing in it."""
+    return guide.bound < guide.cost * (1 - _MISSED_RATIO)
 
 
 def _close_ratio(h: Horizon, guide: Guide) -> float:
@@ -95,18 +107,10 @@ def _close_ratio(h: Horizon, guide: Guide) -> float:
 
 def _start(h: Horizon, pool: Executor) -> Guide | None:
     """Every window by itself: what it uses, and a first cut for each."""
-
-    def solved(t: int) -> scip.Relaxed | None:
-        return h.window_program(t, h.cost)
-
-    x, bound, wall_s = np.zeros(h.model.column_count), 0.0, 0.0
-    for t, found in enumerate(pool.map(solved, h.problem.window_indices)):
-        if found is None:
-            return None
-        h.cuts.add(h.flows.prices(found.duals))
-        columns = h.windows.columns(t)
-        x[columns] = found.values[-len(columns) :]
-        bound, wall_s = bound + found.cost, wall_s + found.wall_s
+    found = _windows_alone(h, h.cost, pool)
+    if found is None:
+        return None
+    x, bound, wall_s = found
     used = np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
     return Guide(
         x=x,
@@ -141,9 +145,45 @@ def _price_out(h: Horizon, guide: Guide) -> Integers:
         return np.zeros(0, dtype=np.int64)
     guide.wall_s += found.wall_s
     guide.bound = max(guide.bound, guide.cost + min(found.cost, 0.0))
+    guide.duals[theirs] = found.duals
     x = np.zeros(h.model.column_count)
     x[others] = found.values
     return np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
+
+
+def _by_windows(h: Horizon, guide: Guide, pool: Executor) -> Integers:
+    """Update the bound by every window alone at the duals of what joins them; who is used then.
+
+    With all options and flows, so that it is often better than what cuts of the guide's own
+    options say of the others; each window's program gives a cut that is tight for all.
+    """
+    prices, worth = priced_apart(h.model, h.windows, h.cost, guide.duals)
+    found = _windows_alone(h, prices, pool)
+    if found is None:
+        return np.arange(len(h.problem.options))
+    x, total, wall_s = found
+    guide.bound = max(guide.bound, total + worth)
+    guide.wall_s += wall_s
+    return np.flatnonzero((x[h.v.usable] > _USED).any(axis=1))
+
+
+def _windows_alone(
+    h: Horizon, prices: Floats, pool: Executor
+) -> tuple[Floats, float, float] | None:
+    """All windows at prices: their columns, the sum of their optima, the solver's seconds."""
+
+    def solved(t: int) -> scip.Relaxed | None:
+        return h.window_program(t, prices)
+
+    x, total, wall_s = np.zeros(h.model.column_count), 0.0, 0.0
+    for t, found in enumerate(pool.map(solved, h.problem.window_indices)):
+        if found is None:
+            return None
+        h.cuts.add(h.flows.prices(found.duals))
+        columns = h.windows.columns(t)
+        x[columns] = found.values[-len(columns) :]
+        total, wall_s = total + found.cost, wall_s + found.wall_s
+    return x, total, wall_s
 
 
 def _refine(h: Horizon, guide: Guide, rounds: int, pool: Executor) -> bool:
@@ -151,7 +191,7 @@ def _refine(h: Horizon, guide: Guide, rounds: int, pool: Executor) -> bool:
     columns = h.columns_of(guide.options)
     part, own = h.part(columns)
     system = FlowSystem(h.problem, guide.options)
-    best = math.inf
+    best = before = math.inf
     for _ in range(rounds):
         rows = h.cut_rows(h.cuts, guide.active, columns)
         found = scip.relax(part.with_rows(*rows), h.cost[columns])
@@ -171,8 +211,10 @@ def _refine(h: Horizon, guide: Guide, rounds: int, pool: Executor) -> bool:
         if total < best:
             best, guide.core = total, carries
         _activate(h, guide)
-        if best - guide.cost < _close_ratio(h, guide) * guide.cost:
+        stalls = abs(guide.cost - before) < _STALLED * guide.cost
+        if stalls or best - guide.cost < _close_ratio(h, guide) * guide.cost:
             break
+        before = guide.cost
     return True
 
 
