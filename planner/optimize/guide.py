@@ -35,7 +35,9 @@ replica, within these ratios."""
 
 _ROUNDS = 12
 _STALLED = 1e-5
-"""A round that changes the relaxation's cost by less is the last one."""
+_NEARLY = 5.0
+"""A round that changes the relaxation's cost by less is the last one, if the guide is already so
+many times nearly close enough."""
 
 _STEP = 0.5
 _MOST_AT_ONCE = 4
@@ -211,8 +213,9 @@ def _refine(h: Horizon, guide: Guide, rounds: int, pool: Executor) -> bool:
         if total < best:
             best, guide.core = total, carries
         _activate(h, guide)
+        close, lacks = _close_ratio(h, guide) * guide.cost, best - guide.cost
         stalls = abs(guide.cost - before) < _STALLED * guide.cost
-        if stalls or best - guide.cost < _close_ratio(h, guide) * guide.cost:
+        if lacks < close or (stalls and lacks < _NEARLY * close):
             break
         before = guide.cost
     return True
