@@ -45,7 +45,7 @@ class Routing:
     def __post_init__(self) -> None:
         limits = self.bucket_limits
         if any(b <= a for a, b in pairwise(limits)) or (limits and limits[0] < 1):
-            raise ValueError(f"bucket limits must increase and be at least 1, got {list(limits)}")
+            raise ValueError(f"bucket limits {list(limits)} must increase and be at least 1 token")
 
     @property
     def buckets(self) -> tuple[tuple[int, int | None], ...]:

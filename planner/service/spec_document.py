@@ -7,6 +7,7 @@ what fields mean together.
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic_core import PydanticCustomError
 
 from planner.domain.fleet import Role
 from planner.domain.model import Dtype, Quality
@@ -299,7 +300,12 @@ class TargetPart(SpecPart):
     @field_validator("uncached_input_buckets")
     @classmethod
     def _increasing(cls, limits: list[int]) -> list[int]:
-        Routing(bucket_limits=tuple(limits))
+        try:
+            Routing(bucket_limits=tuple(limits))
+        except ValueError:
+            raise PydanticCustomError(
+                "buckets", "limits must increase and be at least 1 token"
+            ) from None
         return limits
 
     @property
