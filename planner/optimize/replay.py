@@ -11,14 +11,12 @@ from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.domain.workload import Workload
 from planner.optimize.flow import served_rps
-from planner.optimize.inputs import Mask
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, admitted
-from planner.optimize.streams import stream_of_requests
 from planner.simulate import (
     ReplicaGroup,
+    Route,
     Scenario,
     SimulationResult,
     pooled,
@@ -28,9 +26,6 @@ from planner.simulate import (
 
 FUTURES = 3
 _MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
-_ROUTES = 1
-"""Of random numbers: those that send requests to pools, apart from those that draw them."""
-
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
@@ -101,9 +96,13 @@ def replay(
             duration_s=_duration_s(window.window_s, rate_rps, slo),
             rng=np.random.default_rng([spec.loop.seed, t, future]),
         )
-        rng = np.random.default_rng([spec.loop.seed, t, future, _ROUTES])
-        allowed = _routes(problem, solution, t, workload, rng)
-        results.append(simulate(Scenario(groups=groups, workload=workload, allowed=allowed)))
+        scenario = Scenario(
+            groups=groups,
+            workload=workload,
+            routes=_routes(problem, solution, t),
+            routes_seed=spec.loop.seed + FUTURES * t + future,
+        )
+        results.append(simulate(scenario))
     together = pooled(results)
     if together.requests == 0:
         return None
@@ -115,32 +114,19 @@ def replay(
     )
 
 
-def _routes(
-    problem: Problem,
-    solution: Solution,
-    t: int,
-    workload: Workload,
-    rng: np.random.Generator,
-) -> Mask | None:
-    """(groups, requests) the pools that each request is sent to; None where all may be.
-
-    Drawn by the solution's shares, one pool for the prompt and, unless that is aggregated, one for
-    the answer.
-    """
-    if len(problem.streams) < 2:
-        return None
+def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
+    """The shares by which the solution sends its streams; none where there is one stream."""
     groups = [o for o in problem.option_indices if solution.usable[o, t] > 0]
-    allowed = np.zeros((len(groups), len(workload)), dtype=bool)
-    stream = stream_of_requests(problem.streams, workload)
-    for k in problem.stream_indices:
-        own = np.flatnonzero(stream == k)
-        for roles in ((Role.PREFILL, Role.AGGREGATED), (Role.DECODE,)):
-            side = [g for g, o in enumerate(groups) if problem.options[o].shape.role in roles]
-            sent = solution.sent_rps[k, [groups[g] for g in side], t]
-            if len(own) and sent.sum() > 0:
-                chosen = rng.choice(np.array(side), size=len(own), p=sent / sent.sum())
-                allowed[chosen, own] = True
-    return allowed
+    return tuple(
+        Route(
+            request_class=stream.request_class,
+            above_tokens=stream.above_tokens,
+            most_tokens=stream.most_tokens,
+            shares=tuple(solution.sent_rps[k, groups, t].tolist()),
+        )
+        for k, stream in enumerate(problem.streams)
+        if len(problem.streams) > 1
+    )
 
 
 def _missed_by_role(

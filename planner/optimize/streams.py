@@ -16,15 +16,14 @@ from planner.domain.forecast import Demand, Forecast, ForecastWindow
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.domain.workload import Shape, Workload
+from planner.domain.workload import Shape
 from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
-from planner.optimize.inputs import Floats, Integers, Mask, Stream
+from planner.optimize.inputs import Floats, Stream
 from planner.optimize.loads import Load, different, load_of, strictest_slo
+from planner.simulate.routes import in_bucket
 
 _WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
-
-NO_STREAM = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,7 @@ def _part(demand: Demand, stream: Stream) -> Demand | None:
     ----------
     Splitting of renewal processes: Whitt, Bell System Technical Journal 62 (1983), section 4.4.
     """
-    inside = in_bucket(demand.shape.uncached_tokens, stream)
+    inside = in_bucket(demand.shape.uncached_tokens, stream.above_tokens, stream.most_tokens)
     if inside.all():
         return demand
     shape, share = demand.shape, float(demand.shape.weight[inside].sum())
@@ -113,26 +112,6 @@ def _part(demand: Demand, stream: Stream) -> Demand | None:
         shape=part,
         arrival_cv2=1 + share * (demand.arrival_cv2 - 1),
     )
-
-
-def in_bucket(uncached_tokens: Floats | Integers, stream: Stream) -> Mask:
-    """Which prompts belong to the stream's bucket."""
-    inside = uncached_tokens > stream.above_tokens if stream.above_tokens else uncached_tokens >= 0
-    if stream.most_tokens is not None:
-        inside &= uncached_tokens <= stream.most_tokens
-    return np.asarray(inside, dtype=bool)
-
-
-def stream_of_requests(streams: Sequence[Stream], workload: Workload) -> Integers:
-    """(requests,) the stream that each request of a workload belongs to; `NO_STREAM`: none."""
-    uncached = workload.input_tokens - workload.cached_tokens
-    found = np.full(len(workload), NO_STREAM, dtype=np.int64)
-    for k, stream in enumerate(streams):
-        own = in_bucket(uncached, stream)
-        if stream.request_class:
-            own &= workload.request_class == stream.request_class
-        found[own] = k
-    return found
 
 
 def able_streams(

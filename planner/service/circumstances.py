@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from planner.domain.errors import InputError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.hardware import PurchaseOption
-from planner.domain.plan import Plan
+from planner.domain.plan import Plan, TrafficShare
 from planner.domain.spec import Spec
 from planner.domain.workload import Workload
 from planner.service.documents.circumstances import (
@@ -17,7 +17,7 @@ from planner.service.documents.circumstances import (
     TopologyDocument,
 )
 from planner.service.spec_problems import did_you_mean
-from planner.simulate import Event, Incident, Place, ReplicaGroup, Scenario, Topology
+from planner.simulate import Event, Incident, Place, ReplicaGroup, Route, Scenario, Topology
 
 MOST_REPLICAS = 20_000
 """More are a wrong number; the twin keeps a batch and a prefix cache for each."""
@@ -28,11 +28,18 @@ PLAIN = CircumstancesDocument()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replicas:
-    """How many replicas of a shape are simulated, and how they are paid for."""
+    """How many replicas of a shape are simulated, and how they are paid for.
+
+    Parameters
+    ----------
+    traffic : tuple of TrafficShare
+        What a plan sends them; empty for all pools: requests are balanced over all.
+    """
 
     shape: ReplicaShape
     replicas: int
     purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
+    traffic: tuple[TrafficShare, ...] = ()
 
 
 def replicas_of_fleet(fleet: Fleet, *, model: str) -> tuple[Replicas, ...]:
@@ -54,9 +61,45 @@ def replicas_of_plan(plan: Plan, *, window: int = 0) -> tuple[Replicas, ...]:
     """
     if not 0 <= window < len(plan.windows):
         raise InputError(f"the plan has windows 0 to {len(plan.windows) - 1}, not {window}")
+    planned = plan.windows[window]
     return tuple(
-        Replicas(shape=pool.shape, replicas=pool.replicas, purchase_option=pool.purchase_option)
-        for pool in plan.windows[window].pools
+        Replicas(
+            shape=pool.shape,
+            replicas=pool.replicas,
+            purchase_option=pool.purchase_option,
+            traffic=tuple(
+                part
+                for part in planned.traffic
+                if (part.shape, part.purchase_option) == (pool.shape, pool.purchase_option)
+            ),
+        )
+        for pool in planned.pools
+    )
+
+
+def _routes(pools: Sequence[Replicas]) -> tuple[Route, ...]:
+    """Where the plan that the pools come from sends requests that it tells apart."""
+    streams = dict.fromkeys(
+        (part.request_class, part.above_tokens, part.most_tokens)
+        for pool in pools
+        for part in pool.traffic
+    )
+
+    def share(pool: Replicas, stream: tuple[str, int, int | None]) -> float:
+        return sum(
+            part.share_ratio
+            for part in pool.traffic
+            if (part.request_class, part.above_tokens, part.most_tokens) == stream
+        )
+
+    return tuple(
+        Route(
+            request_class=stream[0],
+            above_tokens=stream[1],
+            most_tokens=stream[2],
+            shares=tuple(share(pool, stream) for pool in pools),
+        )
+        for stream in streams
     )
 
 
@@ -91,6 +134,8 @@ def scenario_of(
         groups=groups,
         workload=workload,
         router=circumstances.router,
+        routes=_routes(pools),
+        routes_seed=spec.loop.seed,
         topology=None if topology is None else Topology(links=topology.links.by_distance()),
         prefix_cache=circumstances.prefix_cache,
         local_prefill_tokens=circumstances.local_prefill_tokens,

@@ -9,6 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile, TimeTable
 from planner.domain.topology import Distance, Place
 from planner.domain.workload import Workload
+from planner.simulate.routes import allowed_groups
 from planner.simulate.scenario import ReplicaGroup, RouterPolicy, Scenario
 from planner.simulate.state import (
     ABSENT,
@@ -161,8 +162,8 @@ def _fits(scenario: Scenario, columns: Groups[Integers, Floats]) -> Flags:
         blocks = -(-(workload.input_tokens + answer) // size)
         short = workload.input_tokens + answer <= group.profile.limits.max_model_len
         fits[g] = (blocks <= int(columns.kv_blocks[g])) & short & (group.room > 0)
-        if scenario.allowed is not None:
-            fits[g] &= scenario.allowed[g]
+    if scenario.routes:
+        fits &= allowed_groups(scenario.routes, groups, workload, seed=scenario.routes_seed)
     decoders = [g for g, group in enumerate(groups) if group.role is Role.DECODE]
     for g, group in enumerate(groups):
         if group.role is Role.PREFILL:  # of no use without somebody to decode

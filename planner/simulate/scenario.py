@@ -13,6 +13,7 @@ from planner.domain.profile import Profile
 from planner.domain.topology import Place, Topology
 from planner.domain.workload import Workload
 from planner.simulate.policy import Policy, Targets
+from planner.simulate.routes import Route
 
 Floats = NDArray[np.float64]
 
@@ -142,9 +143,9 @@ class Scenario:
     prefix_cache : bool
         Whether replicas keep the blocks of `workload.prefix` (least recently used ones go
         first). Without blocks, or when False, `workload.cached_tokens` are taken as cached.
-    allowed : (groups, requests) bool, or None
-        Groups that the router may send each request to: at least one for its prompt and, unless
-        that is aggregated, one for its answer; None: all. A request without any is rejected.
+    routes : tuple of Route
+        Which requests are sent where, by shares that are drawn from `routes_seed`; within the
+        group drawn, `router` chooses. Empty: it chooses among all.
     local_prefill_tokens : int
         Conditional disaggregation: a prompt with fewer tokens to compute stays on the decode
         replica; 0 never.
@@ -170,7 +171,8 @@ class Scenario:
     router: RouterPolicy = RouterPolicy.LEAST_LOADED
     topology: Topology | None = None
     prefix_cache: bool = True
-    allowed: NDArray[np.bool_] | None = None
+    routes: tuple[Route, ...] = ()
+    routes_seed: int = 0
     local_prefill_tokens: int = 0
     early_rejection_s: float = math.inf
     patience_s: float | Floats | None = None
@@ -198,9 +200,12 @@ class Scenario:
             self._check(event)
 
     def _check_limits(self) -> None:
-        wanted = len(self.groups), len(self.workload)
-        if self.allowed is not None and self.allowed.shape != wanted:
-            raise InputError(f"allowed has shape {self.allowed.shape}, not {wanted}")
+        for route in self.routes:
+            if len(route.shares) != len(self.groups) or min(route.shares) < 0:
+                raise InputError(
+                    f"a route needs a share of at least 0 for each of {len(self.groups)} groups, "
+                    f"got {list(route.shares)}"
+                )
         if self.patience_s is not None:
             rows = np.shape(self.patience_s)
             if rows not in ((), (len(self.workload),)):

@@ -10,10 +10,9 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.slo import Slo
 from planner.domain.spec import Routing, Spec
-from planner.domain.workload import Workload
 from planner.optimize import plan
 from planner.optimize.coefficients import build_problem
-from planner.optimize.streams import stream_of_requests, streams_of
+from planner.optimize.streams import streams_of
 from planner.service.documents.plan import plan_document, plan_of
 from tests.fakes.profiles import linear_profile
 from tests.planner.optimize.scenarios import MODEL, NOW, PAIR, forecast, spec
@@ -119,20 +118,6 @@ def test_classes_are_planned_under_their_own_promises() -> None:
     streams = streams_of(replace(base, slos=(*base.slos, hurried)), both)
     assert [s.stream.request_class for s in streams] == ["default", "fast"]
     assert [s.slo.ttft_s for s in streams] == [2.0, 0.4]
-
-
-def test_requests_find_their_stream_by_class_and_uncached_length() -> None:
-    streams = [s.stream for s in streams_of(two_kinds(routing=APART), mixed())]
-    workload = Workload(
-        start_at=NOW,
-        arrival_offset_s=np.arange(3.0),
-        input_tokens=np.array([1000, 1001, 5000]),
-        output_tokens=np.ones(3, dtype=np.int64),
-        cached_tokens=np.array([0, 0, 4500]),
-        request_class=np.array(["default"] * 3),
-        duration_s=3.0,
-    )
-    assert stream_of_requests(streams, workload).tolist() == [0, 1, 0]
 
 
 def test_bucket_limits_that_do_not_increase_are_refused() -> None:

@@ -1,6 +1,7 @@
 """Circumstances fit the pools that they name, or say how they do not."""
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,8 @@ import yaml
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.plan import TrafficShare
 from planner.service.circumstances import Replicas, replicas_of_plan, scenario_of
 from planner.service.documents.circumstances import (
     CircumstancesDocument,
@@ -261,3 +264,25 @@ def test_a_file_that_is_missing_or_no_yaml_says_where_the_form_is_described(tmp_
         read_topology(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="not YAML"):
         read_events(written(tmp_path, "events: ["))
+
+
+def test_a_plan_that_sends_requests_apart_is_replayed_so(spec) -> None:
+    """Its pools carry their shares; streams that only one pool gets go there alone."""
+    shapes = [pool.shape for pool in POOLS]
+    parts = tuple(
+        TrafficShare(
+            request_class="",
+            above_tokens=above,
+            most_tokens=most,
+            shape=shapes[0],
+            purchase_option=PurchaseOption.ON_DEMAND,
+            share_ratio=share,
+        )
+        for above, most, share in ((0, 1000, 0.25), (1000, None, 1.0))
+    )
+    pools = (replace(POOLS[0], traffic=parts), *POOLS[1:])
+    routes = scenario_of(spec, pools, REQUESTS).routes
+    assert [(r.above_tokens, r.most_tokens) for r in routes] == [(0, 1000), (1000, None)]
+    assert [r.shares[0] for r in routes] == [0.25, 1.0]
+    assert all(share == 0.0 for r in routes for share in r.shares[1:])
+    assert scenario_of(spec, POOLS, REQUESTS).routes == ()

@@ -1,0 +1,80 @@
+"""Requests sent to pools by given shares: what a router does that can tell them apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.domain.fleet import Role
+from planner.domain.workload import Workload
+
+if TYPE_CHECKING:
+    from planner.simulate.scenario import ReplicaGroup
+
+Flags = NDArray[np.bool_]
+
+SIDES = ((Role.PREFILL, Role.AGGREGATED), (Role.DECODE,))
+"""Who computes prompts, and who writes the answers of those that were prefilled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where requests of a kind go.
+
+    Parameters
+    ----------
+    request_class : str
+        Empty: all classes.
+    above_tokens, most_tokens : int, int or None
+        Prompts with more uncached tokens than the first, and at most the second (None: any more).
+    shares : (groups,) tuple of float
+        How much of their prompts a prefill or aggregated group gets, and of their answers a decode
+        group; relative to the others of its side.
+    """
+
+    request_class: str = ""
+    above_tokens: int = 0
+    most_tokens: int | None = None
+    shares: tuple[float, ...]
+
+    def covers(self, workload: Workload) -> Flags:
+        """(requests,) those that it is for."""
+        uncached = workload.input_tokens - workload.cached_tokens
+        own = in_bucket(uncached, self.above_tokens, self.most_tokens)
+        if self.request_class:
+            own &= workload.request_class == self.request_class
+        return own
+
+
+def in_bucket(
+    uncached_tokens: NDArray[np.float64] | NDArray[np.int64], above: int, most: int | None
+) -> Flags:
+    """Which prompts are longer than `above` uncached tokens (0: any) and not longer than `most`."""
+    inside = uncached_tokens > above if above else uncached_tokens >= 0
+    if most is not None:
+        inside &= uncached_tokens <= most
+    return np.asarray(inside, dtype=np.bool_)
+
+
+def allowed_groups(
+    routes: Sequence[Route], groups: Sequence["ReplicaGroup"], workload: Workload, *, seed: int
+) -> Flags:
+    """(groups, requests) where the router may send each request.
+
+    For every request one group of each side is drawn by its route's shares; those that no route is
+    for may go anywhere, those whose route has no share on a side nowhere.
+    """
+    rng = np.random.default_rng([seed, len(workload)])
+    allowed = np.ones((len(groups), len(workload)), dtype=np.bool_)
+    for route in routes:
+        own = np.flatnonzero(route.covers(workload))
+        allowed[:, own] = False
+        for roles in SIDES:
+            side = [g for g, group in enumerate(groups) if group.role in roles]
+            shares = np.array([route.shares[g] for g in side])
+            if len(own) and shares.sum() > 0:
+                drawn = rng.choice(np.array(side), size=len(own), p=shares / shares.sum())
+                allowed[drawn, own] = True
+    return allowed
