@@ -9,7 +9,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.spec import Spec
-from planner.optimize import Problem, build_problem, plan
+from planner.optimize import Problem, build_problem, plan, with_demand_level
 from planner.rollout import GuardConditions, diff, guard
 
 Key = tuple[ReplicaShape, PurchaseOption]
@@ -75,6 +75,7 @@ def decide(
     SpecError, OutsideProfileError, SolverError
         As `planner.optimize.plan`.
     """
+    spec = with_demand_level(spec, forecast)
     made = plan(spec, forecast, fleet, made_at=now, explain=explain)
     steps = diff(fleet, made, spec)
     findings = () if conditions is None else guard(steps, spec, conditions, plan=made)

@@ -189,12 +189,19 @@ class CostTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
-    """Ids of everything the plan was made from."""
+    """Ids of everything the plan was made from.
+
+    Parameters
+    ----------
+    demand_level : float or None
+        The quantile of the forecast that it was made for; None in plans of earlier versions.
+    """
 
     spec_id: str
     forecast_id: str
     profile_ids: tuple[str, ...]
     fleet_version: str | None
+    demand_level: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,11 +176,15 @@ class ForecastSettings:
         Windows planned ahead.
     demand_level : float
         Quantile of the forecast that capacity must meet, 0..1.
+    choose_level : bool
+        The quantile follows from the promise, or from the price of unserved requests, for every
+        forecast anew (`planner.optimize.demand_level`); `demand_level` is not looked at.
     """
 
     window_s: float = 300.0
     horizon_windows: int = 6
     demand_level: float = 0.9
+    choose_level: bool = False
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:

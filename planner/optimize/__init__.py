@@ -2,6 +2,7 @@
 
 from planner.optimize.check import check
 from planner.optimize.coefficients import build_problem
+from planner.optimize.demand_level import with_demand_level
 from planner.optimize.pareto import ParetoPoint, frontier
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
@@ -19,4 +20,5 @@ __all__ = [
     "optimize",
     "plan",
     "plan_together",
+    "with_demand_level",
 ]

@@ -76,6 +76,7 @@ def assemble(
             forecast_id=forecast.forecast_id,
             profile_ids=tuple(sorted({p.profile_id for p in profiles})),
             fleet_version=None if fleet is None else fleet.version,
+            demand_level=spec.forecast.demand_level,
         ),
         estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
         shadow_prices=proof.shadow_prices,

@@ -14,6 +14,7 @@ from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble
 from planner.optimize.check import check
 from planner.optimize.coefficients import build_problem
+from planner.optimize.demand_level import with_demand_level
 from planner.optimize.explain import telling_windows
 from planner.optimize.loads import strictest_slo
 from planner.optimize.predicted import predict_window
@@ -126,6 +127,7 @@ def _plan(
     compare: bool = False,
     explain: bool = False,
 ) -> Plan:
+    spec = with_demand_level(spec, forecast)
     problem = build_problem(spec, forecast, fleet, made_at=made_at)
     slo = strictest_slo(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)

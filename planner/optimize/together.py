@@ -17,6 +17,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan
 from planner.domain.spec import Spec
 from planner.optimize.coefficients import build_problem
+from planner.optimize.demand_level import with_demand_level
 from planner.optimize.inputs import AcceleratorLimit
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
@@ -128,7 +129,7 @@ def _check(forecasts: Sequence[Forecast]) -> None:
 
 def _alone(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Problem:
     own = None if fleet is None else _of_model(fleet, forecast.model)
-    return build_problem(spec, forecast, own, made_at=made_at)
+    return build_problem(with_demand_level(spec, forecast), forecast, own, made_at=made_at)
 
 
 def _of_model(fleet: Fleet, model: str) -> Fleet:

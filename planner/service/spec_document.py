@@ -327,12 +327,23 @@ class ForecastPart(SpecPart):
     horizon_windows: int = Field(
         default=_FORECAST.horizon_windows, ge=1, le=1000, description="windows planned ahead"
     )
-    demand_level: float = Field(
+    demand_level: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default=_FORECAST.demand_level,
-        gt=0,
-        lt=1,
-        description="quantile of the forecast that capacity must meet, 0..1",
+        description="quantile of the forecast that capacity must meet, 0..1; auto: from the "
+        "promised attainment, or with planning.shortfall_usd_per_request from what serving and "
+        "not serving one more request cost",
     )
+
+    @property
+    def settings(self) -> ForecastSettings:
+        """The same as a value."""
+        auto = self.demand_level == "auto"
+        return ForecastSettings(
+            window_s=self.window_s,
+            horizon_windows=self.horizon_windows,
+            demand_level=_FORECAST.demand_level if auto else float(self.demand_level),
+            choose_level=auto,
+        )
 
 
 class LoopPart(SpecPart):

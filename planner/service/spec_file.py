@@ -23,7 +23,6 @@ from planner.domain.slo import Slo
 from planner.domain.spec import (
     ApprovalPolicy,
     Budget,
-    ForecastSettings,
     GuardSettings,
     LoopSettings,
     PlanningSettings,
@@ -145,7 +144,7 @@ class _Reader:
             routing=document.target.routing,
             budget=Budget(**document.budget.model_dump()),
             planning=PlanningSettings(**document.planning.model_dump()),
-            forecast=ForecastSettings(**document.forecast.model_dump()),
+            forecast=document.forecast.settings,
             loop=LoopSettings(**document.loop.model_dump()),
             guards=GuardSettings(**document.guards.model_dump()),
             approval=ApprovalPolicy(**document.approval.model_dump()),

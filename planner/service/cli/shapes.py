@@ -90,7 +90,7 @@ def shapes(
 
 def _problem(spec: "Spec", model: str, trace: Path, start_at: datetime | None) -> "Problem":
     """What the spec's planner would decide about for the windows after the trace."""
-    from planner.optimize import build_problem
+    from planner.optimize import build_problem, with_demand_level
     from planner.service.planning import expected_demand, trace_history
 
     history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at)
@@ -102,7 +102,7 @@ def _problem(spec: "Spec", model: str, trace: Path, start_at: datetime | None) -
         made_at=history.ended_at,
         arrival_cv2=history.arrival_cv2,
     )
-    return build_problem(spec, expected, None)
+    return build_problem(with_demand_level(spec, expected), expected, None)
 
 
 def _show(answer: "ShapesAnswer", *, compared: bool) -> None:

@@ -130,6 +130,9 @@ class InputsDocument(Document):
     forecast_id: str
     profile_ids: list[str]
     fleet_version: str | None
+    demand_level: float | None = Field(
+        default=None, description="quantile of the forecast that was planned for, 0..1"
+    )
 
 
 class PlanDocument(Document):
@@ -172,6 +175,7 @@ def plan_document(plan: Plan) -> PlanDocument:
             forecast_id=plan.inputs.forecast_id,
             profile_ids=list(plan.inputs.profile_ids),
             fleet_version=plan.inputs.fleet_version,
+            demand_level=plan.inputs.demand_level,
         ),
         estimated=plan.estimated,
         shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
@@ -205,6 +209,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
                 forecast_id=inputs.forecast_id,
                 profile_ids=tuple(inputs.profile_ids),
                 fleet_version=inputs.fleet_version,
+                demand_level=inputs.demand_level,
             ),
             estimated=document.estimated,
             shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),
