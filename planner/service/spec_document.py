@@ -334,6 +334,14 @@ class ForecastPart(SpecPart):
         "not serving one more request cost",
     )
 
+    @field_validator("demand_level", mode="before")
+    @classmethod
+    def _level(cls, given: object) -> object:
+        number = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 1
+        if given != "auto" and not number:
+            raise PydanticCustomError("level", "give a number above 0 and below 1, or auto")
+        return given
+
     @property
     def settings(self) -> ForecastSettings:
         """The same as a value."""
