@@ -2,12 +2,27 @@
 
 from dataclasses import dataclass, replace
 
-from planner.optimize.constraints import CONSTRAINTS, FLOW_CONSTRAINTS
+from planner.optimize.constraints import (
+    CONSTRAINTS,
+    Constraint,
+    decode_what_is_prefilled,
+    keep_transfers,
+    keep_within_capacity,
+    meet_demand,
+)
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import Linear, LinearModel
 from planner.optimize.objective import cost_of_columns
 from planner.optimize.problem import Problem
 from planner.optimize.variables import Variables, add_variables
+
+FLOW_CONSTRAINTS: tuple[Constraint, ...] = (
+    meet_demand,
+    decode_what_is_prefilled,
+    keep_within_capacity,
+    keep_transfers,
+)
+"""Those with `sent` in them; `planner.optimize.carrying` does without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

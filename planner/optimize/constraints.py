@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from planner.domain.fleet import Role
+from planner.optimize.inputs import Stream
 from planner.optimize.linear import LinearModel, Term
 from planner.optimize.problem import PATH, Problem, blocks_of, spot_options
 from planner.optimize.variables import Variables
@@ -25,9 +26,9 @@ def meet_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every k, t: sum_{o in prefill, aggregated} sent[k,o,t] + shortfall[k,t] == demand[k,t].
 
     Requests/s. Every request is answered by an aggregated replica or by a prefill and a decode
-    replica.
+    replica. Not for plain streams (`Problem.is_plain`).
     """
-    for k, stream in enumerate(problem.streams):
+    for k, stream in _with_flows(problem):
         able = list(problem.serving(k, Role.PREFILL, Role.AGGREGATED))
         for t in problem.window_indices:
             demand = float(problem.demand_rps[k, t])
@@ -38,9 +39,9 @@ def meet_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
 def decode_what_is_prefilled(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every k, t: sum_{o in prefill} sent[k,o,t] == sum_{o in decode} sent[k,o,t].
 
-    Requests/s.
+    Requests/s. Not for plain streams.
     """
-    for k, stream in enumerate(problem.streams):
+    for k, stream in _with_flows(problem):
         prefill = list(problem.serving(k, Role.PREFILL))
         decode = list(problem.serving(k, Role.DECODE))
         for t in problem.window_indices if prefill or decode else ():
@@ -64,17 +65,44 @@ def keep_within_capacity(model: LinearModel, problem: Problem, v: Variables) -> 
     """
     able_to = [np.flatnonzero(np.isfinite(problem.work[:, o])) for o in problem.option_indices]
     labels = [o.label for o in problem.options]
-    for (o, t), pool in problem.capacity.items():
+    for o, t in problem.capacity:
         able = able_to[o]
-        taken = problem.work[able, o], v.sent[able, o, t]
-        name, index = "keep_within_capacity", (labels[o], t)
-        if (o, t) not in v.count:
-            model.row(name, index, taken, (-pool.tail_rps, v.usable[o, t]), high=0.0)
+        if all(problem.is_plain(int(k)) for k in able):
             continue
-        entries = len(v.count[o, t])
-        rates = np.minimum(pool.counts_rps[:entries], CUT_RATIO * problem.most_work_rps(o, t))
-        full = (-rates, v.count[o, t]), (-pool.tail_rps, v.beyond[o, t])
-        model.row(name, index, taken, *full, high=0.0)
+        taken = problem.work[able, o], v.sent[able, o, t]
+        sustained = [(-rates, column) for rates, column in _capacity_terms(problem, v, o, t)]
+        model.row("keep_within_capacity", (labels[o], t), taken, *sustained, high=0.0)
+
+
+def carry_plain_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
+    """For plain k, every t, r: sum_{o in r, aggregated} capacity[o,t] + shortfall >= demand[k,t].
+
+    r is prefill or decode, capacity[o,t] that of `usable[o,t]`, shortfall that of k in t.
+    Requests/s: what the flows of such a stream come down to (`Problem.is_plain`).
+    """
+    for k, stream in enumerate(problem.streams):
+        for role in (Role.PREFILL, Role.DECODE) if problem.is_plain(k) else ():
+            own = [*problem.serving(k, role), *problem.serving(k, Role.AGGREGATED)]
+            for t in problem.window_indices:
+                terms: list[Term] = [(1.0, v.shortfall[k, t])]
+                for o in own:
+                    terms += _capacity_terms(problem, v, o, t)
+                demand = float(problem.demand_rps[k, t])
+                model.row("carry_plain_demand", (stream.label, role, t), *terms, low=demand)
+
+
+def _capacity_terms(problem: Problem, v: Variables, o: int, t: int) -> list[Term]:
+    """capacity[o,t](usable[o,t]) as terms."""
+    pool = problem.capacity[o, t]
+    if (o, t) not in v.count:
+        return [(pool.tail_rps, v.usable[o, t])]
+    entries = len(v.count[o, t])
+    rates = np.minimum(pool.counts_rps[:entries], CUT_RATIO * problem.most_work_rps(o, t))
+    return [(rates, v.count[o, t]), (pool.tail_rps, v.beyond[o, t])]
+
+
+def _with_flows(problem: Problem) -> list[tuple[int, Stream]]:
+    return [(k, s) for k, s in enumerate(problem.streams) if not problem.is_plain(k)]
 
 
 def have_one_count(model: LinearModel, problem: Problem, v: Variables) -> None:
@@ -432,6 +460,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     meet_demand,
     decode_what_is_prefilled,
     keep_within_capacity,
+    carry_plain_demand,
     have_one_count,
     read_the_table,
     exhaust_the_table_first,
@@ -456,31 +485,6 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     scale_both_pools,
     keep_a_path,
 )
-
-FLOW_CONSTRAINTS: tuple[Constraint, ...] = (
-    meet_demand,
-    decode_what_is_prefilled,
-    keep_within_capacity,
-    keep_transfers,
-)
-"""Those with `sent` in them; `planner.optimize.carrying` says the same without it."""
-
-
-def equation_of(row: str) -> str:
-    """The equation of a row such as `meet_demand[0]`, from its function's docstring."""
-    name = row.partition("[")[0]
-    function = next(c for c in CONSTRAINTS if c.__name__ == name)
-    return (function.__doc__ or "").partition("\n")[0].strip()
-
-
-def equations_table() -> str:
-    """Every constraint with its equation, what it means and where it is, in Markdown."""
-    lines = ["| row | equation | |", "|---|---|---|"]
-    for function in CONSTRAINTS:
-        equation, _, rest = (function.__doc__ or "").partition("\n\n")
-        meaning = " ".join(rest.partition("\n\n")[0].split())
-        lines.append(f"| `{function.__name__}` | `{' '.join(equation.split())}` | {meaning} |")
-    return "\n".join(lines)
 
 
 def _flipped(problem: Problem, v: Variables, o: int, t: int, *, after: int) -> Term:

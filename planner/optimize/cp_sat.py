@@ -16,6 +16,8 @@ NAME = "ortools/cp-sat"
 _RATE_STEPS = 1e7
 _TILT = 3e-7
 _COST_UNIT = 1e-6
+_DECIMALS = (1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6)
+_EXACT = 1e-9
 _DIGITS = 1e4
 _LOST_RATIO = 2e-5
 _LARGEST_COEFFICIENT = 1e12
@@ -129,17 +131,18 @@ def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row) ->
 
 
 def _factor(coefficients: Floats) -> float:
-    """What makes the coefficients integers, or gives the smallest of them enough digits."""
+    """What makes the coefficients integers, or the smallest of them one with enough digits."""
     sizes = np.abs(coefficients[coefficients != 0])
     if len(sizes) == 0:
         return 1.0
     smallest, largest = float(sizes.min()), float(sizes.max())
-    for decimal in (1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6):
-        if _lost(sizes * decimal) < 1e-9 and largest * decimal < _LARGEST_COEFFICIENT:
-            return decimal
+    for factor in (*_DECIMALS, *(decimal / smallest for decimal in _DECIMALS)):
+        if _lost(sizes * factor) < _EXACT and largest * factor < _LARGEST_COEFFICIENT:
+            return factor
     if _lost(sizes / smallest) < _LOST_RATIO:
         return 1.0 / smallest
-    return min(_DIGITS / smallest, _LARGEST_COEFFICIENT / largest)
+    most = min(_DIGITS, _LARGEST_COEFFICIENT * smallest / largest)
+    return max(math.floor(most), 1) / smallest
 
 
 def _lost(sizes: Floats) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from planner.domain.fleet import Role
 from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
 from planner.optimize.check import check
-from planner.optimize.constraints import equation_of
+from planner.optimize.equations import equation_of
 from planner.optimize.flow import served_rps
 from planner.optimize.inputs import Integers, Option
 from planner.optimize.problem import PATH, Problem, spot_options

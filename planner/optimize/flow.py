@@ -26,7 +26,7 @@ def spread(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:
     sent : (streams, options) float, requests/s
     shortfall : (streams,) float, requests/s
     """
-    if all(_is_plain(problem, model) for model in problem.models):
+    if all(problem.is_plain(k) for k in problem.stream_indices):
         return _in_proportion(problem, usable, t)
     return _by_program(problem, usable, t)
 
@@ -38,19 +38,10 @@ def served_rps(problem: Problem, usable: Integers, t: int) -> float:
     ----------
     usable : (options, windows) int
     """
-    if all(_is_plain(problem, model) for model in problem.models):
+    if all(problem.is_plain(k) for k in problem.stream_indices):
         return problem.serves_rps(usable, t)
     _, unserved = spread(problem, usable, t)
     return problem.load_rps(t) - float(unserved.sum())
-
-
-def _is_plain(problem: Problem, model: str) -> bool:
-    """Whether the model has one stream, which is worth 1 everywhere, and no limit on transfers."""
-    streams = [k for k, s in enumerate(problem.streams) if s.model == model]
-    work = problem.work[streams[0]]
-    own = [o for o, option in enumerate(problem.options) if option.shape.model == model]
-    limited = problem.transfer_bytes_per_s_limit is not None
-    return len(streams) == 1 and bool(np.all(work[own] == 1.0)) and not limited
 
 
 def _in_proportion(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:

@@ -170,6 +170,25 @@ class Problem:
     def _roles(self) -> NDArray[np.str_]:
         return np.array([option.shape.role.value for option in self.options])
 
+    def is_plain(self, k: int) -> bool:
+        """Whether a stream is alone in its model, worth 1 everywhere, its KV cache moved freely.
+
+        Then capacities carry it if each role's do, and nothing has to be decided about who sends
+        what where.
+        """
+        return self._plain[k]
+
+    @cached_property
+    def _plain(self) -> tuple[bool, ...]:
+        models = [stream.model for stream in self.streams]
+        model_of = np.array([option.shape.model for option in self.options])
+        return tuple(
+            models.count(model) == 1
+            and self.transfer_bytes_per_s_limit is None
+            and bool(np.all(self.work[k, model_of == model] == 1.0))
+            for k, model in enumerate(models)
+        )
+
     def load_rps(self, t: int) -> float:
         """Requests/s of all streams in window `t`."""
         return float(self.demand_rps[:, t].sum())

@@ -28,7 +28,7 @@ class Variables:
     beyond : (options, windows)
         Serving replicas beyond the table; none where there is no table.
     sent : (streams, options, windows), requests/s
-        Traffic of the stream that the pool takes; none where it cannot.
+        Traffic of the stream that the pool takes; none where it cannot, and for plain streams.
     shortfall : (streams, windows), requests/s
         Traffic that stays unserved.
     has_pair : (models, windows)
@@ -127,7 +127,7 @@ def _no_sent(problem: Problem) -> Integers:
 
 def _sent(model: LinearModel, problem: Problem) -> Integers:
     columns = _no_sent(problem)
-    for k in problem.stream_indices:
+    for k in (k for k in problem.stream_indices if not problem.is_plain(k)):
         able = list(problem.serving(k, *PATH))
         upper = np.repeat(problem.demand_rps[k][None, :], len(able), axis=0)
         columns[k, able] = model.rates(upper)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from planner.optimize.constraints import equations_table
+from planner.optimize.equations import equations_table
 from planner.service.documents import read_history
 from planner.service.documents.candidates import (
     CandidateDocument,

@@ -95,3 +95,20 @@ def test_no_fleet_within_the_limits_is_cheaper(case: Problem) -> None:
     if best is not None:
         assert solution.status is PlanStatus.OPTIMAL
         assert solution.usd == pytest.approx(best, rel=2e-4, abs=1e-4)
+
+
+def test_a_fleet_that_is_exactly_enough_is_found() -> None:
+    """Capacities and demands that meet to the last digit, beside coefficients that do not."""
+    options = [option(r, "h100", 0.5) for r in (Role.PREFILL, Role.DECODE)]
+    options.append(option(Role.AGGREGATED, "a100", 0.5))
+    case = problem(
+        options,
+        [[0.5, 0.75], [0.5, 1.25], [0.5, 0.75]],
+        [0.0],
+        inventory=2,
+        has_fleet=True,
+        streams=tuple(Stream(model="m", bucket=str(k)) for k in range(2)),
+        demand_rps=np.array([[0.25], [0.75]]),
+        work=np.array([[1.0, 1.37, 1.0], [1.0, 1.0, 1.0]]),
+    )
+    assert optimize(case).replicas.ravel().tolist() == [1, 1, 1]
