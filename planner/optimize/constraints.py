@@ -75,7 +75,7 @@ def keep_within_capacity(model: LinearModel, problem: Problem, v: Variables) -> 
 
 
 def carry_plain_demand(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For plain k, every t, r: sum_{o in r, aggregated} capacity[o,t] + shortfall >= demand[k,t].
+    """For every plain k, t, r: sum_{o in r, aggregated} capacity[o,t] + shortfall >= demand[k,t].
 
     r is prefill or decode, capacity[o,t] that of `usable[o,t]`, shortfall that of k in t.
     Requests/s: what the flows of such a stream come down to (`Problem.is_plain`).
