@@ -22,6 +22,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.memory import DEFAULT_STEP_TOKENS, LEAST_KV_TOKENS
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
 from planner.domain.profile import (
@@ -44,7 +45,6 @@ KV_TOLERANCE_RATIO = 0.02
 ERROR_RATIO = 0.5
 """The stated interval: its times to the first token are off by 35 % to 50 % of the served samples
 that it ships (`silicon_sample.csv`), its times per token by 3 % to 12 % (medians)."""
-LEAST_KV_TOKENS = 1024
 POINTS_PER_OCTAVE = 4
 """Times between are interpolated: within 1 % in the median, 9 % at the steps of its kernels."""
 FIRST_PROMPT_TOKENS, FIRST_CONTEXT_TOKENS, FIRST_CACHED_TOKENS = 16, 128, 1024
@@ -76,7 +76,7 @@ class EstimateRequest:
     system: str | None = None
     roles: tuple[Role, ...] = tuple(Role)
     max_num_seqs: int = 512
-    max_num_batched_tokens: int = 8192
+    max_num_batched_tokens: int = DEFAULT_STEP_TOKENS
 
     def __post_init__(self) -> None:
         for field in ("tp", "max_num_seqs", "max_num_batched_tokens"):

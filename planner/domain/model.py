@@ -99,6 +99,13 @@ class Model:
         """Bytes of one token's keys and values: 2 x layers x kv_heads x head_size x bytes."""
         return 2 * self.layers * self.kv_heads * self.head_size * self.kv_dtype.bytes_per_value
 
+    def left_open(
+        self, weight_dtype: Dtype | None, kv_dtype: Dtype | None
+    ) -> tuple[Dtype | None, Dtype | None]:
+        """Formats of weights and KV cache as shapes state them: None for the model's own."""
+        weights = None if weight_dtype is self.weight_dtype else weight_dtype
+        return weights, None if kv_dtype is self.kv_dtype else kv_dtype
+
     def stored_as(self, *, weight_dtype: Dtype | None, kv_dtype: Dtype | None) -> Self:
         """The same model with weights and KV cache in other formats; None: its own."""
         return replace(

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
+from planner.domain.workload import RequestKind
 
 
 class PlanStatus(StrEnum):
@@ -72,22 +73,15 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrafficShare:
-    """The part of requests that the router can tell apart that goes to a pool.
+class TrafficShare(RequestKind):
+    """The part of a kind of requests that goes to a pool.
 
     Parameters
     ----------
-    request_class : str
-        Empty: all classes.
-    above_tokens, most_tokens : int, int or None
-        Prompts with more uncached tokens than the first, and at most the second (None: any more).
     share_ratio : float
         Of their prompts for prefill and aggregated pools, of their answers for decode pools, 0..1.
     """
 
-    request_class: str
-    above_tokens: int
-    most_tokens: int | None
     shape: ReplicaShape
     purchase_option: PurchaseOption
     share_ratio: float

@@ -350,10 +350,7 @@ class Spec:
         KeyError
             When the spec has none of this name (the reader refuses such specs).
         """
-        for accelerator in self.accelerators:
-            if accelerator.name == name:
-                return accelerator
-        raise KeyError(name)
+        return {a.name: a for a in self.accelerators}[name]
 
     def model(self, name: str) -> Model:
         """The model of this name.
@@ -363,19 +360,16 @@ class Spec:
         KeyError
             When the spec has none of this name (the reader refuses such specs).
         """
-        for model in self.models:
-            if model.name == name:
-                return model
-        raise KeyError(name)
+        return {m.name: m for m in self.models}[name]
 
     def normalized(self, shape: ReplicaShape) -> ReplicaShape:
         """The same shape, with formats that are the model's own left open."""
-        model = self.model(shape.model)
-        return replace(
-            shape,
-            weight_dtype=None if shape.weight_dtype is model.weight_dtype else shape.weight_dtype,
-            kv_dtype=None if shape.kv_dtype is model.kv_dtype else shape.kv_dtype,
-        )
+        weights, kv = self.model(shape.model).left_open(shape.weight_dtype, shape.kv_dtype)
+        return replace(shape, weight_dtype=weights, kv_dtype=kv)
+
+    def priority_of(self, model: str) -> int:
+        """Of the model where several compete; 0 for one that the spec does not have."""
+        return next((m.priority for m in self.models if m.name == model), 0)
 
     def profile_of(self, shape: ReplicaShape) -> Profile | None:
         """The profile that describes this shape, or None."""

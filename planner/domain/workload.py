@@ -12,6 +12,7 @@ from planner.domain.slo import DEFAULT_CLASS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,6 +137,48 @@ class Workload:
             duration_s=end_s - start_s,
             prefix=None if self.prefix is None else self.prefix.take(int(first), int(last)),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKind:
+    """Requests that a router can tell from others on arrival.
+
+    Parameters
+    ----------
+    request_class : str
+        Empty: all classes.
+    above_tokens, most_tokens : int, int or None
+        Prompts with more uncached tokens than the first (0: any), and at most the second (None:
+        any more).
+    """
+
+    request_class: str = ""
+    above_tokens: int = 0
+    most_tokens: int | None = None
+
+    @property
+    def kind(self) -> "RequestKind":
+        """The kind alone, whatever else is said of it."""
+        return RequestKind(
+            request_class=self.request_class,
+            above_tokens=self.above_tokens,
+            most_tokens=self.most_tokens,
+        )
+
+    def holds(self, uncached_tokens: Floats | Integers) -> Flags:
+        """Which prompts of these lengths belong to it."""
+        above = self.above_tokens
+        inside = uncached_tokens > above if above else uncached_tokens >= 0
+        if self.most_tokens is not None:
+            inside &= uncached_tokens <= self.most_tokens
+        return np.asarray(inside, dtype=np.bool_)
+
+    def covers(self, workload: Workload) -> Flags:
+        """(requests,) those of a workload that belong to it."""
+        own = self.holds(workload.input_tokens - workload.cached_tokens)
+        if self.request_class:
+            own &= workload.request_class == self.request_class
+        return own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -127,9 +127,7 @@ def _traffic(problem: Problem, solution: Solution, t: int) -> Iterator[TrafficSh
             for o in side:
                 if total > 0 and sent[o] > _LEAST_SHARE * total:
                     yield TrafficShare(
-                        request_class=stream.request_class,
-                        above_tokens=stream.above_tokens,
-                        most_tokens=stream.most_tokens,
+                        **asdict(stream.kind),
                         shape=problem.options[o].shape,
                         purchase_option=problem.options[o].purchase_option,
                         share_ratio=min(float(sent[o]) / total, 1.0),

@@ -1,7 +1,6 @@
 """Capacity of every pool at every size, from the capacity model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.inputs import Option, PoolCapacity
-from planner.optimize.loads import Load, alike, different
+from planner.optimize.loads import Load, StreamLoad, alike
 
 TABLE_COUNTS = 12
 """Pool sizes with an exact capacity; beyond, pooling has little left to give."""
@@ -21,20 +20,8 @@ _HEADROOM = 2.0
 """Capacities are tabled up to so many times the demand, so that a plan may be tightened."""
 
 
-class Mix(Protocol):
-    """What a pool is asked for: its load per window, under one promise."""
-
-    @property
-    def loads(self) -> tuple[Load | None, ...]:
-        """Per window; None: no traffic."""
-
-    @property
-    def slo(self) -> Slo:
-        """The promise."""
-
-
 def capacity_tables(
-    spec: Spec, options: Sequence[Option], mixes: Mapping[ReplicaShape, Mix]
+    spec: Spec, options: Sequence[Option], mixes: Mapping[ReplicaShape, StreamLoad]
 ) -> Mapping[tuple[int, int], PoolCapacity]:
     """A table per option and window; windows of equal shape and arrivals share them.
 
@@ -49,7 +36,7 @@ def capacity_tables(
         profile, mix = spec.profile_of(option.shape), mixes[option.shape]
         present = [load for load in mix.loads if load is not None]
         wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
-        kinds, slo = different(present), mix.slo
+        kinds, slo = mix.kinds, mix.slo
         for t, load in enumerate(mix.loads):
             if load is None or profile is None:
                 capacity[o, t] = PoolCapacity(counts_rps=np.zeros(1))

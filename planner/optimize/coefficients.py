@@ -25,9 +25,9 @@ from planner.optimize.inputs import (
     ReplicaBounds,
     SolverSettings,
 )
-from planner.optimize.loads import Load, load_of, strictest_slo
+from planner.optimize.loads import Load, StreamLoad, load_of, strictest_slo
 from planner.optimize.problem import Problem, flips_between
-from planner.optimize.streams import StreamLoad, able_streams, streams_of, together, work_of
+from planner.optimize.streams import able_streams, streams_of, together, work_of
 
 
 def build_problem(

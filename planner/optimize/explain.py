@@ -16,8 +16,8 @@ from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, 
 from planner.optimize.solve import optimize
 
 _CENT = 0.005
-_MOST_DOMINATED = 4
 _NEAR = 1e-6
+_MOST_DOMINATED = 4
 """More shapes than these are not told one by one."""
 
 

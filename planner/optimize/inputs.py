@@ -10,6 +10,7 @@ from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Objective
+from planner.domain.workload import RequestKind
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -140,17 +141,13 @@ class PlanningWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
+class Stream(RequestKind):
     """Requests of one model that the router can tell from others, and sends as one.
 
     Parameters
     ----------
-    request_class : str
-        Empty: all classes.
     bucket : str
-        Which uncached prompt lengths; empty: all.
-    above_tokens, most_tokens : int, int or None
-        The bucket's bounds: more uncached tokens than the first, at most the second.
+        A name of its uncached prompt lengths; empty: all.
     priority : int
         Where not all can be served, streams of lower priority go without first.
     """
@@ -159,8 +156,6 @@ class Stream:
     request_class: str = DEFAULT_CLASS
     bucket: str = ""
     priority: int = 0
-    above_tokens: int = 0
-    most_tokens: int | None = None
 
     @property
     def label(self) -> str:

@@ -177,11 +177,6 @@ class LinearModel:
             is_rate=np.array(self.is_rate, dtype=bool),
         )
 
-    def row_name(self, r: int) -> str:
-        """As in `meet_demand[chat,14]`: the constraint's name and the index."""
-        name, index = self.row_names[r]
-        return f"{name}[{','.join(str(i) for i in index)}]"
-
     def _entries(self) -> tuple[Integers, Integers, Floats]:
         """Row, column and coefficient of every entry; columns may be missing."""
         sizes = [1 if isinstance(c, int) else np.size(c) for c in self._columns]

@@ -11,6 +11,7 @@ from planner.domain.forecast import ForecastWindow
 from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape
+from planner.optimize.inputs import Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +51,20 @@ def load_of(window: ForecastWindow, level: float) -> Load | None:
         ),
         arrival_cv2=float(share @ np.array([d.arrival_cv2 for d in window.demands])),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLoad:
+    """A stream with its load per window (None: no traffic) and its promise."""
+
+    stream: Stream
+    loads: tuple[Load | None, ...]
+    slo: Slo
+
+    @property
+    def kinds(self) -> list[Load]:
+        """One load of every shape and arrivals that it has."""
+        return different([load for load in self.loads if load is not None])
 
 
 def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:

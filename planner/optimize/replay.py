@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -118,12 +118,7 @@ def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
     """The shares by which the solution sends its streams; none where there is one stream."""
     groups = [o for o in problem.option_indices if solution.usable[o, t] > 0]
     return tuple(
-        Route(
-            request_class=stream.request_class,
-            above_tokens=stream.above_tokens,
-            most_tokens=stream.most_tokens,
-            shares=tuple(solution.sent_rps[k, groups, t].tolist()),
-        )
+        Route(**asdict(stream.kind), shares=tuple(solution.sent_rps[k, groups, t].tolist()))
         for k, stream in enumerate(problem.streams)
         if len(problem.streams) > 1
     )

@@ -6,7 +6,7 @@ output lengths are not known on arrival and stay a distribution within each stre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,30 +14,14 @@ from planner.domain.errors import OutsideProfileError
 from planner.domain.fleet import Role
 from planner.domain.forecast import Demand, Forecast, ForecastWindow
 from planner.domain.profile import Profile
-from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape
 from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
 from planner.optimize.inputs import Floats, Stream
-from planner.optimize.loads import Load, different, load_of, strictest_slo
-from planner.simulate.routes import in_bucket
+from planner.optimize.loads import Load, StreamLoad, load_of, strictest_slo
 
 _WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamLoad:
-    """A stream with its load per window (None: no traffic) and its promise."""
-
-    stream: Stream
-    loads: tuple[Load | None, ...]
-    slo: Slo
-
-    @property
-    def kinds(self) -> list[Load]:
-        """One load of every shape and arrivals that it has."""
-        return different([load for load in self.loads if load is not None])
 
 
 def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
@@ -49,7 +33,7 @@ def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
         When a request class has no objectives.
     """
     model, routing = forecast.model, spec.routing
-    priority = next((m.priority for m in spec.models if m.name == model), 0)
+    priority = spec.priority_of(model)
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     found = []
     for classes in [[name] for name in names] if routing.by_class and names else [names]:
@@ -91,7 +75,7 @@ def _part(demand: Demand, stream: Stream) -> Demand | None:
     ----------
     Splitting of renewal processes: Whitt, Bell System Technical Journal 62 (1983), section 4.4.
     """
-    inside = in_bucket(demand.shape.uncached_tokens, stream.above_tokens, stream.most_tokens)
+    inside = stream.holds(demand.shape.uncached_tokens)
     if inside.all():
         return demand
     shape, share = demand.shape, float(demand.shape.weight[inside].sum())

@@ -62,7 +62,7 @@ def plan_together(
         shared = optimize(joint)
     held = {f.model: _held_by(joint, shared, f.model) for f in forecasts}
     plans: dict[str, Plan] = {}
-    for forecast in sorted(forecasts, key=lambda f: -_priority(spec, f.model)):
+    for forecast in sorted(forecasts, key=lambda f: -spec.priority_of(f.model)):
         left = _left_for(spec, forecast.model, held)
         own = None if fleet is None else _of_model(fleet, forecast.model)
         made = plan(left, forecast, own, made_at=made_at, explain=explain)
@@ -134,10 +134,6 @@ def _alone(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: date
 
 def _of_model(fleet: Fleet, model: str) -> Fleet:
     return replace(fleet, pools=tuple(p for p in fleet.pools if p.shape.model == model))
-
-
-def _priority(spec: Spec, model: str) -> int:
-    return next(m.priority for m in spec.models if m.name == model)
 
 
 def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:

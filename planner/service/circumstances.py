@@ -3,14 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, TrafficShare
 from planner.domain.spec import Spec
-from planner.domain.workload import Workload
+from planner.domain.workload import RequestKind, Workload
 from planner.service.documents.circumstances import (
     CircumstancesDocument,
     EventDocument,
@@ -79,27 +79,13 @@ def replicas_of_plan(plan: Plan, *, window: int = 0) -> tuple[Replicas, ...]:
 
 def _routes(pools: Sequence[Replicas]) -> tuple[Route, ...]:
     """Where the plan that the pools come from sends requests that it tells apart."""
-    streams = dict.fromkeys(
-        (part.request_class, part.above_tokens, part.most_tokens)
-        for pool in pools
-        for part in pool.traffic
-    )
 
-    def share(pool: Replicas, stream: tuple[str, int, int | None]) -> float:
-        return sum(
-            part.share_ratio
-            for part in pool.traffic
-            if (part.request_class, part.above_tokens, part.most_tokens) == stream
-        )
+    def share(pool: Replicas, kind: RequestKind) -> float:
+        return sum(part.share_ratio for part in pool.traffic if part.kind == kind)
 
+    kinds = dict.fromkeys(part.kind for pool in pools for part in pool.traffic)
     return tuple(
-        Route(
-            request_class=stream[0],
-            above_tokens=stream[1],
-            most_tokens=stream[2],
-            shares=tuple(share(pool, stream) for pool in pools),
-        )
-        for stream in streams
+        Route(**asdict(kind), shares=tuple(share(pool, kind) for pool in pools)) for kind in kinds
     )
 
 

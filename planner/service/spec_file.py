@@ -344,11 +344,8 @@ def _normalized(spec: Spec) -> Spec:
 
 
 def _plainly(profile: Profile, model: Model) -> Profile:
-    return replace(
-        profile,
-        weight_dtype=None if profile.weight_dtype is model.weight_dtype else profile.weight_dtype,
-        kv_dtype=None if profile.kv_dtype is model.kv_dtype else profile.kv_dtype,
-    )
+    weights, kv = model.left_open(profile.weight_dtype, profile.kv_dtype)
+    return replace(profile, weight_dtype=weights, kv_dtype=kv)
 
 
 def _no_profile(index: int, shape: ReplicaShape, spec: Spec) -> str:

@@ -5,57 +5,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.domain.fleet import Role
-from planner.domain.workload import Workload
+from planner.domain.workload import Flags, RequestKind, Workload
 
 if TYPE_CHECKING:
     from planner.simulate.scenario import ReplicaGroup
-
-Flags = NDArray[np.bool_]
 
 SIDES = ((Role.PREFILL, Role.AGGREGATED), (Role.DECODE,))
 """Who computes prompts, and who writes the answers of those that were prefilled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(RequestKind):
     """Where requests of a kind go.
 
     Parameters
     ----------
-    request_class : str
-        Empty: all classes.
-    above_tokens, most_tokens : int, int or None
-        Prompts with more uncached tokens than the first, and at most the second (None: any more).
     shares : (groups,) tuple of float
         How much of their prompts a prefill or aggregated group gets, and of their answers a decode
         group; relative to the others of its side.
     """
 
-    request_class: str = ""
-    above_tokens: int = 0
-    most_tokens: int | None = None
     shares: tuple[float, ...]
-
-    def covers(self, workload: Workload) -> Flags:
-        """(requests,) those that it is for."""
-        uncached = workload.input_tokens - workload.cached_tokens
-        own = in_bucket(uncached, self.above_tokens, self.most_tokens)
-        if self.request_class:
-            own &= workload.request_class == self.request_class
-        return own
-
-
-def in_bucket(
-    uncached_tokens: NDArray[np.float64] | NDArray[np.int64], above: int, most: int | None
-) -> Flags:
-    """Which prompts are longer than `above` uncached tokens (0: any) and not longer than `most`."""
-    inside = uncached_tokens > above if above else uncached_tokens >= 0
-    if most is not None:
-        inside &= uncached_tokens <= most
-    return np.asarray(inside, dtype=np.bool_)
 
 
 def allowed_groups(
