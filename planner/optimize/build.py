@@ -41,7 +41,7 @@ class Built:
     cost: Floats
     row_names: tuple[tuple[str, tuple[object, ...]], ...]
 
-    def fixed(self, columns: Integers, values: Integers | Floats) -> "Built":
+    def fixed(self, columns: Integers, values: Integers) -> "Built":
         """The same with some columns at these values."""
         return replace(self, model=self.model.fixed(columns, values))
 

@@ -1,13 +1,19 @@
 """How traffic is spread over given replicas, and what they leave unserved."""
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.sparse import csr_array, hstack
 
 from planner.domain.fleet import Role
+from planner.optimize import scip
+from planner.optimize.carrying import FlowSystem
 from planner.optimize.inputs import Floats, Integers
+from planner.optimize.linear import Linear
 from planner.optimize.problem import PATH, Problem
+
+_NOTHING = 1e-9
+"""Requests/s, or a share of them: less unserved is rounding."""
 
 
 def spread(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:
@@ -68,81 +74,65 @@ def _in_proportion(problem: Problem, usable: Integers, t: int) -> tuple[Floats, 
 
 def _by_program(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Floats]:
     """Linear programs: shortfall by priority, then the highest load."""
-    there = {o for o in problem.option_indices if usable[o, t] > 0}
-    pairs = [
-        (k, o) for k in problem.stream_indices for o in problem.serving(k, *PATH) if o in there
-    ]
-    streams = len(problem.streams)
-    count = len(pairs) + streams + 1  # sent, shortfall, highest load
-    equal, demand = _balances(problem, pairs, t, count)
-    within, capacity = _capacities(problem, pairs, usable, t)
-    upper = np.full(count, np.inf)
+    there = np.flatnonzero(usable[:, t] > 0)
+    system, streams = FlowSystem(problem, there), len(problem.streams)
+    model = _with_shortfall_and_load(system, problem, usable, t)
+    entries = system.matrix.shape[1]
+    lower, upper = np.array(model.lower), np.array(model.upper)
+    lower[-1] = 1.0
     for priority in sorted({s.priority for s in problem.streams}, reverse=True):
-        cost = np.zeros(count)
-        level = [k for k, s in enumerate(problem.streams) if s.priority == priority]
-        cost[[len(pairs) + k for k in level]] = 1.0
-        fixed = _solved(cost, (within, capacity), (equal, demand), upper)
-        for k in level:
-            upper[len(pairs) + k] = max(fixed[len(pairs) + k], 0.0) * (1 + 1e-9) + 1e-9
-    cost = np.zeros(count)
+        level = [entries + k for k, s in enumerate(problem.streams) if s.priority == priority]
+        cost = np.zeros(model.column_count)
+        cost[level] = 1.0
+        least = _solved(replace(model, lower=lower, upper=upper), cost)[level]
+        upper[level] = np.maximum(least, 0.0) * (1 + _NOTHING) + _NOTHING
+    upper[-1] = 1.0 + _NOTHING
+    cost = np.zeros(model.column_count)
     cost[-1] = 1.0
-    loads = np.array(within)
-    loads[: len(capacity), -1] = -capacity
-    upper[-1] = 1.0 + 1e-9
-    found = _solved(cost, (loads, np.zeros(len(capacity))), (equal, demand), upper)
+    found = _solved(replace(model, upper=upper), cost)
     sent = np.zeros((streams, len(problem.options)))
-    for i, (k, o) in enumerate(pairs):
-        sent[k, o] = max(found[i], 0.0)
-    shortfall = np.maximum(found[len(pairs) : len(pairs) + streams], 0.0)
-    shortfall[shortfall <= 2e-9] = 0.0
+    sent[system.stream, there[system.option]] = np.maximum(found[:entries], 0.0)
+    shortfall = np.maximum(found[entries : entries + streams], 0.0)
+    shortfall[shortfall <= 2 * _NOTHING] = 0.0
     return sent, shortfall
 
 
-def _balances(
-    problem: Problem, pairs: Sequence[tuple[int, int]], t: int, count: int
-) -> tuple[Floats, Floats]:
-    streams = len(problem.streams)
-    equal, equal_to = np.zeros((2 * streams, count)), np.zeros(2 * streams)
-    for i, (k, o) in enumerate(pairs):
-        role = problem.options[o].shape.role
-        if role is not Role.DECODE:
-            equal[k, i] = 1.0
-        if role is not Role.AGGREGATED:
-            equal[streams + k, i] = 1.0 if role is Role.PREFILL else -1.0
-    for k in problem.stream_indices:
-        equal[k, len(pairs) + k] = 1.0
-        equal_to[k] = problem.demand_rps[k, t]
-    return equal, equal_to
-
-
-def _capacities(
-    problem: Problem, pairs: Sequence[tuple[int, int]], usable: Integers, t: int
-) -> tuple[Floats, Floats]:
-    limited = problem.transfer_bytes_per_s_limit
-    options = len(problem.options)
-    rows = options + (limited is not None)
-    within = np.zeros((rows, len(pairs) + len(problem.streams) + 1))
-    for i, (k, o) in enumerate(pairs):
-        within[o, i] = problem.work[k, o]
-        if limited is not None and problem.options[o].shape.role is Role.PREFILL:
-            within[options, i] = 0.0 if problem.kv_bytes is None else problem.kv_bytes[k] / limited
-    capacity = [problem.capacity[o, t].at(int(usable[o, t])) for o in problem.option_indices]
-    return within, np.array(capacity + [1.0] * (limited is not None))
-
-
-def _solved(
-    cost: Floats, most: tuple[Floats, Floats], exactly: tuple[Floats, Floats], upper: Floats
-) -> Floats:
-    """Columns within [0, upper] with most[0] @ x <= most[1] and exactly[0] @ x == exactly[1]."""
-    found = linprog(
-        cost,
-        A_ub=most[0],
-        b_ub=most[1],
-        A_eq=exactly[0],
-        b_eq=exactly[1],
-        bounds=np.column_stack([np.zeros(len(upper)), upper]),
-        method="highs",
+def _with_shortfall_and_load(
+    system: FlowSystem, problem: Problem, usable: Integers, t: int
+) -> Linear:
+    """The flow rows, beside `sent` with a shortfall for every stream and the highest load."""
+    streams, rows = len(problem.streams), system.matrix.shape[0]
+    capacity = [problem.capacity[o, t].at(int(usable[o, t])) for o in system.options]
+    none = np.zeros(streams)
+    low, high = system.limits(t, np.zeros(len(capacity)), none)
+    full = np.array(capacity + [1.0] * system.transfers)
+    high[2 * streams :] = 0.0
+    loaded = np.arange(2 * streams, rows)
+    beside = csr_array(
+        (
+            np.concatenate([np.ones(streams), -full]),
+            (
+                np.concatenate([np.arange(streams), loaded]),
+                np.concatenate([np.arange(streams), np.full(len(full), streams)]),
+            ),
+        ),
+        shape=(rows, streams + 1),
     )
-    if found.x is None:
-        raise ArithmeticError(f"traffic cannot be spread: {found.message}")
-    return np.asarray(found.x, dtype=np.float64)
+    columns = system.matrix.shape[1] + streams + 1
+    upper = np.full(columns, np.inf)
+    upper[-1] = 1.0
+    return Linear(
+        matrix=csr_array(hstack([system.matrix, beside])),
+        low=low,
+        high=high,
+        lower=np.zeros(columns),
+        upper=upper,
+        is_rate=np.ones(columns, dtype=bool),
+    )
+
+
+def _solved(model: Linear, cost: Floats) -> Floats:
+    found = scip.relax(model, cost)
+    if found is None:
+        raise ArithmeticError("traffic cannot be spread over the pools")
+    return found.values

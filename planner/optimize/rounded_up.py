@@ -10,8 +10,10 @@ import numpy as np
 
 from planner.domain.plan import PlanStatus
 from planner.optimize import scip
-from planner.optimize.build import build
+from planner.optimize.build import Built, build
 from planner.optimize.check import check
+from planner.optimize.linear import NO_COLUMN
+from planner.optimize.objective import changes
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, solution_of
 
@@ -21,20 +23,23 @@ _RAISED = (1.0, 1.2, 1.5, 2.0, 3.0)
 _WHOLE = 1e-7
 
 
-def rounded_up(problem: Problem) -> tuple[Solution, float] | None:
-    """A plan that passes `check`, and what no plan can cost less than; None where none is found.
+def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
+    """A plan that passes `check`, with its gap; None where none is found.
 
-    No replica changes its role in it. The bound is in the unit of the objective.
+    No replica changes its role in it.
+
+    Parameters
+    ----------
+    bound : float
+        What no plan can cost less than, in the unit of the objective, as far as is known.
     """
-    bound = 0.0
+    whole = build(problem)
+    free = scip.relax(whole.model, whole.cost)
+    bound = bound if free is None else max(bound, free.cost)
     for factor in _RAISED:
-        raised = replace(problem, demand_rps=problem.demand_rps * factor)
-        built = build(raised)
-        still = built.fixed(built.variables.flips, np.zeros(built.variables.flips.shape))
-        if factor == 1.0:
-            free = scip.relax(built.model, built.cost)
-            bound = free.cost if free is not None else 0.0
-        found = scip.relax(still.model, still.cost)
+        built = build(replace(problem, demand_rps=problem.demand_rps * factor))
+        flips = built.variables.flips
+        found = scip.relax(built.model.fixed(flips, np.zeros(flips.shape)), built.cost)
         if found is None:
             return None
         replicas = np.ceil(found.values[built.variables.replicas] - _WHOLE).astype(np.int64)
@@ -42,5 +47,16 @@ def rounded_up(problem: Problem) -> tuple[Solution, float] | None:
             problem, replicas, status=PlanStatus.FEASIBLE, solver_name=NAME, wall_s=found.wall_s
         )
         if not check(problem, solution):
-            return solution, bound
+            cost = _cost(problem, whole, solution)
+            return replace(solution, gap_ratio=max(1 - bound / cost, 0.0) if cost > 0 else 0.0)
     return None
+
+
+def _cost(problem: Problem, built: Built, solution: Solution) -> float:
+    """What a solution costs in the unit of the objective."""
+    v, x = built.variables, np.zeros(built.model.column_count)
+    x[v.replicas] = solution.replicas
+    x[v.starts], x[v.stops] = changes(problem, solution.replicas, solution.flips)
+    short = v.shortfall != NO_COLUMN
+    x[v.shortfall[short]] = solution.unserved_rps[short]
+    return float(built.cost @ x)

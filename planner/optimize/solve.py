@@ -22,7 +22,6 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.inputs import Floats, Integers, Objective
 from planner.optimize.linear import NO_COLUMN
-from planner.optimize.objective import changes
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import rounded_up
 from planner.optimize.solution import Solution, nothing_solves, solution_of
@@ -94,23 +93,14 @@ def optimize(problem: Problem) -> Solution:
 
 def _last_resort(problem: Problem, answer: _Answer) -> Solution:
     """A plan where the search found none in time, with its gap."""
-    found = rounded_up(problem)
+    found = rounded_up(problem, bound=answer.bound)
     if found is None:
         raise SolverError(
             f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "
             "`loop.solver_time_limit_s` in the spec, or offer fewer shapes or windows"
         )
-    solution, least = found
-    built = build(problem, flows=False)
-    starts, stops = changes(problem, solution.replicas, solution.flips)
-    v, x = built.variables, np.zeros(built.model.column_count)
-    x[v.replicas], x[v.starts], x[v.stops] = solution.replicas, starts, stops
-    short = v.shortfall != NO_COLUMN
-    x[v.shortfall[short]] = solution.unserved_rps[short]
-    cost = float(built.cost @ x)
-    gap_ratio = max(1 - max(least, answer.bound) / cost, 0.0) if cost > 0 else 0.0
-    wall_s = answer.wall_s + solution.wall_s
-    return replace(solution, gap_ratio=gap_ratio, wall_s=wall_s, replayable=answer.replayable)
+    wall_s = answer.wall_s + found.wall_s
+    return replace(found, wall_s=wall_s, replayable=answer.replayable)
 
 
 def _answer(problem: Problem) -> _Answer:
