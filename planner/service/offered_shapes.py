@@ -10,6 +10,7 @@ from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
+from planner.domain.profile import Profile
 from planner.domain.spec import ShapeSearch, Spec
 from planner.optimize.inputs import Exclusion
 from planner.optimize.problem import Problem
@@ -198,6 +199,18 @@ def why_none(spec: Spec, search: ShapeSearch, found: Sequence[Candidate]) -> str
     )
 
 
+def estimated(spec: Spec, shape: ReplicaShape) -> Profile:
+    """An estimate for a shape, with the memory that the spec gives its accelerator.
+
+    Raises
+    ------
+    ProfileError
+        When it does not fit, or nothing is known of the accelerator.
+    """
+    memory_bytes = spec.accelerator(shape.accelerator).memory_bytes
+    return estimate_profile(spec.model(shape.model), shape, memory_bytes=memory_bytes)
+
+
 def _with_profile(spec: Spec, found: Candidate, *, allow_estimates: bool) -> Candidate:
     """The candidate with an estimate where it has no profile and that is allowed."""
     if not found.is_kept or found.profile is not None:
@@ -205,11 +218,8 @@ def _with_profile(spec: Spec, found: Candidate, *, allow_estimates: bool) -> Can
     if not allow_estimates:
         ways = "no profile: measure it (`poolwise profile run`), or --allow-estimates"
         return found.dropped(Verdict.NO_PROFILE, ways)
-    memory_bytes = spec.accelerator(found.shape.accelerator).memory_bytes
     try:
-        profile = estimate_profile(
-            spec.model(found.shape.model), found.shape, memory_bytes=memory_bytes
-        )
+        profile = estimated(spec, found.shape)
     except ProfileError as error:
         return found.dropped(Verdict.NO_PROFILE, str(error))
     return replace(found, profile=profile)

@@ -30,7 +30,7 @@ from planner.domain.spec import (
     Spec,
 )
 from planner.service.model_config import Overrides, model_of, read_model_config
-from planner.service.offered_shapes import search_of, searched, why_none
+from planner.service.offered_shapes import estimated, search_of, searched, why_none
 from planner.service.spec_document import (
     AcceleratorPart,
     ModelPart,
@@ -41,7 +41,7 @@ from planner.service.spec_document import (
 )
 from planner.service.spec_problems import did_you_mean, dotted, form_problems
 from planner.service.yaml_source import Location, YamlSource, read_yaml
-from profiler.estimate import estimate_profile, peak_of
+from profiler.estimate import peak_of
 from profiler.files import profile_of, read_profile
 
 Part = TypeVar("Part")
@@ -319,10 +319,8 @@ class _Reader:
                 if self.complete:
                     self._problem(location, _no_profile(index, pool.shape, spec))
                 continue
-            memory_bytes = spec.accelerator(pool.shape.accelerator).memory_bytes
-            model = spec.model(pool.shape.model)
             try:
-                profiles.append(estimate_profile(model, pool.shape, memory_bytes=memory_bytes))
+                profiles.append(estimated(spec, pool.shape))
             except ProfileError as error:
                 if index < listed and self.complete:
                     self._problem(location, f"{dotted(location)}: {error}")

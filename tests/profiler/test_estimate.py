@@ -4,20 +4,11 @@ import pytest
 
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape, Role
-from planner.domain.model import Dtype, Model
+from planner.domain.model import Dtype
 from planner.domain.profile import ProfileKind
 from profiler.estimate import CATALOGUE, estimate_profile, peak_of
 from profiler.files import profile_document, profile_of
-
-LLAMA_70B = Model(
-    name="llama",
-    layers=80,
-    kv_heads=8,
-    head_size=128,
-    parameters=70_553_706_496,
-    active_parameters=70_553_706_496,
-    max_context_tokens=131_072,
-)
+from tests.fakes.models import LLAMA_70B
 
 
 def shape(accelerator="h100", tp=4, role=Role.DECODE):
