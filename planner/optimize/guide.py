@@ -81,15 +81,13 @@ class Guide:
 def guide_of(h: Horizon, pool: Executor) -> Guide | None:
     """The relaxation of a horizon; None where it has no solution."""
     guide = _start(h, pool)
+    if guide is None:
+        return None
     for number in range(_PASSES):
-        if guide is None:
-            return None
         if not _refine(h, guide, _ROUNDS if number else 1, pool):
             return None
         missed = _price_out(h, guide)
-        if number and not _short(guide):
-            break
-        if number:
+        if number and _short(guide):
             missed = np.intersect1d(missed, _by_windows(h, guide, pool))
         if number and not _short(guide):
             break
