@@ -1,58 +1,133 @@
-"""How good the forecaster would have been on a history: rolling origin."""
+"""How good the forecaster would have been on a history: rolling origin, past data only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from forecaster.forecast import forecast
+from forecaster.forecast import RATES
+from forecaster.panel import LEVELS, Panel, Span
+from forecaster.panel.conformal import Conformal
+from forecaster.panel.panel import ERROR_OFFSET
+from forecaster.panel.regression import logs
+from forecaster.series import rate_table, usable_history
 from planner.domain.errors import HistoryError
-from planner.domain.forecast import Demand, Quantiles
-from planner.domain.workload import Floats, ObservedWindow
+from planner.domain.workload import Flags, Floats, ObservedWindow
+
+PINBALL_LEVELS = (0.5, 0.8, 0.9, 0.95)
+FEWEST_SCORED = 2
+BOOTSTRAPS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesScore:
-    """Accuracy of one series of one class.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Track:
+    """What was forecast of one series at one horizon, origin by origin.
 
     Parameters
     ----------
-    series : str
-        The name of the `Demand` field that was scored.
+    horizon : int
+        Steps from the origin to what was forecast.
+    values : (origins,) float
+        The series itself; an origin is the end of a step. NaN: not observed.
+    quantiles : (levels, origins) float
+        At `LEVELS`; the median is the point forecast.
+    """
+
+    horizon: int
+    values: Floats
+    quantiles: Floats
+
+    @property
+    def actual(self) -> Floats:
+        """(origins,) what came `horizon` steps later; NaN: not observed, or not yet."""
+        later = np.full(len(self.values), np.nan)
+        later[: max(len(later) - self.horizon, 0)] = self.values[self.horizon :]
+        return later
+
+    @property
+    def last(self) -> Floats:
+        """(origins,) the last value known at the origin; NaN before the first."""
+        return last_seen(self.values)
+
+    @property
+    def point(self) -> Floats:
+        """(origins,) the medians."""
+        return self.at(0.5)
+
+    def at(self, level: float) -> Floats:
+        """(origins,) the quantiles at one of `LEVELS`."""
+        row: Floats = self.quantiles[LEVELS.index(level)]
+        return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Accuracy of one series at one horizon.
+
+    Parameters
+    ----------
     origins : int
         Forecasts scored.
     mae_ratio : float or None
         Mean absolute error of the median over that of the last value; below 1 is better than
         the last value. None when the last value was always right.
+    mase : float or None
+        Mean absolute error of the median over the mean absolute one-step change of the part that
+        was not scored (Hyndman and Koehler, IJF 22, 2006). None when that never changed.
+    pinball_ratio : tuple of (float, float or None)
+        Level, and the pinball loss there over that of the conformal last value.
     q90_coverage_ratio : float
         Share of the actual values at or below the forecast's 0.9 quantile.
+    q90_coverage_low_ratio, q90_coverage_high_ratio : float
+        Its 95 % interval by a circular block bootstrap (Politis and Romano, 1992), blocks twice the
+        horizon or the cube root of the origins long.
+    """
+
+    origins: int
+    mae_ratio: float | None
+    mase: float | None
+    pinball_ratio: tuple[tuple[float, float | None], ...]
+    q90_coverage_ratio: float
+    q90_coverage_low_ratio: float
+    q90_coverage_high_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesScore:
+    """Accuracy of one series of one class at one horizon, and the forecasts themselves.
+
+    Parameters
+    ----------
+    series : str
+        The name of the `Demand` field that was scored.
+    scored : (origins,) bool
+        Which origins of the track count.
     """
 
     request_class: str
     series: str
-    origins: int
-    mae_ratio: float | None
-    q90_coverage_ratio: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BacktestResult:
-    """Scores of all series, one horizon."""
-
     horizon_windows: int
+    score: Score
+    track: Track
+    scored: Flags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BacktestResult:
+    """Scores of all series at all horizons."""
+
     window_s: float
     scores: tuple[SeriesScore, ...]
 
 
-_SERIES: tuple[tuple[str, Callable[[Demand], Quantiles], Callable[[ObservedWindow], int]], ...] = (
-    ("request_rate_rps", lambda d: d.request_rate_rps, lambda w: w.requests),
-    ("input_tokens_per_s", lambda d: d.input_tokens_per_s, lambda w: w.input_tokens),
-    ("output_tokens_per_s", lambda d: d.output_tokens_per_s, lambda w: w.output_tokens),
-)
+_FIELDS = ("request_rate_rps", "input_tokens_per_s", "output_tokens_per_s")
 
 
 def backtest_forecast(
-    history: Sequence[ObservedWindow], *, horizon_windows: int = 1, first_origin: int | None = None
+    history: Sequence[ObservedWindow],
+    *,
+    horizons: Sequence[int] = (1, 5),
+    first_origin: int | None = None,
 ) -> BacktestResult:
     """Forecast every later window of a history from the windows before it, and compare.
 
@@ -60,84 +135,202 @@ def backtest_forecast(
     ----------
     history : sequence of ObservedWindow
         Windows of one length, any order; missing ones are not scored.
-    horizon_windows : int
-        The window scored is the `horizon_windows`-th after the origin.
+    horizons : sequence of int
+        The windows scored: the first, fifth ... after the origin.
     first_origin : int or None
-        Windows of each class that only serve as history; by default the first half.
+        Windows of each class that only serve as history; by default those whose forecasts fall
+        into the first half.
 
     Raises
     ------
     HistoryError
         When window lengths differ, or nothing is left to score.
+    ValueError
+        When a horizon is below 1.
     """
-    if horizon_windows < 1:
-        raise ValueError(f"horizon_windows must be at least 1, got {horizon_windows}")
+    if not horizons or min(horizons) < 1:
+        raise ValueError(f"horizons must be at least 1, got {list(horizons)}")
     lengths = {window.window_s for window in history}
     if len(lengths) > 1:
-        raise HistoryError(f"a backtest needs windows of one length, got {sorted(lengths)} s")
-    scores = [
-        score
-        for name in sorted({window.request_class for window in history})
-        for score in _class_scores(
-            sorted((w for w in history if w.request_class == name), key=lambda w: w.start_at),
-            horizon_windows,
-            first_origin,
+        raise HistoryError(
+            f"a backtest needs windows of one length, got {sorted(lengths)} s; cut the trace again"
         )
-    ]
+    scores: list[SeriesScore] = []
+    if history:
+        by_class = usable_history(history, max(w.end_at for w in history))
+        for name, windows in sorted(by_class.items()):
+            table = rate_table(windows, [quantity.total for quantity in RATES])
+            tracks = run_panel(
+                table.values,
+                horizons,
+                step_s=table.step_s,
+                first_end_s=table.end_at.timestamp() - (len(table.values) - 1) * table.step_s,
+            )
+            scores += _class_scores(name, tracks, first_origin)
     if not scores:
         raise HistoryError(
-            f"{len(history)} windows leave no origin to score {horizon_windows} ahead; give more"
+            f"{len(history)} windows leave no origin to score; give a longer history or shorter "
+            "windows"
         )
-    return BacktestResult(
-        horizon_windows=horizon_windows, window_s=lengths.pop(), scores=tuple(scores)
-    )
+    return BacktestResult(window_s=lengths.pop(), scores=tuple(scores))
 
 
 def _class_scores(
-    windows: Sequence[ObservedWindow], horizon_windows: int, first_origin: int | None
+    name: str, tracks: Sequence[Sequence[Track]], first_origin: int | None
 ) -> list[SeriesScore]:
-    first = max(len(windows) // 2 if first_origin is None else first_origin, 1)
-    at = {window.start_at: window for window in windows}
-    cases: list[tuple[Demand, ObservedWindow, ObservedWindow]] = []
-    for origin in range(first, len(windows)):
-        last = windows[origin - 1]
-        made = forecast(
-            windows[:origin],
-            model="backtest",
-            made_at=last.end_at,
-            window_s=last.window_s,
-            horizon_windows=horizon_windows,
-        )
-        actual = at.get(made.windows[-1].start_at)
-        if actual is not None:
-            cases.append((made.windows[-1].demands[0], last, actual))
+    scores = []
+    for field, of_series in zip(_FIELDS, tracks, strict=True):
+        for track in of_series:
+            scored = scored_origins(track, first_origin)
+            if np.count_nonzero(scored) < FEWEST_SCORED:
+                continue
+            scores.append(
+                SeriesScore(
+                    request_class=name,
+                    series=field,
+                    horizon_windows=track.horizon,
+                    score=score_of(track, scored),
+                    track=track,
+                    scored=scored,
+                )
+            )
+    return scores
+
+
+def scored_origins(track: Track, first_origin: int | None = None) -> Flags:
+    """(origins,) those whose outcome was observed and lies in the second half.
+
+    Parameters
+    ----------
+    first_origin : int or None
+        So many windows only serve as history, instead of the first half.
+    """
+    steps = len(track.actual)
+    target = np.arange(steps) + track.horizon
+    first = steps // 2 if first_origin is None else first_origin - 1 + track.horizon
+    return np.asarray((target >= first) & np.isfinite(track.actual) & np.isfinite(track.last))
+
+
+def run_panel(
+    values: Floats, horizons: Sequence[int], *, step_s: float, first_end_s: float = 0.0
+) -> list[list[Track]]:
+    """What the panel forecasts along some series, per series and horizon.
+
+    Parameters
+    ----------
+    values : (steps, series) float
+        NaN: not observed.
+    """
+    steps, series = values.shape
+    spans = [Span(first=h, last=h) for h in sorted(set(horizons))]
+    panel = Panel(series=series, step_s=step_s, spans=spans, first_end_s=first_end_s)
+    quantiles = np.full((len(spans), series, len(LEVELS), steps), np.nan)
+    for step in range(steps):
+        panel.observe(values[step])
+        quantiles[..., step] = panel.outlook(spans).quantiles.transpose(1, 2, 0)
     return [
-        _score(windows[0].request_class, name, cases, quantiles, total)
-        for name, quantiles, total in _SERIES
-        if cases
+        [
+            Track(
+                horizon=span.last,
+                values=values[:, column],
+                quantiles=quantiles[index, column],
+            )
+            for index, span in enumerate(spans)
+        ]
+        for column in range(series)
     ]
 
 
-def _score(
-    request_class: str,
-    series: str,
-    cases: Sequence[tuple[Demand, ObservedWindow, ObservedWindow]],
-    quantiles: Callable[[Demand], Quantiles],
-    total: Callable[[ObservedWindow], int],
-) -> SeriesScore:
-    actual = _rates([case[2] for case in cases], total)
-    last = _rates([case[1] for case in cases], total)
-    median = np.array([quantiles(case[0]).median for case in cases])
-    q90 = np.array([quantiles(case[0]).at(0.9) for case in cases])
-    last_error = float(np.abs(last - actual).mean())
-    return SeriesScore(
-        request_class=request_class,
-        series=series,
-        origins=len(cases),
-        mae_ratio=float(np.abs(median - actual).mean()) / last_error if last_error > 0 else None,
-        q90_coverage_ratio=float(np.mean(actual <= q90)),
+def run_points(values: Floats, points: Floats, horizon: int) -> Track:
+    """A method's point forecasts with the quantiles that conformal prediction puts around them.
+
+    Parameters
+    ----------
+    values, points : (steps,) float
+        The series, and what was forecast after each step of the step `horizon` later.
+    """
+    steps = len(values)
+    conformal = Conformal(furthest=np.array([horizon]), series=1)
+    count = np.cumsum(np.isfinite(values))
+    mean = np.cumsum(np.nan_to_num(values)) / np.maximum(count, 1)
+    offset = np.where(mean > 0, ERROR_OFFSET * mean, np.nan)
+    quantiles = np.full((len(LEVELS), steps), np.nan)
+    for step in range(steps):
+        then = step - horizon
+        if then >= 0:
+            error = logs(values[step], offset[then]) - logs(points[then], offset[then])
+            conformal.learn(
+                np.full((1, 1), error),
+                quantiles[:, then][:, None, None],
+                actual=np.full((1, 1), values[step]),
+                point=np.full((1, 1), points[then]),
+                centred=np.full((1, 1), points[then]),
+            )
+        moves, _ = conformal.log_offsets()
+        moved = (points[step] + offset[step]) * np.exp(moves[:, 0, 0]) - offset[step]
+        quantiles[:, step] = np.nan_to_num(moved) if points[step] == 0 else np.maximum(moved, 0.0)
+    return Track(horizon=horizon, values=values, quantiles=quantiles)
+
+
+def last_seen(values: Floats) -> Floats:
+    """(steps,) the last observed value at each step; NaN before the first."""
+    seen = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))
+    return np.where(seen >= 0, values[seen], np.nan)
+
+
+def score_of(track: Track, scored: Flags, *, reference: Track | None = None) -> Score:
+    """The accuracy of a track over the scored origins.
+
+    Parameters
+    ----------
+    reference : Track or None
+        What pinball losses are compared with; by default the conformal last value.
+    """
+    actual = track.actual[scored]
+    error = np.abs(track.point - track.actual)
+    mae = float(error[scored].mean())
+    last_mae = float(np.abs(track.last - track.actual)[scored].mean())
+    if reference is None:
+        reference = run_points(track.values, track.last, track.horizon)
+    covered = actual <= track.at(0.9)[scored]
+    low, high = _block_bootstrap(covered, track.horizon)
+    change = _one_step_change(track, scored)
+    return Score(
+        origins=int(np.count_nonzero(scored)),
+        mae_ratio=mae / last_mae if last_mae > 0 else None,
+        mase=mae / change if change > 0 else None,
+        pinball_ratio=tuple(
+            (level, _pinball_ratio(track, reference, scored, level)) for level in PINBALL_LEVELS
+        ),
+        q90_coverage_ratio=float(covered.mean()),
+        q90_coverage_low_ratio=low,
+        q90_coverage_high_ratio=high,
     )
 
 
-def _rates(windows: Sequence[ObservedWindow], total: Callable[[ObservedWindow], int]) -> Floats:
-    return np.array([total(w) / w.window_s for w in windows])
+def _one_step_change(track: Track, scored: Flags) -> float:
+    first = int(np.flatnonzero(scored)[0])
+    before = track.last[: max(first, 2)]
+    changes = np.abs(np.diff(before[np.isfinite(before)]))
+    return float(changes.mean()) if len(changes) else 0.0
+
+
+def _pinball_ratio(track: Track, reference: Track, scored: Flags, level: float) -> float | None:
+    loss = _pinball(track.actual[scored], track.at(level)[scored], level)
+    other = _pinball(track.actual[scored], reference.at(level)[scored], level)
+    return loss / other if other > 0 else None
+
+
+def _pinball(actual: Floats, quantile: Floats, level: float) -> float:
+    miss = actual - quantile
+    return float(np.maximum(level * miss, (level - 1.0) * miss).mean())
+
+
+def _block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:
+    count = len(covered)
+    block = max(2 * horizon, round(count ** (1 / 3)))
+    starts = np.random.default_rng(0).integers(0, count, (BOOTSTRAPS, -(-count // block)))
+    rows = (starts[:, :, None] + np.arange(block)) % count
+    means = covered[rows.reshape(BOOTSTRAPS, -1)[:, :count]].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -8,19 +8,27 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from forecaster.conformal import LEVELS, log_offsets
-from forecaster.methods import Panel
-from forecaster.series import RateSeries, rate_series, span_of, usable_history
-from forecaster.shapes import mix_shapes, shape_from_totals
-from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
+from forecaster.drift import drift_of
+from forecaster.memory import Memory, forgetful
+from forecaster.panel import LEVELS, Outlook
+from forecaster.recent_lengths import expected_shape
+from forecaster.series import RateTable, rate_table, span_of, usable_history
+from forecaster.shapes import shape_from_totals, with_reuse
+from planner.domain.forecast import (
+    Demand,
+    Dependence,
+    Forecast,
+    ForecastWindow,
+    KnownEvent,
+    Quantiles,
+)
 from planner.domain.workload import Floats, ObservedWindow, Shape
 
-LOG_OFFSET_RATIO = 0.05
-"""Offset inside logarithms, as a share of the mean: a window of zero counts as 5 % of the mean."""
+FEWEST_ORIGINS = 8
+"""With fewer past errors nothing is said of how they go together."""
 
-SHAPE_HALF_LIFE_STEPS = 6.0
-SHAPE_WINDOWS = 48
-"""Eight half-lives: what is older weighs less than 0.4 %."""
+SMALLEST_TOLD_RATIO = 0.05
+"""A window of which an event left less than this tells nothing of usual traffic."""
 
 
 def forecast(
@@ -31,13 +39,15 @@ def forecast(
     window_s: float,
     horizon_windows: int,
     arrival_cv2: float = 1.0,
+    events: Sequence[KnownEvent] = (),
+    memory: Memory | None = None,
 ) -> Forecast:
     """What will arrive in the windows that follow `made_at`.
 
-    Each series (request rate, input and output tokens per second, of each class) follows the
-    method with the least error so far at the distance of each window; quantiles come from the
-    errors that this made, in log space. Lengths are the recent windows' lengths, weighted by
-    requests and age.
+    Each series (request rate, input and output tokens per second, share of cached tokens, of each
+    class) follows the methods that have beaten the last value at the distance of each window;
+    quantiles come from the errors that this made, in log space. Lengths are the recent windows'
+    lengths, weighted by requests and age.
 
     Parameters
     ----------
@@ -48,6 +58,10 @@ def forecast(
         Length of the forecast windows, seconds; the first starts at `made_at`.
     arrival_cv2 : float
         Squared coefficient of variation of the gaps between arrivals, where it was measured.
+    events : sequence of KnownEvent
+        Past ones are taken out of the history, coming ones put on top of the forecast.
+    memory : Memory or None
+        Keeps what was learned for the next forecast of the same model; the answer is the same.
 
     Raises
     ------
@@ -58,21 +72,34 @@ def forecast(
     """
     _check(made_at, window_s, horizon_windows, arrival_cv2)
     by_class = usable_history(history, made_at)
-    outlooks = [
-        _ClassOutlook(name, windows, _recent_shape(windows) or _shape_of_others(by_class))
+    starts = [made_at + timedelta(seconds=k * window_s) for k in range(horizon_windows)]
+    classes = [
+        _ClassOutlook(
+            name,
+            windows,
+            expected_shape(windows, at=made_at) or _shape_of_others(by_class, made_at),
+            events=events,
+            key=(model, name),
+            memory=memory,
+        )
         for name, windows in sorted(by_class.items())
     ]
+    demands = [outlook.demands(starts, window_s, arrival_cv2) for outlook in classes]
     windows = tuple(
-        _forecast_window(outlooks, made_at + timedelta(seconds=k * window_s), window_s, arrival_cv2)
-        for k in range(horizon_windows)
+        ForecastWindow(start_at=start_at, window_s=window_s, demands=of_window)
+        for start_at, of_window in zip(starts, zip(*demands, strict=True), strict=True)
     )
-    method = "; ".join(outlook.method(made_at, window_s) for outlook in outlooks)
+    method = "; ".join(outlook.method for outlook in classes)
+    drifts = [drift_of(name, windows) for name, windows in sorted(by_class.items())]
     return Forecast(
         forecast_id=_content_id(model, made_at, windows, method),
         model=model,
         made_at=made_at,
         windows=windows,
         method=method,
+        events=_events_ahead(events, starts, window_s),
+        drifts=tuple(drift for drift in drifts if drift is not None),
+        dependence=tuple(outlook.dependence for outlook in classes),
     )
 
 
@@ -88,7 +115,7 @@ def _check(made_at: datetime, window_s: float, horizon_windows: int, arrival_cv2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Quantity:
+class Quantity:
     """One forecast quantity of a class.
 
     `per_request` is what one more request would add; it bounds what may come after a history of
@@ -96,81 +123,150 @@ class _Quantity:
     """
 
     label: str
-    total: Callable[[ObservedWindow], int]
+    total: Callable[[ObservedWindow], float]
     per_request: Callable[[Shape], float]
 
 
-_REQUESTS = _Quantity(label="requests", total=lambda w: w.requests, per_request=lambda _: 1.0)
-_INPUT = _Quantity(
-    label="input tokens", total=lambda w: w.input_tokens, per_request=lambda s: s.isl_mean
+RATES = (
+    Quantity(label="requests", total=lambda w: w.requests, per_request=lambda _: 1.0),
+    Quantity(
+        label="input tokens", total=lambda w: w.input_tokens, per_request=lambda s: s.isl_mean
+    ),
+    Quantity(
+        label="output tokens", total=lambda w: w.output_tokens, per_request=lambda s: s.osl_mean
+    ),
 )
-_OUTPUT = _Quantity(
-    label="output tokens", total=lambda w: w.output_tokens, per_request=lambda s: s.osl_mean
-)
-_QUANTITIES = (_REQUESTS, _INPUT, _OUTPUT)
 
 
-class _QuantityOutlook:
-    """Quantiles of one quantity at any distance."""
-
-    def __init__(self, quantity: _Quantity, windows: list[ObservedWindow], shape: Shape) -> None:
-        self._series = rate_series(windows, quantity.total)
-        self._panel = Panel(self._series.values)
-        self._mean = float(np.nanmean(self._series.values))
-        self._per_request = quantity.per_request(shape)
-
-    def quantiles(self, start_at: datetime, window_s: float) -> tuple[Quantiles, str]:
-        """Quantiles of the mean rate over [start_at, start_at + window_s), and the method."""
-        if self._mean == 0:
-            return _idle_quantiles(self._series, self._per_request), "no traffic so far"
-        span = span_of(self._series, start_at, window_s)
-        offset = LOG_OFFSET_RATIO * self._mean
-        choice = self._panel.follow_the_leader(span, log_offset=offset)
-        # Errors were seen on steps; a shorter window averages less noise away.
-        noise_ratio = max(1.0, math.sqrt(self._series.step_s / window_s))
-        factors = np.exp(noise_ratio * log_offsets(choice.log_residuals, steps_ahead=span.last))
-        return _increasing((choice.point + offset) * factors - offset), choice.method
+def _reuse_total(window: ObservedWindow) -> float:
+    """The share of cached tokens, held over the window's seconds; NaN where no prompt arrived."""
+    if window.input_tokens == 0:
+        return math.nan
+    return window.cached_tokens / window.input_tokens * window.window_s
 
 
 class _ClassOutlook:
     """Everything that is forecast of one request class."""
 
-    def __init__(self, name: str, windows: list[ObservedWindow], shape: Shape) -> None:
+    def __init__(
+        self,
+        name: str,
+        windows: list[ObservedWindow],
+        shape: Shape,
+        *,
+        events: Sequence[KnownEvent],
+        key: tuple[str, ...],
+        memory: Memory | None,
+    ) -> None:
         self._name = name
         self._shape = shape
-        self._of = {q.label: _QuantityOutlook(q, windows, shape) for q in _QUANTITIES}
+        self._events = events
+        self._key = key
+        self._memory = memory
+        totals = [_without_events(quantity.total, events, name) for quantity in RATES]
+        self._table = rate_table(windows, [*totals, _reuse_total])
+        self.method = ""
+        self.dependence = Dependence(request_class=name, ranks=np.zeros((0, 0, 0)))
 
-    def demand(self, start_at: datetime, window_s: float, arrival_cv2: float) -> Demand:
-        """The class's demand in one window."""
-        requests, input_tokens, output_tokens = (
-            self._of[quantity.label].quantiles(start_at, window_s)[0] for quantity in _QUANTITIES
+    def demands(
+        self, starts: Sequence[datetime], window_s: float, arrival_cv2: float
+    ) -> list[Demand]:
+        """The class's demand in every window; `method` and `dependence` are known afterwards."""
+        outlook = self._outlook(starts, window_s)
+        self.dependence = _dependence(self._name, outlook.errors[:, :, : len(RATES)])
+        self.method = self._methods(outlook)
+        return [
+            self._demand(outlook, index, start_at, window_s, arrival_cv2)
+            for index, start_at in enumerate(starts)
+        ]
+
+    def _outlook(self, starts: Sequence[datetime], window_s: float) -> Outlook:
+        spans = [span_of(self._table, start_at, window_s) for start_at in starts]
+        # Errors were seen on steps; a shorter window averages less noise away.
+        noise_ratio = max(1.0, math.sqrt(self._table.step_s / window_s))
+        if self._memory is None:
+            return forgetful(self._table, spans, noise_ratio=noise_ratio)
+        return self._memory.outlook(self._key, self._table, spans, noise_ratio=noise_ratio)
+
+    def _demand(
+        self, outlook: Outlook, index: int, start_at: datetime, window_s: float, arrival_cv2: float
+    ) -> Demand:
+        ratio = _event_ratio(
+            self._events, self._name, start_at, start_at + timedelta(seconds=window_s)
         )
+        rates = [self._rate(outlook, index, column).times(ratio) for column in range(len(RATES))]
+        reuse = outlook.quantiles[:, index, len(RATES)]
+        known = bool(np.isfinite(reuse).all())
+        shape = with_reuse(self._shape, float(reuse[LEVELS.index(0.5)])) if known else self._shape
         return Demand(
             request_class=self._name,
-            request_rate_rps=requests,
-            input_tokens_per_s=input_tokens,
-            output_tokens_per_s=output_tokens,
-            shape=self._shape,
+            request_rate_rps=rates[0],
+            input_tokens_per_s=rates[1],
+            output_tokens_per_s=rates[2],
+            shape=shape,
+            reuse_ratio=_increasing(np.minimum(reuse, 1.0)) if known else None,
             arrival_cv2=arrival_cv2,
         )
 
-    def method(self, start_at: datetime, window_s: float) -> str:
-        """Which method leads in the first window, for people."""
+    def _rate(self, outlook: Outlook, index: int, column: int) -> Quantiles:
+        if self._is_idle(column):
+            return _idle_quantiles(self._table, RATES[column].per_request(self._shape))
+        return _increasing(outlook.quantiles[:, index, column])
+
+    def _is_idle(self, column: int) -> bool:
+        return float(np.nansum(self._table.values[:, column])) == 0
+
+    def _methods(self, outlook: Outlook) -> str:
         chosen = ", ".join(
-            f"{label} by {outlook.quantiles(start_at, window_s)[1]}"
-            for label, outlook in self._of.items()
+            f"{quantity.label} by "
+            + ("no traffic so far" if self._is_idle(column) else _listed(outlook.methods[column]))
+            for column, quantity in enumerate(RATES)
         )
         return f"{self._name}: {chosen}"
 
 
-def _forecast_window(
-    outlooks: Sequence[_ClassOutlook], start_at: datetime, window_s: float, arrival_cv2: float
-) -> ForecastWindow:
-    return ForecastWindow(
-        start_at=start_at,
-        window_s=window_s,
-        demands=tuple(outlook.demand(start_at, window_s, arrival_cv2) for outlook in outlooks),
+def _listed(methods: Sequence[str]) -> str:
+    return methods[0] if len(methods) == 1 else f"the mean of {' / '.join(methods)}"
+
+
+def _event_ratio(
+    events: Sequence[KnownEvent], request_class: str, start_at: datetime, end_at: datetime
+) -> float:
+    return math.prod(event.ratio_in(request_class, start_at, end_at) for event in events)
+
+
+def _without_events(
+    total: Callable[[ObservedWindow], float], events: Sequence[KnownEvent], request_class: str
+) -> Callable[[ObservedWindow], float]:
+    """The total as it would have been without events; NaN where they left next to nothing."""
+    if not events:
+        return total
+
+    def usual(window: ObservedWindow) -> float:
+        ratio = _event_ratio(events, request_class, window.start_at, window.end_at)
+        return total(window) / ratio if ratio >= SMALLEST_TOLD_RATIO else math.nan
+
+    return usual
+
+
+def _events_ahead(
+    events: Sequence[KnownEvent], starts: Sequence[datetime], window_s: float
+) -> tuple[str, ...]:
+    end_at = starts[-1] + timedelta(seconds=window_s)
+    return tuple(
+        f"{event.name}: x{event.rate_ratio:g} from {event.start_at.isoformat()} to "
+        f"{event.end_at.isoformat()}"
+        + (f", class {event.request_class}" if event.request_class else "")
+        for event in events
+        if event.start_at < end_at and event.end_at > starts[0]
     )
+
+
+def _dependence(name: str, errors: Floats) -> Dependence:
+    if len(errors) < FEWEST_ORIGINS:
+        return Dependence(request_class=name, ranks=np.zeros((0, *errors.shape[1:])))
+    order = np.argsort(np.argsort(errors, axis=0, kind="stable"), axis=0, kind="stable")
+    return Dependence(request_class=name, ranks=(order + 0.5) / len(errors))
 
 
 def _increasing(values: Floats) -> Quantiles:
@@ -178,49 +274,23 @@ def _increasing(values: Floats) -> Quantiles:
     return Quantiles(levels=LEVELS, values=tuple(kept.tolist()))
 
 
-def _idle_quantiles(series: RateSeries, per_request: float) -> Quantiles:
+def _idle_quantiles(table: RateTable, per_request: float) -> Quantiles:
     """What may come when nothing came in T seconds: rate r keeps silent with exp(-r T).
 
     Level 0.95 gives 3 / T, the "rule of three" (Hanley and Lippman-Hand, JAMA 1983).
     """
-    rate = -np.log1p(-np.array(LEVELS)) / series.observed_s
+    rate = -np.log1p(-np.array(LEVELS)) / float(table.observed_s[0])
     return _increasing(rate * per_request)
 
 
-def _recent_shape(windows: Sequence[ObservedWindow]) -> Shape | None:
-    """Lengths of the class's recent requests; None when it had none."""
-    busy = [w for w in windows if w.requests > 0][-SHAPE_WINDOWS:]
-    if not busy:
-        return None
-    last, step_s = windows[-1], min(w.window_s for w in busy)
-    ages = [(last.end_at - w.end_at).total_seconds() / step_s for w in busy]
-    youngest = min(ages)
-    return mix_shapes(
-        [w.shape or _totals_shape(w) for w in busy],
-        [
-            w.requests * 0.5 ** ((age - youngest) / SHAPE_HALF_LIFE_STEPS)
-            for w, age in zip(busy, ages, strict=True)
-        ],
-    )
-
-
-def _totals_shape(window: ObservedWindow) -> Shape:
-    return shape_from_totals(
-        requests=window.requests,
-        input_tokens=window.input_tokens,
-        output_tokens=window.output_tokens,
-        cached_tokens=window.cached_tokens,
-    )
-
-
-def _shape_of_others(by_class: dict[str, list[ObservedWindow]]) -> Shape:
+def _shape_of_others(by_class: dict[str, list[ObservedWindow]], made_at: datetime) -> Shape:
     """Lengths for a class that had no request: those of the other classes.
 
     Without any request at all: one token in, one out, the least that a request can be; its rate
     is close to zero anyway.
     """
     everyone = sorted((w for ws in by_class.values() for w in ws), key=lambda w: w.end_at)
-    return _recent_shape(everyone) or shape_from_totals(
+    return expected_shape(everyone, at=made_at) or shape_from_totals(
         requests=1, input_tokens=1, output_tokens=1, cached_tokens=0, length_cv=0.0
     )
 
@@ -234,7 +304,8 @@ def _content_id(
         for demand in window.demands:
             digest.update(
                 f"{demand.request_class} {demand.arrival_cv2!r} {demand.request_rate_rps!r} "
-                f"{demand.input_tokens_per_s!r} {demand.output_tokens_per_s!r}\n".encode()
+                f"{demand.input_tokens_per_s!r} {demand.output_tokens_per_s!r} "
+                f"{demand.reuse_ratio!r}\n".encode()
             )
             shape = demand.shape
             for column in (

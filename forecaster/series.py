@@ -8,22 +8,20 @@ from statistics import median_low
 
 import numpy as np
 
+from forecaster.panel import MOST_STEPS, Span
 from planner.domain.errors import HistoryError
 from planner.domain.workload import Floats, ObservedWindow
-
-MOST_STEPS = 2016
-"""Steps of history that a forecast looks at: a week of 5-minute windows."""
 
 _OVERLAP_TOLERANCE_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RateSeries:
-    """One quantity of one request class over time.
+class RateTable:
+    """Several quantities of one request class over time.
 
     Parameters
     ----------
-    values : (steps,) float, per second
+    values : (steps, quantities) float, per second
         Oldest first, the last step ends at `end_at`; NaN where nothing was observed.
     step_s : float
     """
@@ -33,9 +31,14 @@ class RateSeries:
     end_at: datetime
 
     @property
-    def observed_s(self) -> float:
-        """Seconds that were observed."""
-        return float(np.count_nonzero(~np.isnan(self.values))) * self.step_s
+    def observed_s(self) -> Floats:
+        """(quantities,) seconds that were observed."""
+        seconds: Floats = self.step_s * (~np.isnan(self.values)).sum(axis=0).astype(np.float64)
+        return seconds
+
+
+Total = Callable[[ObservedWindow], float]
+"""A quantity of a window, summed over its seconds; NaN where the window does not tell it."""
 
 
 def usable_history(
@@ -78,66 +81,37 @@ def _overlap_s(earlier: ObservedWindow, later: ObservedWindow) -> float:
     return (earlier.end_at - later.start_at).total_seconds()
 
 
-def rate_series(
-    windows: Sequence[ObservedWindow], total: Callable[[ObservedWindow], int]
-) -> RateSeries:
-    """The rate of `total` per step; the step is the median window.
+def rate_table(windows: Sequence[ObservedWindow], totals: Sequence[Total]) -> RateTable:
+    """The rate of each total per step; the step is the median window.
 
     A window counts in the step that holds its middle. Steps without a window are NaN, never 0.
     """
     step_s = median_low([w.window_s for w in windows])
     end_at = max(w.end_at for w in windows)
-    ages = [math.floor(_middle_age_s(w, end_at) / step_s) for w in windows]
-    steps = min(max(ages) + 1, MOST_STEPS)
-    amounts, seconds = np.zeros(steps), np.zeros(steps)
-    for window, age in zip(windows, ages, strict=True):
-        if age < steps:
-            amounts[steps - 1 - age] += total(window)
-            seconds[steps - 1 - age] += window.window_s
-    values = np.full(steps, np.nan)
-    np.divide(amounts, seconds, out=values, where=seconds > 0)
-    return RateSeries(values=values, step_s=step_s, end_at=end_at)
+    ages = np.array([math.floor(_middle_age_s(w, end_at) / step_s) for w in windows])
+    steps = min(int(ages.max()) + 1, MOST_STEPS)
+    kept = ages < steps
+    rows = steps - 1 - ages[kept]
+    lengths = np.array([w.window_s for w in windows])[kept]
+    columns = []
+    for total in totals:
+        amounts = np.array([float(total(w)) for w in windows])[kept]
+        told = ~np.isnan(amounts)
+        seconds = np.bincount(rows[told], lengths[told], steps)
+        sums = np.bincount(rows[told], amounts[told], steps)
+        values = np.full(steps, np.nan)
+        np.divide(sums, seconds, out=values, where=seconds > 0)
+        columns.append(values)
+    return RateTable(values=np.stack(columns, axis=1), step_s=step_s, end_at=end_at)
 
 
 def _middle_age_s(window: ObservedWindow, end_at: datetime) -> float:
     return (end_at - window.start_at - timedelta(seconds=window.window_s / 2)).total_seconds()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Future steps that a forecast window covers, counted from the last step of a series (1: next).
-
-    Parameters
-    ----------
-    first, last : int
-        Both included.
-    """
-
-    first: int
-    last: int
-
-
-def span_of(series: RateSeries, start_at: datetime, window_s: float) -> Span:
-    """The steps of `series` that [start_at, start_at + window_s) touches."""
-    lead_s = (start_at - series.end_at).total_seconds()
-    first = math.floor(lead_s / series.step_s + 1e-9) + 1
-    last = math.ceil((lead_s + window_s) / series.step_s - 1e-9)
+def span_of(table: RateTable, start_at: datetime, window_s: float) -> Span:
+    """The steps of `table` that [start_at, start_at + window_s) touches."""
+    lead_s = (start_at - table.end_at).total_seconds()
+    first = math.floor(lead_s / table.step_s + 1e-9) + 1
+    last = math.ceil((lead_s + window_s) / table.step_s - 1e-9)
     return Span(first=max(first, 1), last=max(first, last, 1))
-
-
-def mean_ahead(values: Floats, span: Span) -> Floats:
-    """(steps,) mean over `span` after each step; NaN where half of it or more is not observed."""
-    steps = len(values)
-    ahead = np.full(steps, np.nan)
-    if steps <= span.last:
-        return ahead
-    observed = ~np.isnan(values)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(observed, values, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(observed)])
-    origins = np.arange(steps - span.last)
-    low, high = origins + span.first, origins + span.last + 1
-    count = counts[high] - counts[low]
-    enough = 2 * count > span.last - span.first + 1
-    ahead[origins[enough]] = (sums[high] - sums[low])[enough] / count[enough]
-    # Differences of running sums may round to just below 0.
-    return np.where(ahead < 0, 0.0, ahead)

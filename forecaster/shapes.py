@@ -1,6 +1,7 @@
 """Joint request lengths as a few buckets, with exact means."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -111,6 +112,36 @@ def mix_shapes(shapes: Sequence[Shape], weights: Sequence[float]) -> Shape:
     return _bucketed(
         lengths[:, kept], weight[kept] / weight[kept].sum(), (INPUT_BUCKETS, OUTPUT_BUCKETS)
     )
+
+
+def with_reuse(shape: Shape, reuse_ratio: float) -> Shape:
+    """The same lengths with another share of prompt tokens cached.
+
+    Buckets keep their proportions to each other, but none has more cached than input tokens; where
+    nothing was cached every bucket gets the same share.
+
+    Parameters
+    ----------
+    reuse_ratio : float
+        Share of prompt tokens, 0..1.
+    """
+    wanted = min(max(reuse_ratio, 0.0), 1.0)
+    now = shape.reuse_ratio
+    if now == wanted:
+        return shape
+    cached = shape.cached_tokens * (wanted / now) if now > 0 else shape.input_tokens * wanted
+    for _ in range(_MOST_ROUNDS):
+        cached = np.minimum(cached, shape.input_tokens)
+        missing = wanted * shape.isl_mean - float(cached @ shape.weight)
+        room = shape.input_tokens - cached
+        if missing <= 1e-9 * shape.isl_mean or not room.any():
+            break
+        cached = cached + room * min(missing / float(room @ shape.weight), 1.0)
+    return replace(shape, cached_tokens=cached)
+
+
+_MOST_ROUNDS = 4
+"""Two suffice: what was cut off is spread over the room that is left, and fits there."""
 
 
 def _levels(buckets: int) -> Floats:

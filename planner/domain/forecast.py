@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from planner.domain.slo import DEFAULT_CLASS
-from planner.domain.workload import Shape
+from planner.domain.workload import Floats, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class Demand:
         Requests/s and tokens/s; input counts cached tokens too.
     shape : Shape
         Joint lengths of one request, prefix reuse included.
+    reuse_ratio : Quantiles or None
+        Share of the prompt tokens that is cached, 0..1; None when no prompt was seen.
     arrival_cv2 : float
         Squared coefficient of variation of the gaps between arrivals; 1 is Poisson.
     """
@@ -65,7 +67,83 @@ class Demand:
     input_tokens_per_s: Quantiles
     output_tokens_per_s: Quantiles
     shape: Shape
+    reuse_ratio: Quantiles | None = None
     arrival_cv2: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEvent:
+    """Something that people know and no history tells: a launch, a sale, a holiday.
+
+    Parameters
+    ----------
+    rate_ratio : float
+        Requests during the event over those without it; 2: twice as many, 0: none.
+    request_class : str or None
+        The class that it concerns; None: all.
+    """
+
+    name: str
+    start_at: datetime
+    end_at: datetime
+    rate_ratio: float
+    request_class: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_at.tzinfo is None or self.end_at.tzinfo is None:
+            raise ValueError("start_at and end_at need a time zone")
+        if not self.end_at > self.start_at:
+            raise ValueError("end_at must be after start_at")
+        if not 0 <= self.rate_ratio <= LARGEST_EVENT_RATIO:
+            raise ValueError(
+                f"rate_ratio must lie between 0 and {LARGEST_EVENT_RATIO:g}, "
+                f"got {self.rate_ratio:g}"
+            )
+
+    def ratio_in(self, request_class: str, start_at: datetime, end_at: datetime) -> float:
+        """Requests of a class in [start_at, end_at) over those without the event."""
+        if self.request_class not in (None, request_class):
+            return 1.0
+        overlap = min(end_at, self.end_at) - max(start_at, self.start_at)
+        share = max(overlap.total_seconds(), 0.0) / (end_at - start_at).total_seconds()
+        return 1.0 + (self.rate_ratio - 1.0) * share
+
+
+LARGEST_EVENT_RATIO = 1000.0
+"""More than a thousandfold traffic is a slip of the pen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dependence:
+    """How the errors of one class's forecasts went together, over windows and quantities.
+
+    Parameters
+    ----------
+    ranks : (origins, windows, 3) float, 0..1
+        For each past origin the rank of its error among all origins': of the request rate, input
+        and output tokens. Origins in order of time; none when too few errors are known.
+    """
+
+    request_class: str
+    ranks: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """A change of a class's request lengths beyond what its windows differ by anyway.
+
+    Parameters
+    ----------
+    distance, usual : float
+        Distance between the recent lengths and those before, and the largest 5 % of distances
+        among the windows before (`forecaster.drift`).
+    """
+
+    request_class: str
+    since: datetime
+    distance: float
+    usual: float
+    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,6 +186,12 @@ class Forecast:
         Nothing after this instant was used.
     method : str
         Which forecasting method was chosen, per series, for people.
+    events : tuple of str
+        Known events that changed a window, for people.
+    drifts : tuple of Drift
+        Classes whose requests have changed their lengths.
+    dependence : tuple of Dependence
+        How errors go together, where it is known; paths are drawn with it.
     """
 
     forecast_id: str
@@ -115,6 +199,9 @@ class Forecast:
     made_at: datetime
     windows: tuple[ForecastWindow, ...]
     method: str
+    events: tuple[str, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    dependence: tuple[Dependence, ...] = ()
 
     def __post_init__(self) -> None:
         if self.made_at.tzinfo is None:

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecaster.conformal import COLD_START_LOG_SD, LEVELS
 from forecaster.forecast import forecast
+from forecaster.memory import Memory
+from forecaster.panel import LEVELS
+from forecaster.panel.conformal import COLD_START_LOG_SD
 from forecaster.readers import read_trace
 from forecaster.windows import observe_windows
 from planner.domain.errors import HistoryError
-from planner.domain.forecast import Demand, Forecast
+from planner.domain.forecast import Demand, Forecast, KnownEvent
 from planner.domain.workload import ObservedWindow, Shape
 from tests.forecaster.histories import history, minute, window
 
@@ -128,7 +130,7 @@ def test_the_id_changes_with_anything_that_the_forecast_holds():
 def test_one_window_of_history_gives_a_wide_forecast():
     demand = only_demand(after(history([60])))
     assert demand.request_rate_rps.median == pytest.approx(1.0)
-    expected = (1.05) * np.exp(COLD_START_LOG_SD * 1.2816) - 0.05
+    expected = 1.25 * np.exp(COLD_START_LOG_SD * 1.2816) - 0.25
     assert demand.request_rate_rps.at(0.9) == pytest.approx(expected, rel=1e-3)
 
 
@@ -212,6 +214,71 @@ def test_the_method_is_named_for_every_series():
     for label in ("default: requests by ", "input tokens by ", "output tokens by "):
         assert label in made.method
     assert "no traffic so far" in after(history([0, 0])).method
+
+
+launch = KnownEvent(
+    name="launch", start_at=minute(62), end_at=minute(63), rate_ratio=2.0, request_class=None
+)
+
+
+def test_a_known_event_is_put_on_top_of_what_is_usual():
+    made = after(history([30] * 60), horizon_windows=4, events=[launch])
+    rates = [only_demand(made, k).request_rate_rps.median for k in range(4)]
+    assert rates == pytest.approx([0.5, 0.5, 1.0, 0.5], rel=0.01)
+    assert only_demand(made, 2).input_tokens_per_s.median == pytest.approx(100.0, rel=0.01)
+    assert made.events == (
+        "launch: x2 from 2026-01-01T01:02:00+00:00 to 2026-01-01T01:03:00+00:00",
+    )
+
+
+def test_a_past_event_is_not_taken_for_usual_traffic():
+    counts = [30] * 62 + [60] + [30] * 2
+    without = only_demand(after(history(counts))).request_rate_rps
+    known = only_demand(after(history(counts), events=[launch])).request_rate_rps
+    steady = only_demand(after(history([30] * 65))).request_rate_rps
+    assert known.values == pytest.approx(steady.values, rel=1e-6)
+    assert without.at(0.99) > known.at(0.99)
+
+
+def test_an_event_of_another_class_changes_nothing():
+    other = replace(launch, request_class="batch")
+    windows = history([30] * 62)
+    assert after(windows, events=[other]).forecast_id == after(windows).forecast_id
+
+
+def test_traffic_that_an_event_stopped_tells_nothing():
+    closed = replace(launch, start_at=minute(55), end_at=minute(60), rate_ratio=0.0)
+    made = after(history([30] * 55 + [0] * 5), events=[closed])
+    assert only_demand(made).request_rate_rps.median == pytest.approx(0.5, rel=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(counts=counts, cut=st.integers(1, 24))
+def test_a_forecast_with_a_memory_equals_one_without(counts, cut):
+    windows, memory = history(counts), Memory()
+    earlier = windows[: max(1, min(cut, len(windows)))]
+    made_at = minute(len(counts))
+    for given_windows in (earlier, windows, windows[1:] or windows, windows):
+        made = after(given_windows, made_at=made_at, memory=memory)
+        assert made.forecast_id == after(given_windows, made_at=made_at).forecast_id
+
+
+def test_the_share_of_cached_tokens_is_forecast():
+    windows = [replace(w, cached_tokens=w.input_tokens // 4) for w in history([30] * 40)]
+    demand = only_demand(after(windows))
+    assert demand.reuse_ratio.median == pytest.approx(0.25)
+    assert demand.shape.reuse_ratio == pytest.approx(0.25)
+    assert only_demand(after(history([0] * 9))).reuse_ratio is None
+
+
+def test_the_median_forecast_of_a_daily_pattern_knows_the_hour():
+    hours = np.arange(24 * 12)
+    daily = (600 + 500 * np.sin(2 * np.pi * hours / 24)).astype(int).tolist()
+    windows = [window(60 * i, n, window_s=3600.0) for i, n in enumerate(daily)]
+    made = after(windows, window_s=3600.0, horizon_windows=12)
+    rates = [only_demand(made, k).request_rate_rps.median * 3600 for k in range(12)]
+    coming = 600 + 500 * np.sin(2 * np.pi * (hours[-1] + 1 + np.arange(12)) / 24)
+    np.testing.assert_allclose(rates, coming, rtol=0.12, atol=25)
 
 
 def test_no_history_is_refused():

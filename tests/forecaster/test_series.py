@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from forecaster.series import MOST_STEPS, Span, mean_ahead, rate_series, span_of, usable_history
+from forecaster.panel import MOST_STEPS
+from forecaster.series import rate_table, span_of, usable_history
 from planner.domain.errors import HistoryError
 from tests.forecaster.histories import history, minute, window
-
-values = st.lists(st.one_of(st.just(float("nan")), st.floats(0, 1e6)), min_size=1, max_size=30)
 
 
 def requests(w):
@@ -15,22 +12,27 @@ def requests(w):
 
 
 def test_gaps_are_masked_and_zeros_stay_zeros():
-    series = rate_series(history([6, None, 0, 12]), requests)
-    np.testing.assert_allclose(series.values, [0.1, np.nan, 0.0, 0.2])
-    assert series.observed_s == 180.0
+    series = rate_table(history([6, None, 0, 12]), [requests])
+    np.testing.assert_allclose(series.values[:, 0], [0.1, np.nan, 0.0, 0.2])
+    assert series.observed_s[0] == 180.0
     assert series.end_at == minute(4)
 
 
 def test_windows_of_other_lengths_give_rates_in_the_step_of_their_middle():
     mixed = [window(0, 60, window_s=180.0), window(3, 6), window(4, 6)]
-    series = rate_series(mixed, requests)
-    np.testing.assert_allclose(series.values, [1 / 3, np.nan, 0.1, 0.1])
+    series = rate_table(mixed, [requests])
+    np.testing.assert_allclose(series.values[:, 0], [1 / 3, np.nan, 0.1, 0.1])
 
 
 def test_a_very_old_window_does_not_make_an_endless_series():
-    series = rate_series([window(0, 1), window(10_000_000, 2)], requests)
+    series = rate_table([window(0, 1), window(10_000_000, 2)], [requests])
     assert len(series.values) == MOST_STEPS
     assert np.count_nonzero(~np.isnan(series.values)) == 1
+
+
+def test_a_total_that_a_window_does_not_tell_is_masked_in_its_column_only():
+    table = rate_table(history([6, 12]), [requests, lambda w: np.nan if w.requests < 10 else 60.0])
+    np.testing.assert_allclose(table.values, [[0.1, np.nan], [0.2, 1.0]])
 
 
 def test_windows_that_end_later_are_not_used():
@@ -69,19 +71,6 @@ def test_windows_of_two_classes_may_overlap():
     ],
 )
 def test_a_forecast_window_covers_the_steps_it_touches(start, window_s, span):
-    series = rate_series(history([1, 1, 1]), requests)
+    series = rate_table(history([1, 1, 1]), [requests])
     found = span_of(series, minute(start), window_s)
     assert (found.first, found.last) == span
-
-
-@settings(max_examples=60, deadline=None)
-@given(values=values, first=st.integers(1, 4), more=st.integers(0, 4))
-def test_the_mean_ahead_is_that_of_a_plain_loop(values, first, more):
-    ahead = mean_ahead(np.array(values), Span(first=first, last=first + more))
-    for origin in range(len(values)):
-        steps = values[origin + first : origin + first + more + 1]
-        seen = [v for v in steps if not np.isnan(v)]
-        if len(steps) < more + 1 or 2 * len(seen) <= len(steps):
-            assert np.isnan(ahead[origin])
-        else:
-            assert ahead[origin] == pytest.approx(np.mean(seen), abs=1e-6)
