@@ -1,6 +1,6 @@
 """How good the forecaster would have been on a history: rolling origin, past data only."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from forecaster.forecast import RATES
 from forecaster.panel import LEVELS, Panel, Span
 from forecaster.panel.conformal import Conformal
-from forecaster.panel.panel import ERROR_OFFSET
+from forecaster.panel.panel import ERROR_OFFSET, METHODS
 from forecaster.panel.regression import logs
 from forecaster.series import rate_table, usable_history
 from planner.domain.errors import HistoryError
@@ -212,7 +212,12 @@ def scored_origins(track: Track, first_origin: int | None = None) -> Flags:
 
 
 def run_panel(
-    values: Floats, horizons: Sequence[int], *, step_s: float, first_end_s: float = 0.0
+    values: Floats,
+    horizons: Sequence[int],
+    *,
+    step_s: float,
+    first_end_s: float = 0.0,
+    methods: Collection[str] = METHODS,
 ) -> list[list[Track]]:
     """What the panel forecasts along some series, per series and horizon.
 
@@ -220,10 +225,14 @@ def run_panel(
     ----------
     values : (steps, series) float
         NaN: not observed.
+    methods : collection of str
+        Which may be followed (`forecaster.panel.panel.METHODS`).
     """
     steps, series = values.shape
     spans = [Span(first=h, last=h) for h in sorted(set(horizons))]
-    panel = Panel(series=series, step_s=step_s, spans=spans, first_end_s=first_end_s)
+    panel = Panel(
+        series=series, step_s=step_s, spans=spans, first_end_s=first_end_s, methods=methods
+    )
     quantiles = np.full((len(spans), series, len(LEVELS), steps), np.nan)
     for step in range(steps):
         panel.observe(values[step])

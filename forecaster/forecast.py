@@ -11,7 +11,7 @@ import numpy as np
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, Outlook
-from forecaster.recent_lengths import expected_shape
+from forecaster.recent_lengths import RecentLengths, expected_shape, recent_lengths
 from forecaster.series import RateTable, rate_table, span_of, usable_history
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
@@ -73,11 +73,18 @@ def forecast(
     _check(made_at, window_s, horizon_windows, arrival_cv2)
     by_class = usable_history(history, made_at)
     starts = [made_at + timedelta(seconds=k * window_s) for k in range(horizon_windows)]
+    lengths = {
+        name: recent_lengths(windows, at=made_at)
+        if memory is None
+        else memory.lengths((model, name), windows, at=made_at)
+        for name, windows in by_class.items()
+    }
+    others = _shape_of_others(by_class, made_at) if None in lengths.values() else None
     classes = [
         _ClassOutlook(
             name,
             windows,
-            expected_shape(windows, at=made_at) or _shape_of_others(by_class, made_at),
+            _shape(lengths[name], others),
             events=events,
             key=(model, name),
             memory=memory,
@@ -90,7 +97,7 @@ def forecast(
         for start_at, of_window in zip(starts, zip(*demands, strict=True), strict=True)
     )
     method = "; ".join(outlook.method for outlook in classes)
-    drifts = [drift_of(name, windows) for name, windows in sorted(by_class.items())]
+    drifts = [drift_of(name, found) for name, found in sorted(lengths.items()) if found]
     return Forecast(
         forecast_id=_content_id(model, made_at, windows, method),
         model=model,
@@ -283,16 +290,23 @@ def _idle_quantiles(table: RateTable, per_request: float) -> Quantiles:
     return _increasing(rate * per_request)
 
 
-def _shape_of_others(by_class: dict[str, list[ObservedWindow]], made_at: datetime) -> Shape:
-    """Lengths for a class that had no request: those of the other classes.
+def _shape(recent: RecentLengths | None, others: Shape | None) -> Shape:
+    """Lengths of the class's own requests, those of the others where it had none.
 
     Without any request at all: one token in, one out, the least that a request can be; its rate
     is close to zero anyway.
     """
-    everyone = sorted((w for ws in by_class.values() for w in ws), key=lambda w: w.end_at)
-    return expected_shape(everyone, at=made_at) or shape_from_totals(
+    if recent is not None:
+        return expected_shape(recent)
+    return others or shape_from_totals(
         requests=1, input_tokens=1, output_tokens=1, cached_tokens=0, length_cv=0.0
     )
+
+
+def _shape_of_others(by_class: dict[str, list[ObservedWindow]], made_at: datetime) -> Shape | None:
+    everyone = sorted((w for ws in by_class.values() for w in ws), key=lambda w: w.end_at)
+    found = recent_lengths(everyone, at=made_at)
+    return None if found is None else expected_shape(found)
 
 
 def _content_id(

@@ -1,14 +1,17 @@
 """Panels kept from one forecast to the next, so that a tick only takes the new steps."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 
 import numpy as np
 
 from forecaster.panel import MOST_STEPS, Outlook, Panel, Span
+from forecaster.recent_lengths import RecentLengths, recent_lengths
 from forecaster.series import RateTable
-from planner.domain.workload import Floats
+from planner.domain.workload import Floats, ObservedWindow
 
 MOST_PANELS = 256
 
@@ -31,6 +34,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._panels: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        self._lengths: OrderedDict[tuple[str, ...], RecentLengths] = OrderedDict()
         self._lock = Lock()
 
     def outlook(
@@ -58,6 +62,18 @@ class Memory:
             while len(self._panels) > MOST_PANELS:
                 self._panels.popitem(last=False)
             return panel.outlook(spans, noise_ratio=noise_ratio)
+
+    def lengths(
+        self, key: tuple[str, ...], windows: Sequence[ObservedWindow], *, at: datetime
+    ) -> RecentLengths | None:
+        """As `recent_lengths`, comparing only windows that are new."""
+        with self._lock:
+            found = recent_lengths(windows, at=at, before=self._lengths.pop(key, None))
+            if found is not None:
+                self._lengths[key] = found
+            while len(self._lengths) > MOST_PANELS:
+                self._lengths.popitem(last=False)
+            return found
 
 
 def _new_panel(table: RateTable, spans: list[Span]) -> Panel:

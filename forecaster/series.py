@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from statistics import median_low
 
 import numpy as np
@@ -55,9 +55,8 @@ def usable_history(
     """
     if not history:
         raise HistoryError("the history holds no window; a forecast needs at least one")
-    past = sorted(
-        (w for w in history if w.end_at <= made_at), key=lambda w: (w.request_class, w.start_at)
-    )
+    past = [w for w in history if w.end_at <= made_at]
+    past.sort(key=lambda w: (w.request_class, w.start_at))
     if not past:
         first = min(w.end_at for w in history)
         raise HistoryError(
@@ -86,13 +85,16 @@ def rate_table(windows: Sequence[ObservedWindow], totals: Sequence[Total]) -> Ra
 
     A window counts in the step that holds its middle. Steps without a window are NaN, never 0.
     """
-    step_s = median_low([w.window_s for w in windows])
+    lengths = np.array([w.window_s for w in windows])
+    step_s = float(median_low(lengths.tolist()))
     end_at = max(w.end_at for w in windows)
-    ages = np.array([math.floor(_middle_age_s(w, end_at) / step_s) for w in windows])
+    # Offsets from the end, not from 1970: differences stay exact to the microsecond.
+    starts = np.array([(w.start_at - end_at).total_seconds() for w in windows])
+    ages = np.floor(-(starts + lengths / 2) / step_s).astype(np.int64)
     steps = min(int(ages.max()) + 1, MOST_STEPS)
     kept = ages < steps
     rows = steps - 1 - ages[kept]
-    lengths = np.array([w.window_s for w in windows])[kept]
+    lengths = lengths[kept]
     columns = []
     for total in totals:
         amounts = np.array([float(total(w)) for w in windows])[kept]
@@ -103,10 +105,6 @@ def rate_table(windows: Sequence[ObservedWindow], totals: Sequence[Total]) -> Ra
         np.divide(sums, seconds, out=values, where=seconds > 0)
         columns.append(values)
     return RateTable(values=np.stack(columns, axis=1), step_s=step_s, end_at=end_at)
-
-
-def _middle_age_s(window: ObservedWindow, end_at: datetime) -> float:
-    return (end_at - window.start_at - timedelta(seconds=window.window_s / 2)).total_seconds()
 
 
 def span_of(table: RateTable, start_at: datetime, window_s: float) -> Span:

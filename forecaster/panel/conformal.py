@@ -22,6 +22,9 @@ to 0.24 in the Mooncake and Azure 2023 traces), narrower than the bursts of code
 COLD_START_GROWTH = 0.25
 """The assumed spread grows with the steps ahead to this power."""
 
+LARGEST_LOG_ERROR = 7.0
+"""A forecast that was wrong by more than a factor 1100 is as wrong as by that."""
+
 STEP_SIZE = 0.1
 STEP_DECAY = 0.5
 """After the k-th outcome a level moves by 0.1 / k^0.5 times its miss."""
@@ -72,6 +75,7 @@ class Conformal:
         actual, point, centred : (spans, series) float
             The outcome, the forecast, and the forecast moved by the median error.
         """
+        error = np.clip(error, -LARGEST_LOG_ERROR, LARGEST_LOG_ERROR)
         self._errors[self._count % RECENT_ERRORS] = error
         self._count += 1
         known = np.isfinite(error) & np.isfinite(quantiles).all(axis=0)

@@ -1,5 +1,6 @@
 """One step of everything: methods, choice, quantiles."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from forecaster.panel.conformal import Conformal
 from forecaster.panel.record import Integers, Record, Span, Spans
 from forecaster.panel.regression import Features, Regression, logs
 from forecaster.panel.seasonal import Seasons
-from forecaster.panel.smoothing import Smoothing
+from forecaster.panel.smoothing import LAST_VALUE, Smoothing
+from forecaster.panel.trees import NAME as TREES
+from forecaster.panel.trees import Trees
 from planner.domain.workload import Floats
 
 MOST_STEPS = 4032
@@ -63,10 +66,19 @@ class Panel:
         What will be asked for, in order of distance.
     first_end_s : float
         End of the first step, seconds since 1970 (its time of day matters).
+    methods : collection of str
+        Which of `METHODS` may be followed; the last value always may. `TREES` is not among them
+        by default: it costs a second or more whenever it is fitted anew.
     """
 
     def __init__(
-        self, *, series: int, step_s: float, spans: list[Span], first_end_s: float
+        self,
+        *,
+        series: int,
+        step_s: float,
+        spans: list[Span],
+        first_end_s: float,
+        methods: Collection[str] = METHODS,
     ) -> None:
         self._step_s = step_s
         self._first_end_s = first_end_s
@@ -79,7 +91,11 @@ class Panel:
         count = len(self._anchors)
         self._lags = Regression(spans=count, series=series, columns=Features.lag_columns)
         self._calendar = Regression(spans=count, series=series, columns=Features.all_columns)
-        self._choice = Choice(methods=METHODS, spans=count, series=series)
+        self._trees = Trees(spans=count, series=series) if TREES in methods else None
+        self._choice = Choice(methods=(*METHODS, TREES), spans=count, series=series)
+        left_out = [name not in methods for name in (*METHODS, TREES)]
+        left_out[LAST_VALUE] = False
+        self._left_out = np.array(left_out)
         self._conformal = Conformal(furthest=self._anchors.last, series=series)
         self._pending = _Pending(self._anchors.last)
 
@@ -143,6 +159,7 @@ class Panel:
             [
                 self._lags.log_changes(lags, anchors),
                 self._calendar.log_changes(calendar, anchors),
+                self._tree_changes(calendar, anchors),
             ]
         )
         points = np.concatenate(
@@ -153,6 +170,7 @@ class Panel:
             ]
         )
         points = np.maximum(points, 0.0)
+        points[self._left_out] = np.nan
         point = self._choice.follow(points, anchors)
         offsets, centre = self._conformal.log_offsets()
         moves = np.concatenate([noise_ratio * offsets[:, anchors], centre[None, anchors]])
@@ -170,6 +188,11 @@ class Panel:
             large=large,
         )
 
+    def _tree_changes(self, features: Floats, anchors: Integers) -> Floats:
+        if self._trees is None:
+            return np.full((1, len(anchors), self._record.series), np.nan)
+        return self._trees.log_changes(features, anchors)[None]
+
     def _learn(self) -> None:
         """Compare what was forecast of spans that end now with what came."""
         now = self._record.steps - 1
@@ -183,6 +206,8 @@ class Panel:
         change = logs(actual, then.small) - then.current
         self._lags.learn(then.lags, change)
         self._calendar.learn(then.calendar, change)
+        if self._trees is not None:
+            self._trees.learn(then.calendar, change)
         self._choice.learn(then.points, actual)
         error = logs(actual, then.large) - logs(then.point, then.large)
         self._conformal.learn(

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from forecaster.drift import drift_of, energy_distance
+from forecaster.drift import drift_of
+from forecaster.length_distance import energy_distance
+from forecaster.recent_lengths import RecentLengths, recent_lengths
 from forecaster.shapes import shape_of_lengths
 from planner.domain.workload import ObservedWindow, Shape
 from tests.forecaster.histories import minute
@@ -14,9 +16,9 @@ def shape(isl: float, *, requests: int = 40, seed: int = 0) -> Shape:
     return shape_of_lengths(inputs, outputs, np.zeros_like(inputs))
 
 
-def windows(*isl: float) -> list[ObservedWindow]:
+def recent(*isl: float) -> RecentLengths:
     shapes = [shape(mean, seed=i) for i, mean in enumerate(isl)]
-    return [
+    windows = [
         ObservedWindow(
             start_at=minute(i),
             window_s=60.0,
@@ -28,10 +30,13 @@ def windows(*isl: float) -> list[ObservedWindow]:
         )
         for i, s in enumerate(shapes)
     ]
+    found = recent_lengths(windows, at=windows[-1].end_at)
+    assert found is not None
+    return found
 
 
 def test_longer_prompts_are_a_drift_that_says_what_changed():
-    found = drift_of("chat", windows(*[1000.0] * 30, *[3000.0] * 6))
+    found = drift_of("chat", recent(*[1000.0] * 30, *[3000.0] * 6))
     assert found is not None
     assert found.request_class == "chat"
     assert found.since == minute(30)
@@ -42,14 +47,14 @@ def test_longer_prompts_are_a_drift_that_says_what_changed():
 
 def test_lengths_that_differ_as_always_are_no_drift():
     flagged = [
-        drift_of("chat", windows(*rng.uniform(700, 1400, 36))) is not None
+        drift_of("chat", recent(*rng.uniform(700, 1400, 36))) is not None
         for rng in map(np.random.default_rng, range(40))
     ]
     assert sum(flagged) <= 2
 
 
 def test_little_history_says_nothing():
-    assert drift_of("chat", windows(*[1000.0] * 8, *[9000.0] * 6)) is None
+    assert drift_of("chat", recent(*[1000.0] * 8, *[9000.0] * 6)) is None
 
 
 def test_the_energy_distance_is_that_of_its_definition():

@@ -1,0 +1,1 @@
+"""The forecaster on real series, beside others."""
