@@ -62,4 +62,4 @@ def _apart(recent: RecentLengths, ones: Flags, others: Flags) -> Floats:
     b /= b.sum(axis=1, keepdims=True)
     both = a - b
     # 2 a'Db - a'Da - b'Db = -(a - b)'D(a - b)
-    return np.maximum(-np.einsum("gi,ij,gj->g", both, recent.apart, both), 0.0)
+    return np.maximum(-((both @ recent.apart) * both).sum(axis=1), 0.0)

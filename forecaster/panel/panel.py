@@ -18,8 +18,8 @@ from forecaster.panel.trees import NAME as TREES
 from forecaster.panel.trees import Trees
 from planner.domain.workload import Floats
 
-MOST_STEPS = 4032
-"""Steps of history that a panel looks back on: two weeks of 5-minute windows."""
+MOST_STEPS = 2100
+"""Steps of history that a panel looks back on: a week of 5-minute windows, and seven hours."""
 
 MOST_ANCHORS = 16
 """So many spans are learned; the others use what was learned at the nearest of them."""
