@@ -274,7 +274,7 @@ def _trace(path: Path, start_at: datetime | None) -> "Workload":
     from planner.service.planning import read_requests
 
     workload, report = read_requests(path, start_at=start_at)
-    output.note_skipped(path, report.reasons)
+    output.note_skipped(path, report.left_out)
     if report.arrival_tick_s is not None:
         clock = f"a {report.arrival_tick_s:.1f} s clock"
         output.note(f"{path}: arrivals sit on {clock}: spread evenly inside each tick")
