@@ -1,0 +1,11 @@
+"""`poolwise trace`: what a trace is like, in other formats, and made from a description."""
+
+import typer
+
+from planner.service.cli import trace_show
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show, convert and synthesize traces of requests.",
+)
+app.command(name="show", epilog=trace_show.EPILOG)(trace_show.show)

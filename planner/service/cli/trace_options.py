@@ -1,0 +1,33 @@
+"""Options that the commands on traces share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forecaster.readers.trace_file import TraceFormat
+
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Requests: Mooncake JSONL, Azure CSV or BurstGPT CSV, also gzipped.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    TraceFormat | None,
+    typer.Option(
+        "--format", help="Expect this format (default: told from the first line).", metavar="NAME"
+    ),
+]
+ClassColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--class-column",
+        help="Take the request class from this column, as in 'Log Type' "
+        "(default: RequestClass where it is there).",
+        metavar="NAME",
+    ),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")]
