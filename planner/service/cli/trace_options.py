@@ -31,3 +31,17 @@ ClassColumnOption = Annotated[
     ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")]
+OutArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="File to write; gzipped where it ends in .gz.", metavar="OUT", show_default=False
+    ),
+]
+ToOption = Annotated[
+    TraceFormat | None,
+    typer.Option(
+        "--to",
+        help="Format of OUT (default by its ending: .jsonl Mooncake, .csv Azure).",
+        metavar="[mooncake|azure|burstgpt]",
+    ),
+]

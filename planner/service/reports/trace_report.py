@@ -66,7 +66,7 @@ def _bins(workload: Workload, window_s: float) -> tuple[Floats, Integers]:
     """Middles of the whole windows, seconds, and the window of each request."""
     count = max(math.floor(workload.duration_s / window_s + 1e-9), 1)
     index: Integers = np.minimum((workload.arrival_offset_s // window_s).astype(np.int64), count)
-    middles: Floats = (np.arange(count) + 0.5) * window_s
+    middles = (np.arange(count, dtype=np.float64) + 0.5) * window_s
     return middles, index
 
 

@@ -1,0 +1,69 @@
+"""Where the commands on traces write to, and what they say about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from planner.domain.errors import InputError
+from planner.service.cli import output
+
+if TYPE_CHECKING:
+    from forecaster.readers import TraceFormat
+    from planner.domain.workload import Workload
+
+
+def check_out(out: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a file that exists (without --force), is read as well, or cannot be written.
+
+    Raises
+    ------
+    InputError
+        With what to do.
+    """
+    from planner.service.whole_file import check_writable
+
+    check_writable(out, option="OUT", inputs=inputs)
+    if out.exists() and not force:
+        raise InputError(f"{out} exists; give --force to replace it")
+
+
+def format_of(out: Path, asked: "TraceFormat | None") -> "TraceFormat":
+    """The format asked for, or the one that the file's ending tells.
+
+    Raises
+    ------
+    InputError
+        When neither tells.
+    """
+    from forecaster.readers import TraceFormat
+
+    if asked is not None:
+        return asked
+    name = out.name.removesuffix(".gz")
+    if name.endswith((".jsonl", ".json")):
+        return TraceFormat.MOONCAKE
+    if name.endswith(".csv"):
+        return TraceFormat.AZURE
+    kinds = ", ".join(kind.value for kind in TraceFormat)
+    raise InputError(f"{out}: its ending tells no format; give --to, one of {kinds}")
+
+
+def write(
+    workload: "Workload", out: Path, trace_format: "TraceFormat", *, remarks: Sequence[str]
+) -> None:
+    """Write a trace and print what was written, lost and assumed."""
+    from forecaster.writers import losses, write_trace
+
+    with output.working("writing"):
+        write_trace(workload, out, trace_format)
+    reused = int(workload.cached_tokens.sum()) / int(workload.input_tokens.sum())
+    shared = "" if workload.prefix is None else f", {output.percent(reused)} of prompts reused"
+    typer.echo(
+        f"{out}: {trace_format.label}, {len(workload):,} requests in {workload.duration_s:,.0f} s, "
+        f"{workload.request_rate_rps:,.3g} requests/s, mean ISL "
+        f"{workload.input_tokens.mean():,.0f}, OSL {workload.output_tokens.mean():,.0f}{shared}"
+    )
+    for remark in (*remarks, *losses(workload, trace_format)):
+        output.note(f"note: {remark}")
