@@ -23,6 +23,9 @@ from planner.domain.workload import Workload, class_names
 _MODEL, _LOG_TYPE = "unknown", "API log"
 """What BurstGPT's columns say of requests whose model and way are not known."""
 
+_A_YEAR_S = 366 * 86_400.0
+"""A start before 1971 is that of a trace in relative time: no date."""
+
 
 def write_trace(workload: Workload, path: Path, trace_format: TraceFormat) -> None:
     """Write the requests so that `read_trace` gives them back; gzipped where `path` ends in .gz.
@@ -54,14 +57,14 @@ def losses(workload: Workload, trace_format: TraceFormat) -> tuple[str, ...]:
     lost = []
     if workload.prefix is not None and trace_format is not TraceFormat.MOONCAKE:
         lost.append("prefix blocks and cached tokens are lost: prompts share nothing any more")
-    if not trace_format.has_instants:
+    if not trace_format.has_instants and workload.start_at.timestamp() >= _A_YEAR_S:
         lost.append(
             f"the date is lost: time counts from the start ({workload.start_at.isoformat()})"
         )
-    step_s, name = (1e-3, "1 ms") if trace_format is TraceFormat.MOONCAKE else (1e-6, "1 us")
-    steps = workload.arrival_offset_s / step_s
-    if bool(np.any(np.abs(steps - np.rint(steps)) * step_s > 1e-7)):
-        lost.append(f"arrivals are rounded to {name}")
+    milliseconds = workload.arrival_offset_s * 1e3
+    rounded = bool(np.any(np.abs(milliseconds - np.rint(milliseconds)) > 1e-3))
+    if trace_format is TraceFormat.MOONCAKE and rounded:
+        lost.append("arrivals are rounded to 1 ms")
     last_s = float(workload.arrival_offset_s[-1]) if len(workload) else 0.0
     if workload.duration_s > 2 * last_s + 1.0:
         lost.append("the quiet time after the last request is lost")

@@ -1,5 +1,6 @@
 """`poolwise trace convert`: the same requests in another format, faster, shorter, or a part."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,6 +97,8 @@ def convert(
 
 
 def _part(file: Path, workload: "Workload", from_s: float, until_s: float | None) -> "Workload":
+    from forecaster.prefixes import cached_tokens
+
     if from_s == 0 and until_s is None:
         return workload
     end_s = workload.duration_s if until_s is None else min(until_s, workload.duration_s)
@@ -105,7 +108,10 @@ def _part(file: Path, workload: "Workload", from_s: float, until_s: float | None
             f"{file} has no request between {from_s:g} s and "
             f"{LONGEST_S if until_s is None else until_s:g} s; it lasts {workload.duration_s:g} s"
         )
-    return part
+    if part.prefix is None:
+        return part
+    # What was cut off fills no cache any more.
+    return replace(part, cached_tokens=cached_tokens(part.prefix, part.input_tokens))
 
 
 def _changed(
