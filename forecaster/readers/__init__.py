@@ -28,6 +28,10 @@ LARGEST_REPEATED_SHARE = 0.01
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_PARQUET = {
+    False: "",
+    True: " (ServeGen's client tables are for `poolwise trace synthesize --servegen`)",
+}
 _HEADERS = {TraceFormat.AZURE: azure.COLUMNS, TraceFormat.BURSTGPT: burstgpt.COLUMNS}
 
 
@@ -146,11 +150,12 @@ def _format_of(first: Line, path: Path, asked: TraceFormat | None) -> TraceForma
         if asked is not None
         else f"none of {', '.join(kind.label for kind in TraceFormat)}"
     )
+    is_parquet = first.text is None and path.suffix == ".parquet"
     raise TraceError(
         f"{path}:{first.number}: the file is {wanted}: "
         f"its first line is {shown(first.text) if first.text is not None else first.problem}"
         f"{f', which looks like {found.label}' if found is not None else ''}; expected one JSON "
-        f'object per line with "timestamp", or a header line with {headers}'
+        f'object per line with "timestamp", or a header line with {headers}{_PARQUET[is_parquet]}'
     )
 
 

@@ -24,7 +24,7 @@ def forecast(
     trace: Annotated[
         Path,
         typer.Option(
-            "--trace", "-t", help="Requests: Mooncake JSONL or Azure CSV.", metavar="FILE"
+            "--trace", "-t", help="Requests: Mooncake JSONL, Azure or BurstGPT CSV.", metavar="FILE"
         ),
     ],
     spec: Annotated[

@@ -54,12 +54,14 @@ def write(
     workload: "Workload", out: Path, trace_format: "TraceFormat", *, remarks: Sequence[str]
 ) -> None:
     """Write a trace and print what was written, lost and assumed."""
+    from forecaster.readers import TraceFormat
     from forecaster.writers import losses, write_trace
 
     with output.working("writing"):
         write_trace(workload, out, trace_format)
     reused = int(workload.cached_tokens.sum()) / int(workload.input_tokens.sum())
-    shared = "" if workload.prefix is None else f", {output.percent(reused)} of prompts reused"
+    keeps = workload.prefix is not None and trace_format is TraceFormat.MOONCAKE
+    shared = f", {output.percent(reused)} of prompt tokens reused" if keeps else ""
     typer.echo(
         f"{out}: {trace_format.label}, {len(workload):,} requests in {workload.duration_s:,.0f} s, "
         f"{workload.request_rate_rps:,.3g} requests/s, mean ISL "
