@@ -18,7 +18,6 @@ from planner.service.reports.page import (
     PREFILL,
     Fact,
     Figure,
-    Key,
     drawn,
     rendered,
     titled,
@@ -91,30 +90,29 @@ def _over_time(
 def rate_figure(workload: Workload, window_s: float) -> Figure:
     """Draw requests and tokens a second over time."""
     at_s, index = _bins(workload, window_s)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.13)
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.09)
     requests = np.bincount(index, minlength=len(at_s))[: len(at_s)] / window_s
     _over_time(figure, at_s, requests, name="requests/s", colour=AFTER)
     titled(figure, 1, f"<b>Requests a second</b>, in windows of {window_s:g} s")
-    for name, tokens, colour in (
-        ("prompt tokens/s", workload.input_tokens, PREFILL),
-        ("answer tokens/s", workload.output_tokens, DECODE),
+    for row, (name, tokens, colour) in enumerate(
+        (
+            ("Prompt", workload.input_tokens, PREFILL),
+            ("Answer", workload.output_tokens, DECODE),
+        ),
+        start=2,
     ):
         total = np.bincount(index, tokens, minlength=len(at_s))[: len(at_s)] / window_s
-        _over_time(figure, at_s, total, name=name, colour=colour, row=2)
-    titled(figure, 2, "<b>Tokens a second</b>")
-    figure.update_xaxes(title_text="seconds from the start", tickformat=",", row=2, col=1)
+        _over_time(figure, at_s, total, name=f"{name} tokens/s", colour=colour, row=row)
+        titled(figure, row, f"<b>{name} tokens a second</b>")
+    figure.update_xaxes(title_text="seconds from the start", tickformat=",", row=3, col=1)
     return drawn(
         figure,
         name="rate",
         title="Arrivals over time",
         description=f"Requests a second in windows of {window_s:g} s: {requests.min():.3g} to "
         f"{requests.max():.3g}, {requests.mean():.3g} in the mean.",
-        keys=[
-            Key(text="requests", colour=AFTER, mark="line"),
-            Key(text="prompt tokens", colour=PREFILL, mark="line"),
-            Key(text="answer tokens", colour=DECODE, mark="line"),
-        ],
-        height_px=460,
+        keys=(),
+        height_px=520,
         zoom=True,
     )
 
