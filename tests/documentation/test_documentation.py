@@ -31,6 +31,7 @@ from planner.service.documents.trace import (
     LengthsDocument,
     PeakDocument,
     TraceDocument,
+    WrittenTraceDocument,
 )
 from planner.service.documents.trace_description import EXAMPLE, read_trace_description
 from planner.service.spec_document import ShapesPart, spec_schema
@@ -131,6 +132,7 @@ def test_the_page_on_traces_names_every_key() -> None:
         GapDocument,
         CacheReuseDocument,
         ClassShareDocument,
+        WrittenTraceDocument,
     )
     section = (ROOT / "docs/traces.md").read_text().partition("## The JSON")[2]
     keys = {key for kind in kinds for key in kind.model_fields}

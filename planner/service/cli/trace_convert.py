@@ -8,7 +8,7 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
-from planner.service.cli.options import LONGEST_S, StartOption, instant, seconds
+from planner.service.cli.options import LONGEST_S, JsonOption, StartOption, instant, seconds
 from planner.service.cli.trace_options import (
     ClassColumnOption,
     FileArgument,
@@ -69,6 +69,7 @@ def convert(
         ),
     ] = 1.0,
     force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Write the requests of a trace in another format; say what that format cannot hold.
 
@@ -93,7 +94,7 @@ def convert(
     if rate_ratio != 1.0 or length_ratio != 1.0:
         workload, said = _changed(workload, rate_ratio, length_ratio)
         remarks += said
-    write(workload, out, target, remarks=remarks)
+    write(workload, out, target, remarks=remarks, json=json)
 
 
 def _part(file: Path, workload: "Workload", from_s: float, until_s: float | None) -> "Workload":

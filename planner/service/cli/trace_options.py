@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from forecaster.readers.trace_file import TraceFormat
+from forecaster.trace_format import TraceFormat
 
 FileArgument = Annotated[
     Path,

@@ -8,7 +8,7 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
-from planner.service.cli.options import StartOption, instant, seconds
+from planner.service.cli.options import JsonOption, StartOption, instant, seconds
 from planner.service.cli.trace_options import ForceOption, ToOption
 
 if TYPE_CHECKING:
@@ -34,52 +34,61 @@ class Drawn(NamedTuple):
     remarks: list[str]
 
 
+OutArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        help="File to write; gzipped where it ends in .gz.", metavar="OUT", show_default=False
+    ),
+]
+SpecOption = Annotated[
+    Path | None,
+    typer.Option("--spec", "-s", help="Draw from this description (YAML).", metavar="FILE"),
+]
+LikeOption = Annotated[
+    Path | None,
+    typer.Option("--like", help="Draw requests like those of this trace.", metavar="TRACE"),
+]
+ServegenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--servegen",
+        help="Draw from ServeGen's clients: a folder of chunk-N files, or a "
+        "*_clients_10min.parquet.",
+        metavar="PATH",
+    ),
+]
+ClientsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--clients",
+        help="With --servegen: how many clients to choose at random, or 'name:12,40'; "
+        "default: all.",
+        metavar="N|name:...",
+    ),
+]
+FromOption = Annotated[
+    float | None,
+    typer.Option("--from", help="With --servegen: begin here, seconds.", callback=seconds),
+]
+UntilOption = Annotated[
+    float | None,
+    typer.Option("--until", help="With --servegen: end here, seconds.", callback=seconds),
+]
+
+
 def synthesize(
-    out: Annotated[
-        Path | None,
-        typer.Argument(
-            help="File to write; gzipped where it ends in .gz.", metavar="OUT", show_default=False
-        ),
-    ] = None,
+    out: OutArgument = None,
     *,
-    spec: Annotated[
-        Path | None,
-        typer.Option("--spec", "-s", help="Draw from this description (YAML).", metavar="FILE"),
-    ] = None,
-    like: Annotated[
-        Path | None,
-        typer.Option("--like", help="Draw requests like those of this trace.", metavar="TRACE"),
-    ] = None,
-    servegen: Annotated[
-        Path | None,
-        typer.Option(
-            "--servegen",
-            help="Draw from ServeGen's clients: a folder of chunk-N files, or a "
-            "*_clients_10min.parquet.",
-            metavar="PATH",
-        ),
-    ] = None,
-    clients: Annotated[
-        str | None,
-        typer.Option(
-            "--clients",
-            help="With --servegen: how many clients to choose at random, or 'name:12,40'; "
-            "default: all.",
-            metavar="N|name:...",
-        ),
-    ] = None,
+    spec: SpecOption = None,
+    like: LikeOption = None,
+    servegen: ServegenOption = None,
+    clients: ClientsOption = None,
     by_client: Annotated[
         bool,
         typer.Option("--by-client", help="With --servegen: each client is a request class."),
     ] = False,
-    from_s: Annotated[
-        float | None,
-        typer.Option("--from", help="With --servegen: begin here, seconds.", callback=seconds),
-    ] = None,
-    until_s: Annotated[
-        float | None,
-        typer.Option("--until", help="With --servegen: end here, seconds.", callback=seconds),
-    ] = None,
+    from_s: FromOption = None,
+    until_s: UntilOption = None,
     start_at: StartOption = None,
     seed: Annotated[
         int, typer.Option("--seed", help="The same seed draws the same trace.", min=0)
@@ -89,6 +98,7 @@ def synthesize(
     example: Annotated[
         bool, typer.Option("--example", help="Print a description with comments instead.")
     ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Draw a trace from a description, like another trace, or from ServeGen's client tables.
 
@@ -125,7 +135,7 @@ def synthesize(
         raise InputError(
             "no request was drawn: the rate is too low for the duration, or --seed unlucky"
         )
-    write(drawn.workload, out, target, remarks=drawn.remarks)
+    write(drawn.workload, out, target, remarks=drawn.remarks, json=json)
 
 
 def _described(path: Path, start_at: datetime | None, rng: "np.random.Generator") -> Drawn:

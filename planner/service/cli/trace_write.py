@@ -51,21 +51,41 @@ def format_of(out: Path, asked: "TraceFormat | None") -> "TraceFormat":
 
 
 def write(
-    workload: "Workload", out: Path, trace_format: "TraceFormat", *, remarks: Sequence[str]
+    workload: "Workload",
+    out: Path,
+    trace_format: "TraceFormat",
+    *,
+    remarks: Sequence[str],
+    json: bool,
 ) -> None:
     """Write a trace and print what was written, lost and assumed."""
     from forecaster.readers import TraceFormat
     from forecaster.writers import losses, write_trace
+    from planner.service.documents.trace import WrittenTraceDocument
 
     with output.working("writing"):
         write_trace(workload, out, trace_format)
-    reused = int(workload.cached_tokens.sum()) / int(workload.input_tokens.sum())
     keeps = workload.prefix is not None and trace_format is TraceFormat.MOONCAKE
+    reused = int(workload.cached_tokens.sum()) / int(workload.input_tokens.sum())
+    written = WrittenTraceDocument(
+        file=str(out),
+        format=trace_format.value,
+        requests=len(workload),
+        duration_s=workload.duration_s,
+        request_rate_rps=workload.request_rate_rps,
+        isl_mean=float(workload.input_tokens.mean()),
+        osl_mean=float(workload.output_tokens.mean()),
+        reuse_ratio=reused if keeps else None,
+        notes=[*remarks, *losses(workload, trace_format)],
+    )
+    if json:
+        output.print_json(written)
+        return
     shared = f", {output.percent(reused)} of prompt tokens reused" if keeps else ""
     typer.echo(
-        f"{out}: {trace_format.label}, {len(workload):,} requests in {workload.duration_s:,.0f} s, "
-        f"{workload.request_rate_rps:,.3g} requests/s, mean ISL "
-        f"{workload.input_tokens.mean():,.0f}, OSL {workload.output_tokens.mean():,.0f}{shared}"
+        f"{out}: {trace_format.label}, {written.requests:,} requests in "
+        f"{written.duration_s:,.0f} s, {written.request_rate_rps:,.3g} requests/s, mean ISL "
+        f"{written.isl_mean:,.0f}, OSL {written.osl_mean:,.0f}{shared}"
     )
-    for remark in (*remarks, *losses(workload, trace_format)):
-        output.note(f"note: {remark}")
+    for text in written.notes:
+        output.note(f"note: {text}")

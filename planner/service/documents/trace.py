@@ -1,4 +1,4 @@
-"""Statistics of a trace as JSON."""
+"""Statistics of a trace, and what was written of one, as JSON."""
 
 from pydantic import Field
 
@@ -132,3 +132,17 @@ def _lengths(found: LengthStatistics) -> LengthsDocument:
     names = [f"p{level * 100:g}".replace(".", "_") for level in LEVELS]
     values = dict(zip(names, found.quantiles, strict=True))
     return LengthsDocument.model_validate({**values, "mean": found.mean, "max": found.longest})
+
+
+class WrittenTraceDocument(Document):
+    """What `poolwise trace convert` and `synthesize` wrote."""
+
+    file: str
+    format: str
+    requests: int
+    duration_s: float
+    request_rate_rps: float
+    isl_mean: float
+    osl_mean: float
+    reuse_ratio: float | None = Field(description="null: the file names no prefix blocks")
+    notes: list[str] = Field(description="what was assumed, and what the format cannot hold")

@@ -175,6 +175,14 @@ def test_the_example_is_a_description_that_works(trace, folder):
     assert set(drawn.request_class.tolist()) == {"chat", "batch"}
 
 
+def test_machines_are_told_what_was_written(trace):
+    status, out, err = trace("convert", "trace.jsonl", "out.csv", "--until", "60", "--json")
+    found = json.loads(out)
+    assert (status, err, found["format"], found["duration_s"]) == (0, "", "azure", 60.0)
+    assert found["requests"] == len(read_trace_here("out.csv").workload)
+    assert found["reuse_ratio"] is None
+
+
 def test_a_trace_like_another_is_drawn(trace):
     assert trace("synthesize", "--like", "trace.jsonl", "more.jsonl")[0] == 0
     was, now = read_trace_here().workload, read_trace_here("more.jsonl").workload
