@@ -16,7 +16,15 @@ from forecaster.lengths import (
     LognormalLengths,
     draw_lengths,
 )
-from forecaster.pace_profiles import Profile, WindowRates, pace_of
+from forecaster.pace_profiles import (
+    DAY_S,
+    MOST_DAYS,
+    DailySine,
+    HourlyFactors,
+    Profile,
+    WindowRates,
+    pace_of,
+)
 from forecaster.prefixes import cached_tokens, cached_tokens_of, leading_seen
 from forecaster.sessions import Sessions, session_requests
 from planner.domain.forecast import Quantiles
@@ -105,6 +113,11 @@ class TraceDescription:
             raise ValueError("give either isl and osl, or lengths")
         if self.sessions is not None:
             self._check_sessions(self.sessions)
+        warm_up_s = 0.0 if self.sessions is None else self.sessions.warm_up_s
+        if isinstance(self.profile, DailySine | HourlyFactors) and (
+            self.duration_s + warm_up_s > MOST_DAYS * DAY_S
+        ):
+            raise ValueError(f"a daily profile may last {MOST_DAYS} days, sessions before it too")
 
     def _check_sessions(self, sessions: Sessions) -> None:
         if self.reuse_ratio:

@@ -1,10 +1,10 @@
 """Statistics of a trace, and what was written of one, as JSON."""
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from forecaster.readers import TraceFile
 from forecaster.trace_statistics import LEVELS, LengthStatistics, TraceStatistics
-from planner.service.documents.document import Document, Instant
+from planner.service.documents.document import Document
 
 
 class PeakDocument(Document):
@@ -42,7 +42,7 @@ class JointDocument(Document):
 class GapDocument(Document):
     """A silence that chance does not explain."""
 
-    start_at: Instant
+    start_at: AwareDatetime
     start_s: float = Field(description="from the trace's start")
     length_s: float
     expected_requests: float = Field(description="at the pace around it")
@@ -73,7 +73,7 @@ class TraceDocument(Document):
     refusals: list[str] = Field(description="the first ones, with line numbers")
     remarks: list[str]
     clock_tick_s: float | None = Field(description="step of a coarse clock; null: fine")
-    start_at: Instant
+    start_at: AwareDatetime
     duration_s: float
     requests: int
     request_rate_rps: float

@@ -239,6 +239,23 @@ def test_options_of_clients_need_clients(trace):
         (described(daily={"hourly": [1, 2]}), "classes[0].daily: a day has 24 hourly factors"),
         (described(daily={"peak_hour": 3}), "classes[0].daily: give hourly, or peak_hour and"),
         (described(sessions={"turns": 2}), "classes[0].sessions.growth is missing: add it"),
+        (
+            {
+                **described(request_rate_rps=0.1, daily={"peak_hour": 3, "peak_to_trough": 2}),
+                "duration_s": 1e8,
+            },
+            "classes[0]: a daily profile may last 1000 days",
+        ),
+        (
+            described(
+                sessions={
+                    "turns": 9000,
+                    "growth": {"p50": 5, "p99": 9},
+                    "think_time_s": {"p50": 1e6, "p99": 1e7},
+                }
+            ),
+            "classes[0]: sessions last too long",
+        ),
         ({**MINIMAL, "classes": []}, "classes: list should have at least 1 item"),
         ({**MINIMAL, "duration_s": 1e8}, "are more than 20,000,000"),
         ({**MINIMAL, "classes": MINIMAL["classes"] * 2}, "request_class `default` is given twice"),
