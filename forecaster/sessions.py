@@ -7,8 +7,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from forecaster.lengths import Lengths, tokens_at
+from planner.domain.errors import TraceError
 from planner.domain.workload import Floats, Integers, PrefixBlocks
 
+MOST_BLOCKS = 100_000_000
+"""More prefix blocks than this are not kept in memory (8 bytes each, several times over)."""
 LONGEST_LIFE_GAPS = 10.0
 """Sessions that began so many mean lives before the trace may reach into it; older ones do not."""
 
@@ -148,6 +151,7 @@ def _blocks(
     inputs: Integers, conversation: Integers, system_tokens: int, block_tokens: int
 ) -> PrefixBlocks:
     """Ids of prompt blocks: full ones are a conversation's own, an unfinished one is unique."""
+    check_blocks(inputs, block_tokens)
     shared = system_tokens // block_tokens
     full = inputs // block_tokens
     counts = -(-inputs // block_tokens)
@@ -163,3 +167,19 @@ def _blocks(
     unfinished = position == np.repeat(full, counts)
     ids[unfinished] = base[-1] + np.arange(int(unfinished.sum()))
     return PrefixBlocks(block_tokens=block_tokens, offsets=offsets, block_ids=ids.astype(np.int64))
+
+
+def check_blocks(input_tokens: Integers, block_tokens: int) -> None:
+    """Refuse prompts with more blocks than `MOST_BLOCKS`.
+
+    Raises
+    ------
+    TraceError
+        With what to do.
+    """
+    blocks = int((input_tokens // block_tokens + 1).sum())
+    if blocks > MOST_BLOCKS:
+        raise TraceError(
+            f"the prompts would have {blocks:,} prefix blocks, more than {MOST_BLOCKS:,}: use "
+            "larger block_tokens, shorter prompts or fewer requests"
+        )

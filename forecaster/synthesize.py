@@ -26,7 +26,7 @@ from forecaster.pace_profiles import (
     pace_of,
 )
 from forecaster.prefixes import cached_tokens, cached_tokens_of, leading_seen
-from forecaster.sessions import Sessions, session_requests
+from forecaster.sessions import Sessions, check_blocks, session_requests
 from planner.domain.forecast import Quantiles
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Floats, Integers, PrefixBlocks, Workload
@@ -143,6 +143,11 @@ def synthesize(
     Prefixes: with sessions each prompt continues the one before; else, while less than
     `reuse_ratio` of the prompt tokens so far were cached, a request continues an earlier prompt,
     and otherwise it brings a new one.
+
+    Raises
+    ------
+    TraceError
+        When the prompts have more prefix blocks than memory should hold.
 
     References
     ----------
@@ -311,6 +316,7 @@ def _shared_prefixes(
     description: TraceDescription, input_tokens: Integers, rng: np.random.Generator
 ) -> tuple[PrefixBlocks, Integers]:
     block_tokens = description.block_tokens
+    check_blocks(input_tokens, block_tokens)
     counts = -(-input_tokens // block_tokens)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     block_ids = np.arange(offsets[-1], dtype=np.int64)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,6 +18,7 @@ from forecaster.synthesize import (
     synthesize_classes,
 )
 from forecaster.windows import arrival_cv2_of
+from planner.domain.errors import TraceError
 from planner.domain.forecast import Quantiles
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -299,3 +301,13 @@ def test_fields_that_do_not_go_together_are_refused(fields, reason):
 def test_impossible_parts_are_refused(kind, fields, reason):
     with pytest.raises(ValueError, match=reason):
         kind(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"reuse_ratio": 0.5}, {"sessions": replace(SESSIONS, most_input_tokens=10_000_000)}],
+)
+def test_more_blocks_than_memory_holds_are_refused(fields):
+    huge = LognormalLengths(p50=9e6, p99=9e6)
+    with pytest.raises(TraceError, match="prefix blocks, more than"):
+        draw(described(isl=huge, block_tokens=1, duration_s=50.0, **fields))
