@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from planner.domain.workload import Integers, PrefixBlocks
+
 
 def leading_seen(block_ids: Sequence[int], seen: set[int]) -> int:
     """How many leading blocks were seen before; the first new block ends the prefix."""
@@ -18,3 +22,16 @@ def cached_tokens_of(seen_blocks: int, *, block_tokens: int, input_tokens: int) 
     it needs for the first answer token.
     """
     return min(seen_blocks * block_tokens, input_tokens - 1)
+
+
+def cached_tokens(blocks: PrefixBlocks, input_tokens: Integers) -> Integers:
+    """(requests,) prompt tokens that an earlier request already had, in order of arrival."""
+    seen: set[int] = set()
+    cached = np.zeros(len(input_tokens), dtype=np.int64)
+    for index, tokens in enumerate(input_tokens.tolist()):
+        ids = blocks.of(index).tolist()
+        cached[index] = cached_tokens_of(
+            leading_seen(ids, seen), block_tokens=blocks.block_tokens, input_tokens=tokens
+        )
+        seen.update(ids)
+    return cached

@@ -1,7 +1,10 @@
 """A trace made to fit another machine: shorter requests, another rate, finer arrivals."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from forecaster.prefixes import cached_tokens
 from planner.domain.workload import Floats, Integers, PrefixBlocks, Workload
 
 
@@ -78,6 +81,32 @@ def _scaled_prefix(
         block_tokens=block_tokens,
         offsets=np.concatenate([[0], np.cumsum(kept)]).astype(np.int64),
         block_ids=prefix.block_ids[position < np.repeat(kept, had)],
+    )
+
+
+def reblock(workload: Workload, *, block_tokens: int) -> Workload:
+    """The same requests with prefix blocks of another size.
+
+    A new block is shared where the old one that holds its last token is. Cached tokens are
+    counted again: with larger blocks fewer are, as the last shared one is cut off.
+    """
+    old = workload.prefix
+    if old is None or old.block_tokens == block_tokens:
+        return workload
+    had = np.diff(old.offsets)
+    covered = np.minimum(workload.input_tokens, had * old.block_tokens)
+    counts = -(-covered // block_tokens)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    position = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+    last = np.minimum((position + 1) * block_tokens, np.repeat(covered, counts)) - 1
+    holder = old.block_ids[np.repeat(old.offsets[:-1], counts) + last // old.block_tokens]
+    _, known = np.unique(holder, return_inverse=True)
+    _, ids = np.unique(known * (int(counts.max(initial=0)) + 1) + position, return_inverse=True)
+    prefix = PrefixBlocks(
+        block_tokens=block_tokens, offsets=offsets, block_ids=ids.astype(np.int64)
+    )
+    return replace(
+        workload, prefix=prefix, cached_tokens=cached_tokens(prefix, workload.input_tokens)
     )
 
 

@@ -1,59 +1,79 @@
-"""Traces made from a description: renewal arrivals, random lengths, shared prefixes."""
+"""Traces made from a description: arrivals, lengths, shared prefixes, sessions, classes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
 import numpy as np
-from scipy.special import ndtri
 
-from forecaster.prefixes import cached_tokens_of, leading_seen
+from forecaster.arrivals import LARGEST_CV, arrivals
+from forecaster.lengths import (
+    HistogramLengths,
+    JointHistogram,
+    Lengths,
+    LognormalLengths,
+    draw_lengths,
+)
+from forecaster.pace_profiles import (
+    DAY_S,
+    MOST_DAYS,
+    DailySine,
+    HourlyFactors,
+    Profile,
+    WindowRates,
+    pace_of,
+)
+from forecaster.prefixes import cached_tokens, cached_tokens_of, leading_seen
+from forecaster.sessions import Sessions, check_blocks, session_requests
 from planner.domain.forecast import Quantiles
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Floats, Integers, PrefixBlocks, Workload
 
+__all__ = [
+    "LARGEST_CV",
+    "MOST_REQUESTS",
+    "PUBLISHED",
+    "HistogramLengths",
+    "JointHistogram",
+    "Lengths",
+    "LognormalLengths",
+    "TraceDescription",
+    "mix_workloads",
+    "synthesize",
+    "synthesize_classes",
+]
+
 MOST_REQUESTS = 20_000_000
-LARGEST_CV = 50.0
-"""The burstiest published hour has 13 (Azure 2023 code)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LognormalLengths:
-    """Request lengths known by two percentiles, tokens."""
-
-    p50: float
-    p99: float
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.p50 <= self.p99 < math.inf:
-            raise ValueError(
-                f"lengths need 1 <= p50 <= p99, got p50 {self.p50:g} and p99 {self.p99:g}"
-            )
-
-
-Lengths = LognormalLengths | Quantiles
-"""Lengths by two percentiles, or by a table of quantiles (log-linear between its levels)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceDescription:
-    """What is known of a service's traffic.
+    """What is known of a service's traffic, of one request class.
 
     Parameters
     ----------
     source : str
         Where the figures come from.
     request_rate_rps : float
-        Mean arrivals per second.
+        Mean arrivals per second; with a daily profile the mean over a day.
     duration_s : float
-    arrival_cv : float
-        Coefficient of variation of the gaps between arrivals; 1 is Poisson, 0 a fixed pace.
-    isl, osl : LognormalLengths or Quantiles
+    isl, osl : LognormalLengths, Quantiles or HistogramLengths
         Prompt and answer lengths, tokens.
+    lengths : JointHistogram or None
+        Both together, instead of `isl` and `osl`.
+    length_correlation : float
+        Rank correlation (Spearman's) of prompt and answer, -1..1.
+    arrival_cv : float
+        Coefficient of variation of the gaps between arrivals; 1 is Poisson, 0 a fixed pace. With
+        sessions: between their beginnings.
+    profile : HourlyFactors, DailySine, WindowRates or None
+        How the rate changes; window rates replace rate and CV.
     reuse_ratio : float
         Share of prompt tokens that an unbounded prefix cache would save, 0..1 (1 excluded).
+    sessions : Sessions or None
+        Conversations of several turns, from which the reuse follows.
     block_tokens : int
         Size of the shared prefix blocks.
     """
@@ -62,10 +82,14 @@ class TraceDescription:
     source: str
     request_rate_rps: float
     duration_s: float
-    isl: Lengths
-    osl: Lengths
+    isl: Lengths | None = None
+    osl: Lengths | None = None
+    lengths: JointHistogram | None = None
+    length_correlation: float = 0.0
     arrival_cv: float = 1.0
+    profile: Profile | None = None
     reuse_ratio: float = 0.0
+    sessions: Sessions | None = None
     block_tokens: int = 512
     request_class: str = DEFAULT_CLASS
 
@@ -77,10 +101,37 @@ class TraceDescription:
             raise ValueError(f"arrival_cv must be in [0, {LARGEST_CV:g}], got {self.arrival_cv:g}")
         if not 0 <= self.reuse_ratio < 1:
             raise ValueError(f"reuse_ratio must be in [0, 1), got {self.reuse_ratio:g}")
+        if not -1 <= self.length_correlation <= 1:
+            raise ValueError(
+                f"length_correlation must be in [-1, 1], got {self.length_correlation:g}"
+            )
         if self.block_tokens < 1:
             raise ValueError(f"block_tokens must be at least 1, got {self.block_tokens}")
         if self.request_rate_rps * self.duration_s > MOST_REQUESTS:
             raise ValueError(f"a synthetic trace may hold {MOST_REQUESTS} requests at most")
+        if (self.lengths is None) != (self.isl is not None and self.osl is not None):
+            raise ValueError("give either isl and osl, or lengths")
+        if self.sessions is not None:
+            self._check_sessions(self.sessions)
+        warm_up_s = 0.0 if self.sessions is None else self.sessions.warm_up_s
+        if isinstance(self.profile, DailySine | HourlyFactors) and (
+            self.duration_s + warm_up_s > MOST_DAYS * DAY_S
+        ):
+            raise ValueError(f"a daily profile may last {MOST_DAYS} days, sessions before it too")
+
+    def _check_sessions(self, sessions: Sessions) -> None:
+        if self.reuse_ratio:
+            raise ValueError("reuse_ratio follows from sessions: give one of them")
+        if self.lengths is not None or self.length_correlation or self.is_fitted:
+            raise ValueError("sessions need isl and osl, uncorrelated, and no window rates")
+        started = self.request_rate_rps / sessions.turns * sessions.warm_up_s
+        if started * sessions.turns > MOST_REQUESTS:
+            raise ValueError("sessions last too long: use fewer turns or shorter think times")
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether rates and CVs are those of the windows of a trace."""
+        return isinstance(self.profile, WindowRates)
 
 
 def synthesize(
@@ -88,66 +139,174 @@ def synthesize(
 ) -> Workload:
     """Draw one trace that fits the description; the same `rng` state gives the same trace.
 
-    Arrivals are a stationary gamma renewal process. Input and output lengths are independent.
-    Prefixes: while less than `reuse_ratio` of the prompt tokens so far were cached, a request
-    continues an earlier prompt; otherwise it brings a new one.
+    Arrivals are a stationary gamma renewal process whose clock runs as fast as the rate.
+    Prefixes: with sessions each prompt continues the one before; else, while less than
+    `reuse_ratio` of the prompt tokens so far were cached, a request continues an earlier prompt,
+    and otherwise it brings a new one.
+
+    Raises
+    ------
+    TraceError
+        When the prompts have more prefix blocks than memory should hold.
 
     References
     ----------
     Gamma arrivals: ServeGen, arXiv 2505.09999, finds gamma or Weibull gaps per client.
     """
-    arrivals = _arrivals(description, rng)
-    count = len(arrivals)
-    input_tokens = _draw(description.isl, count, rng)
-    output_tokens = _draw(description.osl, count, rng)
-    cached_tokens = np.zeros(count, dtype=np.int64)
+    if description.sessions is not None:
+        return _of_sessions(description, description.sessions, start_at, rng)
+    at_s = _arrivals(description, start_at, rng)
+    input_tokens, output_tokens = _lengths(description, len(at_s), rng)
+    cached = np.zeros(len(at_s), dtype=np.int64)
     prefix = None
     if description.reuse_ratio > 0:
-        prefix, cached_tokens = _shared_prefixes(description, input_tokens, rng)
+        prefix, cached = _shared_prefixes(description, input_tokens, rng)
     return Workload(
         start_at=start_at,
-        arrival_offset_s=arrivals,
+        arrival_offset_s=at_s,
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        cached_tokens=cached_tokens,
-        request_class=np.full(count, description.request_class),
+        cached_tokens=cached,
+        request_class=np.full(len(at_s), description.request_class),
         duration_s=description.duration_s,
         prefix=prefix,
     )
 
 
-def _arrivals(description: TraceDescription, rng: np.random.Generator) -> Floats:
+def synthesize_classes(
+    descriptions: Sequence[TraceDescription], *, start_at: datetime, rng: np.random.Generator
+) -> Workload:
+    """Draw one trace of several classes; each has its own stream of random numbers."""
+    streams = rng.spawn(len(descriptions))
+    return mix_workloads(
+        [
+            synthesize(description, start_at=start_at, rng=stream)
+            for description, stream in zip(descriptions, streams, strict=True)
+        ]
+    )
+
+
+def mix_workloads(workloads: Sequence[Workload]) -> Workload:
+    """The requests of several workloads with the same start; they share no prefix.
+
+    Raises
+    ------
+    ValueError
+        When there is none, or they start at different instants or have blocks of other sizes.
+    """
+    if not workloads or len({workload.start_at for workload in workloads}) > 1:
+        raise ValueError("workloads to mix must start at the same instant")
+    order = np.argsort(
+        np.concatenate([workload.arrival_offset_s for workload in workloads]), kind="stable"
+    )
+    return Workload(
+        start_at=workloads[0].start_at,
+        arrival_offset_s=_joined([w.arrival_offset_s for w in workloads])[order],
+        input_tokens=np.concatenate([w.input_tokens for w in workloads])[order],
+        output_tokens=np.concatenate([w.output_tokens for w in workloads])[order],
+        cached_tokens=np.concatenate([w.cached_tokens for w in workloads])[order],
+        request_class=np.concatenate([w.request_class for w in workloads])[order],
+        duration_s=max(workload.duration_s for workload in workloads),
+        prefix=_mixed_prefix(workloads, order),
+    )
+
+
+def _joined(columns: Sequence[Floats]) -> Floats:
+    joined: Floats = np.concatenate(columns)
+    return joined
+
+
+def _mixed_prefix(workloads: Sequence[Workload], order: Integers) -> PrefixBlocks | None:
+    known = [workload.prefix for workload in workloads if workload.prefix is not None]
+    if not known:
+        return None
+    if len({prefix.block_tokens for prefix in known}) > 1:
+        raise ValueError("workloads to mix must have prefix blocks of one size")
+    ids, counts = [], []
+    first_free = 0
+    for workload in workloads:
+        prefix = workload.prefix
+        if prefix is None:
+            counts.append(np.zeros(len(workload), dtype=np.int64))
+            continue
+        ids.append(prefix.block_ids + first_free)
+        counts.append(np.diff(prefix.offsets))
+        first_free += int(prefix.block_ids.max(initial=-1)) + 1
+    count = np.concatenate(counts)
+    starts = np.concatenate([[0], np.cumsum(count)])[:-1]
+    offsets = np.concatenate([[0], np.cumsum(count[order])]).astype(np.int64)
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], count[order])
+    return PrefixBlocks(
+        block_tokens=known[0].block_tokens,
+        offsets=offsets,
+        block_ids=np.concatenate(ids)[np.repeat(starts[order], count[order]) + within],
+    )
+
+
+def _arrivals(
+    description: TraceDescription, start_at: datetime, rng: np.random.Generator
+) -> Floats:
     """Arrival times in [0, duration), seconds."""
-    mean_gap_s = 1.0 / description.request_rate_rps
-    cv2 = description.arrival_cv**2
-    # Started well before time 0, so that time 0 is not itself an arrival: a renewal process that
-    # starts with one has (cv^2 - 1) / 2 requests too many.
-    warm_up_s = mean_gap_s * (1.0 + 20.0 * cv2)
-    end_s = warm_up_s + description.duration_s
-    times = np.empty(0)
-    last_s = float(rng.random()) * mean_gap_s
-    while last_s < end_s:
-        wanted = math.ceil((end_s - last_s) / mean_gap_s * 1.1) + 16
-        gaps = (
-            rng.gamma(1.0 / cv2, cv2 * mean_gap_s, wanted)
-            if cv2 > 0
-            else np.full(wanted, mean_gap_s)
-        )
-        times = np.concatenate([times, last_s + np.cumsum(gaps)])
-        last_s = float(times[-1])
-    inside: Floats = times[(times >= warm_up_s) & (times < end_s)] - warm_up_s
-    return inside
+    pace = pace_of(
+        description.profile,
+        rate_rps=description.request_rate_rps,
+        arrival_cv=description.arrival_cv,
+        span_s=(0.0, description.duration_s),
+        start_at=start_at,
+    )
+    return arrivals(pace, rng)
 
 
-def _draw(lengths: Lengths, count: int, rng: np.random.Generator) -> Integers:
-    levels = rng.random(count)
-    if isinstance(lengths, LognormalLengths):
-        log_sd = math.log(lengths.p99 / lengths.p50) / float(ndtri(0.99))
-        logs = math.log(lengths.p50) + log_sd * ndtri(levels)
-    else:
-        logs = np.interp(levels, lengths.levels, np.log(np.maximum(lengths.values, 1.0)))
-    tokens: Integers = np.maximum(np.rint(np.exp(logs)), 1.0).astype(np.int64)
-    return tokens
+def _lengths(
+    description: TraceDescription, count: int, rng: np.random.Generator
+) -> tuple[Integers, Integers]:
+    if description.lengths is not None:
+        return description.lengths.draw(count, rng)
+    isl, osl = _separate(description)
+    return draw_lengths(isl, osl, description.length_correlation, count, rng)
+
+
+def _separate(description: TraceDescription) -> tuple[Lengths, Lengths]:
+    if description.isl is None or description.osl is None:
+        raise ValueError("isl and osl are needed")
+    return description.isl, description.osl
+
+
+def _of_sessions(
+    description: TraceDescription,
+    sessions: Sessions,
+    start_at: datetime,
+    rng: np.random.Generator,
+) -> Workload:
+    isl, osl = _separate(description)
+    pace = pace_of(
+        description.profile,
+        rate_rps=description.request_rate_rps / sessions.turns,
+        arrival_cv=description.arrival_cv,
+        span_s=(-sessions.warm_up_s, description.duration_s),
+        start_at=start_at,
+    )
+    starts_s = arrivals(pace, rng)
+    first_tokens, _ = draw_lengths(isl, osl, 0.0, len(starts_s), rng)
+    drawn = session_requests(
+        sessions,
+        starts_s=starts_s,
+        first_tokens=first_tokens,
+        osl=osl,
+        block_tokens=description.block_tokens,
+        duration_s=description.duration_s,
+        rng=rng,
+    )
+    return Workload(
+        start_at=start_at,
+        arrival_offset_s=drawn.arrival_s,
+        input_tokens=drawn.input_tokens,
+        output_tokens=drawn.output_tokens,
+        cached_tokens=cached_tokens(drawn.blocks, drawn.input_tokens),
+        request_class=np.full(len(drawn.arrival_s), description.request_class),
+        duration_s=description.duration_s,
+        prefix=drawn.blocks,
+    )
 
 
 _CANDIDATES = 8
@@ -157,6 +316,7 @@ def _shared_prefixes(
     description: TraceDescription, input_tokens: Integers, rng: np.random.Generator
 ) -> tuple[PrefixBlocks, Integers]:
     block_tokens = description.block_tokens
+    check_blocks(input_tokens, block_tokens)
     counts = -(-input_tokens // block_tokens)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     block_ids = np.arange(offsets[-1], dtype=np.int64)

@@ -1,11 +1,13 @@
-"""Rows of the Azure LLM inference traces.
+"""Rows of the Azure LLM inference traces, 2023 and 2024.
 
 CSV with the header `TIMESTAMP,ContextTokens,GeneratedTokens`; further columns and any order of
-columns are accepted. A time stamp without zone is UTC; digits below a microsecond are cut.
+columns are accepted. A time stamp without zone is UTC (2023 has none, 2024 writes `+00:00`);
+digits below a microsecond are cut.
 """
 
 from datetime import UTC, datetime
 
+from forecaster.readers.csv_cells import CsvCells, integer
 from forecaster.readers.rows import Row, check_arrival, check_tokens, shown
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -21,29 +23,18 @@ class AzureRows:
         When the header lacks a column or names one twice.
     """
 
-    def __init__(self, header: str) -> None:
-        names = [name.strip() for name in header.split(",")]
-        for column in COLUMNS:
-            if names.count(column) != 1:
-                problem = "lacks" if column not in names else "repeats"
-                raise ValueError(
-                    f"the header {problem} the column {column}; it must hold {','.join(COLUMNS)}"
-                )
-        self._width = len(names)
-        self._time, self._input, self._output = (names.index(column) for column in COLUMNS)
+    def __init__(self, header: str, class_column: str | None = None) -> None:
+        self._cells = CsvCells(header, COLUMNS, class_column)
 
     def parse(self, text: str) -> Row:
         """The request in this line; a ValueError says what is wrong with it."""
-        cells = text.split(",")
-        if len(cells) != self._width:
-            raise ValueError(f"{len(cells)} columns instead of {self._width}")
+        (moment, context, generated), request_class = self._cells.of(text)
         return Row(
-            check_arrival("TIMESTAMP", _seconds(cells[self._time].strip())),
-            check_tokens("ContextTokens", _integer("ContextTokens", cells[self._input].strip())),
-            check_tokens(
-                "GeneratedTokens", _integer("GeneratedTokens", cells[self._output].strip())
-            ),
+            check_arrival("TIMESTAMP", _seconds(moment)),
+            check_tokens("ContextTokens", integer("ContextTokens", context)),
+            check_tokens("GeneratedTokens", integer("GeneratedTokens", generated)),
             None,
+            request_class,
         )
 
 
@@ -57,11 +48,3 @@ def _seconds(text: str) -> float:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH).total_seconds()
-
-
-def _integer(column: str, text: str) -> int:
-    digits = text.removeprefix("-")
-    # int() alone would also take "1_000", " 7" and other scripts' digits
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 40:
-        raise ValueError(f"{column} must be an integer, got {shown(text)}")
-    return int(text)

@@ -13,19 +13,33 @@ from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Floats, PrefixBlocks, Workload
 
 LISTED_REFUSALS = 10
+MOST_CLASSES = 1000
+"""More request classes are no classes of service: the column holds something else."""
+FEWEST_ROWS_OF_A_JUMP = 20
+"""Fewer requests tell no pace, and so no jump of the clock."""
 
 
 class TraceColumns:
-    """The columns of a workload while its file is being read."""
+    """The columns of a workload while its file is being read.
+
+    Each row is held back until the next one shows that its time stamp is no outlier.
+    """
 
     def __init__(self) -> None:
         self.rows_read = 0
         self.rows_refused = 0
+        self.requests_failed = 0
+        self.repeated_rows = 0
+        self.first_repeated_line = 0
         self._refusals: list[tuple[int, str]] = []
+        self._held: tuple[int, Row] | None = None
+        self._line = array("q")
         self._arrival_s = array("d")
         self._input_tokens = array("q")
         self._output_tokens = array("q")
         self._cached_tokens = array("q")
+        self._class = array("q")
+        self._class_codes: dict[str, int] = {}
         self._block_ids = array("q")
         self._block_ends = array("q", [0])
         self._has_blocks = False
@@ -34,33 +48,109 @@ class TraceColumns:
     def refuse(self, line: int, reason: str) -> None:
         """Count a row that is not usable."""
         self.rows_read += 1
+        self._refuse(line, reason)
+
+    def fail(self) -> None:
+        """Count a request that got no answer."""
+        self.rows_read += 1
+        self.requests_failed += 1
+
+    def add(self, line: int, row: Row) -> None:
+        """Take a row; of two that are out of order refuse the one that does not fit the rest."""
+        self.rows_read += 1
+        if row.request_class not in self._class_codes:
+            if len(self._class_codes) == MOST_CLASSES:
+                self._refuse(line, f"its request class is one more than {MOST_CLASSES}")
+                return
+            self._class_codes[row.request_class] = len(self._class_codes)
+        if self._held is not None:
+            held_line, held = self._held
+            if row.arrival_s < held.arrival_s:
+                apart_s = held.arrival_s - row.arrival_s
+                must = "rows must be in order"
+                if self._arrival_s and row.arrival_s < self._arrival_s[-1]:
+                    self._refuse(line, f"arrives {apart_s:g} s before the row above; {must}")
+                    return
+                self._refuse(held_line, f"arrives {apart_s:g} s after the row below; {must}")
+            else:
+                self._note_repeat(line, row, held)
+                self._keep(held_line, held)
+        self._held = (line, row)
+
+    def finish(self) -> None:
+        """Take the row that is still held back; to be called after the last one."""
+        if self._held is not None:
+            self._keep(*self._held)
+            self._held = None
+
+    def jump(self) -> tuple[int, float] | None:
+        """A jump of the clock: the row it comes before, and how far it goes, seconds.
+
+        One gap that is longer than all the rest of the trace together: with it more than half
+        of the interval would be a time in which the clock, not the traffic, stood still.
+        """
+        if len(self._arrival_s) < FEWEST_ROWS_OF_A_JUMP:
+            return None
+        gaps = np.diff(np.array(self._arrival_s))
+        after = int(np.argmax(gaps)) + 1
+        span_s = self._arrival_s[-1] - self._arrival_s[0]
+        gap_s = float(gaps[after - 1])
+        return (after, gap_s) if gap_s > span_s - gap_s else None
+
+    def line_of(self, row: int) -> int:
+        """The line of a row that was taken."""
+        return self._line[row]
+
+    def cut(self, first: int, last: int, reason: str) -> None:
+        """Keep rows `first` to `last` (exclusive) and refuse those outside."""
+        for row in (*range(first), *range(last, len(self))):
+            self._refuse(self._line[row], reason)
+        ends = self._block_ends[first : last + 1] if self._has_blocks else array("q", [0])
+        self._block_ids = self._block_ids[ends[0] : ends[-1]]
+        self._block_ends = array("q", (end - ends[0] for end in ends))
+        for name in ("_line", "_arrival_s", "_input_tokens", "_output_tokens", "_class"):
+            setattr(self, name, getattr(self, name)[first:last])
+        self._cached_tokens = self._cached_tokens[first:last]
+        if self._has_blocks and first:
+            self._count_cached_again()
+
+    def _count_cached_again(self) -> None:
+        self._seen.clear()
+        for row in range(len(self)):
+            ids = self._block_ids[self._block_ends[row] : self._block_ends[row + 1]].tolist()
+            self._cached_tokens[row] = self._cached(ids, self._input_tokens[row])
+
+    def _refuse(self, line: int, reason: str) -> None:
         self.rows_refused += 1
         if len(self._refusals) < LISTED_REFUSALS:
             self._refusals.append((line, reason))
 
-    def add(self, line: int, row: Row) -> None:
-        """Take a row, or refuse it when it arrived before the one above."""
-        if self._arrival_s and row.arrival_s < self._arrival_s[-1]:
-            back_s = self._arrival_s[-1] - row.arrival_s
-            self.refuse(line, f"arrives {back_s:g} s before the row above; rows must be in order")
-            return
-        self.rows_read += 1
+    def _note_repeat(self, line: int, row: Row, above: Row) -> None:
+        if row == above:
+            self.first_repeated_line = self.first_repeated_line or line
+            self.repeated_rows += 1
+
+    def _keep(self, line: int, row: Row) -> None:
+        self._line.append(line)
         self._arrival_s.append(row.arrival_s)
         self._input_tokens.append(row.input_tokens)
         self._output_tokens.append(row.output_tokens)
-        self._cached_tokens.append(self._add_blocks(row))
-
-    def _add_blocks(self, row: Row) -> int:
+        self._class.append(self._class_codes[row.request_class])
         if row.block_ids is None:
-            return 0
+            self._cached_tokens.append(0)
+            return
         self._has_blocks = True
-        seen_blocks = leading_seen(row.block_ids, self._seen)
-        self._seen.update(row.block_ids)
+        self._cached_tokens.append(self._cached(row.block_ids, row.input_tokens))
         self._block_ids.extend(row.block_ids)
         self._block_ends.append(len(self._block_ids))
-        return cached_tokens_of(
-            seen_blocks, block_tokens=BLOCK_TOKENS, input_tokens=row.input_tokens
-        )
+
+    def _cached(self, block_ids: list[int], input_tokens: int) -> int:
+        seen_blocks = leading_seen(block_ids, self._seen)
+        self._seen.update(block_ids)
+        return cached_tokens_of(seen_blocks, block_tokens=BLOCK_TOKENS, input_tokens=input_tokens)
+
+    def __len__(self) -> int:
+        return len(self._arrival_s)
 
     @property
     def refusals(self) -> tuple[tuple[int, str], ...]:
@@ -84,14 +174,14 @@ class TraceColumns:
         arrivals = np.array(self._arrival_s, dtype=np.float64)
         offsets = arrivals - arrivals[0]
         tick_s = arrival_tick_s(offsets)
-        count = len(offsets)
+        names = np.array(list(self._class_codes) or [DEFAULT_CLASS])
         workload = Workload(
             start_at=start_at,
             arrival_offset_s=offsets,
             input_tokens=np.array(self._input_tokens, dtype=np.int64),
             output_tokens=np.array(self._output_tokens, dtype=np.int64),
             cached_tokens=np.array(self._cached_tokens, dtype=np.int64),
-            request_class=np.full(count, DEFAULT_CLASS),
+            request_class=names[np.array(self._class, dtype=np.int64)],
             duration_s=_duration_s(offsets, tick_s),
             prefix=self._prefix(),
         )

@@ -1,6 +1,9 @@
-"""A file line by line, whatever it holds."""
+"""A file line by line, whatever it holds; gzip is undone on the way."""
 
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from gzip import BadGzipFile, GzipFile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -11,6 +14,8 @@ LONGEST_LINE_BYTES = 1 << 20
 
 _MOST_SKIPPED_PIECES = 64
 """A line of 64 MiB is no row gone wrong: the file, or device, is no text at all."""
+
+_GZIP = b"\x1f\x8b"
 
 
 class Line(NamedTuple):
@@ -26,8 +31,9 @@ class Line(NamedTuple):
     cut_off: bool
 
 
-def open_trace(path: Path) -> BinaryIO:
-    """The file, opened for reading.
+@contextmanager
+def open_trace(path: Path) -> Iterator[BinaryIO | GzipFile]:
+    """The file, opened for reading; a gzip file (told by its first bytes) as its content.
 
     Raises
     ------
@@ -35,22 +41,26 @@ def open_trace(path: Path) -> BinaryIO:
         When there is no such file, it is a folder, or it may not be read.
     """
     try:
-        return path.open("rb")
+        file = path.open("rb")
+        zipped = file.peek(2)[:2] == _GZIP
     except FileNotFoundError as error:
         raise TraceError(f"{path}: there is no such trace file; check the path") from error
     except IsADirectoryError as error:
         raise TraceError(f"{path}: this is a folder; name one trace file in it") from error
     except (OSError, ValueError) as error:
         raise TraceError(f"{path}: the trace file cannot be opened: {error}") from error
+    with file:
+        yield GzipFile(fileobj=file, mode="rb") if zipped else file
 
 
-def read_lines(file: BinaryIO, path: Path) -> Iterator[Line]:
+def read_lines(file: BinaryIO | GzipFile, path: Path) -> Iterator[Line]:
     """The lines that are not blank, counted from 1 over all lines.
 
     Raises
     ------
     TraceError
-        When the disk or the network gives up half-way, or a line does not end.
+        When the disk or the network gives up half-way, a gzip file is damaged, or a line does
+        not end.
     """
     number = 0
     while True:
@@ -59,6 +69,11 @@ def read_lines(file: BinaryIO, path: Path) -> Iterator[Line]:
             raw = file.readline(LONGEST_LINE_BYTES)
             too_long = len(raw) == LONGEST_LINE_BYTES and not raw.endswith(b"\n")
             ended = _skip_line(file) if too_long else True
+        except (EOFError, BadGzipFile, zlib.error) as error:
+            raise TraceError(
+                f"{path}:{number}: the gzip file is cut off or damaged here ({error}); copy it "
+                "again, or unpack what is left of it (zcat) and read that"
+            ) from error
         except OSError as error:
             raise TraceError(f"{path}:{number}: reading failed: {error}") from error
         if not ended:
@@ -85,7 +100,7 @@ def _decoded(number: int, raw: bytes) -> Line:
     return Line(number, text, "", cut_off)
 
 
-def _skip_line(file: BinaryIO) -> bool:
+def _skip_line(file: BinaryIO | GzipFile) -> bool:
     """Read on to the end of the line; False when it does not come."""
     for _ in range(_MOST_SKIPPED_PIECES):
         rest = file.readline(LONGEST_LINE_BYTES)

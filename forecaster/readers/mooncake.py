@@ -1,25 +1,29 @@
 """Rows of Mooncake's JSONL traces.
 
 One JSON object per line: `timestamp` (ms from the start of the trace), `input_length`,
-`output_length` (tokens) and `hash_ids`, the chained ids of the prompt's 512-token blocks.
+`output_length` (tokens) and `hash_ids`, the chained ids of the prompt's 512-token blocks. Poolwise
+also reads and writes `request_class`, which the published traces do not have.
 """
 
 import json
 import math
 
-from forecaster.readers.rows import Row, check_arrival, check_tokens, shown
+from forecaster.readers.rows import Row, check_arrival, check_class, check_tokens, shown
+from planner.domain.slo import DEFAULT_CLASS
 
 BLOCK_TOKENS = 512
 """Tokens in one block of `hash_ids` (Mooncake, FAST'25, section on the released traces)."""
 
+CLASS_KEY = "request_class"
 _LARGEST_ID = 2**63 - 1
 
 
 class MooncakeRows:
     """Parses one file; the first good row decides whether the file has `hash_ids`."""
 
-    def __init__(self) -> None:
+    def __init__(self, class_key: str | None = None) -> None:
         self._has_blocks: bool | None = None
+        self._class_key = class_key
 
     def parse(self, text: str) -> Row:
         """The request in this line; a ValueError says what is wrong with it."""
@@ -28,8 +32,18 @@ class MooncakeRows:
         input_tokens = check_tokens("input_length", _integer(record, "input_length"))
         output_tokens = check_tokens("output_length", _integer(record, "output_length"))
         block_ids = self._block_ids(record, input_tokens)
+        request_class = self._request_class(record)
         self._has_blocks = block_ids is not None
-        return Row(arrival_s, input_tokens, output_tokens, block_ids)
+        return Row(arrival_s, input_tokens, output_tokens, block_ids, request_class)
+
+    def _request_class(self, record: dict[str, object]) -> str:
+        key = self._class_key or CLASS_KEY
+        if self._class_key is None and key not in record:
+            return DEFAULT_CLASS
+        value = _field(record, key)
+        if not isinstance(value, str):
+            raise ValueError(f"{key} must be a text, got {shown(value)}")
+        return check_class(value)
 
     def _block_ids(self, record: dict[str, object], input_tokens: int) -> list[int] | None:
         present = "hash_ids" in record

@@ -2,11 +2,15 @@
 
 from typing import NamedTuple, Protocol
 
+from planner.domain.slo import DEFAULT_CLASS
+
 LONGEST_REQUEST_TOKENS = 10_000_000
 """No model takes a longer context (Llama 4 Scout states 10 M tokens): a longer row is an error."""
 
 LATEST_ARRIVAL_S = 4.2e9
 """Year 2103 when counted from 1970: a later time stamp is an error."""
+
+LONGEST_CLASS = 200
 
 
 class Row(NamedTuple):
@@ -20,12 +24,19 @@ class Row(NamedTuple):
     input_tokens: int
     output_tokens: int
     block_ids: list[int] | None
+    request_class: str = DEFAULT_CLASS
+
+
+class FailedRequest(NamedTuple):
+    """A request that got no answer: no fault of the file, and no part of the workload."""
+
+    arrival_s: float
 
 
 class RowParser(Protocol):
     """Turns one line into one request."""
 
-    def parse(self, text: str) -> Row:
+    def parse(self, text: str) -> Row | FailedRequest:
         """The request in this line; a ValueError says what is wrong with it."""
         ...
 
@@ -56,6 +67,22 @@ def check_arrival(field: str, arrival_s: float) -> float:
     if not 0 <= arrival_s <= LATEST_ARRIVAL_S:
         raise ValueError(f"{field} must lie between 0 s and {LATEST_ARRIVAL_S:g} s")
     return arrival_s
+
+
+def check_class(name: str) -> str:
+    """Refuse a name that cannot be a request class.
+
+    Raises
+    ------
+    ValueError
+        When it is empty, long, or holds what does not print.
+    """
+    name = name.strip()
+    if not 1 <= len(name) <= LONGEST_CLASS or not name.isprintable():
+        raise ValueError(
+            f"a request class has 1 to {LONGEST_CLASS} printable characters, got {shown(name)}"
+        )
+    return name
 
 
 def shown(value: object) -> str:

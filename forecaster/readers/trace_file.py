@@ -1,28 +1,12 @@
 """What reading a trace gives: the requests, and what was found wrong on the way."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from forecaster.trace_format import TraceFormat
 from planner.domain.workload import Workload
 
-
-class TraceFormat(StrEnum):
-    """Public formats of request traces.
-
-    References
-    ----------
-    Mooncake: https://github.com/kvcache-ai/Mooncake, FAST'25 release.
-    Azure: https://github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.
-    """
-
-    MOONCAKE = "mooncake"
-    AZURE = "azure"
-
-    @property
-    def label(self) -> str:
-        """The format's name as people know it."""
-        return {"mooncake": "Mooncake JSONL", "azure": "Azure CSV"}[self.value]
+__all__ = ["ReadReport", "TraceFile", "TraceFormat"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +18,16 @@ class ReadReport:
     rows_read : int
         All rows of the file, refused ones included; blank lines are no rows.
     rows_refused : int
-        Rows that are not in the workload.
+        Rows that are not usable, and not in the workload.
     reasons : tuple of str
         The first refusals, `line N: why`; the last entry counts the ones not listed.
     arrival_tick_s : float or None
         Step of the clock that stamped the arrivals when it is coarse (about 3 s in Mooncake's
         traces), seconds. Nothing shorter than ten ticks can be told from such a trace.
+    requests_failed : int
+        Rows of requests that got no answer (BurstGPT); not in the workload, not refused.
+    remarks : tuple of str
+        What else looks wrong but was kept: repeated rows, a clock jump.
     """
 
     path: Path
@@ -48,6 +36,15 @@ class ReadReport:
     rows_refused: int
     reasons: tuple[str, ...]
     arrival_tick_s: float | None
+    requests_failed: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Why rows are not in the workload: the refusals, and how many requests had failed."""
+        if not self.requests_failed:
+            return self.reasons
+        return (*self.reasons, f"{self.requests_failed:,} requests that failed (no answer)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -71,11 +71,16 @@ def sole_model(spec: Spec, name: str | None) -> str:
 
 
 def read_requests(
-    path: Path, *, start_at: datetime | None = None, trace_format: TraceFormat | None = None
+    path: Path,
+    *,
+    start_at: datetime | None = None,
+    trace_format: TraceFormat | None = None,
+    accept_jump: bool = False,
 ) -> tuple[Workload, ReadReport]:
     """A trace's requests; those on a coarse clock are spread inside each tick.
 
-    Such a clock stamps many arrivals alike, which would look like bursts.
+    Such a clock stamps many arrivals alike, which would look like bursts. For `accept_jump` see
+    `read_trace`.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def read_requests(
     """
     if start_at is not None and start_at.tzinfo is None:
         start_at = start_at.replace(tzinfo=UTC)
-    trace = read_trace(path, trace_format=trace_format, start_at=start_at)
+    trace = read_trace(path, trace_format=trace_format, start_at=start_at, accept_jump=accept_jump)
     tick_s = trace.report.arrival_tick_s
     if tick_s is None:
         return trace.workload, trace.report

@@ -1,4 +1,4 @@
-"""The commands of docs/simulate.md give the output that the page shows."""
+"""The commands of pages with real output give the output that the page shows."""
 
 import os
 import re
@@ -11,17 +11,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = re.findall(
-    r"```console\n(\$ .*?)\n```", (ROOT / "docs/simulate.md").read_text(), re.DOTALL
-)
+PAGES = ("docs/simulate.md", "docs/traces.md")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```console\n(\$ .*?)\n```", (ROOT / page).read_text(), re.DOTALL)
+]
+TRACES = {
+    "conversation.jsonl": "mooncake_conversation_trace.jsonl",
+    "code.csv": "AzureLLMInferenceTrace_code.csv",
+    "r1_clients_10min.parquet": "servegen_r1_clients_10min.parquet",
+    "r1_lengths_6h.parquet": "servegen_r1_lengths_6h.parquet",
+}
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[-30:].strip())
 def test_a_command_gives_the_output_shown(block: str, tmp_path: Path, poolwise_data: Path) -> None:
     for file in (ROOT / "docs/examples").iterdir():
         shutil.copy(file, tmp_path)
-    trace = poolwise_data / "traces" / "mooncake_conversation_trace.jsonl"
-    (tmp_path / "conversation.jsonl").symlink_to(trace)
+    for name, published in TRACES.items():
+        (tmp_path / name).symlink_to(poolwise_data / "traces" / published)
     command, _, shown = block.replace("\\\n", " ").partition("\n")
     poolwise = Path(sys.executable).with_name("poolwise")
     ran = subprocess.run(

@@ -23,6 +23,17 @@ from planner.service.documents.simulation import (
     SimulatedLatencyDocument,
     SimulationDocument,
 )
+from planner.service.documents.trace import (
+    CacheReuseDocument,
+    ClassShareDocument,
+    GapDocument,
+    JointDocument,
+    LengthsDocument,
+    PeakDocument,
+    TraceDocument,
+    WrittenTraceDocument,
+)
+from planner.service.documents.trace_description import EXAMPLE, read_trace_description
 from planner.service.spec_document import ShapesPart, spec_schema
 from planner.service.spec_file import read_spec
 
@@ -101,3 +112,28 @@ def test_the_example_of_a_search_is_read() -> None:
     assert ShapesPart.model_validate(part).model == "llama-70b"
     spec = read_spec(ROOT / "docs/examples/shapes.yaml", allow_estimates=True)
     assert len(spec.pools) > 6
+
+
+def test_the_example_of_a_trace_description_is_the_printed_one() -> None:
+    path = ROOT / "docs/examples/traffic.yaml"
+    assert path.read_text() == EXAMPLE
+    assert [part.request_class for part in read_trace_description(path).classes] == [
+        "chat",
+        "batch",
+    ]
+
+
+def test_the_page_on_traces_names_every_key() -> None:
+    kinds = (
+        TraceDocument,
+        PeakDocument,
+        LengthsDocument,
+        JointDocument,
+        GapDocument,
+        CacheReuseDocument,
+        ClassShareDocument,
+        WrittenTraceDocument,
+    )
+    section = (ROOT / "docs/traces.md").read_text().partition("## The JSON")[2]
+    keys = {key for kind in kinds for key in kind.model_fields}
+    assert {key for key in keys if f"`{key}" not in section} == set()

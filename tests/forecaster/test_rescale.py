@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecaster.readers import read_trace
-from forecaster.rescale import rescale, spread_ticks
+from forecaster.rescale import reblock, rescale, spread_ticks
 from forecaster.synthesize import LognormalLengths, TraceDescription, synthesize
 from planner.domain.workload import Workload
 
@@ -124,3 +124,21 @@ def test_mooncake_keeps_its_reuse_when_it_shrinks(poolwise_data):
     reuse = small.cached_tokens.sum() / small.input_tokens.sum()
     assert reuse == pytest.approx(0.37, abs=0.02)
     assert len(small) == 12_031
+
+
+@pytest.mark.parametrize("block_tokens", [16, 100, 512, 1000])
+def test_blocks_of_another_size_share_what_they_shared(block_tokens):
+    trace = drawn(block_tokens=64, duration_s=400.0)
+    other = reblock(trace, block_tokens=block_tokens)
+    assert other.prefix is not None
+    assert other.prefix.block_tokens == block_tokens
+    assert np.all(np.diff(other.prefix.offsets) == -(-other.input_tokens // block_tokens))
+    # at most one block of either size is cut off of what was shared
+    lost = trace.cached_tokens - other.cached_tokens
+    assert lost.max() <= block_tokens + 64
+    assert lost.min() >= -64
+
+
+def test_blocks_of_the_same_size_are_left_alone():
+    trace = drawn(block_tokens=64)
+    assert reblock(trace, block_tokens=64) is trace

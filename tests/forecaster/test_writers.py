@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forecaster.readers import TraceFormat, read_trace
 from forecaster.synthesize import LognormalLengths, TraceDescription, synthesize
-from forecaster.writers import write_trace
+from forecaster.writers import losses, write_trace
 from planner.domain.errors import TraceError
 from planner.domain.workload import Workload
 
@@ -63,12 +63,51 @@ def test_azure_keeps_the_date(tmp_path):
     assert first_s == pytest.approx(trace.arrival_offset_s[0], abs=1e-6)
 
 
-def test_several_classes_are_refused_and_nothing_is_written(tmp_path):
+@pytest.mark.parametrize("trace_format", TraceFormat)
+def test_several_classes_come_back(tmp_path, trace_format):
     trace = drawn()
-    classes = np.where(np.arange(len(trace)) % 2, "a", "b")
-    with pytest.raises(TraceError, match="no column for request classes; write a, b"):
-        write_trace(replace(trace, request_class=classes), tmp_path / "t.csv", TraceFormat.AZURE)
+    classes = np.where(np.arange(len(trace)) % 2, "gold", "free")
+    write_trace(replace(trace, request_class=classes), tmp_path / "t", trace_format)
+    back = read_trace(tmp_path / "t").workload
+    assert back.request_class.tolist() == classes.tolist()
+
+
+def test_a_class_with_a_comma_is_refused_and_nothing_is_written(tmp_path):
+    trace = drawn()
+    odd = replace(trace, request_class=np.full(len(trace), "a,b"))
+    with pytest.raises(TraceError, match="'a,b' cannot stand in a CSV cell"):
+        write_trace(odd, tmp_path / "t.csv", TraceFormat.AZURE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_in_gz_is_written_gzipped_and_the_same_each_time(tmp_path):
+    trace = drawn(reuse_ratio=0.5)
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        write_trace(trace, tmp_path / name, TraceFormat.MOONCAKE)
+    packed = [(tmp_path / name).read_bytes() for name in ("a.jsonl.gz", "b.jsonl.gz")]
+    assert packed[0] == packed[1]
+    assert packed[0][:2] == b"\x1f\x8b"
+    back = read_trace(tmp_path / "a.jsonl.gz").workload
+    np.testing.assert_array_equal(back.cached_tokens, trace.cached_tokens)
+
+
+@pytest.mark.parametrize(
+    ("trace_format", "said"),
+    [
+        (TraceFormat.MOONCAKE, ["the date is lost", "rounded to 1 ms", "`request_class`"]),
+        (TraceFormat.AZURE, ["prefix blocks", "`RequestClass`"]),
+        (TraceFormat.BURSTGPT, ["prefix blocks", "the date is lost", "`RequestClass`"]),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said(trace_format, said):
+    trace = drawn(reuse_ratio=0.5, request_class="gold")
+    lost = losses(trace, trace_format)
+    assert len(lost) == len(said)
+    assert all(part in text for part, text in zip(said, lost, strict=True))
+
+
+def test_nothing_is_lost_of_what_the_format_holds():
+    assert losses(drawn(), TraceFormat.AZURE) == ()
 
 
 def test_blocks_of_another_size_are_refused(tmp_path):

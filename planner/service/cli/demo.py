@@ -26,8 +26,8 @@ TraceOption = Annotated[
     Path | None,
     typer.Option(
         "--trace",
-        help="Traffic to replay: Mooncake JSONL or Azure CSV. Without it: a built-in trace, "
-        "synthesized from published statistics.",
+        help="Traffic to replay: Mooncake JSONL, Azure or BurstGPT CSV. Without it: a built-in "
+        "trace, synthesized from published statistics.",
         show_default=False,
     ),
 ]

@@ -24,7 +24,7 @@ def forecast(
     trace: Annotated[
         Path,
         typer.Option(
-            "--trace", "-t", help="Requests: Mooncake JSONL or Azure CSV.", metavar="FILE"
+            "--trace", "-t", help="Requests: Mooncake JSONL, Azure or BurstGPT CSV.", metavar="FILE"
         ),
     ],
     spec: Annotated[
@@ -78,7 +78,7 @@ def forecast(
             horizon_windows=horizon_windows or settings.horizon_windows,
             arrival_cv2=history.arrival_cv2,
         )
-    output.note_skipped(trace, history.report.reasons)
+    output.note_skipped(trace, history.report.left_out)
     if json:
         from planner.service.documents.forecast import forecast_document
 

@@ -22,6 +22,7 @@ from planner.service.cli import (
     serve,
     shapes,
     simulate,
+    trace,
     validate,
 )
 
@@ -44,6 +45,7 @@ app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(profile.app, name="profile")
+app.add_typer(trace.app, name="trace")
 
 
 def _print_version(wanted: bool) -> None:

@@ -27,7 +27,9 @@ EstimatesOption = Annotated[
 ]
 TraceOption = Annotated[
     Path | None,
-    typer.Option("--trace", "-t", help="Requests: Mooncake JSONL or Azure CSV.", metavar="FILE"),
+    typer.Option(
+        "--trace", "-t", help="Requests: Mooncake JSONL, Azure or BurstGPT CSV.", metavar="FILE"
+    ),
 ]
 StartOption = Annotated[
     str | None,

@@ -194,7 +194,7 @@ def _forecast(
             raise InputError("give --trace or --forecast")
         return read_forecast(forecast)
     history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at, at=at)
-    output.note_skipped(trace, history.report.reasons)
+    output.note_skipped(trace, history.report.left_out)
     return expected_demand(
         spec,
         history.windows,

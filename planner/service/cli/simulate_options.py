@@ -20,8 +20,8 @@ TraceOption = Annotated[
     typer.Option(
         "--trace",
         "-t",
-        help="Replay these requests (Mooncake JSONL or Azure CSV); with --futures, --precision or "
-        "--until-clear draw futures like them.",
+        help="Replay these requests (Mooncake JSONL, Azure or BurstGPT CSV); with --futures, "
+        "--precision or --until-clear draw futures like them.",
         metavar="FILE",
         rich_help_panel=_REQUESTS,
     ),

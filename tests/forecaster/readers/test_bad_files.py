@@ -1,3 +1,5 @@
+import gzip
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from forecaster.readers.lines import LONGEST_LINE_BYTES
 from planner.domain.errors import TraceError
 
 AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\n"
+BURSTGPT = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
 MOONCAKE = b'{"timestamp": 0, "input_length": 5, "output_length": 1, "hash_ids": [0]}\n'
 
 
@@ -41,7 +44,9 @@ def test_an_empty_file_is_refused(tmp_path, content):
 
 
 def test_another_format_is_refused_with_what_was_found(tmp_path):
-    with pytest.raises(TraceError, match=r"neither Mooncake JSONL nor Azure CSV.*'a,b,c'"):
+    with pytest.raises(
+        TraceError, match=r"none of Mooncake JSONL, Azure CSV, BurstGPT CSV.*'a,b,c'"
+    ):
         read_bytes(tmp_path, b"a,b,c\n1,2,3\n")
 
 
@@ -91,22 +96,25 @@ def test_half_a_mooncake_line_is_refused(tmp_path):
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    start=st.sampled_from([b"", AZURE, MOONCAKE, b"{", b"\xef\xbb\xbf"]),
+    start=st.sampled_from([b"", AZURE, BURSTGPT, MOONCAKE, b"{", b"\xef\xbb\xbf", b"\x1f\x8b"]),
+    zipped=st.booleans(),
     junk=st.one_of(
         st.binary(max_size=200),
         st.lists(
             st.sampled_from(
                 [b"{}", b"[", b",", b"1e999", b"NaN", b"9" * 50, b"2023-11-16 18:17:03,1,1\n",
+                 b"5,ChatGPT,472,18,490,API log\n",
                  b"\n", b'"timestamp":', MOONCAKE, MOONCAKE[:30], b"\xff", b"\0"]
             ),
             max_size=8,
         ).map(b"".join),
     ),
 )  # fmt: skip
-def test_any_bytes_give_a_trace_or_a_trace_error(tmp_path, start, junk):
+def test_any_bytes_give_a_trace_or_a_trace_error(tmp_path, start, zipped, junk):
     trace, message = None, ""
+    content = start + junk
     try:
-        trace = read_bytes(tmp_path, start + junk)
+        trace = read_bytes(tmp_path, gzip.compress(content) if zipped else content)
     except TraceError as error:
         message = str(error)
     read_whole = trace is not None and len(trace.workload) + trace.report.rows_refused > 0
@@ -120,3 +128,134 @@ def test_any_bytes_give_a_trace_or_a_trace_error(tmp_path, start, junk):
 def test_random_bytes_are_no_trace(tmp_path, junk):
     with pytest.raises(TraceError):
         read_bytes(tmp_path, junk)
+
+
+GOOD_ROWS = {
+    AZURE: [f"2023-11-16 18:{m:02d}:{s:02d},1{s},2{s}" for m in range(5) for s in range(60)],
+    BURSTGPT: [f"{s},ChatGPT,4{s},1{s % 7},5{s},API log" for s in range(300)],
+    b"": [
+        json.dumps({"timestamp": s, "input_length": 600, "output_length": 3, "hash_ids": [s, s]})
+        for s in range(300)
+    ],
+}
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    header=st.sampled_from(list(GOOD_ROWS)),
+    changes=st.lists(
+        st.tuples(
+            st.integers(0, 299),
+            st.sampled_from(["drop", "twice", "swap", "cut", "digit", "sign", "junk"]),
+            st.text(alphabet='0123456789,-.eE{}[]"x\0', max_size=12),
+        ),
+        max_size=6,
+    ),
+)
+def test_mutated_rows_are_taken_or_refused_and_counted(tmp_path, header, changes):
+    rows = list(GOOD_ROWS[header])
+    for place, change, text in changes:
+        index = place % len(rows)
+        old = rows[index]
+        rows[index : index + 1] = {
+            "drop": [],
+            "twice": [old, old],
+            "swap": [old, rows[index - 1]],
+            "cut": [old[: len(old) // 2]],
+            "digit": [old.replace("1", "19999999", 1)],
+            "sign": [old.replace(",", ",-", 1)],
+            "junk": [text],
+        }[change]
+    try:
+        trace = read_bytes(tmp_path, header + "\n".join(rows).encode())
+    except TraceError as error:
+        assert str(tmp_path / "trace") in str(error)  # noqa: PT017
+        return
+    taken = len(trace.workload) + trace.report.requests_failed
+    assert taken + trace.report.rows_refused == trace.report.rows_read
+
+
+def azure_rows(seconds: list[float]) -> bytes:
+    at = datetime(2024, 5, 10, tzinfo=UTC).timestamp()
+    stamps = [datetime.fromtimestamp(at + s, UTC).isoformat(sep=" ") for s in seconds]
+    return AZURE + b"".join(f"{stamp},100,5\n".encode() for stamp in stamps)
+
+
+def test_a_gzip_file_is_read_as_its_content(tmp_path):
+    content = azure_rows([0.0, 1.0])
+    zipped = read_bytes(tmp_path, gzip.compress(content))
+    plain = read_bytes(tmp_path, content)
+    assert zipped.workload.start_at == plain.workload.start_at
+    assert zipped.workload.arrival_offset_s.tolist() == plain.workload.arrival_offset_s.tolist()
+
+
+def test_half_a_gzip_file_is_refused_with_the_line_and_what_to_do(tmp_path):
+    whole = gzip.compress(azure_rows([1.618 * s % 7 + 7 * s for s in range(2000)]))
+    with pytest.raises(TraceError, match=r"trace:\d+: the gzip file is cut off .*zcat"):
+        read_bytes(tmp_path, whole[: len(whole) // 2])
+
+
+def test_one_stamp_from_the_future_costs_one_row(tmp_path):
+    seconds = [float(s) for s in range(300)]
+    seconds[150] = 86_400.0 * 365
+    report = read_bytes(tmp_path, azure_rows(seconds)).report
+    assert report.rows_refused == 1
+    assert report.reasons[0].startswith("line 152: arrives 3.15358e+07 s after the row below")
+
+
+def test_a_clock_jump_refuses_the_file_or_the_few_rows_beyond_it(tmp_path):
+    jump = [float(s) for s in range(300)] + [1e6 + s for s in range(100)]
+    with pytest.raises(TraceError, match=r"trace:302: no request for 999,701 s between lines 301"):
+        read_bytes(tmp_path, azure_rows(jump))
+    kept = read_bytes(tmp_path, azure_rows(jump[:302]))
+    assert (len(kept.workload), kept.report.rows_refused) == (300, 2)
+    assert "a jump of the clock?" in kept.report.reasons[0]
+    late = read_bytes(tmp_path, azure_rows([0.0, *(1e6 + s for s in range(300))]))
+    assert (len(late.workload), late.workload.duration_s) == (300, 300.0)
+
+
+def test_a_clock_jump_may_be_accepted(tmp_path):
+    jump = [float(s) for s in range(300)] + [1e6 + s for s in range(100)]
+    trace = read_bytes(tmp_path, azure_rows(jump), accept_jump=True)
+    assert len(trace.workload) == 400
+    assert "longer than all the rest" in trace.report.remarks[0]
+
+
+def test_a_jump_at_the_start_takes_its_prefix_blocks_along(tmp_path):
+    rows = [{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [7]}] + [
+        {"timestamp": 10**9 + 1000 * s, "input_length": 1024, "output_length": 1,
+         "hash_ids": [7, s + 10]}
+        for s in range(200)
+    ]  # fmt: skip
+    trace = read_bytes(tmp_path, "\n".join(map(json.dumps, rows)).encode())
+    assert trace.workload.cached_tokens.tolist() == [0] + [512] * 199
+    assert trace.workload.prefix is not None
+    assert trace.workload.prefix.of(0).tolist() == [7, 10]
+
+
+def test_rows_written_twice_are_kept_and_remarked(tmp_path):
+    trace = read_bytes(tmp_path, azure_rows([s // 2 * 1.7 for s in range(100)]))
+    assert len(trace.workload) == 100
+    assert "50 of 100 rows repeat the row above" in trace.report.remarks[0]
+
+
+def test_classes_are_read_from_their_own_column_or_the_one_named(tmp_path):
+    rows = b"TIMESTAMP,ContextTokens,GeneratedTokens,RequestClass,Team\n" + b"".join(
+        f"2024-05-10 00:00:{s:02d},9,9,{'gold' if s % 2 else 'free'},t{s}\n".encode()
+        for s in range(4)
+    )
+    assert read_bytes(tmp_path, rows).workload.request_class.tolist() == ["free", "gold"] * 2
+    named = read_bytes(tmp_path, rows, class_column="Team")
+    assert named.workload.request_class.tolist() == ["t0", "t1", "t2", "t3"]
+    with pytest.raises(TraceError, match="lacks the column Plan"):
+        read_bytes(tmp_path, rows, class_column="Plan")
+
+
+def test_a_column_of_ids_is_no_class(tmp_path):
+    rows = b"Timestamp,Session ID,Request tokens,Response tokens\n" + b"".join(
+        f"{s},id{s},9,9\n".encode() for s in range(1200)
+    )
+    with pytest.raises(TraceError, match="request class is one more than 1000"):
+        read_bytes(tmp_path, rows, class_column="Session ID")

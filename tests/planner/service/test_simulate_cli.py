@@ -318,7 +318,7 @@ BAD_INPUT = [
     ("-t trace.jsonl --fleet tp.json", "", "poolwise profile run"),
     ("-t trace.jsonl --fleet huge.json", "", "2,000,000 replicas are more than"),
     ("-t trace.jsonl --fleet broken.json", "", "broken.json:1: not JSON"),
-    ("-t reversed.jsonl --fleet fleet.json", "", "reversed.jsonl:2: arrives 0.25 s before"),
+    ("-t reversed.jsonl --fleet fleet.json", "", "reversed.jsonl:1: arrives 0.25 s after"),
 ]
 
 
