@@ -62,4 +62,5 @@ def _apart(recent: RecentLengths, ones: Flags, others: Flags) -> Floats:
     b /= b.sum(axis=1, keepdims=True)
     both = a - b
     # 2 a'Db - a'Da - b'Db = -(a - b)'D(a - b)
-    return np.maximum(-((both @ recent.apart) * both).sum(axis=1), 0.0)
+    distance: Floats = np.maximum(-((both @ recent.apart) * both).sum(axis=1), 0.0)
+    return distance
