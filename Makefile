@@ -6,6 +6,7 @@
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
+#   make bench-forecast   the forecaster on public traces, beside NVIDIA Dynamo's predictors (about 30 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
@@ -19,12 +20,13 @@ PYTHON ?= python3
 VENV := .venv
 ENGINE := .engine
 DYNAMO := .dynamo
+PREDICTORS := .predictors
 BIN := $(VENV)/bin
 export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench bench-dynamo bench-aiconfigurator bench-engines serve engine lint types imports package clean
+.PHONY: help demo test check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -73,6 +75,17 @@ $(DYNAMO)/stamp: benchmarks/dynamo/requirements.txt
 	$(PYTHON) -m venv --clear $(DYNAMO)
 	$(DYNAMO)/bin/python -m pip install -q --no-deps -r benchmarks/dynamo/requirements.txt
 	touch $@
+
+# The predictors' file of its wheel, and the forecasting packages that it imports.
+$(PREDICTORS)/stamp: benchmarks/forecasting/requirements.txt benchmarks/forecasting/requirements-packages.txt
+	@echo "[setup] making $(PREDICTORS) with NVIDIA Dynamo's predictors (700 MB)"
+	$(PYTHON) -m venv --clear $(PREDICTORS)
+	$(PREDICTORS)/bin/python -m pip install -q -r benchmarks/forecasting/requirements-packages.txt
+	$(PREDICTORS)/bin/python -m pip install -q --no-deps -r benchmarks/forecasting/requirements.txt
+	touch $@
+
+bench-forecast: $(VENV)/stamp $(PREDICTORS)/stamp
+	@$(BIN)/python -m benchmarks.bench_forecast --theirs $(PREDICTORS)/bin/python $(BENCH_FLAGS)
 
 bench-dynamo: $(VENV)/stamp $(DYNAMO)/stamp
 	@$(BIN)/python -m benchmarks.dynamo.compare $(BENCH_FLAGS)

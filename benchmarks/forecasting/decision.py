@@ -29,12 +29,14 @@ from planner.simulate.policy import Observation, Targets
 WINDOW_S = 300.0
 START_S = 120.0
 DAY_S = 86_400.0
-DAYS = (7, 10)
-"""Of the table's fourteen: two to learn from, one to replay."""
-MOST_RATE_RPS = 1.2
-TARGET_RATIO = 0.99
+DAYS = {"mlarge": (7, 10), "mmid": (0, 3)}
+"""Of each table's fourteen days: two to learn from, one to replay; none with missing data."""
+MOST_RATE_RPS = 6.0
+LARGEST_SHARE = 0.15
+"""Of one client, so that the day is not one client's."""
+TARGET_RATIO = 0.95
 SLO = Slo(model="m", ttft_s=2.0, tpot_s=0.1, attainment_ratio=TARGET_RATIO)
-MOST_REPLICAS = 60
+MOST_REPLICAS = 200
 LONGEST_PROMPT, LONGEST_ANSWER = 8_000, 1_500
 
 
@@ -56,11 +58,11 @@ def show(traces: Path) -> None:
         f"\nDecision value: accelerator-hours of a day at {TARGET_RATIO:.0%} attainment, windows "
         f"of {WINDOW_S:.0f} s, start-up {START_S:.0f} s"
     )
-    profile = read_profiles(traces.parent)[-1]
+    profile = read_profiles(traces.parent)[0]
     for name in ("mlarge", "mmid"):
         workload = _requests(traces, name)
         work, ways = _ways(workload)
-        day = workload.between((DAYS[1] - DAYS[0] - 1) * DAY_S, workload.duration_s)
+        day = workload.between(workload.duration_s - DAY_S, workload.duration_s)
         first = len(work) - round(DAY_S / WINDOW_S)
         print(f"  ServeGen {name}, {len(day)} requests of the day")
         base = None
@@ -77,7 +79,7 @@ def show(traces: Path) -> None:
 def _requests(traces: Path, name: str) -> Workload:
     table = read_client_table(traces / f"servegen_{name}_clients_10min.parquet")
     rng = np.random.default_rng(1)
-    span = (DAYS[0] * DAY_S, DAYS[1] * DAY_S)
+    span = (DAYS[name][0] * DAY_S, DAYS[name][1] * DAY_S)
     first, last = table.windows_of(span)
     chosen, rate = [], 0.0
     for index in rng.permutation(len(table.clients)):
@@ -118,11 +120,11 @@ def _ways(workload: Workload) -> tuple[Floats, dict[str, Floats]]:
 
 def _least_hours(profile: Profile, day: Workload, expected: Floats) -> tuple[float, float, float]:
     """Hours, headroom and attainment at the least headroom that keeps the target."""
-    low, high = 0, 400
+    low, high = 0, 200
     best = None
     while low < high:
         middle = (low + high) // 2
-        found = _replay(profile, day, expected * 1.02**middle)
+        found = _replay(profile, day, expected * SMALLEST_HEADROOM * 1.02**middle)
         if found[1] >= TARGET_RATIO:
             best, high = (middle, found), middle
         else:
@@ -130,10 +132,11 @@ def _least_hours(profile: Profile, day: Workload, expected: Floats) -> tuple[flo
     if best is None:
         return math.nan, math.nan, math.nan
     headroom, (hours, attained) = best
-    return hours, 1.02**headroom, attained
+    return hours, SMALLEST_HEADROOM * 1.02**headroom, attained
 
 
-REPLICA_WORK = 2000.0
+SMALLEST_HEADROOM = 0.5
+REPLICA_WORK = 300.0
 """Work (answer tokens/s, prompt tokens a tenth) that headroom 1 gives to a replica."""
 
 
