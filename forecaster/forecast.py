@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -12,7 +12,7 @@ from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, Outlook
 from forecaster.recent_lengths import RecentLengths, expected_shape, recent_lengths
-from forecaster.series import RateTable, rate_table, span_of, usable_history
+from forecaster.series import RateTable, rate_table, side_by_side, span_of, usable_history
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
     Demand,
@@ -80,16 +80,11 @@ def forecast(
         for name, windows in by_class.items()
     }
     others = _shape_of_others(by_class, made_at) if None in lengths.values() else None
+    tables = {name: _table(name, past, events) for name, past in sorted(by_class.items())}
+    outlooks = _outlooks(tables, starts, window_s, model=model, memory=memory)
     classes = [
-        _ClassOutlook(
-            name,
-            windows,
-            _shape(lengths[name], others),
-            events=events,
-            key=(model, name),
-            memory=memory,
-        )
-        for name, windows in sorted(by_class.items())
+        _ClassOutlook(name, _shape(lengths[name], others), table, outlooks[name], events)
+        for name, table in tables.items()
     ]
     demands = [outlook.demands(starts, window_s, arrival_cv2) for outlook in classes]
     windows = tuple(
@@ -152,48 +147,86 @@ def _reuse_total(window: ObservedWindow) -> float:
     return window.cached_tokens / window.input_tokens * window.window_s
 
 
+def _table(
+    request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
+) -> RateTable:
+    """The class's rates and its share of cached tokens, step by step, without events."""
+    totals = [_without_events(quantity.total, events, request_class) for quantity in RATES]
+    return rate_table(windows, [*totals, _reuse_total])
+
+
+def _outlooks(
+    tables: dict[str, RateTable],
+    starts: Sequence[datetime],
+    window_s: float,
+    *,
+    model: str,
+    memory: Memory | None,
+) -> dict[str, Outlook]:
+    """What is expected of each class; classes whose steps are the same share a panel."""
+    alike: dict[tuple[float, datetime], list[str]] = {}
+    for name, table in tables.items():
+        alike.setdefault((table.step_s, table.end_at), []).append(name)
+    found: dict[str, Outlook] = {}
+    for names in alike.values():
+        together = side_by_side([tables[name] for name in names])
+        spans = [span_of(together, start_at, window_s) for start_at in starts]
+        # Errors were seen on steps; a shorter window averages less noise away.
+        noise_ratio = max(1.0, math.sqrt(together.step_s / window_s))
+        outlook = (
+            forgetful(together, spans, noise_ratio=noise_ratio)
+            if memory is None
+            else memory.outlook((model, *names), together, spans, noise_ratio=noise_ratio)
+        )
+        outlook = replace(outlook, errors=_known_errors(outlook.errors))
+        for index, name in enumerate(names):
+            found[name] = outlook.of(range(index * _COLUMNS, (index + 1) * _COLUMNS))
+    return found
+
+
+_COLUMNS = len(RATES) + 1
+"""Of a class in its table: the rates, and the share of cached tokens."""
+
+
+def _known_errors(errors: Floats) -> Floats:
+    """Origins whose errors are known for all rates of all classes, so that they stay in step.
+
+    Rates of which no error is known at all (nothing arrived) do not count.
+    """
+    is_rate = np.arange(errors.shape[2]) % _COLUMNS < len(RATES)
+    known = np.isfinite(errors)
+    told = is_rate & known.any(axis=(0, 1))
+    complete: Floats = errors[known[:, :, told].all(axis=(1, 2))]
+    return complete
+
+
 class _ClassOutlook:
     """Everything that is forecast of one request class."""
 
     def __init__(
         self,
         name: str,
-        windows: list[ObservedWindow],
         shape: Shape,
-        *,
+        table: RateTable,
+        outlook: Outlook,
         events: Sequence[KnownEvent],
-        key: tuple[str, ...],
-        memory: Memory | None,
     ) -> None:
         self._name = name
         self._shape = shape
+        self._table = table
+        self._outlook = outlook
         self._events = events
-        self._key = key
-        self._memory = memory
-        totals = [_without_events(quantity.total, events, name) for quantity in RATES]
-        self._table = rate_table(windows, [*totals, _reuse_total])
-        self.method = ""
-        self.dependence = Dependence(request_class=name, ranks=np.zeros((0, 0, 0)))
+        self.dependence = _dependence(name, outlook.errors[:, :, : len(RATES)])
+        self.method = self._methods(outlook)
 
     def demands(
         self, starts: Sequence[datetime], window_s: float, arrival_cv2: float
     ) -> list[Demand]:
-        """The class's demand in every window; `method` and `dependence` are known afterwards."""
-        outlook = self._outlook(starts, window_s)
-        self.dependence = _dependence(self._name, outlook.errors[:, :, : len(RATES)])
-        self.method = self._methods(outlook)
+        """The class's demand in every window."""
         return [
-            self._demand(outlook, index, start_at, window_s, arrival_cv2)
+            self._demand(self._outlook, index, start_at, window_s, arrival_cv2)
             for index, start_at in enumerate(starts)
         ]
-
-    def _outlook(self, starts: Sequence[datetime], window_s: float) -> Outlook:
-        spans = [span_of(self._table, start_at, window_s) for start_at in starts]
-        # Errors were seen on steps; a shorter window averages less noise away.
-        noise_ratio = max(1.0, math.sqrt(self._table.step_s / window_s))
-        if self._memory is None:
-            return forgetful(self._table, spans, noise_ratio=noise_ratio)
-        return self._memory.outlook(self._key, self._table, spans, noise_ratio=noise_ratio)
 
     def _demand(
         self, outlook: Outlook, index: int, start_at: datetime, window_s: float, arrival_cv2: float

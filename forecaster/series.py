@@ -107,6 +107,20 @@ def rate_table(windows: Sequence[ObservedWindow], totals: Sequence[Total]) -> Ra
     return RateTable(values=np.stack(columns, axis=1), step_s=step_s, end_at=end_at)
 
 
+def side_by_side(tables: Sequence[RateTable]) -> RateTable:
+    """The quantities of several tables with the same steps; what one does not reach is NaN."""
+    steps = max(len(table.values) for table in tables)
+    columns = [
+        np.concatenate(
+            [np.full((steps - len(t.values), t.values.shape[1]), np.nan), t.values], axis=0
+        )
+        for t in tables
+    ]
+    return RateTable(
+        values=np.concatenate(columns, axis=1), step_s=tables[0].step_s, end_at=tables[0].end_at
+    )
+
+
 def span_of(table: RateTable, start_at: datetime, window_s: float) -> Span:
     """The steps of `table` that [start_at, start_at + window_s) touches."""
     lead_s = (start_at - table.end_at).total_seconds()

@@ -45,13 +45,24 @@ class Outlook:
     methods : (series) tuple of str
         What is followed at the first span.
     errors : (origins, spans, series) float
-        Log errors of past forecasts, one row per origin whose every span has ended, oldest first.
+        Log errors of past forecasts, one row per origin whose every span has ended, oldest first;
+        NaN: not known.
     """
 
     point: Floats
     quantiles: Floats
     methods: tuple[tuple[str, ...], ...]
     errors: Floats
+
+    def of(self, series: range) -> "Outlook":
+        """The outlook of some of the series."""
+        chosen = slice(series.start, series.stop)
+        return Outlook(
+            point=self.point[:, chosen],
+            quantiles=self.quantiles[:, :, chosen],
+            methods=self.methods[chosen],
+            errors=self.errors[:, :, chosen],
+        )
 
 
 class Panel:
@@ -135,15 +146,13 @@ class Panel:
         )
 
     def _errors_by_origin(self) -> Floats:
-        """(origins, anchors, series) past errors; only origins whose errors are all known."""
+        """(origins, anchors, series) past errors; NaN: not known."""
         errors = self._conformal.recent_errors()
         ends = self._anchors.last - self._anchors.last.min()
         origins = len(errors) - int(ends.max())
         if origins < 1:
             return np.zeros((0, *errors.shape[1:]))
-        rows = np.stack([errors[end : end + origins, i] for i, end in enumerate(ends)], axis=1)
-        complete: Floats = rows[np.isfinite(rows).all(axis=(1, 2))]
-        return complete
+        return np.stack([errors[end : end + origins, i] for i, end in enumerate(ends)], axis=1)
 
     def _offset(self, share: float) -> Floats:
         """(series,) NaN where nothing but zeros was seen: there is no scale yet to learn on."""

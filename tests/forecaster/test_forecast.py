@@ -314,3 +314,29 @@ def test_a_real_hour_is_forecast_within_its_own_range(poolwise_data, name):
     assert demand.request_rate_rps.at(0.9) < 1.6 * demand.request_rate_rps.median
     recent = trace.workload.between(0.0, len(half) * 60.0)
     assert demand.shape.isl_mean == pytest.approx(recent.input_tokens.mean(), rel=0.25)
+
+
+def test_classes_that_share_their_steps_are_forecast_as_if_alone():
+    rng = np.random.default_rng(0)
+    chat = history(rng.poisson(30, 60).tolist(), request_class="chat")
+    code = history(rng.poisson(9, 40).tolist(), request_class="code")
+    late = [replace(w, start_at=w.start_at + timedelta(minutes=20)) for w in code]
+    together = after(chat + late).windows[1].demands
+    alone = [after(own).windows[1].demands[0] for own in (chat, late)]
+    for one, other in zip(together, alone, strict=True):
+        assert one.request_class == other.request_class
+        assert one.request_rate_rps.values == pytest.approx(other.request_rate_rps.values)
+        assert one.input_tokens_per_s.values == pytest.approx(other.input_tokens_per_s.values)
+
+
+def test_errors_of_several_classes_stay_in_step():
+    rng = np.random.default_rng(0)
+    level = np.exp(3.5 + np.cumsum(rng.normal(0, 0.2, 120)))
+    chat = history(level.astype(int).tolist(), request_class="chat")
+    code = history((2 * level).astype(int).tolist(), request_class="code")
+    idle = history([0] * 120, request_class="idle")
+    found = {d.request_class: d.ranks for d in after(chat + code + idle).dependence}
+    assert len(found["chat"]) == len(found["code"]) > 100
+    # Both follow the same walk: when one is under-forecast so is the other.
+    ranks = [found[name][:, 0, 0] for name in ("chat", "code")]
+    assert np.corrcoef(*ranks)[0, 1] > 0.9
