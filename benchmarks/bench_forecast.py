@@ -33,7 +33,7 @@ def main() -> None:
     """Print every part that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--theirs", type=Path, help="interpreter with Dynamo's predictors")
-    parser.add_argument("--origins", type=int, default=24, help="origins a series for theirs")
+    parser.add_argument("--origins", type=int, default=12, help="origins a series for theirs")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
     data = os.environ.get("POOLWISE_DATA")
