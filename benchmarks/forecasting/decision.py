@@ -7,8 +7,8 @@ start-up time. The headroom h is the least (in steps of 2 %) that keeps the targ
 requests: no operator could know it, but all are at equal attainment.
 
 The hours of Azure and Mooncake are replayed in their second half, and a day of ServeGen's m-mid,
-drawn from steady clients, after two days to learn from; requests of Azure and ServeGen are made four
-times as long, so that the fleet is more than one or two replicas.
+drawn from steady clients, after two days to learn from; requests of Azure and ServeGen are
+made four times as long, so that the fleet is more than one or two replicas.
 """
 
 import math
