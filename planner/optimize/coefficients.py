@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator
@@ -25,9 +25,9 @@ from planner.optimize.inputs import (
     ReplicaBounds,
     SolverSettings,
 )
-from planner.optimize.loads import Load, StreamLoad, load_of, strictest_slo
+from planner.optimize.loads import Load, StreamLoad, load_of, promises
 from planner.optimize.problem import Problem, flips_between
-from planner.optimize.streams import able_streams, streams_of, together, work_of
+from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
 
 
 def build_problem(
@@ -55,14 +55,14 @@ def build_problem(
     bounds, excluded = _plannable(spec, model)
     streams = streams_of(spec, forecast)
     loads = [load_of(w, level) for w in forecast.windows]
-    slo = strictest_slo(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
+    slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
     able, outside = _measured_for(spec, bounds, streams)
-    bounds = [b for b in bounds if able.get(b.shape)]
+    bounds = [b for b in bounds if able[b.shape]]
     if not _has_path(bounds):
         raise SpecError(_no_path_text(model, excluded + outside))
-    _refuse_too_long(spec, model, bounds, loads, slo)
+    _refuse_too_long(spec, model, bounds, loads, slos)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
-    mixes = {b.shape: together([streams[k] for k in able[b.shape]], forecast, spec) for b in bounds}
+    mixes = {b.shape: together([streams[k] for k in able[b.shape]]) for b in bounds}
     problem = Problem(
         streams=tuple(s.stream for s in streams),
         options=options,
@@ -210,19 +210,30 @@ def _measured_for(
     OutsideProfileError
         When what is left cannot serve a request of some stream any more.
     """
-    able: dict[ReplicaShape, Sequence[int]] = {}
-    excluded = []
-    error: OutsideProfileError | None = None
-    for pool in bounds:
-        reached, beyond = able_streams(profile_for(spec, pool), pool.shape.role, streams)
-        able[pool.shape] = reached
-        error = beyond or error
-        if beyond is not None and not reached:
-            excluded.append(Exclusion(label=pool.shape.label, shape=pool.shape, reason=str(beyond)))
+    found = {
+        pool.shape: ability_of(profile_for(spec, pool), pool.shape.role, streams) for pool in bounds
+    }
     for k in range(len(streams)):
-        if error is not None and not _has_path(b for b in bounds if k in able[b.shape]):
-            raise error
+        errors = [a.beyond for a in found.values() if a.beyond is not None]
+        if errors and not _has_path(b for b in bounds if k in found[b.shape].reached):
+            raise errors[-1]
+    # Where no pool sustains enough to answer anything, all are kept: what is wrong is then told
+    # as a plan that cannot be, with what to relax, not as pools that are left out.
+    helpless = not _has_path(b for b in bounds if found[b.shape].able)
+    able = {shape: a.reached if helpless else a.able for shape, a in found.items()}
+    excluded = (
+        Exclusion(label=pool.shape.label, shape=pool.shape, reason=_why_not(found[pool.shape]))
+        for pool in bounds
+        if not able[pool.shape]
+    )
     return able, tuple(excluded)
+
+
+def _why_not(of: Ability) -> str:
+    """Why a pool serves no stream."""
+    if of.beyond is not None and not of.reached:
+        return str(of.beyond)
+    return "it keeps the promise of none of the streams, not even without any load"
 
 
 def _refuse_too_long(
@@ -230,24 +241,26 @@ def _refuse_too_long(
     model: str,
     bounds: Sequence[PoolBounds],
     loads: Sequence[Load | None],
-    slo: Slo,
+    slos: Sequence[Slo],
 ) -> None:
-    """More requests than may miss are longer than any replica, or the model itself, can hold."""
+    """More requests of a class than may miss are longer than any replica or the model holds."""
     longest = max((profile_for(spec, b).limits.max_model_len for b in bounds), default=0)
     context = next((m.max_context_tokens for m in spec.models if m.name == model), longest)
     limit = min(longest, context)
-    for t, load in enumerate(loads):
+    whose = "the model's context" if context < longest else "every profile's max_model_len"
+    for (t, load), slo in product(enumerate(loads), slos):
         if load is None:
             continue
-        shape = load.shape
-        share = float(shape.weight[shape.input_tokens + shape.output_tokens > limit].sum())
-        if share > 1 - slo.attainment_ratio:
-            whose = "the model's context" if context < longest else "every profile's max_model_len"
+        shape, own = load.shape, load.shape.weight * load.of_class(slo.request_class)
+        long = float(own @ (shape.input_tokens + shape.output_tokens > limit))
+        if long > (1 - slo.attainment_ratio) * float(own.sum()):
+            share = long / float(own.sum())
+            of = f" of class {slo.request_class}" if len(slos) > 1 else ""
             raise SpecError(
-                f"window {t}: {share:.1%} of the requests for {model} are longer than {whose} of "
-                f"{limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve them "
-                "with a longer context (max_context_tokens, max_model_len), send them elsewhere, "
-                "or promise less (attainment_ratio)"
+                f"window {t}: {share:.1%} of the requests{of} for {model} are longer than {whose} "
+                f"of {limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve "
+                "them with a longer context (max_context_tokens, max_model_len), send them "
+                "elsewhere, or promise less (attainment_ratio)"
             )
 
 

@@ -31,6 +31,9 @@ from planner.optimize.linear import Mask
 
 PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
+Discounted = Role | ReplicaShape
+"""What a safety factor is for: all options of a role, or those of a shape."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
@@ -352,12 +355,11 @@ class Problem:
         prefill, decode, aggregated = (self.role_rps(role, usable, t) for role in PATH)
         return min(prefill, decode) + aggregated
 
-    def tightened(self, factors: Mapping[Role, float]) -> "Problem":
-        """The same problem with the capacity of each role divided by a safety factor."""
-        capacity = {
-            (o, t): pool.divided_by(factors.get(self.options[o].shape.role, 1.0))
-            for (o, t), pool in self.capacity.items()
-        }
+    def tightened(self, factors: Mapping[Discounted, float]) -> "Problem":
+        """The same problem with the capacity of roles and shapes divided by safety factors."""
+        shapes = [option.shape for option in self.options]
+        each = [factors.get(s.role, 1.0) * factors.get(s, 1.0) for s in shapes]
+        capacity = {(o, t): pool.divided_by(each[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
     def with_more(self, accelerator: str, more: int) -> "Problem":
