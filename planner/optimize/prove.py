@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from planner.domain.errors import SolverError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
@@ -15,7 +16,7 @@ from planner.optimize.assemble import Proof, assemble
 from planner.optimize.check import check
 from planner.optimize.coefficients import build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.explain import telling_windows
+from planner.optimize.explain import NOT_IN_TIME, telling_windows
 from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
@@ -23,7 +24,7 @@ from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, taken_rps
-from planner.optimize.solve import optimize
+from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
 
 MAX_ROUNDS = 6
@@ -43,6 +44,7 @@ _MOST_ROUTED = 12
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
+_TRUSTING = "trusting the profiles"
 _NO_BETTER = 0.002
 """An attainment that rose by less than this was not held back by what was tightened."""
 
@@ -195,7 +197,10 @@ def _trusting_the_profiles(
     if error <= 0:
         return ()
     trusting = rebuild(replace(spec, planning=replace(spec.planning, profile_error_ratio=0.0)))
-    found = optimize(trusting.tightened(factors))
+    found = attempt(trusting.tightened(factors))
+    if found is None:
+        late = RejectedAlternative(name=_TRUSTING, reason=NOT_IN_TIME, usd_per_hour=None)
+        return (late,)
     if not found.feasible:
         return ()
     usd = mean_usd_per_hour(trusting, found.replicas)
@@ -204,7 +209,7 @@ def _trusting_the_profiles(
         f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be {error:.0%} slower "
         "than profiled"
     )
-    return (RejectedAlternative(name="trusting the profiles", reason=reason, usd_per_hour=usd),)
+    return (RejectedAlternative(name=_TRUSTING, reason=reason, usd_per_hour=usd),)
 
 
 def _rounds(
@@ -258,7 +263,10 @@ def _cheapest_way(
     ]
     forced = any(b.min_replicas for b in problem.bounds)
     for way in ways if all(w.options for w in ways) and not forced else ():
-        rounds, factors = _rounds(spec, forecast, way, slos, _same(way))
+        try:
+            rounds, factors = _rounds(spec, forecast, way, slos, _same(way))
+        except SolverError:  # not in time: the mix stands
+            continue
         last = rounds[-1]
         if last.exhausted or not last.holds:
             continue
@@ -302,9 +310,9 @@ def _within(problem: Problem, one_way: Round) -> Round:
 def _propose(
     spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
 ) -> Round:
-    solution = optimize(problem)
-    exhausted = not solution.feasible
-    if exhausted:
+    solution = attempt(problem)
+    exhausted = solution is None or not solution.feasible
+    if solution is None or exhausted:  # nothing serves all, or nothing was found in time
         problem = replace(attainable(problem, spec, rebuild), best_effort=True)
         solution = optimize(problem)
     replays = (

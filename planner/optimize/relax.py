@@ -10,7 +10,7 @@ from planner.domain.spec import Spec
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
 from planner.optimize.relax_class import softer_for_one_class
-from planner.optimize.solve import optimize
+from planner.optimize.solve import attempt
 
 _MOST_MORE = 256
 _ATTAINMENTS = (0.99, 0.98, 0.97, 0.96, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
@@ -41,10 +41,10 @@ def relaxations(
     tuple of str
         For example `2 more h100`, `attainment_ratio 0.9 instead of 0.95`.
     """
-    failing = [t for t in problem.window_indices if not optimize(problem.alone(t)).feasible]
+    failing = [t for t in problem.window_indices if not _serves(problem.alone(t))]
 
     def helps(relaxed: Problem) -> bool:
-        return all(optimize(relaxed.alone(t)).feasible for t in failing)
+        return all(_serves(relaxed.alone(t)) for t in failing)
 
     if not failing:
         return ()
@@ -59,6 +59,12 @@ def relaxations(
     found += [*_softer_objectives(problem, spec, rebuild, helps)]
     found += [*softer_for_one_class(problem, spec, rebuild, helps, classes)]
     return tuple(text for _, text in sorted(found))
+
+
+def _serves(problem: Problem) -> bool:
+    """Whether a fleet is found that serves all, in time."""
+    found = attempt(problem)
+    return found is not None and found.feasible
 
 
 def _more_accelerators(
@@ -117,8 +123,9 @@ def _higher_budget(
     free = replace(problem, usd_per_hour_limit=None)
     if limit is None or not helps(free):
         return
-    hourly = [optimize(free.alone(t)).usd / (problem.windows[t].window_s / 3600) for t in failing]
-    usd = max(hourly)
+    hours = [problem.windows[t].window_s / 3600 for t in failing]
+    found = [attempt(free.alone(t)) for t in failing]
+    usd = max(f.usd / h for f, h in zip(found, hours, strict=True) if f is not None)
     yield usd / max(limit, 1e-9) - 1, f"a budget of {usd:.2f} USD/h instead of {limit:.2f}"
 
 

@@ -22,6 +22,9 @@ NAME = "ortools/glop, rounded up"
 _RAISED = (1.0, 1.2, 1.5, 2.0, 3.0)
 _WHOLE = 1e-7
 
+_DEAR_USD = 1e3
+"""Of an unserved request where as few as possible shall be unserved: more than any replica is."""
+
 
 def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     """A plan that passes `check`, with its gap; None where none is found.
@@ -33,6 +36,8 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     bound : float
         What no plan can cost less than, in the unit of the objective, as far as is known.
     """
+    if problem.best_effort and not problem.sheds:
+        return _serving_most(problem)
     whole = build(problem)
     free = scip.relax(whole.model, whole.cost)
     bound = bound if free is None else max(bound, free.cost)
@@ -50,6 +55,22 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
             cost = _cost(problem, whole, solution)
             return replace(solution, gap_ratio=max(1 - bound / cost, 0.0) if cost > 0 else 0.0)
     return None
+
+
+def _serving_most(problem: Problem) -> Solution | None:
+    """The same where as little as possible shall stay unserved: that is given a price."""
+    found = rounded_up(replace(problem, shortfall_usd_per_request=_DEAR_USD))
+    if found is None:
+        return None
+    solution = solution_of(
+        problem,
+        found.replicas,
+        status=PlanStatus.FEASIBLE,
+        solver_name=NAME,
+        gap_ratio=found.gap_ratio,
+        wall_s=found.wall_s,
+    )
+    return None if check(problem, solution) else solution
 
 
 def _cost(problem: Problem, built: Built, solution: Solution) -> float:

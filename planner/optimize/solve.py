@@ -91,6 +91,17 @@ def optimize(problem: Problem) -> Solution:
     return solution
 
 
+def attempt(problem: Problem) -> Solution | None:
+    """`optimize` for a comparison; None where nothing was found in time.
+
+    A plan that is in hand must not be lost because what it is compared with takes too long.
+    """
+    try:
+        return optimize(problem)
+    except SolverError:
+        return None
+
+
 def _last_resort(problem: Problem, answer: _Answer) -> Solution:
     """A plan where the search found none in time, with its gap."""
     found = rounded_up(problem, bound=answer.bound)
