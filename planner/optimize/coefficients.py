@@ -1,8 +1,9 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,21 @@ from planner.optimize.inputs import (
     SolverSettings,
 )
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
+from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem, flips_between
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
 
+Taken = Mapping[str, Sequence[int]]
+"""By accelerator type the sizes of replicas that it is not asked about, in accelerators."""
+
 
 def build_problem(
-    spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime | None = None
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime | None = None,
+    taken: Taken | None = None,
 ) -> Problem:
     """The optimizer's problem for one model.
 
@@ -42,6 +52,8 @@ def build_problem(
         nothing runs, and there is no start-up lead time.
     made_at : datetime or None
         When new replicas are ordered; None: when the forecast was made.
+    taken : Taken or None
+        Replicas that other models are to have, beside those in the fleet.
 
     Raises
     ------
@@ -82,7 +94,7 @@ def build_problem(
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, mixes),
-        accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
+        accelerators=tuple(_limit(spec, a, model, fleet, taken or {}) for a in spec.accelerators),
         bounds=tuple(
             ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
             for b in bounds
@@ -295,7 +307,7 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             ),
             start_s=lifecycle.start_warm_s,
             drain_s=lifecycle.drain_s,
-            footprint=_footprint(spec, bounds),
+            footprint=count,
             interruptions_per_hour=offer.interruptions_per_hour,
             power_w=(accelerator.power_w or 0.0) * count,
             min_up_s=max(bounds.min_up_s, offer.billing_increment_s),
@@ -318,32 +330,22 @@ def _flip_s(spec: Spec, option: Option) -> float:
     return 0.0 if profile is None else profile.lifecycle.flip_s
 
 
-def _footprint(spec: Spec, bounds: PoolBounds) -> int:
-    """Accelerators of a replica, rounded up to a power of two where sizes do not divide."""
-    name, model = bounds.shape.accelerator, bounds.shape.model
-    sizes = sorted(
-        {
-            b.shape.accelerators
-            for b in spec.pools
-            if (b.shape.accelerator, b.shape.model) == (name, model)
-        }
-    )
-    needed = bounds.shape.accelerators
-    if all(large % small == 0 for small, large in pairwise(sizes)):
-        return needed
-    return min(1 << (needed - 1).bit_length(), _accelerator(spec, bounds).per_node)
-
-
-def _limit(accelerator: Accelerator, model: str, fleet: Fleet | None) -> AcceleratorLimit:
-    others = sum(
-        p.accelerators
-        for p in (() if fleet is None else fleet.pools)
-        if p.shape.accelerator == accelerator.name and p.shape.model != model
-    )
+def _limit(
+    spec: Spec, accelerator: Accelerator, model: str, fleet: Fleet | None, taken: Taken
+) -> AcceleratorLimit:
+    """What is left of a type; where sizes do not divide, which replicas stand in the way."""
+    sizes = Counter(taken.get(accelerator.name, ()))
+    for pool in () if fleet is None else fleet.pools:
+        if pool.shape.accelerator == accelerator.name and pool.shape.model != model:
+            sizes[pool.shape.accelerators] += pool.replicas
+    others = sum(size * count for size, count in sizes.items())
+    own = {b.shape.accelerators for b in spec.pools if b.shape.accelerator == accelerator.name}
+    odd = not divide({*own, *sizes, accelerator.per_node}) and others <= accelerator.inventory
     return AcceleratorLimit(
         name=accelerator.name,
         inventory=max(accelerator.inventory - others, 0),
         per_node=accelerator.per_node,
+        taken=tuple(sorted(sizes.elements())) if odd else (),
     )
 
 

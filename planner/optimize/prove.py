@@ -14,7 +14,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble
 from planner.optimize.check import check
-from planner.optimize.coefficients import build_problem
+from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
 from planner.optimize.explain import NOT_IN_TIME, telling_windows
 from planner.optimize.loads import promises, strictest
@@ -92,6 +92,7 @@ def plan(
     *,
     made_at: datetime,
     explain: bool = False,
+    taken: Taken | None = None,
 ) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
 
@@ -106,6 +107,8 @@ def plan(
         What runs now; None plans from nothing, without lead times.
     explain : bool
         Also price small changes of the input (`Plan.shadow_prices`).
+    taken : Taken or None
+        Replicas that other models are to have.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain)
+    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken)
 
 
 def _plan(
@@ -133,15 +136,16 @@ def _plan(
     made_at: datetime,
     compare: bool = False,
     explain: bool = False,
+    taken: Taken | None = None,
 ) -> Plan:
     spec = with_demand_level(spec, forecast)
-    problem = build_problem(spec, forecast, fleet, made_at=made_at)
+    problem = build_problem(spec, forecast, fleet, made_at=made_at, taken=taken)
     slos = promises(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
 
     def rebuild(relaxed: Spec) -> Problem:
-        return build_problem(relaxed, forecast, fleet, made_at=made_at)
+        return build_problem(relaxed, forecast, fleet, made_at=made_at, taken=taken)
 
     rounds, factors = _rounds(spec, forecast, problem, slos, rebuild)
     if len(rounds) > 1:
@@ -175,7 +179,7 @@ def _plan(
                 spec,
                 model=forecast.model,
                 usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
-                plan_for=lambda other: _plan(other, forecast, None, made_at=made_at),
+                plan_for=lambda other: _plan(other, forecast, None, made_at=made_at, taken=taken),
             ),
         )
         if compare
