@@ -152,14 +152,23 @@ def show_frontier(points: "Sequence[ParetoPoint]") -> None:
         [
             output.milliseconds(point.ttft_s),
             output.percent(point.attainment_ratio),
-            "\n".join(_pool_text(pool) for pool in point.plan.windows[0].pools if pool.replicas),
-            f"{point.plan.usd_per_hour:,.2f}",
+            "\n".join(_pool_text(pool) for pool in made.windows[0].pools if pool.replicas),
+            f"{made.usd_per_hour:,.2f}",
         ]
         for point in kept
+        if (made := point.plan) is not None
     ]
     columns = ("promised TTFT", "for", "first window", "USD/h")
     title = f"What promises cost ({len(kept)} of {len(points)} that nothing cheaper keeps as well)"
     output.print_table(title, columns, rows, numbers_from=3)
+    refused: dict[str, list[str]] = {}
+    for point in points:
+        if point.refused:
+            promise = f"{point.ttft_s:g} s for {point.attainment_ratio:.4g}"
+            refused.setdefault(point.refused, []).append(promise)
+    output.print_lines(
+        "Refused", [f"{', '.join(promises)}: {why}" for why, promises in refused.items()]
+    )
 
 
 def _rate_text(window: "PlanWindow") -> str:
