@@ -31,6 +31,9 @@ from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem, flips_between
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
 
+MOST_OPTION_WINDOWS = 3_000
+"""Options x windows of one model that are planned for at once."""
+
 Taken = Mapping[str, Sequence[int]]
 """By accelerator type the sizes of replicas that it is not asked about, in accelerators."""
 
@@ -74,6 +77,7 @@ def build_problem(
         raise SpecError(_no_path_text(model, excluded + outside))
     _refuse_too_long(spec, model, bounds, loads, slos)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
+    _refuse_too_many(len(options), len(forecast.windows))
     mixes = {b.shape: together([streams[k] for k in able[b.shape]]) for b in bounds}
     problem = Problem(
         streams=tuple(s.stream for s in streams),
@@ -274,6 +278,17 @@ def _refuse_too_long(
                 "them with a longer context (max_context_tokens, max_model_len), send them "
                 "elsewhere, or promise less (attainment_ratio)"
             )
+
+
+def _refuse_too_many(options: int, windows: int) -> None:
+    """More decisions than are made in minutes are refused at once."""
+    if options * windows > MOST_OPTION_WINDOWS:
+        raise SpecError(
+            f"{windows:,} windows of {options:,} kinds of replicas are more than is planned at "
+            f"once ({MOST_OPTION_WINDOWS:,} together): plan at most "
+            f"{max(MOST_OPTION_WINDOWS // options, 1):,} windows (forecast.horizon_windows; longer "
+            "ones see as far), or offer fewer pools or purchase options"
+        )
 
 
 def _has_path(bounds: Iterable[PoolBounds]) -> bool:

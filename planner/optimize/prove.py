@@ -41,6 +41,9 @@ _HALVINGS_BACK = 4
 _MOST_ROUTED = 12
 """Windows that are replayed, the busiest first, where requests are sent apart."""
 
+_MOST_PREDICTED = 200
+"""Windows that the closed form is asked about, the busiest first."""
+
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
@@ -342,11 +345,12 @@ def _to_replay(
 
     These are the ones that the closed form finds too slow, and those where it doubts itself.
     """
+    busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
     if len(problem.streams) > 1:  # the closed form does not know who is sent where
-        busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
         return sorted(busiest[:_MOST_ROUTED])
     doubted: list[tuple[float, int]] = []
-    for t, window in enumerate(forecast.windows):
+    for t in sorted(busiest[:_MOST_PREDICTED]):
+        window = forecast.windows[t]
         said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
         spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
         if spare is not None and (spare < 0 or said.doubts):

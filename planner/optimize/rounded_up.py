@@ -20,6 +20,9 @@ from planner.optimize.solution import Solution, solution_of
 NAME = "ortools/glop, rounded up"
 
 _RAISED = (1.0, 1.2, 1.5, 2.0, 3.0)
+_LOWERED = (0.9, 0.75, 0.5, 0.25, 0.1, 0.05)
+"""Where demand may stay unserved and what is rounded up is more than there is: for less of it."""
+
 _WHOLE = 1e-7
 
 _DEAR_USD = 1e3
@@ -41,7 +44,7 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     whole = build(problem)
     free = scip.relax(whole.model, whole.cost)
     bound = bound if free is None else max(bound, free.cost)
-    for factor in _RAISED:
+    for factor in (*_RAISED, *_LOWERED) if problem.sheds else _RAISED:
         built = build(replace(problem, demand_rps=problem.demand_rps * factor))
         flips = built.variables.flips
         found = scip.relax(built.model.fixed(flips, np.zeros(flips.shape)), built.cost)
@@ -52,7 +55,7 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
             problem, replicas, status=PlanStatus.FEASIBLE, solver_name=NAME, wall_s=found.wall_s
         )
         if not check(problem, solution):
-            cost = _cost(problem, whole, solution)
+            cost = cost_in(problem, whole, solution)
             return replace(solution, gap_ratio=max(1 - bound / cost, 0.0) if cost > 0 else 0.0)
     return None
 
@@ -73,7 +76,7 @@ def _serving_most(problem: Problem) -> Solution | None:
     return None if check(problem, solution) else solution
 
 
-def _cost(problem: Problem, built: Built, solution: Solution) -> float:
+def cost_in(problem: Problem, built: Built, solution: Solution) -> float:
     """What a solution costs in the unit of the objective."""
     v, x = built.variables, np.zeros(built.model.column_count)
     x[v.replicas] = solution.replicas
