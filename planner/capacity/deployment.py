@@ -139,12 +139,7 @@ def predict(
             bottleneck=_missing(pools),
             utilization_ratio=idle,
         )
-    prediction = _prediction(paths, shape, slo)
-    if classes:
-        own = _classes(paths, shape, classes)
-        shares = [float(shape.weight @ c.of) for c in classes if float(shape.weight @ c.of) > 0]
-        together = sum(x * c.attainment_ratio for x, c in zip(shares, own, strict=True))
-        prediction = replace(prediction, attainment_ratio=min(together, 1.0), classes=own)
+    prediction = _by_class(_prediction(paths, shape, slo), paths, shape, classes)
     return DeploymentPrediction(
         prediction=prediction,
         bottleneck=_first_to_miss(loaded, shape, slo, network_ratio or 0.0),
@@ -167,6 +162,18 @@ def _check_load(request_rate_rps: float, arrival_cv2: float, window_s: float) ->
     ):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and at least 0, got {value:g}")
+
+
+def _by_class(
+    everybody: Prediction, paths: Sequence[Path], shape: Shape, classes: Sequence[ClassPromise]
+) -> Prediction:
+    """The prediction with the attainment of each class, and of all of them together."""
+    own = _classes(paths, shape, classes)
+    if not own:
+        return everybody
+    shares = [x for c in classes if (x := float(shape.weight @ c.of)) > 0]
+    attained = sum(x * c.attainment_ratio for x, c in zip(shares, own, strict=True))
+    return replace(everybody, attainment_ratio=min(attained, 1.0), classes=own)
 
 
 def _classes(

@@ -84,7 +84,7 @@ def plan(
             "--forecast FILE (from `poolwise forecast --json`), one of them"
         )
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import plan_changed, propose, sole_model
+    from planner.service.planning import propose, sole_model
     from planner.service.spec_file import read_spec
     from planner.service.what_if import with_objective
 
@@ -103,23 +103,7 @@ def plan(
     running = None if fleet is None else read_fleet(fleet, spec=checked, read_at=now)
     with output.working("planning"):
         proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
-        beside = [
-            (
-                change.text,
-                plan_changed(
-                    change,
-                    expected,
-                    running,
-                    spec=checked,
-                    model=model,
-                    now=now,
-                    forecast_again=None
-                    if trace is None
-                    else lambda other: _forecast(other, model, replace(source, at=now)),
-                ),
-            )
-            for change in changes
-        ]
+        beside = [(c.text, _plan_beside(c, checked, source, expected, running)) for c in changes]
     points = _frontier(checked, expected, running, now) if pareto else ()
     if json:
         _print_json(proposal, beside, points)
@@ -217,6 +201,32 @@ def _forecast(spec: "Spec", model: str, source: _Source) -> "Forecast":
         model=model,
         made_at=source.at or history.ended_at,
         arrival_cv2=history.arrival_cv2,
+    )
+
+
+def _plan_beside(
+    change: "WhatIf",
+    spec: "Spec",
+    source: _Source,
+    expected: "Forecast",
+    running: "Fleet | None",
+) -> "Plan":
+    """The plan of a changed spec, forecast anew where it asks for other windows."""
+    from planner.service.planning import plan_changed
+
+    model, now = expected.model, expected.made_at
+
+    def again(other: "Spec") -> "Forecast":
+        return _forecast(other, model, replace(source, at=now))
+
+    return plan_changed(
+        change,
+        expected,
+        running,
+        spec=spec,
+        model=model,
+        now=now,
+        forecast_again=None if source.trace is None else again,
     )
 
 
