@@ -26,6 +26,9 @@ from tests.planner.optimize.scenarios import (
     spec,
 )
 
+TOLERANCE = 1 + 3e-4
+"""Twice the gap within which an answer counts as optimal, and a little."""
+
 ROUTINGS = (Routing(), Routing(by_class=True))
 
 
@@ -174,12 +177,9 @@ def test_a_tighter_promise_to_one_class_never_costs_less(
     tighter: float,
     batch_rps: float,
 ) -> None:
-    """Up to a replica: what requests are worth beside others is rounded to a pool of four."""
     load = two_classes(batch_rps=batch_rps)
     loose, tight = (
         promising({"chat": chat_s, "batch": s}, routing=routing)
         for s in (batch_s, batch_s * tighter)
     )
-    dearest = max(o.usd_per_hour for o in build_problem(loose, load, None).options)
-    hours = load.windows[0].window_s / 3600
-    assert usd(loose, load) <= usd(tight, load) + 1.01 * dearest * hours
+    assert usd(loose, load) <= usd(tight, load) * TOLERANCE
