@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.capacity.network import Network
 from planner.capacity.paths import Path, PoolTraffic, mean_over_paths, quantile_of
@@ -19,7 +20,7 @@ from planner.capacity.split import (
 )
 from planner.capacity.validity import Doubt, doubts_of
 from planner.domain.fleet import Role
-from planner.domain.plan import Bottleneck, Prediction
+from planner.domain.plan import Bottleneck, ClassAttainment, Prediction
 from planner.domain.slo import Slo
 from planner.domain.workload import Shape
 
@@ -48,6 +49,22 @@ class DeploymentPrediction:
     doubts: tuple[Doubt, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassPromise:
+    """One class among the requests, and what it was promised.
+
+    Parameters
+    ----------
+    slo : Slo
+        Its `request_class` names the class.
+    of : (buckets,) bool
+        Which buckets of the shape are its requests.
+    """
+
+    slo: Slo
+    of: NDArray[np.bool_]
+
+
 def role_target(attainment_ratio: float, *, disaggregated: bool) -> float:
     """Share of requests that each role must serve in time, so that jointly enough are.
 
@@ -65,6 +82,7 @@ def predict(
     arrival_cv2: float = 1.0,
     window_s: float = 300.0,
     network: Network | None = None,
+    classes: Sequence[ClassPromise] = (),
 ) -> DeploymentPrediction:
     """Latencies, attainment and bottleneck of a deployment at a rate.
 
@@ -83,6 +101,8 @@ def predict(
     network : Network or None
         Links that all transfers share; None: each transfer is alone on the path that the profile
         measured.
+    classes : sequence of ClassPromise
+        Classes that are judged by their own promises instead of `slo`.
 
     Raises
     ------
@@ -111,11 +131,15 @@ def predict(
     )
     if not paths or mean_over_paths(paths, shape.weight, lambda p: np.ones_like(p.share)) <= 0:
         return DeploymentPrediction(
-            prediction=Prediction(attainment_ratio=0.0, source="closed_form"),
+            prediction=Prediction(
+                attainment_ratio=0.0,
+                source="closed_form",
+                classes=_classes([], shape, classes),
+            ),
             bottleneck=_missing(pools),
             utilization_ratio=idle,
         )
-    prediction = _prediction(paths, shape, slo)
+    prediction = _by_class(_prediction(paths, shape, slo), paths, shape, classes)
     return DeploymentPrediction(
         prediction=prediction,
         bottleneck=_first_to_miss(loaded, shape, slo, network_ratio or 0.0),
@@ -140,11 +164,41 @@ def _check_load(request_rate_rps: float, arrival_cv2: float, window_s: float) ->
             raise ValueError(f"{name} must be finite and at least 0, got {value:g}")
 
 
-def _attained(paths: Sequence[Path], shape: Shape, slo: Slo) -> float:
-    """Share of all arrivals that meet TTFT and TPOT."""
+def _by_class(
+    everybody: Prediction, paths: Sequence[Path], shape: Shape, classes: Sequence[ClassPromise]
+) -> Prediction:
+    """The prediction with the attainment of each class, and of all of them together."""
+    own = _classes(paths, shape, classes)
+    if not own:
+        return everybody
+    shares = [x for c in classes if (x := float(shape.weight @ c.of)) > 0]
+    attained = sum(x * c.attainment_ratio for x, c in zip(shares, own, strict=True))
+    return replace(everybody, attainment_ratio=min(attained, 1.0), classes=own)
+
+
+def _classes(
+    paths: Sequence[Path], shape: Shape, classes: Sequence[ClassPromise]
+) -> tuple[ClassAttainment, ...]:
+    """The attainment of every class that arrives, each under its own promise."""
+    return tuple(
+        ClassAttainment(
+            request_class=c.slo.request_class,
+            target_ratio=c.slo.attainment_ratio,
+            attainment_ratio=_attained(paths, shape, c.slo, weight=own / own.sum()),
+        )
+        for c in classes
+        if (own := shape.weight * c.of).sum() > 0
+    )
+
+
+def _attained(
+    paths: Sequence[Path], shape: Shape, slo: Slo, *, weight: NDArray[np.float64] | None = None
+) -> float:
+    """Share of all arrivals, or of those with a weight, that meet TTFT and TPOT."""
     limit_s = tpot_limit_s(slo, shape)
+    counted = shape.weight if weight is None else weight
     attained = mean_over_paths(
-        paths, shape.weight, lambda p: p.ttft_met(slo.ttft_s) * p.tpot_met(limit_s)
+        paths, counted, lambda p: p.ttft_met(slo.ttft_s) * p.tpot_met(limit_s)
     )
     return min(max(attained, 0.0), 1.0)
 

@@ -1,7 +1,7 @@
 """What rate a pool of identical replicas sustains while a share of requests meets its objective."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -71,6 +71,22 @@ class Misses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """Requests of which so many have to be in time by themselves: those of one class.
+
+    Parameters
+    ----------
+    of : (buckets,) bool
+        Which buckets of the shape are theirs.
+    target_ratio : float
+        Share of them, 0..1.
+    """
+
+    of: NDArray[np.bool_]
+    target_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Case:
     """What a pool is asked."""
 
@@ -107,6 +123,7 @@ def sustained_rps(
     replicas: int,
     target_ratio: float,
     arrival_cv2: float = 1.0,
+    judged: Sequence[Judged] = (),
 ) -> Capacity:
     """Highest rate at which `target_ratio` of the requests meet this role's objective.
 
@@ -120,6 +137,8 @@ def sustained_rps(
         Share of requests, 0..1; `role_target` splits a joint target over the roles.
     arrival_cv2 : float
         Squared coefficient of variation of the gaps between arrivals to the pool.
+    judged : sequence of Judged
+        Classes that share the pool, each held to its own target instead of all to `target_ratio`.
 
     Raises
     ------
@@ -157,12 +176,9 @@ def sustained_rps(
             arrival_cv2=arrival_cv2,
         )
     )
-    share_served = float(shape.weight @ served)
-
-    def attained(rate_rps: float) -> float:
-        return share_served * float(model.weight @ model.misses_at(rate_rps).met)
-
-    rate_rps = _highest_rate(attained, target_ratio, model.saturation_rps)
+    everybody = Judged(of=np.ones(len(shape.weight), dtype=np.bool_), target_ratio=target_ratio)
+    spare = _spare_of(model, shape.weight * served, shape.weight, judged or (everybody,))
+    rate_rps = _highest_rate(spare, model.saturation_rps)
     return Capacity(
         sustained_rps=rate_rps,
         utilization_ratio=rate_rps / model.saturation_rps,
@@ -177,20 +193,36 @@ def _nothing(bottleneck: Bottleneck) -> Capacity:
     )
 
 
-def _highest_rate(
-    attained: Callable[[float], float], target_ratio: float, saturation_rps: float
-) -> float:
-    """The largest rate found that keeps the target; attainment does not grow with the rate.
-
-    Brent's method on the logarithm of the misses, which grow about exponentially with the load:
-    seven or eight evaluations instead of eleven.
-    """
-    low, high = 1e-9 * saturation_rps, HIGHEST_STATIONARY_RATIO * saturation_rps
+def _spare_of(
+    model: _PoolModel, served: Floats, arriving: Floats, judged: Sequence[Judged]
+) -> Callable[[float], float]:
+    """Logarithm of permitted misses over misses, of the class that has least to spare."""
+    whole = [(j, float(arriving @ j.of)) for j in judged]
+    shares = [(served * j.of / own, j.target_ratio) for j, own in whole if own > 0]
 
     @cache
     def spare(rate_rps: float) -> float:
-        missed = max(1 - attained(rate_rps), _NO_MISS)
-        return math.log(max(1 - target_ratio, _NO_MISS) / missed)
+        met = model.misses_at(rate_rps).met
+        return min(
+            math.log(max(1 - target, _NO_MISS) / max(1 - float(share @ met), _NO_MISS))
+            for share, target in shares
+        )
+
+    return spare
+
+
+def _highest_rate(spare: Callable[[float], float], saturation_rps: float) -> float:
+    """The largest rate found that keeps every target; attainment does not grow with the rate.
+
+    Brent's method on the logarithm of the misses, which grow about exponentially with the load:
+    seven or eight evaluations instead of eleven.
+
+    Parameters
+    ----------
+    spare : function of requests/s
+        0 where a target is just kept, below 0 where one is missed.
+    """
+    low, high = 1e-9 * saturation_rps, HIGHEST_STATIONARY_RATIO * saturation_rps
 
     if spare(low) < 0:
         return 0.0

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Floats, Shape
@@ -69,6 +70,42 @@ class Demand:
     shape: Shape
     reuse_ratio: Quantiles | None = None
     arrival_cv2: float = 1.0
+
+    def part(self, ratio: NDArray[np.float64]) -> "Demand | None":
+        """So much of every bucket's requests; None: none of any.
+
+        A part p of renewal arrivals, chosen at random, varies less: cv2 = 1 + p (cv2 - 1).
+
+        Parameters
+        ----------
+        ratio : (buckets,) float
+            Share of the bucket's requests, 0..1.
+
+        References
+        ----------
+        Splitting of renewal processes: Whitt, Bell System Technical Journal 62 (1983), section 4.4.
+        """
+        if bool(np.all(ratio == 1)):
+            return self
+        weight = self.shape.weight * ratio
+        share, some = float(weight.sum()), weight > 0
+        if share <= 0:
+            return None
+        shape = Shape(
+            input_tokens=self.shape.input_tokens[some],
+            output_tokens=self.shape.output_tokens[some],
+            cached_tokens=self.shape.cached_tokens[some],
+            weight=weight[some] / share,
+        )
+        rate = self.request_rate_rps.times(share)
+        return replace(
+            self,
+            request_rate_rps=rate,
+            input_tokens_per_s=rate.times(shape.isl_mean),
+            output_tokens_per_s=rate.times(shape.osl_mean),
+            shape=shape,
+            arrival_cv2=1 + share * (self.arrival_cv2 - 1),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

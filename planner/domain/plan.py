@@ -47,6 +47,35 @@ class PlannedPool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAttainment:
+    """How many requests of a class will be in time, beside what it was promised.
+
+    Parameters
+    ----------
+    target_ratio : float
+        Share of its requests that the promise is about, 0..1.
+    attainment_ratio : float
+        Share of its arrivals that meet every objective of the class.
+    low_ratio, high_ratio : float or None
+        95 % interval, where the twin made one.
+    requests : int or None
+        So many of the class the twin saw.
+    """
+
+    request_class: str
+    target_ratio: float
+    attainment_ratio: float
+    low_ratio: float | None = None
+    high_ratio: float | None = None
+    requests: int | None = None
+
+    @property
+    def spare_ratio(self) -> float:
+        """By how much the promise is exceeded; below 0: by how much it is missed."""
+        return self.attainment_ratio - self.target_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What requests will experience. Latencies in seconds; None where nothing arrives.
 
@@ -60,6 +89,8 @@ class Prediction:
         95th percentile over all gaps of all requests.
     source : str
         `twin` or `closed_form`.
+    classes : tuple of ClassAttainment
+        Every class that arrives, in order of name.
     """
 
     attainment_ratio: float | None
@@ -70,6 +101,7 @@ class Prediction:
     tpot_p95_s: float | None = None
     itl_p95_s: float | None = None
     source: str
+    classes: tuple[ClassAttainment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from planner.capacity.deployment import role_target
-from planner.capacity.pool import sustained_rps
+from planner.capacity.pool import Judged, sustained_rps
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
@@ -36,7 +36,7 @@ def capacity_tables(
         profile, mix = spec.profile_of(option.shape), mixes[option.shape]
         present = [load for load in mix.loads if load is not None]
         wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
-        kinds, slo = mix.kinds, mix.slo
+        kinds, slos = mix.kinds, mix.slos
         for t, load in enumerate(mix.loads):
             if load is None or profile is None:
                 capacity[o, t] = PoolCapacity(counts_rps=np.zeros(1))
@@ -44,36 +44,58 @@ def capacity_tables(
             kind = next(i for i, known in enumerate(kinds) if alike(known, load))
             key = (option.shape, kind)
             if key not in tables:
-                tables[key] = _table(profile, option.shape.role, kinds[kind], slo, wanted_rps)
+                tables[key] = _table(profile, option.shape.role, kinds[kind], slos, wanted_rps)
             capacity[o, t] = tables[key]
     return capacity
 
 
-def _table(profile: Profile, role: Role, load: Load, slo: Slo, wanted_rps: float) -> PoolCapacity:
+def _table(
+    profile: Profile, role: Role, load: Load, slos: Sequence[Slo], wanted_rps: float
+) -> PoolCapacity:
     """Exact up to `TABLE_COUNTS` replicas or `wanted_rps`; beyond, a slope that is not too high."""
     counts = [0.0]
     while len(counts) <= TABLE_COUNTS and counts[-1] < wanted_rps:
-        rate = pool_rps(profile, role, load, slo, replicas=len(counts))
+        rate = pool_rps(profile, role, load, slos, replicas=len(counts))
         counts.append(max(rate, counts[-1]))
         if rate <= 0.0 and len(counts) > 2:
             break
     last = len(counts) - 1
     farther = (last + 1, 2 * last + 1)
     slopes = [
-        (pool_rps(profile, role, load, slo, replicas=n) - counts[-1]) / (n - last) for n in farther
+        (pool_rps(profile, role, load, slos, replicas=n) - counts[-1]) / (n - last) for n in farther
     ]
     return PoolCapacity(counts_rps=np.array(counts), tail_rps=max(min(slopes), 0.0))
 
 
-def pool_rps(profile: Profile, role: Role, load: Load, slo: Slo, *, replicas: int) -> float:
-    """Requests/s that a pool sustains for this load, at its role's part of the target."""
-    target = role_target(slo.attainment_ratio, disaggregated=role is not Role.AGGREGATED)
-    return sustained_rps(
-        profile,
-        role,
-        load.shape,
-        slo,
-        replicas=replicas,
-        target_ratio=target,
-        arrival_cv2=load.arrival_cv2,
-    ).sustained_rps
+def pool_rps(
+    profile: Profile, role: Role, load: Load, slos: Sequence[Slo], *, replicas: int
+) -> float:
+    """Requests/s that a pool sustains while every class keeps its role's part of its promise."""
+    together: dict[tuple[float, float, float | None], list[Slo]] = {}
+    for slo in slos:
+        together.setdefault((slo.ttft_s, slo.tpot_s, slo.e2e_s), []).append(slo)
+    least = np.inf
+    for alike_slos in together.values():
+        judged = [
+            Judged(of=load.of_class(s.request_class), target_ratio=_target(s, role))
+            for s in alike_slos
+        ]
+        judged = [j for j in judged if float(load.shape.weight @ j.of) > 0]
+        if not judged or least <= 0:
+            continue
+        found = sustained_rps(
+            profile,
+            role,
+            load.shape,
+            alike_slos[0],
+            replicas=replicas,
+            target_ratio=judged[0].target_ratio,
+            arrival_cv2=load.arrival_cv2,
+            judged=judged,
+        )
+        least = min(least, found.sustained_rps)
+    return least if np.isfinite(least) else 0.0
+
+
+def _target(slo: Slo, role: Role) -> float:
+    return role_target(slo.attainment_ratio, disaggregated=role is not Role.AGGREGATED)

@@ -1,11 +1,12 @@
 """Whether a solution keeps every constraint, in plain Python and without the solver."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from planner.domain.fleet import Role
-from planner.optimize.inputs import AcceleratorLimit
+from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution
@@ -154,27 +155,15 @@ def _limit_faults(problem: Problem, solution: Solution) -> Iterator[str]:
 def _packing_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for limit in problem.accelerators:
         for t in problem.window_indices:
-            sizes = [
-                problem.options[o].shape.accelerators
-                for o in problem.on(limit.name)
-                for _ in range(int(solution.replicas[o, t]))
-            ]
-            if sum(sizes) > limit.inventory:
-                yield f"keep_inventory[{limit.name},{t}]: {sum(sizes)} of {limit.inventory}"
-            elif not _packs(sizes, limit):
+            counts = Counter(limit.taken)
+            for o in problem.on(limit.name):
+                counts[problem.options[o].shape.accelerators] += int(solution.replicas[o, t])
+            used = sum(size * count for size, count in counts.items()) - sum(limit.taken)
+            if used > limit.inventory:
+                yield f"keep_inventory[{limit.name},{t}]: {used} of {limit.inventory}"
+            elif not packs(counts, limit):
+                sizes = ", ".join(f"{n} x {size}" for size, n in sorted(counts.items()) if n)
                 yield f"fit_nodes[{limit.name},{t}]: replicas of {sizes} do not fit the nodes"
-
-
-def _packs(sizes: list[int], limit: AcceleratorLimit) -> bool:
-    """First fit, largest first: whether the replicas fit into nodes without spanning them."""
-    nodes, rest = divmod(limit.inventory, limit.per_node)
-    free = [limit.per_node] * nodes + [rest]
-    for size in sorted(sizes, reverse=True):
-        node = next((i for i, room in enumerate(free) if room >= size), None)
-        if node is None:
-            return False
-        free[node] -= size
-    return True
 
 
 def _path_faults(problem: Problem, solution: Solution) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator
@@ -25,13 +26,25 @@ from planner.optimize.inputs import (
     ReplicaBounds,
     SolverSettings,
 )
-from planner.optimize.loads import Load, StreamLoad, load_of, strictest_slo
+from planner.optimize.loads import Load, StreamLoad, load_of, promises
+from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem, flips_between
-from planner.optimize.streams import able_streams, streams_of, together, work_of
+from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
+
+MOST_OPTION_WINDOWS = 3_000
+"""Options x windows of one model that are planned for at once."""
+
+Taken = Mapping[str, Sequence[int]]
+"""By accelerator type the sizes of replicas that it is not asked about, in accelerators."""
 
 
 def build_problem(
-    spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime | None = None
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime | None = None,
+    taken: Taken | None = None,
 ) -> Problem:
     """The optimizer's problem for one model.
 
@@ -42,6 +55,8 @@ def build_problem(
         nothing runs, and there is no start-up lead time.
     made_at : datetime or None
         When new replicas are ordered; None: when the forecast was made.
+    taken : Taken or None
+        Replicas that other models are to have, beside those in the fleet.
 
     Raises
     ------
@@ -55,14 +70,15 @@ def build_problem(
     bounds, excluded = _plannable(spec, model)
     streams = streams_of(spec, forecast)
     loads = [load_of(w, level) for w in forecast.windows]
-    slo = strictest_slo(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
+    slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
     able, outside = _measured_for(spec, bounds, streams)
-    bounds = [b for b in bounds if able.get(b.shape)]
+    bounds = [b for b in bounds if able[b.shape]]
     if not _has_path(bounds):
         raise SpecError(_no_path_text(model, excluded + outside))
-    _refuse_too_long(spec, model, bounds, loads, slo)
+    _refuse_too_long(spec, model, bounds, loads, slos)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
-    mixes = {b.shape: together([streams[k] for k in able[b.shape]], forecast, spec) for b in bounds}
+    _refuse_too_many(len(options), len(forecast.windows))
+    mixes = {b.shape: together([streams[k] for k in able[b.shape]]) for b in bounds}
     problem = Problem(
         streams=tuple(s.stream for s in streams),
         options=options,
@@ -82,7 +98,7 @@ def build_problem(
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, mixes),
-        accelerators=tuple(_limit(a, model, fleet) for a in spec.accelerators),
+        accelerators=tuple(_limit(spec, a, model, fleet, taken or {}) for a in spec.accelerators),
         bounds=tuple(
             ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
             for b in bounds
@@ -210,19 +226,30 @@ def _measured_for(
     OutsideProfileError
         When what is left cannot serve a request of some stream any more.
     """
-    able: dict[ReplicaShape, Sequence[int]] = {}
-    excluded = []
-    error: OutsideProfileError | None = None
-    for pool in bounds:
-        reached, beyond = able_streams(profile_for(spec, pool), pool.shape.role, streams)
-        able[pool.shape] = reached
-        error = beyond or error
-        if beyond is not None and not reached:
-            excluded.append(Exclusion(label=pool.shape.label, shape=pool.shape, reason=str(beyond)))
+    found = {
+        pool.shape: ability_of(profile_for(spec, pool), pool.shape.role, streams) for pool in bounds
+    }
     for k in range(len(streams)):
-        if error is not None and not _has_path(b for b in bounds if k in able[b.shape]):
-            raise error
+        errors = [a.beyond for a in found.values() if a.beyond is not None]
+        if errors and not _has_path(b for b in bounds if k in found[b.shape].reached):
+            raise errors[-1]
+    # Where no pool sustains enough to answer anything, all are kept: what is wrong is then told
+    # as a plan that cannot be, with what to relax, not as pools that are left out.
+    helpless = not _has_path(b for b in bounds if found[b.shape].able)
+    able = {shape: a.reached if helpless else a.able for shape, a in found.items()}
+    excluded = (
+        Exclusion(label=pool.shape.label, shape=pool.shape, reason=_why_not(found[pool.shape]))
+        for pool in bounds
+        if not able[pool.shape]
+    )
     return able, tuple(excluded)
+
+
+def _why_not(of: Ability) -> str:
+    """Why a pool serves no stream."""
+    if of.beyond is not None and not of.reached:
+        return str(of.beyond)
+    return "it keeps the promise of none of the streams, not even without any load"
 
 
 def _refuse_too_long(
@@ -230,25 +257,38 @@ def _refuse_too_long(
     model: str,
     bounds: Sequence[PoolBounds],
     loads: Sequence[Load | None],
-    slo: Slo,
+    slos: Sequence[Slo],
 ) -> None:
-    """More requests than may miss are longer than any replica, or the model itself, can hold."""
+    """More requests of a class than may miss are longer than any replica or the model holds."""
     longest = max((profile_for(spec, b).limits.max_model_len for b in bounds), default=0)
     context = next((m.max_context_tokens for m in spec.models if m.name == model), longest)
     limit = min(longest, context)
-    for t, load in enumerate(loads):
+    whose = "the model's context" if context < longest else "every profile's max_model_len"
+    for (t, load), slo in product(enumerate(loads), slos):
         if load is None:
             continue
-        shape = load.shape
-        share = float(shape.weight[shape.input_tokens + shape.output_tokens > limit].sum())
-        if share > 1 - slo.attainment_ratio:
-            whose = "the model's context" if context < longest else "every profile's max_model_len"
+        shape, own = load.shape, load.shape.weight * load.of_class(slo.request_class)
+        long = float(own @ (shape.input_tokens + shape.output_tokens > limit))
+        if long > (1 - slo.attainment_ratio) * float(own.sum()):
+            share = long / float(own.sum())
+            of = f" of class {slo.request_class}" if len(slos) > 1 else ""
             raise SpecError(
-                f"window {t}: {share:.1%} of the requests for {model} are longer than {whose} of "
-                f"{limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve them "
-                "with a longer context (max_context_tokens, max_model_len), send them elsewhere, "
-                "or promise less (attainment_ratio)"
+                f"window {t}: {share:.1%} of the requests{of} for {model} are longer than {whose} "
+                f"of {limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve "
+                "them with a longer context (max_context_tokens, max_model_len), send them "
+                "elsewhere, or promise less (attainment_ratio)"
             )
+
+
+def _refuse_too_many(options: int, windows: int) -> None:
+    """More decisions than are made in minutes are refused at once."""
+    if options * windows > MOST_OPTION_WINDOWS:
+        raise SpecError(
+            f"{windows:,} windows of {options:,} kinds of replicas are more than is planned at "
+            f"once ({MOST_OPTION_WINDOWS:,} together): plan at most "
+            f"{max(MOST_OPTION_WINDOWS // options, 1):,} windows (forecast.horizon_windows; longer "
+            "ones see as far), or offer fewer pools or purchase options"
+        )
 
 
 def _has_path(bounds: Iterable[PoolBounds]) -> bool:
@@ -282,7 +322,7 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             ),
             start_s=lifecycle.start_warm_s,
             drain_s=lifecycle.drain_s,
-            footprint=_footprint(spec, bounds),
+            footprint=count,
             interruptions_per_hour=offer.interruptions_per_hour,
             power_w=(accelerator.power_w or 0.0) * count,
             min_up_s=max(bounds.min_up_s, offer.billing_increment_s),
@@ -305,32 +345,22 @@ def _flip_s(spec: Spec, option: Option) -> float:
     return 0.0 if profile is None else profile.lifecycle.flip_s
 
 
-def _footprint(spec: Spec, bounds: PoolBounds) -> int:
-    """Accelerators of a replica, rounded up to a power of two where sizes do not divide."""
-    name, model = bounds.shape.accelerator, bounds.shape.model
-    sizes = sorted(
-        {
-            b.shape.accelerators
-            for b in spec.pools
-            if (b.shape.accelerator, b.shape.model) == (name, model)
-        }
-    )
-    needed = bounds.shape.accelerators
-    if all(large % small == 0 for small, large in pairwise(sizes)):
-        return needed
-    return min(1 << (needed - 1).bit_length(), _accelerator(spec, bounds).per_node)
-
-
-def _limit(accelerator: Accelerator, model: str, fleet: Fleet | None) -> AcceleratorLimit:
-    others = sum(
-        p.accelerators
-        for p in (() if fleet is None else fleet.pools)
-        if p.shape.accelerator == accelerator.name and p.shape.model != model
-    )
+def _limit(
+    spec: Spec, accelerator: Accelerator, model: str, fleet: Fleet | None, taken: Taken
+) -> AcceleratorLimit:
+    """What is left of a type; where sizes do not divide, which replicas stand in the way."""
+    sizes = Counter(taken.get(accelerator.name, ()))
+    for pool in () if fleet is None else fleet.pools:
+        if pool.shape.accelerator == accelerator.name and pool.shape.model != model:
+            sizes[pool.shape.accelerators] += pool.replicas
+    others = sum(size * count for size, count in sizes.items())
+    own = {b.shape.accelerators for b in spec.pools if b.shape.accelerator == accelerator.name}
+    odd = not divide({*own, *sizes, accelerator.per_node}) and others <= accelerator.inventory
     return AcceleratorLimit(
         name=accelerator.name,
         inventory=max(accelerator.inventory - others, 0),
         per_node=accelerator.per_node,
+        taken=tuple(sorted(sizes.elements())) if odd else (),
     )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from planner.domain.fleet import Role
 from planner.optimize.inputs import Stream
 from planner.optimize.linear import LinearModel, Term
-from planner.optimize.problem import PATH, Problem, blocks_of, spot_options
+from planner.optimize.packing import fill_nodes, fit_nodes
+from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.variables import Variables
 
 Constraint = Callable[[LinearModel, Problem, Variables], None]
@@ -291,27 +292,6 @@ def keep_inventory(model: LinearModel, problem: Problem, v: Variables) -> None:
             model.row("keep_inventory", index, terms, high=float(limit.inventory))
 
 
-def fit_nodes(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For every a, size k, t: sum_{o on a} floor(footprint[o]/k) * replicas[o,t] <= blocks[a,k].
-
-    Blocks of k accelerators within one node; no replica spans nodes. Exact where sizes divide
-    each other (footprints are rounded up so that they do).
-
-    References
-    ----------
-    Bin packing with divisible item sizes: Coffman, Garey, Johnson (1987); floor(x / k) is a
-    dual feasible function.
-    """
-    for limit in problem.accelerators:
-        on = list(problem.on(limit.name))
-        for size in sorted({problem.options[o].footprint for o in on} - {1}):
-            each = np.array([float(problem.options[o].footprint // size) for o in on])
-            for t in problem.window_indices:
-                index = f"{limit.name} by {size}", t
-                terms = (each, v.replicas[on, t])
-                model.row("fit_nodes", index, terms, high=float(blocks_of(limit, size)))
-
-
 def keep_budget(model: LinearModel, problem: Problem, v: Variables) -> None:
     """For every t: sum_o usd_per_hour[o] * replicas[o,t] <= usd_per_hour_limit.
 
@@ -475,6 +455,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     keep_max_replicas,
     keep_inventory,
     fit_nodes,
+    fill_nodes,
     keep_budget,
     keep_power,
     keep_ratio,

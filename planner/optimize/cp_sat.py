@@ -123,11 +123,11 @@ def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row) ->
     if high < math.inf:  # too much rather than too little on the left
         whole = np.ceil(scaled - _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
-        sat.add(expression <= math.floor(high * factor * (1 + 1e-12)))
+        sat.add(expression <= math.floor(high * factor + 1e-12 * abs(high * factor)))
     if low > -math.inf:
         whole = np.floor(scaled + _TILT * np.abs(scaled)).astype(np.int64)
         expression = cp_model.LinearExpr.weighted_sum(terms, whole.tolist())
-        sat.add(expression >= math.ceil(low * factor * (1 - 1e-12)))
+        sat.add(expression >= math.ceil(low * factor - 1e-12 * abs(low * factor)))
 
 
 def _factor(coefficients: Floats) -> float:

@@ -12,11 +12,18 @@ from planner.optimize.equations import equation_of
 from planner.optimize.flow import served_rps
 from planner.optimize.inputs import Integers, Option
 from planner.optimize.problem import PATH, Problem, spot_options
-from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
-from planner.optimize.solve import optimize
+from planner.optimize.solution import (
+    Solution,
+    mean_usd_per_hour,
+    nothing_solves,
+    solution_of,
+    usd_per_hour,
+)
+from planner.optimize.solve import attempt
 
 _CENT = 0.005
 _NEAR = 1e-6
+NOT_IN_TIME = "not priced in time: raise `loop.solver_time_limit_s` in the spec to know"
 _MOST_DOMINATED = 4
 """More shapes than these are not told one by one."""
 
@@ -220,8 +227,10 @@ def _restricted(
     fewer = problem.only(keep)
     forced = [b.shape.label for b in problem.bounds if b.min_replicas and b not in fewer.bounds]
     note = f" (and min_replicas of {', '.join(forced)} forbids it)" if forced else ""
-    other = optimize(fewer) if fewer.options else None
-    if other is None or not other.feasible:
+    other = attempt(fewer) if fewer.options else nothing_solves(fewer, solver_name="none", wall_s=0)
+    if other is None:
+        return RejectedAlternative(name=name, reason=NOT_IN_TIME + note, usd_per_hour=None)
+    if not other.feasible:
         reason = f"{_best_service(fewer)}{note}"
         return RejectedAlternative(name=name, reason=reason, usd_per_hour=None)
     usd = mean_usd_per_hour(fewer, other.replicas)

@@ -183,11 +183,24 @@ class RatioBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorLimit:
-    """How many accelerators of a type this model may occupy, and how many sit in one node."""
+    """How many accelerators of a type this model may occupy, and how many sit in one node.
+
+    Parameters
+    ----------
+    taken : tuple of int
+        Sizes of other models' replicas on the same nodes, beside the inventory: where sizes do not
+        divide, what they leave is not as good as nodes of its own.
+    """
 
     name: str
     inventory: int
     per_node: int
+    taken: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Accelerators of all nodes."""
+        return self.inventory + sum(self.taken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

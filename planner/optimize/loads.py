@@ -1,6 +1,6 @@
-"""What the windows ask of a deployment, and the promise it is held to, all classes together."""
+"""What the windows ask of a deployment, and what each class in them is promised."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,11 +22,18 @@ class Load:
     ----------
     shape : Shape
         Mixture of the classes' shapes, weighted by their rates.
+    class_names : (buckets,) str
+        Whose requests each bucket of the shape holds.
     """
 
     request_rate_rps: float
     shape: Shape
     arrival_cv2: float
+    class_names: NDArray[np.str_]
+
+    def of_class(self, name: str) -> NDArray[np.bool_]:
+        """(buckets,) which hold requests of a class."""
+        return np.asarray(self.class_names == name, dtype=np.bool_)
 
 
 def load_of(window: ForecastWindow, level: float) -> Load | None:
@@ -50,16 +57,24 @@ def load_of(window: ForecastWindow, level: float) -> Load | None:
             weight=weight,
         ),
         arrival_cv2=float(share @ np.array([d.arrival_cv2 for d in window.demands])),
+        class_names=np.concatenate(
+            [np.full(len(d.shape.weight), d.request_class) for d in window.demands]
+        ),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLoad:
-    """A stream with its load per window (None: no traffic) and its promise."""
+    """A stream with its load per window (None: no traffic) and what its classes are promised."""
 
     stream: Stream
     loads: tuple[Load | None, ...]
-    slo: Slo
+    slos: tuple[Slo, ...]
+
+    @property
+    def slo(self) -> Slo:
+        """The strictest of its promises."""
+        return strictest(self.slos)
 
     @property
     def kinds(self) -> list[Load]:
@@ -67,10 +82,10 @@ class StreamLoad:
         return different([load for load in self.loads if load is not None])
 
 
-def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:
-    """The objectives that keep every class's promise: of each objective the strictest.
+def promises(spec: Spec, model: str, classes: Iterable[str]) -> tuple[Slo, ...]:
+    """What each class is promised, in order of name; without a class what `default` is.
 
-    A class without its own is judged by `default`.
+    A class without its own promise has that of `default`, under its own name.
 
     Raises
     ------
@@ -85,9 +100,25 @@ def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:
                 f"the forecast has requests of class {name!r} for model {model}, but `slos` has "
                 f"no entry for it and none for {DEFAULT_CLASS!r}: add one"
             )
-        slos.append(slo)
+        slos.append(replace(slo, request_class=name))
+    return tuple(slos)
+
+
+def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:
+    """The objectives that keep every class's promise: of each objective the strictest.
+
+    Raises
+    ------
+    SpecError
+        As `promises`.
+    """
+    return strictest(promises(spec, model, classes))
+
+
+def strictest(slos: Sequence[Slo]) -> Slo:
+    """Of each objective the strictest."""
     return Slo(
-        model=model,
+        model=slos[0].model,
         ttft_s=min(s.ttft_s for s in slos),
         tpot_s=min(s.tpot_s for s in slos),
         attainment_ratio=max(s.attainment_ratio for s in slos),
@@ -99,8 +130,10 @@ def strictest_slo(spec: Spec, model: str, classes: Iterable[str]) -> Slo:
 def alike(a: Load, b: Load) -> bool:
     """Whether two loads have the same shape and arrivals, whatever their rates."""
     fields = ("input_tokens", "output_tokens", "cached_tokens", "weight")
-    return a.arrival_cv2 == b.arrival_cv2 and all(
-        np.array_equal(getattr(a.shape, f), getattr(b.shape, f)) for f in fields
+    return (
+        a.arrival_cv2 == b.arrival_cv2
+        and np.array_equal(a.class_names, b.class_names)
+        and all(np.array_equal(getattr(a.shape, f), getattr(b.shape, f)) for f in fields)
     )
 
 
@@ -120,12 +153,21 @@ def with_slo(
     ttft_ratio: float = 1.0,
     tpot_ratio: float = 1.0,
     attainment_ratio: float = 1.0,
+    classes: Collection[str] = (),
 ) -> Spec:
     """The spec with one model's objectives stretched and its attainment capped.
 
     For asking what a relaxed promise would need. No objective is stretched beyond what an
     `Slo` accepts.
+
+    Parameters
+    ----------
+    classes : collection of str
+        Only theirs; one that has the promise of `default` gets one of its own. Empty: all.
     """
+    default = spec.slo_of(model, DEFAULT_CLASS)
+    own = [name for name in classes if spec.slo_of(model, name) is None]
+    added = tuple(replace(default, request_class=name) for name in own if default is not None)
     slos = tuple(
         replace(
             s,
@@ -133,8 +175,8 @@ def with_slo(
             tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_TOKEN_S),
             attainment_ratio=min(s.attainment_ratio, attainment_ratio),
         )
-        if s.model == model
+        if s.model == model and (not classes or s.request_class in classes)
         else s
-        for s in spec.slos
+        for s in (*spec.slos, *added)
     )
     return replace(spec, slos=slos)

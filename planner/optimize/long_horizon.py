@@ -47,9 +47,10 @@ def is_long(problem: Problem) -> bool:
 
 
 def can_be_relaxed(problem: Problem) -> bool:
-    """Whether all pools are linear and windows can stand alone."""
+    """Whether all pools are linear, sizes divide and windows can stand alone."""
     return (
-        all(pool.is_linear for pool in problem.capacity.values())
+        all(kinds is None for kinds in problem.filled.values())
+        and all(pool.is_linear for pool in problem.capacity.values())
         and not problem.one_shape_per_role
         and not _falls_short_unpriced(problem)
     )

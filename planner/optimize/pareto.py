@@ -1,10 +1,11 @@
 """What a shorter TTFT or a higher attainment costs: the frontier of cost, TTFT and attainment."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from planner.domain.errors import OutsideProfileError
+from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus
@@ -24,16 +25,19 @@ class ParetoPoint:
     ----------
     ttft_s, attainment_ratio : float
         The promise, of the strictest class.
-    plan : Plan
-        `infeasible` where no fleet keeps it.
+    plan : Plan or None
+        `infeasible` where no fleet keeps it; None where it could not be planned for.
     efficient : bool
         No other point promises as much for less, or more for as much.
+    refused : str
+        Why it could not be planned for; empty: it was.
     """
 
     ttft_s: float
     attainment_ratio: float
-    plan: Plan
+    plan: Plan | None
     efficient: bool
+    refused: str = ""
 
 
 def frontier(
@@ -46,6 +50,7 @@ def frontier(
 ) -> tuple[ParetoPoint, ...]:
     """Plans for a grid of TTFT objectives and attainment targets, the cheapest first.
 
+    A point that is refused (requests longer than what may miss, say) comes last, with the reason.
     Every point is planned and proven like a plan of its own; TPOT stays as promised.
 
     Parameters
@@ -60,16 +65,23 @@ def frontier(
         if progress is not None:
             progress(done, len(grid))
         changed = _promising(spec, forecast.model, ratio, target)
+        made, refused = None, ""
         try:
             made = plan(changed, forecast, fleet, made_at=made_at)
-        except OutsideProfileError:
-            continue
+        except (OutsideProfileError, SolverError, SpecError) as error:
+            refused = str(error)
         ttft_s = min(s.ttft_s for s in changed.slos if s.model == forecast.model)
         found.append(
-            ParetoPoint(ttft_s=ttft_s, attainment_ratio=target, plan=made, efficient=False)
+            ParetoPoint(
+                ttft_s=ttft_s,
+                attainment_ratio=target,
+                plan=made,
+                efficient=False,
+                refused=refused,
+            )
         )
     judged = [replace(p, efficient=_is_efficient(p, found)) for p in found]
-    return tuple(sorted(judged, key=lambda p: (p.plan.usd_per_hour, p.ttft_s, p.attainment_ratio)))
+    return tuple(sorted(judged, key=lambda p: (_usd(p), p.ttft_s, p.attainment_ratio)))
 
 
 def _promising(spec: Spec, model: str, ratio: float, target: float) -> Spec:
@@ -83,11 +95,11 @@ def _promising(spec: Spec, model: str, ratio: float, target: float) -> Spec:
 
 
 def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
-    if point.plan.status is PlanStatus.INFEASIBLE:
+    if not _keeps(point):
         return False
     mine = _merits(point)
     return not any(
-        other.plan.status is not PlanStatus.INFEASIBLE
+        _keeps(other)
         and all(a <= b for a, b in zip(_merits(other), mine, strict=True))
         and _merits(other) != mine
         for other in others
@@ -96,4 +108,14 @@ def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
 
 def _merits(point: ParetoPoint) -> tuple[float, float, float]:
     """Smaller is better: USD/h, TTFT, share that may miss."""
-    return round(point.plan.usd_per_hour, 4), point.ttft_s, -point.attainment_ratio
+    return round(_usd(point), 4), point.ttft_s, -point.attainment_ratio
+
+
+def _usd(point: ParetoPoint) -> float:
+    """USD/h; infinite where there is no plan."""
+    return math.inf if point.plan is None else point.plan.usd_per_hour
+
+
+def _keeps(point: ParetoPoint) -> bool:
+    """Whether a fleet was found that keeps the promise."""
+    return point.plan is not None and point.plan.status is not PlanStatus.INFEASIBLE

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from planner.capacity.deployment import DeploymentPrediction, predict
+from planner.capacity.deployment import ClassPromise, DeploymentPrediction, predict
 from planner.capacity.split import PoolLoad
 from planner.domain.fleet import Role
 from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import Bottleneck, Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.optimize.loads import load_of
+from planner.optimize.loads import load_of, promises
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, admitted, taken_rps
 
@@ -50,6 +50,10 @@ def predict_window(
         request_rate_rps=load.request_rate_rps,
         arrival_cv2=load.arrival_cv2,
         window_s=window.window_s,
+        classes=[
+            ClassPromise(slo=promise, of=load.of_class(promise.request_class))
+            for promise in promises(spec, problem.model, load.class_names.tolist())
+        ],
     )
     for o, ratio in zip(pools, found.utilization_ratio, strict=True):
         utilization[o] = ratio

@@ -28,8 +28,12 @@ from planner.optimize.inputs import (
     Stream,
 )
 from planner.optimize.linear import Mask
+from planner.optimize.nodes import NodeKind, divide, node_kinds, rounded_size
 
 PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
+
+Discounted = Role | ReplicaShape
+"""What a safety factor is for: all options of a role, or those of a shape."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,6 +160,35 @@ class Problem:
         options = self.options
         return tuple(o for o in self.option_indices if options[o].shape.accelerator == accelerator)
 
+    def sizes_on(self, accelerator: str) -> tuple[int, ...]:
+        """Sizes of all replicas on an accelerator type, those of other models too."""
+        taken = next(a.taken for a in self.accelerators if a.name == accelerator)
+        own = (self.options[o].footprint for o in self.on(accelerator))
+        return tuple(sorted({*own, *taken}))
+
+    @cached_property
+    def filled(self) -> Mapping[str, tuple[NodeKind, ...] | None]:
+        """Of accelerator types whose sizes do not divide, the ways to fill nodes; else None."""
+        found: dict[str, tuple[NodeKind, ...] | None] = {}
+        for limit in self.accelerators:
+            sizes = self.sizes_on(limit.name)
+            found[limit.name] = None if divide(sizes) else node_kinds(limit, sizes)
+        return found
+
+    def blocked_on(self, accelerator: str) -> tuple[Mapping[int, int], tuple[int, ...]]:
+        """Sizes that divide: of each option on an accelerator type, and of other models' replicas.
+
+        They are rounded up where they do not.
+        """
+        limit = next(a for a in self.accelerators if a.name == accelerator)
+        exact = divide(self.sizes_on(accelerator))
+
+        def blocked(size: int) -> int:
+            return size if exact else rounded_size(size, limit.per_node)
+
+        own = {o: blocked(self.options[o].footprint) for o in self.on(accelerator)}
+        return own, tuple(blocked(size) for size in limit.taken)
+
     def serving(self, k: int, *roles: Role) -> tuple[int, ...]:
         """Options of these roles that can serve a stream."""
         able = self._able[k] & np.isin(self._roles, [role.value for role in roles])
@@ -206,7 +239,7 @@ class Problem:
 
     def _max_replicas(self, option: Option) -> int:
         limit = next(a for a in self.accelerators if a.name == option.shape.accelerator)
-        most = blocks_of(limit, option.footprint)
+        most = min(blocks_of(limit, option.footprint), limit.inventory // option.footprint)
         for bounds in self.bounds:
             if bounds.shape == option.shape and bounds.max_replicas is not None:
                 most = min(most, bounds.max_replicas)
@@ -352,12 +385,11 @@ class Problem:
         prefill, decode, aggregated = (self.role_rps(role, usable, t) for role in PATH)
         return min(prefill, decode) + aggregated
 
-    def tightened(self, factors: Mapping[Role, float]) -> "Problem":
-        """The same problem with the capacity of each role divided by a safety factor."""
-        capacity = {
-            (o, t): pool.divided_by(factors.get(self.options[o].shape.role, 1.0))
-            for (o, t), pool in self.capacity.items()
-        }
+    def tightened(self, factors: Mapping[Discounted, float]) -> "Problem":
+        """The same problem with the capacity of roles and shapes divided by safety factors."""
+        shapes = [option.shape for option in self.options]
+        each = [factors.get(s.role, 1.0) * factors.get(s, 1.0) for s in shapes]
+        capacity = {(o, t): pool.divided_by(each[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
     def with_more(self, accelerator: str, more: int) -> "Problem":
@@ -444,7 +476,7 @@ def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]
 
 def blocks_of(limit: AcceleratorLimit, size: int) -> int:
     """Blocks of `size` accelerators that fit into the nodes, none spanning two of them."""
-    nodes, rest = divmod(limit.inventory, limit.per_node)
+    nodes, rest = divmod(limit.total, limit.per_node)
     return nodes * (limit.per_node // size) + rest // size
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
+from planner.domain.errors import SolverError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
@@ -13,17 +14,17 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble
 from planner.optimize.check import check
-from planner.optimize.coefficients import build_problem
+from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.explain import telling_windows
-from planner.optimize.loads import strictest_slo
+from planner.optimize.explain import NOT_IN_TIME, telling_windows
+from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
-from planner.optimize.problem import Problem
+from planner.optimize.problem import Discounted, Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, taken_rps
-from planner.optimize.solve import optimize
+from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
 
 MAX_ROUNDS = 6
@@ -40,11 +41,19 @@ _HALVINGS_BACK = 4
 _MOST_ROUTED = 12
 """Windows that are replayed, the busiest first, where requests are sent apart."""
 
+_MOST_PREDICTED = 200
+"""Windows that the closed form is asked about, the busiest first."""
+
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
+_TRUSTING = "trusting the profiles"
 _NO_BETTER = 0.002
 """An attainment that rose by less than this was not held back by what was tightened."""
+
+
+Slos = tuple[Slo, ...]
+"""What each class is promised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,19 +72,20 @@ class Round:
     exhausted: bool
 
     @property
-    def attainment_ratio(self) -> float:
-        """The worst replayed window's."""
-        return min((r.attainment_ratio for r in self.replays), default=1.0)
+    def spare_ratio(self) -> float:
+        """Attainment less target of the class that is worst off in any replayed window."""
+        return min((r.spare_ratio for r in self.replays), default=1.0)
 
-    def holds(self, target_ratio: float) -> bool:
-        """Whether the target is kept with 95 % confidence in every replayed window.
+    @property
+    def holds(self) -> bool:
+        """Whether every class keeps its promise with 95 % confidence in every replayed window.
 
         A fleet that takes all there is may not be improved to gain confidence, so for it the
         point estimate decides.
         """
         if self.exhausted:
-            return bool(self.replays) and self.attainment_ratio >= target_ratio
-        return all(r.proves(target_ratio) for r in self.replays)
+            return bool(self.replays) and self.spare_ratio >= 0
+        return all(r.proves for r in self.replays)
 
 
 def plan(
@@ -85,6 +95,7 @@ def plan(
     *,
     made_at: datetime,
     explain: bool = False,
+    taken: Taken | None = None,
 ) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
 
@@ -99,6 +110,8 @@ def plan(
         What runs now; None plans from nothing, without lead times.
     explain : bool
         Also price small changes of the input (`Plan.shadow_prices`).
+    taken : Taken or None
+        Replicas that other models are to have.
 
     Returns
     -------
@@ -115,7 +128,7 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain)
+    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken)
 
 
 def _plan(
@@ -126,30 +139,34 @@ def _plan(
     made_at: datetime,
     compare: bool = False,
     explain: bool = False,
+    taken: Taken | None = None,
 ) -> Plan:
     spec = with_demand_level(spec, forecast)
-    problem = build_problem(spec, forecast, fleet, made_at=made_at)
-    slo = strictest_slo(
+    problem = build_problem(spec, forecast, fleet, made_at=made_at, taken=taken)
+    slos = promises(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
 
     def rebuild(relaxed: Spec) -> Problem:
-        return build_problem(relaxed, forecast, fleet, made_at=made_at)
+        return build_problem(relaxed, forecast, fleet, made_at=made_at, taken=taken)
 
-    rounds, factors = _rounds(spec, forecast, problem, slo, rebuild)
+    rounds, factors = _rounds(spec, forecast, problem, slos, rebuild)
     if len(rounds) > 1:
         # Discounts of one role move traffic to another: each way alone may come out cheaper.
-        rounds, factors = _cheapest_way(spec, forecast, problem, slo, (rounds, factors))
+        rounds, factors = _cheapest_way(spec, forecast, problem, slos, (rounds, factors))
     final = rounds[-1]
-    if not final.holds(slo.attainment_ratio):
+    if not final.holds:
         # Of proposals that all miss, the one that misses least; the later one if they tie.
-        final = max(reversed(rounds), key=lambda r: r.attainment_ratio)
+        final = max(reversed(rounds), key=lambda r: r.spare_ratio)
 
-    status = _status(final, rounds, slo)
+    status = _status(final, rounds)
     helpful: tuple[str, ...] = ()
     if status is PlanStatus.INFEASIBLE:
         helpful = relaxations(
-            problem.tightened(factors), spec, lambda relaxed: rebuild(relaxed).tightened(factors)
+            problem.tightened(factors),
+            spec,
+            lambda relaxed: rebuild(relaxed).tightened(factors),
+            [slo.request_class for slo in slos],
         ) or (_reached(final),)
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
@@ -158,14 +175,14 @@ def _plan(
         replays=final.replays,
         wall_s=sum(r.solution.wall_s for r in rounds),
         relaxations=helpful,
-        slo=slo,
+        slo=strictest(slos),
         unoffered=(
             *_trusting_the_profiles(spec, rebuild, factors, final),
             *other_way_alternative(
                 spec,
                 model=forecast.model,
                 usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
-                plan_for=lambda other: _plan(other, forecast, None, made_at=made_at),
+                plan_for=lambda other: _plan(other, forecast, None, made_at=made_at, taken=taken),
             ),
         )
         if compare
@@ -180,14 +197,17 @@ def _plan(
 
 
 def _trusting_the_profiles(
-    spec: Spec, rebuild: Rebuild, factors: dict[Role, float], final: Round
+    spec: Spec, rebuild: Rebuild, factors: dict[Discounted, float], final: Round
 ) -> tuple[RejectedAlternative, ...]:
     """The price of robustness: what the fleet would cost if replicas were as fast as profiled."""
     error = spec.planning.profile_error_ratio
     if error <= 0:
         return ()
     trusting = rebuild(replace(spec, planning=replace(spec.planning, profile_error_ratio=0.0)))
-    found = optimize(trusting.tightened(factors))
+    found = attempt(trusting.tightened(factors))
+    if found is None:
+        late = RejectedAlternative(name=_TRUSTING, reason=NOT_IN_TIME, usd_per_hour=None)
+        return (late,)
     if not found.feasible:
         return ()
     usd = mean_usd_per_hour(trusting, found.replicas)
@@ -196,37 +216,35 @@ def _trusting_the_profiles(
         f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be {error:.0%} slower "
         "than profiled"
     )
-    return (RejectedAlternative(name="trusting the profiles", reason=reason, usd_per_hour=usd),)
+    return (RejectedAlternative(name=_TRUSTING, reason=reason, usd_per_hour=usd),)
 
 
 def _rounds(
-    spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild
-) -> tuple[list[Round], dict[Role, float]]:
+    spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
+) -> tuple[list[Round], dict[Discounted, float]]:
     """Proposals in order, the last one the best, and the factors it was made with."""
-    factors: dict[Role, float] = {}
-    too_small: dict[Role, float] = {}
+    factors: dict[Discounted, float] = {}
+    too_small: dict[Discounted, float] = {}
     rounds: list[Round] = []
     for number in range(MAX_ROUNDS):
-        rounds.append(_propose(spec, forecast, problem.tightened(factors), slo, rebuild))
+        rounds.append(_propose(spec, forecast, problem.tightened(factors), slos, rebuild))
         last = rounds[-1]
-        if last.exhausted or last.holds(slo.attainment_ratio) or number == MAX_ROUNDS - 1:
+        if last.exhausted or last.holds or number == MAX_ROUNDS - 1:
             break
-        stuck = len(rounds) > 1 and (
-            last.attainment_ratio < rounds[-2].attainment_ratio + _NO_BETTER
-        )
-        least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slo))
+        stuck = len(rounds) > 1 and (last.spare_ratio < rounds[-2].spare_ratio + _NO_BETTER)
+        least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slos))
         too_small = dict(factors)
-        for role, factor in _missed(last, slo, least=least, every=stuck).items():
-            factors[role] = factors.get(role, 1.0) * factor
-    if len(rounds) == 1 or not last.holds(slo.attainment_ratio):
+        for what, factor in _missed(last, least=least, every=stuck, wide=number > 1).items():
+            factors[what] = factors.get(what, 1.0) * factor
+    if len(rounds) == 1 or not last.holds:
         return rounds, factors
     best, high = factors, factors
     for _ in range(_HALVINGS_BACK):
         between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in high.items()}
-        tried = _propose(spec, forecast, problem.tightened(between), slo, rebuild)
+        tried = _propose(spec, forecast, problem.tightened(between), slos, rebuild)
         if tried.exhausted:
             high = between
-        elif not tried.holds(slo.attainment_ratio):
+        elif not tried.holds:
             too_small = between
         elif rounds[-1].exhausted or tried.solution.usd <= rounds[-1].solution.usd:
             rounds.append(tried)
@@ -240,21 +258,24 @@ def _cheapest_way(
     spec: Spec,
     forecast: Forecast,
     problem: Problem,
-    slo: Slo,
-    mixed: tuple[list[Round], dict[Role, float]],
-) -> tuple[list[Round], dict[Role, float]]:
+    slos: Slos,
+    mixed: tuple[list[Round], dict[Discounted, float]],
+) -> tuple[list[Round], dict[Discounted, float]]:
     """The cheapest proven proposal: of both ways side by side, or of one of them alone."""
     best = mixed
-    kept = mixed[0][-1].holds(slo.attainment_ratio) and not mixed[0][-1].exhausted
+    kept = mixed[0][-1].holds and not mixed[0][-1].exhausted
     ways = [
         problem.only(lambda option: option.shape.role is not Role.AGGREGATED),
         problem.only(lambda option: option.shape.role is Role.AGGREGATED),
     ]
     forced = any(b.min_replicas for b in problem.bounds)
     for way in ways if all(w.options for w in ways) and not forced else ():
-        rounds, factors = _rounds(spec, forecast, way, slo, _same(way))
+        try:
+            rounds, factors = _rounds(spec, forecast, way, slos, _same(way))
+        except SolverError:  # not in time: the mix stands
+            continue
         last = rounds[-1]
-        if last.exhausted or not last.holds(slo.attainment_ratio):
+        if last.exhausted or not last.holds:
             continue
         whole = _within(problem.tightened(factors), last)
         if check(whole.problem, whole.solution):
@@ -293,15 +314,17 @@ def _within(problem: Problem, one_way: Round) -> Round:
     return replace(one_way, problem=problem, solution=solution)
 
 
-def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild: Rebuild) -> Round:
-    solution = optimize(problem)
-    exhausted = not solution.feasible
-    if exhausted:
+def _propose(
+    spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
+) -> Round:
+    solution = attempt(problem)
+    exhausted = solution is None or not solution.feasible
+    if solution is None or exhausted:  # nothing serves all, or nothing was found in time
         problem = replace(attainable(problem, spec, rebuild), best_effort=True)
         solution = optimize(problem)
     replays = (
-        replay(spec, problem, solution, forecast.windows[t], t=t, slo=slo)
-        for t in _to_replay(spec, forecast, problem, solution, slo)
+        replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos)
+        for t in _to_replay(spec, forecast, problem, solution, slos)
         # What is not ready in time cannot be helped by any plan: predicted, but not judged.
         if problem.best_effort
         or problem.sheds
@@ -316,31 +339,32 @@ def _propose(spec: Spec, forecast: Forecast, problem: Problem, slo: Slo, rebuild
 
 
 def _to_replay(
-    spec: Spec, forecast: Forecast, problem: Problem, solution: Solution, slo: Slo
+    spec: Spec, forecast: Forecast, problem: Problem, solution: Solution, slos: Slos
 ) -> list[int]:
     """The first and the hardest window, and the worst of those that need a second opinion.
 
     These are the ones that the closed form finds too slow, and those where it doubts itself.
     """
+    busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
     if len(problem.streams) > 1:  # the closed form does not know who is sent where
-        busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
         return sorted(busiest[:_MOST_ROUTED])
     doubted: list[tuple[float, int]] = []
-    for t, window in enumerate(forecast.windows):
-        said = predict_window(spec, problem, solution, window, t=t, slo=slo)
-        attained = said.prediction.attainment_ratio
-        if attained is not None and (attained < slo.attainment_ratio or said.doubts):
-            doubted.append((attained, t))
+    for t in sorted(busiest[:_MOST_PREDICTED]):
+        window = forecast.windows[t]
+        said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
+        spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
+        if spare is not None and (spare < 0 or said.doubts):
+            doubted.append((spare, t))
     worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
     return sorted({*telling_windows(problem, solution), *worst})
 
 
-def _kept_share(spec: Spec, forecast: Forecast, last: Round, slo: Slo) -> float:
+def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> float:
     """How much of the demand the proposal would keep its promise for, in its worst window.
 
     Found by halving, so that the next proposal is about as large as it has to be.
     """
-    worst = min(last.replays, key=lambda r: r.attainment_ratio)
+    worst = min(last.replays, key=lambda r: r.spare_ratio)
     low, high = _LEAST_SHARE, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -350,35 +374,58 @@ def _kept_share(spec: Spec, forecast: Forecast, last: Round, slo: Slo) -> float:
             last.solution,
             forecast.windows[worst.window],
             t=worst.window,
-            slo=slo,
+            slos=slos,
             demand_ratio=middle,
         )
-        kept = seen is None or seen.attainment_ratio >= slo.attainment_ratio
+        kept = seen is None or seen.spare_ratio >= 0
         low, high = (middle, high) if kept else (low, middle)
     return low
 
 
-def _missed(last: Round, slo: Slo, *, least: float, every: bool) -> dict[Role, float]:
-    """Factors for the roles that missed, so large that their present pools no longer suffice."""
-    factors: dict[Role, float] = {}
-    for seen in last.replays:
-        if seen.proves(slo.attainment_ratio):
-            continue
-        most = max(seen.missed_ratio.values(), default=0.0)
-        permitted = min(1 - slo.attainment_ratio, most)
-        blamed = {role for role, ratio in seen.missed_ratio.items() if ratio >= permitted}
-        for role in seen.missed_ratio if every else blamed:
-            sustained = last.problem.role_rps(role, last.solution.usable, seen.window)
-            options = list(last.problem.in_role(role))
+def _missed(last: Round, *, least: float, every: bool, wide: bool) -> dict[Discounted, float]:
+    """Factors for what missed, so large that its present pools no longer suffice.
+
+    Of one stream that is a role; of several only the pools that carry a class whose promise was
+    not kept.
+
+    Parameters
+    ----------
+    every : bool
+        Whatever the class goes through, not only the role that kept it.
+    wide : bool
+        Of several streams: also pools that could carry the class instead.
+    """
+    factors: dict[Discounted, float] = {}
+    for seen, wronged in ((r, c) for r in last.replays for c in r.unproven):
+        missed = seen.missed_ratio[wronged.request_class]
+        permitted = min(1 - wronged.target_ratio, max(missed.values(), default=0.0))
+        for role in (r for r, ratio in missed.items() if every or ratio >= permitted):
+            options = _carrying(last, wronged.request_class, role, seen.window, wide=wide)
+            sustained = sum(
+                last.problem.capacity[o, seen.window].at(int(last.solution.usable[o, seen.window]))
+                for o in options
+            )
             sent = float(taken_rps(last.problem, last.solution)[options, seen.window].sum())
             if sent > 0:
                 factor = max(least, 1.001 * sustained / sent)
-                factors[role] = max(factor, factors.get(role, 1.0))
+                apart = len(last.problem.streams) > 1
+                for what in [last.problem.options[o].shape for o in options] if apart else [role]:
+                    factors[what] = max(factor, factors.get(what, 1.0))
     return factors
 
 
-def _status(final: Round, rounds: list[Round], slo: Slo) -> PlanStatus:
-    if not final.holds(slo.attainment_ratio):
+def _carrying(last: Round, request_class: str, role: Role, t: int, *, wide: bool) -> list[int]:
+    """Options of a role that a class's requests are sent to in window `t`, or could be."""
+    problem, options = last.problem, list(last.problem.in_role(role))
+    if len(problem.streams) == 1:
+        return options
+    its = [k for k, s in enumerate(problem.streams) if s.request_class in ("", request_class)]
+    carry = np.isfinite(problem.work) if wide else last.solution.sent_rps[:, :, t] > 0
+    return [o for o in options if carry[its, o].any()]
+
+
+def _status(final: Round, rounds: list[Round]) -> PlanStatus:
+    if not final.holds:
         return PlanStatus.INFEASIBLE
     if len(rounds) > 1 or final.exhausted:
         # Proven to serve; that nothing cheaper would is proven for the discounted capacity only.
@@ -387,6 +434,11 @@ def _status(final: Round, rounds: list[Round], slo: Slo) -> PlanStatus:
 
 
 def _reached(final: Round) -> str:
-    if not final.replays:
+    """What the best fleet found reaches, where no single change was found to help."""
+    seen = [c for r in final.replays for c in r.prediction.classes]
+    if not seen:
         return "nothing that was tried alone: relax the objectives and the limits together"
-    return f"attainment_ratio {final.attainment_ratio:.3f}, which the best fleet found reaches"
+    worst = min(seen, key=lambda c: c.spare_ratio)
+    names = {c.request_class for c in seen}
+    of = f" of class {worst.request_class}" if len(names) > 1 else ""
+    return f"attainment_ratio {worst.attainment_ratio:.3f}{of}, which the best fleet found reaches"

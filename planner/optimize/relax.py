@@ -1,25 +1,30 @@
 """What to relax when no fleet keeps the promise: the smallest change of each kind that helps."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from planner.domain.fleet import ReplicaShape
+from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.spec import Spec
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
-from planner.optimize.solve import optimize
+from planner.optimize.relax_class import softer_for_one_class
+from planner.optimize.solve import attempt
 
 _MOST_MORE = 256
 _ATTAINMENTS = (0.99, 0.98, 0.97, 0.96, 0.95, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+_ALL_THERE_IS = 1e6
+"""Stretches every objective to the longest that a spec may hold."""
 _STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 Rebuild = Callable[[Spec], Problem]
 _Relaxation = tuple[float, str]
 
 
-def relaxations(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[str, ...]:
+def relaxations(
+    problem: Problem, spec: Spec, rebuild: Rebuild, classes: Collection[str] = ()
+) -> tuple[str, ...]:
     """Changes of the input that would make the problem solvable, smallest first.
 
     Each is checked by solving again, window by window (start-up lead time aside).
@@ -28,16 +33,18 @@ def relaxations(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[str, ..
     ----------
     rebuild : function from Spec to Problem
         Makes the problem again for a spec with relaxed objectives.
+    classes : collection of str
+        Of the requests that arrive.
 
     Returns
     -------
     tuple of str
         For example `2 more h100`, `attainment_ratio 0.9 instead of 0.95`.
     """
-    failing = [t for t in problem.window_indices if not optimize(problem.alone(t)).feasible]
+    failing = [t for t in problem.window_indices if not _serves(problem.alone(t))]
 
     def helps(relaxed: Problem) -> bool:
-        return all(optimize(relaxed.alone(t)).feasible for t in failing)
+        return all(_serves(relaxed.alone(t)) for t in failing)
 
     if not failing:
         return ()
@@ -50,7 +57,14 @@ def relaxations(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[str, ..
         free = _without_bounds(replace(problem, usd_per_hour_limit=None))
         found += _more_accelerators(free, helps, suffix=", with max_replicas and budget to match")
     found += [*_softer_objectives(problem, spec, rebuild, helps)]
+    found += [*softer_for_one_class(problem, spec, rebuild, helps, classes)]
     return tuple(text for _, text in sorted(found))
+
+
+def _serves(problem: Problem) -> bool:
+    """Whether a fleet is found that serves all, in time."""
+    found = attempt(problem)
+    return found is not None and found.feasible
 
 
 def _more_accelerators(
@@ -109,8 +123,9 @@ def _higher_budget(
     free = replace(problem, usd_per_hour_limit=None)
     if limit is None or not helps(free):
         return
-    hourly = [optimize(free.alone(t)).usd / (problem.windows[t].window_s / 3600) for t in failing]
-    usd = max(hourly)
+    hours = [problem.windows[t].window_s / 3600 for t in failing]
+    found = [attempt(free.alone(t)) for t in failing]
+    usd = max(f.usd / h for f, h in zip(found, hours, strict=True) if f is not None)
     yield usd / max(limit, 1e-9) - 1, f"a budget of {usd:.2f} USD/h instead of {limit:.2f}"
 
 
@@ -168,11 +183,31 @@ def attainable(problem: Problem, spec: Spec, rebuild: Rebuild) -> Problem:
     stretched ones a best-effort fleet can still be sized. The objectives as promised are what
     its prediction is judged by.
     """
-    for stretch in _STRETCHES:
-        if any(_serves_something(problem, t) for t in problem.window_indices):
+    for stretch in (*_STRETCHES, _ALL_THERE_IS):
+        kept_waiting = _served_by_nothing(problem)
+        if not kept_waiting and any(_serves_something(problem, t) for t in problem.window_indices):
             break
-        problem = rebuild(with_slo(spec, problem.model, ttft_ratio=stretch, tpot_ratio=stretch))
+        problem = rebuild(
+            with_slo(
+                spec,
+                problem.model,
+                ttft_ratio=stretch,
+                tpot_ratio=stretch,
+                classes=kept_waiting,
+            )
+        )
     return problem
+
+
+def _served_by_nothing(problem: Problem) -> frozenset[str]:
+    """Classes of streams that no pool can serve in time; empty: none, or there is one stream."""
+    paths = ((Role.AGGREGATED,), (Role.PREFILL, Role.DECODE))
+    return frozenset(
+        stream.request_class
+        for k, stream in enumerate(problem.streams)
+        if stream.request_class
+        and not any(all(problem.serving(k, role) for role in roles) for roles in paths)
+    )
 
 
 def _serves_something(problem: Problem, t: int) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.domain.fleet import Role
 from planner.domain.forecast import ForecastWindow
-from planner.domain.plan import Prediction
+from planner.domain.plan import ClassAttainment, Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.flow import served_rps
@@ -26,35 +26,53 @@ from planner.simulate import (
 
 FUTURES = 3
 _MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
+_NEARLY = 0.9
+"""Arrivals are random: so few less than wanted are still enough."""
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What the twin saw in one window.
+    """What the twin saw in one window; every class is judged by its own promise.
 
     Parameters
     ----------
-    missed_ratio : Mapping from Role to float
-        Of the requests that a role took, the share that it kept from its promise: prefill those
-        whose prompt alone took longer than TTFT, decode those that were late or slow after it,
-        aggregated all that missed.
+    missed_ratio : Mapping of class name, to a Mapping from Role to float
+        Of the requests of the class that a role took, the share that it kept from its promise:
+        prefill those whose prompt alone took longer than TTFT, decode those that were late or
+        slow after it, aggregated all that missed.
     """
 
     window: int
     prediction: Prediction
-    missed_ratio: Mapping[Role, float]
+    missed_ratio: Mapping[str, Mapping[Role, float]]
 
     @property
-    def attainment_ratio(self) -> float:
-        """Point estimate; 1 where nothing arrived."""
-        ratio = self.prediction.attainment_ratio
-        return 1.0 if ratio is None else ratio
+    def spare_ratio(self) -> float:
+        """Of the class that is worst off: attainment less target; 1 where nothing arrived."""
+        return min((c.spare_ratio for c in self.prediction.classes), default=1.0)
 
-    def proves(self, target_ratio: float) -> bool:
-        """Whether attainment is at or above the target with 95 % confidence."""
-        low = self.prediction.attainment_low_ratio
-        return low is None or low >= target_ratio
+    @property
+    def unproven(self) -> tuple[ClassAttainment, ...]:
+        """Classes whose attainment is not at or above their target with confidence."""
+        return tuple(c for c in self.prediction.classes if not _is_proven(c))
+
+    @property
+    def proves(self) -> bool:
+        """Whether every class keeps its promise, with 95 % confidence."""
+        return not self.unproven
+
+
+def _is_proven(seen: ClassAttainment) -> bool:
+    """Whether a class keeps its promise.
+
+    One so rare that the longest replay has too few of its requests for a verdict is judged by
+    what was seen of it.
+    """
+    needed = min(_telling(seen.target_ratio), _MAX_REQUESTS / 2)
+    if seen.requests is not None and seen.requests < _NEARLY * needed:
+        return seen.spare_ratio >= 0
+    return seen.low_ratio is None or seen.low_ratio >= seen.target_ratio
 
 
 def replay(
@@ -64,7 +82,7 @@ def replay(
     window: ForecastWindow,
     *,
     t: int,
-    slo: Slo,
+    slos: Sequence[Slo],
     demand_ratio: float = 1.0,
 ) -> Replay | None:
     """Attainment and latencies of window `t` with the replicas that serve in it.
@@ -75,6 +93,8 @@ def replay(
 
     Parameters
     ----------
+    slos : sequence of Slo
+        What each class is promised (`planner.optimize.loads.promises`).
     demand_ratio : float
         So many times the requests come.
 
@@ -93,7 +113,7 @@ def replay(
         workload = sample_workload(
             window,
             level=spec.forecast.demand_level,
-            duration_s=_duration_s(window.window_s, rate_rps, slo),
+            duration_s=_duration_s(window, spec.forecast.demand_level, slos),
             rng=np.random.default_rng([spec.loop.seed, t, future]),
         )
         scenario = Scenario(
@@ -106,11 +126,11 @@ def replay(
     together = pooled(results)
     if together.requests == 0:
         return None
-    slos = [s for s in spec.slos if s.model == problem.model]
+    roles = [g.role for g in groups]
     return Replay(
         window=t,
         prediction=together.prediction(slos),
-        missed_ratio=_missed_by_role(together, [g.role for g in groups], slo),
+        missed_ratio={slo.request_class: _missed_by_role(together, roles, slo) for slo in slos},
     )
 
 
@@ -127,6 +147,7 @@ def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
 def _missed_by_role(
     seen: SimulationResult, roles: Sequence[Role], slo: Slo
 ) -> Mapping[Role, float]:
+    its = seen.request_class == slo.request_class
     late = ~(seen.ttft_s <= slo.ttft_s)
     slow = seen.tpot_s > slo.tpot_s
     in_time = seen.prompt_done_s - seen.arrival_s <= slo.ttft_s
@@ -138,22 +159,32 @@ def _missed_by_role(
         else:
             taken = np.isin(seen.prompt_group, own)
             bad = late | slow if role is Role.AGGREGATED else late & ~in_time
+        taken &= its
         missed[role] = float(bad[taken].mean()) if taken.any() else 0.0
     return missed
 
 
 def requests_needed(attainment_ratio: float) -> int:
-    """Requests that tell an attainment from one a quarter of the allowed misses away.
-
-    n = z^2 a (1 - a) / ((1 - a) / 4)^2, the normal approximation of the interval.
-    """
-    wanted = 16 * _Z95**2 * attainment_ratio / (1 - attainment_ratio)
-    return int(min(max(math.ceil(wanted), _MIN_REQUESTS), _MAX_REQUESTS))
+    """Requests that tell an attainment from one a quarter of the allowed misses away."""
+    return int(min(max(_telling(attainment_ratio), _MIN_REQUESTS), _MAX_REQUESTS))
 
 
-def _duration_s(window_s: float, rate_rps: float, slo: Slo) -> float:
-    enough_s = requests_needed(slo.attainment_ratio) / FUTURES / rate_rps
-    return max(enough_s, min(window_s, _MAX_REQUESTS / rate_rps))
+def _telling(attainment_ratio: float) -> int:
+    """So many, by the normal approximation: z^2 a (1 - a) / ((1 - a) / 4)^2."""
+    return math.ceil(16 * _Z95**2 * attainment_ratio / (1 - attainment_ratio))
+
+
+def _duration_s(window: ForecastWindow, level: float, slos: Sequence[Slo]) -> float:
+    """As long as the window, or until every class has enough requests for a verdict."""
+    rate_rps = window.request_rate_rps(level)
+    targets = {slo.request_class: slo.attainment_ratio for slo in slos}
+    wanted = [requests_needed(max(targets.values()))]
+    for demand in window.demands if len(window.demands) > 1 else ():
+        share = demand.request_rate_rps.at(level) / rate_rps
+        if share > 0:
+            wanted.append(math.ceil(_telling(targets[demand.request_class]) / share))
+    enough_s = min(max(wanted), _MAX_REQUESTS) / FUTURES / rate_rps
+    return max(enough_s, min(window.window_s, _MAX_REQUESTS / rate_rps))
 
 
 def _groups(spec: Spec, problem: Problem, solution: Solution, t: int) -> tuple[ReplicaGroup, ...]:

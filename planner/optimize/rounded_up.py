@@ -20,7 +20,13 @@ from planner.optimize.solution import Solution, solution_of
 NAME = "ortools/glop, rounded up"
 
 _RAISED = (1.0, 1.2, 1.5, 2.0, 3.0)
+_LOWERED = (0.9, 0.75, 0.5, 0.25, 0.1, 0.05)
+"""Where demand may stay unserved and what is rounded up is more than there is: for less of it."""
+
 _WHOLE = 1e-7
+
+_DEAR_USD = 1e3
+"""Of an unserved request where as few as possible shall be unserved: more than any replica is."""
 
 
 def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
@@ -33,10 +39,12 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     bound : float
         What no plan can cost less than, in the unit of the objective, as far as is known.
     """
+    if problem.best_effort and not problem.sheds:
+        return _serving_most(problem)
     whole = build(problem)
     free = scip.relax(whole.model, whole.cost)
     bound = bound if free is None else max(bound, free.cost)
-    for factor in _RAISED:
+    for factor in (*_RAISED, *_LOWERED) if problem.sheds else _RAISED:
         built = build(replace(problem, demand_rps=problem.demand_rps * factor))
         flips = built.variables.flips
         found = scip.relax(built.model.fixed(flips, np.zeros(flips.shape)), built.cost)
@@ -47,12 +55,28 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
             problem, replicas, status=PlanStatus.FEASIBLE, solver_name=NAME, wall_s=found.wall_s
         )
         if not check(problem, solution):
-            cost = _cost(problem, whole, solution)
+            cost = cost_in(problem, whole, solution)
             return replace(solution, gap_ratio=max(1 - bound / cost, 0.0) if cost > 0 else 0.0)
     return None
 
 
-def _cost(problem: Problem, built: Built, solution: Solution) -> float:
+def _serving_most(problem: Problem) -> Solution | None:
+    """The same where as little as possible shall stay unserved: that is given a price."""
+    found = rounded_up(replace(problem, shortfall_usd_per_request=_DEAR_USD))
+    if found is None:
+        return None
+    solution = solution_of(
+        problem,
+        found.replicas,
+        status=PlanStatus.FEASIBLE,
+        solver_name=NAME,
+        gap_ratio=found.gap_ratio,
+        wall_s=found.wall_s,
+    )
+    return None if check(problem, solution) else solution
+
+
+def cost_in(problem: Problem, built: Built, solution: Solution) -> float:
     """What a solution costs in the unit of the objective."""
     v, x = built.variables, np.zeros(built.model.column_count)
     x[v.replicas] = solution.replicas

@@ -15,7 +15,7 @@ from planner.domain.spec import Spec
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
 from planner.optimize.solution import mean_usd_per_hour
-from planner.optimize.solve import optimize
+from planner.optimize.solve import attempt
 
 TTFT_STEP_RATIO, TPOT_STEP_RATIO = 0.05, 0.05
 """Objectives are tightened and relaxed by so much."""
@@ -44,8 +44,8 @@ def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[Shado
     rebuild : function from Spec to Problem
         Makes the problem again for a spec with other objectives, tightened alike.
     """
-    before = optimize(replace(problem, best_effort=False))
-    if not before.feasible:
+    before = attempt(replace(problem, best_effort=False))
+    if before is None or not before.feasible:
         return ()
     usd = mean_usd_per_hour(problem, before.replicas)
     found = []
@@ -54,9 +54,9 @@ def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[Shado
             changed = replace(change.problem(), best_effort=False)
         except (OutsideProfileError, SpecError):
             continue
-        after = optimize(changed)
-        if not after.feasible:
-            text = "cannot be served within the limits"
+        after = attempt(changed)
+        if after is None or not after.feasible:
+            text = "not priced in time" if after is None else "cannot be served within the limits"
             found.append(ShadowPrice(change=change.name, usd_per_hour=None, sentence=text))
             continue
         more = mean_usd_per_hour(changed, after.replicas) - usd

@@ -1,10 +1,11 @@
 """The optimizer's answer."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.domain.forecast import ForecastWindow
+from planner.domain.forecast import Demand, ForecastWindow
 from planner.domain.plan import CostTerm, PlanStatus
 from planner.optimize.flow import spread
 from planner.optimize.inputs import Floats, Integers
@@ -124,11 +125,27 @@ def nothing_solves(problem: Problem, *, solver_name: str, wall_s: float) -> Solu
 def admitted(
     problem: Problem, solution: Solution, window: ForecastWindow, t: int
 ) -> ForecastWindow:
-    """The window's demand without what the plan leaves unserved on purpose."""
-    load_rps = problem.load_rps(t)
-    if not problem.sheds or load_rps <= 0:
+    """The window's demand without what the plan leaves unserved on purpose, stream by stream."""
+    demand, missing = problem.demand_rps[:, t], solution.unserved_rps[:, t]
+    if not problem.sheds or demand.sum() <= 0:
         return window
-    return window.times(max(1 - float(solution.shortfall_rps[t]) / load_rps, 0.0))
+    if len(problem.streams) == 1:
+        return window.times(max(1 - float(missing[0]) / float(demand[0]), 0.0))
+    kept = [
+        max(1 - float(gone) / float(come), 0.0) if come > 0 else 1.0
+        for come, gone in zip(demand, missing, strict=True)
+    ]
+    parts = (_kept_part(d, problem, kept) for d in window.demands)
+    return replace(window, demands=tuple(d for d in parts if d is not None))
+
+
+def _kept_part(demand: Demand, problem: Problem, kept: Sequence[float]) -> Demand | None:
+    """Of every stream's requests in a class's demand so many as are kept; None: none are."""
+    ratio = np.ones(len(demand.shape.weight))
+    for stream, share in zip(problem.streams, kept, strict=True):
+        if stream.request_class in ("", demand.request_class):
+            ratio[stream.holds(demand.shape.uncached_tokens)] = share
+    return demand.part(ratio)
 
 
 def usd_per_hour(problem: Problem, replicas: Integers, t: int) -> float:

@@ -23,7 +23,7 @@ from planner.optimize.check import check
 from planner.optimize.inputs import Floats, Integers, Objective
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
-from planner.optimize.rounded_up import rounded_up
+from planner.optimize.rounded_up import cost_in, rounded_up
 from planner.optimize.solution import Solution, nothing_solves, solution_of
 
 _WINDOWS_IN_VIEW = 2
@@ -32,6 +32,9 @@ _NEIGHBOURS = (2, 3, 4, 4)
 
 _MANY_FLOWS = 5_000
 """Streams x options x windows: the whole model of more is not tried."""
+
+_MOST_ROLLED = 30_000
+"""Options x windows^2, as which the time grows: more are not decided window after window."""
 
 _SLACK_RATIO = 1e-4
 """Of the demand: room that solvers need around a least shortfall."""
@@ -91,6 +94,17 @@ def optimize(problem: Problem) -> Solution:
     return solution
 
 
+def attempt(problem: Problem) -> Solution | None:
+    """`optimize` for a comparison; None where nothing was found in time.
+
+    A plan that is in hand must not be lost because what it is compared with takes too long.
+    """
+    try:
+        return optimize(problem)
+    except SolverError:
+        return None
+
+
 def _last_resort(problem: Problem, answer: _Answer) -> Solution:
     """A plan where the search found none in time, with its gap."""
     found = rounded_up(problem, bound=answer.bound)
@@ -119,6 +133,8 @@ def _answer(problem: Problem) -> _Answer:
     if long is not None:
         better, bound = min(long, whole, key=lambda a: a.cost), max(long.bound, whole.bound)
         return replace(better, bound=bound, wall_s=whole.wall_s + long.wall_s)
+    if len(problem.options) * len(problem.windows) ** 2 > _MOST_ROLLED:
+        return _without_search(problem, whole)
     rolling = _rolling(problem, least)
     best = _improved(problem, rolling if rolling.cost < whole.cost else whole, built)
     apart = windows_bound(
@@ -135,6 +151,26 @@ def _answer(problem: Problem) -> _Answer:
         wall_s=whole.wall_s + rolling.wall_s + best.wall_s,
         proven=best.cost - bound <= problem.solver.gap_ratio * best.cost,
         replayable=whole.replayable and rolling.replayable and best.replayable,
+    )
+
+
+def _without_search(problem: Problem, whole: _Answer) -> _Answer:
+    """What the whole model's search found, or the relaxation rounded up if that is better."""
+    found = rounded_up(problem, bound=whole.bound)
+    if found is None:
+        return whole
+    built = build(problem)
+    cost = cost_in(problem, built, found)
+    if cost >= whole.cost:
+        return replace(whole, bound=max(whole.bound, cost * (1 - found.gap_ratio)))
+    return replace(
+        whole,
+        solver=found.solver_name,
+        replicas=found.replicas,
+        flips=found.flips,
+        cost=cost,
+        bound=cost * (1 - found.gap_ratio),
+        wall_s=whole.wall_s + found.wall_s,
     )
 
 

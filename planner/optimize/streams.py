@@ -6,7 +6,7 @@ output lengths are not known on arrival and stay a distribution within each stre
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from planner.domain.spec import Spec
 from planner.domain.workload import Shape
 from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
 from planner.optimize.inputs import Floats, Stream
-from planner.optimize.loads import Load, StreamLoad, load_of, strictest_slo
+from planner.optimize.loads import Load, StreamLoad, load_of, promises
 
 _WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
@@ -37,7 +37,7 @@ def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     found = []
     for classes in [[name] for name in names] if routing.by_class and names else [names]:
-        slo = strictest_slo(spec, model, classes)
+        slos = promises(spec, model, classes)
         for above, most in routing.buckets:
             stream = Stream(
                 model=model,
@@ -49,7 +49,7 @@ def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
             )
             windows = [_only(w, classes, stream) for w in forecast.windows]
             loads = tuple(load_of(w, spec.forecast.demand_level) for w in windows)
-            found.append(StreamLoad(stream=stream, loads=loads, slo=slo))
+            found.append(StreamLoad(stream=stream, loads=loads, slos=slos))
     with_traffic = [s for s in found if any(load is not None for load in s.loads)]
     return tuple(with_traffic or found[:1])
 
@@ -67,70 +67,59 @@ def _only(window: ForecastWindow, classes: Sequence[str], stream: Stream) -> For
 
 
 def _part(demand: Demand, stream: Stream) -> Demand | None:
-    """A class's requests within the stream's bucket.
-
-    A part p of renewal arrivals, chosen at random, varies less: cv2 = 1 + p (cv2 - 1).
-
-    References
-    ----------
-    Splitting of renewal processes: Whitt, Bell System Technical Journal 62 (1983), section 4.4.
-    """
+    """A class's requests within the stream's bucket."""
     inside = stream.holds(demand.shape.uncached_tokens)
-    if inside.all():
-        return demand
-    shape, share = demand.shape, float(demand.shape.weight[inside].sum())
-    if share <= 0:
-        return None
-    part = Shape(
-        input_tokens=shape.input_tokens[inside],
-        output_tokens=shape.output_tokens[inside],
-        cached_tokens=shape.cached_tokens[inside],
-        weight=shape.weight[inside] / share,
-    )
-    rate = demand.request_rate_rps.times(share)
-    return replace(
-        demand,
-        request_rate_rps=rate,
-        input_tokens_per_s=rate.times(part.isl_mean),
-        output_tokens_per_s=rate.times(part.osl_mean),
-        shape=part,
-        arrival_cv2=1 + share * (demand.arrival_cv2 - 1),
-    )
+    return demand.part(inside.astype(np.float64))
 
 
-def able_streams(
-    profile: Profile, role: Role, streams: Sequence[StreamLoad]
-) -> tuple[list[int], OutsideProfileError | None]:
-    """Streams whose requests the profile reaches, and why it does not reach another.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """What a pool can do for the streams.
 
-    Where there are several, not those of which even a large pool sustains nothing: they would
-    spoil what it sustains of the others.
+    Parameters
+    ----------
+    reached : tuple of int
+        Streams whose lengths its profile was measured for.
+    able : tuple of int
+        Those of which a large pool sustains anything. Where there is one stream: all reached.
+    beyond : OutsideProfileError or None
+        Why it does not reach another.
     """
-    able, error = [], None
+
+    reached: tuple[int, ...]
+    able: tuple[int, ...]
+    beyond: OutsideProfileError | None
+
+
+def ability_of(profile: Profile, role: Role, streams: Sequence[StreamLoad]) -> Ability:
+    """Which streams a profile reaches, and which of them a pool sustains.
+
+    Streams of which even a large pool sustains nothing would spoil what it sustains of the others.
+    """
+    reached, able, beyond = [], [], None
     for k, of in enumerate(streams):
         try:
             rates = [
-                pool_rps(profile, role, load, of.slo, replicas=TABLE_COUNTS) for load in of.kinds
+                pool_rps(profile, role, load, of.slos, replicas=TABLE_COUNTS) for load in of.kinds
             ]
         except OutsideProfileError as outside:
-            error = outside
+            beyond = outside
         else:
+            reached.append(k)
             if len(streams) == 1 or min(rates, default=0.0) > 0:
                 able.append(k)
-    return able, error
+    return Ability(reached=tuple(reached), able=tuple(able), beyond=beyond)
 
 
-def together(streams: Sequence[StreamLoad], forecast: Forecast, spec: Spec) -> StreamLoad:
-    """Several streams as one load, under the strictest of their promises."""
+def together(streams: Sequence[StreamLoad]) -> StreamLoad:
+    """Several streams as one load, every class under its own promise."""
     if len(streams) == 1:
         return streams[0]
-    classes = sorted({s.stream.request_class for s in streams})
-    names = {d.request_class for w in forecast.windows for d in w.demands}
-    slo = strictest_slo(spec, forecast.model, classes if all(classes) else names)
+    slos = tuple({slo.request_class: slo for of in streams for slo in of.slos}.values())
     classes_of = [s.stream.request_class for s in streams]
     each = zip(*(s.loads for s in streams), strict=True)
     loads = tuple(_merged(classes_of, window) for window in each)
-    return StreamLoad(stream=streams[0].stream, loads=loads, slo=slo)
+    return StreamLoad(stream=streams[0].stream, loads=loads, slos=slos)
 
 
 def _merged(classes: Sequence[str], loads: Sequence[Load | None]) -> Load | None:
@@ -156,6 +145,7 @@ def _merged(classes: Sequence[str], loads: Sequence[Load | None]) -> Load | None
             weight=np.concatenate([s.weight * x for s, x in zip(shapes, shares, strict=True)]),
         ),
         arrival_cv2=max(cv2, 0.0),
+        class_names=np.concatenate([load.class_names for load in present]),
     )
 
 
@@ -189,4 +179,4 @@ def work_of(
 def _sustained(profile: Profile, role: Role, of: StreamLoad) -> float:
     present = [load for load in of.loads if load is not None]
     busiest = max(present, key=lambda load: load.request_rate_rps)
-    return pool_rps(profile, role, busiest, of.slo, replicas=_WORK_REPLICAS)
+    return pool_rps(profile, role, busiest, of.slos, replicas=_WORK_REPLICAS)

@@ -5,6 +5,7 @@ of higher priority go first. What it gives to the others is then kept from each 
 highest priority first, which is planned and proven with all the rest.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,13 +13,14 @@ from datetime import datetime
 import numpy as np
 
 from planner.domain.errors import SpecError
-from planner.domain.fleet import Fleet
+from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan
 from planner.domain.spec import Spec
-from planner.optimize.coefficients import build_problem
+from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
 from planner.optimize.inputs import AcceleratorLimit
+from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
 from planner.optimize.solution import Solution
@@ -27,9 +29,15 @@ from planner.optimize.solve import optimize
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Held:
-    """What a model takes at the most in any window."""
+    """What a model takes at the most in any window.
 
-    accelerators: Mapping[str, int]
+    Parameters
+    ----------
+    sizes : Mapping of accelerator type
+        Of its replicas, in accelerators.
+    """
+
+    sizes: Mapping[str, Sequence[int]]
     usd_per_hour: float
     power_w: float
 
@@ -60,12 +68,13 @@ def plan_together(
     if not shared.feasible:
         joint = replace(joint, best_effort=True)
         shared = optimize(joint)
-    held = {f.model: _held_by(joint, shared, f.model) for f in forecasts}
+    held = {f.model: _held_by(spec, joint, shared, f.model) for f in forecasts}
     plans: dict[str, Plan] = {}
     for forecast in sorted(forecasts, key=lambda f: -spec.priority_of(f.model)):
         left = _left_for(spec, forecast.model, held)
         own = None if fleet is None else _of_model(fleet, forecast.model)
-        made = plan(left, forecast, own, made_at=made_at, explain=explain)
+        taken = _taken_by_others(spec, forecast.model, held)
+        made = plan(left, forecast, own, made_at=made_at, explain=explain, taken=taken)
         plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
         held[forecast.model] = _held_in(spec, made)
     return tuple(plans[f.model] for f in forecasts)
@@ -136,18 +145,17 @@ def _of_model(fleet: Fleet, model: str) -> Fleet:
     return replace(fleet, pools=tuple(p for p in fleet.pools if p.shape.model == model))
 
 
-def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:
+def _held_by(spec: Spec, joint: Problem, shared: Solution, model: str) -> _Held:
     own = [o for o in joint.option_indices if joint.options[o].shape.model == model]
     usd = np.array([joint.options[o].usd_per_hour for o in own])
     watts = np.array([joint.options[o].power_w for o in own])
     replicas = shared.replicas[own]
-    each = np.array([joint.options[o].shape.accelerators for o in own], dtype=np.int64)
-    accelerators = {}
-    for limit in joint.accelerators:
-        on = np.array([joint.options[o].shape.accelerator == limit.name for o in own], dtype=bool)
-        accelerators[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
+    windows = [
+        Counter({joint.options[o].shape: int(shared.replicas[o, t]) for o in own})
+        for t in joint.window_indices
+    ]
     return _Held(
-        accelerators=accelerators,
+        sizes=_sizes(spec, windows),
         usd_per_hour=float((usd @ replicas).max()) if own else 0.0,
         power_w=float((watts @ replicas).max()) if own else 0.0,
     )
@@ -156,27 +164,57 @@ def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:
 def _held_in(spec: Spec, made: Plan) -> _Held:
     """What a plan takes at the most in any window."""
     power = {a.name: a.power_w or 0.0 for a in spec.accelerators}
-    accelerators = {
-        name: max(window.accelerators(name) for window in made.windows) for name in power
-    }
+    windows = []
+    for window in made.windows:
+        shapes: Counter[ReplicaShape] = Counter()
+        for pool in window.pools:
+            shapes[pool.shape] += pool.replicas
+        windows.append(shapes)
+    most = {name: max(w.accelerators(name) for w in made.windows) for name in power}
     return _Held(
-        accelerators=accelerators,
+        sizes=_sizes(spec, windows),
         usd_per_hour=max(window.usd_per_hour for window in made.windows),
-        power_w=sum(power[name] * count for name, count in accelerators.items()),
+        power_w=sum(power[name] * count for name, count in most.items()),
     )
+
+
+def _sizes(spec: Spec, windows: Sequence[Counter[ReplicaShape]]) -> Mapping[str, Sequence[int]]:
+    """Sizes that are held of every accelerator type.
+
+    Where all sizes divide each other and the node, only how many accelerators there are counts.
+    Where they do not, of each size the most in any window.
+    """
+    found: dict[str, Sequence[int]] = {}
+    for a in spec.accelerators:
+        known = {b.shape.accelerators for b in spec.pools if b.shape.accelerator == a.name}
+        counts = []
+        for window in windows:
+            counts.append(Counter[int]())
+            for shape, replicas in window.items():
+                if shape.accelerator == a.name:
+                    counts[-1][shape.accelerators] += replicas
+        if divide({*known, a.per_node}):
+            found[a.name] = [1] * max(sum(s * n for s, n in c.items()) for c in counts)
+        else:
+            most: Counter[int] = Counter()
+            for count in counts:
+                most |= count
+            found[a.name] = list(most.elements())
+    return found
+
+
+def _taken_by_others(spec: Spec, model: str, held: Mapping[str, _Held]) -> Taken:
+    others = [h for name, h in held.items() if name != model]
+    return {a.name: [s for h in others for s in h.sizes[a.name]] for a in spec.accelerators}
 
 
 def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
-    """The spec with what the other models do not hold."""
+    """The spec with the budget and power that the other models do not hold."""
     others = [h for name, h in held.items() if name != model]
-    accelerators = tuple(
-        replace(a, inventory=max(a.inventory - sum(h.accelerators[a.name] for h in others), 0))
-        for a in spec.accelerators
-    )
     usd, watts = spec.budget.usd_per_hour, spec.budget.power_w
     budget = replace(
         spec.budget,
         usd_per_hour=None if usd is None else max(usd - sum(h.usd_per_hour for h in others), 0.0),
         power_w=None if watts is None else max(watts - sum(h.power_w for h in others), 0.0),
     )
-    return replace(spec, accelerators=accelerators, budget=budget)
+    return replace(spec, budget=budget)

@@ -7,7 +7,7 @@ same accelerators, and the other way round, wherever a profile was measured in t
 from collections.abc import Callable
 from dataclasses import replace
 
-from planner.domain.errors import OutsideProfileError, SpecError
+from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
 from planner.domain.spec import PoolBounds, Spec
@@ -55,7 +55,7 @@ def other_way_alternative(
     label = f"{name} instead, which the spec does not offer"
     try:
         plan = plan_for(changed)
-    except (OutsideProfileError, SpecError) as error:
+    except (OutsideProfileError, SolverError, SpecError) as error:
         return (RejectedAlternative(name=label, reason=str(error), usd_per_hour=None),)
     window = plan.windows[0]
     fleet = " + ".join(f"{p.replicas} x {p.shape.label}" for p in window.pools) or "nothing"

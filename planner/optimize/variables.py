@@ -33,6 +33,8 @@ class Variables:
         Traffic that stays unserved.
     has_pair : (models, windows)
         0 or 1: prefill and decode pools are there.
+    nodes : {(accelerator type, kind of node, t): (patterns,)}
+        Nodes that are filled each way; only where sizes do not divide (`Problem.filled`).
     chosen : (options,)
         0 or 1: the option is the only one of its model and role; none where several may be.
     stored : (options,)
@@ -50,6 +52,7 @@ class Variables:
     sent: Integers
     shortfall: Integers
     has_pair: Integers
+    nodes: dict[tuple[str, int, int], Integers]
     chosen: Integers
     stored: Integers
 
@@ -80,11 +83,21 @@ def add_variables(model: LinearModel, problem: Problem, *, flows: bool = True) -
         sent=_sent(model, problem) if flows else _no_sent(problem),
         shortfall=_shortfall(model, problem),
         has_pair=model.integers(np.ones((len(problem.models), windows), dtype=np.int64)),
+        nodes=_nodes(model, problem),
         chosen=model.integers(np.ones(options, dtype=np.int64))
         if problem.one_shape_per_role
         else np.full(options, NO_COLUMN, dtype=np.int64),
         stored=_stored(model, problem),
     )
+
+
+def _nodes(model: LinearModel, problem: Problem) -> dict[tuple[str, int, int], Integers]:
+    return {
+        (name, i, t): model.integers(np.full(len(kind.fits), kind.count, dtype=np.int64))
+        for name, kinds in problem.filled.items()
+        for i, kind in enumerate(kinds or ())
+        for t in problem.window_indices
+    }
 
 
 def _stored(model: LinearModel, problem: Problem) -> Integers:

@@ -71,6 +71,8 @@ def window_of_columns(columns: int, v: Variables) -> Integers:
         place[group[there]] = window[there]
     for (_, t), of_table in v.count.items():
         place[of_table] = t
+    for (_, _, t), filled in v.nodes.items():
+        place[filled] = t
     return place
 
 

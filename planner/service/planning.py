@@ -3,7 +3,7 @@
 Nothing here is stored or applied; the CLI and the API ask these, the loop asks the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from forecaster.readers import ReadReport, TraceFormat, read_trace
 from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
 from planner.autoscale.slow import Decision, decide
-from planner.domain.errors import HistoryError, SpecError, TraceError
+from planner.domain.errors import HistoryError, InputError, SpecError, TraceError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan
@@ -224,9 +224,37 @@ def propose(
 
 
 def plan_changed(
-    change: WhatIf, forecast: Forecast, fleet: Fleet | None, *, model: str, now: datetime
+    change: WhatIf,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    spec: Spec,
+    model: str,
+    now: datetime,
+    forecast_again: Callable[[Spec], Forecast] | None = None,
 ) -> Plan:
-    """The plan of a changed spec, for so many times the requests as it asks for."""
+    """The plan of a changed spec, for so many times the requests as it asks for.
+
+    Parameters
+    ----------
+    spec : Spec
+        Before the change: what the forecast was made for.
+    forecast_again : function from Spec to Forecast, or None
+        Looks ahead as the changed spec says; None: only this forecast is there.
+
+    Raises
+    ------
+    InputError
+        When other windows are asked for than those of a forecast that cannot be made again.
+    """
+    before, after = spec.forecast, change.spec.forecast
+    if (before.window_s, before.horizon_windows) != (after.window_s, after.horizon_windows):
+        if forecast_again is None:
+            raise InputError(
+                f"--what-if {change.text}: other windows need another forecast, but only a "
+                "finished one was given: give --trace instead of --forecast"
+            )
+        forecast = forecast_again(change.spec)
     more = tuple(window.times(change.rate_ratio) for window in forecast.windows)
     scaled = forecast if change.rate_ratio == 1 else replace(forecast, windows=more)
     check_forecast(change.spec, scaled, model=model)

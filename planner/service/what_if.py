@@ -43,7 +43,7 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
 
     A key is a path of names and numbers joined by dots; an element of a list is named by its
     place, or by its name, model, accelerator, role or request class. A value is YAML, or `x1.5`
-    for so many times what is there.
+    for so many times what is there; commas within brackets, braces or quotes are the value's own.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
     """
     data = json.loads(json.dumps(_plain(read_yaml(path, what="a spec", hint=HINT).data)))
     rate_ratio = 1.0
-    for change in text.split(","):
+    for change in _changes(text):
         key, equals, value = (part.strip() for part in change.partition("="))
         if not equals or not key or not value:
             raise InputError(
@@ -68,6 +68,23 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
     source = YamlSource(where=f"{path} with {text}", data=data, lines=MappingProxyType({}))
     spec = spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
     return WhatIf(text=text, spec=spec, rate_ratio=rate_ratio)
+
+
+def _changes(text: str) -> list[str]:
+    """The changes between commas that no bracket, brace or quote encloses."""
+    changes, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "[{") - (sign in "]}")
+            if sign == "," and depth <= 0:
+                changes.append("")
+                continue
+        changes[-1] += sign
+    return changes
 
 
 def with_objective(spec: Spec, objective: str | None) -> Spec:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from planner.domain.plan import Prediction
+from planner.domain.plan import ClassAttainment, Prediction
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.workload import LatencySummary, class_names
 from planner.simulate.bins import quantile_s
@@ -214,7 +214,37 @@ class SimulationResult:
             tpot_p95_s=summary.tpot_p95_s,
             itl_p95_s=summary.itl_p95_s,
             source="twin",
+            classes=self.attainments(slos),
         )
+
+    def attainments(self, slos: Sequence[Slo]) -> tuple[ClassAttainment, ...]:
+        """Every class that arrived under its own promise, with Wilson 95 % intervals.
+
+        Raises
+        ------
+        InputError
+            When a class has no objectives and there are none for `default`.
+        """
+        by_class = {s.request_class: s for s in slos}
+        met, arrived = self.met(slos), self.outcome != Outcome.NOT_ARRIVED
+        found = []
+        for name in class_names(self.request_class):
+            own = arrived & (self.request_class == name)
+            requests = int(own.sum())
+            if requests:
+                ratio = float(met[own].mean())
+                low, high = wilson(ratio, requests)
+                found.append(
+                    ClassAttainment(
+                        request_class=name,
+                        target_ratio=_objectives(by_class, name).attainment_ratio,
+                        attainment_ratio=ratio,
+                        low_ratio=low,
+                        high_ratio=high,
+                        requests=requests,
+                    )
+                )
+        return tuple(found)
 
 
 def pooled(results: Sequence[SimulationResult]) -> SimulationResult:

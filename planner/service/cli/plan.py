@@ -1,7 +1,7 @@
 """`poolwise plan`: one plan, explained."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,31 +84,26 @@ def plan(
             "--forecast FILE (from `poolwise forecast --json`), one of them"
         )
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import plan_changed, propose, sole_model
+    from planner.service.planning import propose, sole_model
     from planner.service.spec_file import read_spec
     from planner.service.what_if import with_objective
 
     checked = with_objective(read_spec(spec, allow_estimates=allow_estimates), objective)
     changes = [_changed(spec, text, objective, allow_estimates) for text in what_if or []]
     model = sole_model(checked, model)
-    moment = instant(at, option="--at")
+    source = _Source(
+        trace=trace,
+        forecast=forecast,
+        start_at=instant(start_at, option="--start-at"),
+        at=instant(at, option="--at"),
+    )
     with output.working("forecasting"):
-        expected = _forecast(
-            checked,
-            model,
-            trace=trace,
-            forecast=forecast,
-            start_at=instant(start_at, option="--start-at"),
-            at=moment,
-        )
+        expected = _forecast(checked, model, source)
     now = expected.made_at
     running = None if fleet is None else read_fleet(fleet, spec=checked, read_at=now)
     with output.working("planning"):
         proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
-        beside = [
-            (change.text, plan_changed(change, expected, running, model=model, now=now))
-            for change in changes
-        ]
+        beside = [(c.text, _plan_beside(c, checked, source, expected, running)) for c in changes]
     points = _frontier(checked, expected, running, now) if pareto else ()
     if json:
         _print_json(proposal, beside, points)
@@ -177,30 +172,61 @@ def _plan_together(
         raise typer.Exit(1)
 
 
-def _forecast(
-    spec: "Spec",
-    model: str,
-    *,
-    trace: Path | None,
-    forecast: Path | None,
-    start_at: datetime | None,
-    at: datetime | None,
-) -> "Forecast":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where demand is known from, and up to when."""
+
+    trace: Path | None
+    forecast: Path | None
+    start_at: datetime | None
+    at: datetime | None
+
+
+def _forecast(spec: "Spec", model: str, source: _Source) -> "Forecast":
     from planner.service.documents.forecast import read_forecast
     from planner.service.planning import expected_demand, trace_history
 
+    trace = source.trace
     if trace is None:
-        if forecast is None:
+        if source.forecast is None:
             raise InputError("give --trace or --forecast")
-        return read_forecast(forecast)
-    history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at, at=at)
+        return read_forecast(source.forecast)
+    history = trace_history(
+        trace, window_s=spec.forecast.window_s, start_at=source.start_at, at=source.at
+    )
     output.note_skipped(trace, history.report.left_out)
     return expected_demand(
         spec,
         history.windows,
         model=model,
-        made_at=at or history.ended_at,
+        made_at=source.at or history.ended_at,
         arrival_cv2=history.arrival_cv2,
+    )
+
+
+def _plan_beside(
+    change: "WhatIf",
+    spec: "Spec",
+    source: _Source,
+    expected: "Forecast",
+    running: "Fleet | None",
+) -> "Plan":
+    """The plan of a changed spec, forecast anew where it asks for other windows."""
+    from planner.service.planning import plan_changed
+
+    model, now = expected.model, expected.made_at
+
+    def again(other: "Spec") -> "Forecast":
+        return _forecast(other, model, replace(source, at=now))
+
+    return plan_changed(
+        change,
+        expected,
+        running,
+        spec=spec,
+        model=model,
+        now=now,
+        forecast_again=None if source.trace is None else again,
     )
 
 

@@ -26,7 +26,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
             window.start_at.strftime("%m-%d %H:%M"),
             _rate_text(window),
             "\n".join(_pool_text(pool) for pool in window.pools if pool.replicas) or "none",
-            output.percent(window.predicted.attainment_ratio),
+            _in_time_text(window),
             output.milliseconds(window.predicted.ttft_p95_s),
             output.milliseconds(window.predicted.tpot_p95_s),
             output.milliseconds(window.predicted.itl_p95_s),
@@ -152,19 +152,39 @@ def show_frontier(points: "Sequence[ParetoPoint]") -> None:
         [
             output.milliseconds(point.ttft_s),
             output.percent(point.attainment_ratio),
-            "\n".join(_pool_text(pool) for pool in point.plan.windows[0].pools if pool.replicas),
-            f"{point.plan.usd_per_hour:,.2f}",
+            "\n".join(_pool_text(pool) for pool in made.windows[0].pools if pool.replicas),
+            f"{made.usd_per_hour:,.2f}",
         ]
         for point in kept
+        if (made := point.plan) is not None
     ]
     columns = ("promised TTFT", "for", "first window", "USD/h")
     title = f"What promises cost ({len(kept)} of {len(points)} that nothing cheaper keeps as well)"
     output.print_table(title, columns, rows, numbers_from=3)
+    refused: dict[str, list[str]] = {}
+    for point in points:
+        if point.refused:
+            promise = f"{point.ttft_s:g} s for {point.attainment_ratio:.4g}"
+            refused.setdefault(point.refused, []).append(promise)
+    output.print_lines(
+        "Refused", [f"{', '.join(promises)}: {why}" for why, promises in refused.items()]
+    )
 
 
 def _rate_text(window: "PlanWindow") -> str:
     missing = f"\n{window.shortfall_rps:.3g}/s unserved" if window.shortfall_rps > 0 else ""
     return f"{window.request_rate_rps:.3g}/s{missing}"
+
+
+def _in_time_text(window: "PlanWindow") -> str:
+    """Of all requests; of several classes each beside its promise."""
+    predicted = window.predicted
+    if len(predicted.classes) < 2:
+        return output.percent(predicted.attainment_ratio)
+    return "\n".join(
+        f"{c.request_class} {output.percent(c.attainment_ratio)} of {c.target_ratio:.4g}"
+        for c in predicted.classes
+    )
 
 
 def _pool_text(pool: "PlannedPool") -> str:

@@ -31,7 +31,8 @@ class ParetoDocument(Document):
     ttft_s: float
     attainment_ratio: float
     efficient: bool = Field(description="nothing cheaper promises as much")
-    plan: PlanDocument
+    refused: str = Field(default="", description="why it could not be planned; empty: it was")
+    plan: PlanDocument | None = Field(description="null: refused")
 
 
 class PlanAnswer(PlanDocument):
@@ -80,7 +81,8 @@ def plan_answer(
                 ttft_s=point.ttft_s,
                 attainment_ratio=point.attainment_ratio,
                 efficient=point.efficient,
-                plan=plan_document(point.plan),
+                refused=point.refused,
+                plan=None if point.plan is None else plan_document(point.plan),
             )
             for point in pareto
         ],

@@ -9,6 +9,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import (
     BindingRow,
     Bottleneck,
+    ClassAttainment,
     CostTerm,
     Plan,
     PlanInputs,
@@ -37,6 +38,17 @@ class PlannedPoolDocument(ReplicaFields):
     utilization_ratio: float = Field(description="share of its capacity that is used, 0..1")
 
 
+class ClassAttainmentDocument(Document):
+    """How many requests of a class will be in time, beside what it was promised."""
+
+    request_class: str
+    target_ratio: float = Field(description="of its requests shall be in time, 0..1")
+    attainment_ratio: float
+    low_ratio: float | None = Field(default=None, description="95 % interval, of the twin")
+    high_ratio: float | None = None
+    requests: int | None = Field(default=None, description="that the twin saw")
+
+
 class PredictionDocument(Document):
     """What requests will experience; null where nothing arrives."""
 
@@ -48,6 +60,9 @@ class PredictionDocument(Document):
     tpot_p95_s: float | None = None
     itl_p95_s: float | None = Field(default=None, description="over all gaps, seconds")
     source: str = Field(description="twin or closed_form")
+    classes: list[ClassAttainmentDocument] = Field(
+        default_factory=list, description="each class under its own promise, in order of name"
+    )
 
 
 class TrafficShareDocument(ReplicaFields):
@@ -266,6 +281,11 @@ def _window_document(window: PlanWindow) -> PlanWindowDocument:
     )
 
 
+def _prediction(document: PredictionDocument) -> Prediction:
+    classes = tuple(ClassAttainment(**dict(one)) for one in document.classes)
+    return Prediction(**{**dict(document), "classes": classes})
+
+
 def _window(document: PlanWindowDocument) -> PlanWindow:
     return PlanWindow(
         start_at=document.start_at,
@@ -280,7 +300,7 @@ def _window(document: PlanWindowDocument) -> PlanWindow:
             )
             for pool in document.pools
         ),
-        predicted=Prediction(**document.predicted.model_dump()),
+        predicted=_prediction(document.predicted),
         bottleneck=document.bottleneck,
         usd_per_hour=document.usd_per_hour,
         shortfall_rps=document.shortfall_rps,

@@ -5,11 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from planner.domain.errors import SolverError
 from planner.domain.fleet import Role
 from planner.domain.plan import PlanStatus
-from planner.optimize import Problem, check, optimize
+from planner.domain.spec import LoopSettings
+from planner.optimize import Problem, check, optimize, plan, solve
+from planner.optimize.explain import rejected_alternatives
 from planner.optimize.inputs import SolverSettings
+from planner.optimize.solution import Solution
 from tests.planner.optimize.cases import option, problem
+from tests.planner.optimize.scenarios import NOW, forecast, spec
 
 ROLES = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 NO_TIME = SolverSettings(time_limit_s=1e-6, exact_work=1e-7, rolling_work=1e-7)
@@ -40,3 +45,38 @@ def test_without_any_time_there_is_a_plan_with_its_gap(windows: int, *, pooled: 
 def test_a_plan_that_the_clock_ended_is_marked_as_not_replayable() -> None:
     hurried = optimize(replace(wave(12, pooled=True), solver=replace(NO_TIME, exact_work=10.0)))
     assert not hurried.replayable
+
+
+def test_an_alternative_that_is_not_found_in_time_does_not_cost_the_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search is over before it began, for all that has fewer options."""
+    case = wave(1, pooled=True)
+    solution = optimize(case)
+
+    def hurried(fewer: Problem) -> Solution:
+        raise SolverError("found no fleet within 0 s")
+
+    monkeypatch.setattr(solve, "optimize", hurried)
+    reasons = {r.name: r.reason for r in rejected_alternatives(case, solution)}
+    assert "not priced in time" in reasons["a100 only"]
+
+
+def test_with_hardly_any_time_a_plan_still_comes_back_with_its_gap() -> None:
+    kinds = (("a", 2.1, 1.0), ("b", 1.9, 0.9), ("c", 1.7, 0.8))
+    hurried = replace(
+        spec(roles=ROLES, inventory=12, accelerators=kinds),
+        loop=LoopSettings(solver_time_limit_s=0.001),
+    )
+    load = forecast([20.0, 60.0, 15.0, 70.0, 30.0, 50.0])
+    found = plan(hurried, load, None, made_at=NOW)
+    assert found.status is not PlanStatus.INFEASIBLE
+    assert 0 <= found.solver.gap_ratio < 1
+
+
+def test_what_can_only_be_served_in_part_is_planned_for_without_any_time() -> None:
+    short = replace(wave(1, pooled=True), best_effort=True, solver=NO_TIME)
+    short = replace(short, demand_rps=np.array([[500.0]]))
+    hurried = optimize(short)
+    assert check(short, hurried) == ()
+    assert 0 < hurried.shortfall_rps[0] < 500.0

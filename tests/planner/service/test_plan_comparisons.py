@@ -1,0 +1,108 @@
+"""`--what-if` of other windows and of lists, and `--pareto` where a point is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.planner.service.examples import spec_data, write_spec
+
+PLAN = ("plan", "--spec", "spec.yaml", "--trace", "trace.jsonl")
+
+
+@pytest.fixture
+def changed(poolwise):
+    """The plan of one changed spec."""
+
+    def ask(change: str) -> dict:
+        status, out, _ = poolwise(*PLAN, "--what-if", change, "--json")
+        assert status == 0
+        (other,) = json.loads(out)["what_if"]
+        return other["plan"]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("change", "windows", "window_s"),
+    [
+        ("forecast.horizon_windows=5", 5, 60.0),
+        ("forecast.window_s=120", 2, 120.0),
+        ("forecast.window_s=30,forecast.horizon_windows=3,rate=x1.5", 3, 30.0),
+    ],
+)
+def test_other_windows_are_forecast_anew(changed, change, windows, window_s):
+    found = changed(change)["windows"]
+    assert [w["window_s"] for w in found] == [window_s] * windows
+
+
+def test_other_windows_of_a_finished_forecast_are_refused(poolwise, folder):
+    _, out, _ = poolwise("forecast", "-s", "spec.yaml", "-t", "trace.jsonl", "--json")
+    (folder / "f.json").write_text(out)
+    status, _, err = poolwise(
+        *PLAN[:3], "--forecast", "f.json", "--what-if", "forecast.horizon_windows=5"
+    )
+    assert status == 2
+    assert "give --trace instead of --forecast" in " ".join(err.split())
+
+
+def test_a_list_is_one_value(changed):
+    plan = changed(
+        "target.routes_by=[request_class, uncached_input_tokens],"
+        "target.uncached_input_buckets=[700],rate=x1.5"
+    )
+    traffic = plan["windows"][0]["traffic"]
+    assert {part["above_tokens"] for part in traffic} == {0, 700}
+    assert {part["request_class"] for part in traffic} == {"default"}
+
+
+def test_a_point_of_the_frontier_that_is_refused_says_so(poolwise, folder):
+    """One request in eleven is longer than the model's context: 0.9 may be promised, not 0.95."""
+    (model,) = spec_data()["models"]
+    write_spec(folder, models=[{**model, "max_context_tokens": 1000}])
+    with Path("trace.jsonl").open(encoding="utf-8") as trace:
+        rows = [json.loads(line) for line in trace]
+    for n, row in enumerate(rows):
+        row["input_length"] = 2_000 if n % 14 == 0 else 600
+    Path("trace.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    status, out, _ = poolwise(*PLAN, "--pareto", "--json")
+    assert status == 0
+    answer = json.loads(out)
+    refused = [p for p in answer["pareto"] if p["plan"] is None]
+    assert len(answer["pareto"]) == 21
+    assert {p["attainment_ratio"] for p in refused} == {0.95, 0.99}
+    assert all("longer than the model's context" in p["refused"] for p in refused)
+    assert not any(p["efficient"] for p in refused)
+    assert answer["windows"]
+    _, table, _ = poolwise(*PLAN, "--pareto")
+    assert "Refused" in table
+
+
+def test_a_horizon_that_is_too_long_is_refused_at_once(poolwise, folder):
+    forecast = {"window_s": 60.0, "horizon_windows": 1000}
+    data = spec_data()
+    offers = {"on_demand": 1.0, "spot": 0.5}
+    (accelerator,) = data["accelerators"]
+    write_spec(
+        folder,
+        forecast=forecast,
+        accelerators=[{**accelerator, "usd_per_gpu_hour": offers}],
+    )
+    status, _, err = poolwise(*PLAN)
+    assert status == 2
+    assert "plan at most 750 windows" in " ".join(err.split())
+
+
+def test_the_table_shows_every_class_beside_its_promise(poolwise, folder):
+    (slo,) = spec_data()["slos"]
+    write_spec(folder, slos=[{**slo, "request_class": name} for name in ("chat", "default")])
+    _, out, _ = poolwise("forecast", "-s", "spec.yaml", "-t", "trace.jsonl", "--json")
+    forecast = json.loads(out)
+    for window in forecast["windows"]:
+        (demand,) = window["demands"]
+        window["demands"] = [demand, {**demand, "request_class": "chat"}]
+    Path("f.json").write_text(json.dumps(forecast), encoding="utf-8")
+    status, out, _ = poolwise("plan", "-s", "spec.yaml", "--forecast", "f.json")
+    assert status == 0
+    assert "chat 100.0% of 0.9" in out
+    assert "default 100.0% of 0.9" in out
