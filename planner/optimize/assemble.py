@@ -22,7 +22,8 @@ from planner.domain.plan import (
 from planner.domain.profile import ProfileKind
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.optimize.explain import binding_rows, rejected_alternatives
+from planner.optimize.binding import binding_rows
+from planner.optimize.explain import rejected_alternatives
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay

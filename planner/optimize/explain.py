@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from planner.domain.fleet import Role
-from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
+from planner.domain.plan import PlanStatus, RejectedAlternative
 from planner.optimize.check import check
-from planner.optimize.equations import equation_of
-from planner.optimize.flow import served_rps
 from planner.optimize.inputs import Integers, Option
-from planner.optimize.problem import PATH, Problem, spot_options
-from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, usd_per_hour
+from planner.optimize.problem import Problem
+from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of
 from planner.optimize.solve import optimize
 
 _CENT = 0.005
@@ -28,17 +26,6 @@ def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
         for t in problem.window_indices
     ]
     return tuple(sorted({0, int(np.argmax(load))}))
-
-
-def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]:
-    """Rows without slack, found without the solver, in the windows that tell the most."""
-    found = (
-        BindingRow(row=row, equation=equation_of(row), sentence=sentence)
-        for t in telling_windows(problem, solution)
-        for find in _FINDERS
-        for row, sentence in find(problem, solution, t)
-    )
-    return tuple(found)
 
 
 def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:
@@ -74,129 +61,6 @@ def _left_out(problem: Problem) -> Iterator[RejectedAlternative]:
             "and at least its capacity (`poolwise shapes --trace` says by which)",
             usd_per_hour=None,
         )
-
-
-def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    demand = problem.load_rps(t)
-    for role in PATH:
-        for o in problem.in_role(role):
-            if solution.usable[o, t] < 1 or demand <= 0:
-                continue
-            fewer = solution.usable.copy()
-            fewer[o, t] -= 1
-            serves = served_rps(problem, fewer, t)
-            if serves < demand * (1 - _NEAR):
-                label = problem.options[o].label
-                yield (
-                    f"keep_within_capacity[{label},{t}]",
-                    f"{_window(t)}: {int(solution.usable[o, t])} x {label} is needed for "
-                    f"{demand:.3g} requests/s; with one less only {serves:.3g} are in time",
-                )
-
-
-def _bound_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for bounds in problem.bounds:
-        have = sum(int(solution.replicas[o, t]) for o in problem.of_shape(bounds.shape))
-        label = bounds.shape.label
-        if bounds.min_replicas and have == bounds.min_replicas:
-            yield (
-                f"keep_min_replicas[{label},{t}]",
-                f"{_window(t)}: {label} is held at its min_replicas, {have}",
-            )
-        if bounds.max_replicas is not None and have == bounds.max_replicas:
-            yield (
-                f"keep_max_replicas[{label},{t}]",
-                f"{_window(t)}: {label} is held at its max_replicas, {have}",
-            )
-
-
-def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for limit in problem.accelerators:
-        sizes = {o: problem.options[o].shape.accelerators for o in problem.on(limit.name)}
-        used = sum(size * int(solution.replicas[o, t]) for o, size in sizes.items())
-        if sizes and used + min(sizes.values()) > limit.inventory:
-            yield (
-                f"keep_inventory[{limit.name},{t}]",
-                f"{_window(t)}: {used} of {limit.inventory} {limit.name} are used, no further "
-                "replica fits",
-            )
-
-
-def _budget_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    limit = problem.usd_per_hour_limit
-    usd = usd_per_hour(problem, solution.replicas, t)
-    if limit is not None and usd + min(o.usd_per_hour for o in problem.options) > limit:
-        sentence = f"{_window(t)}: {usd:.2f} of {limit:.2f} USD/h are spent"
-        yield f"keep_budget[{t}]", f"{sentence}, no further replica is affordable"
-
-
-def _ratio_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for bounds in problem.ratios:
-        prefill, decode = (
-            int(solution.replicas[list(problem.in_role(role, model=bounds.model)), t].sum())
-            for role in (Role.PREFILL, Role.DECODE)
-        )
-        for kind, ratio, room in (
-            ("min", bounds.min_ratio, prefill - 1 - (bounds.min_ratio or 0.0) * decode),
-            ("max", bounds.max_ratio, (bounds.max_ratio or 0.0) * decode - prefill - 1),
-        ):
-            if ratio is not None and prefill and room < 0:
-                yield (
-                    f"keep_ratio[{bounds.model},{kind},{t}]",
-                    f"{_window(t)}: {prefill} prefill to {decode} decode replicas is as far as "
-                    f"{kind}_prefill_per_decode {ratio:g} allows",
-                )
-
-
-def _spot_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    share = problem.spot_share_limit
-    for model in problem.models if share is not None else ():
-        for role in PATH:
-            of = problem.in_role(role, model=model)
-            have = int(solution.replicas[list(of), t].sum())
-            spot = int(solution.replicas[list(spot_options(problem, of)), t].sum())
-            if spot_options(problem, of) and have and spot + 1 > (share or 0.0) * have:
-                yield (
-                    f"limit_spot[{model},{role},{t}]",
-                    f"{_window(t)}: {spot} of {have} {role} replicas are spot, no further one may "
-                    f"be (spot_share_limit {share:.0%})",
-                )
-
-
-def _transfer_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    limit, kv_bytes = problem.transfer_bytes_per_s_limit, problem.kv_bytes
-    if limit is None or kv_bytes is None:
-        return
-    prefilled = solution.sent_rps[:, list(problem.in_role(Role.PREFILL)), t].sum(axis=1)
-    moved = float(kv_bytes @ prefilled)
-    if moved > 0.99 * limit:
-        yield (
-            f"keep_transfers[{t}]",
-            f"{_window(t)}: KV transfers take {moved / 1e9:.3g} of {limit / 1e9:.3g} GB/s",
-        )
-
-
-def _late_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for o, option in enumerate(problem.options):
-        late = int(solution.replicas[o, t]) > int(solution.usable[o, t])
-        if late and problem.comes_too_late(o, t):
-            yield (
-                f"use_what_is_there[{option.label},{t}]",
-                f"{_window(t)}: a new {option.label} takes {option.start_s:.0f} s to start and "
-                "is not ready before the window is over",
-            )
-
-
-_FINDERS = (
-    _capacity_rows,
-    _bound_rows,
-    _inventory_rows,
-    _budget_rows,
-    _ratio_rows,
-    _spot_rows,
-    _transfer_rows,
-    _late_rows,
-)
 
 
 def _alternatives(problem: Problem) -> Iterator[tuple[str, Callable[[Option], bool]]]:

@@ -1,0 +1,70 @@
+"""What was promised and to how many requests, as limits that may give way (`Limit`)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from planner.domain.slo import LONGEST_SLO_S, LONGEST_TOKEN_S
+from planner.domain.spec import Spec
+from planner.optimize.limits import Limit
+from planner.optimize.loads import with_slo
+from planner.optimize.problem import Problem
+
+LEAST_ATTAINMENT_RATIO = 0.5
+MOST_STRETCH = 30.0
+"""No promise is stretched, and no attainment lowered, further than that."""
+
+LEAST_RATE_RATIO = 0.01
+"""Where not even so much of the requests could be served, fewer requests are no way out."""
+
+
+def tightest(spec: Spec, model: str) -> tuple[float, float]:
+    """The shortest TTFT and the shortest time per token promised to any class, seconds."""
+    slos = [s for s in spec.slos if s.model == model]
+    return min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
+
+
+def promises_of(problem: Problem, spec: Spec) -> tuple[Limit, ...]:
+    """Attainment, TTFT, time per token and rate of the problem's model."""
+    return (*_objectives(problem.model, spec), _rate(problem))
+
+
+def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
+    target = max(s.attainment_ratio for s in spec.slos if s.model == model)
+    ttft_s, tpot_s = tightest(spec, model)
+    if target > LEAST_ATTAINMENT_RATIO:
+        yield Limit(
+            field="attainment_ratio",
+            constraints=(),
+            now=target,
+            loosest=LEAST_ATTAINMENT_RATIO,
+            text=lambda value: f"attainment_ratio {value:.4g} instead of {target:g}",
+            in_spec=lambda of, value: with_slo(of, model, attainment_ratio=value),
+        )
+    yield Limit(
+        field="ttft_s",
+        constraints=(),
+        now=ttft_s,
+        loosest=min(MOST_STRETCH * ttft_s, LONGEST_SLO_S),
+        text=lambda value: f"ttft_s {value:.4g} instead of {ttft_s:g}",
+        in_spec=lambda of, value: with_slo(of, model, ttft_ratio=value / ttft_s),
+    )
+    yield Limit(
+        field="tpot_s",
+        constraints=(),
+        now=tpot_s,
+        loosest=min(MOST_STRETCH * tpot_s, LONGEST_TOKEN_S),
+        text=lambda value: f"tpot_s {value:.4g} instead of {tpot_s:g}",
+        in_spec=lambda of, value: with_slo(of, model, tpot_ratio=value / tpot_s),
+    )
+
+
+def _rate(problem: Problem) -> Limit:
+    most = max((problem.load_rps(t) for t in problem.window_indices), default=0.0)
+    return Limit(
+        field="rate",
+        constraints=(),
+        now=1.0,
+        loosest=LEAST_RATE_RATIO,
+        text=lambda value: f"{value:.1%} of the requests ({value * most:.3g} of {most:.3g}/s)",
+        in_problem=lambda of, value: replace(of, demand_rps=of.demand_rps * value),
+    )
