@@ -8,7 +8,7 @@ import numpy as np
 from planner.domain.fleet import Role
 from planner.domain.plan import PlanStatus, RejectedAlternative
 from planner.optimize.check import check
-from planner.optimize.inputs import Integers, Option
+from planner.optimize.inputs import Integers, Objective, Option
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of
 from planner.optimize.solve import optimize
@@ -90,7 +90,8 @@ def _restricted(
         return RejectedAlternative(name=name, reason=reason, usd_per_hour=None)
     usd = mean_usd_per_hour(fewer, other.replicas)
     more = usd - mean_usd_per_hour(problem, solution.replicas)
-    reason = f"{_fleet_text(fewer, other.replicas)} in the first window, {_price_text(usd, more)}"
+    reason = f"{_fleet_text(fewer, other.replicas)} in the first window, "
+    reason += _compared(problem, other, usd, more, solution)
     return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
 
 
@@ -123,8 +124,41 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     if faults:
         reason = _shortage_text(problem, kept) or f"breaks {faults[0]}"
         return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=None)]
-    reason = f"serves the demand, {_price_text(kept_usd, kept_usd - usd)}"
+    reason = _compared(problem, held, kept_usd, kept_usd - usd, solution)
+    if _short_window(problem, held) is None:
+        reason = f"serves the demand, {reason}"
     return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
+
+
+def _compared(
+    problem: Problem, other: Solution, usd: float, more: float, solution: Solution
+) -> str:
+    """What another fleet costs beside the plan, and what it leaves unserved.
+
+    Parameters
+    ----------
+    usd, more : float
+        Of the other fleet, and more than the plan, USD/h.
+    """
+    t = _short_window(problem, other)
+    if t is None:
+        return _price_text(problem, usd, more)
+    short, demand = float(other.shortfall_rps[t]), problem.load_rps(t)
+    unserved = f"leaves {short:.3g} of {demand:.3g} requests/s unserved in {_window(t)}"
+    if problem.shortfall_usd_per_request is None:
+        return f"{unserved}; {usd:.2f} USD/h"
+    hours = sum(w.window_s for w in problem.windows) / 3600
+    priced = sum(term.usd for term in other.terms if term.name == "slo_shortfall") / hours
+    in_all = (other.usd - solution.usd) / hours
+    compared = f"{abs(in_all):.2f} {'more' if in_all > 0 else 'less'} than the plan in all"
+    return f"{unserved}; {usd:.2f} USD/h and {priced:.2f} for what is unserved, {compared}"
+
+
+def _short_window(problem: Problem, other: Solution) -> int | None:
+    """The window in which most is left unserved; None: nothing is."""
+    t = int(np.argmax(other.shortfall_rps))
+    nothing = _NEAR * max(problem.load_rps(t), 1.0)
+    return t if float(other.shortfall_rps[t]) > nothing else None
 
 
 def _shortage_text(problem: Problem, replicas: Integers) -> str | None:
@@ -144,11 +178,13 @@ def _fleet_text(problem: Problem, replicas: Integers) -> str:
     return " + ".join(parts) or "nothing"
 
 
-def _price_text(usd: float, more: float) -> str:
+def _price_text(problem: Problem, usd: float, more: float) -> str:
     if more > _CENT:
         return f"{usd:.2f} USD/h, {more:.2f} more"
-    if more < -_CENT:
+    if more < -_CENT and problem.objective is Objective.COST:
         return f"{usd:.2f} USD/h, {-more:.2f} less, but not worth the change over the horizon"
+    if more < -_CENT:
+        return f"{usd:.2f} USD/h, {-more:.2f} less, but {problem.objective} was to be best"
     return f"{usd:.2f} USD/h, the same"
 
 
