@@ -7,6 +7,7 @@ from itertools import pairwise
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
+from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 
@@ -323,6 +324,9 @@ class Spec:
         after those that the spec lists.
     shapes : tuple of ShapeSearch
         Which further shapes were considered.
+    held_by_others : tuple of Holding
+        What was taken from inventory and budget because other models hold it (`plan_together`);
+        not part of the file.
     """
 
     spec_id: str
@@ -341,6 +345,7 @@ class Spec:
     guards: GuardSettings = field(default_factory=GuardSettings)
     approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     shapes: tuple[ShapeSearch, ...] = ()
+    held_by_others: tuple[Holding, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of this name.

@@ -231,11 +231,12 @@ def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
         on = problem.on(limit.name)
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
+        held = problem.held(limit.name)
         if each and used + min(each.values()) > limit.inventory:
             yield (
                 f"keep_inventory[{limit.name},{t}]",
-                f"{_window(t)}: {used} of {limit.inventory} {limit.name} are used, no further "
-                "replica fits",
+                f"{_window(t)}: {used} of {limit.inventory} {limit.name} {_left(held)}are used, no "
+                f"further replica fits{held}",
             )
 
 
@@ -271,7 +272,7 @@ def _budget_rows(problem: Problem, solution: Solution, t: int) -> Found:
         yield (
             f"keep_budget[{t}]",
             f"{_window(t)}: {usd:.2f} of {limit:.2f} USD/h (budget.usd_per_hour) are spent, no "
-            "further replica is affordable",
+            f"further replica is affordable{problem.held('usd_per_hour')}",
         )
 
 
@@ -282,7 +283,7 @@ def _power_rows(problem: Problem, solution: Solution, t: int) -> Found:
         yield (
             f"keep_power[{t}]",
             f"{_window(t)}: {used:,.0f} of {limit:,.0f} W (budget.power_w) are drawn, no further "
-            "replica may be",
+            f"replica may be{problem.held('power_w')}",
         )
 
 
@@ -412,6 +413,10 @@ _OF_LIMITS: Mapping[str, Finder] = {
 }
 FINDERS: Mapping[str, Finder] = {**_OF_CAPACITY, **_OF_LIMITS}
 """Who finds the rows of each constraint."""
+
+
+def _left(held: str) -> str:
+    return "that other models leave " if held else ""
 
 
 def _window(t: int) -> str:

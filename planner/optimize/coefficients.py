@@ -1,6 +1,6 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
@@ -11,6 +11,7 @@ from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator
+from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Objective, PoolBounds, Spec
@@ -92,6 +93,7 @@ def build_problem(
         usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
         power_w_limit=_left(spec.budget.power_w, _power_of_others(spec, model, fleet)),
         excluded=excluded + outside,
+        held_by_others=(*spec.held_by_others, *_holdings(spec, model, fleet)),
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
@@ -332,6 +334,27 @@ def _limit(accelerator: Accelerator, model: str, fleet: Fleet | None) -> Acceler
         inventory=max(accelerator.inventory - others, 0),
         per_node=accelerator.per_node,
     )
+
+
+def _holdings(spec: Spec, model: str, fleet: Fleet | None) -> Iterator[Holding]:
+    """Accelerators that the fleet's pools of other models occupy."""
+    pools = [p for p in (() if fleet is None else fleet.pools) if p.shape.model != model]
+    for accelerator in spec.accelerators:
+        for name in dict.fromkeys(p.shape.model for p in pools):
+            amount = sum(
+                p.accelerators
+                for p in pools
+                if (p.shape.model, p.shape.accelerator) == (name, accelerator.name)
+            )
+            if amount:
+                yield Holding(
+                    resource=accelerator.name,
+                    amount=amount,
+                    total=accelerator.inventory,
+                    model=name,
+                    priority=spec.priority_of(name),
+                    above=spec.priority_of(name) > spec.priority_of(model),
+                )
 
 
 def _usd_of_others(spec: Spec, model: str, fleet: Fleet | None) -> float:

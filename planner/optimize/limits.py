@@ -92,7 +92,8 @@ def _of_accelerators(problem: Problem) -> Iterator[Limit]:
                 return of.with_more(name, round(value) - now)
 
             def text(value: float, name: str = limit.name, now: int = limit.inventory) -> str:
-                return f"{round(value) - now} more {name}"
+                held = problem.held(name).removeprefix("; ")
+                return f"{round(value) - now} more {name}" + (f" ({held})" if held else "")
 
             yield Limit(
                 field=f"accelerators.{limit.name}.inventory",

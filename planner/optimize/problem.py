@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
+from planner.domain.plan import Holding
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
@@ -62,6 +63,8 @@ class Problem:
         Price of an unserved request; None: all demand has to be met.
     one_shape_per_role : bool
         A model has at most one option in each role, over the whole horizon.
+    held_by_others : tuple of Holding
+        What is not in the limits above because other models hold it.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
@@ -88,6 +91,7 @@ class Problem:
     objective: Objective = Objective.COST
     best_effort: bool = False
     excluded: tuple[Exclusion, ...] = ()
+    held_by_others: tuple[Holding, ...] = ()
     solver: SolverSettings = field(default_factory=SolverSettings)
 
     def __post_init__(self) -> None:
@@ -188,6 +192,10 @@ class Problem:
             and bool(np.all(self.work[k, model_of == model] == 1.0))
             for k, model in enumerate(models)
         )
+
+    def held(self, resource: str) -> str:
+        """What others hold of something shared, to end a sentence with; empty: nothing."""
+        return "".join(f"; {h.sentence}" for h in self.held_by_others if h.resource == resource)
 
     def load_rps(self, t: int) -> float:
         """Requests/s of all streams in window `t`."""

@@ -14,7 +14,7 @@ import numpy as np
 from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Plan
+from planner.domain.plan import Holding, Plan
 from planner.domain.spec import Spec
 from planner.optimize.coefficients import build_problem
 from planner.optimize.demand_level import with_demand_level
@@ -179,4 +179,35 @@ def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
         usd_per_hour=None if usd is None else max(usd - sum(h.usd_per_hour for h in others), 0.0),
         power_w=None if watts is None else max(watts - sum(h.power_w for h in others), 0.0),
     )
-    return replace(spec, accelerators=accelerators, budget=budget)
+    return replace(
+        spec,
+        accelerators=accelerators,
+        budget=budget,
+        held_by_others=_holdings(spec, model, held),
+    )
+
+
+def _holdings(spec: Spec, model: str, held: Mapping[str, _Held]) -> tuple[Holding, ...]:
+    """What each other model holds of everything that is limited."""
+    own, budget = spec.priority_of(model), spec.budget
+    found = []
+    for name, of in held.items():
+        shared = [(a.name, of.accelerators[a.name], a.inventory) for a in spec.accelerators]
+        limits = (
+            ("usd_per_hour", of.usd_per_hour, budget.usd_per_hour),
+            ("power_w", of.power_w, budget.power_w),
+        )
+        priority = spec.priority_of(name)
+        found += [
+            Holding(
+                resource=resource,
+                amount=amount,
+                total=total,
+                model=name,
+                priority=priority,
+                above=priority > own,
+            )
+            for resource, amount, total in (*shared, *limits)
+            if name != model and total is not None and amount > 0
+        ]
+    return tuple(found)

@@ -58,6 +58,9 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines(
         "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
     )
+    short = plan.status == "infeasible" or any(w.shortfall_rps > 0 for w in plan.windows)
+    held = [holding.sentence for holding in plan.held_by_others if short]
+    output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
     output.print_lines("Solved again with a small change, it", prices)
