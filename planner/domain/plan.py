@@ -214,10 +214,27 @@ class SolverReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTerm:
-    """One named term of the objective over the horizon, USD."""
+    """One named term of what a plan comes to: of its cost, or what else was counted.
+
+    Parameters
+    ----------
+    usd : float
+        Over the horizon; 0 for what is no money.
+    value : float
+        In `unit`: USD over the horizon like `usd`, W and counts as means over it, kWh in all.
+    sought : bool
+        The plan was made for this to be best.
+    """
 
     name: str
-    usd: float
+    usd: float = 0.0
+    value: float | None = None
+    unit: str = "USD"
+    sought: bool = False
+
+    def __post_init__(self) -> None:
+        if self.value is None:
+            object.__setattr__(self, "value", self.usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

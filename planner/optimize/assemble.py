@@ -24,6 +24,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.binding import binding_rows
 from planner.optimize.explain import rejected_alternatives
+from planner.optimize.measures import objective_terms
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
@@ -53,14 +54,15 @@ def assemble(
     """The plan, its id derived from its content."""
     problem, solution = proof.problem, proof.solution
     profiles = [p for o in problem.options if (p := spec.profile_of(o.shape)) is not None]
+    windows = tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows))
     plan = Plan(
         plan_id="",
         model=forecast.model,
         made_at=made_at,
         status=proof.status,
         usd_per_hour=mean_usd_per_hour(problem, solution.replicas),
-        windows=tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows)),
-        objective=solution.terms,
+        windows=windows,
+        objective=objective_terms(problem, solution, windows),
         binding=binding_rows(problem, solution),
         rejected=rejected_alternatives(problem, solution) + proof.unoffered,
         relaxations=proof.relaxations,

@@ -129,10 +129,17 @@ class SolverDocument(Document):
 
 
 class CostDocument(Document):
-    """One named term of the objective over the horizon."""
+    """One named term of what the plan comes to: of its cost, or what else was counted."""
 
     name: str
-    usd: float
+    usd: float = Field(description="over the horizon, USD; 0 for what is no money")
+    value: float | None = Field(
+        default=None,
+        description="in `unit`: USD and kWh over the horizon, W, accelerators and requests/s in "
+        "time as means over it",
+    )
+    unit: str = Field(default="USD", description="of value")
+    sought: bool = Field(default=False, description="true: this was to be best")
 
 
 class InputsDocument(Document):

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from planner.domain.fleet import Role
 from planner.domain.plan import PlanStatus
 from planner.domain.spec import Objective, PlanningSettings
 from planner.optimize import plan
+from planner.service.documents.plan import plan_document, plan_of
 from tests.planner.optimize.scenarios import NOW, fleet, forecast, spec
 
 
@@ -52,3 +55,38 @@ def test_a_cheaper_fleet_is_not_blamed_on_changes_where_another_objective_was_as
     (slow,) = [r for r in made.rejected if r.name == "slow only"]
     assert "less, but accelerators was to be best" in slow.reason
     assert {p.shape.role for p in made.windows[0].pools} == {Role.PREFILL, Role.DECODE}
+
+
+@pytest.mark.parametrize(
+    ("objective", "names", "unit"),
+    [
+        (Objective.POWER, ("power", "energy"), "W"),
+        (Objective.ACCELERATORS, ("accelerators",), "accelerators"),
+        (Objective.GOODPUT, ("goodput",), "requests/s in time"),
+        (Objective.COST, (), "USD"),
+    ],
+)
+def test_what_was_to_be_best_is_a_term_with_its_unit(
+    objective: Objective, names: tuple[str, ...], unit: str
+) -> None:
+    one = spec(inventory=5)
+    powered = replace(
+        one,
+        accelerators=(replace(one.accelerators[0], power_w=700.0),),
+        planning=PlanningSettings(objective=objective),
+    )
+    made = plan(powered, forecast([40.0, 40.0]), None, made_at=NOW)
+    sought = [term for term in made.objective if term.sought]
+    assert tuple(term.name for term in sought) == names
+    assert made.objective[0].unit == unit
+    counted = {term.name: term.value for term in made.objective}
+    replicas = [sum(p.replicas for p in w.pools) for w in made.windows]
+    assert counted["accelerators"] == pytest.approx(sum(replicas) / 2)
+    assert counted["power"] == pytest.approx(700.0 * sum(replicas) / 2)
+    assert counted["energy"] == pytest.approx(0.7 * sum(replicas) * 300 / 3600)
+    in_time = [
+        (w.request_rate_rps - w.shortfall_rps) * (w.predicted.attainment_ratio or 0)
+        for w in made.windows
+    ]
+    assert counted["goodput"] == pytest.approx(sum(in_time) / 2)
+    assert plan_of(plan_document(made), where="test") == made
