@@ -227,6 +227,9 @@ class PlanningSettings:
         All replicas of a role are alike: no mix of accelerators or tensor parallel degrees.
     profile_error_ratio : float
         Capacities are planned as if every replica were so much slower than its profile says.
+    own_profile_error : bool
+        By as much as the profile itself states (`Provenance.error_ratio`); then
+        `profile_error_ratio` is not looked at.
     """
 
     objective: Objective = Objective.COST
@@ -237,6 +240,7 @@ class PlanningSettings:
     max_prefill_per_decode: float | None = None
     one_shape_per_role: bool = False
     profile_error_ratio: float = 0.0
+    own_profile_error: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.min_prefill_per_decode, self.max_prefill_per_decode
@@ -379,6 +383,19 @@ class Spec:
     def profile_of(self, shape: ReplicaShape) -> Profile | None:
         """The profile that describes this shape, or None."""
         return next((p for p in self.profiles if p.describes(shape)), None)
+
+    def error_ratio_of(self, shape: ReplicaShape) -> float:
+        """How much slower than its profile a replica is planned to be, ratio."""
+        if not self.planning.own_profile_error:
+            return self.planning.profile_error_ratio
+        profile = self.profile_of(shape)
+        return 0.0 if profile is None else profile.provenance.error_ratio
+
+    @property
+    def trusting(self) -> "Spec":
+        """The same spec with replicas as fast as profiled."""
+        planning = replace(self.planning, profile_error_ratio=0.0, own_profile_error=False)
+        return replace(self, planning=planning)
 
     def slo_of(self, model: str, request_class: str) -> Slo | None:
         """The promise to this class, or None."""

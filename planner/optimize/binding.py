@@ -240,6 +240,19 @@ def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
             )
 
 
+def _reserved_rows(problem: Problem, solution: Solution, t: int) -> Found:
+    for limit in problem.accelerators:
+        on = [o for o in problem.on(limit.name) if problem.options[o].prepaid]
+        each = {o: problem.options[o].shape.accelerators for o in on}
+        used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
+        if each and used + min(each.values()) > limit.reserved:
+            yield (
+                f"keep_reserved[{limit.name},{t}]",
+                f"{_window(t)}: {used} of {limit.reserved} reserved {limit.name} are used "
+                "(reserved_count), what is more is paid by another offer",
+            )
+
+
 def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
     """Nodes that are full although accelerators are left for one more replica."""
     for limit in problem.accelerators:
@@ -400,6 +413,7 @@ _OF_LIMITS: Mapping[str, Finder] = {
     "keep_min_replicas": _bound_rows,
     "keep_max_replicas": _bound_rows,
     "keep_inventory": _inventory_rows,
+    "keep_reserved": _reserved_rows,
     "fit_nodes": _node_rows,
     "keep_budget": _budget_rows,
     "keep_power": _power_rows,

@@ -144,6 +144,7 @@ def _limit_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for t in problem.window_indices:
         counts = [int(n) for n in solution.replicas[:, t]]
         usd = sum(n * o.usd_per_hour for n, o in zip(counts, problem.options, strict=True))
+        usd += problem.reserved_usd_per_hour
         watts = sum(n * o.power_w for n, o in zip(counts, problem.options, strict=True))
         if problem.usd_per_hour_limit is not None and _above(usd, problem.usd_per_hour_limit):
             yield f"keep_budget[{t}]: {usd:g} USD/h"
@@ -159,6 +160,13 @@ def _packing_faults(problem: Problem, solution: Solution) -> Iterator[str]:
                 for o in problem.on(limit.name)
                 for _ in range(int(solution.replicas[o, t]))
             ]
+            reserved = sum(
+                problem.options[o].shape.accelerators * int(solution.replicas[o, t])
+                for o in problem.on(limit.name)
+                if problem.options[o].prepaid
+            )
+            if reserved > limit.reserved:
+                yield f"keep_reserved[{limit.name},{t}]: {reserved} of {limit.reserved}"
             if sum(sizes) > limit.inventory:
                 yield f"keep_inventory[{limit.name},{t}]: {sum(sizes)} of {limit.inventory}"
             elif not _packs(sizes, limit):

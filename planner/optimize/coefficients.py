@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
-from planner.domain.hardware import Accelerator
+from planner.domain.hardware import Accelerator, PurchaseOption
 from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
@@ -91,15 +91,15 @@ def build_problem(
         ordered_at=made_at or forecast.made_at,
         has_fleet=fleet is not None,
         usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
+        reserved_usd_per_hour=_reserved_usd(spec, model, fleet),
         power_w_limit=_left(spec.budget.power_w, _power_of_others(spec, model, fleet)),
         excluded=excluded + outside,
         held_by_others=(*spec.held_by_others, *_holdings(spec, model, fleet)),
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
-    problem = without_dominated(problem, _as_good(spec))
-    slower = 1 + spec.planning.profile_error_ratio
-    return problem.tightened(dict.fromkeys(Role, slower)) if slower > 1 else problem
+    problem = problem.slowed([1 + spec.error_ratio_of(o.shape) for o in problem.options])
+    return without_dominated(problem, _as_good(spec))
 
 
 def _as_good(spec: Spec) -> AsGood:
@@ -278,7 +278,7 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
         Option(
             shape=bounds.shape,
             purchase_option=offer.purchase_option,
-            usd_per_hour=offer.usd_per_gpu_hour * count,
+            usd_per_hour=0.0 if offer.is_prepaid else offer.usd_per_gpu_hour * count,
             initial_replicas=(
                 0 if fleet is None else fleet.pool(bounds.shape, offer.purchase_option).replicas
             ),
@@ -287,7 +287,9 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             footprint=_footprint(spec, bounds),
             interruptions_per_hour=offer.interruptions_per_hour,
             power_w=(accelerator.power_w or 0.0) * count,
-            min_up_s=max(bounds.min_up_s, offer.billing_increment_s),
+            min_up_s=max(bounds.min_up_s, 0.0 if offer.is_prepaid else offer.billing_increment_s),
+            billing_increment_s=offer.billing_increment_s,
+            prepaid=offer.is_prepaid,
             max_starts=bounds.max_starts,
             max_stops=bounds.max_stops,
         )
@@ -333,7 +335,36 @@ def _limit(accelerator: Accelerator, model: str, fleet: Fleet | None) -> Acceler
         name=accelerator.name,
         inventory=max(accelerator.inventory - others, 0),
         per_node=accelerator.per_node,
+        reserved=_reserved_left(accelerator, model, fleet),
     )
+
+
+def _reserved_left(accelerator: Accelerator, model: str, fleet: Fleet | None) -> int:
+    """Reserved accelerators that no other model of the fleet occupies."""
+    offer = accelerator.offer(PurchaseOption.RESERVED)
+    if offer is None or offer.reserved_count is None:
+        return 0
+    taken = sum(
+        p.accelerators
+        for p in (() if fleet is None else fleet.pools)
+        if p.shape.accelerator == accelerator.name
+        and p.shape.model != model
+        and p.purchase_option is PurchaseOption.RESERVED
+    )
+    return max(offer.reserved_count - taken, 0)
+
+
+def _reserved_usd(spec: Spec, model: str, fleet: Fleet | None) -> float:
+    """What reserved accelerators cost this plan, used or not, USD/h; others pay for theirs."""
+    total = 0.0
+    for accelerator in spec.accelerators:
+        offer = accelerator.offer(PurchaseOption.RESERVED)
+        if offer is not None and offer.is_prepaid:
+            left = _reserved_left(accelerator, model, fleet)
+            total += offer.usd_per_gpu_hour * (
+                left if offer.paid_count is None else offer.paid_count
+            )
+    return total
 
 
 def _holdings(spec: Spec, model: str, fleet: Fleet | None) -> Iterator[Holding]:
@@ -394,9 +425,11 @@ def _refuse_contradictions(problem: Problem) -> None:
         n * min(problem.options[o].usd_per_hour for o in problem.of_shape(shape))
         for shape, n in least.items()
     )
+    cheapest += problem.reserved_usd_per_hour
+    what = "min_replicas and reserved_count" if problem.reserved_usd_per_hour else "min_replicas"
     limit_usd = problem.usd_per_hour_limit
     if limit_usd is not None and cheapest > limit_usd:
         raise SpecError(
-            f"min_replicas cost at least {cheapest:.2f} USD/h, but the budget leaves "
-            f"{limit_usd:.2f} USD/h: lower min_replicas or raise budget.usd_per_hour"
+            f"{what} cost at least {cheapest:.2f} USD/h, but the budget leaves "
+            f"{limit_usd:.2f} USD/h: lower {what} or raise budget.usd_per_hour"
         )

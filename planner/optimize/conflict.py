@@ -132,6 +132,7 @@ _SAID: Mapping[str, Callable[[Problem, Index], str]] = {
     "limit_stops": lambda p, i: _at_most("max_stops", _option(p, i).max_stops, i),
     "keep_up_time": lambda p, i: f"min_up_s {_option(p, i).min_up_s:,.0f} of {i[0]}",
     "keep_inventory": lambda p, i: f"{_limit(p, i).inventory} {i[0]} in the inventory",
+    "keep_reserved": lambda p, i: f"reserved_count {_limit(p, i).reserved} of {i[0]}",
     "fit_nodes": lambda p, i: f"per_node {_limit(p, i).per_node} of {_limit(p, i).name}",
     "keep_budget": lambda p, _: f"budget.usd_per_hour {p.usd_per_hour_limit or 0.0:,.2f}",
     "keep_power": lambda p, _: f"budget.power_w {p.power_w_limit or 0.0:,.0f}",

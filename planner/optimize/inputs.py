@@ -41,7 +41,7 @@ class Option:
     Parameters
     ----------
     usd_per_hour : float
-        Of one replica, all its accelerators, USD.
+        What one replica more costs, all its accelerators, USD; 0 where it is prepaid.
     initial_replicas : int
         Ready and starting ones that the current fleet has.
     start_s, drain_s : float
@@ -55,6 +55,10 @@ class Option:
     min_up_s : float
         A started replica is kept at least so long, seconds: minimum up-time, or the increment
         in which it is billed.
+    billing_increment_s : float
+        A start pays at least for so long, seconds.
+    prepaid : bool
+        On reserved accelerators, which are paid whether used or not.
     max_starts, max_stops : int or None
         At most so many replicas come, or go, at the beginning of a window; flips count as both.
     """
@@ -69,6 +73,8 @@ class Option:
     interruptions_per_hour: float = 0.0
     power_w: float = 0.0
     min_up_s: float = 0.0
+    billing_increment_s: float = 0.0
+    prepaid: bool = False
     max_starts: int | None = None
     max_stops: int | None = None
 
@@ -183,11 +189,18 @@ class RatioBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceleratorLimit:
-    """How many accelerators of a type this model may occupy, and how many sit in one node."""
+    """How many accelerators of a type this model may occupy, and how many sit in one node.
+
+    Parameters
+    ----------
+    reserved : int
+        Of these so many are prepaid (`Option.prepaid`).
+    """
 
     name: str
     inventory: int
     per_node: int
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -397,6 +397,7 @@ NO_LIMIT: Mapping[str, str] = {
     "order_in_time": "start-up times are measured, not set",
     "use_what_is_there": "start-up times are measured, not set",
     "count_changes": "a definition",
+    "keep_reserved": "more on demand do the same",
     "flip_what_is_ready": "what is not ready cannot change its role",
     "keep_one_format": "no engine reads another format's KV cache",
     "scale_both_pools": "half a pair answers nothing",

@@ -1,7 +1,7 @@
 """What the optimizer decides about, as one frozen value."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -53,6 +53,8 @@ class Problem:
     has_fleet : bool
         False when nothing runs yet: then there is no start-up lead time and no change to pay for
         in window 0.
+    reserved_usd_per_hour : float
+        What reserved accelerators cost, used or not.
     spot_share_limit : float or None
         Share of a role's replicas of a model that may be spot.
     kv_bytes : (streams,) float or None
@@ -82,6 +84,7 @@ class Problem:
     ratios: tuple[RatioBounds, ...] = ()
     has_fleet: bool = False
     usd_per_hour_limit: float | None = None
+    reserved_usd_per_hour: float = 0.0
     power_w_limit: float | None = None
     spot_share_limit: float | None = None
     kv_bytes: Floats | None = None
@@ -215,6 +218,8 @@ class Problem:
     def _max_replicas(self, option: Option) -> int:
         limit = next(a for a in self.accelerators if a.name == option.shape.accelerator)
         most = blocks_of(limit, option.footprint)
+        if option.prepaid:
+            most = min(most, limit.reserved // option.shape.accelerators)
         for bounds in self.bounds:
             if bounds.shape == option.shape and bounds.max_replicas is not None:
                 most = min(most, bounds.max_replicas)
@@ -366,6 +371,13 @@ class Problem:
             (o, t): pool.divided_by(factors.get(self.options[o].shape.role, 1.0))
             for (o, t), pool in self.capacity.items()
         }
+        return replace(self, capacity=capacity)
+
+    def slowed(self, factors: Sequence[float]) -> "Problem":
+        """The same problem with the capacity of each option divided by its own factor."""
+        if max(factors, default=1.0) <= 1:
+            return self
+        capacity = {(o, t): pool.divided_by(factors[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
     def with_more(self, accelerator: str, more: int) -> "Problem":

@@ -132,8 +132,9 @@ def admitted(
 
 
 def usd_per_hour(problem: Problem, replicas: Integers, t: int) -> float:
-    """What the replicas of window `t` cost, USD/h."""
-    return float(np.array([o.usd_per_hour for o in problem.options]) @ replicas[:, t])
+    """What the replicas of window `t` and all reserved accelerators cost, USD/h."""
+    prices = np.array([o.usd_per_hour for o in problem.options])
+    return float(prices @ replicas[:, t]) + problem.reserved_usd_per_hour
 
 
 def mean_usd_per_hour(problem: Problem, replicas: Integers) -> float:

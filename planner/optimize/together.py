@@ -14,7 +14,8 @@ import numpy as np
 from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Holding, Plan
+from planner.domain.hardware import Accelerator, PurchaseOption
+from planner.domain.plan import Holding, Plan, PlanWindow
 from planner.domain.spec import Spec
 from planner.optimize.coefficients import build_problem
 from planner.optimize.demand_level import with_demand_level
@@ -30,6 +31,7 @@ class _Held:
     """What a model takes at the most in any window."""
 
     accelerators: Mapping[str, int]
+    reserved: Mapping[str, int]
     usd_per_hour: float
     power_w: float
 
@@ -60,10 +62,13 @@ def plan_together(
     if not shared.feasible:
         joint = replace(joint, best_effort=True)
         shared = optimize(joint)
-    held = {f.model: _held_by(joint, shared, f.model) for f in forecasts}
+    held = {f.model: _held_by(spec, joint, shared, f.model) for f in forecasts}
     plans: dict[str, Plan] = {}
-    for forecast in sorted(forecasts, key=lambda f: -spec.priority_of(f.model)):
+    decided = dict(held)
+    in_order = sorted(forecasts, key=lambda f: -spec.priority_of(f.model))
+    for forecast in in_order:
         left = _left_for(spec, forecast.model, held)
+        left = _charged(spec, left, forecast.model, decided, idle=forecast is in_order[0])
         own = None if fleet is None else _of_model(fleet, forecast.model)
         made = plan(left, forecast, own, made_at=made_at, explain=explain)
         plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
@@ -83,6 +88,11 @@ def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
             problem.work
         )
         row += len(problem.streams)
+    reserved_usd = sum(
+        (offer.reserved_count or 0) * offer.usd_per_gpu_hour
+        for a in spec.accelerators
+        for offer in a.offers
+    )
     moved = [p.kv_bytes if p.kv_bytes is not None else np.zeros(len(p.streams)) for p in problems]
     return replace(
         first,
@@ -96,7 +106,12 @@ def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
         },
         work=work,
         accelerators=tuple(
-            AcceleratorLimit(name=a.name, inventory=a.inventory, per_node=a.per_node)
+            AcceleratorLimit(
+                name=a.name,
+                inventory=a.inventory,
+                per_node=a.per_node,
+                reserved=_reserved_of(a) or 0,
+            )
             for a in spec.accelerators
         ),
         bounds=tuple(b for p in problems for b in p.bounds),
@@ -108,6 +123,7 @@ def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
         ratios=tuple(r for p in problems for r in p.ratios),
         kv_bytes=np.concatenate(moved),
         usd_per_hour_limit=spec.budget.usd_per_hour,
+        reserved_usd_per_hour=reserved_usd,
         power_w_limit=spec.budget.power_w,
         excluded=tuple(e for p in problems for e in p.excluded),
     )
@@ -136,19 +152,29 @@ def _of_model(fleet: Fleet, model: str) -> Fleet:
     return replace(fleet, pools=tuple(p for p in fleet.pools if p.shape.model == model))
 
 
-def _held_by(joint: Problem, shared: Solution, model: str) -> _Held:
+def _held_by(spec: Spec, joint: Problem, shared: Solution, model: str) -> _Held:
     own = [o for o in joint.option_indices if joint.options[o].shape.model == model]
     usd = np.array([joint.options[o].usd_per_hour for o in own])
     watts = np.array([joint.options[o].power_w for o in own])
     replicas = shared.replicas[own]
     each = np.array([joint.options[o].shape.accelerators for o in own], dtype=np.int64)
-    accelerators = {}
+    prepaid = np.array([joint.options[o].prepaid for o in own], dtype=bool)
+    accelerators, reserved = {}, {}
     for limit in joint.accelerators:
         on = np.array([joint.options[o].shape.accelerator == limit.name for o in own], dtype=bool)
         accelerators[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
+        on &= prepaid
+        reserved[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
+    prepaid_usd = sum(
+        reserved[a.name] * offer.usd_per_gpu_hour
+        for a in spec.accelerators
+        for offer in a.offers
+        if offer.is_prepaid
+    )
     return _Held(
         accelerators=accelerators,
-        usd_per_hour=float((usd @ replicas).max()) if own else 0.0,
+        reserved=reserved,
+        usd_per_hour=float((usd @ replicas).max()) + prepaid_usd if own else 0.0,
         power_w=float((watts @ replicas).max()) if own else 0.0,
     )
 
@@ -159,8 +185,13 @@ def _held_in(spec: Spec, made: Plan) -> _Held:
     accelerators = {
         name: max(window.accelerators(name) for window in made.windows) for name in power
     }
+    reserved = {
+        a.name: max(_reserved_in(window, a.name) for window in made.windows)
+        for a in spec.accelerators
+    }
     return _Held(
         accelerators=accelerators,
+        reserved=reserved,
         usd_per_hour=max(window.usd_per_hour for window in made.windows),
         power_w=sum(power[name] * count for name, count in accelerators.items()),
     )
@@ -170,7 +201,10 @@ def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
     """The spec with what the other models do not hold."""
     others = [h for name, h in held.items() if name != model]
     accelerators = tuple(
-        replace(a, inventory=max(a.inventory - sum(h.accelerators[a.name] for h in others), 0))
+        replace(
+            _with_reserved(a, (_reserved_of(a) or 0) - sum(h.reserved[a.name] for h in others)),
+            inventory=max(a.inventory - sum(h.accelerators[a.name] for h in others), 0),
+        )
         for a in spec.accelerators
     )
     usd, watts = spec.budget.usd_per_hour, spec.budget.power_w
@@ -184,6 +218,64 @@ def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
         accelerators=accelerators,
         budget=budget,
         held_by_others=_holdings(spec, model, held),
+    )
+
+
+def _charged(
+    spec: Spec, left: Spec, model: str, decided: Mapping[str, _Held], *, idle: bool
+) -> Spec:
+    """The spec with the reserved accelerators that this model's plan is charged for.
+
+    Those that the joint solve gave it; what that left idle goes to one model, the first.
+    """
+
+    def charged(accelerator: Accelerator) -> Accelerator:
+        count = _reserved_of(spec.accelerator(accelerator.name))
+        if count is None:
+            return accelerator
+        name = accelerator.name
+        own, all_held = (
+            decided[model].reserved[name],
+            sum(h.reserved[name] for h in decided.values()),
+        )
+        return _with_reserved(
+            accelerator, None, paid=own + (max(count - all_held, 0) if idle else 0)
+        )
+
+    return replace(left, accelerators=tuple(charged(a) for a in left.accelerators))
+
+
+def _reserved_of(accelerator: Accelerator) -> int | None:
+    """How many are reserved and paid whether used or not; None: reserved is an offer, or none."""
+    offer = accelerator.offer(PurchaseOption.RESERVED)
+    return None if offer is None else offer.reserved_count
+
+
+def _with_reserved(
+    accelerator: Accelerator, count: int | None, *, paid: int | None = None
+) -> Accelerator:
+    """With so many reserved (None: as they are), of which so many are charged for."""
+    return replace(
+        accelerator,
+        offers=tuple(
+            replace(
+                offer,
+                reserved_count=offer.reserved_count if count is None else max(count, 0),
+                paid_count=paid,
+            )
+            if offer.is_prepaid
+            else offer
+            for offer in accelerator.offers
+        ),
+    )
+
+
+def _reserved_in(window: PlanWindow, name: str) -> int:
+    """Reserved accelerators of a type that a window's replicas occupy."""
+    return sum(
+        p.replicas * p.shape.accelerators
+        for p in window.pools
+        if p.shape.accelerator == name and p.purchase_option is PurchaseOption.RESERVED
     )
 
 

@@ -51,13 +51,17 @@ def _change(case: Problem, replicas: Integers, flips: Integers, o: int, t: int) 
 
 
 def _usd(case: Problem, replicas: Integers, flips: Integers) -> float:
-    usd = 0.0
+    usd = case.reserved_usd_per_hour * sum(w.window_s for w in case.windows) / 3600
+    horizon_s = sum(w.window_s for w in case.windows)
     for t, window in enumerate(case.windows):
         for o, option in enumerate(case.options):
             change = _change(case, replicas, flips, o, t)
             lost = option.interruptions_per_hour * option.start_s / 3600
             paid_s = int(replicas[o, t]) * window.window_s * (1 + lost)
             paid_s += max(change, 0) * option.start_s + max(-change, 0) * option.drain_s
+            if t or case.has_fleet:  # what is not paid when the horizon ends is due by then
+                left_s = horizon_s - t * window.window_s
+                paid_s += max(change, 0) * max(option.billing_increment_s - left_s, 0.0)
             usd += option.usd_per_hour * (paid_s + 30 * abs(change)) / 3600
         for f, flip in enumerate(case.flips):
             source = case.options[flip.source]
@@ -87,9 +91,15 @@ def _limits_hold(case: Problem, replicas: Integers, t: int) -> bool:
             for n, o in zip(have, case.options, strict=True)
             if o.shape.accelerator == limit.name
         )
-        if used > limit.inventory:
+        prepaid = sum(
+            int(n) * o.shape.accelerators
+            for n, o in zip(have, case.options, strict=True)
+            if o.shape.accelerator == limit.name and o.prepaid
+        )
+        if used > limit.inventory or prepaid > limit.reserved:
             return False
     usd = sum(int(n) * o.usd_per_hour for n, o in zip(have, case.options, strict=True))
+    usd += case.reserved_usd_per_hour
     if case.usd_per_hour_limit is not None and usd > case.usd_per_hour_limit + 1e-9:
         return False
     in_role = {

@@ -23,7 +23,7 @@ def limited_problems(draw: st.DrawFn) -> Problem:
     """2-3 options of up to 2 replicas in 1-2 windows, 1-2 streams, any limits."""
     has_fleet = draw(st.booleans())
     bought = st.sampled_from(
-        (PurchaseOption.ON_DEMAND, PurchaseOption.ON_DEMAND, PurchaseOption.SPOT)
+        (PurchaseOption.ON_DEMAND, PurchaseOption.SPOT, PurchaseOption.RESERVED)
     )
     pair = [(role, "h100", PurchaseOption.ON_DEMAND) for role in (Role.PREFILL, Role.DECODE)]
     alone = (Role.AGGREGATED, "a100", draw(bought))
@@ -34,12 +34,14 @@ def limited_problems(draw: st.DrawFn) -> Problem:
         option(
             role,
             accelerator,
-            draw(st.integers(1, 9)) / 2,
+            draw(st.integers(1, 9)) / 2 * (option_bought is not PurchaseOption.RESERVED),
             purchase_option=option_bought,
             initial_replicas=draw(st.integers(0, 2)) if has_fleet else 0,
             start_s=draw(st.sampled_from((0.0, 900.0))),
             drain_s=draw(st.sampled_from((0.0, 60.0))),
             min_up_s=draw(st.sampled_from((0.0, 1.5 * WINDOW_S))),
+            billing_increment_s=draw(st.sampled_from((0.0, 0.0, 1.5 * WINDOW_S))),
+            prepaid=option_bought is PurchaseOption.RESERVED,
             max_starts=draw(st.sampled_from((None, None, None, 1))),
             max_stops=draw(st.sampled_from((None, None, None, 1))),
             interruptions_per_hour=0.1 if option_bought is PurchaseOption.SPOT else 0.0,
@@ -63,6 +65,8 @@ def limited_problems(draw: st.DrawFn) -> Problem:
         window_s=WINDOW_S,
         inventory=draw(st.integers(2, 4)),
         has_fleet=has_fleet,
+        reserved=draw(st.integers(0, 2)),
+        reserved_usd_per_hour=draw(st.sampled_from((0.0, 1.5))),
         streams=tuple(Stream(model="m", bucket=str(k)) for k in range(streams)),
         demand_rps=np.array(
             [[draw(st.integers(0, 12)) / 4 for _ in range(windows)] for _ in range(streams)]

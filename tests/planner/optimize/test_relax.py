@@ -206,6 +206,7 @@ NOT_A_LIMIT = {
     "objective",
     "shortfall_usd_per_request",
     "profile_error_ratio",
+    "own_profile_error",
     "shape",
     "name",
     "offers",
