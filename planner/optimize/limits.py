@@ -199,7 +199,7 @@ def _of_spot(problem: Problem) -> Iterator[Limit]:
             text=lambda value: f"planning.spot_share_limit {value:.4g} instead of {now:.4g}",
             in_problem=lambda of, value: replace(of, spot_share_limit=value),
             used=spot_share,
-            step=0.1,
+            step=min(0.1, 1.0 - now),
         )
 
 
@@ -247,6 +247,7 @@ def _of_shapes(problem: Problem) -> Iterator[Limit]:
             text=lambda _: "planning.one_shape_per_role false: shapes mixed in a role",
             in_problem=lambda of, value: replace(of, one_shape_per_role=value < _MIXED),
             whole=True,
+            step=1.0,
         )
 
 
