@@ -210,6 +210,22 @@ class Objective(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLink:
+    """What KV transfers between some pools may take.
+
+    Parameters
+    ----------
+    prefill, decode : str or None
+        The accelerator type of the prefill and of the decode pools; None: any.
+    bytes_per_s : float
+    """
+
+    bytes_per_s: float
+    prefill: str | None = None
+    decode: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningSettings:
     """What is best, and what a plan has to keep beside objectives and budget. None: no limit.
 
@@ -221,6 +237,8 @@ class PlanningSettings:
         Share of a role's replicas that may be spot, 0..1.
     transfer_bytes_per_s : float or None
         What KV transfers between prefill and decode may take together, bytes/s.
+    transfer_links : tuple of TransferLink
+        What those may take that cross one link.
     min_prefill_per_decode, max_prefill_per_decode : float or None
         Bounds on prefill replicas per decode replica.
     one_shape_per_role : bool
@@ -236,6 +254,7 @@ class PlanningSettings:
     shortfall_usd_per_request: float | None = None
     spot_share_limit: float | None = None
     transfer_bytes_per_s: float | None = None
+    transfer_links: tuple[TransferLink, ...] = ()
     min_prefill_per_decode: float | None = None
     max_prefill_per_decode: float | None = None
     one_shape_per_role: bool = False

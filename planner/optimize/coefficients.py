@@ -20,6 +20,7 @@ from planner.optimize.dominance import AsGood, same_formats, without_dominated
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
+    LinkLimit,
     Option,
     PlanningWindow,
     RatioBounds,
@@ -79,6 +80,10 @@ def build_problem(
         spot_share_limit=spec.planning.spot_share_limit,
         kv_bytes=_kv_bytes(spec, options, streams),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
+        links=tuple(
+            LinkLimit(prefill=x.prefill, decode=x.decode, bytes_per_s=x.bytes_per_s)
+            for x in spec.planning.transfer_links
+        ),
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,

@@ -146,6 +146,7 @@ _SAID: Mapping[str, Callable[[Problem, Index], str]] = {
         f"{i[1]} replicas of {i[0]} only where the other half of the pair is there too"
     ),
     "keep_a_path": lambda _, i: f"at least one way to answer a request for {i[0]}",
+    "keep_links": lambda _, i: f"planning.transfer_links, {i[0]}",
     "keep_transfers": lambda p, _: (
         f"planning.transfer_bytes_per_s {p.transfer_bytes_per_s_limit or 0.0:.4g}"
     ),

@@ -21,6 +21,7 @@ from planner.optimize.changes import (
 )
 from planner.optimize.inputs import Stream
 from planner.optimize.linear import LinearModel, Term
+from planner.optimize.links import decode_what_is_moved, keep_links, move_what_is_prefilled
 from planner.optimize.problem import PATH, Problem, blocks_of, spot_options
 from planner.optimize.variables import Variables
 
@@ -393,6 +394,9 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     keep_ratio,
     limit_spot,
     keep_transfers,
+    move_what_is_prefilled,
+    decode_what_is_moved,
+    keep_links,
     keep_one_shape,
     keep_one_format,
     scale_both_pools,

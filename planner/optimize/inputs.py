@@ -22,6 +22,7 @@ __all__ = [
     "Flip",
     "Floats",
     "Integers",
+    "LinkLimit",
     "Mask",
     "Objective",
     "Option",
@@ -201,6 +202,30 @@ class AcceleratorLimit:
     inventory: int
     per_node: int
     reserved: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLimit:
+    """What KV transfers may take between the prefill and decode replicas at a link's two ends.
+
+    Parameters
+    ----------
+    prefill, decode : str or None
+        The accelerator type at each end; None: any.
+    """
+
+    prefill: str | None
+    decode: str | None
+    bytes_per_s: float
+
+    @property
+    def label(self) -> str:
+        """A name for rows, as in `h100->a100`."""
+        return f"{self.prefill or 'any'}->{self.decode or 'any'}"
+
+    def carries(self, prefill: str, decode: str) -> bool:
+        """Whether transfers between these accelerators cross it."""
+        return self.prefill in (None, prefill) and self.decode in (None, decode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.spec import Spec
 from planner.optimize.inputs import Option, RatioBounds, ReplicaBounds
+from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, usd_per_hour
 
@@ -74,6 +75,7 @@ def limits_of(problem: Problem, spec: Spec) -> tuple[Limit, ...]:
         *_of_budget(problem),
         *_of_power(problem),
         *_of_transfers(problem),
+        *_of_links(problem),
         *_of_spot(problem),
         *_of_ratio(problem),
         *_of_shapes(problem),
@@ -180,6 +182,30 @@ def _of_transfers(problem: Problem) -> Iterator[Limit]:
                 of, transfer_bytes_per_s_limit=min(value, _WIDE * now)
             ),
             used=moved_bytes_per_s,
+            step=0.1 * now,
+        )
+
+
+def _of_links(problem: Problem) -> Iterator[Limit]:
+    for place, link in enumerate(problem.links if problem.kv_bytes is not None else ()):
+        now = link.bytes_per_s
+
+        def with_link(of: Problem, value: float, place: int = place, now: float = now) -> Problem:
+            links = list(of.links)
+            links[place] = replace(links[place], bytes_per_s=min(value, _WIDE * now))
+            return replace(of, links=tuple(links))
+
+        def carried(of: Problem, found: Solution, t: int, place: int = place) -> float:
+            return carried_bytes_per_s(of, found.moved_rps, t)[place]
+
+        yield Limit(
+            field=f"planning.transfer_links.{place} ({link.label})",
+            constraints=("keep_links",),
+            now=now,
+            loosest=math.inf,
+            text=_instead(f"planning.transfer_links {link.label}", now),
+            in_problem=with_link,
+            used=carried,
             step=0.1 * now,
         )
 
@@ -398,6 +424,8 @@ NO_LIMIT: Mapping[str, str] = {
     "order_in_time": "start-up times are measured, not set",
     "use_what_is_there": "start-up times are measured, not set",
     "count_changes": "a definition",
+    "move_what_is_prefilled": "follows from the rate and the links",
+    "decode_what_is_moved": "follows from the rate and the links",
     "keep_reserved": "more on demand do the same",
     "flip_what_is_ready": "what is not ready cannot change its role",
     "keep_one_format": "no engine reads another format's KV cache",

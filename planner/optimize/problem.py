@@ -19,6 +19,7 @@ from planner.optimize.inputs import (
     Flip,
     Floats,
     Integers,
+    LinkLimit,
     Objective,
     Option,
     PlanningWindow,
@@ -61,6 +62,8 @@ class Problem:
         KV cache that moves for one request of the stream on its way from prefill to decode.
     transfer_bytes_per_s_limit : float or None
         What all KV transfers may take together.
+    links : tuple of LinkLimit
+        What those between some accelerators may take.
     shortfall_usd_per_request : float or None
         Price of an unserved request; None: all demand has to be met.
     one_shape_per_role : bool
@@ -89,6 +92,7 @@ class Problem:
     spot_share_limit: float | None = None
     kv_bytes: Floats | None = None
     transfer_bytes_per_s_limit: float | None = None
+    links: tuple[LinkLimit, ...] = ()
     shortfall_usd_per_request: float | None = None
     one_shape_per_role: bool = False
     objective: Objective = Objective.COST
@@ -127,6 +131,17 @@ class Problem:
     def models(self) -> tuple[str, ...]:
         """All `m`, in the order of the streams."""
         return tuple(dict.fromkeys(stream.model for stream in self.streams))
+
+    @cached_property
+    def link_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Accelerators of a prefill and of a decode pool, every pair; none without `links`."""
+        if not self.links or self.kv_bytes is None:
+            return ()
+        ends = [
+            dict.fromkeys(self.options[o].shape.accelerator for o in self.in_role(role))
+            for role in (Role.PREFILL, Role.DECODE)
+        ]
+        return tuple((a, b) for a in ends[0] for b in ends[1])
 
     @property
     def model(self) -> str:
@@ -192,6 +207,7 @@ class Problem:
         return tuple(
             models.count(model) == 1
             and self.transfer_bytes_per_s_limit is None
+            and not self.links
             and bool(np.all(self.work[k, model_of == model] == 1.0))
             for k, model in enumerate(models)
         )

@@ -23,6 +23,7 @@ from planner.domain.spec import (
     RoutesBy,
     Routing,
     TargetKind,
+    TransferLink,
 )
 
 API_VERSION = "poolwise/v1"
@@ -276,6 +277,18 @@ class BudgetPart(SpecPart):
     power_w: float | None = Field(default=None, ge=0, le=1e12, description="W")
 
 
+class TransferLinkPart(SpecPart):
+    """What KV transfers may take that cross one link, by the accelerators at its two ends."""
+
+    prefill: Name | None = Field(
+        default=None, description="accelerator of the prefill pools; default: any"
+    )
+    decode: Name | None = Field(
+        default=None, description="accelerator of the decode pools; default: any"
+    )
+    bytes_per_s: float = Field(gt=0, le=1e18, description="all transfers over it, bytes/s")
+
+
 class PlanningPart(SpecPart):
     """What is best, and what a plan has to keep beside objectives and budget."""
 
@@ -295,6 +308,12 @@ class PlanningPart(SpecPart):
     )
     transfer_bytes_per_s: float | None = Field(
         default=None, gt=0, le=1e18, description="all KV transfers together, bytes/s"
+    )
+    transfer_links: list[TransferLinkPart] = Field(
+        default_factory=list,
+        max_length=100,
+        description="KV transfers between pools on two accelerator types, link by link; the "
+        "router has to keep to the plan's pairs",
     )
     min_prefill_per_decode: float | None = Field(
         default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at least"
@@ -323,9 +342,10 @@ class PlanningPart(SpecPart):
     def settings(self) -> PlanningSettings:
         """The same as a value."""
         own = self.profile_error_ratio == "profile"
-        given = self.model_dump(exclude={"profile_error_ratio"})
+        given = self.model_dump(exclude={"profile_error_ratio", "transfer_links"})
         return PlanningSettings(
             **given,
+            transfer_links=tuple(TransferLink(**link.model_dump()) for link in self.transfer_links),
             profile_error_ratio=0.0 if own else float(self.profile_error_ratio),
             own_profile_error=own,
         )

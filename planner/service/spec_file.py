@@ -247,6 +247,12 @@ class _Reader:
             for place, name in enumerate(part.accelerators or ()):
                 self._known(("shapes", index, "accelerators", place), name, list(accelerators))
 
+        for index, link in enumerate(document.planning.transfer_links):
+            for end, at in (("prefill", link.prefill), ("decode", link.decode)):
+                if at is not None:
+                    where: Location = ("planning", "transfer_links", index, end)
+                    self._known(where, at, list(accelerators))
+
     def _once(self, section: str, names: list[str]) -> None:
         for index, name in enumerate(names):
             if name in names[:index]:

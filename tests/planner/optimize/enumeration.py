@@ -181,6 +181,8 @@ def _serves(case: Problem, serving: list[int], t: int) -> bool:
         for o in range(len(case.options))
         if np.isfinite(case.work[k, o])
     ]
+    if case.links and case.kv_bytes is not None:
+        return _serves_over_links(case, serving, t)
     equal = np.zeros((2 * len(case.streams), len(pairs)))
     most = np.zeros((len(case.options) + 1, len(pairs)))
     for i, (k, o) in enumerate(pairs):
@@ -199,6 +201,44 @@ def _serves(case: Problem, serving: list[int], t: int) -> bool:
         np.zeros(len(pairs)),
         A_ub=most,
         b_ub=np.array([*capacity, 1e9 if limit is None else limit]) + 1e-9,
+        A_eq=equal,
+        b_eq=demand,
+        method="highs",
+    )
+    return bool(found.success)
+
+
+def _serves_over_links(case: Problem, serving: list[int], t: int) -> bool:
+    """The same with a flow for every way: an aggregated pool, or a prefill and a decode pool."""
+    of = {r: [o for o, x in enumerate(case.options) if x.shape.role is r] for r in Role}
+    ends = [(o,) for o in of[Role.AGGREGATED]]
+    ends += list(product(of[Role.PREFILL], of[Role.DECODE]))
+    able, work = np.isfinite(case.work), np.where(np.isfinite(case.work), case.work, 0.0)
+    ways = [
+        (k, *end) for k in range(len(case.streams)) for end in ends if all(able[k, o] for o in end)
+    ]
+    demand = case.demand_rps[:, t]
+    if not ways:
+        return not demand.any()
+    equal = np.array([[float(way[0] == k) for way in ways] for k in range(len(case.streams))])
+    rows = [[work[w[0], o] * (o in w[1:]) for w in ways] for o in range(len(case.options))]
+    high = [case.capacity[o, t].at(serving[o]) for o in range(len(case.options))]
+    kv = np.array([case.kv_bytes[w[0]] * (len(w) == 3) for w in ways])  # type: ignore[index]
+    on = [tuple(case.options[o].shape.accelerator for o in w[1:]) for w in ways]
+    for link in case.links:
+        over = [
+            len(at) == 2 and link.prefill in (None, at[0]) and link.decode in (None, at[1])
+            for at in on
+        ]
+        rows.append(list(kv * over))
+        high.append(link.bytes_per_s)
+    if case.transfer_bytes_per_s_limit is not None:
+        rows.append(list(kv))
+        high.append(case.transfer_bytes_per_s_limit)
+    found = linprog(
+        np.zeros(len(ways)),
+        A_ub=np.array(rows),
+        b_ub=np.array(high) + 1e-9,
         A_eq=equal,
         b_eq=demand,
         method="highs",

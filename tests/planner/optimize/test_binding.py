@@ -10,7 +10,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
 from planner.optimize.binding import DEFINITIONS, FINDERS, binding_rows
 from planner.optimize.constraints import CONSTRAINTS
-from planner.optimize.inputs import Flip, RatioBounds, ReplicaBounds, Stream
+from planner.optimize.inputs import Flip, LinkLimit, RatioBounds, ReplicaBounds, Stream
 from planner.optimize.problem import Problem
 from planner.optimize.solve import optimize
 from tests.planner.optimize.cases import option, problem
@@ -48,6 +48,16 @@ def flipping() -> Problem:
     )
     flips = (Flip(source=0, target=1, flip_s=0.0), Flip(source=1, target=0, flip_s=0.0))
     return problem(options, [2.0, 1.0, 2.0, 1.0], [2.0], has_fleet=True, flips=flips)
+
+
+def linked() -> Problem:
+    """One request in two crosses the link within x; the other has to be decoded on y, dearer."""
+    options = (*PAIR, option(D, "y", 9.0))
+    links = (LinkLimit(prefill="x", decode="x", bytes_per_s=1e9),)
+    return problem(options, [2.0, 2.0, 1.0], [2.0], kv_bytes=np.array([1e9]), links=links)
+
+
+ALONE_2 = replace(ALONE, shape=replace(ALONE.shape, accelerator="x", tp=1), usd_per_hour=3.0)
 
 
 def formats() -> Problem:
@@ -140,6 +150,15 @@ CASES: dict[str, tuple[Problem, str]] = {
     "keep_transfers": (
         pair([2.0], kv_bytes=np.array([1e9]), transfer_bytes_per_s_limit=2e9),
         "planning.transfer_bytes_per_s",
+    ),
+    "move_what_is_prefilled": (linked(), "prefill replicas on x"),
+    "decode_what_is_moved": (linked(), "decode replicas on x"),
+    "keep_links": (linked(), "KV transfers x->x take all of 1 GB/s (planning.transfer_links)"),
+    "keep_reserved": (
+        problem(
+            [replace(ALONE, usd_per_hour=0.0, prepaid=True), ALONE_2], [1.0, 1.0], [2.0], reserved=1
+        ),
+        "1 of 1 reserved x are used (reserved_count)",
     ),
     "keep_one_shape": (
         problem(SHAPES, [1.0, 2.0], [3.0], one_shape_per_role=True),

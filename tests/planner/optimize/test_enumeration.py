@@ -9,7 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import PlanStatus
 from planner.optimize import Problem, check, optimize
-from planner.optimize.inputs import RatioBounds, Stream
+from planner.optimize.inputs import LinkLimit, RatioBounds, Stream
 from planner.optimize.problem import flips_between
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.enumeration import cheapest
@@ -28,7 +28,9 @@ def limited_problems(draw: st.DrawFn) -> Problem:
     pair = [(role, "h100", PurchaseOption.ON_DEMAND) for role in (Role.PREFILL, Role.DECODE)]
     alone = (Role.AGGREGATED, "a100", draw(bought))
     spare = (draw(st.sampled_from(ROLES)), draw(st.sampled_from(("h100", "a100"))), draw(bought))
-    kinds = draw(st.sampled_from((pair, [*pair, alone], [*pair, spare], [alone, spare])))
+    far = (Role.DECODE, "a100", PurchaseOption.ON_DEMAND)
+    mixes = (pair, [*pair, alone], [*pair, spare], [*pair, far], [alone, spare])
+    kinds = draw(st.sampled_from(mixes))
     kinds = list(dict.fromkeys(kinds))
     options = tuple(
         option(
@@ -85,6 +87,19 @@ def limited_problems(draw: st.DrawFn) -> Problem:
         spot_share_limit=draw(st.sampled_from((None, 0.5))),
         kv_bytes=np.array([1.0, 3.0][:streams]),
         transfer_bytes_per_s_limit=draw(st.sampled_from((None, None, 4.0))),
+        links=draw(
+            st.sampled_from(
+                (
+                    (),
+                    (),
+                    (LinkLimit(prefill="h100", decode="a100", bytes_per_s=1.5),),
+                    (
+                        LinkLimit(prefill="h100", decode="h100", bytes_per_s=1.0),
+                        LinkLimit(prefill=None, decode="a100", bytes_per_s=2.5),
+                    ),
+                )
+            )
+        ),
         usd_per_hour_limit=draw(st.sampled_from((None, None, 9.0))),
     )
 

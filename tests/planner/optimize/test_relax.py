@@ -10,7 +10,7 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import Accelerator, PurchaseOption
 from planner.domain.spec import Budget, PlanningSettings, PoolBounds, Spec
 from planner.optimize.constraints import CONSTRAINTS
-from planner.optimize.inputs import RatioBounds, ReplicaBounds
+from planner.optimize.inputs import LinkLimit, RatioBounds, ReplicaBounds
 from planner.optimize.limits import NO_LIMIT, limits_of
 from planner.optimize.problem import Problem
 from planner.optimize.promises import promises_of
@@ -52,6 +52,13 @@ TIGHT: dict[str, tuple[Problem, str]] = {
     "transfer": (
         pair(kv_bytes=np.array([1e9]), transfer_bytes_per_s_limit=1e9),
         "planning.transfer_bytes_per_s 2e+09 instead of 1e+09",
+    ),
+    "link": (
+        pair(
+            kv_bytes=np.array([1e9]),
+            links=(LinkLimit(prefill="x", decode=None, bytes_per_s=1.5e9),),
+        ),
+        "planning.transfer_links x->any 2e+09 instead of 1.5e+09",
     ),
     "spot": (
         problem(
@@ -199,6 +206,7 @@ def every_limit() -> Problem:
         transfer_bytes_per_s_limit=1e9,
         ratios=(RatioBounds(model="m", min_ratio=0.5, max_ratio=2.0),),
         one_shape_per_role=True,
+        links=(LinkLimit(prefill=None, decode=None, bytes_per_s=1e9),),
     )
 
 
@@ -219,7 +227,7 @@ def test_every_limit_that_a_spec_can_set_is_relaxed() -> None:
     given = {f.name for part in (Budget, PlanningSettings, PoolBounds) for f in fields(part)}
     given |= {f.name for f in fields(Accelerator)}
     told = {limit.field for limit in limits_of(every_limit(), x_of(4))}
-    known = {part for field in told for part in (field, field.split(" ")[0], field.split(".")[-1])}
+    known = {part for field in told for part in (*field.split("."), field.split(" ")[0])}
     assert given - NOT_A_LIMIT <= known
     promised = {p.field for p in promises_of(every_limit(), named())}
     assert promised == {"attainment_ratio", "ttft_s", "tpot_s", "rate"}
