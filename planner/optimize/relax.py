@@ -158,10 +158,10 @@ def relaxations(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[str, ..
         For example `2 more h100`, `attainment_ratio 0.9 instead of 0.95 (to within 1%)`.
     """
     failing = sorted(
-        (t for t in problem.window_indices if not optimize(problem.alone(t)).feasible),
+        (t for t in problem.window_indices if _solved(problem.alone(t)) is None),
         key=lambda t: -problem.load_rps(t),
     )
-    if not failing and optimize(problem).feasible:
+    if not failing and _solved(problem) is not None:
         return ()
     search = _Search(problem, spec, rebuild, tuple(failing))
     limits, promises = limits_of(problem, spec), promises_of(problem, spec)
