@@ -406,23 +406,6 @@ class Problem:
             ),
         )
 
-    def with_bounds(
-        self, shape: ReplicaShape, *, more_max: int = 0, more_min: int = 0
-    ) -> "Problem":
-        """The same problem with other bounds on the replicas of a shape."""
-
-        def changed(bounds: ReplicaBounds) -> ReplicaBounds:
-            most = bounds.max_replicas
-            return replace(
-                bounds,
-                min_replicas=bounds.min_replicas + more_min,
-                max_replicas=None if most is None else most + more_max,
-            )
-
-        return replace(
-            self, bounds=tuple(changed(b) if b.shape == shape else b for b in self.bounds)
-        )
-
     def between(self, first: int, end: int) -> "Problem":
         """Windows `first` to `end` (not included) only."""
         return replace(
