@@ -54,6 +54,17 @@ def test_profiles_may_be_trusted_as_far_as_they_say(tmp_path):
         assert "give a ratio from 0 to 10, or profile" in said
 
 
+def test_links_are_between_accelerators_of_the_spec(tmp_path):
+    links = [{"prefill": spec_data()["accelerators"][0]["name"], "bytes_per_s": 1e9}]
+    (link,) = read_spec(
+        write_spec(tmp_path, planning={"transfer_links": links})
+    ).planning.transfer_links
+    assert (link.decode, link.bytes_per_s) == (None, 1e9)
+    wrong = [{"decode": "elsewhere", "bytes_per_s": 1e9}]
+    said = refused(tmp_path, planning={"transfer_links": wrong})
+    assert "planning.transfer_links[0].decode is `elsewhere`" in said
+
+
 def test_reserved_accelerators_are_counted_and_priced(tmp_path):
     def accelerators(**price):
         data = spec_data()["accelerators"]
