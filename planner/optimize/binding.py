@@ -237,7 +237,7 @@ def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
             yield (
                 f"keep_inventory[{limit.name},{t}]",
                 f"{_window(t)}: {used} of {limit.inventory} {limit.name} {_left(held)}are used, no "
-                f"further replica fits{held}",
+                f"further replica fits (inventory){held}",
             )
 
 
