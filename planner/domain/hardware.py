@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class PurchaseOption(StrEnum):
-    """How an accelerator is paid for. Reserved ones are paid whether used or not."""
+    """How an accelerator is paid for. Of reserved ones a stated number is paid, used or not."""
 
     RESERVED = "reserved"
     ON_DEMAND = "on_demand"
@@ -23,17 +23,34 @@ class Offer:
     interruptions_per_hour : float
         Expected reclaims of one spot accelerator; 0 for the others.
     billing_increment_s : float
-        Time is paid in such pieces, seconds; 0: to the second.
+        A start pays at least for so long, seconds; 0: to the second.
+    reserved_count : int or None
+        So many accelerators are reserved: they are paid whether used or not, and no more may be
+        had this way. None: as many as the inventory has, paid while planned.
+    paid_count : int or None
+        Of these, how many this plan is charged for (models share them); None: all.
     """
 
     purchase_option: PurchaseOption
     usd_per_gpu_hour: float
     interruptions_per_hour: float = 0.0
     billing_increment_s: float = 0.0
+    reserved_count: int | None = None
+    paid_count: int | None = None
 
     def __post_init__(self) -> None:
         if not self.usd_per_gpu_hour >= 0:
             raise ValueError(f"usd_per_gpu_hour must be at least 0, got {self.usd_per_gpu_hour:g}")
+        if self.reserved_count is not None:
+            if self.purchase_option is not PurchaseOption.RESERVED:
+                raise ValueError("reserved_count goes with the reserved price only")
+            if self.reserved_count < 0:
+                raise ValueError(f"reserved_count must be at least 0, got {self.reserved_count}")
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Whether a stated number is paid whether used or not."""
+        return self.reserved_count is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,45 @@ class BindingRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What another model holds of something that models share.
+
+    Parameters
+    ----------
+    resource : str
+        Name of an accelerator type, `usd_per_hour` or `power_w`.
+    amount, total : float
+        What it holds, and what the spec has of it in all: accelerators, USD/h or W.
+    model, priority
+        Of the holder.
+    above : bool
+        Its priority is higher than that of the model that is planned.
+    """
+
+    resource: str
+    amount: float
+    total: float
+    model: str
+    priority: int
+    above: bool
+
+    @property
+    def sentence(self) -> str:
+        """As in `3 of 4 gpu go to code, which has a higher priority (5)`."""
+        why = "which has a higher priority" if self.above else "which has priority"
+        how = f"{why} ({self.priority})" if self.above else f"{why} {self.priority}"
+        return f"{self._amounts} go to {self.model}, {how}"
+
+    @property
+    def _amounts(self) -> str:
+        if self.resource == "usd_per_hour":
+            return f"{self.amount:.2f} of {self.total:.2f} USD/h"
+        if self.resource == "power_w":
+            return f"{self.amount:,.0f} of {self.total:,.0f} W"
+        return f"{self.amount:.0f} of {self.total:.0f} {self.resource}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedAlternative:
     """A fleet that was considered and not chosen.
 
@@ -207,10 +246,27 @@ class SolverReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTerm:
-    """One named term of the objective over the horizon, USD."""
+    """One named term of what a plan comes to: of its cost, or what else was counted.
+
+    Parameters
+    ----------
+    usd : float
+        Over the horizon; 0 for what is no money.
+    value : float
+        In `unit`: USD over the horizon like `usd`, W and counts as means over it, kWh in all.
+    sought : bool
+        The plan was made for this to be best.
+    """
 
     name: str
-    usd: float
+    usd: float = 0.0
+    value: float | None = None
+    unit: str = "USD"
+    sought: bool = False
+
+    def __post_init__(self) -> None:
+        if self.value is None:
+            object.__setattr__(self, "value", self.usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +300,8 @@ class Plan:
         For an infeasible plan: what to relax, smallest change first.
     shadow_prices : tuple of ShadowPrice
         Where they were asked for.
+    held_by_others : tuple of Holding
+        What other models hold of what is shared; the plan was made with the rest.
     estimated : bool
         True when any profile behind it is an estimate; never applied automatically.
     """
@@ -262,3 +320,4 @@ class Plan:
     inputs: PlanInputs
     estimated: bool
     shadow_prices: tuple[ShadowPrice, ...] = ()
+    held_by_others: tuple[Holding, ...] = ()

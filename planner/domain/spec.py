@@ -7,6 +7,7 @@ from itertools import pairwise
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
+from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 
@@ -209,6 +210,22 @@ class Objective(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLink:
+    """What KV transfers between some pools may take.
+
+    Parameters
+    ----------
+    prefill, decode : str or None
+        The accelerator type of the prefill and of the decode pools; None: any.
+    bytes_per_s : float
+    """
+
+    bytes_per_s: float
+    prefill: str | None = None
+    decode: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningSettings:
     """What is best, and what a plan has to keep beside objectives and budget. None: no limit.
 
@@ -220,22 +237,29 @@ class PlanningSettings:
         Share of a role's replicas that may be spot, 0..1.
     transfer_bytes_per_s : float or None
         What KV transfers between prefill and decode may take together, bytes/s.
+    transfer_links : tuple of TransferLink
+        What those may take that cross one link.
     min_prefill_per_decode, max_prefill_per_decode : float or None
         Bounds on prefill replicas per decode replica.
     one_shape_per_role : bool
         All replicas of a role are alike: no mix of accelerators or tensor parallel degrees.
     profile_error_ratio : float
         Capacities are planned as if every replica were so much slower than its profile says.
+    own_profile_error : bool
+        By as much as the profile itself states (`Provenance.error_ratio`); then
+        `profile_error_ratio` is not looked at.
     """
 
     objective: Objective = Objective.COST
     shortfall_usd_per_request: float | None = None
     spot_share_limit: float | None = None
     transfer_bytes_per_s: float | None = None
+    transfer_links: tuple[TransferLink, ...] = ()
     min_prefill_per_decode: float | None = None
     max_prefill_per_decode: float | None = None
     one_shape_per_role: bool = False
     profile_error_ratio: float = 0.0
+    own_profile_error: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.min_prefill_per_decode, self.max_prefill_per_decode
@@ -323,6 +347,9 @@ class Spec:
         after those that the spec lists.
     shapes : tuple of ShapeSearch
         Which further shapes were considered.
+    held_by_others : tuple of Holding
+        What was taken from inventory and budget because other models hold it (`plan_together`);
+        not part of the file.
     """
 
     spec_id: str
@@ -341,6 +368,7 @@ class Spec:
     guards: GuardSettings = field(default_factory=GuardSettings)
     approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     shapes: tuple[ShapeSearch, ...] = ()
+    held_by_others: tuple[Holding, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of this name.
@@ -374,6 +402,19 @@ class Spec:
     def profile_of(self, shape: ReplicaShape) -> Profile | None:
         """The profile that describes this shape, or None."""
         return next((p for p in self.profiles if p.describes(shape)), None)
+
+    def error_ratio_of(self, shape: ReplicaShape) -> float:
+        """How much slower than its profile a replica is planned to be, ratio."""
+        if not self.planning.own_profile_error:
+            return self.planning.profile_error_ratio
+        profile = self.profile_of(shape)
+        return 0.0 if profile is None else profile.provenance.error_ratio
+
+    @property
+    def trusting(self) -> "Spec":
+        """The same spec with replicas as fast as profiled."""
+        planning = replace(self.planning, profile_error_ratio=0.0, own_profile_error=False)
+        return replace(self, planning=planning)
 
     def slo_of(self, model: str, request_class: str) -> Slo | None:
         """The promise to this class, or None."""

@@ -22,7 +22,9 @@ from planner.domain.plan import (
 from planner.domain.profile import ProfileKind
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.optimize.explain import binding_rows, rejected_alternatives
+from planner.optimize.binding import binding_rows
+from planner.optimize.explain import rejected_alternatives
+from planner.optimize.measures import objective_terms
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
@@ -52,14 +54,15 @@ def assemble(
     """The plan, its id derived from its content."""
     problem, solution = proof.problem, proof.solution
     profiles = [p for o in problem.options if (p := spec.profile_of(o.shape)) is not None]
+    windows = tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows))
     plan = Plan(
         plan_id="",
         model=forecast.model,
         made_at=made_at,
         status=proof.status,
         usd_per_hour=mean_usd_per_hour(problem, solution.replicas),
-        windows=tuple(_window(spec, proof, window, t) for t, window in enumerate(forecast.windows)),
-        objective=solution.terms,
+        windows=windows,
+        objective=objective_terms(problem, solution, windows),
         binding=binding_rows(problem, solution),
         rejected=rejected_alternatives(problem, solution) + proof.unoffered,
         relaxations=proof.relaxations,
@@ -80,6 +83,7 @@ def assemble(
         ),
         estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
         shadow_prices=proof.shadow_prices,
+        held_by_others=problem.held_by_others,
     )
     return replace(plan, plan_id=plan_id_of(plan))
 

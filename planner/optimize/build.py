@@ -12,6 +12,7 @@ from planner.optimize.constraints import (
 )
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.linear import Linear, LinearModel
+from planner.optimize.links import decode_what_is_moved, keep_links, move_what_is_prefilled
 from planner.optimize.objective import cost_of_columns
 from planner.optimize.problem import Problem
 from planner.optimize.variables import Variables, add_variables
@@ -21,6 +22,9 @@ FLOW_CONSTRAINTS: tuple[Constraint, ...] = (
     decode_what_is_prefilled,
     keep_within_capacity,
     keep_transfers,
+    move_what_is_prefilled,
+    decode_what_is_moved,
+    keep_links,
 )
 """Those with `sent` in them; `planner.optimize.carrying` does without it."""
 

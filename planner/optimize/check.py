@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from planner.domain.fleet import Role
+from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
@@ -131,6 +132,27 @@ def _transfer_faults(problem: Problem, solution: Solution, t: int) -> Iterator[s
         yield f"keep_transfers[{t}]: {moved:g} of {limit:g} bytes/s"
 
 
+def _link_faults(problem: Problem, solution: Solution) -> Iterator[str]:
+    """What moves between two accelerators adds up to what is sent, and fits its links."""
+    sides = (Role.PREFILL, Role.DECODE)
+    for t in problem.window_indices if problem.link_pairs else ():
+        for side, role in enumerate(sides):
+            for name in {pair[side] for pair in problem.link_pairs}:
+                across = [i for i, pair in enumerate(problem.link_pairs) if pair[side] == name]
+                on = [o for o in problem.in_role(role) if o in problem.on(name)]
+                for k, stream in enumerate(problem.streams):
+                    sent = float(solution.sent_rps[k, on, t].sum())
+                    moved = float(solution.moved_rps[k, across, t].sum())
+                    if abs(sent - moved) > _TOLERANCE * max(1.0, sent):
+                        row = "move_what_is_prefilled" if side == 0 else "decode_what_is_moved"
+                        yield f"{row}[{stream.label},{name},{t}]: {moved:g} of {sent:g} requests/s"
+        carried = carried_bytes_per_s(problem, solution.moved_rps, t)
+        for link, bytes_per_s in zip(problem.links, carried, strict=True):
+            if _above(bytes_per_s, link.bytes_per_s):
+                carries = f"{bytes_per_s:g} of {link.bytes_per_s:g} bytes/s"
+                yield f"keep_links[{link.label},{t}]: {carries}"
+
+
 def _bound_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for bounds in problem.bounds:
         for t in problem.window_indices:
@@ -145,6 +167,7 @@ def _limit_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for t in problem.window_indices:
         counts = [int(n) for n in solution.replicas[:, t]]
         usd = sum(n * o.usd_per_hour for n, o in zip(counts, problem.options, strict=True))
+        usd += problem.reserved_usd_per_hour
         watts = sum(n * o.power_w for n, o in zip(counts, problem.options, strict=True))
         if problem.usd_per_hour_limit is not None and _above(usd, problem.usd_per_hour_limit):
             yield f"keep_budget[{t}]: {usd:g} USD/h"
@@ -156,9 +179,14 @@ def _packing_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for limit in problem.accelerators:
         for t in problem.window_indices:
             counts = Counter(limit.taken)
+            reserved = 0
             for o in problem.on(limit.name):
-                counts[problem.options[o].shape.accelerators] += int(solution.replicas[o, t])
+                size, replicas = problem.options[o].shape.accelerators, int(solution.replicas[o, t])
+                counts[size] += replicas
+                reserved += size * replicas if problem.options[o].prepaid else 0
             used = sum(size * count for size, count in counts.items()) - sum(limit.taken)
+            if reserved > limit.reserved:
+                yield f"keep_reserved[{limit.name},{t}]: {reserved} of {limit.reserved}"
             if used > limit.inventory:
                 yield f"keep_inventory[{limit.name},{t}]: {used} of {limit.inventory}"
             elif not packs(counts, limit):
@@ -188,6 +216,7 @@ _CHECKS: tuple[Callable[[Problem, Solution], Iterator[str]], ...] = (
     _change_faults,
     _share_faults,
     _format_faults,
+    _link_faults,
     _bound_faults,
     _limit_faults,
     _packing_faults,

@@ -1,7 +1,7 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import product
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
-from planner.domain.hardware import Accelerator
+from planner.domain.hardware import Accelerator, PurchaseOption
+from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Objective, PoolBounds, Spec
@@ -20,6 +21,7 @@ from planner.optimize.dominance import AsGood, same_formats, without_dominated
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
+    LinkLimit,
     Option,
     PlanningWindow,
     RatioBounds,
@@ -94,6 +96,10 @@ def build_problem(
         spot_share_limit=spec.planning.spot_share_limit,
         kv_bytes=_kv_bytes(spec, options, streams),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
+        links=tuple(
+            LinkLimit(prefill=x.prefill, decode=x.decode, bytes_per_s=x.bytes_per_s)
+            for x in spec.planning.transfer_links
+        ),
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
@@ -106,14 +112,15 @@ def build_problem(
         ordered_at=made_at or forecast.made_at,
         has_fleet=fleet is not None,
         usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
+        reserved_usd_per_hour=_reserved_usd(spec, model, fleet),
         power_w_limit=_left(spec.budget.power_w, _power_of_others(spec, model, fleet)),
         excluded=excluded + outside,
+        held_by_others=(*spec.held_by_others, *_holdings(spec, model, fleet)),
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
-    problem = without_dominated(problem, _as_good(spec))
-    slower = 1 + spec.planning.profile_error_ratio
-    return problem.tightened(dict.fromkeys(Role, slower)) if slower > 1 else problem
+    problem = problem.slowed([1 + spec.error_ratio_of(o.shape) for o in problem.options])
+    return without_dominated(problem, _as_good(spec))
 
 
 def _as_good(spec: Spec) -> AsGood:
@@ -316,7 +323,7 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
         Option(
             shape=bounds.shape,
             purchase_option=offer.purchase_option,
-            usd_per_hour=offer.usd_per_gpu_hour * count,
+            usd_per_hour=0.0 if offer.is_prepaid else offer.usd_per_gpu_hour * count,
             initial_replicas=(
                 0 if fleet is None else fleet.pool(bounds.shape, offer.purchase_option).replicas
             ),
@@ -325,7 +332,9 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             footprint=count,
             interruptions_per_hour=offer.interruptions_per_hour,
             power_w=(accelerator.power_w or 0.0) * count,
-            min_up_s=max(bounds.min_up_s, offer.billing_increment_s),
+            min_up_s=max(bounds.min_up_s, 0.0 if offer.is_prepaid else offer.billing_increment_s),
+            billing_increment_s=offer.billing_increment_s,
+            prepaid=offer.is_prepaid,
             max_starts=bounds.max_starts,
             max_stops=bounds.max_stops,
         )
@@ -361,7 +370,57 @@ def _limit(
         inventory=max(accelerator.inventory - others, 0),
         per_node=accelerator.per_node,
         taken=tuple(sorted(sizes.elements())) if odd else (),
+        reserved=_reserved_left(accelerator, model, fleet),
     )
+
+
+def _reserved_left(accelerator: Accelerator, model: str, fleet: Fleet | None) -> int:
+    """Reserved accelerators that no other model of the fleet occupies."""
+    offer = accelerator.offer(PurchaseOption.RESERVED)
+    if offer is None or offer.reserved_count is None:
+        return 0
+    taken = sum(
+        p.accelerators
+        for p in (() if fleet is None else fleet.pools)
+        if p.shape.accelerator == accelerator.name
+        and p.shape.model != model
+        and p.purchase_option is PurchaseOption.RESERVED
+    )
+    return max(offer.reserved_count - taken, 0)
+
+
+def _reserved_usd(spec: Spec, model: str, fleet: Fleet | None) -> float:
+    """What reserved accelerators cost this plan, used or not, USD/h; others pay for theirs."""
+    total = 0.0
+    for accelerator in spec.accelerators:
+        offer = accelerator.offer(PurchaseOption.RESERVED)
+        if offer is not None and offer.is_prepaid:
+            left = _reserved_left(accelerator, model, fleet)
+            total += offer.usd_per_gpu_hour * (
+                left if offer.paid_count is None else offer.paid_count
+            )
+    return total
+
+
+def _holdings(spec: Spec, model: str, fleet: Fleet | None) -> Iterator[Holding]:
+    """Accelerators that the fleet's pools of other models occupy."""
+    pools = [p for p in (() if fleet is None else fleet.pools) if p.shape.model != model]
+    for accelerator in spec.accelerators:
+        for name in dict.fromkeys(p.shape.model for p in pools):
+            amount = sum(
+                p.accelerators
+                for p in pools
+                if (p.shape.model, p.shape.accelerator) == (name, accelerator.name)
+            )
+            if amount:
+                yield Holding(
+                    resource=accelerator.name,
+                    amount=amount,
+                    total=accelerator.inventory,
+                    model=name,
+                    priority=spec.priority_of(name),
+                    above=spec.priority_of(name) > spec.priority_of(model),
+                )
 
 
 def _usd_of_others(spec: Spec, model: str, fleet: Fleet | None) -> float:
@@ -401,9 +460,11 @@ def _refuse_contradictions(problem: Problem) -> None:
         n * min(problem.options[o].usd_per_hour for o in problem.of_shape(shape))
         for shape, n in least.items()
     )
+    cheapest += problem.reserved_usd_per_hour
+    what = "min_replicas and reserved_count" if problem.reserved_usd_per_hour else "min_replicas"
     limit_usd = problem.usd_per_hour_limit
     if limit_usd is not None and cheapest > limit_usd:
         raise SpecError(
-            f"min_replicas cost at least {cheapest:.2f} USD/h, but the budget leaves "
-            f"{limit_usd:.2f} USD/h: lower min_replicas or raise budget.usd_per_hour"
+            f"{what} cost at least {cheapest:.2f} USD/h, but the budget leaves "
+            f"{limit_usd:.2f} USD/h: lower {what} or raise budget.usd_per_hour"
         )

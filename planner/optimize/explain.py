@@ -6,18 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from planner.domain.fleet import Role
-from planner.domain.plan import BindingRow, PlanStatus, RejectedAlternative
+from planner.domain.plan import PlanStatus, RejectedAlternative
 from planner.optimize.check import check
-from planner.optimize.equations import equation_of
-from planner.optimize.flow import served_rps
-from planner.optimize.inputs import Integers, Option
-from planner.optimize.problem import PATH, Problem, spot_options
+from planner.optimize.inputs import Integers, Objective, Option
+from planner.optimize.problem import Problem
 from planner.optimize.solution import (
     Solution,
     mean_usd_per_hour,
     nothing_solves,
     solution_of,
-    usd_per_hour,
 )
 from planner.optimize.solve import attempt
 
@@ -35,17 +32,6 @@ def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
         for t in problem.window_indices
     ]
     return tuple(sorted({0, int(np.argmax(load))}))
-
-
-def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]:
-    """Rows without slack, found without the solver, in the windows that tell the most."""
-    found = (
-        BindingRow(row=row, equation=equation_of(row), sentence=sentence)
-        for t in telling_windows(problem, solution)
-        for find in _FINDERS
-        for row, sentence in find(problem, solution, t)
-    )
-    return tuple(found)
 
 
 def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:
@@ -83,129 +69,6 @@ def _left_out(problem: Problem) -> Iterator[RejectedAlternative]:
         )
 
 
-def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    demand = problem.load_rps(t)
-    for role in PATH:
-        for o in problem.in_role(role):
-            if solution.usable[o, t] < 1 or demand <= 0:
-                continue
-            fewer = solution.usable.copy()
-            fewer[o, t] -= 1
-            serves = served_rps(problem, fewer, t)
-            if serves < demand * (1 - _NEAR):
-                label = problem.options[o].label
-                yield (
-                    f"keep_within_capacity[{label},{t}]",
-                    f"{_window(t)}: {int(solution.usable[o, t])} x {label} is needed for "
-                    f"{demand:.3g} requests/s; with one less only {serves:.3g} are in time",
-                )
-
-
-def _bound_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for bounds in problem.bounds:
-        have = sum(int(solution.replicas[o, t]) for o in problem.of_shape(bounds.shape))
-        label = bounds.shape.label
-        if bounds.min_replicas and have == bounds.min_replicas:
-            yield (
-                f"keep_min_replicas[{label},{t}]",
-                f"{_window(t)}: {label} is held at its min_replicas, {have}",
-            )
-        if bounds.max_replicas is not None and have == bounds.max_replicas:
-            yield (
-                f"keep_max_replicas[{label},{t}]",
-                f"{_window(t)}: {label} is held at its max_replicas, {have}",
-            )
-
-
-def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for limit in problem.accelerators:
-        sizes = {o: problem.options[o].shape.accelerators for o in problem.on(limit.name)}
-        used = sum(size * int(solution.replicas[o, t]) for o, size in sizes.items())
-        if sizes and used + min(sizes.values()) > limit.inventory:
-            yield (
-                f"keep_inventory[{limit.name},{t}]",
-                f"{_window(t)}: {used} of {limit.inventory} {limit.name} are used, no further "
-                "replica fits",
-            )
-
-
-def _budget_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    limit = problem.usd_per_hour_limit
-    usd = usd_per_hour(problem, solution.replicas, t)
-    if limit is not None and usd + min(o.usd_per_hour for o in problem.options) > limit:
-        sentence = f"{_window(t)}: {usd:.2f} of {limit:.2f} USD/h are spent"
-        yield f"keep_budget[{t}]", f"{sentence}, no further replica is affordable"
-
-
-def _ratio_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for bounds in problem.ratios:
-        prefill, decode = (
-            int(solution.replicas[list(problem.in_role(role, model=bounds.model)), t].sum())
-            for role in (Role.PREFILL, Role.DECODE)
-        )
-        for kind, ratio, room in (
-            ("min", bounds.min_ratio, prefill - 1 - (bounds.min_ratio or 0.0) * decode),
-            ("max", bounds.max_ratio, (bounds.max_ratio or 0.0) * decode - prefill - 1),
-        ):
-            if ratio is not None and prefill and room < 0:
-                yield (
-                    f"keep_ratio[{bounds.model},{kind},{t}]",
-                    f"{_window(t)}: {prefill} prefill to {decode} decode replicas is as far as "
-                    f"{kind}_prefill_per_decode {ratio:g} allows",
-                )
-
-
-def _spot_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    share = problem.spot_share_limit
-    for model in problem.models if share is not None else ():
-        for role in PATH:
-            of = problem.in_role(role, model=model)
-            have = int(solution.replicas[list(of), t].sum())
-            spot = int(solution.replicas[list(spot_options(problem, of)), t].sum())
-            if spot_options(problem, of) and have and spot + 1 > (share or 0.0) * have:
-                yield (
-                    f"limit_spot[{model},{role},{t}]",
-                    f"{_window(t)}: {spot} of {have} {role} replicas are spot, no further one may "
-                    f"be (spot_share_limit {share:.0%})",
-                )
-
-
-def _transfer_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    limit, kv_bytes = problem.transfer_bytes_per_s_limit, problem.kv_bytes
-    if limit is None or kv_bytes is None:
-        return
-    prefilled = solution.sent_rps[:, list(problem.in_role(Role.PREFILL)), t].sum(axis=1)
-    moved = float(kv_bytes @ prefilled)
-    if moved > 0.99 * limit:
-        yield (
-            f"keep_transfers[{t}]",
-            f"{_window(t)}: KV transfers take {moved / 1e9:.3g} of {limit / 1e9:.3g} GB/s",
-        )
-
-
-def _late_rows(problem: Problem, solution: Solution, t: int) -> Iterator[tuple[str, str]]:
-    for o, option in enumerate(problem.options):
-        late = int(solution.replicas[o, t]) > int(solution.usable[o, t])
-        if late and problem.comes_too_late(o, t):
-            yield (
-                f"use_what_is_there[{option.label},{t}]",
-                f"{_window(t)}: a new {option.label} takes {option.start_s:.0f} s to start and "
-                "is not ready before the window is over",
-            )
-
-
-_FINDERS = (
-    _capacity_rows,
-    _bound_rows,
-    _inventory_rows,
-    _budget_rows,
-    _ratio_rows,
-    _spot_rows,
-    _transfer_rows,
-    _late_rows,
-)
-
-
 def _alternatives(problem: Problem) -> Iterator[tuple[str, Callable[[Option], bool]]]:
     roles = {option.shape.role for option in problem.options}
     if Role.AGGREGATED in roles:
@@ -235,7 +98,8 @@ def _restricted(
         return RejectedAlternative(name=name, reason=reason, usd_per_hour=None)
     usd = mean_usd_per_hour(fewer, other.replicas)
     more = usd - mean_usd_per_hour(problem, solution.replicas)
-    reason = f"{_fleet_text(fewer, other.replicas)} in the first window, {_price_text(usd, more)}"
+    reason = f"{_fleet_text(fewer, other.replicas)} in the first window, "
+    reason += _compared(problem, other, usd, more, solution)
     return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
 
 
@@ -268,8 +132,41 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     if faults:
         reason = _shortage_text(problem, kept) or f"breaks {faults[0]}"
         return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=None)]
-    reason = f"serves the demand, {_price_text(kept_usd, kept_usd - usd)}"
+    reason = _compared(problem, held, kept_usd, kept_usd - usd, solution)
+    if _short_window(problem, held) is None:
+        reason = f"serves the demand, {reason}"
     return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
+
+
+def _compared(
+    problem: Problem, other: Solution, usd: float, more: float, solution: Solution
+) -> str:
+    """What another fleet costs beside the plan, and what it leaves unserved.
+
+    Parameters
+    ----------
+    usd, more : float
+        Of the other fleet, and more than the plan, USD/h.
+    """
+    t = _short_window(problem, other)
+    if t is None:
+        return _price_text(problem, usd, more)
+    short, demand = float(other.shortfall_rps[t]), problem.load_rps(t)
+    unserved = f"leaves {short:.3g} of {demand:.3g} requests/s unserved in {_window(t)}"
+    if problem.shortfall_usd_per_request is None:
+        return f"{unserved}; {usd:.2f} USD/h"
+    hours = sum(w.window_s for w in problem.windows) / 3600
+    priced = sum(term.usd for term in other.terms if term.name == "slo_shortfall") / hours
+    in_all = (other.usd - solution.usd) / hours
+    compared = f"{abs(in_all):.2f} {'more' if in_all > 0 else 'less'} than the plan in all"
+    return f"{unserved}; {usd:.2f} USD/h and {priced:.2f} for what is unserved, {compared}"
+
+
+def _short_window(problem: Problem, other: Solution) -> int | None:
+    """The window in which most is left unserved; None: nothing is."""
+    t = int(np.argmax(other.shortfall_rps))
+    nothing = _NEAR * max(problem.load_rps(t), 1.0)
+    return t if float(other.shortfall_rps[t]) > nothing else None
 
 
 def _shortage_text(problem: Problem, replicas: Integers) -> str | None:
@@ -289,11 +186,13 @@ def _fleet_text(problem: Problem, replicas: Integers) -> str:
     return " + ".join(parts) or "nothing"
 
 
-def _price_text(usd: float, more: float) -> str:
+def _price_text(problem: Problem, usd: float, more: float) -> str:
     if more > _CENT:
         return f"{usd:.2f} USD/h, {more:.2f} more"
-    if more < -_CENT:
+    if more < -_CENT and problem.objective is Objective.COST:
         return f"{usd:.2f} USD/h, {-more:.2f} less, but not worth the change over the horizon"
+    if more < -_CENT:
+        return f"{usd:.2f} USD/h, {-more:.2f} less, but {problem.objective} was to be best"
     return f"{usd:.2f} USD/h, the same"
 
 

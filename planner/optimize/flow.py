@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_array, hstack
+from scipy.sparse import csr_array, hstack, vstack
 
 from planner.domain.fleet import Role
 from planner.optimize import scip
@@ -77,24 +77,119 @@ def _by_program(problem: Problem, usable: Integers, t: int) -> tuple[Floats, Flo
     there = np.flatnonzero(usable[:, t] > 0)
     system, streams = FlowSystem(problem, there), len(problem.streams)
     model = _with_shortfall_and_load(system, problem, usable, t)
+    if problem.link_pairs:
+        model = _with_links(model, system, problem, there)
     entries = system.matrix.shape[1]
+    load = entries + streams
     lower, upper = np.array(model.lower), np.array(model.upper)
-    lower[-1] = 1.0
+    lower[load] = 1.0
     for priority in sorted({s.priority for s in problem.streams}, reverse=True):
         level = [entries + k for k, s in enumerate(problem.streams) if s.priority == priority]
         cost = np.zeros(model.column_count)
         cost[level] = 1.0
         least = _solved(replace(model, lower=lower, upper=upper), cost)[level]
         upper[level] = np.maximum(least, 0.0) * (1 + _NOTHING) + _NOTHING
-    upper[-1] = 1.0 + _NOTHING
+    upper[load] = 1.0 + _NOTHING
     cost = np.zeros(model.column_count)
-    cost[-1] = 1.0
+    cost[load] = 1.0
     found = _solved(replace(model, upper=upper), cost)
     sent = np.zeros((streams, len(problem.options)))
     sent[system.stream, there[system.option]] = np.maximum(found[:entries], 0.0)
     shortfall = np.maximum(found[entries : entries + streams], 0.0)
     shortfall[shortfall <= 2 * _NOTHING] = 0.0
     return sent, shortfall
+
+
+def moves(problem: Problem, sent: Floats) -> Floats:
+    """(streams, pairs) what moves between two accelerators, as evenly as links are loaded.
+
+    Parameters
+    ----------
+    sent : (streams, options) float, requests/s
+    """
+    streams, pairs = len(problem.streams), len(problem.link_pairs)
+    if not pairs or not sent.any():
+        return np.zeros((streams, pairs))
+    rows, totals = _link_rows(problem)
+    moved = streams * pairs
+    given = _at_ends(problem, sent).ravel()
+    load = np.zeros((rows.shape[0], 1))
+    load[len(given) :] = -1.0
+    found = _solved(
+        Linear(
+            matrix=csr_array(hstack([rows, csr_array(load)])),
+            low=np.concatenate([given - _NOTHING, np.full(totals, -np.inf)]),
+            high=np.concatenate([given + _NOTHING, np.zeros(totals)]),
+            lower=np.zeros(moved + 1),
+            upper=np.full(moved + 1, np.inf),
+            is_rate=np.ones(moved + 1, dtype=bool),
+        ),
+        np.append(np.zeros(moved), 1.0),
+    )
+    return np.asarray(np.maximum(found[:moved], 0.0).reshape(streams, pairs), dtype=np.float64)
+
+
+def _ends_of(problem: Problem) -> list[tuple[int, str]]:
+    """(side, accelerator) of all ends of pairs; 0: prefill, 1: decode."""
+    return [
+        (side, name)
+        for side in (0, 1)
+        for name in dict.fromkeys(pair[side] for pair in problem.link_pairs)
+    ]
+
+
+def _at_ends(problem: Problem, sent: Floats) -> Floats:
+    """(streams, ends) what the pools at each end send or take."""
+    roles = (Role.PREFILL, Role.DECODE)
+    found = []
+    for side, name in _ends_of(problem):
+        on = [o for o in problem.in_role(roles[side]) if o in problem.on(name)]
+        found.append(sent[:, on].sum(axis=1))
+    return np.array(found).T
+
+
+def _link_rows(problem: Problem) -> tuple[csr_array, int]:
+    """Rows over what moves, and how many of them, the last ones, are links.
+
+    First the sums at every stream's ends, then the share of each link's limit.
+    """
+    streams, pairs = len(problem.streams), problem.link_pairs
+    ends = _ends_of(problem)
+    kv = problem.kv_bytes if problem.kv_bytes is not None else np.zeros(streams)
+    matrix = np.zeros((streams * len(ends) + len(problem.links), streams * len(pairs)))
+    for k in range(streams):
+        for p, pair in enumerate(pairs):
+            column = k * len(pairs) + p
+            for e, (side, name) in enumerate(ends):
+                matrix[k * len(ends) + e, column] = float(pair[side] == name)
+            for i, link in enumerate(problem.links):
+                crosses = link.carries(*pair)
+                matrix[streams * len(ends) + i, column] = crosses * kv[k] / link.bytes_per_s
+    return csr_array(matrix), len(problem.links)
+
+
+def _with_links(model: Linear, system: FlowSystem, problem: Problem, there: Integers) -> Linear:
+    """The flow rows with what moves between accelerators, after all other columns."""
+    rows, links = _link_rows(problem)
+    ends, streams = _ends_of(problem), len(problem.streams)
+    roles = (Role.PREFILL, Role.DECODE)
+    out = np.zeros((rows.shape[0], model.column_count))
+    for entry, (k, o) in enumerate(zip(system.stream, there[system.option], strict=True)):
+        shape = problem.options[o].shape
+        for e, (side, name) in enumerate(ends):
+            if shape.role is roles[side] and shape.accelerator == name:
+                out[k * len(ends) + e, entry] = -1.0
+    none = csr_array((model.row_count, rows.shape[1]))
+    matrix = vstack([hstack([model.matrix, none]), hstack([csr_array(out), rows])])
+    sums, moved = streams * len(ends), rows.shape[1]
+    return Linear(
+        matrix=csr_array(matrix),
+        low=np.concatenate([model.low, np.zeros(sums), np.full(links, -np.inf)]),
+        high=np.concatenate([model.high, np.zeros(sums), np.ones(links)]),
+        lower=np.concatenate([model.lower, np.zeros(moved)]),
+        upper=np.concatenate([model.upper, np.full(moved, np.inf)]),
+        is_rate=np.ones(model.column_count + moved, dtype=bool),
+    )
 
 
 def _with_shortfall_and_load(

@@ -20,6 +20,10 @@ from planner.optimize.windows import windows_of
 Active = Mapping[int, Sequence[int]]
 """For each window the cuts that are rows of the model."""
 
+LEAST_PRICE_RATIO = 0.05
+"""What is lacking is measured in USD; replicas that are paid anyway count as so much of the dearest
+there, since otherwise their lack would be nothing."""
+
 
 class Horizon:
     """The model without flows, the cuts that stand for them, and what both have in common."""
@@ -34,7 +38,8 @@ class Horizon:
                 for o in problem.option_indices
             ]
         )
-        self.usd = self.cost[self.v.replicas] + TIE_USD
+        each = self.cost[self.v.replicas]
+        self.usd = np.maximum(each, LEAST_PRICE_RATIO * each.max(initial=0.0)) + TIE_USD
         self.flows = FlowSystem(problem, np.arange(len(problem.options)))
         self.cuts = Cuts(problem)
         self.changes = self._rows_of("count_changes")

@@ -22,6 +22,7 @@ __all__ = [
     "Flip",
     "Floats",
     "Integers",
+    "LinkLimit",
     "Mask",
     "Objective",
     "Option",
@@ -41,7 +42,7 @@ class Option:
     Parameters
     ----------
     usd_per_hour : float
-        Of one replica, all its accelerators, USD.
+        What one replica more costs, all its accelerators, USD; 0 where it is prepaid.
     initial_replicas : int
         Ready and starting ones that the current fleet has.
     start_s, drain_s : float
@@ -55,6 +56,10 @@ class Option:
     min_up_s : float
         A started replica is kept at least so long, seconds: minimum up-time, or the increment
         in which it is billed.
+    billing_increment_s : float
+        A start pays at least for so long, seconds.
+    prepaid : bool
+        On reserved accelerators, which are paid whether used or not.
     max_starts, max_stops : int or None
         At most so many replicas come, or go, at the beginning of a window; flips count as both.
     """
@@ -69,6 +74,8 @@ class Option:
     interruptions_per_hour: float = 0.0
     power_w: float = 0.0
     min_up_s: float = 0.0
+    billing_increment_s: float = 0.0
+    prepaid: bool = False
     max_starts: int | None = None
     max_stops: int | None = None
 
@@ -190,17 +197,44 @@ class AcceleratorLimit:
     taken : tuple of int
         Sizes of other models' replicas on the same nodes, beside the inventory: where sizes do not
         divide, what they leave is not as good as nodes of its own.
+    reserved : int
+        Of these so many are prepaid (`Option.prepaid`).
     """
 
     name: str
     inventory: int
     per_node: int
+    reserved: int = 0
     taken: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
         """Accelerators of all nodes."""
         return self.inventory + sum(self.taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLimit:
+    """What KV transfers may take between the prefill and decode replicas at a link's two ends.
+
+    Parameters
+    ----------
+    prefill, decode : str or None
+        The accelerator type at each end; None: any.
+    """
+
+    prefill: str | None
+    decode: str | None
+    bytes_per_s: float
+
+    @property
+    def label(self) -> str:
+        """A name for rows, as in `h100->a100`."""
+        return f"{self.prefill or 'any'}->{self.decode or 'any'}"
+
+    def carries(self, prefill: str, decode: str) -> bool:
+        """Whether transfers between these accelerators cross it."""
+        return self.prefill in (None, prefill) and self.decode in (None, decode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ def can_be_relaxed(problem: Problem) -> bool:
         all(kinds is None for kinds in problem.filled.values())
         and all(pool.is_linear for pool in problem.capacity.values())
         and not problem.one_shape_per_role
+        and not problem.link_pairs
         and not _falls_short_unpriced(problem)
     )
 

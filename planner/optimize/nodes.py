@@ -83,6 +83,12 @@ def _patterns(sizes: Sequence[int], room: int) -> Iterator[tuple[int, ...]]:
                 yield (*rest, count)
 
 
+def blocks_of(limit: AcceleratorLimit, size: int) -> int:
+    """Blocks of `size` accelerators that fit into the nodes, none spanning two of them."""
+    nodes, rest = divmod(limit.total, limit.per_node)
+    return nodes * (limit.per_node // size) + rest // size
+
+
 def packs(counts: Mapping[int, int], limit: AcceleratorLimit) -> bool:
     """Whether so many replicas of each size fit into the nodes without spanning them."""
     sizes = sorted(size for size, count in counts.items() if count > 0)

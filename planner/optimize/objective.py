@@ -52,12 +52,16 @@ class Term:
     ----------
     per_replica : (options, windows) float
         For every replica in a window.
-    per_start, per_stop : (options,) float
-        For every replica that comes or goes.
+    per_start : (options, windows) float
+        For every replica that comes in a window.
+    per_stop : (options,) float
+        For every replica that goes.
     per_flip : (flips,) float
         For every replica that changes its role.
     per_rps : (windows,) float
         For every request/s that stays unserved in a window.
+    fixed : float
+        Whatever is decided.
     """
 
     name: str
@@ -66,20 +70,26 @@ class Term:
     per_stop: Floats
     per_flip: Floats
     per_rps: Floats
+    fixed: float = 0.0
 
     def usd(self, made: Decisions) -> float:
         """Value of the term for a plan."""
-        changes = self.per_start @ made.starts.sum(axis=1) + self.per_stop @ made.stops.sum(axis=1)
+        starts = float((self.per_start * made.starts).sum())
+        changes = starts + float(self.per_stop @ made.stops.sum(axis=1))
         flips = self.per_flip @ made.flips.sum(axis=1)
         unserved = float((self.per_rps * made.shortfall_rps).sum())
-        return float((self.per_replica * made.replicas).sum() + changes + flips) + unserved
+        return (
+            float((self.per_replica * made.replicas).sum() + changes + flips)
+            + unserved
+            + self.fixed
+        )
 
     def columns(self, problem: Problem, v: Variables, cost: Floats) -> None:
         """Add the term to the cost of every column."""
         windows = len(problem.windows)
         cost[v.replicas] += self.per_replica
+        cost[v.starts] += self.per_start
         for columns, each in (
-            (v.starts, self.per_start),
             (v.stops, self.per_stop),
             (v.flips, self.per_flip),
         ):
@@ -92,6 +102,28 @@ class Term:
 def accelerator_hours(problem: Problem) -> Term:
     """sum_{o,t} usd_per_hour[o] * window_h[t] * replicas[o,t]."""
     return _term(problem, "accelerator_hours", per_replica=_usd_per_window(problem))
+
+
+def reserved(problem: Problem) -> Term:
+    """sum_t reserved_usd_per_hour * window_h[t], whatever is planned."""
+    hours = sum(w.window_s for w in problem.windows) / 3600
+    return _term(problem, "reserved", fixed=problem.reserved_usd_per_hour * hours)
+
+
+def billing_increments(problem: Problem) -> Term:
+    """sum_{o,t} usd_per_hour[o] * max(increment_h[o] - hours from t to the end, 0) * starts[o,t].
+
+    What a start still has to pay when the horizon ends, so that it pays at least a whole
+    increment; up to there it is kept and paid window by window (`keep_up_time`).
+    """
+    end_at = problem.windows[-1].end_at
+    left_s = np.array([(end_at - w.start_at).total_seconds() for w in problem.windows])
+    due_s = np.array([[o.billing_increment_s] for o in problem.options]) - left_s
+    return _term(
+        problem,
+        "billing_increments",
+        per_start=_usd(problem)[:, None] * np.maximum(due_s, 0.0) / 3600,
+    )
 
 
 def spot_risk(problem: Problem) -> Term:
@@ -117,7 +149,9 @@ def start_up_waste(problem: Problem) -> Term:
     return _term(
         problem,
         "start_up_waste",
-        per_start=np.array([o.usd_per_hour * o.start_s / 3600 for o in problem.options]),
+        per_start=_every_window(
+            problem, np.array([o.usd_per_hour * o.start_s / 3600 for o in problem.options])
+        ),
         per_stop=np.array([o.usd_per_hour * o.drain_s / 3600 for o in problem.options]),
         per_flip=np.array([usd[f.source] * f.flip_s / 3600 for f in problem.flips]),
     )
@@ -127,7 +161,8 @@ def switching(problem: Problem) -> Term:
     """sum_{o,t} usd_per_hour[o] * SWITCHING_S / 3600 * (starts[o,t] + stops[o,t]) + flips'."""
     usd = _usd(problem) * SWITCHING_S / 3600
     flips = np.array([usd[f.source] for f in problem.flips])
-    return _term(problem, "switching", per_start=usd, per_stop=usd, per_flip=flips)
+    starts = _every_window(problem, usd)
+    return _term(problem, "switching", per_start=starts, per_stop=usd, per_flip=flips)
 
 
 def slo_shortfall(problem: Problem) -> Term:
@@ -139,8 +174,10 @@ def slo_shortfall(problem: Problem) -> Term:
 
 COST_TERMS: tuple[Callable[[Problem], Term], ...] = (
     accelerator_hours,
+    reserved,
     spot_risk,
     start_up_waste,
+    billing_increments,
     switching,
     slo_shortfall,
 )
@@ -206,6 +243,11 @@ def _usd_per_window(problem: Problem) -> Floats:
     return np.asarray(np.outer(_usd(problem), hours), dtype=np.float64)
 
 
+def _every_window(problem: Problem, each: Floats) -> Floats:
+    """(options, windows) the same in every window."""
+    return np.repeat(each[:, None], len(problem.windows), axis=1)
+
+
 def _term(
     problem: Problem,
     name: str,
@@ -215,13 +257,15 @@ def _term(
     per_stop: Floats | None = None,
     per_flip: Floats | None = None,
     per_rps: Floats | None = None,
+    fixed: float = 0.0,
 ) -> Term:
     options, windows = len(problem.options), len(problem.windows)
     return Term(
         name=name,
         per_replica=np.zeros((options, windows)) if per_replica is None else per_replica,
-        per_start=np.zeros(options) if per_start is None else per_start,
+        per_start=np.zeros((options, windows)) if per_start is None else per_start,
         per_stop=np.zeros(options) if per_stop is None else per_stop,
         per_flip=np.zeros(len(problem.flips)) if per_flip is None else per_flip,
         per_rps=np.zeros(windows) if per_rps is None else per_rps,
+        fixed=fixed,
     )

@@ -6,7 +6,8 @@
 import numpy as np
 
 from planner.optimize.linear import LinearModel
-from planner.optimize.problem import Problem, blocks_of
+from planner.optimize.nodes import blocks_of
+from planner.optimize.problem import Problem
 from planner.optimize.variables import Variables
 
 

@@ -1,7 +1,7 @@
 """What the optimizer decides about, as one frozen value."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
+from planner.domain.plan import Holding
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
     Flip,
     Floats,
     Integers,
+    LinkLimit,
     Objective,
     Option,
     PlanningWindow,
@@ -28,7 +30,7 @@ from planner.optimize.inputs import (
     Stream,
 )
 from planner.optimize.linear import Mask
-from planner.optimize.nodes import NodeKind, divide, node_kinds, rounded_size
+from planner.optimize.nodes import NodeKind, blocks_of, divide, node_kinds, rounded_size
 
 PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
@@ -56,16 +58,22 @@ class Problem:
     has_fleet : bool
         False when nothing runs yet: then there is no start-up lead time and no change to pay for
         in window 0.
+    reserved_usd_per_hour : float
+        What reserved accelerators cost, used or not.
     spot_share_limit : float or None
         Share of a role's replicas of a model that may be spot.
     kv_bytes : (streams,) float or None
         KV cache that moves for one request of the stream on its way from prefill to decode.
     transfer_bytes_per_s_limit : float or None
         What all KV transfers may take together.
+    links : tuple of LinkLimit
+        What those between some accelerators may take.
     shortfall_usd_per_request : float or None
         Price of an unserved request; None: all demand has to be met.
     one_shape_per_role : bool
         A model has at most one option in each role, over the whole horizon.
+    held_by_others : tuple of Holding
+        What is not in the limits above because other models hold it.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
@@ -83,15 +91,18 @@ class Problem:
     ratios: tuple[RatioBounds, ...] = ()
     has_fleet: bool = False
     usd_per_hour_limit: float | None = None
+    reserved_usd_per_hour: float = 0.0
     power_w_limit: float | None = None
     spot_share_limit: float | None = None
     kv_bytes: Floats | None = None
     transfer_bytes_per_s_limit: float | None = None
+    links: tuple[LinkLimit, ...] = ()
     shortfall_usd_per_request: float | None = None
     one_shape_per_role: bool = False
     objective: Objective = Objective.COST
     best_effort: bool = False
     excluded: tuple[Exclusion, ...] = ()
+    held_by_others: tuple[Holding, ...] = ()
     solver: SolverSettings = field(default_factory=SolverSettings)
 
     def __post_init__(self) -> None:
@@ -124,6 +135,17 @@ class Problem:
     def models(self) -> tuple[str, ...]:
         """All `m`, in the order of the streams."""
         return tuple(dict.fromkeys(stream.model for stream in self.streams))
+
+    @cached_property
+    def link_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Accelerators of a prefill and of a decode pool, every pair; none without `links`."""
+        if not self.links or self.kv_bytes is None:
+            return ()
+        ends = [
+            dict.fromkeys(self.options[o].shape.accelerator for o in self.in_role(role))
+            for role in (Role.PREFILL, Role.DECODE)
+        ]
+        return tuple((a, b) for a in ends[0] for b in ends[1])
 
     @property
     def model(self) -> str:
@@ -218,9 +240,14 @@ class Problem:
         return tuple(
             models.count(model) == 1
             and self.transfer_bytes_per_s_limit is None
+            and not self.links
             and bool(np.all(self.work[k, model_of == model] == 1.0))
             for k, model in enumerate(models)
         )
+
+    def held(self, resource: str) -> str:
+        """What others hold of something shared, to end a sentence with; empty: nothing."""
+        return "".join(f"; {h.sentence}" for h in self.held_by_others if h.resource == resource)
 
     def load_rps(self, t: int) -> float:
         """Requests/s of all streams in window `t`."""
@@ -240,6 +267,8 @@ class Problem:
     def _max_replicas(self, option: Option) -> int:
         limit = next(a for a in self.accelerators if a.name == option.shape.accelerator)
         most = min(blocks_of(limit, option.footprint), limit.inventory // option.footprint)
+        if option.prepaid:
+            most = min(most, limit.reserved // option.shape.accelerators)
         for bounds in self.bounds:
             if bounds.shape == option.shape and bounds.max_replicas is not None:
                 most = min(most, bounds.max_replicas)
@@ -392,6 +421,13 @@ class Problem:
         capacity = {(o, t): pool.divided_by(each[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
+    def slowed(self, factors: Sequence[float]) -> "Problem":
+        """The same problem with the capacity of each option divided by its own factor."""
+        if max(factors, default=1.0) <= 1:
+            return self
+        capacity = {(o, t): pool.divided_by(factors[o]) for (o, t), pool in self.capacity.items()}
+        return replace(self, capacity=capacity)
+
     def with_more(self, accelerator: str, more: int) -> "Problem":
         """The same problem with so many more accelerators of a type."""
         return replace(
@@ -400,23 +436,6 @@ class Problem:
                 replace(a, inventory=a.inventory + more) if a.name == accelerator else a
                 for a in self.accelerators
             ),
-        )
-
-    def with_bounds(
-        self, shape: ReplicaShape, *, more_max: int = 0, more_min: int = 0
-    ) -> "Problem":
-        """The same problem with other bounds on the replicas of a shape."""
-
-        def changed(bounds: ReplicaBounds) -> ReplicaBounds:
-            most = bounds.max_replicas
-            return replace(
-                bounds,
-                min_replicas=bounds.min_replicas + more_min,
-                max_replicas=None if most is None else most + more_max,
-            )
-
-        return replace(
-            self, bounds=tuple(changed(b) if b.shape == shape else b for b in self.bounds)
         )
 
     def between(self, first: int, end: int) -> "Problem":
@@ -472,12 +491,6 @@ def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]
         for b in together
         if options[a].shape.role is not options[b].shape.role
     ]
-
-
-def blocks_of(limit: AcceleratorLimit, size: int) -> int:
-    """Blocks of `size` accelerators that fit into the nodes, none spanning two of them."""
-    nodes, rest = divmod(limit.total, limit.per_node)
-    return nodes * (limit.per_node // size) + rest // size
 
 
 def spot_options(problem: Problem, options: tuple[int, ...]) -> tuple[int, ...]:

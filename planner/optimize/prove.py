@@ -200,10 +200,10 @@ def _trusting_the_profiles(
     spec: Spec, rebuild: Rebuild, factors: dict[Discounted, float], final: Round
 ) -> tuple[RejectedAlternative, ...]:
     """The price of robustness: what the fleet would cost if replicas were as fast as profiled."""
-    error = spec.planning.profile_error_ratio
-    if error <= 0:
+    errors = sorted({spec.error_ratio_of(o.shape) for o in final.problem.options})
+    if not errors or errors[-1] <= 0:
         return ()
-    trusting = rebuild(replace(spec, planning=replace(spec.planning, profile_error_ratio=0.0)))
+    trusting = rebuild(spec.trusting)
     found = attempt(trusting.tightened(factors))
     if found is None:
         late = RejectedAlternative(name=_TRUSTING, reason=NOT_IN_TIME, usd_per_hour=None)
@@ -213,8 +213,9 @@ def _trusting_the_profiles(
     usd = mean_usd_per_hour(trusting, found.replicas)
     more = mean_usd_per_hour(final.problem, final.solution.replicas) - usd
     reason = (
-        f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be {error:.0%} slower "
-        "than profiled"
+        f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be "
+        f"{' to '.join(f'{e:.0%}' for e in dict.fromkeys((errors[0], errors[-1])))} slower than "
+        "profiled"
     )
     return (RejectedAlternative(name=_TRUSTING, reason=reason, usd_per_hour=usd),)
 

@@ -12,6 +12,7 @@ from functools import partial
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.plan import ShadowPrice
 from planner.domain.spec import Spec
+from planner.optimize.limits import limits_of
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
 from planner.optimize.solution import mean_usd_per_hour
@@ -78,22 +79,11 @@ def _sentence(more: float, noise: float) -> str:
 
 
 def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change]:
-    for limit in problem.accelerators:
-        if problem.on(limit.name):
-            yield _Change(
-                name=f"one more {limit.name}", problem=partial(problem.with_more, limit.name, 1)
-            )
-    for bounds in problem.bounds:
-        if bounds.max_replicas is not None:
-            yield _Change(
-                name=f"max_replicas {bounds.max_replicas + 1} for {bounds.shape.label}",
-                problem=partial(problem.with_bounds, bounds.shape, more_max=1),
-            )
-        if bounds.min_replicas:
-            yield _Change(
-                name=f"min_replicas {bounds.min_replicas - 1} for {bounds.shape.label}",
-                problem=partial(problem.with_bounds, bounds.shape, more_min=-1),
-            )
+    for limit in limits_of(problem, spec):
+        if limit.in_problem is not None and limit.step is not None:
+            value = limit.now + limit.step
+            name = limit.text(value).replace("1 more ", "one more ", 1)
+            yield _Change(name=name, problem=partial(limit.in_problem, problem, value))
     slos = [s for s in spec.slos if s.model == problem.model]
     ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
     for sign in (-1, 1):

@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.domain.forecast import Demand, ForecastWindow
 from planner.domain.plan import CostTerm, PlanStatus
-from planner.optimize.flow import spread
+from planner.optimize.flow import moves, spread
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.objective import Decisions, changes, costs
 from planner.optimize.problem import Problem
@@ -27,6 +27,8 @@ class Solution:
         Those that serve in the window.
     sent_rps : (streams, options, windows) float
         Requests/s of each stream sent to each pool (`planner.optimize.flow.spread`).
+    moved_rps : (streams, pairs, windows) float
+        Of these what moves between two accelerator types (`Problem.link_pairs`).
     unserved_rps : (streams, windows) float
         Demand that the capacity does not cover.
     terms : tuple of CostTerm
@@ -42,6 +44,7 @@ class Solution:
     flips: Integers
     usable: Integers
     sent_rps: Floats
+    moved_rps: Floats
     unserved_rps: Floats
     terms: tuple[CostTerm, ...]
     solver_name: str
@@ -87,8 +90,10 @@ def solution_of(
     usable = problem.usable(replicas, flips)
     sent = np.zeros((len(problem.streams), *replicas.shape))
     unserved = np.zeros(problem.demand_rps.shape)
+    moved = np.zeros((len(problem.streams), len(problem.link_pairs), len(problem.windows)))
     for t in problem.window_indices:
         sent[:, :, t], unserved[:, t] = spread(problem, usable, t)
+        moved[:, :, t] = moves(problem, sent[:, :, t])
     starts, stops = changes(problem, replicas, flips)
     made = Decisions(
         replicas=replicas, starts=starts, stops=stops, flips=flips, shortfall_rps=unserved
@@ -99,6 +104,7 @@ def solution_of(
         flips=flips,
         usable=usable,
         sent_rps=sent,
+        moved_rps=moved,
         unserved_rps=unserved,
         terms=costs(problem, made),
         solver_name=solver_name,
@@ -149,8 +155,9 @@ def _kept_part(demand: Demand, problem: Problem, kept: Sequence[float]) -> Deman
 
 
 def usd_per_hour(problem: Problem, replicas: Integers, t: int) -> float:
-    """What the replicas of window `t` cost, USD/h."""
-    return float(np.array([o.usd_per_hour for o in problem.options]) @ replicas[:, t])
+    """What the replicas of window `t` and all reserved accelerators cost, USD/h."""
+    prices = np.array([o.usd_per_hour for o in problem.options])
+    return float(prices @ replicas[:, t]) + problem.reserved_usd_per_hour
 
 
 def mean_usd_per_hour(problem: Problem, replicas: Integers) -> float:

@@ -58,18 +58,32 @@ def other_way_alternative(
     except (OutsideProfileError, SolverError, SpecError) as error:
         return (RejectedAlternative(name=label, reason=str(error), usd_per_hour=None),)
     window = plan.windows[0]
-    fleet = " + ".join(f"{p.replicas} x {p.shape.label}" for p in window.pools) or "nothing"
-    attained = min(
-        (w.predicted.attainment_ratio for w in plan.windows if w.predicted.attainment_ratio),
-        default=1.0,
-    )
+    fleet = " + ".join(f"{p.replicas} x {p.shape.label}" for p in window.pools)
+    kept = [w.predicted.attainment_ratio for w in plan.windows]
+    attained = min((ratio for ratio in kept if ratio is not None), default=1.0)
     if plan.status is PlanStatus.INFEASIBLE:
-        reason = f"cannot keep the objectives: at best {fleet} with attainment {attained:.1%}"
+        if fleet:
+            at_best = f"at best {fleet} with attainment {attained:.1%}"
+        else:
+            at_best = "the limits leave room for no fleet"
+            at_best += f" ({plan.relaxations[0]} would help)" if plan.relaxations else ""
+        reason = f"cannot keep the objectives: {at_best}"
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=None),)
     more = plan.usd_per_hour - usd_per_hour
     price = "the same" if abs(more) < 5e-4 else f"{abs(more):.3f} {'more' if more > 0 else 'less'}"
     reason = (
-        f"{fleet} in the first window, attainment {attained:.1%}, "
+        f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{_unserved(plan)}, "
         f"{plan.usd_per_hour:.3f} USD/h, {price}"
     )
     return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
+
+
+def _unserved(plan: Plan) -> str:
+    """What is left unserved on purpose in the worst window; empty: nothing."""
+    worst = max(plan.windows, key=lambda w: w.shortfall_rps)
+    if worst.shortfall_rps <= 0:
+        return ""
+    return (
+        f" of those served ({worst.shortfall_rps:.3g} of {worst.request_rate_rps:.3g} requests/s "
+        "are not, on purpose)"
+    )

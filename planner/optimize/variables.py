@@ -31,6 +31,8 @@ class Variables:
         Traffic of the stream that the pool takes; none where it cannot, and for plain streams.
     shortfall : (streams, windows), requests/s
         Traffic that stays unserved.
+    moved : (streams, pairs, windows), requests/s
+        Prompts' caches that go between two accelerator types (`Problem.link_pairs`).
     has_pair : (models, windows)
         0 or 1: prefill and decode pools are there.
     nodes : {(accelerator type, kind of node, t): (patterns,)}
@@ -51,6 +53,7 @@ class Variables:
     beyond: Integers
     sent: Integers
     shortfall: Integers
+    moved: Integers
     has_pair: Integers
     nodes: dict[tuple[str, int, int], Integers]
     chosen: Integers
@@ -82,6 +85,7 @@ def add_variables(model: LinearModel, problem: Problem, *, flows: bool = True) -
         beyond=beyond,
         sent=_sent(model, problem) if flows else _no_sent(problem),
         shortfall=_shortfall(model, problem),
+        moved=_moved(model, problem, flows=flows),
         has_pair=model.integers(np.ones((len(problem.models), windows), dtype=np.int64)),
         nodes=_nodes(model, problem),
         chosen=model.integers(np.ones(options, dtype=np.int64))
@@ -145,6 +149,13 @@ def _sent(model: LinearModel, problem: Problem) -> Integers:
         upper = np.repeat(problem.demand_rps[k][None, :], len(able), axis=0)
         columns[k, able] = model.rates(upper)
     return columns
+
+
+def _moved(model: LinearModel, problem: Problem, *, flows: bool) -> Integers:
+    shape = len(problem.streams), len(problem.link_pairs), len(problem.windows)
+    if not flows or not problem.link_pairs:
+        return np.full(shape, NO_COLUMN, dtype=np.int64)
+    return model.rates(np.array(np.broadcast_to(problem.demand_rps[:, None, :], shape)))
 
 
 def _shortfall(model: LinearModel, problem: Problem) -> Integers:

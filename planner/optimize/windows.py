@@ -64,7 +64,8 @@ def window_of_columns(columns: int, v: Variables) -> Integers:
     """(columns,) the window that each belongs to."""
     place = np.full(columns, NOWHERE, dtype=np.int64)
     for group in (
-        v.replicas, v.usable, v.starts, v.stops, v.flips, v.beyond, v.sent, v.shortfall, v.has_pair,
+        v.replicas, v.usable, v.starts, v.stops, v.flips, v.beyond, v.sent, v.moved, v.shortfall,
+        v.has_pair,
     ):  # fmt: skip
         there = group != NO_COLUMN
         window = np.broadcast_to(np.arange(group.shape[-1]), group.shape)

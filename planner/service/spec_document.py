@@ -4,9 +4,9 @@ Only the form is checked here; `spec_file` converts it to `planner.domain.spec.S
 what fields mean together.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from planner.domain.fleet import Role
@@ -19,9 +19,11 @@ from planner.domain.spec import (
     LoopMode,
     LoopSettings,
     Objective,
+    PlanningSettings,
     RoutesBy,
     Routing,
     TargetKind,
+    TransferLink,
 )
 
 API_VERSION = "poolwise/v1"
@@ -96,7 +98,18 @@ class PricePart(SpecPart):
 
     on_demand: float | None = Field(default=None, ge=0, le=1e5, description="USD per GPU hour")
     reserved: float | None = Field(
-        default=None, ge=0, le=1e5, description="USD per GPU hour, paid whether used or not"
+        default=None,
+        ge=0,
+        le=1e5,
+        description="USD per GPU hour; with reserved_count paid whether used or not, without it "
+        "an offer like on_demand, paid while planned",
+    )
+    reserved_count: int | None = Field(
+        default=None,
+        ge=0,
+        le=10**6,
+        description="accelerators that are reserved, count: always paid, used before others, and "
+        "part of inventory; default: none is, as many as wanted may be had at the reserved price",
     )
     spot: float | None = Field(default=None, ge=0, le=1e5, description="USD per GPU hour")
     spot_interruptions_per_hour: float = Field(
@@ -106,8 +119,17 @@ class PricePart(SpecPart):
         default=0.0,
         ge=0,
         le=366 * 86_400,
-        description="time is paid in such pieces, seconds; 0: to the second",
+        description="a start pays at least for so long, and is kept so long, seconds; later time "
+        "is counted to the second; 0: no least",
     )
+
+    @model_validator(mode="after")
+    def _counted_where_priced(self) -> Self:
+        if self.reserved_count is not None and self.reserved is None:
+            raise PydanticCustomError(
+                "reserved", "reserved_count needs the price of a reserved one: give reserved, too"
+            )
+        return self
 
 
 class AcceleratorPart(SpecPart):
@@ -124,6 +146,18 @@ class AcceleratorPart(SpecPart):
         description="memory of one, bytes; default: the vendor's figure where it is known",
     )
     power_w: float | None = Field(default=None, gt=0, le=1e6, description="power of one at load, W")
+
+    @model_validator(mode="after")
+    def _reserved_are_there(self) -> Self:
+        count = self.usd_per_gpu_hour.reserved_count
+        if count is not None and count > self.inventory:
+            raise PydanticCustomError(
+                "reserved",
+                "reserved_count {count} is above inventory {inventory}: reserved ones are part of "
+                "the inventory",
+                {"count": count, "inventory": self.inventory},
+            )
+        return self
 
 
 class PoolPart(SpecPart):
@@ -243,6 +277,18 @@ class BudgetPart(SpecPart):
     power_w: float | None = Field(default=None, ge=0, le=1e12, description="W")
 
 
+class TransferLinkPart(SpecPart):
+    """What KV transfers may take that cross one link, by the accelerators at its two ends."""
+
+    prefill: Name | None = Field(
+        default=None, description="accelerator of the prefill pools; default: any"
+    )
+    decode: Name | None = Field(
+        default=None, description="accelerator of the decode pools; default: any"
+    )
+    bytes_per_s: float = Field(gt=0, le=1e18, description="all transfers over it, bytes/s")
+
+
 class PlanningPart(SpecPart):
     """What is best, and what a plan has to keep beside objectives and budget."""
 
@@ -263,6 +309,12 @@ class PlanningPart(SpecPart):
     transfer_bytes_per_s: float | None = Field(
         default=None, gt=0, le=1e18, description="all KV transfers together, bytes/s"
     )
+    transfer_links: list[TransferLinkPart] = Field(
+        default_factory=list,
+        max_length=100,
+        description="KV transfers between pools on two accelerator types, link by link; the "
+        "router has to keep to the plan's pairs",
+    )
     min_prefill_per_decode: float | None = Field(
         default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at least"
     )
@@ -272,12 +324,31 @@ class PlanningPart(SpecPart):
     one_shape_per_role: bool = Field(
         default=False, description="true: all replicas of a role are alike, no mix of hardware"
     )
-    profile_error_ratio: float = Field(
+    profile_error_ratio: Literal["profile"] | Annotated[float, Field(ge=0, le=10)] = Field(
         default=0.0,
-        ge=0,
-        le=10,
-        description="plan as if every replica were so much slower than its profile, ratio",
+        description="plan as if every replica were so much slower than its profile, ratio; "
+        "profile: each by the error_ratio that its own profile states (provenance.error_ratio)",
     )
+
+    @field_validator("profile_error_ratio", mode="before")
+    @classmethod
+    def _error(cls, given: object) -> object:
+        number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 10
+        if given != "profile" and not number:
+            raise PydanticCustomError("error", "give a ratio from 0 to 10, or profile")
+        return given
+
+    @property
+    def settings(self) -> PlanningSettings:
+        """The same as a value."""
+        own = self.profile_error_ratio == "profile"
+        given = self.model_dump(exclude={"profile_error_ratio", "transfer_links"})
+        return PlanningSettings(
+            **given,
+            transfer_links=tuple(TransferLink(**link.model_dump()) for link in self.transfer_links),
+            profile_error_ratio=0.0 if own else float(self.profile_error_ratio),
+            own_profile_error=own,
+        )
 
 
 class TargetPart(SpecPart):

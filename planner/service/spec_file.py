@@ -25,7 +25,6 @@ from planner.domain.spec import (
     Budget,
     GuardSettings,
     LoopSettings,
-    PlanningSettings,
     PoolBounds,
     Spec,
 )
@@ -143,7 +142,7 @@ class _Reader:
             target=document.target.kind,
             routing=document.target.routing,
             budget=Budget(**document.budget.model_dump()),
-            planning=PlanningSettings(**document.planning.model_dump()),
+            planning=document.planning.settings,
             forecast=document.forecast.settings,
             loop=LoopSettings(**document.loop.model_dump()),
             guards=GuardSettings(**document.guards.model_dump()),
@@ -247,6 +246,12 @@ class _Reader:
             self._known(("shapes", index, "model"), part.model, models)
             for place, name in enumerate(part.accelerators or ()):
                 self._known(("shapes", index, "accelerators", place), name, list(accelerators))
+
+        for index, link in enumerate(document.planning.transfer_links):
+            for end, at in (("prefill", link.prefill), ("decode", link.decode)):
+                if at is not None:
+                    where: Location = ("planning", "transfer_links", index, end)
+                    self._known(where, at, list(accelerators))
 
     def _once(self, section: str, names: list[str]) -> None:
         for index, name in enumerate(names):
@@ -433,6 +438,7 @@ def _offers(price: PricePart) -> tuple[Offer, ...]:
             usd_per_gpu_hour=usd,
             interruptions_per_hour=interruptions,
             billing_increment_s=price.billing_increment_s,
+            reserved_count=price.reserved_count if option is PurchaseOption.RESERVED else None,
         )
         for option, usd, interruptions in given
         if usd is not None

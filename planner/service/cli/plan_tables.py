@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from planner.service.cli import output
 
 if TYPE_CHECKING:
-    from planner.domain.plan import Plan, PlannedPool, PlanWindow
+    from planner.domain.plan import CostTerm, Plan, PlannedPool, PlanWindow
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
 
@@ -20,7 +20,9 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         With the equation of every row, and what small changes would cost.
     """
     estimated = ", ESTIMATED profiles: rough" if plan.estimated else ""
-    title = f"Plan {plan.plan_id}: {plan.status}, {plan.usd_per_hour:,.2f} USD/h{estimated}"
+    sought = "".join(f", {_term_text(term)}" for term in plan.objective if term.sought)
+    price = f"{plan.usd_per_hour:,.2f} USD/h"
+    title = f"Plan {plan.plan_id}: {plan.status}, {price}{sought}{estimated}"
     rows = [
         [
             window.start_at.strftime("%m-%d %H:%M"),
@@ -58,16 +60,27 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines(
         "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
     )
+    short = plan.status == "infeasible" or any(w.shortfall_rps > 0 for w in plan.windows)
+    held = [holding.sentence for holding in plan.held_by_others if short]
+    output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
     output.print_lines("Solved again with a small change, it", prices)
     if explain:
-        terms = [f"{term.name}: {term.usd:,.2f} USD" for term in plan.objective if term.usd]
-        output.print_lines("What it costs over the horizon", terms)
+        terms = [_term_text(term) for term in plan.objective if term.value]
+        output.print_lines("What it comes to over the horizon", terms)
     solver = plan.solver
     output.console().print(
         f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
         markup=False,
+    )
+
+
+def _term_text(term: "CostTerm") -> str:
+    return (
+        f"{term.name}: {term.value:,.4g} {term.unit}"
+        if term.unit != "USD"
+        else (f"{term.name}: {term.usd:,.2f} USD")
     )
 
 

@@ -11,6 +11,7 @@ from planner.domain.plan import (
     Bottleneck,
     ClassAttainment,
     CostTerm,
+    Holding,
     Plan,
     PlanInputs,
     PlannedPool,
@@ -120,6 +121,17 @@ class ShadowPriceDocument(Document):
     sentence: str
 
 
+class HoldingDocument(Document):
+    """What another model holds of something that models share; this plan has the rest."""
+
+    resource: str = Field(description="an accelerator type, usd_per_hour or power_w")
+    amount: float = Field(description="held at the most: accelerators, USD/h or W")
+    total: float = Field(description="what the spec has in all")
+    model: str
+    priority: int
+    above: bool = Field(description="true: of higher priority than the model of this plan")
+
+
 class SolverDocument(Document):
     """What solved it, how well, and how to solve it again."""
 
@@ -132,10 +144,17 @@ class SolverDocument(Document):
 
 
 class CostDocument(Document):
-    """One named term of the objective over the horizon."""
+    """One named term of what the plan comes to: of its cost, or what else was counted."""
 
     name: str
-    usd: float
+    usd: float = Field(description="over the horizon, USD; 0 for what is no money")
+    value: float | None = Field(
+        default=None,
+        description="in `unit`: USD and kWh over the horizon, W, accelerators and requests/s in "
+        "time as means over it",
+    )
+    unit: str = Field(default="USD", description="of value")
+    sought: bool = Field(default=False, description="true: this was to be best")
 
 
 class InputsDocument(Document):
@@ -169,6 +188,9 @@ class PlanDocument(Document):
     shadow_prices: list[ShadowPriceDocument] = Field(
         default_factory=list, description="empty: not asked for"
     )
+    held_by_others: list[HoldingDocument] = Field(
+        default_factory=list, description="what other models hold of what all share"
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -194,6 +216,7 @@ def plan_document(plan: Plan) -> PlanDocument:
         ),
         estimated=plan.estimated,
         shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
+        held_by_others=[HoldingDocument.model_validate(h) for h in plan.held_by_others],
     )
 
 
@@ -228,6 +251,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
             ),
             estimated=document.estimated,
             shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),
+            held_by_others=tuple(Holding(**h.model_dump()) for h in document.held_by_others),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

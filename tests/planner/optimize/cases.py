@@ -54,6 +54,7 @@ def problem(
     bounds: Sequence[ReplicaBounds] = (),
     usd_per_hour_limit: float | None = None,
     best_effort: bool = False,
+    reserved: int = 0,
     **more: Any,
 ) -> Problem:
     """One stream; one rate per option: per replica, or the pool's at 1, 2, ... replicas."""
@@ -73,7 +74,8 @@ def problem(
         ),
         capacity={(o, t): pool for o, pool in enumerate(pools) for t in range(len(demands_rps))},
         accelerators=tuple(
-            AcceleratorLimit(name=n, inventory=inventory, per_node=per_node) for n in names
+            AcceleratorLimit(name=n, inventory=inventory, per_node=per_node, reserved=reserved)
+            for n in names
         ),
         bounds=tuple(bounds),
         ordered_at=START,

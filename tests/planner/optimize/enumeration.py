@@ -51,13 +51,17 @@ def _change(case: Problem, replicas: Integers, flips: Integers, o: int, t: int) 
 
 
 def _usd(case: Problem, replicas: Integers, flips: Integers) -> float:
-    usd = 0.0
+    usd = case.reserved_usd_per_hour * sum(w.window_s for w in case.windows) / 3600
+    horizon_s = sum(w.window_s for w in case.windows)
     for t, window in enumerate(case.windows):
         for o, option in enumerate(case.options):
             change = _change(case, replicas, flips, o, t)
             lost = option.interruptions_per_hour * option.start_s / 3600
             paid_s = int(replicas[o, t]) * window.window_s * (1 + lost)
             paid_s += max(change, 0) * option.start_s + max(-change, 0) * option.drain_s
+            if t or case.has_fleet:  # what is not paid when the horizon ends is due by then
+                left_s = horizon_s - t * window.window_s
+                paid_s += max(change, 0) * max(option.billing_increment_s - left_s, 0.0)
             usd += option.usd_per_hour * (paid_s + 30 * abs(change)) / 3600
         for f, flip in enumerate(case.flips):
             source = case.options[flip.source]
@@ -87,9 +91,15 @@ def _limits_hold(case: Problem, replicas: Integers, t: int) -> bool:
             for n, o in zip(have, case.options, strict=True)
             if o.shape.accelerator == limit.name
         )
-        if used > limit.inventory:
+        prepaid = sum(
+            int(n) * o.shape.accelerators
+            for n, o in zip(have, case.options, strict=True)
+            if o.shape.accelerator == limit.name and o.prepaid
+        )
+        if used > limit.inventory or prepaid > limit.reserved:
             return False
     usd = sum(int(n) * o.usd_per_hour for n, o in zip(have, case.options, strict=True))
+    usd += case.reserved_usd_per_hour
     if case.usd_per_hour_limit is not None and usd > case.usd_per_hour_limit + 1e-9:
         return False
     in_role = {
@@ -171,6 +181,8 @@ def _serves(case: Problem, serving: list[int], t: int) -> bool:
         for o in range(len(case.options))
         if np.isfinite(case.work[k, o])
     ]
+    if case.links and case.kv_bytes is not None:
+        return _serves_over_links(case, serving, t)
     equal = np.zeros((2 * len(case.streams), len(pairs)))
     most = np.zeros((len(case.options) + 1, len(pairs)))
     for i, (k, o) in enumerate(pairs):
@@ -189,6 +201,44 @@ def _serves(case: Problem, serving: list[int], t: int) -> bool:
         np.zeros(len(pairs)),
         A_ub=most,
         b_ub=np.array([*capacity, 1e9 if limit is None else limit]) + 1e-9,
+        A_eq=equal,
+        b_eq=demand,
+        method="highs",
+    )
+    return bool(found.success)
+
+
+def _serves_over_links(case: Problem, serving: list[int], t: int) -> bool:
+    """The same with a flow for every way: an aggregated pool, or a prefill and a decode pool."""
+    of = {r: [o for o, x in enumerate(case.options) if x.shape.role is r] for r in Role}
+    ends = [(o,) for o in of[Role.AGGREGATED]]
+    ends += list(product(of[Role.PREFILL], of[Role.DECODE]))
+    able, work = np.isfinite(case.work), np.where(np.isfinite(case.work), case.work, 0.0)
+    ways = [
+        (k, *end) for k in range(len(case.streams)) for end in ends if all(able[k, o] for o in end)
+    ]
+    demand = case.demand_rps[:, t]
+    if not ways:
+        return not demand.any()
+    equal = np.array([[float(way[0] == k) for way in ways] for k in range(len(case.streams))])
+    rows = [[work[w[0], o] * (o in w[1:]) for w in ways] for o in range(len(case.options))]
+    high = [case.capacity[o, t].at(serving[o]) for o in range(len(case.options))]
+    kv = np.array([case.kv_bytes[w[0]] * (len(w) == 3) for w in ways])  # type: ignore[index]
+    on = [tuple(case.options[o].shape.accelerator for o in w[1:]) for w in ways]
+    for link in case.links:
+        over = [
+            len(at) == 2 and link.prefill in (None, at[0]) and link.decode in (None, at[1])
+            for at in on
+        ]
+        rows.append(list(kv * over))
+        high.append(link.bytes_per_s)
+    if case.transfer_bytes_per_s_limit is not None:
+        rows.append(list(kv))
+        high.append(case.transfer_bytes_per_s_limit)
+    found = linprog(
+        np.zeros(len(ways)),
+        A_ub=np.array(rows),
+        b_ub=np.array(high) + 1e-9,
         A_eq=equal,
         b_eq=demand,
         method="highs",

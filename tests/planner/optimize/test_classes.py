@@ -87,7 +87,7 @@ def test_a_class_that_cannot_be_in_time_is_not_outvoted_by_the_others(routing: R
     """Nearly all requests are in time, but none of one class."""
     found = made(promising({"chat": 2.0, "batch": 0.3}, routing=routing))
     assert found.status is PlanStatus.INFEASIBLE
-    assert any(text.endswith("for class batch") for text in found.relaxations)
+    assert any("for class batch" in text for text in found.relaxations)
     assert attained(found)["batch"][0] < 0.9
     assert (found.windows[0].predicted.attainment_ratio or 0) > 0.9
 
@@ -99,7 +99,7 @@ def test_a_class_that_no_pool_can_hold_in_time_still_has_pools() -> None:
 
 def test_what_is_named_to_relax_helps() -> None:
     found = made(promising({"chat": 2.0, "batch": 0.3}, routing=ROUTINGS[1]))
-    (text,) = (t for t in found.relaxations if t.endswith("for class batch"))
+    (text,) = (t for t in found.relaxations if t.startswith("ttft_s") and "class batch" in t)
     softer = float(text.split()[1])
     assert (
         made(promising({"chat": 2.0, "batch": softer}, routing=ROUTINGS[1])).status

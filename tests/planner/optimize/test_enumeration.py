@@ -9,7 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import PlanStatus
 from planner.optimize import Problem, check, optimize
-from planner.optimize.inputs import RatioBounds, Stream
+from planner.optimize.inputs import LinkLimit, RatioBounds, Stream
 from planner.optimize.problem import flips_between
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.enumeration import cheapest
@@ -23,23 +23,27 @@ def limited_problems(draw: st.DrawFn) -> Problem:
     """2-3 options of up to 2 replicas in 1-2 windows, 1-2 streams, any limits."""
     has_fleet = draw(st.booleans())
     bought = st.sampled_from(
-        (PurchaseOption.ON_DEMAND, PurchaseOption.ON_DEMAND, PurchaseOption.SPOT)
+        (PurchaseOption.ON_DEMAND, PurchaseOption.SPOT, PurchaseOption.RESERVED)
     )
     pair = [(role, "h100", PurchaseOption.ON_DEMAND) for role in (Role.PREFILL, Role.DECODE)]
     alone = (Role.AGGREGATED, "a100", draw(bought))
     spare = (draw(st.sampled_from(ROLES)), draw(st.sampled_from(("h100", "a100"))), draw(bought))
-    kinds = draw(st.sampled_from((pair, [*pair, alone], [*pair, spare], [alone, spare])))
+    far = (Role.DECODE, "a100", PurchaseOption.ON_DEMAND)
+    mixes = (pair, [*pair, alone], [*pair, spare], [*pair, far], [alone, spare])
+    kinds = draw(st.sampled_from(mixes))
     kinds = list(dict.fromkeys(kinds))
     options = tuple(
         option(
             role,
             accelerator,
-            draw(st.integers(1, 9)) / 2,
+            draw(st.integers(1, 9)) / 2 * (option_bought is not PurchaseOption.RESERVED),
             purchase_option=option_bought,
             initial_replicas=draw(st.integers(0, 2)) if has_fleet else 0,
             start_s=draw(st.sampled_from((0.0, 900.0))),
             drain_s=draw(st.sampled_from((0.0, 60.0))),
             min_up_s=draw(st.sampled_from((0.0, 1.5 * WINDOW_S))),
+            billing_increment_s=draw(st.sampled_from((0.0, 0.0, 1.5 * WINDOW_S))),
+            prepaid=option_bought is PurchaseOption.RESERVED,
             max_starts=draw(st.sampled_from((None, None, None, 1))),
             max_stops=draw(st.sampled_from((None, None, None, 1))),
             interruptions_per_hour=0.1 if option_bought is PurchaseOption.SPOT else 0.0,
@@ -63,6 +67,8 @@ def limited_problems(draw: st.DrawFn) -> Problem:
         window_s=WINDOW_S,
         inventory=draw(st.integers(2, 4)),
         has_fleet=has_fleet,
+        reserved=draw(st.integers(0, 2)),
+        reserved_usd_per_hour=draw(st.sampled_from((0.0, 1.5))),
         streams=tuple(Stream(model="m", bucket=str(k)) for k in range(streams)),
         demand_rps=np.array(
             [[draw(st.integers(0, 12)) / 4 for _ in range(windows)] for _ in range(streams)]
@@ -81,6 +87,19 @@ def limited_problems(draw: st.DrawFn) -> Problem:
         spot_share_limit=draw(st.sampled_from((None, 0.5))),
         kv_bytes=np.array([1.0, 3.0][:streams]),
         transfer_bytes_per_s_limit=draw(st.sampled_from((None, None, 4.0))),
+        links=draw(
+            st.sampled_from(
+                (
+                    (),
+                    (),
+                    (LinkLimit(prefill="h100", decode="a100", bytes_per_s=1.5),),
+                    (
+                        LinkLimit(prefill="h100", decode="h100", bytes_per_s=1.0),
+                        LinkLimit(prefill=None, decode="a100", bytes_per_s=2.5),
+                    ),
+                )
+            )
+        ),
         usd_per_hour_limit=draw(st.sampled_from((None, None, 9.0))),
     )
 

@@ -8,7 +8,7 @@ from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.fleet import Role
 from planner.domain.hardware import Offer, PurchaseOption
 from planner.domain.plan import Plan, PlanStatus
-from planner.domain.profile import ProfileKind
+from planner.domain.profile import Profile, ProfileKind
 from planner.domain.spec import PlanningSettings, PoolBounds
 from planner.optimize import plan
 from planner.optimize.constraints import CONSTRAINTS
@@ -259,6 +259,34 @@ def test_slower_replicas_than_profiled_cost_more() -> None:
     (price,) = (r for r in careful.rejected if r.name == "trusting the profiles")
     assert price.usd_per_hour == pytest.approx(sure.usd_per_hour)
     assert "is the price of replicas that may be 50% slower" in price.reason
+
+
+def test_each_replica_may_be_as_much_slower_as_its_own_profile_states() -> None:
+    """Some of the kind that is sure are taken where the cheaper one's profile errs by half."""
+
+    def profiled(name: str, error_ratio: float) -> Profile:
+        made = linear_profile(profile_id=name, accelerator=name)
+        return replace(made, provenance=replace(made.provenance, error_ratio=error_ratio))
+
+    kinds = (("sure", 1.2, 1.0), ("rough", 1.0, 1.0))
+    both = spec(
+        inventory=40,
+        accelerators=kinds,
+        profiles=(profiled("sure", 0.0), profiled("rough", 0.5)),
+    )
+    trusting, careful, even = (
+        plan(replace(both, planning=planning), forecast([60.0]), None, made_at=NOW)
+        for planning in (
+            PlanningSettings(),
+            PlanningSettings(own_profile_error=True),
+            PlanningSettings(profile_error_ratio=0.5),
+        )
+    )
+    plans = (trusting, careful, even)
+    assert [m.windows[0].accelerators("sure") > 0 for m in plans] == [False, True, False]
+    (price,) = (r for r in careful.rejected if r.name == "trusting the profiles")
+    assert price.usd_per_hour == pytest.approx(trusting.usd_per_hour)
+    assert "may be 0% to 50% slower" in price.reason
 
 
 def test_all_replicas_of_a_role_may_have_to_be_alike() -> None:

@@ -11,6 +11,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.spec import Budget, PoolBounds, Spec
 from planner.optimize import plan_together
+from planner.service.documents.plan import plan_document, plan_of
 from tests.fakes.profiles import linear_profile
 from tests.planner.optimize.scenarios import NOW, forecast, replica_shape, spec
 
@@ -68,6 +69,21 @@ def test_where_not_all_fit_the_model_of_higher_priority_is_served(
     assert used(plans, 0) <= 8
     (short,) = (p for p in plans if p.status is PlanStatus.INFEASIBLE)
     assert short.relaxations
+
+
+def test_what_a_model_of_higher_priority_took_is_said_in_plan_and_sentences() -> None:
+    loads = [demand("chat", [60.0]), demand("code", [60.0])]
+    shared = two_models(inventory=8, priorities=(0, 5))
+    short, kept = plan_together(shared, loads, None, made_at=NOW)
+    (held,) = short.held_by_others
+    taken = kept.windows[0].accelerators("cpu")
+    assert (held.model, held.amount, held.total, held.above) == ("code", taken, 8, True)
+    said = f"{taken} of 8 cpu go to code, which has a higher priority (5)"
+    (row,) = (r for r in short.binding if r.row.startswith("keep_inventory"))
+    assert said in row.sentence
+    assert "that other models leave" in row.sentence
+    assert any("more cpu" in text and said in text for text in short.relaxations)
+    assert plan_of(plan_document(short), where="test") == short
 
 
 def test_a_budget_is_shared() -> None:

@@ -44,6 +44,44 @@ def test_a_good_spec_is_read_with_its_defaults(tmp_path):
     assert spec.forecast.demand_level == 0.9
 
 
+def test_profiles_may_be_trusted_as_far_as_they_say(tmp_path):
+    planning = read_spec(write_spec(tmp_path, planning={"profile_error_ratio": "profile"})).planning
+    assert planning.own_profile_error
+    planning = read_spec(write_spec(tmp_path, planning={"profile_error_ratio": 0.2})).planning
+    assert (planning.own_profile_error, planning.profile_error_ratio) == (False, 0.2)
+    for wrong in ("own", -1, True):
+        said = refused(tmp_path, planning={"profile_error_ratio": wrong})
+        assert "give a ratio from 0 to 10, or profile" in said
+
+
+def test_links_are_between_accelerators_of_the_spec(tmp_path):
+    links = [{"prefill": spec_data()["accelerators"][0]["name"], "bytes_per_s": 1e9}]
+    (link,) = read_spec(
+        write_spec(tmp_path, planning={"transfer_links": links})
+    ).planning.transfer_links
+    assert (link.decode, link.bytes_per_s) == (None, 1e9)
+    wrong = [{"decode": "elsewhere", "bytes_per_s": 1e9}]
+    said = refused(tmp_path, planning={"transfer_links": wrong})
+    assert "planning.transfer_links[0].decode is `elsewhere`" in said
+
+
+def test_reserved_accelerators_are_counted_and_priced(tmp_path):
+    def accelerators(**price):
+        data = spec_data()["accelerators"]
+        return [{**data[0], "inventory": 8, "usd_per_gpu_hour": {"on_demand": 2.0, **price}}]
+
+    read = read_spec(
+        write_spec(tmp_path, accelerators=accelerators(reserved=1.5, reserved_count=4))
+    )
+    offer = read.accelerators[0].offer(PurchaseOption.RESERVED)
+    assert (offer.reserved_count, offer.is_prepaid) == (4, True)
+    assert read.accelerators[0].offer(PurchaseOption.ON_DEMAND).reserved_count is None
+    said = refused(tmp_path, accelerators=accelerators(reserved_count=4))
+    assert "give reserved, too" in said
+    said = refused(tmp_path, accelerators=accelerators(reserved=1.5, reserved_count=9))
+    assert "above inventory 8" in said
+
+
 def test_every_section_is_read(tmp_path):
     spec = read_spec(
         write_spec(
