@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from forecaster.forecast import forecast
+from forecaster.memory import Memory
 from forecaster.readers import ReadReport, TraceFormat, read_trace
 from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
@@ -134,8 +135,14 @@ def expected_demand(
     model: str,
     made_at: datetime,
     arrival_cv2: float = 1.0,
+    memory: Memory | None = None,
 ) -> Forecast:
-    """What the spec's planning windows after `made_at` will bring.
+    """What the spec's planning windows after `made_at` will bring, its known events included.
+
+    Parameters
+    ----------
+    memory : Memory or None
+        Keeps what was learned for the next forecast; the answer is the same.
 
     Raises
     ------
@@ -150,6 +157,8 @@ def expected_demand(
         window_s=spec.forecast.window_s,
         horizon_windows=spec.forecast.horizon_windows,
         arrival_cv2=arrival_cv2,
+        events=spec.forecast.events,
+        memory=memory,
     )
     _check_rates(expected)
     return expected
