@@ -43,6 +43,7 @@ class Outlook:
         What is followed at the first span.
     errors : (origins, spans, series) float
         Log errors of past forecasts, one row per origin whose every span has ended, oldest first.
+        NaN: not known, as of a series that was always 0.
     """
 
     point: Floats
@@ -119,15 +120,13 @@ class Panel:
         )
 
     def _errors_by_origin(self) -> Floats:
-        """(origins, anchors, series) past errors; only origins whose errors are all known."""
+        """(origins, anchors, series) past errors of origins whose anchors have all ended."""
         errors = self._conformal.recent_errors()
         ends = self._anchors.last - self._anchors.last.min()
         origins = len(errors) - int(ends.max())
         if origins < 1:
             return np.zeros((0, *errors.shape[1:]))
-        rows = np.stack([errors[end : end + origins, i] for i, end in enumerate(ends)], axis=1)
-        complete: Floats = rows[np.isfinite(rows).all(axis=(1, 2))]
-        return complete
+        return np.stack([errors[end : end + origins, i] for i, end in enumerate(ends)], axis=1)
 
     def _offset(self, share: float) -> Floats:
         """(series,) NaN where nothing but zeros was seen: there is no scale yet to learn on."""

@@ -314,3 +314,11 @@ def test_a_real_hour_is_forecast_within_its_own_range(poolwise_data, name):
     assert demand.request_rate_rps.at(0.9) < 1.6 * demand.request_rate_rps.median
     recent = trace.workload.between(0.0, len(half) * 60.0)
     assert demand.shape.isl_mean == pytest.approx(recent.input_tokens.mean(), rel=0.25)
+
+
+def test_errors_of_rates_are_known_to_go_together_without_any_cached_token():
+    rng = np.random.default_rng(3)
+    made = after(history(rng.poisson(300, 60).tolist()))
+    (known,) = made.dependence
+    assert known.ranks.shape[0] > 40
+    assert known.ranks.shape[1:] == (3, 3)
