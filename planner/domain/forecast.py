@@ -70,6 +70,11 @@ class Demand:
     reuse_ratio: Quantiles | None = None
     arrival_cv2: float = 1.0
 
+    @property
+    def rates(self) -> tuple[Quantiles, Quantiles, Quantiles]:
+        """Requests/s, input and output tokens/s, in the order of `Paths`."""
+        return (self.request_rate_rps, self.input_tokens_per_s, self.output_tokens_per_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownEvent:
@@ -208,3 +213,48 @@ class Forecast:
             raise ValueError("made_at needs a time zone")
         if not self.windows:
             raise ValueError("a forecast needs at least one window")
+
+
+QUANTITIES = 3
+"""Of a path: requests/s, input tokens/s, output tokens/s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassPaths:
+    """Possible futures of one request class.
+
+    Parameters
+    ----------
+    levels : (paths, windows, 3) float, 0..1
+        Where in their distributions the rates lie.
+    rates : (paths, windows, 3) float
+        Requests/s, input and output tokens/s.
+    """
+
+    request_class: str
+    levels: Floats
+    rates: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paths:
+    """Possible futures through all windows of a forecast, all alike likely.
+
+    Parameters
+    ----------
+    windows : tuple of ForecastWindow
+        The forecast that they were drawn from.
+    classes : tuple of ClassPaths
+        Path `i` of all classes is one future.
+    rule : str
+        How windows and quantities go together, for people.
+    """
+
+    windows: tuple[ForecastWindow, ...]
+    classes: tuple[ClassPaths, ...]
+    rule: str
+
+    @property
+    def count(self) -> int:
+        """How many there are; 0 without any class."""
+        return len(self.classes[0].levels) if self.classes else 0
