@@ -29,6 +29,10 @@ TraceOption = Annotated[
     Path | None,
     typer.Option("--trace", "-t", help="Requests: Mooncake JSONL or Azure CSV.", metavar="FILE"),
 ]
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option("--history", "-H", help="Observed windows (JSON; - for stdin).", metavar="FILE"),
+]
 StartOption = Annotated[
     str | None,
     typer.Option(

@@ -1,5 +1,6 @@
 """A forecast as JSON, both ways."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,6 +14,7 @@ from planner.domain.forecast import (
     Drift,
     Forecast,
     ForecastWindow,
+    Paths,
     Quantiles,
 )
 from planner.domain.slo import DEFAULT_CLASS
@@ -24,6 +26,7 @@ from planner.service.documents.document import (
     read_object,
 )
 from planner.service.documents.output_lengths import OutputLengthsDocument
+from planner.service.documents.paths import PathsDocument
 from planner.service.documents.shapes import ShapeDocument
 
 MOST_ORIGINS = 10_000
@@ -150,10 +153,18 @@ class ForecastDocument(Document):
         default_factory=list,
         description="how errors of windows and quantities go together; paths are drawn with it",
     )
+    paths: PathsDocument | None = Field(
+        default=None, description="possible futures, where they were asked for; not read back"
+    )
+    notes: list[str] = Field(
+        default_factory=list, description="what should be known of the history; for people"
+    )
 
 
-def forecast_document(forecast: Forecast) -> ForecastDocument:
-    """The document of a forecast."""
+def forecast_document(
+    forecast: Forecast, *, paths: Paths | None = None, notes: Sequence[str] = ()
+) -> ForecastDocument:
+    """The document of a forecast, with paths through it and what should be known of its history."""
     return ForecastDocument(
         forecast_id=forecast.forecast_id,
         model=forecast.model,
@@ -174,6 +185,8 @@ def forecast_document(forecast: Forecast) -> ForecastDocument:
             for demand in forecast.windows[0].demands
         ],
         dependence=[DependenceDocument.of(of_class) for of_class in forecast.dependence],
+        paths=None if paths is None else PathsDocument.of(paths),
+        notes=list(notes),
     )
 
 

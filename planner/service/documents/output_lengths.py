@@ -10,6 +10,8 @@ from planner.service.documents.document import Document
 
 LEVELS = (0.1, 0.5, 0.9, 0.95, 0.99)
 SO_FAR_TOKENS = (0, 16, 64, 256, 1024, 4096, 16384)
+FEWEST_RATIO = 1e-6
+"""No row for answers that fewer than one in a million get as long as."""
 
 Tokens = Annotated[float, Field(ge=0, le=1e12)]
 Level = Annotated[float, Field(ge=0, le=1)]
@@ -42,7 +44,7 @@ class OutputLengthsDocument(Document):
         A row for as long as answers get; beyond the longest bucket nothing is known.
         """
         lengths = OutputLengths.of_shape(shape)
-        known = [t for t in SO_FAR_TOKENS if t == 0 or lengths.longer_than(t) > 0]
+        known = [t for t in SO_FAR_TOKENS if t == 0 or lengths.longer_than(t) > FEWEST_RATIO]
         return cls(
             request_class=request_class,
             levels=list(LEVELS),

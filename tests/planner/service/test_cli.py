@@ -291,7 +291,10 @@ def test_the_version_and_help_need_no_heavy_library():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("plan", "simulate", "forecast", "recommend", "serve", "validate", "profile"):
+    for command in (
+        *("plan", "simulate", "forecast", "backtest"),
+        *("recommend", "serve", "validate", "profile"),
+    ):
         assert command in done.stdout
 
 
@@ -300,7 +303,11 @@ def test_the_version_is_the_packages(poolwise):
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "simulate", "forecast", "recommend", "serve", "validate", "profile show"]
+    "command",
+    [
+        *("plan", "simulate", "forecast", "backtest forecast"),
+        *("recommend", "serve", "validate", "profile show"),
+    ],
 )
 def test_every_command_has_help_with_an_example(poolwise, command):
     status, out, _ = poolwise(*command.split(), "--help")
