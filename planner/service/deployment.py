@@ -1,11 +1,12 @@
 """One deployment as the service sees it: its spec, its eyes, its hands, its memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from actuators.actuator import Actuator
+from forecaster.memory import Memory
 from planner.domain.rollout import Diff, StepKind
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
@@ -57,6 +58,8 @@ class Deployment:
         The model that is planned (version 1 plans one).
     clock : callable
         Gives the instant at which something ended.
+    memory : Memory
+        What forecasts have learned so far, so that a tick only takes the new windows.
     """
 
     spec: Spec
@@ -65,6 +68,7 @@ class Deployment:
     actuator: Actuator
     store: Store
     clock: Callable[[], datetime] = utc_now
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
