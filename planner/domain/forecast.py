@@ -1,7 +1,7 @@
 """Expected demand per future window, with its uncertainty."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -158,6 +158,11 @@ class ForecastWindow:
     start_at: datetime
     window_s: float
     demands: tuple[Demand, ...]
+
+    @property
+    def end_at(self) -> datetime:
+        """When it ends."""
+        return self.start_at + timedelta(seconds=self.window_s)
 
     def request_rate_rps(self, level: float) -> float:
         """Requests/s of all classes together, each at its own quantile `level`."""

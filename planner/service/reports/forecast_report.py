@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -214,7 +214,7 @@ def _draw_line(
 
 
 def _edges(window: ForecastWindow) -> tuple[str, str]:
-    return _stamp(window.start_at), _stamp(window.start_at + timedelta(seconds=window.window_s))
+    return _stamp(window.start_at), _stamp(window.end_at)
 
 
 def _stamp(moment: datetime) -> str:
@@ -223,8 +223,7 @@ def _stamp(moment: datetime) -> str:
 
 
 def _in_view(past: Sequence[ObservedWindow], forecast: Forecast) -> list[str]:
-    last = forecast.windows[-1]
-    end_at = last.start_at + timedelta(seconds=last.window_s)
+    end_at = forecast.windows[-1].end_at
     begin_at = forecast.made_at - HISTORY_SHARE * (end_at - forecast.made_at)
     if past:
         begin_at = max(begin_at, past[0].start_at)

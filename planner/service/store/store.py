@@ -6,7 +6,7 @@ are only ever appended to.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
 
@@ -41,6 +41,9 @@ from planner.service.store.tables import (
     PLANS,
     TOKENS,
 )
+
+LONGEST_WINDOW_S = 86_400.0
+"""Windows that reach further into an interval are not looked for."""
 
 
 def open_store(url: str) -> "Store":
@@ -210,16 +213,16 @@ class Store:
             for text, received_at in reversed(rows)
         )
 
-    def windows_between(
+    def windows_overlapping(
         self, deployment: str, model: str, *, start_at: datetime, end_at: datetime
     ) -> tuple[ObservedWindow, ...]:
-        """The observed windows of a model that start in [start_at, end_at), oldest first."""
+        """The observed windows of a model that touch [start_at, end_at), oldest first."""
         query = (
             select(OBSERVATIONS.c.window)
             .where(
                 OBSERVATIONS.c.deployment == deployment,
                 OBSERVATIONS.c.model == model,
-                OBSERVATIONS.c.start_at >= stamp(start_at),
+                OBSERVATIONS.c.start_at >= stamp(start_at - timedelta(seconds=LONGEST_WINDOW_S)),
                 OBSERVATIONS.c.start_at < stamp(end_at),
             )
             .order_by(OBSERVATIONS.c.start_at)
@@ -227,7 +230,8 @@ class Store:
         with self._read() as connection:
             texts = connection.execute(query).scalars().all()
         documents = [WindowDocument.model_validate_json(text) for text in texts]
-        return windows_of(documents, where="store")
+        windows = windows_of(documents, where="store")
+        return tuple(window for window in windows if window.end_at > start_at)
 
     def add_forecast(self, deployment: str, forecast: Forecast) -> None:
         """Keep what a tick expected; see `store.forecasts` for how long."""
