@@ -1,11 +1,11 @@
 """`poolwise backtest`: what would have been, on a history."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from planner.domain.errors import InputError
+from planner.service.cli import forecast_options as asked
 from planner.service.cli import output
 from planner.service.cli.options import (
     AtOption,
@@ -14,7 +14,6 @@ from planner.service.cli.options import (
     StartOption,
     TraceOption,
     instant,
-    seconds,
 )
 from planner.service.cli.progress import counting
 
@@ -47,41 +46,12 @@ def forecast(
     *,
     trace: TraceOption = None,
     history: HistoryOption = None,
-    window_s: Annotated[
-        float | None,
-        typer.Option(
-            "--window-s",
-            help="Windows that a trace is cut into, seconds (default 300).",
-            min=0.001,
-            callback=seconds,
-        ),
-    ] = None,
-    horizon: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--horizon",
-            help="Score what was forecast so many windows ahead (default 1 and 5). May be "
-            "repeated.",
-            min=1,
-            max=1000,
-        ),
-    ] = None,
-    first_origin: Annotated[
-        int | None,
-        typer.Option(
-            "--first-origin",
-            help="So many windows only serve as history (default: the first half).",
-            min=1,
-        ),
-    ] = None,
+    window_s: asked.WindowOption = None,
+    horizon: asked.HorizonsOption = None,
+    first_origin: asked.FirstOriginOption = None,
     start_at: StartOption = None,
     at: AtOption = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html", help="Write a plot of actual and forecast (one HTML page).", metavar="FILE"
-        ),
-    ] = None,
+    html: asked.HtmlOption = None,
     json: JsonOption = False,
 ) -> None:
     """Forecast every later window of a history from those before it, and compare."""

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from planner.service.cli import forecast_options as asked
 from planner.service.cli import output
 from planner.service.cli.forecast_tables import show_forecast
-from planner.service.cli.known_event_option import EXAMPLES, known_event_of
+from planner.service.cli.known_event_option import known_event_of
 from planner.service.cli.options import (
     AtOption,
     HistoryOption,
@@ -18,7 +17,6 @@ from planner.service.cli.options import (
     StartOption,
     TraceOption,
     instant,
-    seconds,
 )
 
 if TYPE_CHECKING:
@@ -33,66 +31,21 @@ EPILOG = (
     'poolwise forecast --history windows.json --event "launch 2026-11-01T14:00Z/2h x2" --paths 5'
 )
 
-MOST_PATHS = 10_000
-"""More paths tell nothing that these do not."""
-
 
 def forecast(
     *,
     trace: TraceOption = None,
     history: HistoryOption = None,
-    spec: Annotated[
-        Path | None,
-        typer.Option(
-            "--spec",
-            "-s",
-            help="Take window, horizon, events and model from this spec.",
-            metavar="FILE",
-        ),
-    ] = None,
-    window_s: Annotated[
-        float | None,
-        typer.Option(
-            "--window-s", help="Window, seconds (default 300).", min=0.001, callback=seconds
-        ),
-    ] = None,
-    horizon_windows: Annotated[
-        int | None,
-        typer.Option("--horizon-windows", help="Windows ahead (default 6).", min=1, max=1000),
-    ] = None,
-    event: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--event",
-            help="Something that you know and no history tells, past or coming, beside the "
-            f"spec's: {EXAMPLES}. May be repeated.",
-            metavar="EVENT",
-        ),
-    ] = None,
-    paths: Annotated[
-        int,
-        typer.Option(
-            "--paths",
-            help="Draw so many possible futures through all windows.",
-            min=0,
-            max=MOST_PATHS,
-        ),
-    ] = 0,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Draw other paths.", min=0, max=2**31 - 1)
-    ] = 0,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Name of the model that the forecast is for."),
-    ] = None,
+    spec: asked.SpecOption = None,
+    window_s: asked.WindowOption = None,
+    horizon_windows: asked.HorizonOption = None,
+    event: asked.EventOption = None,
+    paths: asked.PathsOption = 0,
+    seed: asked.SeedOption = 0,
+    model: asked.ModelOption = None,
     start_at: StartOption = None,
     at: AtOption = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html", help="Write a plot of history and forecast (one HTML page).", metavar="FILE"
-        ),
-    ] = None,
+    html: asked.HtmlOption = None,
     json: JsonOption = False,
 ) -> None:
     """Forecast request and token rates, lengths and reuse per window, with quantiles."""

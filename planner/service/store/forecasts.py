@@ -1,10 +1,10 @@
 """Forecasts and what came of them: the store's part that only ever grows by ticks, and is cut."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from planner.domain.forecast import Forecast
 from planner.service.documents.forecast import ForecastDocument, forecast_document, forecast_of
@@ -23,7 +23,7 @@ def add(connection: Connection, deployment: str, forecast: Forecast) -> None:
 
     How errors go together is left out: it is most of the content, and only paths need it.
     """
-    here = _of(FORECASTS, deployment, forecast.model)
+    here = _forecasts_of(deployment, forecast.model)
     made_at = stamp(forecast.made_at)
     connection.execute(delete(FORECASTS).where(here, FORECASTS.c.made_at == made_at))
     document = forecast_document(replace(forecast, dependence=()))
@@ -55,7 +55,7 @@ def newest(
     """The newest forecast of a model, made by an instant where one is given; None without any."""
     query = (
         select(FORECASTS.c.forecast)
-        .where(_of(FORECASTS, deployment, model))
+        .where(_forecasts_of(deployment, model))
         .order_by(FORECASTS.c.made_at.desc())
         .limit(1)
     )
@@ -73,7 +73,7 @@ def made_since(
     """Which forecasts were made since an instant, oldest first."""
     query = (
         select(FORECASTS.c.made_at, FORECASTS.c.window_s, FORECASTS.c.windows)
-        .where(_of(FORECASTS, deployment, model), FORECASTS.c.made_at >= stamp(since))
+        .where(_forecasts_of(deployment, model), FORECASTS.c.made_at >= stamp(since))
         .order_by(FORECASTS.c.made_at)
     )
     return tuple(
@@ -94,7 +94,7 @@ def add_outcomes(
         )
     if new:
         oldest = max(one.made_at for one in new) - timedelta(seconds=KEPT_OUTCOMES_S)
-        here = _of(FORECAST_OUTCOMES, deployment, model)
+        here = _outcomes_of(deployment, model)
         connection.execute(
             delete(FORECAST_OUTCOMES).where(here, FORECAST_OUTCOMES.c.made_at < stamp(oldest))
         )
@@ -105,7 +105,7 @@ def _is_known(
     connection: Connection, deployment: str, model: str, outcome: ForecastOutcome
 ) -> bool:
     query = select(FORECAST_OUTCOMES.c.seq).where(
-        _of(FORECAST_OUTCOMES, deployment, model),
+        _outcomes_of(deployment, model),
         FORECAST_OUTCOMES.c.made_at == stamp(outcome.made_at),
         FORECAST_OUTCOMES.c.windows_ahead == outcome.windows_ahead,
         FORECAST_OUTCOMES.c.request_class == outcome.request_class,
@@ -118,7 +118,7 @@ def known_since(
 ) -> frozenset[tuple[datetime, int]]:
     """Instant and window of the forecasts made since then whose outcome is known."""
     query = select(FORECAST_OUTCOMES.c.made_at, FORECAST_OUTCOMES.c.windows_ahead).where(
-        _of(FORECAST_OUTCOMES, deployment, model), FORECAST_OUTCOMES.c.made_at >= stamp(since)
+        _outcomes_of(deployment, model), FORECAST_OUTCOMES.c.made_at >= stamp(since)
     )
     return frozenset((instant(made_at), ahead) for made_at, ahead in connection.execute(query))
 
@@ -127,21 +127,25 @@ def outcomes(
     connection: Connection, deployment: str, model: str, *, limit: int
 ) -> tuple[ForecastOutcome, ...]:
     """The newest outcomes of a model, newest window first."""
+    columns = [FORECAST_OUTCOMES.c[field.name] for field in fields(ForecastOutcome)]
     query = (
         select(FORECAST_OUTCOMES)
-        .where(_of(FORECAST_OUTCOMES, deployment, model))
+        .with_only_columns(*columns)
+        .where(_outcomes_of(deployment, model))
         .order_by(FORECAST_OUTCOMES.c.start_at.desc(), FORECAST_OUTCOMES.c.seq.desc())
         .limit(limit)
     )
-    left_out = {"seq", "deployment", "model"}
     return tuple(
         ForecastOutcome(
-            **{key: value for key, value in row.items() if key not in left_out}
-            | {"made_at": instant(row["made_at"]), "start_at": instant(row["start_at"])}
+            **{**row, "made_at": instant(row["made_at"]), "start_at": instant(row["start_at"])}
         )
         for row in connection.execute(query).mappings()
     )
 
 
-def _of(table: Table, deployment: str, model: str) -> ColumnElement[bool]:
-    return and_(table.c.deployment == deployment, table.c.model == model)
+def _forecasts_of(deployment: str, model: str) -> ColumnElement[bool]:
+    return and_(FORECASTS.c.deployment == deployment, FORECASTS.c.model == model)
+
+
+def _outcomes_of(deployment: str, model: str) -> ColumnElement[bool]:
+    return and_(FORECAST_OUTCOMES.c.deployment == deployment, FORECAST_OUTCOMES.c.model == model)
