@@ -14,7 +14,8 @@ from planner.rollout import GuardConditions
 from planner.service.store import DecisionRecord, Store
 
 LONGEST_HISTORY = 5_000
-"""Windows that a forecast looks back on; at 5 minutes each more than two weeks."""
+"""Windows of each class that a forecast looks back on; at 5 minutes each more than two weeks.
+More than the steps that `forecaster.panel` looks back on: cut shorter, it would learn all anew."""
 LONGEST_RUN = 1_000
 """Decisions looked back on to find since when capacity is unneeded."""
 

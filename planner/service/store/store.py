@@ -7,6 +7,7 @@ are only ever appended to.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
 
@@ -41,6 +42,9 @@ from planner.service.store.tables import (
     PLANS,
     TOKENS,
 )
+
+PARSED_WINDOWS = 16_384
+"""Kept in memory; with their texts some 100 MB at the most."""
 
 LONGEST_WINDOW_S = 86_400.0
 """Windows that reach further into an interval are not looked for."""
@@ -196,21 +200,30 @@ class Store:
             _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)
 
     def windows(self, deployment: str, model: str, *, limit: int) -> tuple[StoredWindow, ...]:
-        """The newest observed windows of a model, oldest of them first."""
-        query = (
-            select(OBSERVATIONS.c.window, OBSERVATIONS.c.received_at)
+        """The newest observed windows of a model, so many of each class, oldest first."""
+        newest_first = func.row_number().over(
+            partition_by=OBSERVATIONS.c.request_class, order_by=OBSERVATIONS.c.start_at.desc()
+        )
+        ranked = (
+            select(
+                OBSERVATIONS.c.window,
+                OBSERVATIONS.c.received_at,
+                OBSERVATIONS.c.start_at,
+                newest_first.label("place"),
+            )
             .where(OBSERVATIONS.c.deployment == deployment, OBSERVATIONS.c.model == model)
-            .order_by(OBSERVATIONS.c.start_at.desc())
-            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(ranked.c.window, ranked.c.received_at)
+            .where(ranked.c.place <= limit)
+            .order_by(ranked.c.start_at)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
         return tuple(
-            StoredWindow(
-                received_at=instant(received_at),
-                window=windows_of([WindowDocument.model_validate_json(text)], where="store")[0],
-            )
-            for text, received_at in reversed(rows)
+            StoredWindow(received_at=instant(received_at), window=_window(text))
+            for text, received_at in rows
         )
 
     def windows_overlapping(
@@ -228,9 +241,7 @@ class Store:
             .order_by(OBSERVATIONS.c.start_at)
         )
         with self._read() as connection:
-            texts = connection.execute(query).scalars().all()
-        documents = [WindowDocument.model_validate_json(text) for text in texts]
-        windows = windows_of(documents, where="store")
+            windows = [_window(text) for text in connection.execute(query).scalars()]
         return tuple(window for window in windows if window.end_at > start_at)
 
     def add_forecast(self, deployment: str, forecast: Forecast) -> None:
@@ -363,6 +374,12 @@ class Store:
     def _write(self) -> Iterator[Connection]:
         with translated(self._where), self._engine.begin() as connection:
             yield connection
+
+
+@lru_cache(maxsize=PARSED_WINDOWS)
+def _window(text: str) -> ObservedWindow:
+    """The window in a stored text; a tick reads thousands of them, nearly all known before."""
+    return windows_of([WindowDocument.model_validate_json(text)], where="store")[0]
 
 
 def _plan_row(connection: Connection, plan_id: str) -> RowMapping | None:
