@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median_low
 
 from forecaster.panel import MOST_STEPS
 from planner.domain.errors import HistoryError, InputError
@@ -154,7 +155,7 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
 
 
 def _gaps(windows: list[ObservedWindow]) -> Iterator[str]:
-    step_s = sorted(w.window_s for w in windows)[(len(windows) - 1) // 2]
+    step_s = median_low([w.window_s for w in windows])
     gaps = [
         ((after.start_at - before.end_at).total_seconds(), before, after)
         for before, after in pairwise(windows)

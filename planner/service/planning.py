@@ -27,6 +27,7 @@ from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
 from planner.rollout import GuardConditions
 from planner.service.assumed_shapes import with_assumed_shapes
+from planner.service.reach import check_reach
 from planner.service.spec_problems import did_you_mean
 from planner.service.what_if import WhatIf
 
@@ -148,8 +149,11 @@ def expected_demand(
     ------
     SpecError
         When a class that was observed has no objective.
+    HistoryError
+        When no window ended by `made_at`, or the windows reach too far beyond the history.
     """
     check_classes(spec, model, {window.request_class for window in windows})
+    check_reach(windows, spec.forecast, made_at=made_at)
     expected = forecast(
         with_assumed_shapes(spec, windows, model=model),
         model=model,

@@ -123,6 +123,7 @@ def post_forecast(
     if body.deployment is not None:
         service.check_deployment(body.deployment)
     spec = _spec(body, deployment.spec)
+    _check_paths(body, spec)
     windows = _windows(body, service)
     made_at = body.made_at or body.now or history_end(windows, where="history")
     expected = expected_demand(
@@ -130,10 +131,16 @@ def post_forecast(
         windows,
         model=deployment.model,
         made_at=made_at,
-        memory=deployment.memory if body.history is None else None,
+        memory=deployment.memory if _is_usual(body) else None,
     )
     past = [window for window in windows if window.end_at <= made_at]
     return forecast_document(expected, paths=_paths(body, expected), notes=notes_of(past))
+
+
+def _is_usual(body: ForecastBody) -> bool:
+    """Whether it is what the loop asks, too: other questions must not crowd out what it learned."""
+    asked = (body.history, body.window_s, body.horizon_windows, body.made_at, body.now)
+    return not body.events and all(value is None for value in asked)
 
 
 def _spec(body: ForecastBody, spec: Spec) -> Spec:
@@ -146,6 +153,16 @@ def _spec(body: ForecastBody, spec: Spec) -> Spec:
         events=(*own.events, *known_events(body.events)),
     )
     return replace(spec, forecast=changed)
+
+
+def _check_paths(body: ForecastBody, spec: Spec) -> None:
+    """Say before any work that the answer would be too long."""
+    windows = spec.forecast.horizon_windows
+    if body.paths * windows > MOST_PATH_VALUES:
+        raise InputError(
+            f"{body.paths} paths through {windows} windows are more than {MOST_PATH_VALUES:,} "
+            "values: ask for fewer, or run `poolwise forecast --paths`"
+        )
 
 
 def _windows(body: ForecastBody, service: Service) -> Sequence[ObservedWindow]:
@@ -161,11 +178,6 @@ def _windows(body: ForecastBody, service: Service) -> Sequence[ObservedWindow]:
 def _paths(body: ForecastBody, expected: Forecast) -> Paths | None:
     if body.paths == 0:
         return None
-    if body.paths * len(expected.windows) > MOST_PATH_VALUES:
-        raise InputError(
-            f"{body.paths} paths through {len(expected.windows)} windows are more than "
-            f"{MOST_PATH_VALUES:,} values: ask for fewer, or run `poolwise forecast --paths`"
-        )
     return sample_paths(expected, body.paths, np.random.default_rng(body.seed))
 
 

@@ -101,7 +101,9 @@ def _forecast(
     observed: "AskedHistory", settings: "ForecastSettings", *, model: str, made_at: datetime
 ) -> "Forecast":
     from forecaster.forecast import forecast as forecast_windows
+    from planner.service.reach import check_reach
 
+    check_reach(observed.windows, settings, made_at=made_at)
     return forecast_windows(
         observed.windows,
         model=model,

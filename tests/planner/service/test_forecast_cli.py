@@ -203,6 +203,8 @@ BAD = [
     ("forecast -H huge.json", "more than 10,000,000 a request"),
     ("forecast -H wavy.json --at 2020-01-01T00:00Z", "no window has ended by 2020"),
     ("forecast -H wavy.json --start-at 2020-01-01T00:00Z", "--start-at is for --trace"),
+    ("forecast -H wavy.json --at 2199-01-01T00:00Z", "beyond the history"),
+    ("forecast -H wavy.json --window-s 1e9 --horizon-windows 1000", "beyond the history"),
     ("forecast -H wavy.json --event launch", "write one as launch"),
     ("forecast -H wavy.json --html gone/f.html", "there is no folder"),
     ("forecast -H wavy.json --html wavy.json", "given for something else"),

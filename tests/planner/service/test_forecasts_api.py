@@ -112,6 +112,8 @@ def test_a_poor_history_is_remarked(answer):
         ({"history": history(2), "horizon_windows": 0}, "horizon_windows"),
         ({"history": history(2), "paths": 10**6}, "paths"),
         ({"history": history(2), "paths": 1000, "horizon_windows": 1000}, "ask for fewer"),
+        ({"history": history(2), "window_s": 31622400, "horizon_windows": 1000}, "reach"),
+        ({"history": history(2), "made_at": "2199-01-01T00:00:00Z"}, "beyond the history"),
         ({"history": history(2), "made_at": "2026-11-02T12:00:00"}, "timezone"),
         ({"history": history(2), "made_at": "2020-01-01T00:00:00Z"}, "no window of the history"),
         (
