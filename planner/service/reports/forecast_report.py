@@ -84,11 +84,11 @@ def forecast_report(history: AskedHistory, forecast: Forecast) -> str:
         A whole HTML document with its styles, its scripts and plotly.js inside; about 5 MB.
     """
     classes = sorted({d.request_class for w in forecast.windows for d in w.demands})
-    notes = [
-        *history.notes,
-        *forecast.events,
-        *(f"{d.request_class}: {d.what}" for d in forecast.drifts),
+    drifts = [
+        f"lengths of class {drift.request_class} have changed: {drift.what}"
+        for drift in forecast.drifts
     ]
+    notes = [*history.notes, *forecast.events, *drifts]
     return rendered(
         TEMPLATE,
         title="Poolwise forecast",
