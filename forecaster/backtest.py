@@ -1,6 +1,6 @@
 """How good the forecaster would have been on a history: rolling origin, past data only."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +128,7 @@ def backtest_forecast(
     *,
     horizons: Sequence[int] = (1, 5),
     first_origin: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BacktestResult:
     """Forecast every later window of a history from the windows before it, and compare.
 
@@ -140,6 +141,7 @@ def backtest_forecast(
     first_origin : int or None
         Windows of each class that only serve as history; by default those whose forecasts fall
         into the first half.
+    progress : function of (steps done, all steps) or None
 
     Raises
     ------
@@ -158,13 +160,18 @@ def backtest_forecast(
     scores: list[SeriesScore] = []
     if history:
         by_class = usable_history(history, max(w.end_at for w in history))
-        for name, windows in sorted(by_class.items()):
-            table = rate_table(windows, [quantity.total for quantity in RATES])
+        tables = {
+            name: rate_table(windows, [quantity.total for quantity in RATES])
+            for name, windows in sorted(by_class.items())
+        }
+        count = _Count(sum(len(table.values) for table in tables.values()), progress)
+        for name, table in tables.items():
             tracks = run_panel(
                 table.values,
                 horizons,
                 step_s=table.step_s,
                 first_end_s=table.end_at.timestamp() - (len(table.values) - 1) * table.step_s,
+                each_step=count.one_more,
             )
             scores += _class_scores(name, tracks, first_origin)
     if not scores:
@@ -211,6 +218,20 @@ def scored_origins(track: Track, first_origin: int | None = None) -> Flags:
     return np.asarray((target >= first) & np.isfinite(track.actual) & np.isfinite(track.last))
 
 
+class _Count:
+    """Tells how many steps of all were taken."""
+
+    def __init__(self, steps: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done = 0
+        self._steps = steps
+        self._progress = progress
+
+    def one_more(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._steps)
+
+
 def run_panel(
     values: Floats,
     horizons: Sequence[int],
@@ -218,6 +239,7 @@ def run_panel(
     step_s: float,
     first_end_s: float = 0.0,
     methods: Collection[str] = METHODS,
+    each_step: Callable[[], None] | None = None,
 ) -> list[list[Track]]:
     """What the panel forecasts along some series, per series and horizon.
 
@@ -227,6 +249,8 @@ def run_panel(
         NaN: not observed.
     methods : collection of str
         Which may be followed (`forecaster.panel.panel.METHODS`).
+    each_step : function or None
+        Called after every step.
     """
     steps, series = values.shape
     spans = [Span(first=h, last=h) for h in sorted(set(horizons))]
@@ -237,6 +261,8 @@ def run_panel(
     for step in range(steps):
         panel.observe(values[step])
         quantiles[..., step] = panel.outlook(spans).quantiles.transpose(1, 2, 0)
+        if each_step is not None:
+            each_step()
     return [
         [
             Track(

@@ -303,6 +303,7 @@ def _events_ahead(
 
 
 def _dependence(name: str, errors: Floats) -> Dependence:
+    errors = errors[np.isfinite(errors).all(axis=(1, 2))]
     if len(errors) < FEWEST_ORIGINS:
         return Dependence(request_class=name, ranks=np.zeros((0, *errors.shape[1:])))
     order = np.argsort(np.argsort(errors, axis=0, kind="stable"), axis=0, kind="stable")

@@ -45,8 +45,8 @@ class Outlook:
     methods : (series) tuple of str
         What is followed at the first span.
     errors : (origins, spans, series) float
-        Log errors of past forecasts, one row per origin whose every span has ended, oldest first;
-        NaN: not known.
+        Log errors of past forecasts, one row per origin whose every span has ended, oldest first.
+        NaN: not known, as of a series that was always 0.
     """
 
     point: Floats
@@ -146,7 +146,7 @@ class Panel:
         )
 
     def _errors_by_origin(self) -> Floats:
-        """(origins, anchors, series) past errors; NaN: not known."""
+        """(origins, anchors, series) past errors of origins whose anchors have all ended."""
         errors = self._conformal.recent_errors()
         ends = self._anchors.last - self._anchors.last.min()
         origins = len(errors) - int(ends.max())

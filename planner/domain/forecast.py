@@ -1,7 +1,7 @@
 """Expected demand per future window, with its uncertainty."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,11 @@ class Demand:
             arrival_cv2=1 + share * (self.arrival_cv2 - 1),
         )
 
+    @property
+    def rates(self) -> tuple[Quantiles, Quantiles, Quantiles]:
+        """Requests/s, input and output tokens/s, in the order of `Paths`."""
+        return (self.request_rate_rps, self.input_tokens_per_s, self.output_tokens_per_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownEvent:
@@ -191,6 +196,11 @@ class ForecastWindow:
     window_s: float
     demands: tuple[Demand, ...]
 
+    @property
+    def end_at(self) -> datetime:
+        """When it ends."""
+        return self.start_at + timedelta(seconds=self.window_s)
+
     def request_rate_rps(self, level: float) -> float:
         """Requests/s of all classes together, each at its own quantile `level`."""
         return sum(d.request_rate_rps.at(level) for d in self.demands)
@@ -245,3 +255,48 @@ class Forecast:
             raise ValueError("made_at needs a time zone")
         if not self.windows:
             raise ValueError("a forecast needs at least one window")
+
+
+QUANTITIES = 3
+"""Of a path: requests/s, input tokens/s, output tokens/s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassPaths:
+    """Possible futures of one request class.
+
+    Parameters
+    ----------
+    levels : (paths, windows, 3) float, 0..1
+        Where in their distributions the rates lie.
+    rates : (paths, windows, 3) float
+        Requests/s, input and output tokens/s.
+    """
+
+    request_class: str
+    levels: Floats
+    rates: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paths:
+    """Possible futures through all windows of a forecast, all alike likely.
+
+    Parameters
+    ----------
+    windows : tuple of ForecastWindow
+        The forecast that they were drawn from.
+    classes : tuple of ClassPaths
+        Path `i` of all classes is one future.
+    rule : str
+        How windows and quantities go together, for people.
+    """
+
+    windows: tuple[ForecastWindow, ...]
+    classes: tuple[ClassPaths, ...]
+    rule: str
+
+    @property
+    def count(self) -> int:
+        """How many there are; 0 without any class."""
+        return len(self.classes[0].levels) if self.classes else 0

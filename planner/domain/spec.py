@@ -5,6 +5,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.forecast import KnownEvent
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
 from planner.domain.plan import Holding
@@ -180,12 +181,15 @@ class ForecastSettings:
     choose_level : bool
         The quantile follows from the promise, or from the price of unserved requests, for every
         forecast anew (`planner.optimize.demand_level`); `demand_level` is not looked at.
+    events : tuple of KnownEvent
+        What people know of past and coming traffic.
     """
 
     window_s: float = 300.0
     horizon_windows: int = 6
     demand_level: float = 0.9
     choose_level: bool = False
+    events: tuple[KnownEvent, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:

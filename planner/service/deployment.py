@@ -1,11 +1,12 @@
 """One deployment as the service sees it: its spec, its eyes, its hands, its memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from actuators.actuator import Actuator
+from forecaster.memory import Memory
 from planner.domain.rollout import Diff, StepKind
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
@@ -13,7 +14,8 @@ from planner.rollout import GuardConditions
 from planner.service.store import DecisionRecord, Store
 
 LONGEST_HISTORY = 5_000
-"""Windows that a forecast looks back on; at 5 minutes each more than two weeks."""
+"""Windows of each class that a forecast looks back on; at 5 minutes each more than two weeks.
+More than the steps that `forecaster.panel` looks back on: cut shorter, it would learn all anew."""
 LONGEST_RUN = 1_000
 """Decisions looked back on to find since when capacity is unneeded."""
 
@@ -57,6 +59,8 @@ class Deployment:
         The model that is planned (version 1 plans one).
     clock : callable
         Gives the instant at which something ended.
+    memory : Memory
+        What forecasts have learned so far, so that a tick only takes the new windows.
     """
 
     spec: Spec
@@ -65,6 +69,7 @@ class Deployment:
     actuator: Actuator
     store: Store
     clock: Callable[[], datetime] = utc_now
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,21 @@
 """The control loop: one tick reads top to bottom in the order of the data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from planner import rollout
 from planner.autoscale.slow import Decision, decide
 from planner.domain.errors import PoolwiseError
+from planner.domain.forecast import Forecast
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import ApprovalState
 from planner.domain.spec import LoopMode
+from planner.domain.workload import ObservedWindow
 from planner.service.deployment import Deployment, guard_conditions, takes_away
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
+from planner.service.forecast_outcomes import take_outcomes
 from planner.service.lifecycle import (
     POLICY,
     apply,
@@ -23,7 +26,7 @@ from planner.service.lifecycle import (
     waiting,
 )
 from planner.service.planning import expected_demand
-from planner.service.store import DecisionRecord, PlanRecord
+from planner.service.store import DecisionRecord, ForecastOutcome, PlanRecord
 
 
 class Outcome(StrEnum):
@@ -41,6 +44,16 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a tick expects, what it saw, and what came of what earlier ticks expected."""
+
+    forecast: Forecast
+    windows: tuple[ObservedWindow, ...]
+    observed_at: datetime
+    outcomes: tuple[ForecastOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TickReport:
     """What a tick came to, and why.
 
@@ -48,11 +61,14 @@ class TickReport:
     ----------
     decision : Decision or None
         None when no plan could be made.
+    seen : Seen or None
+        None when nothing was observed, or it could not be forecast.
     """
 
     outcome: Outcome
     reason: str
     decision: Decision | None = None
+    seen: Seen | None = None
 
 
 def tick(deployment: Deployment, *, now: datetime) -> TickReport:
@@ -62,28 +78,56 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
     """
     if deployment.spec.loop.mode is LoopMode.OFF:
         return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
+    seen: Seen | None = None
     try:
-        report = _tick(deployment, now=now)
+        expire_old(deployment, at=now)
+        seen = _look(deployment, now=now)
+        report = _tick(deployment, seen, now=now)
     except PoolwiseError as error:
         report = TickReport(outcome=Outcome.FAILED, reason=str(error))
+    report = replace(report, seen=seen)
     _remember(deployment, report, now=now)
     return report
 
 
-def _tick(deployment: Deployment, *, now: datetime) -> TickReport:
-    spec = deployment.spec
-    expire_old(deployment, at=now)
-
+def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
+    """Observe -> forecast, both kept; None when no load was observed yet."""
+    spec, store = deployment.spec, deployment.store
     observation = deployment.observer.observe(now=now)
-    if not observation.windows:
+    if observation.observed_at is None:
+        return None
+    outcomes = take_outcomes(
+        store,
+        spec.name,
+        deployment.model,
+        observation.windows,
+        observed_at=observation.observed_at,
+    )
+    forecast = expected_demand(
+        spec,
+        observation.windows,
+        model=deployment.model,
+        made_at=now,
+        memory=deployment.memory,
+    )
+    store.add_forecast(spec.name, forecast)
+    return Seen(
+        forecast=forecast,
+        windows=observation.windows,
+        observed_at=observation.observed_at,
+        outcomes=outcomes,
+    )
+
+
+def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickReport:
+    if seen is None:
         return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
+    spec = deployment.spec
     fleet = deployment.actuator.read_fleet()
 
-    forecast = expected_demand(spec, observation.windows, model=deployment.model, made_at=now)
-
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
-    conditions = guard_conditions(deployment, observed_at=observation.observed_at, now=now)
-    decision = decide(spec, forecast, fleet, now=now, conditions=conditions)
+    conditions = guard_conditions(deployment, observed_at=seen.observed_at, now=now)
+    decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
 
     if decision.plan.status is PlanStatus.INFEASIBLE:
         reason = "; ".join(decision.plan.relaxations) or "no fleet keeps the objectives"

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.loop import TickReport
 
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
@@ -27,6 +28,7 @@ class Metrics:
     planned_usd_per_hour: Gauge = field(init=False)
     predicted_attainment: Gauge = field(init=False)
     predicted_seconds: Gauge = field(init=False)
+    forecasts: ForecastMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         name, registry = ("deployment",), self.registry
@@ -70,6 +72,8 @@ class Metrics:
             registry=registry,
         )
 
+        self.forecasts = ForecastMetrics(registry)
+
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -86,6 +90,8 @@ class Metrics:
         self.tick_seconds.labels(deployment).observe(took_s)
         if report.outcome.value in _GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
+        if report.seen is not None:
+            self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
             self.record_plan(deployment, report.decision.plan)
             self.record_fleet(deployment, report.decision.diff.from_fleet)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from forecaster.forecast import forecast
+from forecaster.memory import Memory
 from forecaster.readers import ReadReport, TraceFormat, read_trace
 from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
@@ -26,6 +27,7 @@ from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
 from planner.rollout import GuardConditions
 from planner.service.assumed_shapes import with_assumed_shapes
+from planner.service.reach import check_reach
 from planner.service.spec_problems import did_you_mean
 from planner.service.what_if import WhatIf
 
@@ -139,15 +141,24 @@ def expected_demand(
     model: str,
     made_at: datetime,
     arrival_cv2: float = 1.0,
+    memory: Memory | None = None,
 ) -> Forecast:
-    """What the spec's planning windows after `made_at` will bring.
+    """What the spec's planning windows after `made_at` will bring, its known events included.
+
+    Parameters
+    ----------
+    memory : Memory or None
+        Keeps what was learned for the next forecast; the answer is the same.
 
     Raises
     ------
     SpecError
         When a class that was observed has no objective.
+    HistoryError
+        When no window ended by `made_at`, or the windows reach too far beyond the history.
     """
     check_classes(spec, model, {window.request_class for window in windows})
+    check_reach(windows, spec.forecast, made_at=made_at)
     expected = forecast(
         with_assumed_shapes(spec, windows, model=model),
         model=model,
@@ -155,6 +166,8 @@ def expected_demand(
         window_s=spec.forecast.window_s,
         horizon_windows=spec.forecast.horizon_windows,
         arrival_cv2=arrival_cv2,
+        events=spec.forecast.events,
+        memory=memory,
     )
     _check_rates(expected)
     return expected

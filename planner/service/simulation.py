@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from forecaster.paths import sample_paths
 from forecaster.shapes import shape_of_lengths
 from forecaster.windows import arrival_cv2_of
 from planner.domain.errors import InputError
-from planner.domain.forecast import Demand, ForecastWindow, Quantiles
+from planner.domain.forecast import Demand, Forecast, ForecastWindow, Paths, Quantiles
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import LatencySummary, Workload, class_names
@@ -48,6 +49,7 @@ __all__ = [
     "replicas_of_plan",
     "sample",
     "sampling_like",
+    "sampling_through",
     "window_like",
 ]
 
@@ -148,6 +150,8 @@ class Sampling:
         What should be known about it.
     cache_was_seen : bool
         Whether the cached tokens are what replicas found, not what an endless cache would hold.
+    forecast : Forecast or None
+        Every future follows a path through all its windows; None: a future is `window` alone.
     """
 
     window: ForecastWindow
@@ -155,6 +159,7 @@ class Sampling:
     level: float | None = None
     flags: tuple[str, ...] = ()
     cache_was_seen: bool = False
+    forecast: Forecast | None = None
 
     @property
     def cached_ratio(self) -> float:
@@ -163,6 +168,16 @@ class Sampling:
         prompt = sum(rate * float(s.weight @ s.input_tokens) for s, rate in rates)
         cached = sum(rate * float(s.weight @ s.cached_tokens) for s, rate in rates)
         return cached / prompt if prompt > 0 else 0.0
+
+
+def sampling_through(forecast: Forecast) -> Sampling:
+    """What futures are drawn from that run through all windows of a forecast."""
+    return Sampling(
+        window=forecast.windows[0],
+        duration_s=sum(window.window_s for window in forecast.windows),
+        forecast=forecast,
+        flags=("the replicas stay as they are through all windows of the forecast",),
+    )
 
 
 def replay(
@@ -240,7 +255,8 @@ def sample(
         As `replay`; and when the futures would be too large.
     """
     window = sampling.window
-    check_classes(spec, model, {d.request_class for d in window.demands})
+    windows = (window,) if sampling.forecast is None else sampling.forecast.windows
+    check_classes(spec, model, {d.request_class for w in windows for d in w.demands})
     expected = expected_requests(sampling)
     if not expected <= MOST_SAMPLED:
         raise InputError(
@@ -249,6 +265,7 @@ def sample(
         )
     scenario = scenario_of(spec, pools, _nothing(window), circumstances)
     slos = _slos(spec, model)
+    paths = _paths(sampling, stopping, seed=spec.loop.seed)
     source = FutureSource(
         scenario=scenario,
         window=window,
@@ -256,6 +273,7 @@ def sample(
         slos=slos,
         level=sampling.level,
         seed=spec.loop.seed,
+        paths=paths,
     )
     with _enough_memory(pools):
         futures = sample_futures(source, stopping, kept=kept, each=each, progress=progress)
@@ -273,10 +291,18 @@ def sample(
         stopping=stopping,
         flags=(
             *sampling.flags,
+            *(() if paths is None else (paths.rule,)),
             *_assumed_cache(sampling),
             *flags_of(spec, pools, scenario, first, given=False),
         ),
     )
+
+
+def _paths(sampling: Sampling, stopping: Stopping, *, seed: int) -> Paths | None:
+    """A path for every future that may be asked for."""
+    if sampling.forecast is None:
+        return None
+    return sample_paths(sampling.forecast, stopping.most_futures, np.random.default_rng(seed))
 
 
 def _assumed_cache(sampling: Sampling) -> Iterator[str]:
@@ -290,6 +316,8 @@ def _assumed_cache(sampling: Sampling) -> Iterator[str]:
 
 def expected_requests(sampling: Sampling) -> float:
     """How many requests a future has at the most, on average."""
+    if sampling.forecast is not None:
+        return sum(w.request_rate_rps(1.0) * w.window_s for w in sampling.forecast.windows)
     level = 1.0 if sampling.level is None else sampling.level
     return sampling.window.request_rate_rps(level) * sampling.duration_s
 

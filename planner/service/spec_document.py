@@ -25,6 +25,11 @@ from planner.domain.spec import (
     TargetKind,
     TransferLink,
 )
+from planner.service.documents.known_events import (
+    MOST_EVENTS,
+    KnownEventDocument,
+    known_events,
+)
 
 API_VERSION = "poolwise/v1"
 
@@ -405,6 +410,13 @@ class ForecastPart(SpecPart):
         "not serving one more request cost",
     )
 
+    events: list[KnownEventDocument] = Field(
+        default_factory=list,
+        max_length=MOST_EVENTS,
+        description="what you know and no history tells: launches, sales, holidays; past ones are "
+        "taken out of the history, coming ones multiply the forecast",
+    )
+
     @field_validator("demand_level", mode="before")
     @classmethod
     def _level(cls, given: object) -> object:
@@ -422,6 +434,7 @@ class ForecastPart(SpecPart):
             horizon_windows=self.horizon_windows,
             demand_level=_FORECAST.demand_level if auto else float(self.demand_level),
             choose_level=auto,
+            events=known_events(self.events),
         )
 
 

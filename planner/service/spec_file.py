@@ -19,7 +19,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import Accelerator, Offer, PurchaseOption
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind
-from planner.domain.slo import Slo
+from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.spec import (
     ApprovalPolicy,
     Budget,
@@ -130,6 +130,7 @@ class _Reader:
         self._check_names(document)
         self._check_promises(document)
         self._check_ratios(document)
+        self._check_events(document)
         self._raise()
         spec = Spec(
             spec_id="",
@@ -304,6 +305,14 @@ class _Reader:
                 f"planning.min_prefill_per_decode ({low:g}) is above max_prefill_per_decode "
                 f"({high:g}): no fleet has such a ratio",
             )
+
+    def _check_events(self, document: SpecDocument) -> None:
+        """An event names a class that is promised something, or that `default` stands for."""
+        classes = sorted({slo.request_class for slo in document.slos})
+        for index, event in enumerate(document.forecast.events):
+            if event.request_class is not None and DEFAULT_CLASS not in classes:
+                location = ("forecast", "events", index, "request_class")
+                self._known(location, event.request_class, classes)
 
     def _complete(self, spec: Spec, *, listed: int) -> tuple[Profile, ...]:
         """The profiles, with estimates for shapes without one where that is allowed.

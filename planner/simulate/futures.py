@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from planner.domain.forecast import ForecastWindow
+from planner.domain.forecast import ForecastWindow, Paths
 from planner.domain.slo import DEFAULT_CLASS, Slo
+from planner.domain.workload import Workload
 from planner.simulate.digest import ClassCount, Digest, digest, together
+from planner.simulate.paths import sample_path
 from planner.simulate.result import SimulationResult, wilson
 from planner.simulate.sample import sample_workload
 from planner.simulate.scenario import Scenario
@@ -156,6 +158,10 @@ class FutureSource:
         Length of a future, seconds.
     slos : tuple of Slo
         Of one model.
+    paths : Paths or None
+        Future `i` follows path `i` through all its windows, and `window`, `level` and
+        `duration_s` are not looked at; at least as many paths as futures. None: a future is one
+        window.
     """
 
     scenario: Scenario
@@ -164,6 +170,7 @@ class FutureSource:
     slos: tuple[Slo, ...]
     level: float | None = None
     seed: int = 0
+    paths: Paths | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,15 +226,17 @@ class Futures:
 
 def play(source: FutureSource, kept: Kept, future: int) -> FutureRun:
     """Draw one future and replay it; equal arguments give equal runs, in any process."""
-    workload = sample_workload(
-        source.window,
-        level=source.level,
-        duration_s=source.duration_s,
-        rng=np.random.default_rng([source.seed, future]),
-    )
+    workload = _workload(source, future)
     result = simulate(replace(source.scenario, workload=workload))
     keeps = kept is Kept.ALL or future == 0
     return FutureRun(digest=digest(result, source.slos), result=result if keeps else None)
+
+
+def _workload(source: FutureSource, future: int) -> Workload:
+    rng = np.random.default_rng([source.seed, future])
+    if source.paths is not None:
+        return sample_path(source.paths, future, rng=rng)
+    return sample_workload(source.window, level=source.level, duration_s=source.duration_s, rng=rng)
 
 
 def one_by_one(function: Callable[[int], FutureRun], items: Iterable[int]) -> Iterator[FutureRun]:

@@ -17,6 +17,14 @@ from planner.service.documents.candidates import (
     ShapesAnswer,
 )
 from planner.service.documents.circumstances import read_events, read_topology
+from planner.service.documents.forecast import (
+    DemandDocument,
+    DriftDocument,
+    ForecastDocument,
+    ForecastWindowDocument,
+)
+from planner.service.documents.output_lengths import OutputLengthsDocument, RemainingDocument
+from planner.service.documents.paths import ClassPathsDocument, PathsDocument
 from planner.service.documents.simulation import (
     FuturesDocument,
     OutcomesDocument,
@@ -34,7 +42,7 @@ from planner.service.documents.trace import (
     WrittenTraceDocument,
 )
 from planner.service.documents.trace_description import EXAMPLE, read_trace_description
-from planner.service.spec_document import ShapesPart, spec_schema
+from planner.service.spec_document import ForecastPart, ShapesPart, spec_schema
 from planner.service.spec_file import read_spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +88,16 @@ def test_example_events_and_topology_are_accepted(tmp_path: Path) -> None:
     assert read_topology(path).links.cross_rack.base_s == 0.004
 
 
+FORECAST = (
+    ForecastDocument,
+    ForecastWindowDocument,
+    DemandDocument,
+    DriftDocument,
+    OutputLengthsDocument,
+    RemainingDocument,
+    PathsDocument,
+    ClassPathsDocument,
+)
 SIMULATED = (SimulationDocument, OutcomesDocument, FuturesDocument, SimulatedLatencyDocument)
 
 
@@ -87,6 +105,7 @@ SIMULATED = (SimulationDocument, OutcomesDocument, FuturesDocument, SimulatedLat
     ("heading", "kinds"),
     [
         ("## A simulation", SIMULATED),
+        ("## A forecast", FORECAST),
         ("## Shapes", (ShapesAnswer, CandidateDocument, ContextDocument)),
     ],
 )
@@ -103,6 +122,13 @@ def test_readme_holds_no_placeholder() -> None:
 
 def test_the_table_of_constraints_is_made_from_their_docstrings() -> None:
     assert equations_table() in (ROOT / "docs/optimizer.md").read_text()
+
+
+def test_the_example_of_events_is_read() -> None:
+    text = (ROOT / "docs/forecasting-how-to.md").read_text()
+    (block,) = re.findall(r"```yaml\n(forecast:.*?)```", text, re.DOTALL)
+    part = ForecastPart.model_validate(yaml.safe_load(block)["forecast"])
+    assert [event.name for event in part.settings.events] == ["launch", "maintenance"]
 
 
 def test_the_example_of_a_search_is_read() -> None:

@@ -104,3 +104,10 @@ def test_the_mase_compares_with_the_changes_before_the_scored_part():
     track = run_points(values, np.full(12, 9.0), 1)
     score = score_of_track(track, scored_origins(track))
     assert score.mase == pytest.approx(1.0 / 2.0)
+
+
+def test_progress_is_told_step_by_step_over_all_classes():
+    told = []
+    windows = [*history([5, 6, 7, 8] * 5), *history([1, 2] * 10, request_class="gold")]
+    backtest_forecast(windows, progress=lambda done, steps: told.append((done, steps)))
+    assert told == [(done, 40) for done in range(1, 41)]

@@ -340,3 +340,11 @@ def test_errors_of_several_classes_stay_in_step():
     # Both follow the same walk: when one is under-forecast so is the other.
     ranks = [found[name][:, 0, 0] for name in ("chat", "code")]
     assert np.corrcoef(*ranks)[0, 1] > 0.9
+
+
+def test_errors_of_rates_are_known_to_go_together_without_any_cached_token():
+    rng = np.random.default_rng(3)
+    made = after(history(rng.poisson(300, 60).tolist()))
+    (known,) = made.dependence
+    assert known.ranks.shape[0] > 40
+    assert known.ranks.shape[1:] == (3, 3)

@@ -1,18 +1,17 @@
-"""Stateless questions: recommendations and forecasts. Nothing is stored."""
+"""Stateless questions: recommendations. Nothing is stored."""
 
 from fastapi import APIRouter
 
 from planner.domain.spec import Spec
-from planner.service.api.bodies import ForecastBody, RecommendationBody
+from planner.service.api.bodies import RecommendationBody
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.documents.fleet import fleet_of
-from planner.service.documents.forecast import ForecastDocument, forecast_document
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.recommendation import (
     RecommendationDocument,
     recommendation_document,
 )
-from planner.service.planning import expected_demand, recommend, sole_model
+from planner.service.planning import recommend, sole_model
 from planner.service.spec_file import spec_of
 
 ROUTER = APIRouter(prefix="/v1", tags=["advice"])
@@ -30,19 +29,6 @@ def post_recommendation(
     fleet = fleet_of(body.fleet, spec=spec, read_at=now, where="fleet")
     decision, expected = recommend(spec, windows, fleet, model=model, now=now)
     return recommendation_document(decision, expected)
-
-
-@ROUTER.post("/forecasts")
-def post_forecast(body: ForecastBody, service: ServiceParameter, _by: Writer) -> ForecastDocument:
-    """What the next planning windows will bring."""
-    deployment = service.deployment
-    if body.history is None:
-        windows = deployment.observer.observe(now=body.now or service.now()).windows
-    else:
-        windows = windows_of(body.history, where="history")
-    now = body.now or history_end(windows, where="history")
-    forecast = expected_demand(deployment.spec, windows, model=deployment.model, made_at=now)
-    return forecast_document(forecast)
 
 
 def _spec(body: RecommendationBody, service: Service) -> Spec:

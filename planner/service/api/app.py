@@ -4,7 +4,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from planner.service.api import advice, deployments, health, plans, problems, simulations
+from planner.service.api import (
+    advice,
+    deployments,
+    forecasts,
+    health,
+    plans,
+    problems,
+    simulations,
+)
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import Service
 
@@ -29,6 +37,7 @@ def create_app(service: Service) -> FastAPI:
     for router in (
         plans.ROUTER,
         advice.ROUTER,
+        forecasts.ROUTER,
         simulations.ROUTER,
         deployments.ROUTER,
         health.ROUTER,

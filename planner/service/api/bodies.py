@@ -5,10 +5,11 @@ from typing import Self
 from pydantic import Field, JsonValue, StrictBool, model_validator
 
 from planner.domain.spec import Objective
-from planner.service.documents.document import Document, Instant
+from planner.service.documents.document import Document, Instant, WindowSeconds
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.forecast import ForecastDocument
 from planner.service.documents.history import WindowDocument
+from planner.service.documents.known_events import MOST_EVENTS, KnownEventDocument
 
 
 class PlanBody(Document):
@@ -61,11 +62,48 @@ class RecommendationBody(Document):
     )
 
 
-class ForecastBody(Document):
-    """Observed windows; left out: the stored ones."""
+MOST_PATHS = 1_000
+MOST_PATH_VALUES = 100_000
+"""Paths times windows of one answer."""
 
-    history: list[WindowDocument] | None = None
-    now: Instant | None = Field(default=None, description="left out: the end of the last window")
+
+class ForecastBody(Document):
+    """What to forecast from. All left out: the stored windows, as the spec says."""
+
+    deployment: str | None = Field(
+        default=None, description="use its stored windows; left out: the one served here"
+    )
+    history: list[WindowDocument] | None = Field(
+        default=None, description="observed windows; left out: the stored ones"
+    )
+    window_s: WindowSeconds | None = Field(
+        default=None, description="length of the forecast windows, seconds; left out: the spec's"
+    )
+    horizon_windows: int | None = Field(
+        default=None, ge=1, le=1000, description="how many; left out: as the spec says"
+    )
+    made_at: Instant | None = Field(
+        default=None,
+        description="nothing after this is looked at; left out: the end of the last window",
+    )
+    now: Instant | None = Field(default=None, description="an older name of made_at")
+    events: list[KnownEventDocument] = Field(
+        default_factory=list,
+        max_length=MOST_EVENTS,
+        description="what you know and no history tells, beside the spec's",
+    )
+    paths: int = Field(
+        default=0, ge=0, le=MOST_PATHS, description="possible futures to draw, count"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="for the paths")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if self.history is not None and self.deployment is not None:
+            raise ValueError("give history or deployment, not both")
+        if self.now is not None and self.made_at is not None:
+            raise ValueError("now is an older name of made_at: give made_at alone")
+        return self
 
 
 class ObservationsBody(Document):

@@ -147,4 +147,10 @@ def _forecast(body: PlanBody, service: Service) -> Forecast:
         windows = deployment.observer.observe(now=service.now()).windows
         made_at = service.now()
         history_end(windows, where=f"observations of {deployment.spec.name}")
-    return expected_demand(deployment.spec, windows, model=deployment.model, made_at=made_at)
+    return expected_demand(
+        deployment.spec,
+        windows,
+        model=deployment.model,
+        made_at=made_at,
+        memory=deployment.memory if body.history is None else None,
+    )

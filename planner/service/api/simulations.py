@@ -36,6 +36,7 @@ from planner.service.simulation import (
     replicas_of_plan,
     sample,
     sampling_like,
+    sampling_through,
 )
 from planner.simulate.futures import Stopping
 
@@ -196,6 +197,11 @@ class SimulationBody(CircumstancesDocument):
     forecast: ForecastDocument | None = Field(default=None, description="drawn from a forecast")
     plan_id: str | None = None
     window: int = Field(default=0, ge=0, description="which window of plan and forecast")
+    all_windows: bool = Field(
+        default=False,
+        description="every future runs through all windows of `forecast`, along a path that keeps "
+        "them together as past errors were",
+    )
     fleet: FleetDocument | None = Field(
         default=None, description="its ready replicas serve; left out with plan_id: as it runs now"
     )
@@ -223,6 +229,8 @@ class SimulationBody(CircumstancesDocument):
             raise ValueError("give one of requests, generated and forecast")
         if self.plan_id is not None and self.fleet is not None:
             raise ValueError("give plan_id or fleet, not both")
+        if self.all_windows and (self.forecast is None or self.demand_level is not None):
+            raise ValueError("all_windows goes with forecast, without demand_level")
         return self
 
     @property
@@ -319,6 +327,8 @@ def _sampling(body: SimulationBody, pools: tuple[Replicas, ...], service: Servic
     elif body.forecast is not None:
         forecast = forecast_of(body.forecast, where="forecast")
         check_forecast(service.deployment.spec, forecast, model=service.deployment.model)
+        if body.all_windows:
+            return sampling_through(forecast)
         if body.window >= len(forecast.windows):
             raise InputError(
                 f"forecast has windows 0 to {len(forecast.windows) - 1}, not {body.window}"

@@ -1,122 +1,154 @@
 """`poolwise forecast`: what the next windows will bring."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from planner.service.cli import forecast_options as asked
 from planner.service.cli import output
-from planner.service.cli.options import AtOption, JsonOption, StartOption, instant, seconds
+from planner.service.cli.forecast_tables import show_forecast
+from planner.service.cli.known_event_option import known_event_of
+from planner.service.cli.options import (
+    AtOption,
+    HistoryOption,
+    JsonOption,
+    StartOption,
+    TraceOption,
+    instant,
+)
 
 if TYPE_CHECKING:
-    from planner.domain.forecast import Forecast
+    from planner.domain.forecast import Forecast, Paths
+    from planner.domain.spec import ForecastSettings
+    from planner.service.histories import AskedHistory
 
 EPILOG = (
     "Examples:\n\n"
-    "poolwise forecast --trace requests.jsonl --window-s 60\n\n"
-    "poolwise forecast --spec spec.yaml --trace requests.csv --at 2026-11-01T09:00:00Z --json"
+    "poolwise forecast --trace requests.jsonl --window-s 60 --html forecast.html\n\n"
+    "poolwise forecast --spec spec.yaml --trace requests.csv --at 2026-11-01T09:00:00Z --json\n\n"
+    'poolwise forecast --history windows.json --event "launch 2026-11-01T14:00Z/2h x2" --paths 5'
 )
 
 
 def forecast(
     *,
-    trace: Annotated[
-        Path,
-        typer.Option(
-            "--trace", "-t", help="Requests: Mooncake JSONL, Azure or BurstGPT CSV.", metavar="FILE"
-        ),
-    ],
-    spec: Annotated[
-        Path | None,
-        typer.Option(
-            "--spec", "-s", help="Take window, horizon and model from this spec.", metavar="FILE"
-        ),
-    ] = None,
-    window_s: Annotated[
-        float | None,
-        typer.Option(
-            "--window-s", help="Window, seconds (default 300).", min=0.001, callback=seconds
-        ),
-    ] = None,
-    horizon_windows: Annotated[
-        int | None,
-        typer.Option("--horizon-windows", help="Windows ahead (default 6).", min=1, max=1000),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Name of the model that the forecast is for."),
-    ] = None,
+    trace: TraceOption = None,
+    history: HistoryOption = None,
+    spec: asked.SpecOption = None,
+    window_s: asked.WindowOption = None,
+    horizon_windows: asked.HorizonOption = None,
+    event: asked.EventOption = None,
+    paths: asked.PathsOption = 0,
+    seed: asked.SeedOption = 0,
+    model: asked.ModelOption = None,
     start_at: StartOption = None,
     at: AtOption = None,
+    html: asked.HtmlOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Forecast request and token rates per window, with quantiles, from a trace."""
-    from forecaster.forecast import forecast as forecast_windows
-    from planner.domain.spec import ForecastSettings
-    from planner.service.planning import sole_model, trace_history
+    """Forecast request and token rates, lengths and reuse per window, with quantiles."""
+    from planner.service.histories import asked_history
 
-    settings, name = ForecastSettings(), model or "model"
-    if spec is not None:
-        from planner.service.spec_file import read_spec
-
-        checked = read_spec(spec, allow_estimates=True)
-        settings, name = checked.forecast, sole_model(checked, model)
+    settings, name = _asked(spec, model)
+    events = (*settings.events, *(known_event_of(text) for text in event or ()))
+    settings = replace(
+        settings,
+        window_s=window_s or settings.window_s,
+        horizon_windows=horizon_windows or settings.horizon_windows,
+        events=events,
+    )
+    _check_html(html, read=(trace, history, spec))
     moment = instant(at, option="--at")
     with output.working("forecasting"):
-        history = trace_history(
-            trace,
-            window_s=window_s or settings.window_s,
+        observed = asked_history(
+            trace=trace,
+            history=history,
+            window_s=settings.window_s,
             start_at=instant(start_at, option="--start-at"),
             at=moment,
         )
-        expected = forecast_windows(
-            history.windows,
-            model=name,
-            made_at=moment or history.ended_at,
-            window_s=window_s or settings.window_s,
-            horizon_windows=horizon_windows or settings.horizon_windows,
-            arrival_cv2=history.arrival_cv2,
-        )
-    output.note_skipped(trace, history.report.left_out)
+        expected = _forecast(observed, settings, model=name, made_at=moment or observed.ended_at)
+        drawn = _paths(expected, paths, seed)
+    notes = (*observed.notes, *_unknown_classes(settings, observed))
+    for note in notes:
+        output.note(note)
+    if html is not None:
+        _write(html, observed, expected)
     if json:
         from planner.service.documents.forecast import forecast_document
 
-        output.print_json(forecast_document(expected))
-        return
-    _show(expected)
+        output.print_json(forecast_document(expected, paths=drawn, notes=notes))
+    else:
+        show_forecast(expected, drawn)
 
 
-def _show(expected: "Forecast") -> None:
-    rows = [
-        [
-            _minute(window.start_at),
-            demand.request_class,
-            *(f"{demand.request_rate_rps.at(level):.3g}/s" for level in (0.1, 0.5, 0.9)),
-            f"{demand.input_tokens_per_s.median:,.0f}/s",
-            f"{demand.output_tokens_per_s.median:,.0f}/s",
-            f"{demand.shape.isl_mean:,.0f}",
-            f"{demand.shape.osl_mean:,.0f}",
-            output.percent(demand.shape.reuse_ratio),
-        ]
-        for window in expected.windows
-        for demand in window.demands
-    ]
-    columns = (
-        "window",
-        "class",
-        "requests p10",
-        "p50",
-        "p90",
-        "input tokens",
-        "output tokens",
-        "mean ISL",
-        "mean OSL",
-        "cached",
+def _asked(spec: Path | None, model: str | None) -> "tuple[ForecastSettings, str]":
+    """Settings and the model's name, from the spec where one is given."""
+    from planner.domain.spec import ForecastSettings
+
+    if spec is None:
+        return ForecastSettings(), model or "model"
+    from planner.service.planning import sole_model
+    from planner.service.spec_file import read_spec
+
+    checked = read_spec(spec, allow_estimates=True)
+    return checked.forecast, sole_model(checked, model)
+
+
+def _forecast(
+    observed: "AskedHistory", settings: "ForecastSettings", *, model: str, made_at: datetime
+) -> "Forecast":
+    from forecaster.forecast import forecast as forecast_windows
+    from planner.service.reach import check_reach
+
+    check_reach(observed.windows, settings, made_at=made_at)
+    return forecast_windows(
+        observed.windows,
+        model=model,
+        made_at=made_at,
+        window_s=settings.window_s,
+        horizon_windows=settings.horizon_windows,
+        arrival_cv2=observed.arrival_cv2,
+        events=settings.events,
     )
-    output.print_table(f"Forecast {expected.forecast_id}", columns, rows, numbers_from=2)
-    output.print_lines("Methods", expected.method.split("; "))
 
 
-def _minute(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M")
+def _paths(expected: "Forecast", count: int, seed: int) -> "Paths | None":
+    if count == 0:
+        return None
+    import numpy as np
+
+    from forecaster.paths import sample_paths
+
+    return sample_paths(expected, count, np.random.default_rng(seed))
+
+
+def _unknown_classes(settings: "ForecastSettings", observed: "AskedHistory") -> list[str]:
+    seen = {window.request_class for window in observed.windows}
+    return [
+        f"event {event.name}: the history has no class {event.request_class}, only "
+        f"{', '.join(sorted(seen))}: it changes nothing"
+        for event in settings.events
+        if event.request_class is not None and event.request_class not in seen
+    ]
+
+
+def _check_html(html: Path | None, *, read: Sequence[Path | None]) -> None:
+    """Say before any work that the page could not be written."""
+    if html is None:
+        return
+    from planner.service.whole_file import check_writable
+
+    check_writable(html, option="--html", inputs=[path for path in read if path is not None])
+
+
+def _write(html: Path, observed: "AskedHistory", expected: "Forecast") -> None:
+    from planner.service.reports.forecast_report import forecast_report
+    from planner.service.whole_file import whole_file
+
+    with whole_file(html) as unfinished:
+        page = forecast_report(observed, expected)
+        unfinished.write_text(page, encoding="utf-8")
+    output.note(f"{html}: open it in a browser")

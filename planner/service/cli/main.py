@@ -14,6 +14,7 @@ import typer
 
 from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
+    backtest,
     demo,
     forecast,
     plan,
@@ -44,6 +45,7 @@ app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.add_typer(backtest.app, name="backtest")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 

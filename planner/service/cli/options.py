@@ -31,6 +31,10 @@ TraceOption = Annotated[
         "--trace", "-t", help="Requests: Mooncake JSONL, Azure or BurstGPT CSV.", metavar="FILE"
     ),
 ]
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option("--history", "-H", help="Observed windows (JSON; - for stdin).", metavar="FILE"),
+]
 StartOption = Annotated[
     str | None,
     typer.Option(

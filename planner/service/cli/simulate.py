@@ -52,6 +52,7 @@ class Source:
     from_s: float
     duration_s: float | None
     window: int
+    all_windows: bool
     level: float | None
 
 
@@ -112,6 +113,7 @@ def simulate(
     forecast: asked.ForecastOption = None,
     plan: asked.PlanOption = None,
     window: asked.WindowOption = 0,
+    all_windows: asked.AllWindowsOption = False,
     fleet: FleetOption = None,
     start_at: StartOption = None,
     from_s: asked.FromOption = 0.0,
@@ -167,7 +169,7 @@ def simulate(
     sureness = Sureness(futures, precision, until_clear, jobs, backend)
     if trace is not None and not sureness.sampled and (jobs != 1 or backend != "loky"):
         raise InputError("--jobs and --backend are for futures: give --futures, too")
-    source = Source(trace, forecast, start, from_s, duration_s, window, demand_level)
+    source = Source(trace, forecast, start, from_s, duration_s, window, all_windows, demand_level)
     requests = _requests(checked, named, source)
     pools = _pools(checked, named, plan=plan, window=window, fleet=fleet, at=requests.start_at)
     seen = _run(checked, named, pools, requests, circumstances, sureness, records is not None)
@@ -255,6 +257,8 @@ def _requests(spec: "Spec", model: str, source: Source) -> Requests:
         if source.forecast is None:
             raise InputError("give --trace or --forecast")
         return _forecast(spec, model, source, source.forecast)
+    if source.all_windows:
+        raise InputError("--all-windows is for --forecast: a trace is replayed to its end")
     if source.level is not None:
         raise InputError("--demand-level is for --forecast: a trace has one rate, not quantiles")
     workload = _trace(source.trace, source.start_at)
@@ -285,12 +289,20 @@ def _trace(path: Path, start_at: datetime | None) -> "Workload":
 def _forecast(spec: "Spec", model: str, source: Source, path: Path) -> Requests:
     from planner.service.documents.forecast import read_forecast
     from planner.service.planning import check_forecast
-    from planner.service.simulation import Sampling
+    from planner.service.simulation import Sampling, sampling_through
 
     expected = read_forecast(path)
     check_forecast(spec, expected, model=model)
     if source.from_s:
         raise InputError("--from-s is for --trace: name the forecast's window with --window")
+    if source.all_windows:
+        if source.duration_s is not None or source.level is not None:
+            raise InputError(
+                "--all-windows goes to the forecast's end at the rates of drawn paths: leave "
+                "--duration-s and --demand-level out"
+            )
+        sampling = sampling_through(expected)
+        return Requests(start_at=sampling.window.start_at, sampling=sampling)
     if source.window >= len(expected.windows):
         raise InputError(
             f"{path} has windows 0 to {len(expected.windows) - 1}, not {source.window}"

@@ -44,6 +44,15 @@ PlanOption = Annotated[
 WindowOption = Annotated[
     int, typer.Option("--window", help="Which window of plan and forecast, from 0.", min=0)
 ]
+AllWindowsOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-windows",
+        help="Every future runs through all windows of --forecast, along a path that keeps them "
+        "together as past errors were.",
+        rich_help_panel=_REQUESTS,
+    ),
+]
 FromOption = Annotated[
     float,
     typer.Option(

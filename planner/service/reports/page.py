@@ -117,6 +117,14 @@ class Figure:
     height_px: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Figures under a heading."""
+
+    heading: str
+    figures: tuple[Figure, ...]
+
+
 TEXT = "var(--text)"
 MUTED = "var(--muted)"
 GRID = "var(--grid)"

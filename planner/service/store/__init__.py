@@ -3,6 +3,7 @@
 from planner.service.store.records import (
     AuditEntry,
     DecisionRecord,
+    ForecastOutcome,
     PlanRecord,
     StoredFleet,
     StoredWindow,
@@ -12,6 +13,7 @@ from planner.service.store.store import Store, open_store
 __all__ = [
     "AuditEntry",
     "DecisionRecord",
+    "ForecastOutcome",
     "PlanRecord",
     "Store",
     "StoredFleet",

@@ -1,5 +1,6 @@
 """What the store gives back."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -78,3 +79,65 @@ class AuditEntry:
     action: str
     subject: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredForecast:
+    """Which forecast is stored, without its content.
+
+    Parameters
+    ----------
+    window_s : float
+        Length of its windows, seconds; the first starts at `made_at`.
+    windows : int
+        How many.
+    """
+
+    made_at: datetime
+    window_s: float
+    windows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastOutcome:
+    """What came in a window beside what had been forecast of it, of one request class.
+
+    Parameters
+    ----------
+    made_at : datetime
+        Of the forecast.
+    windows_ahead : int
+        1: the first window of the forecast.
+    request_rate_rps, input_tokens_per_s, output_tokens_per_s : float
+        Observed, requests/s and tokens/s; beside each the forecast's median and 90 % quantile.
+    """
+
+    request_class: str
+    made_at: datetime
+    windows_ahead: int
+    start_at: datetime
+    window_s: float
+    request_rate_rps: float
+    request_rate_median_rps: float
+    request_rate_q90_rps: float
+    input_tokens_per_s: float
+    input_tokens_median_per_s: float
+    input_tokens_q90_per_s: float
+    output_tokens_per_s: float
+    output_tokens_median_per_s: float
+    output_tokens_q90_per_s: float
+
+    @property
+    def covered(self) -> bool:
+        """Whether no more requests came than the 90 % quantile said."""
+        return self.request_rate_rps <= self.request_rate_q90_rps
+
+    @property
+    def error_ratio(self) -> float:
+        """The median of the request rate over the observed one, minus 1; above 0: too many.
+
+        Infinite where requests were expected and none came.
+        """
+        if self.request_rate_rps > 0:
+            return self.request_rate_median_rps / self.request_rate_rps - 1.0
+        return math.inf if self.request_rate_median_rps > 0 else 0.0

@@ -6,12 +6,14 @@ are only ever appended to.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
 
 from planner.domain.errors import UnknownPlanError
 from planner.domain.fleet import Fleet
+from planner.domain.forecast import Forecast
 from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
@@ -19,12 +21,16 @@ from planner.service.documents.fleet import FleetDocument, fleet_document, fleet
 from planner.service.documents.history import WindowDocument, window_document, windows_of
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
+from planner.service.store import forecasts
 from planner.service.store.database import open_engine, translated
+from planner.service.store.instants import instant, stamp
 from planner.service.store.records import (
     AuditEntry,
     DecisionRecord,
+    ForecastOutcome,
     PlanRecord,
     StoredFleet,
+    StoredForecast,
     StoredWindow,
 )
 from planner.service.store.tables import (
@@ -36,6 +42,12 @@ from planner.service.store.tables import (
     PLANS,
     TOKENS,
 )
+
+PARSED_WINDOWS = 16_384
+"""Kept in memory; with their texts some 100 MB at the most."""
+
+LONGEST_WINDOW_S = 86_400.0
+"""Windows that reach further into an interval are not looked for."""
 
 
 def open_store(url: str) -> "Store":
@@ -74,7 +86,7 @@ class Store:
                     insert(PLANS).values(
                         plan_id=plan_id,
                         deployment=record.deployment,
-                        created_at=_stamp(record.created_at),
+                        created_at=stamp(record.created_at),
                         plan=plan_document(record.plan).model_dump_json(),
                         diff=record.diff.model_dump_json(),
                         findings=_findings_text(record.findings),
@@ -170,7 +182,7 @@ class Store:
                     (OBSERVATIONS.c.deployment == deployment)
                     & (OBSERVATIONS.c.model == model)
                     & (OBSERVATIONS.c.request_class == window.request_class)
-                    & (OBSERVATIONS.c.start_at == _stamp(window.start_at))
+                    & (OBSERVATIONS.c.start_at == stamp(window.start_at))
                 )
                 connection.execute(delete(OBSERVATIONS).where(key))
                 connection.execute(
@@ -178,9 +190,9 @@ class Store:
                         deployment=deployment,
                         model=model,
                         request_class=window.request_class,
-                        start_at=_stamp(window.start_at),
+                        start_at=stamp(window.start_at),
                         window_s=window.window_s,
-                        received_at=_stamp(received_at),
+                        received_at=stamp(received_at),
                         window=window_document(window).model_dump_json(),
                     )
                 )
@@ -188,22 +200,89 @@ class Store:
             _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)
 
     def windows(self, deployment: str, model: str, *, limit: int) -> tuple[StoredWindow, ...]:
-        """The newest observed windows of a model, oldest of them first."""
-        query = (
-            select(OBSERVATIONS.c.window, OBSERVATIONS.c.received_at)
+        """The newest observed windows of a model, so many of each class, oldest first."""
+        newest_first = func.row_number().over(
+            partition_by=OBSERVATIONS.c.request_class, order_by=OBSERVATIONS.c.start_at.desc()
+        )
+        ranked = (
+            select(
+                OBSERVATIONS.c.window,
+                OBSERVATIONS.c.received_at,
+                OBSERVATIONS.c.start_at,
+                newest_first.label("place"),
+            )
             .where(OBSERVATIONS.c.deployment == deployment, OBSERVATIONS.c.model == model)
-            .order_by(OBSERVATIONS.c.start_at.desc())
-            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(ranked.c.window, ranked.c.received_at)
+            .where(ranked.c.place <= limit)
+            .order_by(ranked.c.start_at)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
         return tuple(
-            StoredWindow(
-                received_at=_instant(received_at),
-                window=windows_of([WindowDocument.model_validate_json(text)], where="store")[0],
-            )
-            for text, received_at in reversed(rows)
+            StoredWindow(received_at=instant(received_at), window=_window(text))
+            for text, received_at in rows
         )
+
+    def windows_overlapping(
+        self, deployment: str, model: str, *, start_at: datetime, end_at: datetime
+    ) -> tuple[ObservedWindow, ...]:
+        """The observed windows of a model that touch [start_at, end_at), oldest first."""
+        query = (
+            select(OBSERVATIONS.c.window)
+            .where(
+                OBSERVATIONS.c.deployment == deployment,
+                OBSERVATIONS.c.model == model,
+                OBSERVATIONS.c.start_at >= stamp(start_at - timedelta(seconds=LONGEST_WINDOW_S)),
+                OBSERVATIONS.c.start_at < stamp(end_at),
+            )
+            .order_by(OBSERVATIONS.c.start_at)
+        )
+        with self._read() as connection:
+            windows = [_window(text) for text in connection.execute(query).scalars()]
+        return tuple(window for window in windows if window.end_at > start_at)
+
+    def add_forecast(self, deployment: str, forecast: Forecast) -> None:
+        """Keep what a tick expected; see `store.forecasts` for how long."""
+        with self._write() as connection:
+            forecasts.add(connection, deployment, forecast)
+
+    def newest_forecast(
+        self, deployment: str, model: str, *, by: datetime | None = None
+    ) -> Forecast | None:
+        """The newest forecast of a model, made by an instant where one is given, or None."""
+        with self._read() as connection:
+            return forecasts.newest(connection, deployment, model, by=by)
+
+    def forecasts_since(
+        self, deployment: str, model: str, *, since: datetime
+    ) -> tuple[tuple[StoredForecast, frozenset[int]], ...]:
+        """Forecasts made since an instant, each with its windows whose outcome is known."""
+        with self._read() as connection:
+            made = forecasts.made_since(connection, deployment, model, since=since)
+            known = forecasts.known_since(connection, deployment, model, since=since)
+        return tuple(
+            (one, frozenset(ahead for made_at, ahead in known if made_at == one.made_at))
+            for one in made
+        )
+
+    def add_forecast_outcomes(
+        self, deployment: str, model: str, outcomes: Sequence[ForecastOutcome]
+    ) -> tuple[ForecastOutcome, ...]:
+        """Keep what came of forecasts; those outcomes that were not known yet."""
+        if not outcomes:
+            return ()
+        with self._write() as connection:
+            return forecasts.add_outcomes(connection, deployment, model, outcomes)
+
+    def forecast_outcomes(
+        self, deployment: str, model: str, *, limit: int
+    ) -> tuple[ForecastOutcome, ...]:
+        """The newest outcomes of a model's forecasts, newest window first."""
+        with self._read() as connection:
+            return forecasts.outcomes(connection, deployment, model, limit=limit)
 
     def put_fleet(
         self, deployment: str, fleet: Fleet, *, received_at: datetime, actor: str
@@ -214,7 +293,7 @@ class Store:
             text = fleet_document(fleet).model_dump_json()
             connection.execute(
                 insert(FLEETS).values(
-                    deployment=deployment, received_at=_stamp(received_at), fleet=text
+                    deployment=deployment, received_at=stamp(received_at), fleet=text
                 )
             )
             _audit(connection, received_at, actor, "fleet.put", deployment, detail=fleet.version)
@@ -226,7 +305,7 @@ class Store:
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
             return None
-        received_at = _instant(row["received_at"])
+        received_at = instant(row["received_at"])
         document = FleetDocument.model_validate_json(row["fleet"])
         fleet = fleet_of(document, spec=spec, read_at=received_at, where="stored fleet")
         return StoredFleet(received_at=received_at, fleet=fleet)
@@ -237,7 +316,7 @@ class Store:
             connection.execute(
                 insert(DECISIONS).values(
                     deployment=record.deployment,
-                    decided_at=_stamp(record.decided_at),
+                    decided_at=stamp(record.decided_at),
                     plan_id=record.plan_id,
                     outcome=record.outcome,
                     reason=record.reason,
@@ -262,7 +341,7 @@ class Store:
         query = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
         with self._read() as connection:
             rows = connection.execute(query).mappings().all()
-        return tuple(AuditEntry(**{**row, "at": _instant(row["at"])}) for row in rows)
+        return tuple(AuditEntry(**{**row, "at": instant(row["at"])}) for row in rows)
 
     def has_token(self) -> bool:
         """Whether any bearer token exists."""
@@ -280,7 +359,7 @@ class Store:
         with self._write() as connection:
             connection.execute(delete(TOKENS))
             connection.execute(
-                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=_stamp(at))
+                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=stamp(at))
             )
             _audit(connection, at, "serve", "token.replace", name)
 
@@ -297,6 +376,12 @@ class Store:
             yield connection
 
 
+@lru_cache(maxsize=PARSED_WINDOWS)
+def _window(text: str) -> ObservedWindow:
+    """The window in a stored text; a tick reads thousands of them, nearly all known before."""
+    return windows_of([WindowDocument.model_validate_json(text)], where="store")[0]
+
+
 def _plan_row(connection: Connection, plan_id: str) -> RowMapping | None:
     query = select(PLANS).where(PLANS.c.plan_id == plan_id)
     return connection.execute(query).mappings().one_or_none()
@@ -306,7 +391,7 @@ def _plan_record(row: RowMapping, approval: Approval) -> PlanRecord:
     findings = row["findings"].splitlines()
     return PlanRecord(
         deployment=row["deployment"],
-        created_at=_instant(row["created_at"]),
+        created_at=instant(row["created_at"]),
         plan=plan_of(PlanDocument.model_validate_json(row["plan"]), where="stored plan"),
         diff=DiffDocument.model_validate_json(row["diff"]),
         findings=tuple(FindingDocument.model_validate_json(line) for line in findings),
@@ -334,7 +419,7 @@ def _approval_of(row: RowMapping) -> Approval:
         plan_id=row["plan_id"],
         state=ApprovalState(row["state"]),
         fleet_version=row["fleet_version"],
-        changed_at=_instant(row["changed_at"]),
+        changed_at=instant(row["changed_at"]),
         changed_by=row["changed_by"],
         reason=row["reason"],
     )
@@ -346,7 +431,7 @@ def _append_approval(connection: Connection, approval: Approval) -> None:
             plan_id=approval.plan_id,
             state=approval.state.value,
             fleet_version=approval.fleet_version,
-            changed_at=_stamp(approval.changed_at),
+            changed_at=stamp(approval.changed_at),
             changed_by=approval.changed_by,
             reason=approval.reason,
         )
@@ -356,7 +441,7 @@ def _append_approval(connection: Connection, approval: Approval) -> None:
 def _decision_of(row: RowMapping) -> DecisionRecord:
     return DecisionRecord(
         deployment=row["deployment"],
-        decided_at=_instant(row["decided_at"]),
+        decided_at=instant(row["decided_at"]),
         plan_id=row["plan_id"],
         outcome=row["outcome"],
         reason=row["reason"],
@@ -369,15 +454,6 @@ def _audit(
 ) -> None:
     connection.execute(
         insert(AUDIT).values(
-            at=_stamp(at), actor=actor, action=action, subject=subject, detail=detail
+            at=stamp(at), actor=actor, action=action, subject=subject, detail=detail
         )
     )
-
-
-def _stamp(moment: datetime) -> str:
-    """UTC text that sorts by time."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _instant(stamp: str) -> datetime:
-    return datetime.fromisoformat(stamp)

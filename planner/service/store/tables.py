@@ -106,3 +106,46 @@ TOKENS = Table(
     Column("name", String(200), nullable=False),
     Column("created_at", String(40), nullable=False),
 )
+
+FORECASTS = Table(
+    "forecasts",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("made_at", String(40), nullable=False),
+    Column("window_s", Float, nullable=False),
+    Column("windows", Integer, nullable=False),
+    Column("forecast", Text, nullable=False),
+    UniqueConstraint("deployment", "model", "made_at", name="uq_forecasts_made_at"),
+)
+
+FORECAST_OUTCOMES = Table(
+    "forecast_outcomes",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("made_at", String(40), nullable=False),
+    Column("windows_ahead", Integer, nullable=False),
+    Column("request_class", String(200), nullable=False),
+    Column("start_at", String(40), nullable=False),
+    Column("window_s", Float, nullable=False),
+    Column("request_rate_rps", Float, nullable=False),
+    Column("request_rate_median_rps", Float, nullable=False),
+    Column("request_rate_q90_rps", Float, nullable=False),
+    Column("input_tokens_per_s", Float, nullable=False),
+    Column("input_tokens_median_per_s", Float, nullable=False),
+    Column("input_tokens_q90_per_s", Float, nullable=False),
+    Column("output_tokens_per_s", Float, nullable=False),
+    Column("output_tokens_median_per_s", Float, nullable=False),
+    Column("output_tokens_q90_per_s", Float, nullable=False),
+    UniqueConstraint(
+        "deployment",
+        "model",
+        "made_at",
+        "windows_ahead",
+        "request_class",
+        name="uq_forecast_outcomes_window",
+    ),
+)

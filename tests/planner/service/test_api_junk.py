@@ -1,6 +1,7 @@
 """Whatever stands in a body: an answer or a problem, never a fault of the server."""
 
 import copy
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +31,23 @@ BODIES = {
         "spec": spec_data(profiles=[PROFILE]),
         "now": NOON.isoformat(),
     },
-    "/v1/forecasts": {"history": history(3), "now": NOON.isoformat()},
+    "/v1/forecasts": {
+        "history": history(3),
+        "made_at": NOON.isoformat(),
+        "window_s": 60.0,
+        "horizon_windows": 2,
+        "events": [
+            {
+                "name": "launch",
+                "start_at": NOON.isoformat(),
+                "end_at": (NOON + timedelta(minutes=1)).isoformat(),
+                "rate_ratio": 2.0,
+                "request_class": "default",
+            }
+        ],
+        "paths": 2,
+        "seed": 1,
+    },
     "/v1/simulations": {"requests": REQUESTS, "fleet": fleet()},
     "/v1/deployments/shop/observations": {"history": history(3)},
 }

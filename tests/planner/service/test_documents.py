@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.domain.errors import HistoryError
-from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
+from planner.domain.forecast import (
+    Demand,
+    Dependence,
+    Drift,
+    Forecast,
+    ForecastWindow,
+    Quantiles,
+)
 from planner.domain.workload import Shape
 from planner.service.documents import (
     fleet_document,
@@ -27,6 +34,7 @@ from planner.service.documents import (
     windows_of,
 )
 from planner.service.documents.answers import plan_answer
+from planner.service.documents.forecast import ForecastDocument
 from planner.service.spec_file import read_spec
 from tests.planner.service.examples import (
     NOON,
@@ -45,6 +53,9 @@ def spec(tmp_path):
     return read_spec(write_spec(tmp_path))
 
 
+RANKS = (np.array([[[0, 1, 2]], [[2, 0, 1]], [[1, 2, 0]]]) + 0.5) / 3
+
+
 def example_forecast() -> Forecast:
     shape = Shape(
         input_tokens=np.array([100.0, 1000.0]),
@@ -58,11 +69,21 @@ def example_forecast() -> Forecast:
         input_tokens_per_s=rate,
         output_tokens_per_s=rate,
         shape=shape,
+        reuse_ratio=Quantiles(levels=(0.1, 0.9), values=(0.2, 0.6)),
         arrival_cv2=1.5,
     )
     window_ = ForecastWindow(start_at=NOON, window_s=60.0, demands=(demand,))
     return Forecast(
-        forecast_id="f-1", model="tiny", made_at=NOON, windows=(window_,), method="last value"
+        forecast_id="f-1",
+        model="tiny",
+        made_at=NOON,
+        windows=(window_,),
+        method="last value",
+        events=("launch: x2",),
+        drifts=(
+            Drift(request_class="default", since=NOON, distance=0.4, usual=0.1, what="longer"),
+        ),
+        dependence=(Dependence(request_class="default", ranks=RANKS),),
     )
 
 
@@ -115,6 +136,51 @@ def test_a_forecast_comes_back_as_it_was(tmp_path):
     path.write_text(document.model_dump_json())
     assert forecast_document(read_forecast(path)) == document
     assert forecast_document(forecast_of(document, where="x")) == document
+    assert read_forecast(path).dependence[0].ranks.tolist() == RANKS.tolist()
+    assert read_forecast(path).drifts == example_forecast().drifts
+
+
+def test_a_forecast_of_an_earlier_version_is_read(tmp_path):
+    document = forecast_document(example_forecast()).model_dump(mode="json")
+    for later in ("events", "drifts", "output_lengths", "dependence"):
+        del document[later]
+    del document["windows"][0]["demands"][0]["reuse_ratio"]
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(document))
+    old = read_forecast(path)
+    assert (old.events, old.drifts, old.dependence) == ((), (), ())
+    assert old.windows[0].demands[0].reuse_ratio is None
+
+
+def test_a_forecast_says_how_long_answers_are_and_what_is_left_of_them():
+    (lengths,) = forecast_document(example_forecast()).output_lengths
+    assert lengths.values == sorted(lengths.values)
+    assert 40 < lengths.mean_tokens < 41
+    assert [row.so_far_tokens for row in lengths.remaining] == [0, 16]
+    assert lengths.remaining[0].values == lengths.values
+    assert lengths.remaining[1].longer_ratio < lengths.remaining[0].longer_ratio == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ranks": [[[0, 0, 0], [0, 0, 0]]]}, "every origin has 1 windows of 3 ranks"),
+        ({"ranks": [[[0, 0]]]}, "every origin has 1 windows of 3 ranks"),
+        ({"ranks": [[[0, 5, 0]]]}, "rank 5 among 1 origins"),
+    ],
+)
+def test_a_dependence_that_cannot_be_is_refused(change, said):
+    document = forecast_document(example_forecast()).model_dump()
+    document["dependence"][0] |= change
+    with pytest.raises(HistoryError, match=said):
+        forecast_of(ForecastDocument.model_validate(document), where="x")
+
+
+def test_a_reuse_above_one_is_refused():
+    document = forecast_document(example_forecast()).model_dump()
+    document["windows"][0]["demands"][0]["reuse_ratio"] = {"levels": [0.5], "values": [1.5]}
+    with pytest.raises(HistoryError, match="reuse_ratio is a share"):
+        forecast_of(ForecastDocument.model_validate(document), where="x")
 
 
 def test_a_fleet_comes_back_as_it_was(spec):

@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -59,6 +61,50 @@ def test_the_service_plans_applies_and_remembers_after_a_restart(tmp_path):
             assert moved.status_code == 200
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
+
+
+def test_the_loop_forecasts_and_what_came_stands_beside_it(tmp_path):
+    write_spec(
+        tmp_path,
+        forecast={"window_s": 2.0, "horizon_windows": 2},
+        loop={"mode": "advise", "slow_interval_s": 1},
+    )
+    with (
+        served(tmp_path, "--insecure-local") as (_, facts),
+        httpx.Client(base_url=facts["url"], timeout=60) as client,
+    ):
+        here = "/v1/deployments/shop"
+        problem = client.get(f"{here}/forecast")
+        assert (problem.status_code, problem.json()["status"]) == (404, 404)
+        client.put(f"{here}/fleet", json=fleet())
+        until = time.monotonic() + 60
+        counted = ""
+        while "poolwise_forecast_scored_windows_total{" not in counted:
+            assert time.monotonic() < until, counted
+            hand_in(client, here)
+            time.sleep(0.5)
+            counted = client.get("/metrics").text
+        told = client.get(f"{here}/forecast").json()
+    assert len(told["actual"]) == len(told["forecast"]["windows"]) == 2
+    outcome = told["outcomes"][0]
+    assert outcome["request_rate_rps"] == pytest.approx(5.0)
+    assert told["q90_coverage_ratio"] is not None
+
+
+def hand_in(client, here):
+    """Windows of a second, 5 requests each, up to now."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    windows = [
+        {
+            "start_at": (now - timedelta(seconds=back)).isoformat(),
+            "window_s": 1.0,
+            "requests": 5,
+            "input_tokens": 500,
+            "output_tokens": 50,
+        }
+        for back in range(30, 0, -1)
+    ]
+    assert client.post(f"{here}/observations", json={"history": windows}).status_code == 201
 
 
 def test_a_new_token_ends_the_old_one(tmp_path):

@@ -211,6 +211,22 @@ def test_futures_come_from_a_forecast_too(poolwise, folder, simulate, answer):
     assert simulate("--from-s 3", source=source)[0] == 2
 
 
+def test_futures_run_through_all_windows_of_a_forecast(poolwise, folder, simulate, answer):
+    _, out, _ = poolwise("forecast", "-s", "spec.yaml", "-t", "trace.jsonl", "--json")
+    (folder / "f.json").write_text(out)
+    source = "--forecast f.json --fleet fleet.json"
+    whole = answer("--futures 4 --all-windows", source=source)
+    first = answer("--futures 4", source=source)
+    assert (whole["duration_s"], first["duration_s"]) == (120.0, 60.0)
+    assert whole["requests"] == pytest.approx(2 * first["requests"], rel=0.4)
+    assert any("stay as they are through all windows" in flag for flag in whole["flags"])
+    assert any("one level for all windows" in flag for flag in whole["flags"])
+    assert answer("--futures 4 --all-windows --jobs 2", source=source) == whole
+    for options in ("--all-windows --demand-level 0.5", "--all-windows --duration-s 5"):
+        status, _, err = simulate(options, source=source)
+        assert (status, "leave --duration-s and --demand-level out" in err) == (2, True)
+
+
 def test_every_request_is_a_row_of_the_records(simulate, folder):
     status, _, err = simulate("--futures 2 --records run.parquet")
     table = parquet.read_table(folder / "run.parquet")
@@ -290,6 +306,7 @@ BAD_INPUT = [
     (FLEET, "--window 1", "--window is for --plan and --forecast"),
     (FLEET, "--demand-level 0.5", "a trace has one rate"),
     (FLEET, "--from-s 1e6", "no request in the part"),
+    (FLEET, "--all-windows", "--all-windows is for --forecast"),
     (FLEET, "--patience-s inf", "--patience-s inf is no interval in seconds"),
     (FLEET, "--event fail", "write one as fail@120s"),
     (FLEET, "--event fail@3s:pool=0,replica=2", "which has replicas 0 to 1"),

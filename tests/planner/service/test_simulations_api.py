@@ -214,3 +214,14 @@ def test_no_more_is_simulated_than_the_caller_can_wait_for(answer, refusal):
     assert "(1 x 3,600,000,000)" in refusal(generated=generated(1e6, 3600.0))
     modest = answer(generated=generated(rate_rps=100.0, duration_s=200.0), fleet=fleet(8, 8))
     assert modest["futures"]["count"] == 20
+
+
+def test_futures_run_through_all_windows_of_a_forecast(client, answer, refusal):
+    forecast = client.post("/v1/forecasts", {"history": history(**BUSY)}).json()
+    ready = fleet(30, 10)
+    found = answer(forecast=forecast, all_windows=True, futures=2, fleet=ready)
+    assert found["duration_s"] == 120.0
+    assert any("past forecasts" in flag or "one level" in flag for flag in found["flags"])
+    assert "all_windows goes with forecast" in refusal(generated=generated(), all_windows=True)
+    asked = {"forecast": forecast, "all_windows": True, "demand_level": 0.5}
+    assert "without demand_level" in refusal(**asked)

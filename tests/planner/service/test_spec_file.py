@@ -99,6 +99,51 @@ def test_every_section_is_read(tmp_path):
     assert spec.approval.expires_s == 60
 
 
+LAUNCH = {
+    "name": "launch",
+    "start_at": "2026-11-02T12:00:00Z",
+    "end_at": "2026-11-02T14:00:00Z",
+    "rate_ratio": 2.0,
+}
+
+
+def test_events_are_read_with_their_instants(tmp_path):
+    of_gold = {**LAUNCH, "request_class": "gold"}
+    spec = read_spec(write_spec(tmp_path, forecast={"events": [LAUNCH, of_gold]}))
+    first, second = spec.forecast.events
+    assert (first.name, first.rate_ratio, first.request_class) == ("launch", 2.0, None)
+    assert (first.end_at - first.start_at).total_seconds() == 7200
+    assert second.request_class == "gold"
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "said"),
+    [
+        ({"start_at": "2026-11-02T12:00:00"}, "start_at", "timezone"),
+        ({"start_at": "noon"}, "start_at", "events[0].start_at"),
+        ({"end_at": "2026-11-02T11:00:00Z"}, "- name: launch", "must be after start_at"),
+        ({"end_at": "2926-11-02T11:00:00Z"}, "end_at", "between 1970 and 2200"),
+        ({"rate_ratio": -1}, "rate_ratio", "greater than or equal to 0"),
+        ({"rate_ratio": 5000}, "rate_ratio", "less than or equal to 1000"),
+        ({"rate_ratio": float("nan")}, "rate_ratio", "finite number"),
+        ({"rate_rato": 3}, "rate_rato", "did you mean `rate_ratio`?"),
+    ],
+)
+def test_an_event_that_cannot_be_is_named_with_its_line(tmp_path, change, line, said):
+    text = refused(tmp_path, forecast={"events": [{**LAUNCH, **change}]})
+    assert said in text
+    assert line_of(tmp_path, line) in text
+
+
+def test_an_event_of_a_class_without_promise_is_refused(tmp_path):
+    gold = {"model": "tiny", "request_class": "gold", "ttft_s": 0.5, "tpot_s": 0.05}
+    event = {**LAUNCH, "request_class": "god"}
+    text = refused(tmp_path, slos=[gold], forecast={"events": [event]})
+    assert "forecast.events[0].request_class is `god`, unknown here" in text
+    assert "did you mean `gold`?" in text
+    assert line_of(tmp_path, "request_class: god") in text
+
+
 def test_config_and_profiles_are_found_beside_the_spec_from_any_folder(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "config.json").write_text(json.dumps(CONFIG))

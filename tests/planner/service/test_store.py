@@ -6,11 +6,14 @@ import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, text
 
 from planner.domain.errors import PlanStateError, StoreError, UnknownPlanError
 from planner.domain.rollout import ApprovalState
@@ -19,6 +22,7 @@ from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
 from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord, open_store
+from planner.service.store.database import MIGRATIONS
 from planner.service.store.tables import METADATA
 from planner.service.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history, window, write_spec
@@ -52,6 +56,47 @@ def test_the_migrations_make_the_schema_that_the_code_uses(store, url):
         differences = compare_metadata(context, METADATA)
     engine.dispose()
     assert differences == []
+
+
+REVISIONS = [path.name[1:5] for path in sorted((MIGRATIONS / "versions").glob("v*.py"))]
+
+
+def at_revision(url, revision):
+    """A database of an earlier version, with a decision in it."""
+    path = url.removeprefix("sqlite:///")
+    Path(path).parent.mkdir(parents=True)
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(
+            insert(METADATA.tables["decisions"]).values(
+                deployment="shop",
+                decided_at=NOON.isoformat(),
+                plan_id=None,
+                outcome="unchanged",
+                reason="kept",
+                removes=0,
+            )
+        )
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_holds(url, revision):
+    at_revision(url, revision)
+    store = open_store(url)
+    assert [decision.reason for decision in store.decisions("shop", limit=9)] == ["kept"]
+    assert store.forecast_outcomes("shop", "tiny", limit=9) == ()
+    store.close()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+    engine.dispose()
 
 
 def test_a_new_database_is_in_write_ahead_mode(store, tmp_path):
@@ -150,7 +195,7 @@ def test_windows_are_kept_apart_by_deployment_model_and_class(store):
     batch = read([window(-1, request_class="batch")])
     store.add_windows("shop", "tiny", batch, received_at=NOON, actor="ann")
     assert len(store.windows("shop", "tiny", limit=10)) == 3
-    assert len(store.windows("shop", "tiny", limit=2)) == 2
+    assert len(store.windows("shop", "tiny", limit=1)) == 2
     assert store.windows("other", "tiny", limit=10) == ()
 
 

@@ -1,0 +1,197 @@
+"""`POST /v1/forecasts` and `GET /v1/deployments/{name}/forecast`."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from planner.service.api import Service, create_app
+from planner.service.api.forecasts import EXAMPLES
+from planner.service.loop import tick
+from tests.planner.service.examples import NOON, history, window
+from tests.planner.service.imagined import make_deployment, observe
+from tests.planner.service.test_api import Client
+
+PATH = "/v1/forecasts"
+LATEST = "/v1/deployments/shop/forecast"
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    made = make_deployment(tmp_path, loop={"mode": "advise"})
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def client(deployment):
+    return Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+
+
+@pytest.fixture
+def answer(client):
+    def ask(**body):
+        got = client.post(PATH, body)
+        assert got.status_code == 200, got.text
+        return got.json()
+
+    return ask
+
+
+@pytest.fixture
+def refusal(client):
+    def ask(**body):
+        got = client.post(PATH, body)
+        assert got.status_code == 422, got.text
+        assert got.headers["content-type"] == "application/problem+json"
+        problem = got.json()
+        return " ".join(
+            [problem["detail"], *(f"{e['field']} {e['problem']}" for e in problem["errors"])]
+        )
+
+    return ask
+
+
+def medians(made):
+    return [
+        np.interp(0.5, rate["levels"], rate["values"])
+        for window_ in made["windows"]
+        for rate in [window_["demands"][0]["request_rate_rps"]]
+    ]
+
+
+def test_the_documentation_shows_examples_that_work_as_they_stand(client, answer):
+    described = client.get("/openapi.json").json()["paths"][PATH]["post"]["requestBody"]
+    shown = described["content"]["application/json"]["examples"]
+    assert shown.keys() == EXAMPLES.keys() == {"history", "paths"}
+    launch = answer(**shown["history"]["value"])
+    assert np.array(medians(launch)) / medians(launch)[0] == pytest.approx([1, 1, 2, 2, 1], rel=0.1)
+    assert launch["events"][0].startswith("launch: x2")
+    paths = answer(**shown["paths"]["value"])["paths"]
+    assert np.array(paths["classes"][0]["request_rate_rps"]).shape == (3, 3)
+
+
+def test_window_and_horizon_are_the_specs_unless_asked_for(answer):
+    usual = answer(history=history())
+    assert (len(usual["windows"]), usual["windows"][0]["window_s"]) == (2, 60)
+    asked = answer(history=history(), window_s=120, horizon_windows=5)
+    assert (len(asked["windows"]), asked["windows"][0]["window_s"]) == (5, 120)
+
+
+def test_stored_windows_are_forecast_from(deployment, answer, refusal):
+    assert "no data is not zero traffic" in refusal(deployment="shop")
+    observe(deployment)
+    made = answer(deployment="shop")
+    assert made["made_at"] == NOON.isoformat().replace("+00:00", "Z")
+    assert (
+        made["forecast_id"] == answer()["forecast_id"] == answer(history=history())["forecast_id"]
+    )
+
+
+def test_nothing_after_the_instant_is_looked_at(deployment, answer):
+    earlier = (NOON - timedelta(minutes=5)).isoformat()
+    observe(deployment, [*history(20)[:15], *[window(i, requests=9000) for i in range(-5, 0)]])
+    stored = answer(made_at=earlier)
+    assert medians(stored)[0] == pytest.approx(2.0)
+    assert answer(history=history(), made_at=earlier)["forecast_id"] == stored["forecast_id"]
+    assert answer(history=history(), now=earlier)["forecast_id"] == stored["forecast_id"]
+
+
+def test_a_poor_history_is_remarked(answer):
+    assert "one request in all" in answer(history=[window(-1, requests=1)])["notes"][0]
+    notes = answer(history=[window(-90), *history(20)])["notes"]
+    assert "count as unknown" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"history": []}, "no data is not zero traffic"),
+        ({"history": history(2), "deployment": "shop"}, "history or deployment"),
+        ({"history": history(2), "window_s": 0}, "window_s"),
+        ({"history": history(2), "horizon_windows": 0}, "horizon_windows"),
+        ({"history": history(2), "paths": 10**6}, "paths"),
+        ({"history": history(2), "paths": 1000, "horizon_windows": 1000}, "ask for fewer"),
+        ({"history": history(2), "window_s": 31622400, "horizon_windows": 1000}, "reach"),
+        ({"history": history(2), "made_at": "2199-01-01T00:00:00Z"}, "beyond the history"),
+        ({"history": history(2), "made_at": "2026-11-02T12:00:00"}, "timezone"),
+        ({"history": history(2), "made_at": "2020-01-01T00:00:00Z"}, "no window of the history"),
+        (
+            {"history": history(2), "made_at": NOON.isoformat(), "now": NOON.isoformat()},
+            "older name",
+        ),
+        ({"history": [window(-1), window(-1)]}, "overlap"),
+        ({"history": [window(-1) | {"requests": -1}]}, "history[0].requests"),
+        ({"history": [window(-1) | {"output_tokens": 10**12}]}, "a request"),
+        ({"history": history(2), "events": [{"name": "launch"}]}, "events[0].start_at"),
+        (
+            {
+                "history": history(2),
+                "events": [
+                    {
+                        "name": "launch",
+                        "start_at": NOON.isoformat(),
+                        "end_at": NOON.isoformat(),
+                        "rate_ratio": 2,
+                    }
+                ],
+            },
+            "must be after start_at",
+        ),
+    ],
+)
+def test_what_cannot_be_forecast_from_is_a_problem(refusal, body, said):
+    assert said in refusal(**body)
+
+
+def test_another_deployment_is_not_known(client):
+    assert client.post(PATH, {"deployment": "other"}).status_code == 404
+    assert client.get("/v1/deployments/other/forecast").status_code == 404
+
+
+def test_the_newest_forecast_of_the_loop_stands_beside_what_came(client, deployment):
+    missing = client.get(LATEST)
+    assert missing.status_code == 404
+    assert "has made no forecast" in missing.json()["detail"]
+    observe(deployment)
+    tick(deployment, now=NOON)
+    told = client.get(LATEST).json()
+    assert [row["request_rate_rps"] for row in told["actual"]] == [None, None]
+    assert (told["outcomes"], told["q90_coverage_ratio"]) == ([], None)
+    observe(deployment, [window(0, requests=240, cached_tokens=96_000)])
+    tick(deployment, now=NOON + timedelta(minutes=1))
+    newest = client.get(LATEST).json()
+    assert newest["forecast"]["made_at"] == "2026-11-02T12:01:00Z"
+    assert newest["outcomes"][0]["request_rate_rps"] == pytest.approx(4.0)
+    assert newest["outcomes"][0]["covered"] is False
+    assert newest["q90_coverage_ratio"] == 0.0
+    first = client.get(LATEST, params={"made_by": NOON.isoformat(), "outcomes": 0}).json()
+    assert first["forecast"]["made_at"] == "2026-11-02T12:00:00Z"
+    assert first["outcomes"] == []
+    came = first["actual"][0]
+    assert came["request_rate_rps"] == pytest.approx(4.0)
+    assert came["reuse_ratio"] == pytest.approx(0.5)
+    assert first["actual"][1]["request_rate_rps"] is None
+
+
+@pytest.mark.parametrize("query", ["made_by=noon", "outcomes=-1", "made_by=2026-11-02T12:00:00"])
+def test_a_query_that_cannot_be_is_a_problem(client, query):
+    refused = client.get(f"{LATEST}?{query}")
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_the_specs_events_count(tmp_path):
+    event = {
+        "name": "sale",
+        "start_at": NOON.isoformat(),
+        "end_at": (NOON + timedelta(minutes=1)).isoformat(),
+        "rate_ratio": 3,
+    }
+    deployment = make_deployment(
+        tmp_path, forecast={"window_s": 60.0, "horizon_windows": 2, "events": [event]}
+    )
+    client = Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+    first, second = medians(client.post(PATH, {"history": history()}).json())
+    deployment.store.close()
+    assert first / second == pytest.approx(3.0)
