@@ -85,7 +85,7 @@ def history_of_trace(
         When the file is not usable, or no whole window lies before `at`.
     """
     history = trace_history(path, window_s=window_s, start_at=start_at, at=at)
-    skipped = [f"{path}: skipped: {reason}" for reason in history.report.reasons]
+    skipped = [f"{path}: skipped: {reason}" for reason in history.report.left_out]
     return AskedHistory(
         windows=history.windows,
         ended_at=history.ended_at,
