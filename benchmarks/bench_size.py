@@ -12,7 +12,7 @@ from statistics import median
 from time import perf_counter, process_time
 
 from benchmarks.large_fleets import Size, large_problem
-from planner.optimize import Problem, check, optimize, scip
+from planner.optimize import Problem, check, guide, optimize, rounding, scip
 from planner.optimize.build import build
 
 LARGE = Size(replicas=420)
@@ -79,6 +79,38 @@ def seeds(size: Size, count: int) -> None:
     )
 
 
+VARIANTS: dict[str, tuple[tuple[object, str, object], ...]] = {
+    "as it is": (),
+    "guide half as close": ((guide, "_CLOSE_RATIOS", (2e-3, 4e-3)),),
+    "guide with two passes": ((guide, "_PASSES", 2),),
+    "windows' fleets twice as far": ((rounding, "_GAP_RATIOS", (4e-3, 1e-2)),),
+}
+
+
+def ablation(size: Size, count: int) -> None:
+    """Time against gap: what each part's closeness costs, on the same seeds, one after the other.
+
+    Processor seconds, which a shared machine does not change much.
+    """
+    print("\n| variant | worst gap | median gap | processor s, median | slowest |")
+    print("|---|---|---|---|---|")
+    for name, changes in VARIANTS.items():
+        kept = [(module, field, getattr(module, field)) for module, field, _ in changes]
+        for module, field, value in changes:
+            setattr(module, field, value)
+        try:
+            runs = [run(large_problem(size, seed)) for seed in range(count)]
+        finally:
+            for module, field, value in kept:
+                setattr(module, field, value)
+        gaps, seconds = [100 * r.gap_ratio for r in runs], [r.processor_s for r in runs]
+        print(
+            f"| {name} | {max(gaps):.2f} % | {median(gaps):.2f} % | {median(seconds):.1f} | "
+            f"{max(seconds):.1f} |",
+            flush=True,
+        )
+
+
 def whole(problem: Problem) -> None:
     """The full model as it is."""
     started = perf_counter()
@@ -105,8 +137,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="no growth curves, no full model")
+    parser.add_argument("--ablation", action="store_true", help="only: time against closeness")
     asked = parser.parse_args()
     optimize(large_problem(replace(SMALL, windows=4, classes=4), 0))  # loads the solvers
+    if asked.ablation:
+        ablation(LARGE, asked.seeds)
+        return
     table("12 accelerators x 3 roles x 3 tp x 48 windows x 36 classes")
     seeds(LARGE, asked.seeds)
     table("the same, about 80 replicas")

@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 
-from forecaster.panel import MOST_STEPS, Outlook, Panel, Span
+from forecaster.panel import METHODS, MOST_STEPS, Outlook, Panel, Span
 from forecaster.recent_lengths import RecentLengths, recent_lengths
 from forecaster.series import RateTable
 from planner.domain.workload import Floats, ObservedWindow
@@ -38,7 +38,13 @@ class Memory:
         self._lock = Lock()
 
     def outlook(
-        self, key: tuple[str, ...], table: RateTable, spans: list[Span], *, noise_ratio: float
+        self,
+        key: tuple[str, ...],
+        table: RateTable,
+        spans: list[Span],
+        methods: tuple[str, ...] = METHODS,
+        *,
+        noise_ratio: float,
     ) -> Outlook:
         """What is expected of the spans after the last step of the table.
 
@@ -47,12 +53,13 @@ class Memory:
         key : tuple of str
             Whose table it is.
         """
-        asked = (*key, table.step_s, table.values.shape[1], *((s.first, s.last) for s in spans))
+        columns = table.values.shape[1]
+        asked = (*key, methods, table.step_s, columns, *((s.first, s.last) for s in spans))
         with self._lock:
             kept = self._panels.pop(asked, None)
             fresh = None if kept is None else _steps_after(kept.table, table)
             if kept is None or fresh is None:
-                panel = _new_panel(table, spans)
+                panel = _new_panel(table, spans, methods)
                 fresh = table.values
             else:
                 panel = kept.panel
@@ -76,13 +83,14 @@ class Memory:
             return found
 
 
-def _new_panel(table: RateTable, spans: list[Span]) -> Panel:
+def _new_panel(table: RateTable, spans: list[Span], methods: tuple[str, ...]) -> Panel:
     steps, series = table.values.shape
     return Panel(
         series=series,
         step_s=table.step_s,
         spans=spans,
         first_end_s=table.end_at.timestamp() - (steps - 1) * table.step_s,
+        methods=methods,
     )
 
 
@@ -102,9 +110,15 @@ def _steps_after(before: RateTable, now: RateTable) -> Floats | None:
     return now.values[len(known) :]
 
 
-def forgetful(table: RateTable, spans: list[Span], *, noise_ratio: float) -> Outlook:
+def forgetful(
+    table: RateTable,
+    spans: list[Span],
+    methods: tuple[str, ...] = METHODS,
+    *,
+    noise_ratio: float,
+) -> Outlook:
     """What is expected of the spans, from this table alone."""
-    panel = _new_panel(table, spans)
+    panel = _new_panel(table, spans, methods)
     for values in table.values:
         panel.observe(values)
     return panel.outlook(spans, noise_ratio=noise_ratio)

@@ -7,7 +7,7 @@ forecast cannot know its future.
 """
 
 from forecaster.panel.conformal import LEVELS
-from forecaster.panel.panel import MOST_STEPS, Outlook, Panel
+from forecaster.panel.panel import METHODS, MOST_STEPS, TREES, Outlook, Panel
 from forecaster.panel.record import Span
 
-__all__ = ["LEVELS", "MOST_STEPS", "Outlook", "Panel", "Span"]
+__all__ = ["LEVELS", "METHODS", "MOST_STEPS", "TREES", "Outlook", "Panel", "Span"]

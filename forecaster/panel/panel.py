@@ -14,8 +14,7 @@ from forecaster.panel.record import Integers, Record, Span, Spans
 from forecaster.panel.regression import Features, Regression, logs
 from forecaster.panel.seasonal import Seasons
 from forecaster.panel.smoothing import LAST_VALUE, Smoothing
-from forecaster.panel.trees import NAME as TREES
-from forecaster.panel.trees import Trees
+from forecaster.panel.trees import NAME, Trees
 from planner.domain.workload import Floats
 
 MOST_STEPS = 2100
@@ -30,6 +29,7 @@ errors are multiplicative above a quarter of the mean and additive below, or one
 silence would count as a thousandfold error."""
 
 METHODS = (*smoothings.NAMES, *seasonal.NAMES, *regressions.NAMES)
+TREES = NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -61,11 +61,12 @@ class Trees:
 
 def _fitted(features: Floats, target: Floats) -> _Regressor | None:
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     known = np.isfinite(target)
     if np.count_nonzero(known) < FEWEST_ROWS:
         return None
-    model: _Regressor = HistGradientBoostingRegressor(
+    model = HistGradientBoostingRegressor(
         loss="absolute_error",
         max_iter=60,
         learning_rate=0.08,
@@ -74,5 +75,8 @@ def _fitted(features: Floats, target: Floats) -> _Regressor | None:
         l2_regularization=1.0,
         early_stopping=False,
         random_state=0,
-    ).fit(np.nan_to_num(features[known]), target[known])
-    return model
+    )
+    # So few rows are fitted slower by several threads, by far when the processor is shared.
+    with threadpool_limits(1):
+        fitted: _Regressor = model.fit(np.nan_to_num(features[known]), target[known])
+    return fitted

@@ -183,6 +183,8 @@ class ForecastSettings:
         forecast anew (`planner.optimize.demand_level`); `demand_level` is not looked at.
     events : tuple of KnownEvent
         What people know of past and coming traffic.
+    boosted_trees : bool
+        Gradient-boosted trees are one more forecasting method, fitted anew every 48 windows.
     """
 
     window_s: float = 300.0
@@ -190,6 +192,7 @@ class ForecastSettings:
     demand_level: float = 0.9
     choose_level: bool = False
     events: tuple[KnownEvent, ...] = ()
+    boosted_trees: bool = False
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:

@@ -167,6 +167,7 @@ def expected_demand(
         horizon_windows=spec.forecast.horizon_windows,
         arrival_cv2=arrival_cv2,
         events=spec.forecast.events,
+        boosted_trees=spec.forecast.boosted_trees,
         memory=memory,
     )
     _check_rates(expected)

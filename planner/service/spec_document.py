@@ -416,6 +416,11 @@ class ForecastPart(SpecPart):
         description="what you know and no history tells: launches, sales, holidays; past ones are "
         "taken out of the history, coming ones multiply the forecast",
     )
+    boosted_trees: bool = Field(
+        default=_FORECAST.boosted_trees,
+        description="true: gradient-boosted trees are one more forecasting method; slower, and "
+        "seldom better",
+    )
 
     @field_validator("demand_level", mode="before")
     @classmethod
@@ -435,6 +440,7 @@ class ForecastPart(SpecPart):
             demand_level=_FORECAST.demand_level if auto else float(self.demand_level),
             choose_level=auto,
             events=known_events(self.events),
+            boosted_trees=self.boosted_trees,
         )
 
 

@@ -348,3 +348,20 @@ def test_errors_of_rates_are_known_to_go_together_without_any_cached_token():
     (known,) = made.dependence
     assert known.ranks.shape[0] > 40
     assert known.ranks.shape[1:] == (3, 3)
+
+
+def test_boosted_trees_are_one_more_method_that_may_be_followed():
+    hours = np.arange(24 * 5)
+    # A sharp plateau at noon: no average and no line tells it.
+    daily = np.where((hours % 24 >= 9) & (hours % 24 < 17), 900, 100) + 40 * (hours % 3)
+    windows = [window(60 * i, int(n), window_s=3600.0) for i, n in enumerate(daily)]
+    made = after(windows, window_s=3600.0, horizon_windows=2, boosted_trees=True)
+    assert np.isfinite(quantile_rows(made)).all()
+    without = after(windows, window_s=3600.0, horizon_windows=2)
+    assert "boosted trees" not in without.method
+    assert (
+        made.forecast_id
+        == after(
+            windows, window_s=3600.0, horizon_windows=2, boosted_trees=True, memory=Memory()
+        ).forecast_id
+    )

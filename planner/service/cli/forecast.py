@@ -112,6 +112,7 @@ def _forecast(
         horizon_windows=settings.horizon_windows,
         arrival_cv2=observed.arrival_cv2,
         events=settings.events,
+        boosted_trees=settings.boosted_trees,
     )
 
 
