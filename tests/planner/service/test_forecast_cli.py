@@ -211,7 +211,7 @@ BAD = [
     ("forecast -t unsorted.jsonl --window-s 1", "unsorted.jsonl"),
     ("forecast -t negative.jsonl --window-s 1", "negative.jsonl"),
     ("forecast -t one.jsonl --window-s 60", "not one whole window"),
-    ("forecast -t jump.jsonl --window-s 0.01", "wrong time stamp"),
+    ("forecast -t jump.jsonl --window-s 0.01", "clock"),
     ("backtest forecast -H wavy.json --window-s 60", "--window-s is for --trace"),
     ("backtest forecast -H short.json", "leave no origin to score"),
     ("backtest forecast -H mixed.json", "windows of one length"),
@@ -233,7 +233,7 @@ def bad_files(folder, wavy):
         "unsorted": [i * 100 if i % 2 else 9000 - i * 100 for i in range(50)],
         "negative": [-i * 100 for i in range(1, 50)],
         "one": [0],
-        "jump": [*range(0, 1000, 10), 10**11],
+        "jump": [*range(0, 1000, 10), 10**11, 10**11 + 10, 10**11 + 20],
     }.items():
         lines = [json.dumps({"timestamp": stamp, **row}) for stamp in stamps]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
