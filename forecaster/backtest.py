@@ -16,7 +16,7 @@ from planner.domain.workload import Flags, Floats, ObservedWindow
 
 PINBALL_LEVELS = (0.5, 0.8, 0.9, 0.95)
 FEWEST_SCORED = 2
-BOOTSTRAPS = 1000
+BOOTSTRAPS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -364,8 +364,12 @@ def _pinball(actual: Floats, quantile: Floats, level: float) -> float:
 def _block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:
     count = len(covered)
     block = max(2 * horizon, round(count ** (1 / 3)))
-    starts = np.random.default_rng(0).integers(0, count, (BOOTSTRAPS, -(-count // block)))
-    rows = (starts[:, :, None] + np.arange(block)) % count
-    means = covered[rows.reshape(BOOTSTRAPS, -1)[:, :count]].mean(axis=1)
+    whole, rest = divmod(count, block)
+    starts = np.random.default_rng(0).integers(0, count, (BOOTSTRAPS, whole + 1))
+    # Sums of blocks around the circle, so that a draw adds blocks instead of origins.
+    sums = np.cumsum(np.concatenate([[0], covered, covered]))
+    blocks = sums[starts[:, :whole] + block] - sums[starts[:, :whole]]
+    ends = sums[starts[:, whole] + rest] - sums[starts[:, whole]]
+    means = (blocks.sum(axis=1) + ends) / count
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -13,38 +13,44 @@ FEWEST_GROUPS = 8
 """Fewer earlier groups to compare with say too little about what is usual."""
 
 USUAL_LEVEL = 0.95
+CLEARLY = 1.8
+"""Times the furthest of the usual distances: many instants are tried."""
+
 SMALLEST_DISTANCE = 0.02
 """In doublings of length: a change of a few percent moves no plan."""
 
 
 def drift_of(request_class: str, recent: RecentLengths) -> Drift | None:
-    """The change of lengths of the last six busy windows against those before; None: usual.
+    """The change of lengths between the last busy windows and those before; None: usual.
 
     Energy distances between mixtures of windows, of the logarithms (base 2) of input and output
     length. Usual is what groups of six windows among those before differ from the rest; a drift is
-    further than 95 % of them and clearly further than the furthest.
+    further than 95 % of them and clearly further than the furthest. All instants of change are
+    tried that leave six windows after them and enough before them (with 36 windows: up to 23 ago).
     """
-    before = len(recent.windows) - RECENT_WINDOWS
-    if before - RECENT_WINDOWS + 1 < FEWEST_GROUPS:
-        return None
-    last = np.zeros(len(recent.windows), dtype=np.bool_)
-    last[before:] = True
-    distance = float(_apart(recent, last[None], ~last[None])[0])
-    earlier = np.arange(len(recent.windows)) < before
-    first = np.arange(before - RECENT_WINDOWS + 1)[:, None]
-    place = np.arange(len(recent.windows))
-    groups = (place >= first) & (place < first + RECENT_WINDOWS)
-    usual = _apart(recent, groups, earlier & ~groups)
-    most = float(np.quantile(usual, USUAL_LEVEL))
-    if distance <= max(1.5 * float(usual.max()), most, SMALLEST_DISTANCE):
-        return None
-    return Drift(
-        request_class=request_class,
-        since=recent.windows[before].start_at,
-        distance=distance,
-        usual=most,
-        what=_what(recent.shapes, recent.requests, before),
-    )
+    count = len(recent.windows)
+    place = np.arange(count)
+    found: tuple[float, Drift] | None = None
+    for before in range(RECENT_WINDOWS - 1 + FEWEST_GROUPS, count - RECENT_WINDOWS + 1):
+        last = place >= before
+        distance = float(_apart(recent, last[None], ~last[None])[0])
+        first = np.arange(before - RECENT_WINDOWS + 1)[:, None]
+        groups = (place >= first) & (place < first + RECENT_WINDOWS)
+        usual = _apart(recent, groups, ~last & ~groups)
+        most = float(np.quantile(usual, USUAL_LEVEL))
+        clearly = distance / max(CLEARLY * float(usual.max()), most, SMALLEST_DISTANCE)
+        # Between instants of change the weighted distance decides: it peaks at the true one.
+        weighted = distance * before * (count - before)
+        if clearly > 1 and (found is None or weighted > found[0]):
+            drift = Drift(
+                request_class=request_class,
+                since=recent.windows[before].start_at,
+                distance=distance,
+                usual=most,
+                what=_what(recent.shapes, recent.requests, before),
+            )
+            found = weighted, drift
+    return None if found is None else found[1]
 
 
 def _what(shapes: Sequence[Shape], requests: Floats, before: int) -> str:

@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
-from forecaster.recent_lengths import RecentLengths, expected_shape, recent_lengths
+from forecaster.recent_lengths import (
+    RecentLengths,
+    expected_answers,
+    expected_shape,
+    recent_lengths,
+)
 from forecaster.series import RateTable, rate_table, side_by_side, span_of, usable_history
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
@@ -22,10 +28,14 @@ from planner.domain.forecast import (
     KnownEvent,
     Quantiles,
 )
+from planner.domain.output_length import OutputLengths
 from planner.domain.workload import Floats, ObservedWindow, Shape
 
 FEWEST_ORIGINS = 8
 """With fewer past errors nothing is said of how they go together."""
+
+FEW_REQUESTS = 10
+"""With no more in the whole history, what may come is told by their number, too."""
 
 SMALLEST_TOLD_RATIO = 0.05
 """A window of which an event left less than this tells nothing of usual traffic."""
@@ -87,7 +97,14 @@ def forecast(
     methods = (*METHODS, TREES) if boosted_trees else METHODS
     outlooks = _outlooks(tables, starts, window_s, methods, model=model, memory=memory)
     classes = [
-        _ClassOutlook(name, _shape(lengths[name], others), table, outlooks[name], events)
+        _ClassOutlook(
+            name,
+            _shape(lengths[name], others),
+            table,
+            outlooks[name],
+            events,
+            answers=_answers(lengths[name]),
+        )
         for name, table in tables.items()
     ]
     demands = [outlook.demands(starts, window_s, arrival_cv2) for outlook in classes]
@@ -155,8 +172,13 @@ def _table(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
 ) -> RateTable:
     """The class's rates and its share of cached tokens, step by step, without events."""
-    totals = [_without_events(quantity.total, events, request_class) for quantity in RATES]
-    return rate_table(windows, [*totals, _reuse_total])
+    plain = [*(quantity.total for quantity in RATES), _reuse_total]
+    if not events:
+        return rate_table(windows, plain)
+    usual = [_without_events(quantity.total, events, request_class) for quantity in RATES]
+    table = rate_table(windows, [*usual, _reuse_total])
+    # Where events cover all that was seen nothing else is known: what came is the best there is.
+    return table if np.isfinite(table.values[:, 0]).any() else rate_table(windows, plain)
 
 
 def _outlooks(
@@ -215,12 +237,17 @@ class _ClassOutlook:
         table: RateTable,
         outlook: Outlook,
         events: Sequence[KnownEvent],
+        *,
+        answers: OutputLengths | None,
     ) -> None:
         self._name = name
+        self._answers = answers
         self._shape = shape
         self._table = table
         self._outlook = outlook
         self._events = events
+        # Rounded: with events taken out it need not be whole.
+        self._requests = round(float(np.nansum(table.values[:, 0])) * table.step_s)
         self.dependence = _dependence(name, outlook.errors[:, :, : len(RATES)])
         self.method = self._methods(outlook)
 
@@ -249,14 +276,18 @@ class _ClassOutlook:
             input_tokens_per_s=rates[1],
             output_tokens_per_s=rates[2],
             shape=shape,
+            output_lengths=self._answers,
             reuse_ratio=_increasing(np.minimum(reuse, 1.0)) if known else None,
             arrival_cv2=arrival_cv2,
         )
 
     def _rate(self, outlook: Outlook, index: int, column: int) -> Quantiles:
-        if self._is_idle(column):
-            return _idle_quantiles(self._table, RATES[column].per_request(self._shape))
-        return _increasing(outlook.quantiles[:, index, column])
+        found = outlook.quantiles[:, index, column]
+        if self._requests <= FEW_REQUESTS:
+            rare = _rare_rates(self._requests, float(self._table.observed_s[0]))
+            rare = rare * RATES[column].per_request(self._shape)
+            found = rare if self._is_idle(column) else np.maximum(found, rare)
+        return _increasing(found)
 
     def _is_idle(self, column: int) -> bool:
         return float(np.nansum(self._table.values[:, column])) == 0
@@ -284,8 +315,6 @@ def _without_events(
     total: Callable[[ObservedWindow], float], events: Sequence[KnownEvent], request_class: str
 ) -> Callable[[ObservedWindow], float]:
     """The total as it would have been without events; NaN where they left next to nothing."""
-    if not events:
-        return total
 
     def usual(window: ObservedWindow) -> float:
         ratio = _event_ratio(events, request_class, window.start_at, window.end_at)
@@ -320,13 +349,14 @@ def _increasing(values: Floats) -> Quantiles:
     return Quantiles(levels=LEVELS, values=tuple(kept.tolist()))
 
 
-def _idle_quantiles(table: RateTable, per_request: float) -> Quantiles:
-    """What may come when nothing came in T seconds: rate r keeps silent with exp(-r T).
+def _rare_rates(requests: int, observed_s: float) -> Floats:
+    """(levels,) requests/s that may come when so few came in the time observed.
 
-    Level 0.95 gives 3 / T, the "rule of three" (Hanley and Lippman-Hand, JAMA 1983).
+    The upper confidence bounds of a Poisson rate (Garwood, Biometrika 28, 1936):
+    Gamma^-1(level; requests + 1) / T. Without any request -ln(1 - level) / T, which at 0.95 is the
+    "rule of three", 3 / T (Hanley and Lippman-Hand, JAMA 1983).
     """
-    rate = -np.log1p(-np.array(LEVELS)) / float(table.observed_s[0])
-    return _increasing(rate * per_request)
+    return np.asarray(gammaincinv(requests + 1, np.array(LEVELS))) / observed_s
 
 
 def _shape(recent: RecentLengths | None, others: Shape | None) -> Shape:
@@ -340,6 +370,10 @@ def _shape(recent: RecentLengths | None, others: Shape | None) -> Shape:
     return others or shape_from_totals(
         requests=1, input_tokens=1, output_tokens=1, cached_tokens=0, length_cv=0.0
     )
+
+
+def _answers(recent: RecentLengths | None) -> OutputLengths | None:
+    return None if recent is None else expected_answers(recent)
 
 
 def _shape_of_others(by_class: dict[str, list[ObservedWindow]], made_at: datetime) -> Shape | None:

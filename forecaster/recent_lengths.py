@@ -9,6 +9,7 @@ import numpy as np
 
 from forecaster.length_distance import mean_distances
 from forecaster.shapes import mix_shapes, shape_from_totals
+from planner.domain.output_length import OutputLengths
 from planner.domain.workload import Floats, ObservedWindow, Shape
 
 HALF_LIVES = (0.25, 1.0, 3.0, 6.0, 12.0, 36.0)
@@ -136,6 +137,16 @@ def expected_shape(recent: RecentLengths) -> Shape:
     """
     weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
     return mix_shapes(recent.shapes, weights.tolist())
+
+
+def expected_answers(recent: RecentLengths) -> OutputLengths | None:
+    """The answers' lengths, of the same mixture; None where a window only told totals."""
+    seen = [w.output_lengths for w in recent.windows]
+    known = [lengths for lengths in seen if lengths is not None]
+    if len(known) < len(seen):
+        return None
+    weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
+    return OutputLengths.mixed(known, weights)
 
 
 def _weights(requests: Floats, ages: Floats, half_life: float) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 
 from forecaster.shapes import shape_from_totals, shape_of, shape_of_lengths
 from planner.domain.errors import HistoryError
+from planner.domain.output_length import OutputLengths
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Integers, ObservedWindow, Workload
 
@@ -65,6 +66,7 @@ def _window(
         cached_tokens=int(cached_tokens.sum()),
         request_class=request_class,
         shape=shape_of_lengths(input_tokens, output_tokens, cached_tokens) if len(rows) else None,
+        output_lengths=OutputLengths.of(output_tokens) if len(rows) else None,
     )
 
 

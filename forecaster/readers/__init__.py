@@ -42,6 +42,7 @@ def read_trace(
     start_at: datetime | None = None,
     class_column: str | None = None,
     accept_jump: bool = False,
+    until: datetime | None = None,
 ) -> TraceFile:
     """Read the requests of a trace file, or of a gzip file with one in it.
 
@@ -60,6 +61,9 @@ def read_trace(
     accept_jump : bool
         Whether one gap longer than all the rest of the trace is only remarked on. By default it
         is taken for a jump of the clock: the few rows beyond it are refused, or the file is.
+    until : datetime or None
+        Reading ends at the first request from this instant on (one that the next row confirms):
+        nothing of what comes after changes the answer.
 
     Returns
     -------
@@ -73,13 +77,24 @@ def read_trace(
         When the file is missing, not of this format, without requests, or when more than
         `LARGEST_REFUSED_SHARE` of its rows are not usable.
     """
-    if start_at is not None and start_at.tzinfo is None:
-        raise TraceError("start_at needs a time zone, as in 2026-01-31T12:00:00Z")
+    for name, instant in (("start_at", start_at), ("until", until)):
+        if instant is not None and instant.tzinfo is None:
+            raise TraceError(f"{name} needs a time zone, as in 2026-01-31T12:00:00Z")
     columns = TraceColumns()
     with open_trace(path) as file:
         lines = read_lines(file, path)
-        found = _read_rows(lines, path, trace_format, columns, class_column)
+        found = _read_rows(
+            lines,
+            path,
+            trace_format,
+            columns,
+            class_column=class_column,
+            start_at=start_at,
+            until=until,
+        )
     columns.finish()
+    if until is not None and columns.ended and len(columns) == 0:
+        raise TraceError(f"{path}: no request arrives before {until.isoformat()}")
     _refuse_bad_file(path, found, columns)
     remarks = [*_repeats(columns), *_jump(path, columns, accepted=accept_jump)]
     _refuse_bad_file(path, found, columns)
@@ -102,12 +117,19 @@ def _read_rows(
     path: Path,
     asked: TraceFormat | None,
     columns: TraceColumns,
+    *,
     class_column: str | None,
+    start_at: datetime | None,
+    until: datetime | None,
 ) -> TraceFormat:
     first = next(lines, None)
     if first is None:
         raise TraceError(f"{path}: the file is empty; a trace has one request per line")
     found = _format_of(first, path, asked)
+    if until is not None:
+        moved = found is TraceFormat.AZURE and start_at is not None
+        zero = _EPOCH if found is TraceFormat.AZURE and not moved else start_at or _EPOCH
+        columns.end_at((until - zero).total_seconds(), after_first=moved)
     parser: RowParser
     if found is TraceFormat.MOONCAKE:
         parser = MooncakeRows(class_column)
@@ -115,6 +137,8 @@ def _read_rows(
     else:
         parser = _csv_parser(found, first, path, class_column)
     for line in lines:
+        if columns.ended:
+            break
         _take(line, parser, columns)
     return found
 

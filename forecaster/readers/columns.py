@@ -44,6 +44,26 @@ class TraceColumns:
         self._block_ends = array("q", [0])
         self._has_blocks = False
         self._seen: set[int] = set()
+        self._until_s: float | None = None
+        self._until_after_first = False
+        self._ended = False
+        self._when_held = self._settled = self._counts
+        # What had been counted when the row that is held back, or was taken last, came.
+
+    def end_at(self, until_s: float, *, after_first: bool) -> None:
+        """Take nothing that arrived at `until_s` or later, on the trace's own clock.
+
+        Parameters
+        ----------
+        after_first : bool
+            `until_s` counts from the first request.
+        """
+        self._until_s, self._until_after_first = until_s, after_first
+
+    @property
+    def ended(self) -> bool:
+        """Whether a row from `end_at` on was confirmed by the next one; the rest counts no more."""
+        return self._ended
 
     def refuse(self, line: int, reason: str) -> None:
         """Count a row that is not usable."""
@@ -72,16 +92,45 @@ class TraceColumns:
                     self._refuse(line, f"arrives {apart_s:g} s before the row above; {must}")
                     return
                 self._refuse(held_line, f"arrives {apart_s:g} s after the row below; {must}")
+            elif self._is_beyond(held):
+                self._end()
+                return
             else:
                 self._note_repeat(line, row, held)
                 self._keep(held_line, held)
         self._held = (line, row)
+        self._when_held = self._counts
 
     def finish(self) -> None:
         """Take the row that is still held back; to be called after the last one."""
-        if self._held is not None:
-            self._keep(*self._held)
-            self._held = None
+        if self._held is not None and not self._ended:
+            if self._is_beyond(self._held[1]):
+                self._end()
+            else:
+                self._keep(*self._held)
+        self._held = None
+
+    def _is_beyond(self, row: Row) -> bool:
+        if self._until_s is None:
+            return False
+        first_s = self._arrival_s[0] if self._arrival_s else row.arrival_s
+        return row.arrival_s >= self._until_s + (first_s if self._until_after_first else 0.0)
+
+    @property
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.rows_read, self.rows_refused, self.requests_failed, len(self._refusals)
+
+    def _end(self) -> None:
+        """Forget what came after the last row that was taken: it belongs to the future."""
+        self._ended = True
+        self.rows_read, self.rows_refused, self.requests_failed, listed = self._settled
+        del self._refusals[listed:]
+
+    def _interval_s(self) -> float | None:
+        """How long the interval is where it was cut; None where it was not."""
+        if not self._ended or self._until_s is None:
+            return None
+        return self._until_s - (0.0 if self._until_after_first else self._arrival_s[0])
 
     def jump(self) -> tuple[int, float] | None:
         """A jump of the clock: the row it comes before, and how far it goes, seconds.
@@ -132,6 +181,7 @@ class TraceColumns:
 
     def _keep(self, line: int, row: Row) -> None:
         self._line.append(line)
+        self._settled = self._when_held
         self._arrival_s.append(row.arrival_s)
         self._input_tokens.append(row.input_tokens)
         self._output_tokens.append(row.output_tokens)
@@ -182,7 +232,7 @@ class TraceColumns:
             output_tokens=np.array(self._output_tokens, dtype=np.int64),
             cached_tokens=np.array(self._cached_tokens, dtype=np.int64),
             request_class=names[np.array(self._class, dtype=np.int64)],
-            duration_s=_duration_s(offsets, tick_s),
+            duration_s=self._interval_s() or _duration_s(offsets, tick_s),
             prefix=self._prefix(),
         )
         return workload, tick_s

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.domain.output_length import OutputLengths
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Floats, Shape
 
@@ -57,6 +58,8 @@ class Demand:
         Requests/s and tokens/s; input counts cached tokens too.
     shape : Shape
         Joint lengths of one request, prefix reuse included.
+    output_lengths : OutputLengths or None
+        Answers' lengths, finer than the shape has them; None where only totals were seen.
     reuse_ratio : Quantiles or None
         Share of the prompt tokens that is cached, 0..1; None when no prompt was seen.
     arrival_cv2 : float
@@ -68,6 +71,7 @@ class Demand:
     input_tokens_per_s: Quantiles
     output_tokens_per_s: Quantiles
     shape: Shape
+    output_lengths: OutputLengths | None = None
     reuse_ratio: Quantiles | None = None
     arrival_cv2: float = 1.0
 

@@ -3,12 +3,15 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.slo import DEFAULT_CLASS
+
+if TYPE_CHECKING:
+    from planner.domain.output_length import OutputLengths
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -275,6 +278,8 @@ class ObservedWindow:
         Totals of the arrivals in the window.
     shape : Shape or None
         Their joint lengths, where they were seen one by one; None when only totals are known.
+    output_lengths : OutputLengths or None
+        Their answers' lengths, finer than the shape has them, where they were seen one by one.
     latency : LatencySummary or None
         What they experienced, where it was measured.
     """
@@ -287,6 +292,7 @@ class ObservedWindow:
     cached_tokens: int
     request_class: str = DEFAULT_CLASS
     shape: Shape | None = None
+    output_lengths: "OutputLengths | None" = None
     latency: LatencySummary | None = None
 
     def __post_init__(self) -> None:

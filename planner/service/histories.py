@@ -138,6 +138,11 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
         )
     elif requests == 1:
         yield "one request in all: a forecast rests on it alone"
+    if requests > 0 and not any(w.output_tokens for w in windows):
+        yield (
+            f"{requests:,} requests without a single output token: were answers counted? No answer "
+            "is shorter than 1 token, so that little decode work is forecast"
+        )
     if len(windows) < FEWEST_WINDOWS:
         yield (
             f"{len(windows)} windows only: the quantiles are mostly an assumed spread; give "

@@ -78,11 +78,12 @@ def read_requests(
     start_at: datetime | None = None,
     trace_format: TraceFormat | None = None,
     accept_jump: bool = False,
+    until: datetime | None = None,
 ) -> tuple[Workload, ReadReport]:
     """A trace's requests; those on a coarse clock are spread inside each tick.
 
-    Such a clock stamps many arrivals alike, which would look like bursts. For `accept_jump` see
-    `read_trace`.
+    Such a clock stamps many arrivals alike, which would look like bursts. For `accept_jump` and
+    `until` see `read_trace`.
 
     Raises
     ------
@@ -91,7 +92,13 @@ def read_requests(
     """
     if start_at is not None and start_at.tzinfo is None:
         start_at = start_at.replace(tzinfo=UTC)
-    trace = read_trace(path, trace_format=trace_format, start_at=start_at, accept_jump=accept_jump)
+    trace = read_trace(
+        path,
+        trace_format=trace_format,
+        start_at=start_at,
+        accept_jump=accept_jump,
+        until=until,
+    )
     tick_s = trace.report.arrival_tick_s
     if tick_s is None:
         return trace.workload, trace.report
@@ -107,14 +114,14 @@ def trace_history(
     start_at: datetime | None = None,
     at: datetime | None = None,
 ) -> TraceHistory:
-    """A trace file as observed windows, up to `at`.
+    """A trace file as observed windows, up to `at`; nothing that comes later changes them.
 
     Raises
     ------
     TraceError
         When the file is not usable, or no whole window lies before `at`.
     """
-    workload, report = read_requests(path, start_at=start_at, trace_format=trace_format)
+    workload, report = read_requests(path, start_at=start_at, trace_format=trace_format, until=at)
     windows = observe_windows(workload, window_s)
     if at is not None:
         windows = tuple(window for window in windows if window.end_at <= at)

@@ -69,3 +69,10 @@ def test_the_energy_distance_is_that_of_its_definition():
     expected = 2 * mean_apart(0, 1) - mean_apart(0, 0) - mean_apart(1, 1)
     assert energy_distance(one, other) == pytest.approx(expected, rel=1e-6)
     assert energy_distance(one, one) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("ago", [6, 12, 20])
+def test_a_change_some_time_ago_is_still_told_with_its_instant(ago):
+    found = drift_of("chat", recent(*[1000.0] * (36 - ago), *[4000.0] * ago))
+    assert found is not None
+    assert abs((found.since - minute(36 - ago)).total_seconds()) <= 120

@@ -361,3 +361,24 @@ def test_boosted_trees_are_one_more_method_that_may_be_followed():
     # The last value is followed until something is better beyond doubt, with and without them.
     rates = [only_demand(made, k).request_rate_rps.median * 3600 for k in range(2)]
     np.testing.assert_allclose(rates, daily[-24:-22], rtol=0.6)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.04, 3.0])
+def test_an_event_over_all_that_was_seen_leaves_what_came(ratio):
+    always = replace(launch, start_at=minute(0), end_at=minute(30), rate_ratio=ratio)
+    made = after(history([30] * 30), events=[always])
+    assert np.isfinite(quantile_rows(made)).all()
+    usual = only_demand(made).request_rate_rps.median
+    assert usual == pytest.approx(0.5 / ratio if ratio > 1 else 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("requests", [1, 2, 10])
+def test_a_few_requests_are_never_forecast_as_less_than_none(requests):
+    counts = [0] * 60
+    for k in range(requests):
+        counts[6 * k] = 1
+    few = only_demand(after(history(counts))).request_rate_rps
+    none = only_demand(after(history([0] * 60))).request_rate_rps
+    assert np.all(np.array(few.values) >= np.array(none.values))
+    # the Poisson bound: so many or fewer in an hour would be unlikely at a higher rate
+    assert few.at(0.95) >= none.at(0.95) * 1.5

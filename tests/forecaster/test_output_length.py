@@ -3,9 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecaster.output_length import OutputLengths
+from forecaster.forecast import forecast
 from forecaster.readers import read_trace
 from forecaster.shapes import shape_of_lengths
+from forecaster.windows import observe_windows
+from planner.domain.output_length import OutputLengths
 
 lengths = st.lists(st.integers(1, 5000), min_size=1, max_size=80).map(np.array)
 
@@ -72,3 +74,19 @@ def test_a_shapes_buckets_give_about_the_same():
     coarse, fine = OutputLengths.of_shape(shape), OutputLengths.of(outputs)
     assert coarse.remaining_mean() == pytest.approx(fine.remaining_mean(), rel=0.1)
     assert coarse.quantile(0.5) == pytest.approx(fine.quantile(0.5), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "name", ["mooncake_conversation_trace.jsonl", "AzureLLMInferenceTrace_code.csv"]
+)
+def test_the_answers_of_the_next_minutes_are_as_long_as_forecast(poolwise_data, name):
+    workload = read_trace(poolwise_data / "traces" / name).workload
+    windows = observe_windows(workload, 60.0)
+    half = windows[: len(windows) // 2]
+    made = forecast(half, model="m", made_at=half[-1].end_at, window_s=600.0, horizon_windows=1)
+    lengths = made.windows[0].demands[0].output_lengths
+    assert lengths is not None
+    came = workload.between(60.0 * len(half), 60.0 * len(half) + 600.0).output_tokens
+    for tokens in (16, 32, 64, 256, 1024):
+        assert lengths.longer_than(tokens) == pytest.approx(np.mean(came > tokens), abs=0.05)
+    assert lengths.mean == pytest.approx(came.mean(), rel=0.2)

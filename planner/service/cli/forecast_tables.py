@@ -68,10 +68,7 @@ def _figures(demand: "Demand") -> list[str]:
 def _show_output_lengths(expected: "Forecast") -> None:
     from planner.service.documents.output_lengths import LEVELS, OutputLengthsDocument
 
-    classes = [
-        OutputLengthsDocument.of(demand.request_class, demand.shape)
-        for demand in expected.windows[0].demands
-    ]
+    classes = [OutputLengthsDocument.of(demand) for demand in expected.windows[0].demands]
     output.print_table(
         "Answers in flight: tokens still to come of one that has so many",
         ("class", "so far", "get longer", "mean", *(f"p{100 * level:g}" for level in LEVELS)),

@@ -180,10 +180,7 @@ def forecast_document(
         ],
         events=list(forecast.events),
         drifts=[DriftDocument.model_validate(drift) for drift in forecast.drifts],
-        output_lengths=[
-            OutputLengthsDocument.of(demand.request_class, demand.shape)
-            for demand in forecast.windows[0].demands
-        ],
+        output_lengths=[OutputLengthsDocument.of(demand) for demand in forecast.windows[0].demands],
         dependence=[DependenceDocument.of(of_class) for of_class in forecast.dependence],
         paths=None if paths is None else PathsDocument.of(paths),
         notes=list(notes),

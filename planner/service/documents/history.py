@@ -136,6 +136,11 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
                 f"{where}: {field} is more than {LONGEST_TOKENS:,} a request: give totals of the "
                 "window's requests in tokens"
             )
+    if document.requests and document.input_tokens < document.requests:
+        raise HistoryError(
+            f"{where}: {document.requests:,} requests with {document.input_tokens:,} input tokens: "
+            "each prompt has at least 1; give totals of the window in tokens"
+        )
     latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
     try:
         return ObservedWindow(

@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from forecaster.output_length import OutputLengths
-from planner.domain.workload import Shape
+from planner.domain.forecast import Demand
+from planner.domain.output_length import OutputLengths
 from planner.service.documents.document import Document
 
 LEVELS = (0.1, 0.5, 0.9, 0.95, 0.99)
@@ -38,15 +38,17 @@ class OutputLengthsDocument(Document):
     )
 
     @classmethod
-    def of(cls, request_class: str, shape: Shape) -> Self:
-        """The document of a class's shape.
+    def of(cls, demand: Demand) -> Self:
+        """The document of what a class is expected to ask for.
 
-        A row for as long as answers get; beyond the longest bucket nothing is known.
+        A row for as long as answers get; beyond the longest one nothing is known. From the shape,
+        which is coarse, where the answers themselves were not seen.
         """
-        lengths = OutputLengths.of_shape(shape)
+        shape = demand.shape
+        lengths = demand.output_lengths or OutputLengths.of_shape(shape)
         known = [t for t in SO_FAR_TOKENS if t == 0 or lengths.longer_than(t) > FEWEST_RATIO]
         return cls(
-            request_class=request_class,
+            request_class=demand.request_class,
             levels=list(LEVELS),
             values=[round(lengths.quantile(level), 1) for level in LEVELS],
             mean_tokens=round(float(shape.osl_mean), 1),

@@ -308,7 +308,7 @@ def _lengths_table(forecast: Forecast) -> Table:
                 *(f"{tokens:,.0f}" for tokens in (row.mean_tokens, *row.values)),
             )
             for demand in forecast.windows[0].demands
-            for of_class in [OutputLengthsDocument.of(demand.request_class, demand.shape)]
+            for of_class in [OutputLengthsDocument.of(demand)]
             for row in of_class.remaining
         ),
     )

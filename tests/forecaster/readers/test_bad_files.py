@@ -1,6 +1,6 @@
 import gzip
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -259,3 +259,57 @@ def test_a_column_of_ids_is_no_class(tmp_path):
     )
     with pytest.raises(TraceError, match="request class is one more than 1000"):
         read_bytes(tmp_path, rows, class_column="Session ID")
+
+
+def _mooncake(stamps, path, **fields):
+    row = {"input_length": 100, "output_length": 10} | fields
+    path.write_text("".join(json.dumps({"timestamp": int(t), **row}) + "\n" for t in stamps))
+    return path
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [],
+        [*range(60_500, 90_000, 100)],
+        [10**9, 10**9 + 1],
+        # far in the future one by one, so that the rest cannot be dated
+        [70_000, 10**11, 80_000],
+    ],
+)
+def test_what_comes_after_the_end_of_reading_changes_nothing(tmp_path, later):
+    until = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    past = [*range(0, 60_000, 500), 60_100, 60_200]
+    alone = read_trace(_mooncake(past, tmp_path / "a.jsonl"), until=until)
+    path = _mooncake([*past, *later], tmp_path / "b.jsonl")
+    path.write_text(path.read_text() + '{"timestamp": 99}\n' * (50 if later else 0))
+    altered = read_trace(path, until=until)
+    assert len(altered.workload) == len(alone.workload) == 120
+    assert altered.workload.duration_s == alone.workload.duration_s == 60.0
+    assert altered.report.arrival_tick_s == alone.report.arrival_tick_s
+    assert altered.report.rows_refused == alone.report.rows_refused == 0
+
+
+def test_a_single_wrong_stamp_does_not_end_the_reading(tmp_path):
+    until = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    stamps = [*range(0, 30_000, 100), 10**9, *range(30_000, 80_000, 100)]
+    found = read_trace(_mooncake(stamps, tmp_path / "a.jsonl"), until=until)
+    assert len(found.workload) == 600
+    assert found.report.rows_refused == 1
+
+
+def test_an_end_before_the_first_request_is_said(tmp_path):
+    path = _mooncake([1000, 2000, 3000], tmp_path / "a.jsonl")
+    with pytest.raises(TraceError, match="no request arrives before"):
+        read_trace(path, until=datetime(1970, 1, 1, tzinfo=UTC))
+
+
+def test_an_end_is_counted_from_where_the_trace_was_moved_to(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f"2023-11-16 18:15:{s:02d}.0000000,100,10" for s in range(0, 50, 5)]
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    moved = read_trace(path, start_at=start, until=start + timedelta(seconds=20))
+    kept = read_trace(path, until=datetime(2023, 11, 16, 18, 15, 20, tzinfo=UTC))
+    assert len(moved.workload) == len(kept.workload) == 4
+    assert moved.workload.duration_s == kept.workload.duration_s == 20.0

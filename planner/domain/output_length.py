@@ -54,6 +54,20 @@ class OutputLengths:
         return cls(upper=edges[:kept], share=counts / counts.sum())
 
     @classmethod
+    def mixed(cls, parts: "Sequence[OutputLengths]", weights: Floats) -> "OutputLengths":
+        """The lengths of answers drawn from several distributions in proportion to `weights`."""
+        longest = max(parts, key=lambda part: len(part.upper))
+        share = np.zeros(len(longest.upper))
+        for part, weight in zip(parts, weights, strict=True):
+            share[: len(part.share)] += weight * part.share
+        return cls(upper=longest.upper, share=share / share.sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean length, tokens."""
+        return self.remaining_mean()
+
+    @classmethod
     def of_shape(cls, shape: Shape) -> "OutputLengths":
         """The distribution of a shape, whose buckets are means: between them it is spread evenly.
 
