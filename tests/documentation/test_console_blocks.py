@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/simulate.md", "docs/traces.md")
+PAGES = ("docs/simulate.md", "docs/traces.md", "docs/forecasting-how-to.md")
 BLOCKS = [
     block
     for page in PAGES
-    for block in re.findall(r"```console\n(\$ .*?)\n```", (ROOT / page).read_text(), re.DOTALL)
+    for block in re.findall(r"```console\n(\$ poolwise .*?)\n```", (ROOT / page).read_text(), re.DOTALL)
 ]
 TRACES = {
     "conversation.jsonl": "mooncake_conversation_trace.jsonl",
