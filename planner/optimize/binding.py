@@ -230,7 +230,7 @@ def _bound_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = problem.on(limit.name)
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
@@ -244,7 +244,7 @@ def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _reserved_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = [o for o in problem.on(limit.name) if problem.options[o].prepaid]
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
@@ -258,7 +258,7 @@ def _reserved_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
     """Nodes that are full although accelerators are left for one more replica."""
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = problem.on(limit.name)
         if not on:
             continue
@@ -280,7 +280,7 @@ def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _budget_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    limit = problem.usd_per_hour_limit
+    limit = problem.usd_per_hour_limit_in(t)
     usd = usd_per_hour(problem, solution.replicas, t)
     prices = [o.usd_per_hour for o in problem.options if o.usd_per_hour > 0]
     if limit is not None and prices and usd + min(prices) > limit * (1 + _NEAR):
@@ -292,7 +292,7 @@ def _budget_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _power_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    limit, used = problem.power_w_limit, watts(problem, solution, t)
+    limit, used = problem.power_w_limit_in(t), watts(problem, solution, t)
     each = [o.power_w for o in problem.options if o.power_w > 0]
     if limit is not None and each and used + min(each) > limit * (1 + _NEAR):
         yield (

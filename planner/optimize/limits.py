@@ -91,7 +91,15 @@ def _of_accelerators(problem: Problem) -> Iterator[Limit]:
             def with_inventory(
                 of: Problem, value: float, name: str = limit.name, now: int = limit.inventory
             ) -> Problem:
-                return of.with_more(name, round(value) - now)
+                return replace(
+                    of,
+                    accelerators=tuple(
+                        replace(a, inventory=a.inventory + round(value) - now)
+                        if a.name == name
+                        else a
+                        for a in of.accelerators
+                    ),
+                )
 
             def text(value: float, name: str = limit.name, now: int = limit.inventory) -> str:
                 held = problem.held(name).removeprefix("; ")
@@ -147,7 +155,10 @@ def _of_budget(problem: Problem) -> Iterator[Limit]:
             loosest=math.inf,
             text=lambda value: f"a budget of {value:.2f} USD/h instead of {now:.2f}",
             in_problem=lambda of, value: replace(of, usd_per_hour_limit=_unless_free(value)),
-            used=lambda of, found, t: usd_per_hour(of, found.replicas, t),
+            used=lambda of, found, t: (
+                usd_per_hour(of, found.replicas, t)
+                + (of.others[t].usd_per_hour if of.others else 0.0)
+            ),
             step=0.1 * now,
         )
 
@@ -162,7 +173,9 @@ def _of_power(problem: Problem) -> Iterator[Limit]:
             loosest=math.inf,
             text=lambda value: f"budget.power_w {value:,.0f} W instead of {now:,.0f}",
             in_problem=lambda of, value: replace(of, power_w_limit=_unless_free(value)),
-            used=watts,
+            used=lambda of, found, t: (
+                watts(of, found, t) + (of.others[t].power_w if of.others else 0.0)
+            ),
             step=0.1 * now,
         )
 
