@@ -81,6 +81,11 @@ class Accelerator:
         if not self.offers:
             raise ValueError(f"accelerator {self.name} has no price: give usd_per_gpu_hour")
 
+    @property
+    def reserved_usd_per_hour(self) -> float:
+        """Price of one that is paid whether used or not, USD/h; 0: there are none."""
+        return sum(offer.usd_per_gpu_hour for offer in self.offers if offer.is_prepaid)
+
     def offer(self, purchase_option: PurchaseOption) -> Offer | None:
         """The offer under this purchase option, or None when it is not sold that way."""
         return next((o for o in self.offers if o.purchase_option == purchase_option), None)

@@ -248,12 +248,17 @@ def _reserved_rows(problem: Problem, solution: Solution, t: int) -> Found:
         on = [o for o in problem.on(limit.name) if problem.options[o].prepaid]
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
-        if each and used + min(each.values()) > limit.reserved:
-            yield (
-                f"keep_reserved[{limit.name},{t}]",
-                f"{_window(t)}: {used} of {limit.reserved} reserved {limit.name} are used "
-                "(reserved_count), what is more is paid by another offer",
-            )
+        if not each or used + min(each.values()) <= limit.reserved:
+            continue
+        offers = {problem.options[o].purchase_option for o in problem.on(limit.name)}
+        others = sorted(offers - {problem.options[o].purchase_option for o in on})
+        more = f"paid by another offer ({', '.join(others)})" if others else "not to be had"
+        left = _left(problem.held(limit.name))
+        yield (
+            f"keep_reserved[{limit.name},{t}]",
+            f"{_window(t)}: {used} of {limit.reserved} reserved {limit.name} {left}are used "
+            f"(reserved_count), what is more is {more}",
+        )
 
 
 def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:

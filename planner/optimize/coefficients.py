@@ -374,6 +374,7 @@ def _limit(
         per_node=accelerator.per_node,
         taken=tuple(sorted(sizes.elements())) if odd else (),
         reserved=_reserved_left(accelerator, model, fleet),
+        reserved_usd_per_hour=accelerator.reserved_usd_per_hour,
     )
 
 

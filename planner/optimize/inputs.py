@@ -201,12 +201,15 @@ class AcceleratorLimit:
         divide, what they leave is not as good as nodes of its own.
     reserved : int
         Of these so many are prepaid (`Option.prepaid`).
+    reserved_usd_per_hour : float
+        Price of one of them, USD/h.
     """
 
     name: str
     inventory: int
     per_node: int
     reserved: int = 0
+    reserved_usd_per_hour: float = 0.0
     taken: tuple[int, ...] = ()
 
     @property

@@ -109,6 +109,7 @@ def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
                 inventory=a.inventory,
                 per_node=a.per_node,
                 reserved=_reserved_of(a) or 0,
+                reserved_usd_per_hour=a.reserved_usd_per_hour,
             )
             for a in spec.accelerators
         ),
