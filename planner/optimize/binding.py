@@ -272,7 +272,7 @@ def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
         for o in on:
             counts[problem.options[o].shape.accelerators] += int(solution.replicas[o, t])
         used = sum(size * n for size, n in counts.items()) - sum(limit.taken)
-        for size in problem.sizes_on(limit.name):
+        for size in sorted({problem.options[o].footprint for o in on}):
             if used + size > limit.inventory or packs(counts + Counter([size]), limit):
                 continue
             row = f"{'fill' if exact else 'fit'}_nodes[{limit.name} by {size},{t}]"

@@ -119,3 +119,14 @@ def test_where_no_node_has_room_the_plan_says_what_to_add() -> None:
     _, code = plan_together(two_sizes(elsewhere=False), demands(1.0), None, made_at=NOW)
     assert code.status is PlanStatus.INFEASIBLE
     assert any(text.startswith("2 more a") for text in code.relaxations)
+
+
+def test_rows_name_only_sizes_of_the_model_that_is_planned() -> None:
+    """Code has replicas of 2 only; that no node has room for one of 3 is no limit of its own."""
+    shared = two_sizes(elsewhere=False)
+    shared = replace(
+        shared, accelerators=tuple(replace(a, inventory=12) for a in shared.accelerators)
+    )
+    _, code = plan_together(shared, demands(1.0), None, made_at=NOW)
+    assert [p.replicas for p in code.windows[0].pools] == [1]
+    assert [r.row for r in code.binding if "_nodes[" in r.row] == []
