@@ -14,7 +14,7 @@ from planner.optimize.equations import equation_of
 from planner.optimize.explain import telling_windows
 from planner.optimize.flow import served_rps
 from planner.optimize.limits import moved_bytes_per_s, watts
-from planner.optimize.links import carried_bytes_per_s
+from planner.optimize.link_rows import link_rows
 from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
@@ -353,40 +353,6 @@ def _transfer_rows(problem: Problem, solution: Solution, t: int) -> Found:
         )
 
 
-def _link_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    """Full links, and the pools at their ends that have room."""
-    carried = carried_bytes_per_s(problem, solution.moved_rps, t) if problem.link_pairs else []
-    full = [
-        link
-        for link, moved in zip(problem.links, carried, strict=False)
-        if moved > _FULL * link.bytes_per_s
-    ]
-    for link in full:
-        yield (
-            f"keep_links[{link.label},{t}]",
-            f"{_window(t)}: KV transfers {link.label} take all of {link.bytes_per_s / 1e9:.3g} "
-            "GB/s (planning.transfer_links)",
-        )
-    if not full:
-        return
-    for k, stream in enumerate(problem.streams):
-        for side, role, row in (
-            (0, Role.PREFILL, "move_what_is_prefilled"),
-            (1, Role.DECODE, "decode_what_is_moved"),
-        ):
-            for name in dict.fromkeys(pair[side] for pair in problem.link_pairs):
-                on = [o for o in problem.serving(k, role) if o in problem.on(name)]
-                sent = float(solution.sent_rps[k, on, t].sum())
-                if sent > 0 and any(
-                    name in (link.prefill, link.decode)[side : side + 1] for link in full
-                ):
-                    yield (
-                        f"{row}[{stream.label},{name},{t}]",
-                        f"{_window(t)}: {role} replicas on {name} take {sent:.3g} requests/s of "
-                        f"{stream.label}, as a link of theirs is full (planning.transfer_links)",
-                    )
-
-
 def _one_shape_rows(problem: Problem, solution: Solution, t: int) -> Found:
     """A role that has several kinds to choose from and is held to one."""
     for model in problem.models if problem.one_shape_per_role else ():
@@ -462,9 +428,9 @@ _OF_LIMITS: Mapping[str, Finder] = {
     "keep_ratio": _ratio_rows,
     "limit_spot": _spot_rows,
     "keep_transfers": _transfer_rows,
-    "move_what_is_prefilled": _link_rows,
-    "decode_what_is_moved": _link_rows,
-    "keep_links": _link_rows,
+    "move_what_is_prefilled": link_rows,
+    "decode_what_is_moved": link_rows,
+    "keep_links": link_rows,
     "keep_one_shape": _one_shape_rows,
     "keep_one_format": _format_rows,
     "scale_both_pools": _path_rows,

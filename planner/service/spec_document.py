@@ -56,7 +56,7 @@ class SpecPart(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, given: object, info: ValidationInfo) -> object:
+    def _true_is_no_number(cls, given: object, info: ValidationInfo[object]) -> object:
         annotation = cls.model_fields[info.field_name or ""].annotation
         numeric = {int, float} & {annotation, *get_args(annotation)}
         each = given if isinstance(given, list) else [given]

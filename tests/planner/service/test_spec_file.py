@@ -87,7 +87,7 @@ def test_reserved_accelerators_are_counted_and_priced(tmp_path):
 
 def test_routing_by_length_needs_buckets(tmp_path):
     by_length = {"routes_by": ["uncached_input_tokens"]}
-    assert read_spec(write_spec(tmp_path, target=by_length)).target.routing.bucket_limits
+    assert read_spec(write_spec(tmp_path, target=by_length)).routing.bucket_limits
     said = refused(tmp_path, target={**by_length, "uncached_input_buckets": []})
     assert "take uncached_input_tokens out of routes_by" in said
     said = refused(tmp_path, target={**by_length, "uncached_input_buckets": [True, 8]})
