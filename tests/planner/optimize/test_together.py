@@ -191,3 +191,14 @@ def test_what_others_hold_in_some_windows_only_is_said_so() -> None:
         assert plan_of(plan_document(made), where="test") == made
     used_in = [sum(n) for n in zip(*(counts(p) for p in plans), strict=True)]
     assert max(used_in) <= 3
+
+
+def test_a_budget_to_raise_is_told_as_the_spec_has_it() -> None:
+    """Not as what other models leave of it: that is no field of the spec."""
+    shared, loads = opposite_peaks(usd_per_hour=7.0)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    short = [p for p in plans if p.status is PlanStatus.INFEASIBLE]
+    assert short
+    for made in short:
+        (text,) = (text for text in made.relaxations if "a budget of" in text)
+        assert text.startswith("a budget of 8.00 USD/h instead of 7.00")
