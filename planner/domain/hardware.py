@@ -27,8 +27,6 @@ class Offer:
     reserved_count : int or None
         So many accelerators are reserved: they are paid whether used or not, and no more may be
         had this way. None: as many as the inventory has, paid while planned.
-    paid_count : int or None
-        Of these, how many this plan is charged for (models share them); None: all.
     """
 
     purchase_option: PurchaseOption
@@ -36,7 +34,6 @@ class Offer:
     interruptions_per_hour: float = 0.0
     billing_increment_s: float = 0.0
     reserved_count: int | None = None
-    paid_count: int | None = None
 
     def __post_init__(self) -> None:
         if not self.usd_per_gpu_hour >= 0:
@@ -83,6 +80,11 @@ class Accelerator:
             raise ValueError(f"inventory of {self.name} must be at least 0, got {self.inventory}")
         if not self.offers:
             raise ValueError(f"accelerator {self.name} has no price: give usd_per_gpu_hour")
+
+    @property
+    def reserved_usd_per_hour(self) -> float:
+        """Price of one that is paid whether used or not, USD/h; 0: there are none."""
+        return sum(offer.usd_per_gpu_hour for offer in self.offers if offer.is_prepaid)
 
     def offer(self, purchase_option: PurchaseOption) -> Offer | None:
         """The offer under this purchase option, or None when it is not sold that way."""

@@ -176,6 +176,8 @@ class Holding:
         Of the holder.
     above : bool
         Its priority is higher than that of the model that is planned.
+    varies : bool
+        It holds less in some windows: `amount` is the most.
     """
 
     resource: str
@@ -184,13 +186,14 @@ class Holding:
     model: str
     priority: int
     above: bool
+    varies: bool = False
 
     @property
     def sentence(self) -> str:
         """As in `3 of 4 gpu go to code, which has a higher priority (5)`."""
         why = "which has a higher priority" if self.above else "which has priority"
         how = f"{why} ({self.priority})" if self.above else f"{why} {self.priority}"
-        return f"{self._amounts} go to {self.model}, {how}"
+        return f"{'up to ' if self.varies else ''}{self._amounts} go to {self.model}, {how}"
 
     @property
     def _amounts(self) -> str:

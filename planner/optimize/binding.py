@@ -14,7 +14,7 @@ from planner.optimize.equations import equation_of
 from planner.optimize.explain import telling_windows
 from planner.optimize.flow import served_rps
 from planner.optimize.limits import moved_bytes_per_s, watts
-from planner.optimize.links import carried_bytes_per_s
+from planner.optimize.link_rows import link_rows
 from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
@@ -230,7 +230,7 @@ def _bound_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = problem.on(limit.name)
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
@@ -244,21 +244,26 @@ def _inventory_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _reserved_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = [o for o in problem.on(limit.name) if problem.options[o].prepaid]
         each = {o: problem.options[o].shape.accelerators for o in on}
         used = sum(size * int(solution.replicas[o, t]) for o, size in each.items())
-        if each and used + min(each.values()) > limit.reserved:
-            yield (
-                f"keep_reserved[{limit.name},{t}]",
-                f"{_window(t)}: {used} of {limit.reserved} reserved {limit.name} are used "
-                "(reserved_count), what is more is paid by another offer",
-            )
+        if not each or used + min(each.values()) <= limit.reserved:
+            continue
+        offers = {problem.options[o].purchase_option for o in problem.on(limit.name)}
+        others = sorted(offers - {problem.options[o].purchase_option for o in on})
+        more = f"paid by another offer ({', '.join(others)})" if others else "not to be had"
+        left = _left(problem.held(limit.name))
+        yield (
+            f"keep_reserved[{limit.name},{t}]",
+            f"{_window(t)}: {used} of {limit.reserved} reserved {limit.name} {left}are used "
+            f"(reserved_count), what is more is {more}",
+        )
 
 
 def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
     """Nodes that are full although accelerators are left for one more replica."""
-    for limit in problem.accelerators:
+    for limit in problem.limits_in(t):
         on = problem.on(limit.name)
         if not on:
             continue
@@ -267,7 +272,7 @@ def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
         for o in on:
             counts[problem.options[o].shape.accelerators] += int(solution.replicas[o, t])
         used = sum(size * n for size, n in counts.items()) - sum(limit.taken)
-        for size in problem.sizes_on(limit.name):
+        for size in sorted({problem.options[o].footprint for o in on}):
             if used + size > limit.inventory or packs(counts + Counter([size]), limit):
                 continue
             row = f"{'fill' if exact else 'fit'}_nodes[{limit.name} by {size},{t}]"
@@ -280,7 +285,7 @@ def _node_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _budget_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    limit = problem.usd_per_hour_limit
+    limit = problem.usd_per_hour_limit_in(t)
     usd = usd_per_hour(problem, solution.replicas, t)
     prices = [o.usd_per_hour for o in problem.options if o.usd_per_hour > 0]
     if limit is not None and prices and usd + min(prices) > limit * (1 + _NEAR):
@@ -292,7 +297,7 @@ def _budget_rows(problem: Problem, solution: Solution, t: int) -> Found:
 
 
 def _power_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    limit, used = problem.power_w_limit, watts(problem, solution, t)
+    limit, used = problem.power_w_limit_in(t), watts(problem, solution, t)
     each = [o.power_w for o in problem.options if o.power_w > 0]
     if limit is not None and each and used + min(each) > limit * (1 + _NEAR):
         yield (
@@ -346,40 +351,6 @@ def _transfer_rows(problem: Problem, solution: Solution, t: int) -> Found:
             f"{_window(t)}: KV transfers take {moved / 1e9:.3g} of {limit / 1e9:.3g} GB/s "
             "(planning.transfer_bytes_per_s)",
         )
-
-
-def _link_rows(problem: Problem, solution: Solution, t: int) -> Found:
-    """Full links, and the pools at their ends that have room."""
-    carried = carried_bytes_per_s(problem, solution.moved_rps, t) if problem.link_pairs else []
-    full = [
-        link
-        for link, moved in zip(problem.links, carried, strict=False)
-        if moved > _FULL * link.bytes_per_s
-    ]
-    for link in full:
-        yield (
-            f"keep_links[{link.label},{t}]",
-            f"{_window(t)}: KV transfers {link.label} take all of {link.bytes_per_s / 1e9:.3g} "
-            "GB/s (planning.transfer_links)",
-        )
-    if not full:
-        return
-    for k, stream in enumerate(problem.streams):
-        for side, role, row in (
-            (0, Role.PREFILL, "move_what_is_prefilled"),
-            (1, Role.DECODE, "decode_what_is_moved"),
-        ):
-            for name in dict.fromkeys(pair[side] for pair in problem.link_pairs):
-                on = [o for o in problem.serving(k, role) if o in problem.on(name)]
-                sent = float(solution.sent_rps[k, on, t].sum())
-                if sent > 0 and any(
-                    name in (link.prefill, link.decode)[side : side + 1] for link in full
-                ):
-                    yield (
-                        f"{row}[{stream.label},{name},{t}]",
-                        f"{_window(t)}: {role} replicas on {name} take {sent:.3g} requests/s of "
-                        f"{stream.label}, as a link of theirs is full (planning.transfer_links)",
-                    )
 
 
 def _one_shape_rows(problem: Problem, solution: Solution, t: int) -> Found:
@@ -457,9 +428,9 @@ _OF_LIMITS: Mapping[str, Finder] = {
     "keep_ratio": _ratio_rows,
     "limit_spot": _spot_rows,
     "keep_transfers": _transfer_rows,
-    "move_what_is_prefilled": _link_rows,
-    "decode_what_is_moved": _link_rows,
-    "keep_links": _link_rows,
+    "move_what_is_prefilled": link_rows,
+    "decode_what_is_moved": link_rows,
+    "keep_links": link_rows,
     "keep_one_shape": _one_shape_rows,
     "keep_one_format": _format_rows,
     "scale_both_pools": _path_rows,

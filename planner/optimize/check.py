@@ -167,17 +167,18 @@ def _limit_faults(problem: Problem, solution: Solution) -> Iterator[str]:
     for t in problem.window_indices:
         counts = [int(n) for n in solution.replicas[:, t]]
         usd = sum(n * o.usd_per_hour for n, o in zip(counts, problem.options, strict=True))
-        usd += problem.reserved_usd_per_hour
+        usd += problem.reserved_usd_per_hour_in(t)
+        most_usd, most_watts = problem.usd_per_hour_limit_in(t), problem.power_w_limit_in(t)
         watts = sum(n * o.power_w for n, o in zip(counts, problem.options, strict=True))
-        if problem.usd_per_hour_limit is not None and _above(usd, problem.usd_per_hour_limit):
+        if most_usd is not None and _above(usd, most_usd):
             yield f"keep_budget[{t}]: {usd:g} USD/h"
-        if problem.power_w_limit is not None and _above(watts, problem.power_w_limit):
+        if most_watts is not None and _above(watts, most_watts):
             yield f"keep_power[{t}]: {watts:g} W"
 
 
 def _packing_faults(problem: Problem, solution: Solution) -> Iterator[str]:
-    for limit in problem.accelerators:
-        for t in problem.window_indices:
+    for t in problem.window_indices:
+        for limit in problem.limits_in(t):
             counts = Counter(limit.taken)
             reserved = 0
             for o in problem.on(limit.name):

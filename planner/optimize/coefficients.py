@@ -21,23 +21,25 @@ from planner.optimize.dominance import AsGood, same_formats, without_dominated
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
+    Held,
     LinkLimit,
     Option,
     PlanningWindow,
     RatioBounds,
     ReplicaBounds,
     SolverSettings,
+    flips_between,
 )
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
 from planner.optimize.nodes import divide
-from planner.optimize.problem import Problem, flips_between
+from planner.optimize.problem import Problem
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
 
 MOST_OPTION_WINDOWS = 3_000
 """Options x windows of one model that are planned for at once."""
 
-Taken = Mapping[str, Sequence[int]]
-"""By accelerator type the sizes of replicas that it is not asked about, in accelerators."""
+Taken = Sequence[Held]
+"""What models that it is not asked about hold in each window."""
 
 
 def build_problem(
@@ -58,7 +60,7 @@ def build_problem(
     made_at : datetime or None
         When new replicas are ordered; None: when the forecast was made.
     taken : Taken or None
-        Replicas that other models are to have, beside those in the fleet.
+        What other models are to have in each window, beside those in the fleet.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def build_problem(
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, mixes),
-        accelerators=tuple(_limit(spec, a, model, fleet, taken or {}) for a in spec.accelerators),
+        accelerators=tuple(_limit(spec, a, model, fleet) for a in spec.accelerators),
         bounds=tuple(
             ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
             for b in bounds
@@ -114,6 +116,7 @@ def build_problem(
         usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
         reserved_usd_per_hour=_reserved_usd(spec, model, fleet),
         power_w_limit=_left(spec.budget.power_w, _power_of_others(spec, model, fleet)),
+        others=tuple(taken or ()),
         excluded=excluded + outside,
         held_by_others=(*spec.held_by_others, *_holdings(spec, model, fleet)),
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
@@ -355,10 +358,10 @@ def _flip_s(spec: Spec, option: Option) -> float:
 
 
 def _limit(
-    spec: Spec, accelerator: Accelerator, model: str, fleet: Fleet | None, taken: Taken
+    spec: Spec, accelerator: Accelerator, model: str, fleet: Fleet | None
 ) -> AcceleratorLimit:
     """What is left of a type; where sizes do not divide, which replicas stand in the way."""
-    sizes = Counter(taken.get(accelerator.name, ()))
+    sizes = Counter[int]()
     for pool in () if fleet is None else fleet.pools:
         if pool.shape.accelerator == accelerator.name and pool.shape.model != model:
             sizes[pool.shape.accelerators] += pool.replicas
@@ -371,6 +374,7 @@ def _limit(
         per_node=accelerator.per_node,
         taken=tuple(sorted(sizes.elements())) if odd else (),
         reserved=_reserved_left(accelerator, model, fleet),
+        reserved_usd_per_hour=accelerator.reserved_usd_per_hour,
     )
 
 
@@ -395,10 +399,7 @@ def _reserved_usd(spec: Spec, model: str, fleet: Fleet | None) -> float:
     for accelerator in spec.accelerators:
         offer = accelerator.offer(PurchaseOption.RESERVED)
         if offer is not None and offer.is_prepaid:
-            left = _reserved_left(accelerator, model, fleet)
-            total += offer.usd_per_gpu_hour * (
-                left if offer.paid_count is None else offer.paid_count
-            )
+            total += offer.usd_per_gpu_hour * _reserved_left(accelerator, model, fleet)
     return total
 
 
@@ -449,7 +450,7 @@ def _left(limit: float | None, used: float) -> float | None:
 def _refuse_contradictions(problem: Problem) -> None:
     """Bounds that no load could ever satisfy are a fault of the spec, not of the plan."""
     least = {b.shape: b.min_replicas for b in problem.bounds if b.min_replicas}
-    for limit in problem.accelerators:
+    for limit in (a for t in problem.window_indices for a in problem.limits_in(t)):
         needed = sum(s.accelerators * n for s, n in least.items() if s.accelerator == limit.name)
         if needed > limit.inventory:
             raise SpecError(
@@ -460,11 +461,12 @@ def _refuse_contradictions(problem: Problem) -> None:
         n * min(problem.options[o].usd_per_hour for o in problem.of_shape(shape))
         for shape, n in least.items()
     )
-    cheapest += problem.reserved_usd_per_hour
     what = "min_replicas and reserved_count" if problem.reserved_usd_per_hour else "min_replicas"
-    limit_usd = problem.usd_per_hour_limit
-    if limit_usd is not None and cheapest > limit_usd:
-        raise SpecError(
-            f"{what} cost at least {cheapest:.2f} USD/h, but the budget leaves "
-            f"{limit_usd:.2f} USD/h: lower {what} or raise budget.usd_per_hour"
-        )
+    for t in problem.window_indices:
+        usd = cheapest + problem.reserved_usd_per_hour_in(t)
+        limit_usd = problem.usd_per_hour_limit_in(t)
+        if limit_usd is not None and usd > limit_usd * (1 + 1e-9):
+            raise SpecError(
+                f"{what} cost at least {usd:.2f} USD/h, but the budget leaves "
+                f"{limit_usd:.2f} USD/h: lower {what} or raise budget.usd_per_hour"
+            )

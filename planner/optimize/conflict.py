@@ -112,7 +112,14 @@ def _bounds(problem: Problem, index: Index) -> ReplicaBounds:
 
 
 def _limit(problem: Problem, index: Index) -> AcceleratorLimit:
-    return next(a for a in problem.accelerators if a.name == str(index[0]).partition(" ")[0])
+    t, name = index[-1], str(index[0]).partition(" ")[0]
+    limits = problem.limits_in(t) if isinstance(t, int) else problem.accelerators
+    return next(a for a in limits if a.name == name)
+
+
+def _in_window(limit: Callable[[int], float | None], index: Index) -> float:
+    (t,) = index
+    return (limit(t) if isinstance(t, int) else None) or 0.0
 
 
 def _ratio(problem: Problem, index: Index) -> str:
@@ -135,8 +142,10 @@ _SAID: Mapping[str, Callable[[Problem, Index], str]] = {
     "keep_reserved": lambda p, i: f"reserved_count {_limit(p, i).reserved} of {i[0]}",
     "fit_nodes": lambda p, i: f"per_node {_limit(p, i).per_node} of {_limit(p, i).name}",
     "fill_nodes": lambda p, i: f"per_node {_limit(p, i).per_node} of {_limit(p, i).name}",
-    "keep_budget": lambda p, _: f"budget.usd_per_hour {p.usd_per_hour_limit or 0.0:,.2f}",
-    "keep_power": lambda p, _: f"budget.power_w {p.power_w_limit or 0.0:,.0f}",
+    "keep_budget": lambda p, i: (
+        f"budget.usd_per_hour {_in_window(p.usd_per_hour_limit_in, i):,.2f}"
+    ),
+    "keep_power": lambda p, i: f"budget.power_w {_in_window(p.power_w_limit_in, i):,.0f}",
     "keep_ratio": _ratio,
     "limit_spot": lambda p, i: (
         f"planning.spot_share_limit {p.spot_share_limit or 0.0:g} of the {i[1]} replicas of {i[0]}"

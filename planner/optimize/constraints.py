@@ -176,55 +176,56 @@ def keep_max_replicas(model: LinearModel, problem: Problem, v: Variables) -> Non
 
 
 def keep_inventory(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For every type a, t: sum_{o on a} accelerators[o] * replicas[o,t] <= inventory[a].
+    """For every type a, t: sum_{o on a} accelerators[o] * replicas[o,t] <= inventory[a,t].
 
-    Accelerators, of all models together.
+    Accelerators, of all models together; less what models that are planned apart hold in t.
     """
-    for limit in problem.accelerators:
-        on = list(problem.on(limit.name))
+    for a, name in enumerate(limit.name for limit in problem.accelerators):
+        on = list(problem.on(name))
         each = np.array([float(problem.options[o].shape.accelerators) for o in on])
         for t in problem.window_indices if on else ():
-            index = limit.name, t
-            terms = (each, v.replicas[on, t])
-            model.row("keep_inventory", index, terms, high=float(limit.inventory))
+            high = float(problem.limits_in(t)[a].inventory)
+            model.row("keep_inventory", (name, t), (each, v.replicas[on, t]), high=high)
 
 
 def keep_reserved(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For every type a, t: sum_{o on a, prepaid} accelerators[o] * replicas[o,t] <= reserved[a].
+    """For every type a, t: sum_{o on a, prepaid} accelerators[o] * replicas[o,t] <= reserved[a,t].
 
-    Accelerators. So many are paid whether used or not; a replica on them costs nothing more.
+    Accelerators. So many are paid whether used or not; a replica on them costs nothing more. Less
+    those that other models use in t.
     """
-    for limit in problem.accelerators:
-        on = [o for o in problem.on(limit.name) if problem.options[o].prepaid]
+    for a, name in enumerate(limit.name for limit in problem.accelerators):
+        on = [o for o in problem.on(name) if problem.options[o].prepaid]
         each = np.array([float(problem.options[o].shape.accelerators) for o in on])
         for t in problem.window_indices if on else ():
-            index = limit.name, t
-            terms = (each, v.replicas[on, t])
-            model.row("keep_reserved", index, terms, high=float(limit.reserved))
+            high = float(problem.limits_in(t)[a].reserved)
+            model.row("keep_reserved", (name, t), (each, v.replicas[on, t]), high=high)
 
 
 def keep_budget(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For every t: sum_o usd_per_hour[o] * replicas[o,t] + reserved <= usd_per_hour_limit.
+    """For every t: sum_o usd_per_hour[o] * replicas[o,t] + reserved[t] <= usd_per_hour_limit[t].
 
-    USD/h; the part of the spec's budget that other models leave. `reserved` is what reserved
-    accelerators cost whether used or not.
+    USD/h; the part of the spec's budget that other models leave in t. `reserved` is what reserved
+    accelerators cost whether used or not, less what other models pay of it.
     """
     usd = np.array([o.usd_per_hour for o in problem.options])
-    limit = problem.usd_per_hour_limit
-    for t in problem.window_indices if limit is not None else ():
-        left = (limit or 0.0) - problem.reserved_usd_per_hour
-        model.row("keep_budget", (t,), (usd, v.replicas[:, t]), high=left)
+    for t in problem.window_indices:
+        limit = problem.usd_per_hour_limit_in(t)
+        if limit is not None:
+            left = limit - problem.reserved_usd_per_hour_in(t)
+            model.row("keep_budget", (t,), (usd, v.replicas[:, t]), high=left)
 
 
 def keep_power(model: LinearModel, problem: Problem, v: Variables) -> None:
-    """For every t: sum_o power_w[o] * replicas[o,t] <= power_w_limit.
+    """For every t: sum_o power_w[o] * replicas[o,t] <= power_w_limit[t].
 
-    Watts; the part of the spec's power budget that other models leave.
+    Watts; the part of the spec's power budget that other models leave in t.
     """
     watts = np.array([o.power_w for o in problem.options])
-    limit = problem.power_w_limit
-    for t in problem.window_indices if limit is not None else ():
-        model.row("keep_power", (t,), (watts, v.replicas[:, t]), high=limit or 0.0)
+    for t in problem.window_indices:
+        limit = problem.power_w_limit_in(t)
+        if limit is not None:
+            model.row("keep_power", (t,), (watts, v.replicas[:, t]), high=limit)
 
 
 def keep_ratio(model: LinearModel, problem: Problem, v: Variables) -> None:

@@ -105,7 +105,7 @@ def _restricted(
 
 def _best_service(problem: Problem) -> str:
     """How far the options reach, for one that cannot serve the demand."""
-    most = np.array([[n] * len(problem.windows) for n in problem.max_replicas], dtype=np.int64)
+    most = np.array([problem.max_replicas_in(t) for t in problem.window_indices], dtype=np.int64).T
     short = [
         (problem.serves_rps(most, t) / problem.load_rps(t), t)
         for t in problem.window_indices

@@ -1,12 +1,13 @@
 """What a problem is made of: options, streams, windows, capacities, limits, settings."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.domain.fleet import ReplicaShape
+from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Objective
@@ -21,6 +22,7 @@ __all__ = [
     "Exclusion",
     "Flip",
     "Floats",
+    "Held",
     "Integers",
     "LinkLimit",
     "Mask",
@@ -199,18 +201,56 @@ class AcceleratorLimit:
         divide, what they leave is not as good as nodes of its own.
     reserved : int
         Of these so many are prepaid (`Option.prepaid`).
+    reserved_usd_per_hour : float
+        Price of one of them, USD/h.
     """
 
     name: str
     inventory: int
     per_node: int
     reserved: int = 0
+    reserved_usd_per_hour: float = 0.0
     taken: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
         """Accelerators of all nodes."""
         return self.inventory + sum(self.taken)
+
+    def without(self, held: "Held") -> "AcceleratorLimit":
+        """What is left of it beside what other models hold."""
+        count = held.accelerators.get(self.name, 0)
+        return replace(
+            self,
+            inventory=max(self.inventory - count, 0),
+            reserved=max(self.reserved - held.reserved.get(self.name, 0), 0),
+            taken=(
+                *self.taken,
+                *(held.sizes.get(self.name, ()) if count <= self.inventory else ()),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What models hold in one window of what they share with others.
+
+    Parameters
+    ----------
+    accelerators, reserved : Mapping of accelerator type
+        How many, and how many of them are prepaid.
+    sizes : Mapping of accelerator type
+        Of their replicas, in accelerators; only where sizes do not divide each other and the node.
+    usd_per_hour, reserved_usd_per_hour : float
+        What they are charged, USD/h; and how much of it for reserved accelerators, used or not.
+    """
+
+    accelerators: Mapping[str, int]
+    reserved: Mapping[str, int]
+    sizes: Mapping[str, Sequence[int]]
+    usd_per_hour: float
+    reserved_usd_per_hour: float
+    power_w: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,3 +325,20 @@ class SolverSettings:
     rolling_work: float = 0.2
     time_limit_s: float = 10.0
     threads: int = 2
+
+
+def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]) -> list[Flip]:
+    """Every change of role between prefill and decode options of the same engine and price."""
+    by_place: dict[tuple[object, ...], list[int]] = {}
+    for o, option in enumerate(options):
+        if option.shape.role is not Role.AGGREGATED:
+            shape = option.shape
+            place = (*shape.engine, option.purchase_option)
+            by_place.setdefault(place, []).append(o)
+    return [
+        Flip(source=a, target=b, flip_s=flip_s(options[a]))
+        for together in by_place.values()
+        for a in together
+        for b in together
+        if options[a].shape.role is not options[b].shape.role
+    ]

@@ -48,6 +48,8 @@ class Limit:
         Counts replicas or accelerators.
     step : float or None
         A small change that is worth a price of its own; None: it has none.
+    last : bool
+        It is moved after others, as it goes no further than these allow.
     """
 
     field: str
@@ -60,6 +62,7 @@ class Limit:
     used: Used | None = None
     whole: bool = False
     step: float | None = None
+    last: bool = False
 
     @property
     def is_promise(self) -> bool:
@@ -72,6 +75,7 @@ def limits_of(problem: Problem, spec: Spec) -> tuple[Limit, ...]:
     return (
         *_of_accelerators(problem),
         *_of_nodes(problem, spec),
+        *_of_reserved(problem),
         *_of_budget(problem),
         *_of_power(problem),
         *_of_transfers(problem),
@@ -91,7 +95,15 @@ def _of_accelerators(problem: Problem) -> Iterator[Limit]:
             def with_inventory(
                 of: Problem, value: float, name: str = limit.name, now: int = limit.inventory
             ) -> Problem:
-                return of.with_more(name, round(value) - now)
+                return replace(
+                    of,
+                    accelerators=tuple(
+                        replace(a, inventory=a.inventory + round(value) - now)
+                        if a.name == name
+                        else a
+                        for a in of.accelerators
+                    ),
+                )
 
             def text(value: float, name: str = limit.name, now: int = limit.inventory) -> str:
                 held = problem.held(name).removeprefix("; ")
@@ -137,6 +149,49 @@ def _of_nodes(problem: Problem, spec: Spec) -> Iterator[Limit]:
         )
 
 
+def _of_reserved(problem: Problem) -> Iterator[Limit]:
+    """More reserved accelerators, which are paid whether used or not."""
+    for limit in problem.accelerators:
+        if not any(problem.options[o].prepaid for o in problem.on(limit.name)):
+            continue
+
+        def with_reserved(of: Problem, value: float, name: str = limit.name) -> Problem:
+            now = next(a for a in of.accelerators if a.name == name)
+            more = min(round(value) - now.reserved, _affordable(of, now.reserved_usd_per_hour))
+            return replace(
+                of,
+                accelerators=tuple(
+                    replace(a, reserved=a.reserved + more) if a is now else a
+                    for a in of.accelerators
+                ),
+                reserved_usd_per_hour=of.reserved_usd_per_hour + more * now.reserved_usd_per_hour,
+            )
+
+        yield Limit(
+            field=f"accelerators.{limit.name}.usd_per_gpu_hour.reserved_count",
+            constraints=("keep_reserved",),
+            now=limit.reserved,
+            loosest=limit.reserved + MOST_MORE,
+            text=_instead(f"reserved_count of {limit.name}", limit.reserved),
+            in_problem=with_reserved,
+            whole=True,
+            step=1.0,
+            last=True,
+        )
+
+
+def _affordable(problem: Problem, usd_per_hour: float) -> int:
+    """How many more the budget pays for in every window, at a price each; `MOST_MORE` at most."""
+    left = [
+        limit - problem.reserved_usd_per_hour_in(t)
+        for t in problem.window_indices
+        if (limit := problem.usd_per_hour_limit_in(t)) is not None
+    ]
+    if usd_per_hour <= 0 or not left:
+        return MOST_MORE
+    return min(max(math.floor(min(left) / usd_per_hour + 1e-9), 0), MOST_MORE)
+
+
 def _of_budget(problem: Problem) -> Iterator[Limit]:
     now = problem.usd_per_hour_limit
     if now is not None:
@@ -147,7 +202,10 @@ def _of_budget(problem: Problem) -> Iterator[Limit]:
             loosest=math.inf,
             text=lambda value: f"a budget of {value:.2f} USD/h instead of {now:.2f}",
             in_problem=lambda of, value: replace(of, usd_per_hour_limit=_unless_free(value)),
-            used=lambda of, found, t: usd_per_hour(of, found.replicas, t),
+            used=lambda of, found, t: (
+                usd_per_hour(of, found.replicas, t)
+                + (of.others[t].usd_per_hour if of.others else 0.0)
+            ),
             step=0.1 * now,
         )
 
@@ -162,7 +220,9 @@ def _of_power(problem: Problem) -> Iterator[Limit]:
             loosest=math.inf,
             text=lambda value: f"budget.power_w {value:,.0f} W instead of {now:,.0f}",
             in_problem=lambda of, value: replace(of, power_w_limit=_unless_free(value)),
-            used=watts,
+            used=lambda of, found, t: (
+                watts(of, found, t) + (of.others[t].power_w if of.others else 0.0)
+            ),
             step=0.1 * now,
         )
 
@@ -426,7 +486,6 @@ NO_LIMIT: Mapping[str, str] = {
     "count_changes": "a definition",
     "move_what_is_prefilled": "follows from the rate and the links",
     "decode_what_is_moved": "follows from the rate and the links",
-    "keep_reserved": "more on demand do the same",
     "flip_what_is_ready": "what is not ready cannot change its role",
     "keep_one_format": "no engine reads another format's KV cache",
     "scale_both_pools": "half a pair answers nothing",

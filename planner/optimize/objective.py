@@ -105,9 +105,12 @@ def accelerator_hours(problem: Problem) -> Term:
 
 
 def reserved(problem: Problem) -> Term:
-    """sum_t reserved_usd_per_hour * window_h[t], whatever is planned."""
-    hours = sum(w.window_s for w in problem.windows) / 3600
-    return _term(problem, "reserved", fixed=problem.reserved_usd_per_hour * hours)
+    """sum_t reserved_usd_per_hour[t] * window_h[t], whatever is planned."""
+    each = (
+        problem.reserved_usd_per_hour_in(t) * window.window_s / 3600
+        for t, window in enumerate(problem.windows)
+    )
+    return _term(problem, "reserved", fixed=sum(each))
 
 
 def billing_increments(problem: Problem) -> Term:

@@ -18,6 +18,7 @@ from planner.optimize.inputs import (
     Exclusion,
     Flip,
     Floats,
+    Held,
     Integers,
     LinkLimit,
     Objective,
@@ -30,7 +31,7 @@ from planner.optimize.inputs import (
     Stream,
 )
 from planner.optimize.linear import Mask
-from planner.optimize.nodes import NodeKind, blocks_of, divide, node_kinds, rounded_size
+from planner.optimize.nodes import NodeKind, blocks_of, divide, node_kinds
 
 PATH = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
@@ -72,8 +73,10 @@ class Problem:
         Price of an unserved request; None: all demand has to be met.
     one_shape_per_role : bool
         A model has at most one option in each role, over the whole horizon.
+    others : tuple of Held
+        What other models are to have in each window of the limits above; empty: nothing.
     held_by_others : tuple of Holding
-        What is not in the limits above because other models hold it.
+        What this model may not have because others hold it, to tell.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
@@ -102,6 +105,7 @@ class Problem:
     objective: Objective = Objective.COST
     best_effort: bool = False
     excluded: tuple[Exclusion, ...] = ()
+    others: tuple[Held, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
     solver: SolverSettings = field(default_factory=SolverSettings)
 
@@ -115,6 +119,8 @@ class Problem:
             raise ValueError(f"work has shape {self.work.shape}, not {(streams, options)}")
         if len(self.capacity) != options * windows:
             raise ValueError("capacity needs a table for every option and window")
+        if self.others and len(self.others) != windows:
+            raise ValueError(f"others are given for {len(self.others)} of {windows} windows")
 
     @property
     def option_indices(self) -> range:
@@ -182,9 +188,37 @@ class Problem:
         options = self.options
         return tuple(o for o in self.option_indices if options[o].shape.accelerator == accelerator)
 
+    @cached_property
+    def _limits(self) -> tuple[tuple[AcceleratorLimit, ...], ...]:
+        """(windows, types)."""
+        if not self.others:
+            return (self.accelerators,) * len(self.windows)
+        return tuple(tuple(a.without(held) for a in self.accelerators) for held in self.others)
+
+    def limits_in(self, t: int) -> tuple[AcceleratorLimit, ...]:
+        """What other models leave of every accelerator type in window `t`."""
+        return self._limits[t]
+
+    def usd_per_hour_limit_in(self, t: int) -> float | None:
+        """What other models leave of the budget in window `t`, USD/h; None: there is none."""
+        held = self.others[t].usd_per_hour if self.others else 0.0
+        limit = self.usd_per_hour_limit
+        return None if limit is None else max(limit - held, 0.0)
+
+    def reserved_usd_per_hour_in(self, t: int) -> float:
+        """What no other model pays for reserved accelerators in window `t`, USD/h."""
+        paid = self.others[t].reserved_usd_per_hour if self.others else 0.0
+        return max(self.reserved_usd_per_hour - paid, 0.0)
+
+    def power_w_limit_in(self, t: int) -> float | None:
+        """What other models leave of the power in window `t`, W; None: it is not limited."""
+        held = self.others[t].power_w if self.others else 0.0
+        return None if self.power_w_limit is None else max(self.power_w_limit - held, 0.0)
+
     def sizes_on(self, accelerator: str) -> tuple[int, ...]:
-        """Sizes of all replicas on an accelerator type, those of other models too."""
-        taken = next(a.taken for a in self.accelerators if a.name == accelerator)
+        """Sizes of all replicas on an accelerator type, those of other models in any window too."""
+        limits = (a for of in (self.accelerators, *self._limits) for a in of)
+        taken = (size for a in limits if a.name == accelerator for size in a.taken)
         own = (self.options[o].footprint for o in self.on(accelerator))
         return tuple(sorted({*own, *taken}))
 
@@ -196,20 +230,6 @@ class Problem:
             sizes = self.sizes_on(limit.name)
             found[limit.name] = None if divide(sizes) else node_kinds(limit, sizes)
         return found
-
-    def blocked_on(self, accelerator: str) -> tuple[Mapping[int, int], tuple[int, ...]]:
-        """Sizes that divide: of each option on an accelerator type, and of other models' replicas.
-
-        They are rounded up where they do not.
-        """
-        limit = next(a for a in self.accelerators if a.name == accelerator)
-        exact = divide(self.sizes_on(accelerator))
-
-        def blocked(size: int) -> int:
-            return size if exact else rounded_size(size, limit.per_node)
-
-        own = {o: blocked(self.options[o].footprint) for o in self.on(accelerator)}
-        return own, tuple(blocked(size) for size in limit.taken)
 
     def serving(self, k: int, *roles: Role) -> tuple[int, ...]:
         """Options of these roles that can serve a stream."""
@@ -261,11 +281,16 @@ class Problem:
 
     @cached_property
     def max_replicas(self) -> tuple[int, ...]:
-        """(options,) replicas that inventory, nodes and bounds leave room for."""
-        return tuple(self._max_replicas(option) for option in self.options)
+        """(options,) replicas that inventory, nodes and bounds leave room for in some window."""
+        kinds = tuple(dict.fromkeys(self._limits))
+        return tuple(max(self._max_replicas(o, of) for of in kinds) for o in self.options)
 
-    def _max_replicas(self, option: Option) -> int:
-        limit = next(a for a in self.accelerators if a.name == option.shape.accelerator)
+    def max_replicas_in(self, t: int) -> tuple[int, ...]:
+        """(options,) replicas that inventory, nodes and bounds leave room for in window `t`."""
+        return tuple(self._max_replicas(option, self.limits_in(t)) for option in self.options)
+
+    def _max_replicas(self, option: Option, limits: tuple[AcceleratorLimit, ...]) -> int:
+        limit = next(a for a in limits if a.name == option.shape.accelerator)
         most = min(blocks_of(limit, option.footprint), limit.inventory // option.footprint)
         if option.prepaid:
             most = min(most, limit.reserved // option.shape.accelerators)
@@ -428,22 +453,13 @@ class Problem:
         capacity = {(o, t): pool.divided_by(factors[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
-    def with_more(self, accelerator: str, more: int) -> "Problem":
-        """The same problem with so many more accelerators of a type."""
-        return replace(
-            self,
-            accelerators=tuple(
-                replace(a, inventory=a.inventory + more) if a.name == accelerator else a
-                for a in self.accelerators
-            ),
-        )
-
     def between(self, first: int, end: int) -> "Problem":
         """Windows `first` to `end` (not included) only."""
         return replace(
             self,
             windows=self.windows[first:end],
             demand_rps=self.demand_rps[:, first:end],
+            others=self.others[first:end],
             capacity={
                 (o, t - first): self.capacity[o, t]
                 for o in self.option_indices
@@ -474,23 +490,6 @@ class Problem:
                 if f.source in place and f.target in place
             ),
         )
-
-
-def flips_between(options: tuple[Option, ...], flip_s: Callable[[Option], float]) -> list[Flip]:
-    """Every change of role between prefill and decode options of the same engine and price."""
-    by_place: dict[tuple[object, ...], list[int]] = {}
-    for o, option in enumerate(options):
-        if option.shape.role is not Role.AGGREGATED:
-            shape = option.shape
-            place = (*shape.engine, option.purchase_option)
-            by_place.setdefault(place, []).append(o)
-    return [
-        Flip(source=a, target=b, flip_s=flip_s(options[a]))
-        for together in by_place.values()
-        for a in together
-        for b in together
-        if options[a].shape.role is not options[b].shape.role
-    ]
 
 
 def spot_options(problem: Problem, options: tuple[int, ...]) -> tuple[int, ...]:

@@ -111,7 +111,7 @@ def plan(
     explain : bool
         Also price small changes of the input (`Plan.shadow_prices`).
     taken : Taken or None
-        Replicas that other models are to have.
+        What other models are to have in each window.
 
     Returns
     -------

@@ -80,7 +80,7 @@ class _Search:
             if key not in self.rebuilt:
                 self.rebuilt[key] = self._rebuild(in_spec)
             problem = self.rebuilt[key]
-        for limit, value in moves:
+        for limit, value in sorted(moves, key=lambda move: move[0].last):
             if problem is not None and limit.in_problem is not None:
                 problem = limit.in_problem(problem, value)
         return problem

@@ -157,7 +157,7 @@ def _kept_part(demand: Demand, problem: Problem, kept: Sequence[float]) -> Deman
 def usd_per_hour(problem: Problem, replicas: Integers, t: int) -> float:
     """What the replicas of window `t` and all reserved accelerators cost, USD/h."""
     prices = np.array([o.usd_per_hour for o in problem.options])
-    return float(prices @ replicas[:, t]) + problem.reserved_usd_per_hour
+    return float(prices @ replicas[:, t]) + problem.reserved_usd_per_hour_in(t)
 
 
 def mean_usd_per_hour(problem: Problem, replicas: Integers) -> float:

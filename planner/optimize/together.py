@@ -1,13 +1,14 @@
 """Several models on one inventory: who may have how much is decided together, then each is proven.
 
 One solve over all models shares accelerators, budget and power; where not all can be served, models
-of higher priority go first. What it gives to the others is then kept from each model in turn, the
-highest priority first, which is planned and proven with all the rest.
+of higher priority go first. What it gives to the others in each window is then kept from each model
+in turn, the highest priority first, which is planned and proven with all the rest. Reserved
+accelerators are charged to who uses them in the joint solve, idle ones to the first.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -16,35 +17,19 @@ from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator, PurchaseOption
-from planner.domain.plan import Holding, Plan, PlanWindow
+from planner.domain.plan import Holding, Plan
 from planner.domain.spec import Spec
-from planner.optimize.coefficients import Taken, build_problem
+from planner.optimize.coefficients import build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.inputs import AcceleratorLimit
+from planner.optimize.inputs import AcceleratorLimit, Held
 from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
 from planner.optimize.solution import Solution
 from planner.optimize.solve import optimize
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Held:
-    """What a model takes at the most in any window.
-
-    Parameters
-    ----------
-    sizes : Mapping of accelerator type
-        Of its replicas, in accelerators.
-    accelerators, reserved : Mapping of accelerator type
-        How many, and how many of them are prepaid.
-    """
-
-    sizes: Mapping[str, Sequence[int]]
-    accelerators: Mapping[str, int]
-    reserved: Mapping[str, int]
-    usd_per_hour: float
-    power_w: float
+_Windows = tuple[Held, ...]
+"""What a model holds in each window."""
 
 
 def plan_together(
@@ -73,18 +58,19 @@ def plan_together(
     if not shared.feasible:
         joint = replace(joint, best_effort=True)
         shared = optimize(joint)
-    held = {f.model: _held_by(spec, joint, shared, f.model) for f in forecasts}
-    plans: dict[str, Plan] = {}
-    decided = dict(held)
     in_order = sorted(forecasts, key=lambda f: -spec.priority_of(f.model))
+    held = {
+        f.model: _held_by(spec, joint, shared, f.model, idle=f is in_order[0]) for f in forecasts
+    }
+    plans: dict[str, Plan] = {}
     for forecast in in_order:
-        left = _left_for(spec, forecast.model, held)
-        left = _charged(spec, left, forecast.model, decided, idle=forecast is in_order[0])
+        others = {name: of for name, of in held.items() if name != forecast.model}
+        left = replace(spec, held_by_others=_holdings(spec, forecast.model, others))
         own = None if fleet is None else _of_model(fleet, forecast.model)
-        taken = _taken_by_others(spec, forecast.model, held)
+        taken = tuple(_summed(of) for of in zip(*others.values(), strict=True))
         made = plan(left, forecast, own, made_at=made_at, explain=explain, taken=taken)
         plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
-        held[forecast.model] = _held_in(spec, made)
+        held[forecast.model] = _held_in(spec, made, held[forecast.model])
     return tuple(plans[f.model] for f in forecasts)
 
 
@@ -123,6 +109,7 @@ def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
                 inventory=a.inventory,
                 per_node=a.per_node,
                 reserved=_reserved_of(a) or 0,
+                reserved_usd_per_hour=a.reserved_usd_per_hour,
             )
             for a in spec.accelerators
         ),
@@ -164,136 +151,122 @@ def _of_model(fleet: Fleet, model: str) -> Fleet:
     return replace(fleet, pools=tuple(p for p in fleet.pools if p.shape.model == model))
 
 
-def _held_by(spec: Spec, joint: Problem, shared: Solution, model: str) -> _Held:
+def _held_by(spec: Spec, joint: Problem, shared: Solution, model: str, *, idle: bool) -> _Windows:
+    """What the joint solve gives a model, and charges it for.
+
+    Parameters
+    ----------
+    idle : bool
+        It is also charged for reserved accelerators that no model uses.
+    """
     own = [o for o in joint.option_indices if joint.options[o].shape.model == model]
-    usd = np.array([joint.options[o].usd_per_hour for o in own])
-    watts = np.array([joint.options[o].power_w for o in own])
-    replicas = shared.replicas[own]
-    each = np.array([joint.options[o].shape.accelerators for o in own], dtype=np.int64)
-    prepaid = np.array([joint.options[o].prepaid for o in own], dtype=bool)
-    accelerators, reserved = {}, {}
-    for limit in joint.accelerators:
-        on = np.array([joint.options[o].shape.accelerator == limit.name for o in own], dtype=bool)
-        accelerators[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
-        on &= prepaid
-        reserved[limit.name] = int((each[on] @ replicas[on]).max()) if on.any() else 0
-    prepaid_usd = sum(
-        reserved[a.name] * offer.usd_per_gpu_hour
-        for a in spec.accelerators
-        for offer in a.offers
-        if offer.is_prepaid
-    )
-    windows = [
-        Counter({joint.options[o].shape: int(shared.replicas[o, t]) for o in own})
-        for t in joint.window_indices
-    ]
-    return _Held(
-        sizes=_sizes(spec, windows),
-        accelerators=accelerators,
-        reserved=reserved,
-        usd_per_hour=float((usd @ replicas).max()) + prepaid_usd if own else 0.0,
-        power_w=float((watts @ replicas).max()) if own else 0.0,
-    )
-
-
-def _held_in(spec: Spec, made: Plan) -> _Held:
-    """What a plan takes at the most in any window."""
-    power = {a.name: a.power_w or 0.0 for a in spec.accelerators}
-    windows = []
-    for window in made.windows:
+    found = []
+    for t in joint.window_indices:
         shapes: Counter[ReplicaShape] = Counter()
+        reserved: Counter[str] = Counter()
+        used: Counter[str] = Counter()
+        for o in joint.option_indices:
+            option, replicas = joint.options[o], int(shared.replicas[o, t])
+            if option.prepaid:
+                used[option.shape.accelerator] += replicas * option.shape.accelerators
+        for o in own:
+            option, replicas = joint.options[o], int(shared.replicas[o, t])
+            shapes[option.shape] += replicas
+            if option.prepaid:
+                reserved[option.shape.accelerator] += replicas * option.shape.accelerators
+        charged_usd = sum(
+            offer.usd_per_gpu_hour
+            * (
+                reserved[a.name]
+                + (max((offer.reserved_count or 0) - used[a.name], 0) if idle else 0)
+            )
+            for a in spec.accelerators
+            for offer in a.offers
+            if offer.is_prepaid
+        )
+        usd = sum(joint.options[o].usd_per_hour * int(shared.replicas[o, t]) for o in own)
+        found.append(_held(spec, shapes, reserved, usd + charged_usd, charged_usd))
+    return tuple(found)
+
+
+def _held_in(spec: Spec, made: Plan, decided: _Windows) -> _Windows:
+    """What a plan takes; what it is charged for reserved accelerators stays as decided."""
+    found = []
+    for window, before in zip(made.windows, decided, strict=True):
+        shapes: Counter[ReplicaShape] = Counter()
+        reserved: Counter[str] = Counter()
         for pool in window.pools:
             shapes[pool.shape] += pool.replicas
-        windows.append(shapes)
-    accelerators = {
-        name: max(window.accelerators(name) for window in made.windows) for name in power
-    }
-    reserved = {
-        a.name: max(_reserved_in(window, a.name) for window in made.windows)
-        for a in spec.accelerators
-    }
-    return _Held(
-        sizes=_sizes(spec, windows),
-        accelerators=accelerators,
-        reserved=reserved,
-        usd_per_hour=max(window.usd_per_hour for window in made.windows),
-        power_w=sum(power[name] * count for name, count in accelerators.items()),
-    )
+            if pool.purchase_option is PurchaseOption.RESERVED:
+                reserved[pool.shape.accelerator] += pool.replicas * pool.shape.accelerators
+        charged_usd = before.reserved_usd_per_hour
+        found.append(_held(spec, shapes, reserved, window.usd_per_hour, charged_usd))
+    return tuple(found)
 
 
-def _sizes(spec: Spec, windows: Sequence[Counter[ReplicaShape]]) -> Mapping[str, Sequence[int]]:
-    """Sizes that are held of every accelerator type.
+def _held(
+    spec: Spec,
+    shapes: Counter[ReplicaShape],
+    reserved: Counter[str],
+    usd_per_hour: float,
+    charged_usd_per_hour: float,
+) -> Held:
+    """What replicas of these shapes hold in a window.
 
-    Where all sizes divide each other and the node, only how many accelerators there are counts.
-    Where they do not, of each size the most in any window.
+    Parameters
+    ----------
+    shapes : Counter
+        Replicas of each.
+    reserved : Counter
+        Accelerators of a type that they occupy under a `reserved` price.
     """
-    found: dict[str, Sequence[int]] = {}
-    for a in spec.accelerators:
-        known = {b.shape.accelerators for b in spec.pools if b.shape.accelerator == a.name}
-        counts = []
-        for window in windows:
-            counts.append(Counter[int]())
-            for shape, replicas in window.items():
-                if shape.accelerator == a.name:
-                    counts[-1][shape.accelerators] += replicas
-        if divide({*known, a.per_node}):
-            found[a.name] = [1] * max(sum(s * n for s, n in c.items()) for c in counts)
-        else:
-            most: Counter[int] = Counter()
-            for count in counts:
-                most |= count
-            found[a.name] = list(most.elements())
-    return found
-
-
-def _taken_by_others(spec: Spec, model: str, held: Mapping[str, _Held]) -> Taken:
-    others = [h for name, h in held.items() if name != model]
-    return {a.name: [s for h in others for s in h.sizes[a.name]] for a in spec.accelerators}
-
-
-def _left_for(spec: Spec, model: str, held: Mapping[str, _Held]) -> Spec:
-    """The spec with the budget and power that the other models do not hold."""
-    others = [h for name, h in held.items() if name != model]
-    accelerators = tuple(
-        _with_reserved(a, (_reserved_of(a) or 0) - sum(h.reserved[a.name] for h in others))
-        for a in spec.accelerators
-    )
-    usd, watts = spec.budget.usd_per_hour, spec.budget.power_w
-    budget = replace(
-        spec.budget,
-        usd_per_hour=None if usd is None else max(usd - sum(h.usd_per_hour for h in others), 0.0),
-        power_w=None if watts is None else max(watts - sum(h.power_w for h in others), 0.0),
-    )
-    return replace(
-        spec,
-        accelerators=accelerators,
-        budget=budget,
-        held_by_others=_holdings(spec, model, held),
+    accelerators: Counter[str] = Counter()
+    for shape, replicas in shapes.items():
+        accelerators[shape.accelerator] += replicas * shape.accelerators
+    prepaid = [a.name for a in spec.accelerators if _reserved_of(a) is not None]
+    return Held(
+        accelerators={a.name: accelerators[a.name] for a in spec.accelerators},
+        reserved={name: reserved[name] for name in prepaid},
+        sizes={a.name: _sizes(spec, a, shapes) for a in spec.accelerators},
+        usd_per_hour=usd_per_hour,
+        reserved_usd_per_hour=charged_usd_per_hour,
+        power_w=sum((a.power_w or 0.0) * accelerators[a.name] for a in spec.accelerators),
     )
 
 
-def _charged(
-    spec: Spec, left: Spec, model: str, decided: Mapping[str, _Held], *, idle: bool
-) -> Spec:
-    """The spec with the reserved accelerators that this model's plan is charged for.
+def _sizes(spec: Spec, of: Accelerator, shapes: Counter[ReplicaShape]) -> tuple[int, ...]:
+    """Sizes of the replicas on a type; none where all sizes divide each other and the node.
 
-    Those that the joint solve gave it; what that left idle goes to one model, the first.
+    Then only how many accelerators there are counts.
     """
+    known = {b.shape.accelerators for b in spec.pools if b.shape.accelerator == of.name}
+    if divide({*known, of.per_node}):
+        return ()
+    sizes: Counter[int] = Counter()
+    for shape, replicas in shapes.items():
+        if shape.accelerator == of.name:
+            sizes[shape.accelerators] += replicas
+    return tuple(sorted(sizes.elements()))
 
-    def charged(accelerator: Accelerator) -> Accelerator:
-        count = _reserved_of(spec.accelerator(accelerator.name))
-        if count is None:
-            return accelerator
-        name = accelerator.name
-        own, all_held = (
-            decided[model].reserved[name],
-            sum(h.reserved[name] for h in decided.values()),
-        )
-        return _with_reserved(
-            accelerator, None, paid=own + (max(count - all_held, 0) if idle else 0)
-        )
 
-    return replace(left, accelerators=tuple(charged(a) for a in left.accelerators))
+def _summed(models: Sequence[Held]) -> Held:
+    """What several models hold together in a window."""
+
+    def total(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+        found: Counter[str] = Counter()
+        for count in counts:
+            found.update(count)
+        return found
+
+    names = {name for held in models for name in held.sizes}
+    return Held(
+        accelerators=total(held.accelerators for held in models),
+        reserved=total(held.reserved for held in models),
+        sizes={n: tuple(sorted(s for held in models for s in held.sizes[n])) for n in names},
+        usd_per_hour=sum(held.usd_per_hour for held in models),
+        reserved_usd_per_hour=sum(held.reserved_usd_per_hour for held in models),
+        power_w=sum(held.power_w for held in models),
+    )
 
 
 def _reserved_of(accelerator: Accelerator) -> int | None:
@@ -302,55 +275,31 @@ def _reserved_of(accelerator: Accelerator) -> int | None:
     return None if offer is None else offer.reserved_count
 
 
-def _with_reserved(
-    accelerator: Accelerator, count: int | None, *, paid: int | None = None
-) -> Accelerator:
-    """With so many reserved (None: as they are), of which so many are charged for."""
-    return replace(
-        accelerator,
-        offers=tuple(
-            replace(
-                offer,
-                reserved_count=offer.reserved_count if count is None else max(count, 0),
-                paid_count=paid,
-            )
-            if offer.is_prepaid
-            else offer
-            for offer in accelerator.offers
-        ),
-    )
-
-
-def _reserved_in(window: PlanWindow, name: str) -> int:
-    """Reserved accelerators of a type that a window's replicas occupy."""
-    return sum(
-        p.replicas * p.shape.accelerators
-        for p in window.pools
-        if p.shape.accelerator == name and p.purchase_option is PurchaseOption.RESERVED
-    )
-
-
-def _holdings(spec: Spec, model: str, held: Mapping[str, _Held]) -> tuple[Holding, ...]:
+def _holdings(spec: Spec, model: str, others: Mapping[str, _Windows]) -> tuple[Holding, ...]:
     """What each other model holds of everything that is limited."""
     own, budget = spec.priority_of(model), spec.budget
     found = []
-    for name, of in held.items():
-        shared = [(a.name, of.accelerators[a.name], a.inventory) for a in spec.accelerators]
+    for name, windows in others.items():
+        shared = [
+            (a.name, [float(of.accelerators[a.name]) for of in windows], a.inventory)
+            for a in spec.accelerators
+        ]
         limits = (
-            ("usd_per_hour", of.usd_per_hour, budget.usd_per_hour),
-            ("power_w", of.power_w, budget.power_w),
+            ("usd_per_hour", [of.usd_per_hour for of in windows], budget.usd_per_hour),
+            ("power_w", [of.power_w for of in windows], budget.power_w),
         )
         priority = spec.priority_of(name)
         found += [
             Holding(
                 resource=resource,
-                amount=amount,
+                amount=max(amounts),
                 total=total,
                 model=name,
                 priority=priority,
                 above=priority > own,
+                varies=min(amounts) < max(amounts),
             )
-            for resource, amount, total in (*shared, *limits)
-            if name != model and total is not None and amount > 0
+            for resource, amounts, total in (*shared, *limits)
+            if total is not None and max(amounts) > 0
         ]
     return tuple(found)

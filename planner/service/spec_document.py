@@ -4,9 +4,17 @@ Only the form is checked here; `spec_file` converts it to `planner.domain.spec.S
 what fields mean together.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from planner.domain.fleet import Role
@@ -45,6 +53,16 @@ class SpecPart(BaseModel):
     """What every part of the spec has in common: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: object, info: ValidationInfo[object]) -> object:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        numeric = {int, float} & {annotation, *get_args(annotation)}
+        each = given if isinstance(given, list) else [given]
+        if numeric and any(isinstance(value, bool) for value in each):
+            raise PydanticCustomError("number", "true and false are no numbers: give a number")
+        return given
 
 
 class ModelPart(SpecPart):
@@ -383,6 +401,16 @@ class TargetPart(SpecPart):
                 "buckets", "limits must increase and be at least 1 token"
             ) from None
         return limits
+
+    @model_validator(mode="after")
+    def _buckets_where_asked_for(self) -> Self:
+        if RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by and not self.uncached_input_buckets:
+            raise PydanticCustomError(
+                "buckets",
+                "routes_by uncached_input_tokens needs uncached_input_buckets: give at least one "
+                "limit, as in [2048, 8192], or take uncached_input_tokens out of routes_by",
+            )
+        return self
 
     @property
     def routing(self) -> Routing:

@@ -130,6 +130,7 @@ class HoldingDocument(Document):
     model: str
     priority: int
     above: bool = Field(description="true: of higher priority than the model of this plan")
+    varies: bool = Field(default=False, description="true: it holds less in some windows")
 
 
 class SolverDocument(Document):

@@ -10,7 +10,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
 from planner.optimize.binding import DEFINITIONS, FINDERS, binding_rows
 from planner.optimize.constraints import CONSTRAINTS
-from planner.optimize.inputs import Flip, LinkLimit, RatioBounds, ReplicaBounds, Stream
+from planner.optimize.inputs import Flip, LinkLimit, Option, RatioBounds, ReplicaBounds, Stream
 from planner.optimize.problem import Problem
 from planner.optimize.solve import optimize
 from tests.planner.optimize.cases import option, problem
@@ -238,3 +238,19 @@ def test_a_limit_that_binds_in_a_quiet_window_is_told_too() -> None:
     case = problem([ramp], [1.0], [1.0, 2.0, 3.0, 3.0, 2.9], has_fleet=True)
     rows = [r.row for r in binding_rows(case, optimize(case))]
     assert any(r.startswith("limit_starts[") for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [((), "what is more is not to be had"), ((ALONE_2,), "is paid by another offer (on_demand)")],
+)
+def test_a_full_reservation_says_whether_more_is_offered(
+    more: tuple[Option, ...], said: str
+) -> None:
+    prepaid = replace(
+        ALONE, usd_per_hour=0.0, prepaid=True, purchase_option=PurchaseOption.RESERVED
+    )
+    options = (prepaid, *more)
+    case = problem(options, [1.0] * len(options), [2.0], reserved=2)
+    (row,) = (r for r in binding_rows(case, optimize(case)) if r.row.startswith("keep_reserved["))
+    assert said in row.sentence

@@ -12,8 +12,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
 from planner.optimize import Problem, build_problem, check, optimize
 from planner.optimize.dominance import dominated, without_dominated
-from planner.optimize.inputs import Option, ReplicaBounds
-from planner.optimize.problem import flips_between
+from planner.optimize.inputs import Option, ReplicaBounds, flips_between
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
 

@@ -9,8 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import PlanStatus
 from planner.optimize import Problem, check, optimize
-from planner.optimize.inputs import LinkLimit, RatioBounds, Stream
-from planner.optimize.problem import flips_between
+from planner.optimize.inputs import LinkLimit, RatioBounds, Stream, flips_between
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.enumeration import cheapest
 

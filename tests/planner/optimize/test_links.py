@@ -8,6 +8,7 @@ import pytest
 from planner.domain.fleet import Role
 from planner.domain.spec import PlanningSettings, TransferLink
 from planner.optimize import check, optimize, plan
+from planner.optimize.binding import binding_rows
 from planner.optimize.inputs import LinkLimit
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
@@ -59,3 +60,25 @@ def test_a_plan_keeps_to_the_links_of_the_spec_and_says_which_is_full() -> None:
     assert after.usd_per_hour > before.usd_per_hour
     decode = [p for p in after.windows[0].pools if p.shape.role is D]
     assert {"near"} <= {p.shape.accelerator for p in decode}
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "inventory", "told"), [(1.5e9, 8, True), (1e10, 8, False), (1.5e9, 1, False)]
+)
+def test_a_link_without_room_for_another_cheaper_replica_is_told(
+    bytes_per_s: float, inventory: int, told: bool
+) -> None:
+    """Each decode replica takes 1 request/s, 1 GB; the far ones are cheaper, if there are any."""
+    link = LinkLimit(prefill="near", decode="far", bytes_per_s=bytes_per_s)
+    case = problem(KINDS, [4.0, 1.0, 1.0], [4.0], kv_bytes=np.array([1e9]), links=(link,))
+    case = replace(
+        case,
+        accelerators=tuple(
+            replace(a, inventory=inventory if a.name == "far" else 8) for a in case.accelerators
+        ),
+    )
+    solution = optimize(case)
+    assert check(case, solution) == ()
+    rows = [r for r in binding_rows(case, solution) if r.row.startswith("keep_links[")]
+    assert bool(rows) == told
+    assert all("one more decode:far:tp1 in place of a dearer" in r.sentence for r in rows)

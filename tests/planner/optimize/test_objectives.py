@@ -8,8 +8,7 @@ import pytest
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.optimize import Problem, check, optimize
-from planner.optimize.inputs import Objective, Option, Stream
-from planner.optimize.problem import flips_between
+from planner.optimize.inputs import Objective, Option, Stream, flips_between
 from tests.planner.optimize.cases import option, problem
 
 THREE = (

@@ -119,3 +119,32 @@ def test_where_no_node_has_room_the_plan_says_what_to_add() -> None:
     _, code = plan_together(two_sizes(elsewhere=False), demands(1.0), None, made_at=NOW)
     assert code.status is PlanStatus.INFEASIBLE
     assert any(text.startswith("2 more a") for text in code.relaxations)
+
+
+def test_rows_name_only_sizes_of_the_model_that_is_planned() -> None:
+    """Code has replicas of 2 only; that no node has room for one of 3 is no limit of its own."""
+    shared = two_sizes(elsewhere=False)
+    shared = replace(
+        shared, accelerators=tuple(replace(a, inventory=12) for a in shared.accelerators)
+    )
+    _, code = plan_together(shared, demands(1.0), None, made_at=NOW)
+    assert [p.replicas for p in code.windows[0].pools] == [1]
+    assert [r.row for r in code.binding if "_nodes[" in r.row] == []
+
+
+def test_models_of_other_sizes_share_nodes_window_by_window() -> None:
+    """Three nodes of 4 hold 2 x 3 and 1 x 2, then 1 x 3 and 4 x 2; never 2 x 3 and 4 x 2."""
+    shared = two_sizes(elsewhere=False)
+    shared = replace(
+        shared,
+        accelerators=tuple(replace(a, inventory=12) for a in shared.accelerators),
+        pools=tuple(replace(p, min_replicas=0) for p in shared.pools),
+    )
+    loads = [
+        replace(forecast([12.0, 1.0]), model="chat"),
+        replace(forecast([1.0, 40.0]), model="code"),
+    ]
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    assert [p.status is not PlanStatus.INFEASIBLE for p in plans] == [True, True]
+    replicas = [[sum(p.replicas for p in w.pools) for w in made.windows] for made in plans]
+    assert replicas == [[2, 1], [1, 4]]

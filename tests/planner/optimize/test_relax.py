@@ -83,6 +83,10 @@ TIGHT: dict[str, tuple[Problem, str]] = {
         ),
         "planning.max_prefill_per_decode 1 instead of 0.5",
     ),
+    "reserved": (
+        problem([replace(ALONE, usd_per_hour=0.0, prepaid=True)], [1.0], [5.0], reserved=2),
+        "reserved_count of x 5 instead of 2",
+    ),
     "one shape": (
         problem(
             (ALONE, option(A, "y", 2.0)), [1.0, 1.0], [4.0], inventory=2, one_shape_per_role=True
@@ -130,6 +134,16 @@ def test_a_limit_that_helps_alone_is_told_with_the_least_that_helps(name: str) -
 def test_larger_nodes_are_tried() -> None:
     given = named(x_of(4))
     assert "per_node of x 6 instead of 4" in relaxations(nodes(given), given, nodes)
+
+
+def test_more_reserved_accelerators_are_paid_within_the_budget() -> None:
+    prepaid = replace(ALONE, usd_per_hour=0.0, prepaid=True)
+    case = problem([prepaid], [1.0], [5.0], reserved=2, reserved_usd_per_hour=2.0)
+    (limit,) = (replace(a, reserved_usd_per_hour=1.0) for a in case.accelerators)
+    case = replace(case, accelerators=(limit,))
+    assert "reserved_count of x 5 instead of 2" in asked(replace(case, usd_per_hour_limit=5.0))
+    (pair_of,) = (text for text in asked(replace(case, usd_per_hour_limit=4.0)) if " and " in text)
+    assert pair_of.startswith("reserved_count of x 5 instead of 2 and a budget of 5.0"), pair_of
 
 
 def x_of(per_node: int) -> Spec:
@@ -195,8 +209,9 @@ def every_limit() -> Problem:
         [
             option(A, "x", 2.0, tp=2, max_starts=1, max_stops=1, min_up_s=60.0),
             option(A, "x", 1.0, tp=2, purchase_option=PurchaseOption.SPOT),
+            option(A, "x", 0.0, tp=2, purchase_option=PurchaseOption.RESERVED, prepaid=True),
         ],
-        [1.0, 1.0],
+        [1.0, 1.0, 1.0],
         [1.0],
         bounds=[ReplicaBounds(shape=shape, min_replicas=1, max_replicas=2)],
         usd_per_hour_limit=9.0,

@@ -8,6 +8,7 @@ import pytest
 from planner.domain.errors import SpecError
 from planner.domain.fleet import Role
 from planner.domain.forecast import Forecast
+from planner.domain.hardware import Offer, PurchaseOption
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.spec import Budget, PoolBounds, Spec
 from planner.optimize import plan_together
@@ -103,3 +104,101 @@ def test_forecasts_that_do_not_go_together_are_refused() -> None:
     later = replace(window, start_at=window.start_at + timedelta(seconds=60))
     with pytest.raises(SpecError, match="different windows"):
         plan_together(both, [chat, replace(code, windows=(later,))], None, made_at=NOW)
+
+
+NEEDS = ((3, 3, 1, 1), (1, 1, 3, 3))
+"""Replicas of each model in each window: opposite peaks, 4 in all."""
+
+
+def opposite_peaks(
+    *,
+    inventory: int = 16,
+    usd_per_hour: float | None = None,
+    power_w: float | None = None,
+    reserved: int | None = None,
+) -> tuple[Spec, list[Forecast]]:
+    """Two models of aggregated replicas of one accelerator, 2 USD/h and 300 W each."""
+    one = two_models(inventory=inventory)
+    offers = list(one.accelerators[0].offers)
+    offers[0] = replace(offers[0], usd_per_gpu_hour=2.0)
+    if reserved is not None:
+        offers.append(
+            Offer(
+                purchase_option=PurchaseOption.RESERVED,
+                usd_per_gpu_hour=1.0,
+                reserved_count=reserved,
+            )
+        )
+    shared = replace(
+        one,
+        accelerators=(replace(one.accelerators[0], offers=tuple(offers), power_w=300.0),),
+        pools=tuple(
+            PoolBounds(shape=replace(replica_shape(Role.AGGREGATED), model=name)) for name in MODELS
+        ),
+        budget=Budget(usd_per_hour=usd_per_hour, power_w=power_w),
+    )
+    loads = [
+        demand(name, [PEAK_RPS if n == 3 else 1.0 for n in needs])
+        for name, needs in zip(MODELS, NEEDS, strict=True)
+    ]
+    return shared, loads
+
+
+PEAK_RPS = 30.0
+"""Takes 3 replicas."""
+
+
+def counts(made: Plan) -> tuple[int, ...]:
+    return tuple(sum(p.replicas for p in window.pools) for window in made.windows)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{}, {"inventory": 4}, {"usd_per_hour": 8.0}, {"power_w": 1200.0}],
+    ids=["none", "inventory", "budget", "power"],
+)
+def test_models_with_opposite_peaks_share_what_is_limited(limit: dict[str, float]) -> None:
+    shared, loads = opposite_peaks(**limit)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    assert [p.status is not PlanStatus.INFEASIBLE for p in plans] == [True, True]
+    assert tuple(counts(p) for p in plans) == NEEDS
+
+
+def test_reserved_accelerators_of_opposite_peaks_are_paid_once() -> None:
+    shared, loads = opposite_peaks(reserved=4)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    assert tuple(counts(p) for p in plans) == NEEDS
+    assert sum(p.usd_per_hour for p in plans) == pytest.approx(4.0)
+    for t in range(4):
+        assert sum(p.windows[t].usd_per_hour for p in plans) == pytest.approx(4.0)
+
+
+def test_idle_reserved_accelerators_are_paid_once_and_count_in_the_budget() -> None:
+    shared, loads = opposite_peaks(reserved=6, usd_per_hour=6.0)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    assert tuple(counts(p) for p in plans) == NEEDS
+    assert sum(p.usd_per_hour for p in plans) == pytest.approx(6.0)
+
+
+def test_what_others_hold_in_some_windows_only_is_said_so() -> None:
+    shared, loads = opposite_peaks(inventory=3)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    short = [p for p in plans if p.status is PlanStatus.INFEASIBLE]
+    assert short
+    said = [held.sentence for p in short for held in p.held_by_others]
+    assert any(text.startswith("up to ") for text in said), said
+    for made in short:
+        assert plan_of(plan_document(made), where="test") == made
+    used_in = [sum(n) for n in zip(*(counts(p) for p in plans), strict=True)]
+    assert max(used_in) <= 3
+
+
+def test_a_budget_to_raise_is_told_as_the_spec_has_it() -> None:
+    """Not as what other models leave of it: that is no field of the spec."""
+    shared, loads = opposite_peaks(usd_per_hour=7.0)
+    plans = plan_together(shared, loads, None, made_at=NOW)
+    short = [p for p in plans if p.status is PlanStatus.INFEASIBLE]
+    assert short
+    for made in short:
+        (text,) = (text for text in made.relaxations if "a budget of" in text)
+        assert text.startswith("a budget of 8.00 USD/h instead of 7.00")

@@ -80,6 +80,18 @@ def test_reserved_accelerators_are_counted_and_priced(tmp_path):
     assert "give reserved, too" in said
     said = refused(tmp_path, accelerators=accelerators(reserved=1.5, reserved_count=9))
     assert "above inventory 8" in said
+    said = refused(tmp_path, accelerators=accelerators(reserved=1.5, reserved_count=True))
+    assert "reserved_count" in said
+    assert "true and false are no numbers" in said
+
+
+def test_routing_by_length_needs_buckets(tmp_path):
+    by_length = {"routes_by": ["uncached_input_tokens"]}
+    assert read_spec(write_spec(tmp_path, target=by_length)).routing.bucket_limits
+    said = refused(tmp_path, target={**by_length, "uncached_input_buckets": []})
+    assert "take uncached_input_tokens out of routes_by" in said
+    said = refused(tmp_path, target={**by_length, "uncached_input_buckets": [True, 8]})
+    assert "true and false are no numbers" in said
 
 
 def test_every_section_is_read(tmp_path):
