@@ -15,7 +15,9 @@ PAGES = ("docs/simulate.md", "docs/traces.md", "docs/forecasting-how-to.md")
 BLOCKS = [
     block
     for page in PAGES
-    for block in re.findall(r"```console\n(\$ poolwise .*?)\n```", (ROOT / page).read_text(), re.DOTALL)
+    for block in re.findall(
+        r"```console\n(\$ poolwise .*?)\n```", (ROOT / page).read_text(), re.DOTALL
+    )
 ]
 TRACES = {
     "conversation.jsonl": "mooncake_conversation_trace.jsonl",
