@@ -31,6 +31,7 @@ from planner.optimize.inputs import (
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
 from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem, flips_between
+from planner.optimize.splits import with_split
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
 
 MOST_OPTION_WINDOWS = 3_000
@@ -70,7 +71,7 @@ def build_problem(
     """
     model, level = forecast.model, spec.forecast.demand_level
     bounds, excluded = _plannable(spec, model)
-    streams = streams_of(spec, forecast)
+    streams = with_split(spec, [b.shape for b in bounds], streams_of(spec, forecast))
     loads = [load_of(w, level) for w in forecast.windows]
     slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
     able, outside = _measured_for(spec, bounds, streams)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.end_to_end import WHOLE, Split
 from planner.domain.errors import SpecError
 from planner.domain.forecast import ForecastWindow
 from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, Slo
@@ -65,16 +66,29 @@ def load_of(window: ForecastWindow, level: float) -> Load | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLoad:
-    """A stream with its load per window (None: no traffic) and what its classes are promised."""
+    """A stream with its load per window (None: no traffic) and what its classes are promised.
+
+    Parameters
+    ----------
+    split : Split
+        How prefill and decode share an end-to-end objective (`planner.capacity.end_to_end`).
+    """
 
     stream: Stream
     loads: tuple[Load | None, ...]
     slos: tuple[Slo, ...]
+    split: Split = WHOLE
 
     @property
     def slo(self) -> Slo:
         """The strictest of its promises."""
         return strictest(self.slos)
+
+    @property
+    def busiest(self) -> Load:
+        """The load of the window with most traffic; there is one."""
+        present = (load for load in self.loads if load is not None)
+        return max(present, key=lambda load: load.request_rate_rps)
 
     @property
     def kinds(self) -> list[Load]:
@@ -152,6 +166,7 @@ def with_slo(
     *,
     ttft_ratio: float = 1.0,
     tpot_ratio: float = 1.0,
+    e2e_ratio: float | None = None,
     attainment_ratio: float = 1.0,
     classes: Collection[str] = (),
 ) -> Spec:
@@ -162,9 +177,13 @@ def with_slo(
 
     Parameters
     ----------
+    e2e_ratio : float or None
+        None: as far as both TTFT and time per token are stretched.
     classes : collection of str
         Only theirs; one that has the promise of `default` gets one of its own. Empty: all.
     """
+    if e2e_ratio is None:
+        e2e_ratio = max(min(ttft_ratio, tpot_ratio), 1.0)
     default = spec.slo_of(model, DEFAULT_CLASS)
     own = [name for name in classes if spec.slo_of(model, name) is None]
     added = tuple(replace(default, request_class=name) for name in own if default is not None)
@@ -173,6 +192,7 @@ def with_slo(
             s,
             ttft_s=min(s.ttft_s * ttft_ratio, LONGEST_SLO_S),
             tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_TOKEN_S),
+            e2e_s=None if s.e2e_s is None else s.e2e_s * e2e_ratio,
             attainment_ratio=min(s.attainment_ratio, attainment_ratio),
         )
         if s.model == model and (not classes or s.request_class in classes)

@@ -40,7 +40,7 @@ class Replay:
     missed_ratio : Mapping of class name, to a Mapping from Role to float
         Of the requests of the class that a role took, the share that it kept from its promise:
         prefill those whose prompt alone took longer than TTFT, decode those that were late or
-        slow after it, aggregated all that missed.
+        slow after it, aggregated all that missed. A missed end-to-end time is held against both.
     """
 
     window: int
@@ -150,15 +150,16 @@ def _missed_by_role(
     its = seen.request_class == slo.request_class
     late = ~(seen.ttft_s <= slo.ttft_s)
     slow = seen.tpot_s > slo.tpot_s
+    over = np.zeros_like(late) if slo.e2e_s is None else seen.e2e_s > slo.e2e_s
     in_time = seen.prompt_done_s - seen.arrival_s <= slo.ttft_s
     missed: dict[Role, float] = {}
     for role in set(roles):
         own = [g for g, r in enumerate(roles) if r is role]
         if role is Role.DECODE:
-            taken, bad = np.isin(seen.decode_group, own), slow | (late & in_time)
+            taken, bad = np.isin(seen.decode_group, own), slow | (late & in_time) | over
         else:
             taken = np.isin(seen.prompt_group, own)
-            bad = late | slow if role is Role.AGGREGATED else late & ~in_time
+            bad = late | slow | over if role is Role.AGGREGATED else (late & ~in_time) | over
         taken &= its
         missed[role] = float(bad[taken].mean()) if taken.any() else 0.0
     return missed

@@ -20,7 +20,7 @@ from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
 from planner.optimize.inputs import Floats, Stream
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
 
-_WORK_REPLICAS = 4
+WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
 
 
@@ -100,7 +100,15 @@ def ability_of(profile: Profile, role: Role, streams: Sequence[StreamLoad]) -> A
     for k, of in enumerate(streams):
         try:
             rates = [
-                pool_rps(profile, role, load, of.slos, replicas=TABLE_COUNTS) for load in of.kinds
+                pool_rps(
+                    profile,
+                    role,
+                    load,
+                    of.slos,
+                    replicas=TABLE_COUNTS,
+                    split=of.split,
+                )
+                for load in of.kinds
             ]
         except OutsideProfileError as outside:
             beyond = outside
@@ -119,7 +127,7 @@ def together(streams: Sequence[StreamLoad]) -> StreamLoad:
     classes_of = [s.stream.request_class for s in streams]
     each = zip(*(s.loads for s in streams), strict=True)
     loads = tuple(_merged(classes_of, window) for window in each)
-    return StreamLoad(stream=streams[0].stream, loads=loads, slos=slos)
+    return replace(streams[0], loads=loads, slos=slos)
 
 
 def _merged(classes: Sequence[str], loads: Sequence[Load | None]) -> Load | None:
@@ -158,7 +166,7 @@ def work_of(
 ) -> Floats:
     """(streams,) how many requests of the mix one request of each stream is worth in a pool.
 
-    From what a pool of `_WORK_REPLICAS` sustains of each alone, in the window with most traffic;
+    From what a pool of `WORK_REPLICAS` sustains of each alone, in the window with most traffic;
     infinite for those that it cannot serve.
 
     References
@@ -177,6 +185,4 @@ def work_of(
 
 
 def _sustained(profile: Profile, role: Role, of: StreamLoad) -> float:
-    present = [load for load in of.loads if load is not None]
-    busiest = max(present, key=lambda load: load.request_rate_rps)
-    return pool_rps(profile, role, busiest, of.slos, replicas=_WORK_REPLICAS)
+    return pool_rps(profile, role, of.busiest, of.slos, replicas=WORK_REPLICAS, split=of.split)
