@@ -38,10 +38,11 @@ class Split(NamedTuple):
 WHOLE = Split()
 """The first token has all the time that TTFT and end-to-end objective leave it."""
 
-SPLITS = tuple(
-    Split(pace, first) for first in (1.0, 0.35) for pace in (*(0.75**n for n in range(10)), 0.0)
+SPLITS = (
+    *(Split(pace_ratio=0.75**n) for n in range(10)),
+    *(Split(first_ratio=0.75**n) for n in range(10)),
 )
-"""Splits worth comparing."""
+"""Splits worth comparing: the same pace for all, or the same time for every first token."""
 
 _STRIPS = 24
 """TPOT is cut into so many strips, each taken at its slower end."""
