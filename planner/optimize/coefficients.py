@@ -33,6 +33,7 @@ from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem, flips_between
 from planner.optimize.splits import with_split
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
+from planner.optimize.unkept import unkept_classes
 
 MOST_OPTION_WINDOWS = 3_000
 """Options x windows of one model that are planned for at once."""
@@ -71,7 +72,9 @@ def build_problem(
     """
     model, level = forecast.model, spec.forecast.demand_level
     bounds, excluded = _plannable(spec, model)
-    streams = with_split(spec, [b.shape for b in bounds], streams_of(spec, forecast))
+    shapes = [b.shape for b in bounds]
+    apart = unkept_classes(spec, shapes, forecast)
+    streams = with_split(spec, shapes, streams_of(spec, forecast, apart=apart))
     loads = [load_of(w, level) for w in forecast.windows]
     slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
     able, outside = _measured_for(spec, bounds, streams)

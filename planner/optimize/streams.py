@@ -5,7 +5,7 @@ request class, or every bucket of uncached prompt lengths, or both, may go to po
 output lengths are not known on arrival and stay a distribution within each stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,8 +24,15 @@ WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
 
 
-def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
+def streams_of(
+    spec: Spec, forecast: Forecast, *, apart: Collection[str] = ()
+) -> tuple[StreamLoad, ...]:
     """The streams of a model that have traffic in any window; at least one.
+
+    Parameters
+    ----------
+    apart : collection of str
+        Classes that are streams of their own whatever the router can tell (`unkept_classes`).
 
     Raises
     ------
@@ -36,12 +43,14 @@ def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
     priority = spec.priority_of(model)
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     found = []
-    for classes in [[name] for name in names] if routing.by_class and names else [names]:
+    shared = [] if routing.by_class else [name for name in names if name not in apart]
+    groups = ([shared] if shared else []) + [[name] for name in names if name not in shared]
+    for classes in groups or [names]:
         slos = promises(spec, model, classes)
         for above, most in routing.buckets:
             stream = Stream(
                 model=model,
-                request_class=classes[0] if routing.by_class and classes else "",
+                request_class="" if classes == shared or not classes else classes[0],
                 bucket=_bucket_name(above, most),
                 priority=priority,
                 above_tokens=above,
