@@ -70,6 +70,7 @@ def build_problem(
     OutsideProfileError
         When requests are longer than anything that was measured.
     """
+    spec = spec.cautious
     model, level = forecast.model, spec.forecast.demand_level
     bounds, excluded = _plannable(spec, model)
     shapes = [b.shape for b in bounds]
@@ -123,7 +124,6 @@ def build_problem(
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
-    problem = problem.slowed([1 + spec.error_ratio_of(o.shape) for o in problem.options])
     return without_dominated(problem, _as_good(spec))
 
 

@@ -143,7 +143,8 @@ def _plan(
     explain: bool = False,
     taken: Taken | None = None,
 ) -> Plan:
-    spec = with_demand_level(spec, forecast)
+    given = with_demand_level(spec, forecast)
+    spec = given.cautious
     slos = promises(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
@@ -171,7 +172,9 @@ def _plan(
         slo=strictest(slos),
         unoffered=(
             *others,
-            *trusting_the_profiles(way.spec, rebuild, final.problem, final.solution),
+            *trusting_the_profiles(
+                replace(given, routing=way.spec.routing), rebuild, final.problem, final.solution
+            ),
             *other_way_alternative(
                 spec,
                 model=forecast.model,
