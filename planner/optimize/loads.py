@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from planner.capacity.end_to_end import WHOLE, Split
 from planner.domain.errors import SpecError
 from planner.domain.forecast import ForecastWindow
-from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, Slo
+from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, NO_SINGLE_GAPS, Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape
 from planner.optimize.inputs import Stream
@@ -104,7 +104,7 @@ def promises(spec: Spec, model: str, classes: Iterable[str]) -> tuple[Slo, ...]:
     Raises
     ------
     SpecError
-        When a class has neither.
+        When a class has neither, or is promised what is not judged (`itl_p99_s`).
     """
     slos = []
     for name in sorted({*classes}) or [DEFAULT_CLASS]:
@@ -114,6 +114,8 @@ def promises(spec: Spec, model: str, classes: Iterable[str]) -> tuple[Slo, ...]:
                 f"the forecast has requests of class {name!r} for model {model}, but `slos` has "
                 f"no entry for it and none for {DEFAULT_CLASS!r}: add one"
             )
+        if slo.itl_p99_s is not None:
+            raise SpecError(NO_SINGLE_GAPS)
         slos.append(replace(slo, request_class=name))
     return tuple(slos)
 
@@ -136,7 +138,6 @@ def strictest(slos: Sequence[Slo]) -> Slo:
         ttft_s=min(s.ttft_s for s in slos),
         tpot_s=min(s.tpot_s for s in slos),
         attainment_ratio=max(s.attainment_ratio for s in slos),
-        itl_p99_s=min((s.itl_p99_s for s in slos if s.itl_p99_s is not None), default=None),
         e2e_s=min((s.e2e_s for s in slos if s.e2e_s is not None), default=None),
     )
 
