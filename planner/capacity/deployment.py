@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.end_to_end import SPLITS, WHOLE, Split, met_jointly
 from planner.capacity.network import Network
 from planner.capacity.paths import Path, PoolTraffic, mean_over_paths, quantile_of
-from planner.capacity.pool import sustained_rps, tpot_limit_s
+from planner.capacity.pool import sustained_rps
 from planner.capacity.split import (
     LoadedPool,
     PoolLoad,
@@ -194,11 +195,12 @@ def _classes(
 def _attained(
     paths: Sequence[Path], shape: Shape, slo: Slo, *, weight: NDArray[np.float64] | None = None
 ) -> float:
-    """Share of all arrivals, or of those with a weight, that meet TTFT and TPOT."""
-    limit_s = tpot_limit_s(slo, shape)
+    """Share of all arrivals, or of those with a weight, that meet every objective."""
     counted = shape.weight if weight is None else weight
     attained = mean_over_paths(
-        paths, counted, lambda p: p.ttft_met(slo.ttft_s) * p.tpot_met(limit_s)
+        paths,
+        counted,
+        lambda p: met_jointly(slo, shape, ttft_met=p.ttft_met, tpot_met=p.tpot_met),
     )
     return min(max(attained, 0.0), 1.0)
 
@@ -243,8 +245,23 @@ def _prediction(paths: Sequence[Path], shape: Shape, slo: Slo) -> Prediction:
 def _first_to_miss(
     loaded: Sequence[LoadedPool], shape: Shape, slo: Slo, network_ratio: float
 ) -> Bottleneck:
-    """Bottleneck of what is loaded closest to (or furthest beyond) what it sustains."""
-    worst, cause = network_ratio, Bottleneck.NETWORK if network_ratio > 0 else Bottleneck.NONE
+    """Bottleneck of what is loaded closest to (or furthest beyond) what it sustains.
+
+    An end-to-end objective is split as suits the pools best.
+    """
+    splits = SPLITS if slo.e2e_s is not None else (WHOLE,)
+    found = [_worst(loaded, shape, slo, split=split) for split in splits]
+    worst, cause = min(found, key=lambda ratio_and_cause: ratio_and_cause[0])
+    if network_ratio > 0 and network_ratio >= worst:
+        return Bottleneck.NETWORK
+    return cause
+
+
+def _worst(
+    loaded: Sequence[LoadedPool], shape: Shape, slo: Slo, *, split: Split
+) -> tuple[float, Bottleneck]:
+    """The highest load as a share of what a pool sustains, and what misses there."""
+    worst, cause = 0.0, Bottleneck.NONE
     for pool in loaded:
         if pool.traffic.rate_rps <= 0:
             continue
@@ -258,6 +275,7 @@ def _first_to_miss(
                 slo.attainment_ratio, disaggregated=pool.load.role is not Role.AGGREGATED
             ),
             arrival_cv2=pool.traffic.arrival_cv2,
+            split=split,
         )
         if capacity.sustained_rps > 0:
             ratio = pool.traffic.rate_rps / capacity.sustained_rps
@@ -265,7 +283,7 @@ def _first_to_miss(
             ratio = float("inf")
         if ratio > worst:
             worst, cause = ratio, capacity.bottleneck
-    return cause
+    return worst, cause
 
 
 def _missing(pools: Sequence[PoolLoad]) -> Bottleneck:

@@ -63,7 +63,7 @@ class Path:
     tpot_met: Callable[[Floats], Floats]
     gaps: Gaps
 
-    def ttft_met(self, limit_s: float) -> Floats:
+    def ttft_met(self, limit_s: float | Floats) -> Floats:
         """(buckets,) P(TTFT <= limit_s)."""
         return 1.0 - wait_sum_exceeds(self.prompt_wait, self.slot_wait, limit_s - self.fixed_s)
 

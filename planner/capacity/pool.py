@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from planner.capacity.aggregated import AggregatedLeg
 from planner.capacity.batch import servable, steps_before_joining
 from planner.capacity.decode import DecodeLeg
+from planner.capacity.end_to_end import WHOLE, Split, limits_of, met_jointly
 from planner.capacity.prefill import PrefillLeg, transfer_s
 from planner.capacity.queueing import HIGHEST_STATIONARY_RATIO
 from planner.domain.errors import ProfileError
@@ -96,6 +97,7 @@ class _Case:
     served: NDArray[np.bool_]
     replicas: int
     arrival_cv2: float
+    split: Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,6 +126,7 @@ def sustained_rps(
     target_ratio: float,
     arrival_cv2: float = 1.0,
     judged: Sequence[Judged] = (),
+    split: Split = WHOLE,
 ) -> Capacity:
     """Highest rate at which `target_ratio` of the requests meet this role's objective.
 
@@ -139,6 +142,9 @@ def sustained_rps(
         Squared coefficient of variation of the gaps between arrivals to the pool.
     judged : sequence of Judged
         Classes that share the pool, each held to its own target instead of all to `target_ratio`.
+    split : Split
+        How prefill and decode share an end-to-end objective (`planner.capacity.end_to_end`);
+        aggregated pools are judged jointly, whatever it is.
 
     Raises
     ------
@@ -174,6 +180,7 @@ def sustained_rps(
             served=served,
             replicas=replicas,
             arrival_cv2=arrival_cv2,
+            split=split,
         )
     )
     everybody = Judged(of=np.ones(len(shape.weight), dtype=np.bool_), target_ratio=target_ratio)
@@ -248,25 +255,13 @@ def _by_misses(
     return bottleneck_at
 
 
-def tpot_limit_s(slo: Slo, shape: Shape) -> Floats:
-    """(buckets,) the mean gap that a request may have, seconds.
-
-    An end-to-end objective leaves (e2e - ttft) / (output tokens - 1), the whole TTFT objective
-    being granted to the first token.
-    """
-    limit = np.full(len(shape.weight), slo.tpot_s)
-    if slo.e2e_s is not None:
-        steps = np.maximum(shape.output_tokens - 1, 1e-9)
-        limit = np.minimum(limit, (slo.e2e_s - slo.ttft_s) / steps)
-    return limit
-
-
 def _prefill_model(case: _Case) -> _PoolModel:
     """Prompts in time; the bottleneck is what would help most if it took half as long."""
     leg = PrefillLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
     moving = transfer_s(case.profile, case.shape)
+    first_s, _ = limits_of(case.slo, case.shape, split=case.split)
     slack_s = (
-        case.slo.ttft_s
+        first_s
         - case.profile.first_token_s
         - leg.service_s
         - moving
@@ -314,8 +309,8 @@ def _assumed_first_step_s(profile: Profile, slo: Slo) -> float:
 
 def _decode_model(case: _Case) -> _PoolModel:
     leg = DecodeLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
-    limit_s = tpot_limit_s(case.slo, case.shape)
-    slot_s = np.full(len(case.shape.weight), SLOT_WAIT_SHARE * case.slo.ttft_s)
+    first_s, limit_s = limits_of(case.slo, case.shape, split=case.split)
+    slot_s = SLOT_WAIT_SHARE * np.maximum(first_s, 0.0)
 
     def misses_at(rate_rps: float) -> Misses:
         state = leg.solve(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
@@ -339,18 +334,32 @@ def _decode_model(case: _Case) -> _PoolModel:
 
 def _aggregated_model(case: _Case) -> _PoolModel:
     leg = AggregatedLeg.of(case.profile, case.shape, case.served, replicas=case.replicas)
-    limit_s = tpot_limit_s(case.slo, case.shape)
+    _, limit_s = limits_of(case.slo, case.shape)
 
     def misses_at(rate_rps: float) -> Misses:
         state = leg.solve(rate_rps, arrival_cv2=case.arrival_cv2, window_s=0.0)
         fixed_s = case.profile.first_token_s + state.prompt_s + leg.joining_s(state)
-        met = leg.tpot_met(state, limit_s, arrival_cv2=case.arrival_cv2, rate_rps=rate_rps)
-        slack_s = case.slo.ttft_s - fixed_s
-        return Misses(
-            prompt=state.wait.exceeds(slack_s),
-            slot=state.batch.wait.exceeds(np.maximum(slack_s, 0.0)),
-            step=1 - met,
-        )
+
+        def late(limit: Floats) -> tuple[Floats, Floats]:
+            slack_s = limit - fixed_s
+            return (
+                state.wait.exceeds(slack_s),
+                state.batch.wait.exceeds(np.maximum(slack_s, 0.0)),
+            )
+
+        def ttft_met(limit: Floats) -> Floats:
+            prompt, slot = late(limit)
+            return (1 - prompt) * (1 - slot)
+
+        def tpot_met(limit: Floats) -> Floats:
+            return leg.tpot_met(state, limit, arrival_cv2=case.arrival_cv2, rate_rps=rate_rps)
+
+        prompt, slot = late(np.full(len(case.shape.weight), case.slo.ttft_s))
+        if case.slo.e2e_s is None:
+            return Misses(prompt=prompt, slot=slot, step=1 - tpot_met(limit_s))
+        met = met_jointly(case.slo, case.shape, ttft_met=ttft_met, tpot_met=tpot_met)
+        step = 1 - met / np.maximum((1 - prompt) * (1 - slot), 1e-12)
+        return Misses(prompt=prompt, slot=slot, step=np.clip(step, 0.0, 1.0))
 
     # Where even the fullest step keeps the objective, only prompts in between can break it.
     disturbed = float(leg.chain.step_s[-1]) <= float(limit_s.min())

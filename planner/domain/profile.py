@@ -1,7 +1,7 @@
 """What one replica was measured to do, interpolated between the measured points."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -317,4 +317,19 @@ class Profile:
             and (shape.weight_dtype, shape.kv_dtype) == (self.weight_dtype, self.kv_dtype)
             and shape.max_num_batched_tokens in (None, limits.max_num_batched_tokens)
             and shape.max_num_seqs in (None, limits.max_num_seqs)
+        )
+
+    def slowed(self, factor: float) -> "Profile":
+        """The same profile with prompts, decode steps and transfers that take so many times long.
+
+        Its id stays: it is this profile, distrusted.
+        """
+        return replace(
+            self,
+            prefill=replace(self.prefill, seconds=self.prefill.seconds * factor),
+            decode_step=replace(self.decode_step, seconds=self.decode_step.seconds * factor),
+            transfer=TransferTime(
+                base_s=self.transfer.base_s * factor,
+                bandwidth_bytes_per_s=self.transfer.bandwidth_bytes_per_s / factor,
+            ),
         )

@@ -13,6 +13,11 @@ LONGEST_SLO_S = 120.0
 LONGEST_TOKEN_S = 10.0
 """The same for objectives per token: nobody waits so long for one, but 20-100 ms are common."""
 
+NO_SINGLE_GAPS = (
+    "itl_p99_s is not judged by plan or twin, which know the mean gap of a request and not each "
+    "one: leave it out, and promise the mean by tpot_s"
+)
+
 
 def check_seconds(field: str, value: float, *, longest_s: float = LONGEST_SLO_S) -> None:
     """Refuse a latency objective that cannot be seconds.
@@ -47,7 +52,8 @@ class Slo:
     attainment_ratio : float
         Share of all arrivals in a window that must meet every objective, 0..1.
     itl_p99_s, e2e_s : float or None
-        Optional: 99th percentile of a request's own token gaps; end-to-end time. Seconds.
+        Optional: 99th percentile of a request's own token gaps; end-to-end time. Seconds. The
+        first is for judging measured requests (`met`) only: plans and the twin refuse it.
 
     References
     ----------

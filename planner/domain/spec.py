@@ -423,6 +423,16 @@ class Spec:
         planning = replace(self.planning, profile_error_ratio=0.0, own_profile_error=False)
         return replace(self, planning=planning)
 
+    @property
+    def cautious(self) -> "Spec":
+        """The same spec with profiles as slow as it says that replicas may be, and trusted."""
+        own, given = self.planning.own_profile_error, self.planning.profile_error_ratio
+        errors = [p.provenance.error_ratio if own else given for p in self.profiles]
+        if max(errors, default=0.0) <= 0:
+            return self
+        slowed = tuple(p.slowed(1 + e) for p, e in zip(self.profiles, errors, strict=True))
+        return replace(self.trusting, profiles=slowed)
+
     def slo_of(self, model: str, request_class: str) -> Slo | None:
         """The promise to this class, or None."""
         return next(

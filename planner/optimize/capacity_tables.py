@@ -1,10 +1,11 @@
 """Capacity of every pool at every size, from the capacity model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from planner.capacity.deployment import role_target
+from planner.capacity.end_to_end import WHOLE, Split
 from planner.capacity.pool import Judged, sustained_rps
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
@@ -36,7 +37,7 @@ def capacity_tables(
         profile, mix = spec.profile_of(option.shape), mixes[option.shape]
         present = [load for load in mix.loads if load is not None]
         wanted_rps = _HEADROOM * max((load.request_rate_rps for load in present), default=0.0)
-        kinds, slos = mix.kinds, mix.slos
+        kinds = mix.kinds
         for t, load in enumerate(mix.loads):
             if load is None or profile is None:
                 capacity[o, t] = PoolCapacity(counts_rps=np.zeros(1))
@@ -44,33 +45,57 @@ def capacity_tables(
             kind = next(i for i, known in enumerate(kinds) if alike(known, load))
             key = (option.shape, kind)
             if key not in tables:
-                tables[key] = _table(profile, option.shape.role, kinds[kind], slos, wanted_rps)
+                rate_of = rate_by_size(profile, option.shape.role, load, mix)
+                tables[key] = _table(rate_of, wanted_rps)
             capacity[o, t] = tables[key]
     return capacity
 
 
-def _table(
-    profile: Profile, role: Role, load: Load, slos: Sequence[Slo], wanted_rps: float
-) -> PoolCapacity:
-    """Exact up to `TABLE_COUNTS` replicas or `wanted_rps`; beyond, a slope that is not too high."""
+def rate_by_size(
+    profile: Profile, role: Role, load: Load, of: StreamLoad
+) -> Callable[[int], float]:
+    """Requests/s that so many replicas sustain of a stream, in a window with this load."""
+    return lambda replicas: pool_rps(
+        profile, role, load, of.slos, replicas=replicas, split=of.split
+    )
+
+
+def _table(rate_of: Callable[[int], float], wanted_rps: float) -> PoolCapacity:
+    """Exact up to `TABLE_COUNTS` replicas or `wanted_rps`; beyond, a slope that is not too high.
+
+    Parameters
+    ----------
+    rate_of : function of int
+        Requests/s that so many replicas sustain.
+    """
     counts = [0.0]
     while len(counts) <= TABLE_COUNTS and counts[-1] < wanted_rps:
-        rate = pool_rps(profile, role, load, slos, replicas=len(counts))
+        rate = rate_of(len(counts))
         counts.append(max(rate, counts[-1]))
         if rate <= 0.0 and len(counts) > 2:
             break
     last = len(counts) - 1
     farther = (last + 1, 2 * last + 1)
-    slopes = [
-        (pool_rps(profile, role, load, slos, replicas=n) - counts[-1]) / (n - last) for n in farther
-    ]
+    slopes = [(rate_of(n) - counts[-1]) / (n - last) for n in farther]
     return PoolCapacity(counts_rps=np.array(counts), tail_rps=max(min(slopes), 0.0))
 
 
 def pool_rps(
-    profile: Profile, role: Role, load: Load, slos: Sequence[Slo], *, replicas: int
+    profile: Profile,
+    role: Role,
+    load: Load,
+    slos: Sequence[Slo],
+    *,
+    replicas: int,
+    split: Split = WHOLE,
 ) -> float:
-    """Requests/s that a pool sustains while every class keeps its role's part of its promise."""
+    """Requests/s that a pool sustains while every class keeps its role's part of its promise.
+
+    Parameters
+    ----------
+    split : Split
+        How prefill and decode share an end-to-end objective (`planner.capacity.end_to_end`).
+    """
     together: dict[tuple[float, float, float | None], list[Slo]] = {}
     for slo in slos:
         together.setdefault((slo.ttft_s, slo.tpot_s, slo.e2e_s), []).append(slo)
@@ -92,6 +117,7 @@ def pool_rps(
             target_ratio=judged[0].target_ratio,
             arrival_cv2=load.arrival_cv2,
             judged=judged,
+            split=split,
         )
         least = min(least, found.sustained_rps)
     return least if np.isfinite(least) else 0.0

@@ -33,7 +33,9 @@ from planner.optimize.inputs import (
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
 from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem
+from planner.optimize.splits import with_split
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
+from planner.optimize.unkept import unkept_classes
 
 MOST_OPTION_WINDOWS = 3_000
 """Options x windows of one model that are planned for at once."""
@@ -70,9 +72,12 @@ def build_problem(
     OutsideProfileError
         When requests are longer than anything that was measured.
     """
+    spec = spec.cautious
     model, level = forecast.model, spec.forecast.demand_level
     bounds, excluded = _plannable(spec, model)
-    streams = streams_of(spec, forecast)
+    shapes = [b.shape for b in bounds]
+    apart = unkept_classes(spec, shapes, forecast)
+    streams = with_split(spec, shapes, streams_of(spec, forecast, apart=apart))
     loads = [load_of(w, level) for w in forecast.windows]
     slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
     able, outside = _measured_for(spec, bounds, streams)
@@ -122,7 +127,6 @@ def build_problem(
         solver=SolverSettings(seed=spec.loop.seed, time_limit_s=spec.loop.solver_time_limit_s),
     )
     _refuse_contradictions(problem)
-    problem = problem.slowed([1 + spec.error_ratio_of(o.shape) for o in problem.options])
     return without_dominated(problem, _as_good(spec))
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.capacity.end_to_end import WHOLE, Split
 from planner.domain.errors import SpecError
 from planner.domain.forecast import ForecastWindow
-from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, Slo
+from planner.domain.slo import DEFAULT_CLASS, LONGEST_SLO_S, LONGEST_TOKEN_S, NO_SINGLE_GAPS, Slo
 from planner.domain.spec import Spec
 from planner.domain.workload import Shape
 from planner.optimize.inputs import Stream
@@ -65,16 +66,29 @@ def load_of(window: ForecastWindow, level: float) -> Load | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLoad:
-    """A stream with its load per window (None: no traffic) and what its classes are promised."""
+    """A stream with its load per window (None: no traffic) and what its classes are promised.
+
+    Parameters
+    ----------
+    split : Split
+        How prefill and decode share an end-to-end objective (`planner.capacity.end_to_end`).
+    """
 
     stream: Stream
     loads: tuple[Load | None, ...]
     slos: tuple[Slo, ...]
+    split: Split = WHOLE
 
     @property
     def slo(self) -> Slo:
         """The strictest of its promises."""
         return strictest(self.slos)
+
+    @property
+    def busiest(self) -> Load:
+        """The load of the window with most traffic; there is one."""
+        present = (load for load in self.loads if load is not None)
+        return max(present, key=lambda load: load.request_rate_rps)
 
     @property
     def kinds(self) -> list[Load]:
@@ -90,7 +104,7 @@ def promises(spec: Spec, model: str, classes: Iterable[str]) -> tuple[Slo, ...]:
     Raises
     ------
     SpecError
-        When a class has neither.
+        When a class has neither, or is promised what is not judged (`itl_p99_s`).
     """
     slos = []
     for name in sorted({*classes}) or [DEFAULT_CLASS]:
@@ -100,6 +114,8 @@ def promises(spec: Spec, model: str, classes: Iterable[str]) -> tuple[Slo, ...]:
                 f"the forecast has requests of class {name!r} for model {model}, but `slos` has "
                 f"no entry for it and none for {DEFAULT_CLASS!r}: add one"
             )
+        if slo.itl_p99_s is not None:
+            raise SpecError(NO_SINGLE_GAPS)
         slos.append(replace(slo, request_class=name))
     return tuple(slos)
 
@@ -122,7 +138,6 @@ def strictest(slos: Sequence[Slo]) -> Slo:
         ttft_s=min(s.ttft_s for s in slos),
         tpot_s=min(s.tpot_s for s in slos),
         attainment_ratio=max(s.attainment_ratio for s in slos),
-        itl_p99_s=min((s.itl_p99_s for s in slos if s.itl_p99_s is not None), default=None),
         e2e_s=min((s.e2e_s for s in slos if s.e2e_s is not None), default=None),
     )
 
@@ -152,6 +167,7 @@ def with_slo(
     *,
     ttft_ratio: float = 1.0,
     tpot_ratio: float = 1.0,
+    e2e_ratio: float | None = None,
     attainment_ratio: float = 1.0,
     classes: Collection[str] = (),
 ) -> Spec:
@@ -162,9 +178,13 @@ def with_slo(
 
     Parameters
     ----------
+    e2e_ratio : float or None
+        None: as far as both TTFT and time per token are stretched.
     classes : collection of str
         Only theirs; one that has the promise of `default` gets one of its own. Empty: all.
     """
+    if e2e_ratio is None:
+        e2e_ratio = max(min(ttft_ratio, tpot_ratio), 1.0)
     default = spec.slo_of(model, DEFAULT_CLASS)
     own = [name for name in classes if spec.slo_of(model, name) is None]
     added = tuple(replace(default, request_class=name) for name in own if default is not None)
@@ -173,6 +193,7 @@ def with_slo(
             s,
             ttft_s=min(s.ttft_s * ttft_ratio, LONGEST_SLO_S),
             tpot_s=min(s.tpot_s * tpot_ratio, LONGEST_TOKEN_S),
+            e2e_s=None if s.e2e_s is None else s.e2e_s * e2e_ratio,
             attainment_ratio=min(s.attainment_ratio, attainment_ratio),
         )
         if s.model == model and (not classes or s.request_class in classes)

@@ -1,7 +1,7 @@
 """What the optimizer decides about, as one frozen value."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -444,13 +444,6 @@ class Problem:
         shapes = [option.shape for option in self.options]
         each = [factors.get(s.role, 1.0) * factors.get(s, 1.0) for s in shapes]
         capacity = {(o, t): pool.divided_by(each[o]) for (o, t), pool in self.capacity.items()}
-        return replace(self, capacity=capacity)
-
-    def slowed(self, factors: Sequence[float]) -> "Problem":
-        """The same problem with the capacity of each option divided by its own factor."""
-        if max(factors, default=1.0) <= 1:
-            return self
-        capacity = {(o, t): pool.divided_by(factors[o]) for (o, t), pool in self.capacity.items()}
         return replace(self, capacity=capacity)
 
     def between(self, first: int, end: int) -> "Problem":

@@ -26,8 +26,14 @@ def tightest(spec: Spec, model: str) -> tuple[float, float]:
     return min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
 
 
+def shortest_e2e_s(spec: Spec, model: str) -> float | None:
+    """The shortest end-to-end time promised to any class, seconds; None: to none."""
+    promised = (s.e2e_s for s in spec.slos if s.model == model and s.e2e_s is not None)
+    return min(promised, default=None)
+
+
 def promises_of(problem: Problem, spec: Spec, classes: Collection[str] = ()) -> tuple[Limit, ...]:
-    """Attainment, TTFT, time per token and rate of the problem's model, and of single classes.
+    """Attainment, times and rate of the problem's model, and of single classes.
 
     Parameters
     ----------
@@ -44,7 +50,7 @@ def promises_of(problem: Problem, spec: Spec, classes: Collection[str] = ()) -> 
 
 
 def _of_class(slo: Slo, model: str) -> Iterator[Limit]:
-    """One class's TTFT and time per token."""
+    """One class's TTFT, time per token and end-to-end time."""
     name = slo.request_class
     yield Limit(
         field=f"ttft_s of class {name}",
@@ -66,6 +72,15 @@ def _of_class(slo: Slo, model: str) -> Iterator[Limit]:
             of, model, tpot_ratio=value / slo.tpot_s, classes=(name,)
         ),
     )
+    if (e2e_s := slo.e2e_s) is not None:
+        yield Limit(
+            field=f"e2e_s of class {name}",
+            constraints=(),
+            now=e2e_s,
+            loosest=MOST_CLASS_STRETCH * e2e_s,
+            text=lambda value: f"e2e_s {value:.4g} instead of {e2e_s:g} for class {name}",
+            in_spec=lambda of, value: with_slo(of, model, e2e_ratio=value / e2e_s, classes=(name,)),
+        )
 
 
 def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
@@ -96,6 +111,16 @@ def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
         text=lambda value: f"tpot_s {value:.4g} instead of {tpot_s:g}",
         in_spec=lambda of, value: with_slo(of, model, tpot_ratio=value / tpot_s),
     )
+    e2e_s = shortest_e2e_s(spec, model)
+    if e2e_s is not None:
+        yield Limit(
+            field="e2e_s",
+            constraints=(),
+            now=e2e_s,
+            loosest=MOST_STRETCH * e2e_s,
+            text=lambda value: f"e2e_s {value:.4g} instead of {e2e_s:g}",
+            in_spec=lambda of, value: with_slo(of, model, e2e_ratio=value / e2e_s),
+        )
 
 
 def _rate(problem: Problem) -> Limit:

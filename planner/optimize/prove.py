@@ -1,12 +1,13 @@
 """The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
-from planner.domain.errors import SolverError
+from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
@@ -16,16 +17,18 @@ from planner.optimize.assemble import Proof, assemble
 from planner.optimize.check import check
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.explain import NOT_IN_TIME, telling_windows
+from planner.optimize.explain import telling_windows
 from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
+from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, taken_rps
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
+from planner.optimize.ways import balancing, beside, not_chosen, worth
 
 MAX_ROUNDS = 6
 _TIGHTENING = (1.05, 1.1, 1.2, 1.2, 1.2)
@@ -47,7 +50,6 @@ _MOST_PREDICTED = 200
 _MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
-_TRUSTING = "trusting the profiles"
 _NO_BETTER = 0.002
 """An attainment that rose by less than this was not held back by what was tightened."""
 
@@ -141,43 +143,38 @@ def _plan(
     explain: bool = False,
     taken: Taken | None = None,
 ) -> Plan:
-    spec = with_demand_level(spec, forecast)
-    problem = build_problem(spec, forecast, fleet, made_at=made_at, taken=taken)
+    given = with_demand_level(spec, forecast)
+    spec = given.cautious
     slos = promises(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
 
-    def rebuild(relaxed: Spec) -> Problem:
-        return build_problem(relaxed, forecast, fleet, made_at=made_at, taken=taken)
+    def way_of(routed: Spec) -> _Way:
+        def rebuild(relaxed: Spec) -> Problem:
+            return build_problem(relaxed, forecast, fleet, made_at=made_at, taken=taken)
 
-    rounds, factors = _rounds(spec, forecast, problem, slos, rebuild)
-    if len(rounds) > 1:
-        # Discounts of one role move traffic to another: each way alone may come out cheaper.
-        rounds, factors = _cheapest_way(spec, forecast, problem, slos, (rounds, factors))
-    final = rounds[-1]
-    if not final.holds:
-        # Of proposals that all miss, the one that misses least; the later one if they tie.
-        final = max(reversed(rounds), key=lambda r: r.spare_ratio)
+        return _way(routed, forecast, slos, rebuild)
 
-    status = _status(final, rounds)
+    way, others = _cheaper(spec, way_of)
+    final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
+    status = _status(final, way.rounds)
     helpful: tuple[str, ...] = ()
     if status is PlanStatus.INFEASIBLE:
-        helpful = relaxations(
-            problem.tightened(factors),
-            spec,
-            lambda relaxed: rebuild(relaxed).tightened(factors),
-            [slo.request_class for slo in slos],
-        ) or (_reached(final),)
+        classes = [slo.request_class for slo in slos]
+        helpful = relaxations(problem, way.spec, rebuild, classes) or (_reached(final),)
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
         status=status,
         replays=final.replays,
-        wall_s=sum(r.solution.wall_s for r in rounds),
+        wall_s=sum(r.solution.wall_s for r in way.rounds),
         relaxations=helpful,
         slo=strictest(slos),
         unoffered=(
-            *_trusting_the_profiles(spec, rebuild, factors, final),
+            *others,
+            *trusting_the_profiles(
+                replace(given, routing=way.spec.routing), rebuild, final.problem, final.solution
+            ),
             *other_way_alternative(
                 spec,
                 model=forecast.model,
@@ -187,37 +184,82 @@ def _plan(
         )
         if compare
         else (),
-        shadow_prices=shadow_prices(
-            problem.tightened(factors), spec, lambda other: rebuild(other).tightened(factors)
-        )
-        if explain
-        else (),
+        shadow_prices=shadow_prices(problem, way.spec, rebuild) if explain else (),
     )
-    return assemble(spec, forecast, fleet, proof, made_at=made_at)
+    return assemble(way.spec, forecast, fleet, proof, made_at=made_at)
 
 
-def _trusting_the_profiles(
-    spec: Spec, rebuild: Rebuild, factors: dict[Discounted, float], final: Round
-) -> tuple[RejectedAlternative, ...]:
-    """The price of robustness: what the fleet would cost if replicas were as fast as profiled."""
-    errors = sorted({spec.error_ratio_of(o.shape) for o in final.problem.options})
-    if not errors or errors[-1] <= 0:
-        return ()
-    trusting = rebuild(spec.trusting)
-    found = attempt(trusting.tightened(factors))
-    if found is None:
-        late = RejectedAlternative(name=_TRUSTING, reason=NOT_IN_TIME, usd_per_hour=None)
-        return (late,)
-    if not found.feasible:
-        return ()
-    usd = mean_usd_per_hour(trusting, found.replicas)
-    more = mean_usd_per_hour(final.problem, final.solution.replicas) - usd
-    reason = (
-        f"{usd:.2f} USD/h; {more:.2f} more is the price of replicas that may be "
-        f"{' to '.join(f'{e:.0%}' for e in dict.fromkeys((errors[0], errors[-1])))} slower than "
-        "profiled"
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Way:
+    """All that was proposed for one way to route, and the best of it.
+
+    Parameters
+    ----------
+    factors : dict
+        The best proposal's.
+    """
+
+    spec: Spec
+    problem: Problem
+    rebuild: Rebuild
+    rounds: list[Round]
+    factors: dict[Discounted, float]
+
+    @property
+    def final(self) -> Round:
+        """Of proposals that all miss, the one that misses least; the later one if they tie."""
+        last = self.rounds[-1]
+        return last if last.holds else max(reversed(self.rounds), key=lambda r: r.spare_ratio)
+
+    @property
+    def kept(self) -> bool:
+        """Whether a fleet keeps the objectives within the limits."""
+        return self.final.holds and not self.final.exhausted
+
+    def tightened_again(self, spec: Spec) -> Problem:
+        """The problem for another spec, with the same factors."""
+        return self.rebuild(spec).tightened(self.factors)
+
+
+def _way(spec: Spec, forecast: Forecast, slos: Slos, rebuild: Rebuild) -> _Way:
+    problem = rebuild(spec)
+    rounds, factors = _rounds(spec, forecast, problem, slos, rebuild)
+    if len(rounds) > 1:
+        # Discounts of one role move traffic to another: each way alone may come out cheaper.
+        rounds, factors = _cheapest_way(spec, forecast, problem, slos, (rounds, factors))
+    return _Way(spec=spec, problem=problem, rebuild=rebuild, rounds=rounds, factors=factors)
+
+
+def _cheaper(
+    spec: Spec, way_of: Callable[[Spec], _Way]
+) -> tuple[_Way, tuple[RejectedAlternative, ...]]:
+    """Of requests sent apart and all of them balanced the better way, and what the other costs."""
+    apart, other = way_of(spec), balancing(spec)
+    if other is None or len(apart.problem.streams) == 1:
+        return apart, ()
+    try:
+        even = way_of(other)
+    except (OutsideProfileError, SolverError, SpecError):  # not all of them in all pools
+        return apart, ()
+    if not even.kept and not apart.kept:
+        return apart, ()
+    best, rest = min(
+        ((apart, even), (even, apart)),
+        key=lambda ways: (not ways[0].kept, *worth(ways[0].problem, ways[0].final.solution)),
     )
-    return (RejectedAlternative(name=_TRUSTING, reason=reason, usd_per_hour=usd),)
+    firsts = [way.rounds[0] for way in (best, rest) if not way.rounds[0].exhausted]
+    if len(best.rounds) == 1:
+        bounds = [r.solution.usd * (1 - r.solution.gap_ratio) for r in firsts]
+        solution = beside(best.final.solution, best.problem, bounds)
+        best = replace(best, rounds=[replace(best.final, solution=solution)])
+    told = not_chosen(
+        is_apart=rest is apart,
+        problem=rest.final.problem,
+        solution=rest.final.solution,
+        kept=rest.kept,
+        usd_per_hour=mean_usd_per_hour(best.problem, best.final.solution.replicas),
+    )
+    return best, (told,)
 
 
 def _rounds(

@@ -11,6 +11,7 @@ from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import ClassAttainment, Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
+from planner.domain.workload import RequestKind
 from planner.optimize.flow import served_rps
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, admitted
@@ -40,7 +41,7 @@ class Replay:
     missed_ratio : Mapping of class name, to a Mapping from Role to float
         Of the requests of the class that a role took, the share that it kept from its promise:
         prefill those whose prompt alone took longer than TTFT, decode those that were late or
-        slow after it, aggregated all that missed.
+        slow after it, aggregated all that missed. A missed end-to-end time is held against both.
     """
 
     window: int
@@ -135,7 +136,13 @@ def replay(
 
 
 def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
-    """The shares by which the solution sends its streams; none where there is one stream."""
+    """The shares by which the solution sends its streams; none where one stream is all there is.
+
+    So it is, too, where classes that cannot be kept are left out of it: they are not let in.
+    """
+    sent = [k for k in problem.stream_indices if solution.sent_rps[k, :, t].any()]
+    if all(problem.streams[k].kind == RequestKind() for k in sent):
+        return ()
     groups = [o for o in problem.option_indices if solution.usable[o, t] > 0]
     return tuple(
         Route(**asdict(stream.kind), shares=tuple(solution.sent_rps[k, groups, t].tolist()))
@@ -150,15 +157,16 @@ def _missed_by_role(
     its = seen.request_class == slo.request_class
     late = ~(seen.ttft_s <= slo.ttft_s)
     slow = seen.tpot_s > slo.tpot_s
+    over = np.zeros_like(late) if slo.e2e_s is None else seen.e2e_s > slo.e2e_s
     in_time = seen.prompt_done_s - seen.arrival_s <= slo.ttft_s
     missed: dict[Role, float] = {}
     for role in set(roles):
         own = [g for g, r in enumerate(roles) if r is role]
         if role is Role.DECODE:
-            taken, bad = np.isin(seen.decode_group, own), slow | (late & in_time)
+            taken, bad = np.isin(seen.decode_group, own), slow | (late & in_time) | over
         else:
             taken = np.isin(seen.prompt_group, own)
-            bad = late | slow if role is Role.AGGREGATED else late & ~in_time
+            bad = late | slow | over if role is Role.AGGREGATED else (late & ~in_time) | over
         taken &= its
         missed[role] = float(bad[taken].mean()) if taken.any() else 0.0
     return missed

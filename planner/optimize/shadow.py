@@ -15,10 +15,11 @@ from planner.domain.spec import Spec
 from planner.optimize.limits import limits_of
 from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
+from planner.optimize.promises import shortest_e2e_s
 from planner.optimize.solution import mean_usd_per_hour
 from planner.optimize.solve import attempt
 
-TTFT_STEP_RATIO, TPOT_STEP_RATIO = 0.05, 0.05
+TTFT_STEP_RATIO, TPOT_STEP_RATIO, E2E_STEP_RATIO = 0.05, 0.05, 0.05
 """Objectives are tightened and relaxed by so much."""
 
 RATE_STEP_RATIO = 0.1
@@ -90,12 +91,18 @@ def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change
         ttft, tpot = 1 + sign * TTFT_STEP_RATIO, 1 + sign * TPOT_STEP_RATIO
         yield _Change(
             name=f"{_ms(sign * TTFT_STEP_RATIO * ttft_s)} of TTFT ({ttft_s * ttft:g} s)",
-            problem=_with_objectives(spec, problem.model, rebuild, ttft=ttft, tpot=1.0),
+            problem=_with_objectives(spec, problem.model, rebuild, ttft=ttft),
         )
         yield _Change(
             name=f"{_ms(sign * TPOT_STEP_RATIO * tpot_s)} a token ({1e3 * tpot_s * tpot:g} ms)",
-            problem=_with_objectives(spec, problem.model, rebuild, ttft=1.0, tpot=tpot),
+            problem=_with_objectives(spec, problem.model, rebuild, tpot=tpot),
         )
+        e2e_s, e2e = shortest_e2e_s(spec, problem.model), 1 + sign * E2E_STEP_RATIO
+        if e2e_s is not None:
+            yield _Change(
+                name=f"{_ms(sign * E2E_STEP_RATIO * e2e_s)} end to end ({e2e_s * e2e:g} s)",
+                problem=_with_objectives(spec, problem.model, rebuild, e2e=e2e),
+            )
     yield _Change(
         name=f"{RATE_STEP_RATIO:.0%} more requests",
         problem=lambda: replace(problem, demand_rps=problem.demand_rps * (1 + RATE_STEP_RATIO)),
@@ -103,9 +110,15 @@ def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change
 
 
 def _with_objectives(
-    spec: Spec, model: str, rebuild: Rebuild, *, ttft: float, tpot: float
+    spec: Spec,
+    model: str,
+    rebuild: Rebuild,
+    *,
+    ttft: float = 1.0,
+    tpot: float = 1.0,
+    e2e: float = 1.0,
 ) -> Callable[[], Problem]:
-    return lambda: rebuild(with_slo(spec, model, ttft_ratio=ttft, tpot_ratio=tpot))
+    return lambda: rebuild(with_slo(spec, model, ttft_ratio=ttft, tpot_ratio=tpot, e2e_ratio=e2e))
 
 
 def _ms(seconds: float) -> str:

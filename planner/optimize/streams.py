@@ -5,7 +5,7 @@ request class, or every bucket of uncached prompt lengths, or both, may go to po
 output lengths are not known on arrival and stay a distribution within each stream.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,19 @@ from planner.optimize.capacity_tables import TABLE_COUNTS, pool_rps
 from planner.optimize.inputs import Floats, Stream
 from planner.optimize.loads import Load, StreamLoad, load_of, promises
 
-_WORK_REPLICAS = 4
+WORK_REPLICAS = 4
 """Pool size at which requests of different streams are weighed against each other."""
 
 
-def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
+def streams_of(
+    spec: Spec, forecast: Forecast, *, apart: Collection[str] = ()
+) -> tuple[StreamLoad, ...]:
     """The streams of a model that have traffic in any window; at least one.
+
+    Parameters
+    ----------
+    apart : collection of str
+        Classes that are streams of their own whatever the router can tell (`unkept_classes`).
 
     Raises
     ------
@@ -36,12 +43,14 @@ def streams_of(spec: Spec, forecast: Forecast) -> tuple[StreamLoad, ...]:
     priority = spec.priority_of(model)
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     found = []
-    for classes in [[name] for name in names] if routing.by_class and names else [names]:
+    shared = [] if routing.by_class else [name for name in names if name not in apart]
+    groups = ([shared] if shared else []) + [[name] for name in names if name not in shared]
+    for classes in groups or [names]:
         slos = promises(spec, model, classes)
         for above, most in routing.buckets:
             stream = Stream(
                 model=model,
-                request_class=classes[0] if routing.by_class and classes else "",
+                request_class="" if classes == shared or not classes else classes[0],
                 bucket=_bucket_name(above, most),
                 priority=priority,
                 above_tokens=above,
@@ -100,7 +109,15 @@ def ability_of(profile: Profile, role: Role, streams: Sequence[StreamLoad]) -> A
     for k, of in enumerate(streams):
         try:
             rates = [
-                pool_rps(profile, role, load, of.slos, replicas=TABLE_COUNTS) for load in of.kinds
+                pool_rps(
+                    profile,
+                    role,
+                    load,
+                    of.slos,
+                    replicas=TABLE_COUNTS,
+                    split=of.split,
+                )
+                for load in of.kinds
             ]
         except OutsideProfileError as outside:
             beyond = outside
@@ -119,7 +136,7 @@ def together(streams: Sequence[StreamLoad]) -> StreamLoad:
     classes_of = [s.stream.request_class for s in streams]
     each = zip(*(s.loads for s in streams), strict=True)
     loads = tuple(_merged(classes_of, window) for window in each)
-    return StreamLoad(stream=streams[0].stream, loads=loads, slos=slos)
+    return replace(streams[0], loads=loads, slos=slos)
 
 
 def _merged(classes: Sequence[str], loads: Sequence[Load | None]) -> Load | None:
@@ -158,7 +175,7 @@ def work_of(
 ) -> Floats:
     """(streams,) how many requests of the mix one request of each stream is worth in a pool.
 
-    From what a pool of `_WORK_REPLICAS` sustains of each alone, in the window with most traffic;
+    From what a pool of `WORK_REPLICAS` sustains of each alone, in the window with most traffic;
     infinite for those that it cannot serve.
 
     References
@@ -177,6 +194,4 @@ def work_of(
 
 
 def _sustained(profile: Profile, role: Role, of: StreamLoad) -> float:
-    present = [load for load in of.loads if load is not None]
-    busiest = max(present, key=lambda load: load.request_rate_rps)
-    return pool_rps(profile, role, busiest, of.slos, replicas=_WORK_REPLICAS)
+    return pool_rps(profile, role, of.busiest, of.slos, replicas=WORK_REPLICAS, split=of.split)

@@ -69,6 +69,9 @@ def other_way_alternative(
             at_best += f" ({plan.relaxations[0]} would help)" if plan.relaxations else ""
         reason = f"cannot keep the objectives: {at_best}"
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=None),)
+    if all(ratio is None for ratio in kept) and _unserved(plan):
+        reason = f"serves no request in time: {fleet or 'nothing'}, {plan.usd_per_hour:.3f} USD/h"
+        return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
     more = plan.usd_per_hour - usd_per_hour
     price = "the same" if abs(more) < 5e-4 else f"{abs(more):.3f} {'more' if more > 0 else 'less'}"
     reason = (

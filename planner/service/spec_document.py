@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from planner.domain.fleet import Role
 from planner.domain.model import Dtype, Quality
-from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.slo import DEFAULT_CLASS, NO_SINGLE_GAPS
 from planner.domain.spec import (
     ApprovalPolicy,
     ForecastSettings,
@@ -111,9 +111,18 @@ class SloPart(SpecPart):
         default=0.95, description="share of requests that must meet every objective, 0..1"
     )
     itl_p99_s: float | None = Field(
-        default=None, description="99th percentile of a request's own token gaps, seconds"
+        default=None,
+        description="refused: neither plan nor twin judges single gaps between tokens; promise "
+        "their mean by tpot_s",
     )
     e2e_s: float | None = Field(default=None, description="end-to-end time, seconds")
+
+    @field_validator("itl_p99_s", mode="before")
+    @classmethod
+    def _single_gaps(cls, given: object) -> object:
+        if given is not None:
+            raise PydanticCustomError("single_gaps", NO_SINGLE_GAPS)
+        return given
 
 
 class PricePart(SpecPart):

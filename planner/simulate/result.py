@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.domain.plan import ClassAttainment, Prediction
-from planner.domain.slo import DEFAULT_CLASS, Slo
+from planner.domain.slo import DEFAULT_CLASS, NO_SINGLE_GAPS, Slo
 from planner.domain.workload import LatencySummary, class_names
 from planner.simulate.bins import quantile_s
 from planner.simulate.observe import GroupSeries
@@ -158,13 +158,13 @@ class SimulationResult:
     def met(self, slos: Sequence[Slo]) -> NDArray[np.bool_]:
         """(requests,) which ones finished and met TTFT, TPOT and end-to-end objectives.
 
-        A class without its own objectives is judged by those of `default`. `itl_p99_s` is not
-        judged: the twin keeps gaps over all requests, not per request.
+        A class without its own objectives is judged by those of `default`. `itl_p99_s` is
+        refused: the twin keeps gaps over all requests, not per request.
 
         Raises
         ------
         InputError
-            When a class has no objectives and there are none for `default`.
+            When a class has no objectives and there are none for `default`, or `itl_p99_s`.
         """
         by_class = {s.request_class: s for s in slos}
         met = np.zeros(len(self.outcome), dtype=np.bool_)
@@ -301,6 +301,8 @@ def _objectives(by_class: Mapping[str, Slo], name: str) -> Slo:
             f"{', '.join(sorted(by_class)) or 'no class'}: add an SLO for {name!r} or "
             f"{DEFAULT_CLASS!r}"
         )
+    if slo.itl_p99_s is not None:
+        raise InputError(NO_SINGLE_GAPS)
     return slo
 
 

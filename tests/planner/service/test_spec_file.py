@@ -44,6 +44,13 @@ def test_a_good_spec_is_read_with_its_defaults(tmp_path):
     assert spec.forecast.demand_level == 0.9
 
 
+def test_a_promise_that_nothing_judges_is_refused_with_what_to_use_instead(tmp_path):
+    slo = {"model": "llama-3.1-8b", "ttft_s": 1.0, "tpot_s": 0.05, "itl_p99_s": 0.005}
+    said = refused(tmp_path, slos=[slo])
+    assert "itl_p99_s is not judged by plan or twin" in said
+    assert "tpot_s" in said
+
+
 def test_profiles_may_be_trusted_as_far_as_they_say(tmp_path):
     planning = read_spec(write_spec(tmp_path, planning={"profile_error_ratio": "profile"})).planning
     assert planning.own_profile_error
