@@ -251,7 +251,8 @@ class PlanningSettings:
     one_shape_per_role : bool
         All replicas of a role are alike: no mix of accelerators or tensor parallel degrees.
     profile_error_ratio : float
-        Capacities are planned as if every replica were so much slower than its profile says.
+        Plans are made and proven as if every replica were so much slower than its profile says
+        (`Spec.cautious`).
     own_profile_error : bool
         By as much as the profile itself states (`Provenance.error_ratio`); then
         `profile_error_ratio` is not looked at.

@@ -13,7 +13,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.loads import load_of, promises
 from planner.optimize.problem import Problem
-from planner.optimize.solution import Solution, admitted, taken_rps
+from planner.optimize.solution import Solution, admitted, is_sent_as_one, taken_rps
 
 NOT_PREDICTED = "not predicted"
 """Of windows with several streams that were not replayed."""
@@ -29,7 +29,7 @@ def predict_window(
     DeploymentPrediction
         `utilization_ratio` has one entry per option of the problem, 0 for those that do not serve.
     """
-    if len(problem.streams) > 1:
+    if len(problem.streams) > 1 and not is_sent_as_one(problem, solution, t):
         return _of_streams(problem, solution, t)
     utilization = [0.0] * len(problem.options)
     load = load_of(admitted(problem, solution, window, t), spec.forecast.demand_level)

@@ -25,7 +25,13 @@ from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.shadow import shadow_prices
-from planner.optimize.solution import Solution, mean_usd_per_hour, solution_of, taken_rps
+from planner.optimize.solution import (
+    Solution,
+    is_sent_as_one,
+    mean_usd_per_hour,
+    solution_of,
+    taken_rps,
+)
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
 from planner.optimize.ways import balancing, beside, not_chosen, worth
@@ -389,7 +395,8 @@ def _to_replay(
     These are the ones that the closed form finds too slow, and those where it doubts itself.
     """
     busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
-    if len(problem.streams) > 1:  # the closed form does not know who is sent where
+    if not all(is_sent_as_one(problem, solution, t) for t in problem.window_indices):
+        # The closed form does not know who is sent where.
         return sorted(busiest[:_MOST_ROUTED])
     doubted: list[tuple[float, int]] = []
     for t in sorted(busiest[:_MOST_PREDICTED]):

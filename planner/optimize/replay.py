@@ -11,10 +11,9 @@ from planner.domain.forecast import ForecastWindow
 from planner.domain.plan import ClassAttainment, Prediction
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.domain.workload import RequestKind
 from planner.optimize.flow import served_rps
 from planner.optimize.problem import Problem
-from planner.optimize.solution import Solution, admitted
+from planner.optimize.solution import Solution, admitted, is_sent_as_one
 from planner.simulate import (
     ReplicaGroup,
     Route,
@@ -136,12 +135,8 @@ def replay(
 
 
 def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
-    """The shares by which the solution sends its streams; none where one stream is all there is.
-
-    So it is, too, where classes that cannot be kept are left out of it: they are not let in.
-    """
-    sent = [k for k in problem.stream_indices if solution.sent_rps[k, :, t].any()]
-    if all(problem.streams[k].kind == RequestKind() for k in sent):
+    """The shares by which the solution sends its streams; none where one stream is all there is."""
+    if is_sent_as_one(problem, solution, t):
         return ()
     groups = [o for o in problem.option_indices if solution.usable[o, t] > 0]
     return tuple(

@@ -7,6 +7,7 @@ import numpy as np
 
 from planner.domain.forecast import Demand, ForecastWindow
 from planner.domain.plan import CostTerm, PlanStatus
+from planner.domain.workload import RequestKind
 from planner.optimize.flow import moves, spread
 from planner.optimize.inputs import Floats, Integers
 from planner.optimize.objective import Decisions, changes, costs
@@ -112,6 +113,15 @@ def solution_of(
         wall_s=wall_s,
         replayable=replayable,
     )
+
+
+def is_sent_as_one(problem: Problem, solution: Solution, t: int) -> bool:
+    """Whether all that is served in window `t` is one stream of all classes and lengths.
+
+    So it is, too, where classes that cannot be kept are left out of it (`unkept_classes`).
+    """
+    sent = [k for k in problem.stream_indices if solution.sent_rps[k, :, t].any()]
+    return all(problem.streams[k].kind == RequestKind() for k in sent)
 
 
 def taken_rps(problem: Problem, solution: Solution) -> Floats:

@@ -1,6 +1,7 @@
 """A class that nothing keeps is shed by itself, not with those that share its pools."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -49,3 +50,20 @@ def test_where_all_have_to_be_served_nothing_is_set_apart() -> None:
 def test_where_nothing_is_kept_there_is_nothing_to_save() -> None:
     asked = replace(promising({"chat": 0.01, "batch": 0.01}), planning=SHEDDING[0])
     assert len(build_problem(asked, two_classes(), None).streams) == 1
+
+
+def test_what_is_served_is_predicted_in_every_window() -> None:
+    few = two_classes()
+    many = replace(few, windows=few.windows * 14)
+    many = replace(
+        many,
+        windows=tuple(
+            replace(w, start_at=w.start_at + t * timedelta(seconds=w.window_s))
+            for t, w in enumerate(many.windows)
+        ),
+    )
+    asked = replace(promising(HOPELESS), planning=SHEDDING[0])
+    made = plan(asked, many, None, made_at=NOW)
+    assert all(w.predicted.attainment_ratio is not None for w in made.windows)
+    goodput = next(term.value for term in made.objective if term.name == "goodput")
+    assert goodput >= 0.9 * 20.0
