@@ -9,6 +9,7 @@ from statistics import median_low
 
 from forecaster.panel import MOST_STEPS
 from planner.domain.errors import HistoryError, InputError
+from planner.domain.forecast import KnownEvent
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.history import history_end, read_history, windows_of
 from planner.service.planning import trace_history
@@ -116,6 +117,17 @@ def history_of_file(path: Path, *, at: datetime | None = None) -> AskedHistory:
         ended_at=history_end(past, where=str(path)),
         arrival_cv2=1.0,
         notes=tuple(f"{path}: {note}" for note in notes_of(past)),
+    )
+
+
+def event_notes(events: Sequence[KnownEvent], windows: Sequence[ObservedWindow]) -> tuple[str, ...]:
+    """Events that change nothing, since no window is of their class."""
+    seen = {window.request_class for window in windows}
+    return tuple(
+        f"event {event.name}: the history has no class {event.request_class}, only "
+        f"{', '.join(sorted(seen))}: it changes nothing"
+        for event in events
+        if event.request_class is not None and event.request_class not in seen
     )
 
 

@@ -4,14 +4,11 @@ Only the form is checked here; `spec_file` converts it to `planner.domain.spec.S
 what fields mean together.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -20,49 +17,17 @@ from pydantic_core import PydanticCustomError
 from planner.domain.fleet import Role
 from planner.domain.model import Dtype, Quality
 from planner.domain.slo import DEFAULT_CLASS, NO_SINGLE_GAPS
-from planner.domain.spec import (
-    ApprovalPolicy,
-    ForecastSettings,
-    GuardSettings,
-    LoopMode,
-    LoopSettings,
-    Objective,
-    PlanningSettings,
-    RoutesBy,
-    Routing,
-    TargetKind,
-    TransferLink,
-)
-from planner.service.documents.known_events import (
-    MOST_EVENTS,
-    KnownEventDocument,
-    known_events,
+from planner.service.spec_part import Name, SpecPart
+from planner.service.spec_settings import (
+    ApprovalPart,
+    ForecastPart,
+    GuardsPart,
+    LoopPart,
+    PlanningPart,
+    TargetPart,
 )
 
 API_VERSION = "poolwise/v1"
-
-_FORECAST = ForecastSettings()
-_LOOP = LoopSettings()
-_GUARDS = GuardSettings()
-_APPROVAL = ApprovalPolicy()
-
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class SpecPart(BaseModel):
-    """What every part of the spec has in common: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, given: object, info: ValidationInfo[object]) -> object:
-        annotation = cls.model_fields[info.field_name or ""].annotation
-        numeric = {int, float} & {annotation, *get_args(annotation)}
-        each = given if isinstance(given, list) else [given]
-        if numeric and any(isinstance(value, bool) for value in each):
-            raise PydanticCustomError("number", "true and false are no numbers: give a number")
-        return given
 
 
 class ModelPart(SpecPart):
@@ -307,234 +272,6 @@ class BudgetPart(SpecPart):
 
     usd_per_hour: float | None = Field(default=None, ge=0, le=1e12, description="USD/h")
     power_w: float | None = Field(default=None, ge=0, le=1e12, description="W")
-
-
-class TransferLinkPart(SpecPart):
-    """What KV transfers may take that cross one link, by the accelerators at its two ends."""
-
-    prefill: Name | None = Field(
-        default=None, description="accelerator of the prefill pools; default: any"
-    )
-    decode: Name | None = Field(
-        default=None, description="accelerator of the decode pools; default: any"
-    )
-    bytes_per_s: float = Field(gt=0, le=1e18, description="all transfers over it, bytes/s")
-
-
-class PlanningPart(SpecPart):
-    """What is best, and what a plan has to keep beside objectives and budget."""
-
-    objective: Objective = Field(
-        default=Objective.COST,
-        description="cost (least USD), power (least energy), accelerators (fewest accelerator-"
-        "hours), goodput (most requests in time within the limits)",
-    )
-    shortfall_usd_per_request: float | None = Field(
-        default=None,
-        gt=0,
-        le=1e6,
-        description="price of an unserved request, USD; default: all demand has to be met",
-    )
-    spot_share_limit: float | None = Field(
-        default=None, ge=0, le=1, description="share of a role's replicas that may be spot, 0..1"
-    )
-    transfer_bytes_per_s: float | None = Field(
-        default=None, gt=0, le=1e18, description="all KV transfers together, bytes/s"
-    )
-    transfer_links: list[TransferLinkPart] = Field(
-        default_factory=list,
-        max_length=100,
-        description="KV transfers between pools on two accelerator types, link by link; the "
-        "router has to keep to the plan's pairs",
-    )
-    min_prefill_per_decode: float | None = Field(
-        default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at least"
-    )
-    max_prefill_per_decode: float | None = Field(
-        default=None, gt=0, le=1e6, description="prefill replicas per decode replica, at most"
-    )
-    one_shape_per_role: bool = Field(
-        default=False, description="true: all replicas of a role are alike, no mix of hardware"
-    )
-    profile_error_ratio: Literal["profile"] | Annotated[float, Field(ge=0, le=10)] = Field(
-        default=0.0,
-        description="plan as if every replica were so much slower than its profile, ratio; "
-        "profile: each by the error_ratio that its own profile states (provenance.error_ratio)",
-    )
-
-    @field_validator("profile_error_ratio", mode="before")
-    @classmethod
-    def _error(cls, given: object) -> object:
-        number = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 10
-        if given != "profile" and not number:
-            raise PydanticCustomError("error", "give a ratio from 0 to 10, or profile")
-        return given
-
-    @property
-    def settings(self) -> PlanningSettings:
-        """The same as a value."""
-        own = self.profile_error_ratio == "profile"
-        given = self.model_dump(exclude={"profile_error_ratio", "transfer_links"})
-        return PlanningSettings(
-            **given,
-            transfer_links=tuple(TransferLink(**link.model_dump()) for link in self.transfer_links),
-            profile_error_ratio=0.0 if own else float(self.profile_error_ratio),
-            own_profile_error=own,
-        )
-
-
-class TargetPart(SpecPart):
-    """What plans are applied to."""
-
-    kind: TargetKind = Field(
-        default=TargetKind.DRY_RUN, description="dry_run shows only; local starts processes"
-    )
-    routes_by: list[RoutesBy] = Field(
-        default_factory=list,
-        description="what its router can tell requests apart by, to send them to different pools; "
-        "empty: it only balances load",
-    )
-    uncached_input_buckets: list[int] = Field(
-        default=[2048, 8192],
-        description="with routes_by uncached_input_tokens: where one bucket of prompt lengths ends "
-        "and the next begins, increasing, tokens to compute",
-    )
-
-    @field_validator("uncached_input_buckets")
-    @classmethod
-    def _increasing(cls, limits: list[int]) -> list[int]:
-        try:
-            Routing(bucket_limits=tuple(limits))
-        except ValueError:
-            raise PydanticCustomError(
-                "buckets", "limits must increase and be at least 1 token"
-            ) from None
-        return limits
-
-    @model_validator(mode="after")
-    def _buckets_where_asked_for(self) -> Self:
-        if RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by and not self.uncached_input_buckets:
-            raise PydanticCustomError(
-                "buckets",
-                "routes_by uncached_input_tokens needs uncached_input_buckets: give at least one "
-                "limit, as in [2048, 8192], or take uncached_input_tokens out of routes_by",
-            )
-        return self
-
-    @property
-    def routing(self) -> Routing:
-        """What it can do, as a value."""
-        by_length = RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by
-        return Routing(
-            by_class=RoutesBy.REQUEST_CLASS in self.routes_by,
-            bucket_limits=tuple(self.uncached_input_buckets) if by_length else (),
-        )
-
-
-class ForecastPart(SpecPart):
-    """How far to look and how careful to be."""
-
-    window_s: float = Field(
-        default=_FORECAST.window_s, ge=1, le=7 * 86_400, description="planning window, seconds"
-    )
-    horizon_windows: int = Field(
-        default=_FORECAST.horizon_windows, ge=1, le=1000, description="windows planned ahead"
-    )
-    demand_level: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=_FORECAST.demand_level,
-        description="quantile of the forecast that capacity must meet, 0..1; auto: from the "
-        "promised attainment, or with planning.shortfall_usd_per_request from what serving and "
-        "not serving one more request cost",
-    )
-
-    events: list[KnownEventDocument] = Field(
-        default_factory=list,
-        max_length=MOST_EVENTS,
-        description="what you know and no history tells: launches, sales, holidays; past ones are "
-        "taken out of the history, coming ones multiply the forecast",
-    )
-    boosted_trees: bool = Field(
-        default=_FORECAST.boosted_trees,
-        description="true: gradient-boosted trees are one more forecasting method; slower, and "
-        "seldom better",
-    )
-
-    @field_validator("demand_level", mode="before")
-    @classmethod
-    def _level(cls, given: object) -> object:
-        number = isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 1
-        if given != "auto" and not number:
-            raise PydanticCustomError("level", "give a number above 0 and below 1, or auto")
-        return given
-
-    @property
-    def settings(self) -> ForecastSettings:
-        """The same as a value."""
-        auto = self.demand_level == "auto"
-        return ForecastSettings(
-            window_s=self.window_s,
-            horizon_windows=self.horizon_windows,
-            demand_level=_FORECAST.demand_level if auto else float(self.demand_level),
-            choose_level=auto,
-            events=known_events(self.events),
-            boosted_trees=self.boosted_trees,
-        )
-
-
-class LoopPart(SpecPart):
-    """When the loop acts, and the solver's limits."""
-
-    mode: LoopMode = Field(
-        default=_LOOP.mode,
-        description="off, advise (plans only), approve (asks), auto (applies what guards allow)",
-    )
-    slow_interval_s: float = Field(
-        default=_LOOP.slow_interval_s, ge=1, le=86_400, description="between ticks, seconds"
-    )
-    seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
-    solver_time_limit_s: float = Field(
-        default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"
-    )
-
-
-class GuardsPart(SpecPart):
-    """Bounds on what a rollout may do."""
-
-    max_disrupted_replicas: int = Field(
-        default=_GUARDS.max_disrupted_replicas,
-        ge=1,
-        le=10**6,
-        description="replicas taken out of service at once, count",
-    )
-    scale_down_stabilization_s: float = Field(
-        default=_GUARDS.scale_down_stabilization_s,
-        ge=0,
-        le=1e9,
-        description="capacity goes only when it was unneeded for so long, seconds",
-    )
-    stale_observation_s: float = Field(
-        default=_GUARDS.stale_observation_s,
-        gt=0,
-        le=1e9,
-        description="older observations forbid scale-down, seconds",
-    )
-
-
-class ApprovalPart(SpecPart):
-    """Which changes need a person."""
-
-    auto_below_replicas: int = Field(
-        default=_APPROVAL.auto_below_replicas,
-        ge=0,
-        le=10**6,
-        description="a diff that touches fewer replicas is approved by policy; 0: never",
-    )
-    expires_s: float = Field(
-        default=_APPROVAL.expires_s,
-        gt=0,
-        le=1e9,
-        description="a pending plan expires after, seconds",
-    )
 
 
 class SpecDocument(SpecPart):

@@ -21,7 +21,7 @@ from planner.service.documents.forecast import ForecastDocument, forecast_docume
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.known_events import known_events
 from planner.service.forecast_outcomes import observed_rates
-from planner.service.histories import notes_of
+from planner.service.histories import event_notes, notes_of
 from planner.service.planning import expected_demand
 
 ROUTER = APIRouter(prefix="/v1", tags=["forecasts"])
@@ -134,7 +134,8 @@ def post_forecast(
         memory=deployment.memory if _is_usual(body) else None,
     )
     past = [window for window in windows if window.end_at <= made_at]
-    return forecast_document(expected, paths=_paths(body, expected), notes=notes_of(past))
+    notes = (*notes_of(past), *event_notes(spec.forecast.events, past))
+    return forecast_document(expected, paths=_paths(body, expected), notes=notes)
 
 
 def _is_usual(body: ForecastBody) -> bool:

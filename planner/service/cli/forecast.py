@@ -49,7 +49,7 @@ def forecast(
     json: JsonOption = False,
 ) -> None:
     """Forecast request and token rates, lengths and reuse per window, with quantiles."""
-    from planner.service.histories import asked_history
+    from planner.service.histories import asked_history, event_notes
 
     settings, name = _asked(spec, model)
     events = (*settings.events, *(known_event_of(text) for text in event or ()))
@@ -71,7 +71,7 @@ def forecast(
         )
         expected = _forecast(observed, settings, model=name, made_at=moment or observed.ended_at)
         drawn = _paths(expected, paths, seed)
-    notes = (*observed.notes, *_unknown_classes(settings, observed))
+    notes = (*observed.notes, *event_notes(settings.events, observed.windows))
     for note in notes:
         output.note(note)
     if html is not None:
@@ -124,16 +124,6 @@ def _paths(expected: "Forecast", count: int, seed: int) -> "Paths | None":
     from forecaster.paths import sample_paths
 
     return sample_paths(expected, count, np.random.default_rng(seed))
-
-
-def _unknown_classes(settings: "ForecastSettings", observed: "AskedHistory") -> list[str]:
-    seen = {window.request_class for window in observed.windows}
-    return [
-        f"event {event.name}: the history has no class {event.request_class}, only "
-        f"{', '.join(sorted(seen))}: it changes nothing"
-        for event in settings.events
-        if event.request_class is not None and event.request_class not in seen
-    ]
 
 
 def _check_html(html: Path | None, *, read: Sequence[Path | None]) -> None:
