@@ -97,10 +97,33 @@ def test_nothing_after_the_instant_is_looked_at(deployment, answer):
     assert answer(history=history(), now=earlier)["forecast_id"] == stored["forecast_id"]
 
 
+def test_an_event_of_an_unknown_class_is_remarked(answer):
+    event = {
+        "name": "launch",
+        "start_at": NOON.isoformat(),
+        "end_at": (NOON + timedelta(hours=1)).isoformat(),
+        "rate_ratio": 2,
+    }
+    known = answer(history=history(20), events=[event])
+    odd = answer(history=history(20), events=[{**event, "request_class": "zz"}])
+    assert known["notes"] == []
+    assert "the history has no class zz" in odd["notes"][0]
+
+
+def test_answers_that_were_not_counted_are_remarked(answer):
+    silent = [{**w, "output_tokens": 0} for w in history(20)]
+    assert "without a single output token" in answer(history=silent)["notes"][0]
+
+
 def test_a_poor_history_is_remarked(answer):
     assert "one request in all" in answer(history=[window(-1, requests=1)])["notes"][0]
     notes = answer(history=[window(-90), *history(20)])["notes"]
     assert "count as unknown" in notes[0]
+
+
+def test_prompts_of_no_tokens_are_a_problem(refusal):
+    none = [{**w, "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0} for w in history(3)]
+    assert "each prompt has at least 1" in refusal(history=none)
 
 
 @pytest.mark.parametrize(
