@@ -194,7 +194,7 @@ BAD_INPUT = [
     ("plan -s spec.yaml -t trace.jsonl --fleet history.json", "history.json"),
     ("plan -s spec.yaml -t trace.jsonl --at yesterday", "--at"),
     ("plan -s spec.yaml -t trace.jsonl --at 2026-01-01T00:00", "no time zone"),
-    ("plan -s spec.yaml -t trace.jsonl --at 1970-01-01T00:00Z", "whole window"),
+    ("plan -s spec.yaml -t trace.jsonl --at 1970-01-01T00:00Z", "no request arrives before"),
     ("plan -s spec.yaml -t trace.jsonl --at 9999-12-31T00:00Z", "between 1970 and 2200"),
     ("plan -s spec.yaml -t trace.jsonl --model big", "model `big` is not in the spec"),
     ("plan -s spec.yaml -t short.jsonl", "shorter windows"),

@@ -299,7 +299,12 @@ def test_what_is_no_history_is_refused(tmp_path, text):
 counts = st.integers(0, 10**6)
 
 
-@given(requests=st.integers(1, 10**6), tokens=counts, osl=counts, minutes=st.integers(-(10**6), -1))
+@given(
+    requests=st.integers(1, 10**6),
+    tokens=st.integers(1, 10**6),
+    osl=counts,
+    minutes=st.integers(-(10**6), -1),
+)
 @settings(max_examples=50, deadline=None)
 def test_every_possible_window_comes_back(requests, tokens, osl, minutes):
     data = window(minutes, requests=requests, isl=tokens, osl=osl)
