@@ -12,12 +12,7 @@ from scipy.special import gammaincinv
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
-from forecaster.recent_lengths import (
-    RecentLengths,
-    expected_answers,
-    expected_shape,
-    recent_lengths,
-)
+from forecaster.recent_lengths import RecentLengths, expected_lengths, recent_lengths
 from forecaster.series import RateTable, rate_table, side_by_side, span_of, usable_history
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
@@ -28,7 +23,6 @@ from planner.domain.forecast import (
     KnownEvent,
     Quantiles,
 )
-from planner.domain.output_length import OutputLengths
 from planner.domain.workload import Floats, ObservedWindow, Shape
 
 FEWEST_ORIGINS = 8
@@ -84,27 +78,15 @@ def forecast(
         When `made_at` has no time zone, or a number is out of range.
     """
     _check(made_at, window_s, horizon_windows, arrival_cv2)
-    by_class = usable_history(history, made_at)
+    by_class = dict(sorted(usable_history(history, made_at).items()))
     starts = [made_at + timedelta(seconds=k * window_s) for k in range(horizon_windows)]
-    lengths = {
-        name: recent_lengths(windows, at=made_at)
-        if memory is None
-        else memory.lengths((model, name), windows, at=made_at)
-        for name, windows in by_class.items()
-    }
+    lengths = _lengths(by_class, made_at, model=model, memory=memory)
     others = _shape_of_others(by_class, made_at) if None in lengths.values() else None
-    tables = {name: _table(name, past, events) for name, past in sorted(by_class.items())}
+    tables = {name: _table(name, past, events) for name, past in by_class.items()}
     methods = (*METHODS, TREES) if boosted_trees else METHODS
     outlooks = _outlooks(tables, starts, window_s, methods, model=model, memory=memory)
     classes = [
-        _ClassOutlook(
-            name,
-            _shape(lengths[name], others),
-            table,
-            outlooks[name],
-            events,
-            answers=_answers(lengths[name]),
-        )
+        _ClassOutlook(name, lengths[name], table, outlooks[name], events, others=others)
         for name, table in tables.items()
     ]
     demands = [outlook.demands(starts, window_s, arrival_cv2) for outlook in classes]
@@ -113,7 +95,7 @@ def forecast(
         for start_at, of_window in zip(starts, zip(*demands, strict=True), strict=True)
     )
     method = "; ".join(outlook.method for outlook in classes)
-    drifts = [drift_of(name, found) for name, found in sorted(lengths.items()) if found]
+    drifts = [drift_of(name, found) for name, found in lengths.items() if found]
     return Forecast(
         forecast_id=_content_id(model, made_at, windows, method),
         model=model,
@@ -166,6 +148,21 @@ def _reuse_total(window: ObservedWindow) -> float:
     if window.input_tokens == 0:
         return math.nan
     return window.cached_tokens / window.input_tokens * window.window_s
+
+
+def _lengths(
+    by_class: dict[str, list[ObservedWindow]],
+    made_at: datetime,
+    *,
+    model: str,
+    memory: Memory | None,
+) -> dict[str, RecentLengths | None]:
+    """The recent lengths of each class; None where it had no request."""
+    if memory is None:
+        return {name: recent_lengths(past, at=made_at) for name, past in by_class.items()}
+    return {
+        name: memory.lengths((model, name), past, at=made_at) for name, past in by_class.items()
+    }
 
 
 def _table(
@@ -233,16 +230,17 @@ class _ClassOutlook:
     def __init__(
         self,
         name: str,
-        shape: Shape,
+        recent: RecentLengths | None,
         table: RateTable,
         outlook: Outlook,
         events: Sequence[KnownEvent],
         *,
-        answers: OutputLengths | None,
+        others: Shape | None,
     ) -> None:
         self._name = name
-        self._answers = answers
-        self._shape = shape
+        self._shape, self._answers = (
+            (others or _LEAST, None) if recent is None else expected_lengths(recent)
+        )
         self._table = table
         self._outlook = outlook
         self._events = events
@@ -359,27 +357,17 @@ def _rare_rates(requests: int, observed_s: float) -> Floats:
     return np.asarray(gammaincinv(requests + 1, np.array(LEVELS))) / observed_s
 
 
-def _shape(recent: RecentLengths | None, others: Shape | None) -> Shape:
-    """Lengths of the class's own requests, those of the others where it had none.
-
-    Without any request at all: one token in, one out, the least that a request can be; its rate
-    is close to zero anyway.
-    """
-    if recent is not None:
-        return expected_shape(recent)
-    return others or shape_from_totals(
-        requests=1, input_tokens=1, output_tokens=1, cached_tokens=0, length_cv=0.0
-    )
-
-
-def _answers(recent: RecentLengths | None) -> OutputLengths | None:
-    return None if recent is None else expected_answers(recent)
+_LEAST = shape_from_totals(
+    requests=1, input_tokens=1, output_tokens=1, cached_tokens=0, length_cv=0.0
+)
+"""One token in, one out, the least that a request can be: where no class had any request. Its rate
+is close to zero anyway."""
 
 
 def _shape_of_others(by_class: dict[str, list[ObservedWindow]], made_at: datetime) -> Shape | None:
     everyone = sorted((w for ws in by_class.values() for w in ws), key=lambda w: w.end_at)
     found = recent_lengths(everyone, at=made_at)
-    return None if found is None else expected_shape(found)
+    return None if found is None else expected_lengths(found)[0]
 
 
 def _content_id(

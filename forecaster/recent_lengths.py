@@ -129,24 +129,24 @@ def window_shape(window: ObservedWindow) -> Shape:
     )
 
 
-def expected_shape(recent: RecentLengths) -> Shape:
+def expected_lengths(recent: RecentLengths) -> tuple[Shape, OutputLengths | None]:
     """The mixture of recent windows' lengths, by requests and age.
 
     How fast older windows lose weight is the half-life whose mixtures lay nearest to the window
     that followed, by energy distance, so far.
+
+    Returns
+    -------
+    Shape
+        The joint lengths.
+    OutputLengths or None
+        The answers' alone, finer; None where a window only told totals.
     """
     weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
-    return mix_shapes(recent.shapes, weights.tolist())
-
-
-def expected_answers(recent: RecentLengths) -> OutputLengths | None:
-    """The answers' lengths, of the same mixture; None where a window only told totals."""
     seen = [w.output_lengths for w in recent.windows]
     known = [lengths for lengths in seen if lengths is not None]
-    if len(known) < len(seen):
-        return None
-    weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
-    return OutputLengths.mixed(known, weights)
+    answers = OutputLengths.mixed(known, weights) if len(known) == len(seen) else None
+    return mix_shapes(recent.shapes, weights.tolist()), answers
 
 
 def _weights(requests: Floats, ages: Floats, half_life: float) -> Floats:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from forecaster.length_distance import energy_distance
 from forecaster.readers import read_trace
-from forecaster.recent_lengths import expected_shape, recent_lengths
+from forecaster.recent_lengths import expected_lengths, recent_lengths
 from forecaster.shapes import mix_shapes, shape_of_lengths
 from forecaster.windows import observe_windows
 from planner.domain.workload import ObservedWindow, Shape
@@ -54,7 +54,7 @@ def _row(label: str, windows: Sequence[ObservedWindow], *, per_day: int | None) 
 
 def _ours(windows: Sequence[ObservedWindow]) -> Shape | None:
     recent = recent_lengths(windows, at=windows[-1].end_at)
-    return None if recent is None else expected_shape(recent)
+    return None if recent is None else expected_lengths(recent)[0]
 
 
 def _all(windows: Sequence[ObservedWindow]) -> Shape:

@@ -91,9 +91,7 @@ def build_problem(
     problem = Problem(
         streams=tuple(s.stream for s in streams),
         options=options,
-        windows=tuple(
-            PlanningWindow(start_at=w.start_at, window_s=w.window_s) for w in forecast.windows
-        ),
+        windows=_windows(forecast),
         demand_rps=np.array(
             [[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in streams]
         ),
@@ -103,10 +101,7 @@ def build_problem(
         spot_share_limit=spec.planning.spot_share_limit,
         kv_bytes=_kv_bytes(spec, options, streams),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
-        links=tuple(
-            LinkLimit(prefill=x.prefill, decode=x.decode, bytes_per_s=x.bytes_per_s)
-            for x in spec.planning.transfer_links
-        ),
+        links=_links(spec),
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
         one_shape_per_role=spec.planning.one_shape_per_role,
         objective=spec.planning.objective,
@@ -128,6 +123,17 @@ def build_problem(
     )
     _refuse_contradictions(problem)
     return without_dominated(problem, _as_good(spec))
+
+
+def _windows(forecast: Forecast) -> tuple[PlanningWindow, ...]:
+    return tuple(PlanningWindow(start_at=w.start_at, window_s=w.window_s) for w in forecast.windows)
+
+
+def _links(spec: Spec) -> tuple[LinkLimit, ...]:
+    return tuple(
+        LinkLimit(prefill=link.prefill, decode=link.decode, bytes_per_s=link.bytes_per_s)
+        for link in spec.planning.transfer_links
+    )
 
 
 def _as_good(spec: Spec) -> AsGood:

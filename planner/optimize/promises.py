@@ -1,5 +1,6 @@
 """What was promised and to how many requests, as limits that may give way (`Limit`)."""
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -51,41 +52,14 @@ def promises_of(problem: Problem, spec: Spec, classes: Collection[str] = ()) -> 
 
 def _of_class(slo: Slo, model: str) -> Iterator[Limit]:
     """One class's TTFT, time per token and end-to-end time."""
-    name = slo.request_class
-    yield Limit(
-        field=f"ttft_s of class {name}",
-        constraints=(),
-        now=slo.ttft_s,
-        loosest=min(MOST_CLASS_STRETCH * slo.ttft_s, LONGEST_SLO_S),
-        text=lambda value: f"ttft_s {value:.4g} instead of {slo.ttft_s:g} for class {name}",
-        in_spec=lambda of, value: with_slo(
-            of, model, ttft_ratio=value / slo.ttft_s, classes=(name,)
-        ),
+    times = slo.ttft_s, slo.tpot_s, slo.e2e_s
+    yield from _times(
+        model, times, most_stretch=MOST_CLASS_STRETCH, request_class=slo.request_class
     )
-    yield Limit(
-        field=f"tpot_s of class {name}",
-        constraints=(),
-        now=slo.tpot_s,
-        loosest=min(MOST_CLASS_STRETCH * slo.tpot_s, LONGEST_TOKEN_S),
-        text=lambda value: f"tpot_s {value:.4g} instead of {slo.tpot_s:g} for class {name}",
-        in_spec=lambda of, value: with_slo(
-            of, model, tpot_ratio=value / slo.tpot_s, classes=(name,)
-        ),
-    )
-    if (e2e_s := slo.e2e_s) is not None:
-        yield Limit(
-            field=f"e2e_s of class {name}",
-            constraints=(),
-            now=e2e_s,
-            loosest=MOST_CLASS_STRETCH * e2e_s,
-            text=lambda value: f"e2e_s {value:.4g} instead of {e2e_s:g} for class {name}",
-            in_spec=lambda of, value: with_slo(of, model, e2e_ratio=value / e2e_s, classes=(name,)),
-        )
 
 
 def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
     target = max(s.attainment_ratio for s in spec.slos if s.model == model)
-    ttft_s, tpot_s = tightest(spec, model)
     if target > LEAST_ATTAINMENT_RATIO:
         yield Limit(
             field="attainment_ratio",
@@ -95,31 +69,46 @@ def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
             text=lambda value: f"attainment_ratio {value:.4g} instead of {target:g}",
             in_spec=lambda of, value: with_slo(of, model, attainment_ratio=value),
         )
-    yield Limit(
-        field="ttft_s",
-        constraints=(),
-        now=ttft_s,
-        loosest=min(MOST_STRETCH * ttft_s, LONGEST_SLO_S),
-        text=lambda value: f"ttft_s {value:.4g} instead of {ttft_s:g}",
-        in_spec=lambda of, value: with_slo(of, model, ttft_ratio=value / ttft_s),
-    )
-    yield Limit(
-        field="tpot_s",
-        constraints=(),
-        now=tpot_s,
-        loosest=min(MOST_STRETCH * tpot_s, LONGEST_TOKEN_S),
-        text=lambda value: f"tpot_s {value:.4g} instead of {tpot_s:g}",
-        in_spec=lambda of, value: with_slo(of, model, tpot_ratio=value / tpot_s),
-    )
-    e2e_s = shortest_e2e_s(spec, model)
-    if e2e_s is not None:
+    times = (*tightest(spec, model), shortest_e2e_s(spec, model))
+    yield from _times(model, times, most_stretch=MOST_STRETCH)
+
+
+def _times(
+    model: str,
+    times: tuple[float, float, float | None],
+    *,
+    most_stretch: float,
+    request_class: str | None = None,
+) -> Iterator[Limit]:
+    """TTFT, time per token and end-to-end time, as far as they are promised.
+
+    Parameters
+    ----------
+    times : (TTFT, time per token, end-to-end time), seconds
+    request_class : str or None
+        Whose they are; None: the tightest of all classes, stretched alike.
+    """
+    whose = "" if request_class is None else f" class {request_class}"
+    classes = () if request_class is None else (request_class,)
+    longest = LONGEST_SLO_S, LONGEST_TOKEN_S, math.inf
+    for name, now, most in zip(("ttft", "tpot", "e2e"), times, longest, strict=True):
+        if now is None:
+            continue
+
+        def text(value: float, name: str = name, now: float = now) -> str:
+            return f"{name}_s {value:.4g} instead of {now:g}{whose and f' for{whose}'}"
+
+        def stretched(of: Spec, value: float, name: str = name, now: float = now) -> Spec:
+            ratios = {f"{name}_ratio": value / now}
+            return with_slo(of, model, classes=classes, **ratios)
+
         yield Limit(
-            field="e2e_s",
+            field=f"{name}_s{whose and f' of{whose}'}",
             constraints=(),
-            now=e2e_s,
-            loosest=MOST_STRETCH * e2e_s,
-            text=lambda value: f"e2e_s {value:.4g} instead of {e2e_s:g}",
-            in_spec=lambda of, value: with_slo(of, model, e2e_ratio=value / e2e_s),
+            now=now,
+            loosest=min(most_stretch * now, most),
+            text=text,
+            in_spec=stretched,
         )
 
 

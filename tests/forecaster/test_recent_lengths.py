@@ -9,7 +9,7 @@ from forecaster.recent_lengths import (
     FEWEST_COMPARED,
     WINDOWS,
     RecentLengths,
-    expected_shape,
+    expected_lengths,
     recent_lengths,
 )
 from planner.domain.workload import ObservedWindow
@@ -27,7 +27,7 @@ def found(windows: list[ObservedWindow], at=None, before=None) -> RecentLengths:
 
 
 def expected_isl(isls: list[int]) -> float:
-    return expected_shape(found(in_turn(isls))).isl_mean
+    return expected_lengths(found(in_turn(isls)))[0].isl_mean
 
 
 def test_lengths_that_jump_and_stay_are_followed_at_once():
@@ -43,7 +43,7 @@ def test_lengths_that_go_to_and_fro_are_averaged_over_a_long_time():
 
 def test_windows_that_end_later_are_not_used():
     windows = in_turn([100] * 10 + [900])
-    assert expected_shape(found(windows, minute(10))).isl_mean == pytest.approx(100)
+    assert expected_lengths(found(windows, minute(10)))[0].isl_mean == pytest.approx(100)
 
 
 def test_a_class_without_requests_has_no_lengths():
@@ -53,8 +53,8 @@ def test_a_class_without_requests_has_no_lengths():
 @pytest.mark.parametrize("count", [1, FEWEST_COMPARED, 3 * FEWEST_COMPARED])
 def test_lengths_that_never_change_are_expected_as_they_were(count):
     windows = in_turn([500] * count)
-    shape = expected_shape(found(windows, minute(count) + timedelta(hours=1)))
-    one = expected_shape(found(windows[:1]))
+    shape = expected_lengths(found(windows, minute(count) + timedelta(hours=1)))[0]
+    one = expected_lengths(found(windows[:1]))[0]
     assert energy_distance(shape, one) < 0.05
     assert shape.isl_mean == pytest.approx(500)
 

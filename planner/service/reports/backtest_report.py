@@ -1,7 +1,7 @@
 """A backtest of the forecaster as one HTML page: what came beside what was forecast of it."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,6 +11,7 @@ from forecaster.backtest import BacktestResult, SeriesScore
 from planner.domain.workload import Floats
 from planner.service.documents.backtest import BacktestDocument
 from planner.service.histories import AskedHistory
+from planner.service.reports.over_time import draw_band, draw_line, stamp
 from planner.service.reports.page import (
     AFTER,
     PREDICTED,
@@ -116,48 +117,24 @@ def _draw_score(
     track, ahead = score.track, score.horizon_windows
     steps = len(track.values)
     instants = [
-        _stamp(end_at - timedelta(seconds=window_s * (steps - 0.5 - k))) for k in range(steps)
+        stamp(end_at - timedelta(seconds=window_s * (steps - 0.5 - k))) for k in range(steps)
     ]
     first = int(np.flatnonzero(score.scored)[0])
-    for level, fill in zip(BAND, (None, "tonexty"), strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=instants[first + ahead :],
-                y=_rounded(track.at(level)[first : steps - ahead]),
-                mode="lines",
-                line={"width": 0, "color": PREDICTED},
-                fill=fill,
-                fillcolor="var(--predicted-band)",
-                hoverinfo="skip",
-            ),
-            row=row,
-            col=1,
-        )
-    medians = track.point[first : steps - ahead]
+    made_for, made = instants[first + ahead :], slice(first, steps - ahead)
+    low, high = (_rounded(track.at(level)[made]) for level in BAND)
+    draw_band(figure, made_for, low, high, row=row)
     for x, y, colour, what in (
         (instants, track.values, AFTER, "actual"),
-        (instants[first + ahead :], medians, PREDICTED, "median"),
+        (made_for, track.point[made], PREDICTED, "median"),
     ):
-        figure.add_trace(
-            go.Scatter(
-                x=x,
-                y=_rounded(y),
-                mode="lines",
-                line={"color": colour, "width": 1.5},
-                hovertemplate=f"{what}: %{{y:.4~g}} at %{{x|%Y-%m-%d %H:%M:%S}}<extra></extra>",
-            ),
-            row=row,
-            col=1,
+        draw_line(
+            figure, x, _rounded(y), row=row, colour=colour, said=f"{what}: %{{y:.4~g}}", width=1.5
         )
 
 
 def _rounded(values: Floats) -> list[float | None]:
     """Four digits are more than a plot shows; what is not known is left open."""
     return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values.tolist()]
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
 def _description(scores: Sequence[SeriesScore]) -> str:

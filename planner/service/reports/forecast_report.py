@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,6 +10,7 @@ from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.output_lengths import LEVELS, OutputLengthsDocument
 from planner.service.histories import AskedHistory
+from planner.service.reports.over_time import draw_band, draw_line, stamp
 from planner.service.reports.page import (
     BEFORE,
     DURING,
@@ -123,7 +123,7 @@ def class_figure(
         _draw_bands(figure, panel, forecast.windows, request_class, row)
         figure.update_yaxes(rangemode="tozero", nticks=5, tickformat=panel.form, row=row, col=1)
         titled(figure, row, panel.title)
-    figure.add_vline(x=_stamp(forecast.made_at), line={"color": DURING, "width": 1, "dash": "dot"})
+    figure.add_vline(x=stamp(forecast.made_at), line={"color": DURING, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=_in_view(past, forecast))
     figure.update_xaxes(title_text="time, UTC", row=len(PANELS), col=1)
     return drawn(
@@ -151,9 +151,10 @@ def _draw_history(
         if index and window.start_at > windows[index - 1].end_at:  # a gap stays open
             x.append(None)
             y.append(None)
-        x += [_stamp(window.start_at), _stamp(window.end_at)]
+        x += [stamp(window.start_at), stamp(window.end_at)]
         y += [panel.observed(window)] * 2
-    _draw_line(figure, x, y, row=row, colour=BEFORE, name=f"observed: %{{y:{panel.form}}}")
+    said = f"observed: %{{y:{panel.form}}}"
+    draw_line(figure, x, y, row=row, colour=BEFORE, said=said, width=2)
 
 
 def _draw_bands(
@@ -173,53 +174,15 @@ def _draw_bands(
     ]
     x = [edge for window, _ in known for edge in _edges(window)]
     for low, high in ((0.05, 0.95), (0.25, 0.75)):
-        for level, fill in ((low, None), (high, "tonexty")):
-            figure.add_trace(
-                go.Scatter(
-                    x=x,
-                    y=[q.at(level) for _, q in known for _ in range(2)],
-                    mode="lines",
-                    line={"width": 0, "color": PREDICTED},
-                    fill=fill,
-                    fillcolor="var(--predicted-band)",
-                    hoverinfo="skip",
-                ),
-                row=row,
-                col=1,
-            )
+        bounds = ([q.at(level) for _, q in known for _ in range(2)] for level in (low, high))
+        draw_band(figure, x, *bounds, row=row)
     medians = [q.median for _, q in known for _ in range(2)]
-    _draw_line(figure, x, medians, row=row, colour=PREDICTED, name=f"median: %{{y:{panel.form}}}")
-
-
-def _draw_line(
-    figure: go.Figure,
-    x: Sequence[str | None],
-    y: Sequence[float | None],
-    *,
-    row: int,
-    colour: str,
-    name: str,
-) -> None:
-    figure.add_trace(
-        go.Scatter(
-            x=list(x),
-            y=list(y),
-            mode="lines",
-            line={"color": colour, "width": 2},
-            hovertemplate=f"{name} at %{{x|%Y-%m-%d %H:%M:%S}}<extra></extra>",
-        ),
-        row=row,
-        col=1,
-    )
+    said = f"median: %{{y:{panel.form}}}"
+    draw_line(figure, x, medians, row=row, colour=PREDICTED, said=said, width=2)
 
 
 def _edges(window: ForecastWindow) -> tuple[str, str]:
-    return _stamp(window.start_at), _stamp(window.end_at)
-
-
-def _stamp(moment: datetime) -> str:
-    """UTC without its zone: plotly would move it to the reader's."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return stamp(window.start_at), stamp(window.end_at)
 
 
 def _in_view(past: Sequence[ObservedWindow], forecast: Forecast) -> list[str]:
@@ -227,7 +190,7 @@ def _in_view(past: Sequence[ObservedWindow], forecast: Forecast) -> list[str]:
     begin_at = forecast.made_at - HISTORY_SHARE * (end_at - forecast.made_at)
     if past:
         begin_at = max(begin_at, past[0].start_at)
-    return [_stamp(begin_at), _stamp(end_at)]
+    return [stamp(begin_at), stamp(end_at)]
 
 
 def _headline(forecast: Forecast) -> str:
@@ -278,7 +241,7 @@ def _windows_table(forecast: Forecast) -> Table:
         ),
         rows=tuple(
             cells(
-                _stamp(window.start_at)[:19].replace("T", " "),
+                stamp(window.start_at)[:19].replace("T", " "),
                 demand.request_class,
                 *(f"{demand.request_rate_rps.at(level):.3g}" for level in (0.1, 0.5, 0.9)),
                 f"{demand.input_tokens_per_s.at(0.9):,.0f}",
