@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecaster.forecast import forecast
+from forecaster.forecast import FEW_REQUESTS, forecast
 from forecaster.memory import Memory
 from forecaster.panel import LEVELS, METHODS, TREES
 from forecaster.panel.conformal import COLD_START_LOG_SD
@@ -77,7 +77,8 @@ def test_quantiles_are_finite_and_never_decrease(counts, window_s, late):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    counts=counts.filter(any),
+    # of a few requests their number itself says how much is known: see the tests of rare traffic
+    counts=counts.filter(lambda c: sum(x or 0 for x in c) > FEW_REQUESTS),
     # powers of two scale floats exactly, so even ties between methods stay ties
     factor=st.sampled_from([2, 8, 1024]),
 )
