@@ -121,6 +121,9 @@ class ProvenanceDocument(_Document):
     engine: str
     points: int = Field(ge=0, description="measured points behind the tables")
     error_ratio: float = Field(ge=0, description="median relative error, 0..1")
+    notes: tuple[str, ...] = Field(
+        default=(), description="rows refused, quantities assumed, disturbances seen"
+    )
 
 
 class ProfileDocument(_Document):
@@ -154,6 +157,8 @@ def profile_id_of(profile: Profile) -> str:
     for later in ("async_scheduling", "late_kv_notice"):
         if not content["limits"][later]:
             del content["limits"][later]
+    if not content["provenance"]["notes"]:
+        del content["provenance"]["notes"]
     for later in ("weight_dtype", "kv_dtype"):
         if content[later] is None:
             del content[later]
@@ -212,6 +217,7 @@ def profile_document(profile: Profile) -> ProfileDocument:
             engine=provenance.engine,
             points=provenance.points,
             error_ratio=provenance.error_ratio,
+            notes=provenance.notes,
         ),
     )
 

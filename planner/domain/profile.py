@@ -233,6 +233,9 @@ class Provenance:
         Measured points behind the tables.
     error_ratio : float
         Median relative error at held-out points; for estimates, the stated interval.
+    notes : tuple of str
+        What whoever relies on it should know: rows refused and why, quantities assumed,
+        disturbances seen while measuring.
     """
 
     kind: ProfileKind
@@ -242,6 +245,7 @@ class Provenance:
     engine: str
     points: int
     error_ratio: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
