@@ -1,0 +1,1 @@
+"""From scattered measurements to time tables: forms, their choice, their error."""
