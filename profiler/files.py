@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import AwareDatetime, Field, StrictBool, ValidationError
 
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
@@ -29,21 +29,14 @@ from planner.domain.profile import (
     TimeTable,
     TransferTime,
 )
+from profiler.documents import Count, DetailsDocument, Quantity, Seconds, StrictDocument
 
 SCHEMA = "poolwise/profile/v1"
 LARGEST_BYTES = 64 * 1024 * 1024
 """A larger file is no profile: refused before it is parsed."""
 
-Seconds = Annotated[float, Field(ge=0, le=1e6, description="seconds")]
-Quantity = Annotated[float, Field(ge=0, le=1e12)]
-Count = Annotated[int, Field(ge=1, le=10**12, description="count, at least 1")]
 
-
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class TableDocument(_Document):
+class TableDocument(StrictDocument):
     """A time table: `seconds[i][j]` was measured at `x[i]`, `y[j]`."""
 
     x_name: str = Field(description="what x counts, as in `new tokens`")
@@ -77,14 +70,14 @@ class TableDocument(_Document):
         )
 
 
-class TransferDocument(_Document):
+class TransferDocument(StrictDocument):
     """Moving one request's KV cache through the P/D path: base + bytes / bandwidth."""
 
     base_s: Seconds
     bandwidth_bytes_per_s: float = Field(ge=1, le=1e18, description="bytes/s through the P/D path")
 
 
-class LimitsDocument(_Document):
+class LimitsDocument(StrictDocument):
     """What one replica admits at once."""
 
     kv_capacity_tokens: Count
@@ -102,7 +95,7 @@ class LimitsDocument(_Document):
     )
 
 
-class LifecycleDocument(_Document):
+class LifecycleDocument(StrictDocument):
     """How long changes of a replica take."""
 
     start_cold_s: Seconds
@@ -111,7 +104,7 @@ class LifecycleDocument(_Document):
     drain_s: Seconds
 
 
-class ProvenanceDocument(_Document):
+class ProvenanceDocument(StrictDocument):
     """Where the numbers come from."""
 
     kind: ProfileKind
@@ -126,7 +119,7 @@ class ProvenanceDocument(_Document):
     )
 
 
-class ProfileDocument(_Document):
+class ProfileDocument(StrictDocument):
     """What one replica of a model on an accelerator does, as stored."""
 
     schema_version: Literal["poolwise/profile/v1"]
@@ -147,6 +140,9 @@ class ProfileDocument(_Document):
     step_ratios: tuple[Annotated[float, Field(gt=0, le=1e3)], ...] = ()
     weight_dtype: Dtype | None = Field(default=None, description="null: the model's own")
     kv_dtype: Dtype | None = Field(default=None, description="null: the model's own")
+    details: DetailsDocument | None = Field(
+        default=None, description="how it was measured; null: not by `poolwise profile run`"
+    )
 
 
 def profile_id_of(profile: Profile) -> str:
@@ -159,7 +155,7 @@ def profile_id_of(profile: Profile) -> str:
             del content["limits"][later]
     if not content["provenance"]["notes"]:
         del content["provenance"]["notes"]
-    for later in ("weight_dtype", "kv_dtype"):
+    for later in ("weight_dtype", "kv_dtype", "details"):
         if content[later] is None:
             del content[later]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -219,6 +215,7 @@ def profile_document(profile: Profile) -> ProfileDocument:
             error_ratio=provenance.error_ratio,
             notes=provenance.notes,
         ),
+        details=None if profile.details is None else DetailsDocument.of(profile.details),
     )
 
 
@@ -347,6 +344,7 @@ def _converted(document: ProfileDocument, where: str) -> Profile:
             limits=EngineLimits(**document.limits.model_dump()),
             lifecycle=LifecycleTimes(**document.lifecycle.model_dump()),
             provenance=Provenance(**document.provenance.model_dump()),
+            details=None if document.details is None else document.details.details(),
         )
     except ValueError as error:
         raise ProfileError(f"{where}: {error}\n{_WAY_OUT}") from error

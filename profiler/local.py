@@ -1,68 +1,345 @@
-"""Profile the engine of a deployment on this machine: one prefill and one decode worker."""
+"""Profile an engine that was launched here: its workers, their starts, drains and flips."""
 
 import asyncio
 import json
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
+import psutil
 
 from planner.domain.errors import EngineError
+from planner.domain.fleet import Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
-from profiler.fit import Setting, fit
-from profiler.sweep import Measurements, Progress, SweepPlan, sweep
+from planner.domain.profile_details import StartUp
+from profiler.fitting.profile import Seen, Setting
+from profiler.measure.facts import (
+    EngineIdentity,
+    MachineFacts,
+    cpu_facts,
+    gpu_facts,
+    read_engine_facts,
+)
+from profiler.measure.journal import Journal
+from profiler.measure.probe import Probe
+from profiler.measure.session import Plan, Progress, Tell
+from profiler.measure.start_up import start_up_of
+from profiler.run import Target, breaking_off, finished, measure
 from serving.deployment import LocalDeployment
 from serving.engine import cpu_number_format
 from serving.launcher import Worker
-from serving.load import LoadClient
+from serving.load import Completion, LoadClient
 from serving.prompts import PromptWriter, read_words
-from serving.telemetry import EngineCounters
+from serving.telemetry import EngineCounters, EngineReading
+
+DIRECT_PROMPT_TOKENS, DIRECT_BURST, DIRECT_SAMPLES = 384, 4, 2
+HIT_PROMPT_BLOCKS = 4
+DRAINED_ANSWER_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProfiledPair:
-    """The two routed workers that are measured, and how long a start takes, seconds."""
+class Launched:
+    """The workers that are measured.
 
-    prefill: Worker
-    decode: Worker
-    start_s: float
-
-
-def profile_deployment(
-    deployment: LocalDeployment,
-    pair: ProfiledPair,
-    plan: SweepPlan,
-    *,
-    progress: Progress = lambda _done, _all, _next: None,
-    log: Callable[[Measurements], None] = lambda _measured: None,
-) -> Profile:
-    """Sweep a running pair and fit its profile.
-
-    Raises
-    ------
-    MeasurementError, EngineError, RouterError
+    Parameters
+    ----------
+    answering : Worker
+        The decode worker of a pair, or the only one.
+    prefill : Worker or None
+        The prefill worker of a routed pair; None: a single worker, asked directly.
+    starts_s : dict of str to float
+        By worker's name, from its command to its first token.
+    cold : bool
+        Whether the model's files were out of the page cache before the first start.
     """
-    _check_lengths(deployment, plan)
-    measured = asyncio.run(_measure(deployment, pair, plan, progress))
-    log(measured)
-    flip_s = _time_flip(deployment, pair.decode)
-    lifecycle = LifecycleTimes(
-        start_cold_s=pair.start_s, start_warm_s=pair.start_s, flip_s=flip_s, drain_s=flip_s
+
+    answering: Worker
+    prefill: Worker | None
+    starts_s: dict[str, float]
+    cold: bool = False
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether KV caches move between workers."""
+        return self.prefill is not None
+
+    @property
+    def computing(self) -> Worker:
+        """The worker that computes prompts."""
+        return self.prefill or self.answering
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalProfiling:
+    """A profiling run of launched workers.
+
+    Parameters
+    ----------
+    roles : tuple of Role
+        What the profile may be used for.
+    source : str
+        Who measured, how.
+    """
+
+    deployment: LocalDeployment
+    launched: Launched
+    roles: tuple[Role, ...]
+    source: str
+    restart: bool = False
+    """Start the answering worker once more at the end: its files are in the page cache then."""
+    _seen_hit: float | None = None
+    _first: StartUp = field(init=False)
+    _warm: StartUp | None = None
+    _direct: float | None = None
+    _drain_s: float | None = None
+    _flip_s: float | None = None
+    _reading: EngineReading | None = None
+
+    def __post_init__(self) -> None:
+        worker = self.launched.answering
+        self._first = start_up_of(_log_of(worker), self.launched.starts_s[worker.name])
+
+    def run(
+        self,
+        plan: Plan,
+        journal: Journal,
+        *,
+        tell: Tell = lambda _progress: None,
+        keep: Callable[[Profile], None] = lambda _profile: None,
+    ) -> Profile:
+        """Measure and fit.
+
+        Parameters
+        ----------
+        keep : callable
+            Takes the incomplete profile of a run that breaks off.
+
+        Raises
+        ------
+        MeasurementError, EngineError, RouterError
+        """
+        self._check_lengths(plan)
+        self._reading = self.deployment.reading(self.launched.answering)
+        with breaking_off(journal, plan, self.setting, keep):
+            reached = measure(self._target(), plan, journal, tell=tell, beside=self._beside)
+            if self.launched.handed_over:
+                self._drain_s, self._flip_s = asyncio.run(self._drain_and_flip())
+            if self.restart:
+                tell(_only_text(plan, "starting a worker once more, warm"))
+                self._warm = self._start_again()
+        return finished(journal, self.setting(), reached=reached, target_ratio=plan.target_ratio)
+
+    def setting(self) -> Setting:
+        """What was measured, on what, as far as it is known by now."""
+        launched, deployment = self.launched, self.deployment
+        worker = launched.answering
+        facts = read_engine_facts(worker.url, deployment.site.model.name)
+        machine = self._machine()
+        slowest = max(launched.starts_s.values())
+        first = self._first
+        warm = self._warm or (None if launched.cold else first)
+        flip_s = self._flip_s if self._flip_s is not None else 0.0
+        return Setting(
+            shape=launched.computing.shape,
+            roles=self.roles,
+            limits=engine_limits(deployment, worker),
+            lifecycle=LifecycleTimes(
+                start_cold_s=slowest,
+                start_warm_s=slowest if warm is None else warm.total_s,
+                flip_s=flip_s,
+                drain_s=self._drain_s if self._drain_s is not None else flip_s,
+            ),
+            machine=describe_machine(deployment),
+            engine=f"vLLM {facts.version or 'of unknown version'}",
+            measured_at=datetime.now(UTC),
+            source=self.source,
+            notes=facts.notes + self._unmeasured(),
+            seen=Seen(
+                start_cold=first if launched.cold else None,
+                start_warm=warm,
+                drain_s=self._drain_s,
+                direct_prefill_ratio=self._direct,
+                prefix_cache_hit_ratio=self._seen_hit,
+                memory_bytes=machine.memory_bytes or self._resident_bytes(worker),
+                power_w=machine.power_w,
+                facts=(*facts.told, *machine.told, ("flags", self._flags())),
+            ),
+        )
+
+    def _unmeasured(self) -> tuple[str, ...]:
+        """What stands in the profile without having been measured."""
+        notes = []
+        if not self.launched.cold:
+            notes.append("no cold start was measured: start_cold_s is that of a warm one")
+        elif self._warm is None:
+            notes.append("no warm start was measured: start_warm_s is that of a cold one")
+        if not self.launched.handed_over:
+            notes.append("flips and drains were not measured: one worker, not behind a router")
+        if not self.deployment.site.gpus:
+            notes.append("measured on a processor: nothing here was measured on a GPU")
+        return tuple(notes)
+
+    def _target(self) -> Target:
+        deployment, launched = self.deployment, self.launched
+        worker = launched.answering
+
+        async def counters() -> EngineCounters:
+            reading = await asyncio.to_thread(deployment.reading, worker)
+            return reading.counters
+
+        return Target(
+            url=deployment.router.url if launched.handed_over else worker.url,
+            model=deployment.site.model.name,
+            words=self._words(),
+            block_tokens=self._kv_block_tokens,
+            counters=counters if launched.handed_over else None,
+            identity=EngineIdentity(worker.url),
+        )
+
+    @property
+    def _kv_block_tokens(self) -> int:
+        if self._reading is None:
+            self._reading = self.deployment.reading(self.launched.answering)
+        return self._reading.kv_block_tokens
+
+    def _words(self) -> tuple[str, ...] | None:
+        directory = self.deployment.site.model.directory
+        return read_words(directory) if (directory / "words.json").is_file() else None
+
+    async def _beside(self, probe: Probe) -> None:
+        """The prefix cache, and prefill asked directly instead of through the P/D path."""
+        worker, writer = self.launched.computing, probe.writer
+        client = LoadClient(url=worker.url, model=self.deployment.site.model.name)
+        try:
+            self._seen_hit = await self._hit_ratio(client, writer, worker)
+            if self.launched.handed_over:
+                direct = [await _burst_slope_s(client, writer, n) for n in range(DIRECT_SAMPLES)]
+                through = probe.sender.client
+                path = [
+                    await _burst_slope_s(through, writer, n)
+                    for n in range(DIRECT_SAMPLES, 2 * DIRECT_SAMPLES)
+                ]
+                self._direct = sum(path) / sum(direct)
+        finally:
+            await client.close()
+
+    async def _hit_ratio(
+        self, client: LoadClient, writer: PromptWriter, worker: Worker
+    ) -> float | None:
+        """Send a prompt twice; the share of the second that was found, whole blocks counting."""
+        block = self._kv_block_tokens
+        tokens = HIT_PROMPT_BLOCKS * block + 1
+        prompt = Completion(prompt=writer.unique(tokens, number=-1), output_tokens=1)
+        first = await client.send(prompt)
+        before = await asyncio.to_thread(self.deployment.reading, worker)
+        second = await client.send(prompt)
+        after = await asyncio.to_thread(self.deployment.reading, worker)
+        if first.error or second.error:
+            return None
+        found = after.counters - before.counters
+        return found.prompt_tokens_cached / (HIT_PROMPT_BLOCKS * block)
+
+    async def _drain_and_flip(self) -> tuple[float, float]:
+        """Drain the decode worker under an answer, and put it back; (drain, flip), seconds.
+
+        The drain counts from the last token of the answer that it had to wait for.
+        """
+        deployment, worker = self.deployment, self.launched.answering
+        client = LoadClient(url=deployment.router.url, model=deployment.site.model.name)
+        words = self._words()
+        prompt = (
+            PromptWriter(words=words, seed=time.time_ns() % 2**31).unique(64, number=1)
+            if (words)
+            else "Count to one hundred, one number after the other."
+        )
+        try:
+            answer = asyncio.create_task(
+                client.send(Completion(prompt=prompt, output_tokens=DRAINED_ANSWER_TOKENS))
+            )
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(deployment.drain, worker)
+            drained_s = time.perf_counter()
+            timing = await answer
+            drain_s = max(drained_s - timing.token_at_s[-1], 0.0) if timing.token_at_s else 0.0
+            await asyncio.to_thread(deployment.route, worker)
+        finally:
+            await client.close()
+        flip_s = await asyncio.to_thread(deployment.flip, worker, worker.shape)
+        return drain_s, flip_s
+
+    def _start_again(self) -> StartUp:
+        """Replace the answering worker by one like it; how its start went."""
+        deployment, old = self.deployment, self.launched.answering
+        if self.launched.handed_over:
+            deployment.drain(old)
+        deployment.stop(old)
+        worker = deployment.start(old.shape)
+        total_s = deployment.await_ready(worker)
+        if self.launched.handed_over:
+            deployment.route(worker)
+        self.launched = replace(self.launched, answering=worker)
+        return start_up_of(_log_of(worker), total_s)
+
+    def _check_lengths(self, plan: Plan) -> None:
+        allowed = self.deployment.site.flags.max_model_len
+        if plan.area.longest_tokens > allowed:
+            raise EngineError(
+                f"requests of {plan.area.longest_tokens} tokens are to be measured, but the engine "
+                f"takes {allowed}: raise max_model_len or measure shorter prompts"
+            )
+
+    def _machine(self) -> MachineFacts:
+        gpus = self.deployment.site.gpus
+        return gpu_facts(gpus[: self.launched.answering.shape.tp]) if gpus else cpu_facts()
+
+    def _resident_bytes(self, worker: Worker) -> float | None:
+        """Resident memory of a worker's processes, shared pages counted in each."""
+        supervisor, _group = self.deployment.launcher.process_of(worker)
+        try:
+            below = psutil.Process(supervisor).children(recursive=True)
+            return float(sum(p.memory_info().rss for p in below))
+        except psutil.Error:
+            return None
+
+    def _flags(self) -> str:
+        flags = self.deployment.site.flags
+        return (
+            f"max_model_len {flags.max_model_len}, max_num_seqs {flags.max_num_seqs}, "
+            f"max_num_batched_tokens {flags.max_num_batched_tokens}, "
+            f"{'eager' if flags.enforce_eager else 'compiled'}"
+            + (f", {' '.join(flags.extra)}" if flags.extra else "")
+        )
+
+
+def _only_text(plan: Plan, text: str) -> Progress:
+    return Progress(
+        spent_s=plan.budget_s, left_s=0.0, points=0, samples=0, doubt_ratio=None, next_text=text
     )
-    setting = Setting(
-        shape=pair.prefill.shape,
-        limits=engine_limits(deployment, pair.decode),
-        lifecycle=lifecycle,
-        machine=describe_machine(deployment),
-        engine=f"vLLM {engine_version(pair.decode.url)}",
-        measured_at=datetime.now(UTC),
-        source="poolwise quick sweep, through the P/D path",
+
+
+async def _burst_slope_s(client: LoadClient, writer: PromptWriter, number: int) -> float:
+    """What each further prompt adds to a burst, seconds."""
+    prompts = [
+        writer.unique(DIRECT_PROMPT_TOKENS, number=-1000 - number * DIRECT_BURST - i)
+        for i in range(DIRECT_BURST + 1)
+    ]
+    alone = await client.send(Completion(prompt=prompts[-1], output_tokens=1))
+    answers = await asyncio.gather(
+        *(client.send(Completion(prompt=p, output_tokens=1)) for p in prompts[:-1])
     )
-    return fit(measured, setting)
+    if failed := next((a for a in (alone, *answers) if a.error), None):
+        raise EngineError(f"{client.url} failed a measuring request: {failed.error}")
+    burst_s = max(a.token_at_s[-1] for a in answers) - min(a.sent_at_s for a in answers)
+    return max((burst_s - alone.ttft_s) / (DIRECT_BURST - 1), 1e-6)
+
+
+def _log_of(worker: Worker) -> str:
+    try:
+        return worker.log_path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def engine_limits(deployment: LocalDeployment, worker: Worker) -> EngineLimits:
@@ -74,51 +351,19 @@ def engine_limits(deployment: LocalDeployment, worker: Worker) -> EngineLimits:
         When the worker does not answer.
     """
     site, reading = deployment.site, deployment.reading(worker)
+    shape = worker.shape
     return EngineLimits(
         kv_capacity_tokens=reading.kv_capacity_tokens,
         kv_bytes_per_token=kv_bytes_per_token(
             site.model.directory, value_bytes=2 if site.gpus else _cpu_value_bytes()
         ),
-        max_num_seqs=site.flags.max_num_seqs,
-        max_num_batched_tokens=site.flags.max_num_batched_tokens,
+        max_num_seqs=shape.max_num_seqs or site.flags.max_num_seqs,
+        max_num_batched_tokens=shape.max_num_batched_tokens or site.flags.max_num_batched_tokens,
         max_model_len=site.flags.max_model_len,
         kv_block_tokens=reading.kv_block_tokens,
         async_scheduling=bool(site.gpus),  # what vLLM does unless told; never on CPUs
         late_kv_notice=True,
     )
-
-
-async def _measure(
-    deployment: LocalDeployment, pair: ProfiledPair, plan: SweepPlan, progress: Progress
-) -> Measurements:
-    site = deployment.site
-    seed = time.time_ns() % 2**31
-    writer = PromptWriter(words=read_words(site.model.directory), seed=seed)
-    client = LoadClient(url=deployment.router.url, model=site.model.name)
-
-    async def decode_counters() -> EngineCounters:
-        reading = await asyncio.to_thread(deployment.reading, pair.decode)
-        return reading.counters
-
-    try:
-        return await sweep(client, writer, plan, decode_counters=decode_counters, progress=progress)
-    finally:
-        await client.close()
-
-
-def _check_lengths(deployment: LocalDeployment, plan: SweepPlan) -> None:
-    longest = max(plan.new_tokens) + max(plan.cached_tokens)
-    allowed = deployment.site.flags.max_model_len - 1
-    if longest > allowed:
-        raise EngineError(
-            f"the sweep wants prompts of {longest} tokens, but the engine takes {allowed}: "
-            "raise max_model_len or measure shorter prompts"
-        )
-
-
-def _time_flip(deployment: LocalDeployment, worker: Worker) -> float:
-    """Take an idle worker out of the router and put it back: what a flip costs when idle."""
-    return deployment.flip(worker, worker.shape)
 
 
 def _cpu_value_bytes() -> int:
@@ -138,29 +383,12 @@ def kv_bytes_per_token(model_directory: Path, *, value_bytes: int = 2) -> float:
 
 
 def describe_machine(deployment: LocalDeployment) -> str:
-    """Name the processor and the share of it that a worker gets."""
-    name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
+    """Name the device and the share of it that a worker gets."""
+    gpus = deployment.site.gpus
+    if gpus:
+        return gpu_facts(gpus).name
+    name = cpu_facts().name
     share = deployment.site.cores_per_replica
     if share is None or not deployment.launcher.quota_is_enforced:
         return f"{name}, cores shared without a limit"
     return f"{name}, {share:g} cores a worker (kernel quota)"
-
-
-def engine_version(url: str) -> str:
-    """The version that a worker tells.
-
-    Raises
-    ------
-    EngineError
-        When it does not.
-    """
-    try:
-        answer = httpx.get(f"{url}/version", timeout=10.0)
-        answer.raise_for_status()
-        return str(answer.json()["version"])
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise EngineError(f"worker {url} does not tell its version: {error}") from error

@@ -17,6 +17,7 @@ from serving.prompts import PromptWriter
 REQUEST_TIMEOUT_S = 120.0
 _TOKENS = re.compile(r'"completion_tokens":\s*(\d+)')
 _PROMPT = re.compile(r'"prompt_tokens":\s*(\d+)')
+_TEXT = re.compile(r'"text":\s*"[^"]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,12 @@ class Timing:
         Empty when the answer is complete.
     text : str
         The answer.
+    status : int or None
+        HTTP status; None when there was no answer at all.
+    retry_after_s : float or None
+        After which the server wants to be asked again, seconds, where it said so.
+    counted : bool
+        Whether the server counted the tokens; else every chunk counts as one.
     """
 
     sent_at_s: float
@@ -44,6 +51,9 @@ class Timing:
     input_tokens: int
     error: str
     text: str = ""
+    status: int | None = None
+    retry_after_s: float | None = None
+    counted: bool = True
 
     @property
     def output_tokens(self) -> int:
@@ -161,16 +171,24 @@ class LoadClient:
         Base URL, without `/v1`.
     model : str
         Served model name.
+    api_key : str or None
+        Sent as a bearer token.
     """
 
     url: str
     model: str
     timeout_s: float = REQUEST_TIMEOUT_S
+    api_key: str | None = field(default=None, repr=False)
     _http: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx.AsyncClient(base_url=self.url, timeout=self.timeout_s, limits=limits)
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            timeout=self.timeout_s,
+            limits=limits,
+            headers={} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"},
+        )
 
     async def close(self) -> None:
         """Close its connections."""
@@ -191,9 +209,17 @@ class LoadClient:
         try:
             async with asyncio.timeout(self.timeout_s):
                 async with self._http.stream("POST", "/v1/completions", json=body) as response:
+                    answer.status = response.status_code
+                    kind = response.headers.get("content-type", "")
                     if response.status_code != 200:
                         text = (await response.aread()).decode(errors="replace")
-                        answer.error = f"HTTP {response.status_code}: {text[:200]}"
+                        answer.error = f"HTTP {response.status_code}: {text[:400]}"
+                        answer.retry_after_s = _seconds(response.headers.get("retry-after"))
+                    elif not kind.startswith("text/event-stream"):
+                        answer.error = (
+                            f"the server does not stream: it answered {kind or 'something'} where "
+                            "an event stream was asked for"
+                        )
                     else:
                         async for line in response.aiter_lines():
                             answer.take(line, time.perf_counter())
@@ -202,6 +228,14 @@ class LoadClient:
         except httpx.HTTPError as error:
             answer.error = f"{type(error).__name__}: {error}"
         return answer.timing(completion.output_tokens)
+
+
+def _seconds(header: str | None) -> float | None:
+    """A Retry-After header in seconds; dates, which are rare there, are not read."""
+    try:
+        return None if header is None else max(float(header), 0.0)
+    except ValueError:
+        return None
 
 
 @dataclass(slots=True)
@@ -214,6 +248,9 @@ class _Answer:
     parts: list[str] = field(default_factory=list)
     input_tokens: int = 0
     error: str = ""
+    status: int | None = None
+    retry_after_s: float | None = None
+    counted: bool = False
 
     def take(self, line: str, now_s: float) -> None:
         """Note one line of the event stream."""
@@ -223,15 +260,28 @@ class _Answer:
             self.error = line[6:206]
             return
         counted = _TOKENS.search(line)
-        if counted is None:
+        so_far = self.tokens[-1] if self.tokens else 0
+        if counted is not None:
+            count = int(counted.group(1))
+            if not self.counted and self.tokens and count != so_far:
+                self._rescale(count)
+                return
+            self.counted = True
+        elif self.counted or not _TEXT.search(line):
             return
-        count = int(counted.group(1))
-        if count > (self.tokens[-1] if self.tokens else 0):
+        else:
+            count = so_far + 1
+        if count > so_far:
             self.token_at_s.append(now_s)
             self.tokens.append(count)
             self.parts.append(line[6:])
         if not self.input_tokens and (prompt := _PROMPT.search(line)):
             self.input_tokens = int(prompt.group(1))
+
+    def _rescale(self, count: int) -> None:
+        """The total of a server that counts at the end only: chunks are spread over it."""
+        chunks = len(self.tokens)
+        self.tokens = [max(round((i + 1) * count / chunks), 1) for i in range(chunks)]
 
     def timing(self, wanted_tokens: int) -> Timing:
         """Close the record; an answer that ended early is an error."""
@@ -245,6 +295,9 @@ class _Answer:
             input_tokens=self.input_tokens,
             error=self.error,
             text=_join_text(self.parts),
+            status=self.status,
+            retry_after_s=self.retry_after_s,
+            counted=self.counted,
         )
 
 

@@ -1,5 +1,6 @@
 """What a vLLM worker says of itself on `/metrics`, in seconds, tokens and bytes."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
@@ -8,6 +9,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from planner.domain.errors import EngineError
+
+SCRAPE_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,18 @@ def read_engine(client: httpx.Client, url: str) -> EngineReading:
     except httpx.HTTPError as error:
         raise EngineError(f"worker {url} does not answer on /metrics: {error}") from error
     return parse_engine(answer.text, source=url)
+
+
+async def read_engine_async(url: str) -> EngineReading:
+    """Scrape one worker without holding up an event loop.
+
+    Raises
+    ------
+    EngineError
+        As `read_engine` does.
+    """
+    with httpx.Client(timeout=SCRAPE_TIMEOUT_S) as client:
+        return await asyncio.to_thread(read_engine, client, url)
 
 
 def parse_engine(text: str, *, source: str) -> EngineReading:

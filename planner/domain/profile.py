@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from planner.domain.errors import OutsideProfileError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.model import Dtype
+from planner.domain.profile_details import ProfileDetails
 
 Floats = NDArray[np.float64]
 
@@ -272,6 +273,8 @@ class Profile:
         empty: not measured, steps count as all alike.
     weight_dtype, kv_dtype : Dtype or None
         Formats of weights and KV cache it was measured with; None: the model's own.
+    details : ProfileDetails or None
+        How it was measured, with its errors; None: not by `poolwise profile run`.
     """
 
     profile_id: str
@@ -291,6 +294,7 @@ class Profile:
     step_ratios: tuple[float, ...] = ()
     weight_dtype: Dtype | None = None
     kv_dtype: Dtype | None = None
+    details: ProfileDetails | None = None
 
     def __post_init__(self) -> None:
         if not all(ratio > 0 for ratio in self.step_ratios):

@@ -46,8 +46,9 @@ from planner.service.demo.describe import (
 from planner.service.demo.display import Display, Stage
 from planner.service.demo.measure import Traffic, answer_to
 from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut, window_when_ready
-from planner.service.demo.site import DemoModel, local_site
+from planner.service.demo.site import MAX_MODEL_LEN, DemoModel, local_site
 from planner.service.demo.traffic import (
+    CACHE_BLOCK_TOKENS,
     DemoTraffic,
     RawTraffic,
     fit_to_machine,
@@ -66,8 +67,11 @@ from planner.service.settings import Settings
 from planner.service.spec_file import read_spec
 from planner.simulate import ReplicaGroup, Scenario, simulate
 from profiler.files import read_profile
-from profiler.local import ProfiledPair, profile_deployment
-from profiler.sweep import SweepPlan
+from profiler.local import Launched, LocalProfiling
+from profiler.measure.session import Plan as MeasuringPlan
+from profiler.measure.session import Progress
+from profiler.measure.where import Range
+from profiler.run import journal_for
 from serving.background import BackgroundReplay
 from serving.deployment import LocalDeployment
 from serving.launcher import LocalSite
@@ -78,14 +82,16 @@ WINDOW_S = 60.0
 HISTORY_WINDOWS = 6
 """The warm-up window is cut into so many for the forecaster."""
 LONGEST_ROLLOUT_S = 240.0
-DEMO_SWEEP = SweepPlan(
-    new_tokens=(48, 192, 512, 1024),
+DEMO_RANGE = Range(
+    new_tokens=(48, 1024),
     cached_tokens=(0, 1024),
-    batches=(1, 4, 8, 16),
+    sequences=(1, 16),
     context_tokens=(64, 1280),
-    burst=4,
-    check_new_tokens=320,
+    longest_tokens=MAX_MODEL_LEN,
+    block_tokens=CACHE_BLOCK_TOKENS,
 )
+DEMO_PROFILE_S = 75.0
+DEMO_HELD_OUT = 2
 SLOTS = 3
 QUESTION = "The capital of France is"
 """Asked of models that were trained; the tiny one answers nonsense."""
@@ -200,38 +206,33 @@ class Demo:
     def _writer(self, site: LocalSite) -> PromptWriter:
         return PromptWriter(words=read_words(site.model.directory), seed=self.request.seed)
 
-    def _start_fleet(self, deployment: LocalDeployment) -> ProfiledPair:
+    def _start_fleet(self, deployment: LocalDeployment) -> Launched:
         wanted = self.request.start_fleet
         title = f"start {wanted.prefill} prefill + {wanted.decode} decode worker, KV over NIXL"
         with self.display.stage("a", title) as stage:
             shapes = [shape_in(Role.PREFILL, self.request.model.value)] * wanted.prefill
             shapes += [shape_in(Role.DECODE, self.request.model.value)] * wanted.decode
             workers = [deployment.start(shape) for shape in shapes]
-            seconds = []
+            seconds = {}
             for i, worker in enumerate(workers):
                 stage.at(0.1 + i / len(workers), f"waiting for {worker.name}'s first token")
-                seconds.append(deployment.await_ready(worker))
+                seconds[worker.name] = deployment.await_ready(worker)
                 deployment.route(worker)
-                stage.say(f"{worker.name} generated its first token after {seconds[-1]:.0f} s")
+                stage.say(
+                    f"{worker.name} generated its first token after {seconds[worker.name]:.0f} s"
+                )
             stage.say(quota_text(deployment))
             if self.request.model is DemoModel.SMOLLM2:
                 answer = answer_to(deployment, QUESTION, output_tokens=24)
                 text = " ".join(answer.text.split()) or answer.error
                 stage.say(f"prompt on one worker, answer on the other: {QUESTION} {text}")
-        return ProfiledPair(
-            prefill=workers[0], decode=workers[wanted.prefill], start_s=max(seconds)
-        )
+        return Launched(prefill=workers[0], answering=workers[wanted.prefill], starts_s=seconds)
 
-    def _profile(self, deployment: LocalDeployment, pair: ProfiledPair) -> Profile:
+    def _profile(self, deployment: LocalDeployment, pair: Launched) -> Profile:
         saved = self._saved_profile()
         title = "profile them: a quick sweep through the router"
         with self.display.stage("b", title if saved is None else "take a saved profile") as stage:
-            profile = saved or profile_deployment(
-                deployment,
-                pair,
-                DEMO_SWEEP,
-                progress=lambda done, points, text: stage.at(done / points, text),
-            )
+            profile = saved or self._measure_profile(deployment, pair, stage)
             if saved is not None:
                 stage.say(f"{self.request.profile}, {provenance_text(saved)}")
             batch = profile.limits.max_num_seqs
@@ -243,11 +244,36 @@ class Demo:
                 f"{1000 * step_s:.0f} ms a token)"
             )
             stage.say(
-                f"{profile.provenance.points} points; held-out error "
-                f"{profile.provenance.error_ratio:.0%}; start {profile.lifecycle.start_warm_s:.0f} "
+                f"{profile.provenance.points} points; off by {profile.provenance.error_ratio:.0%} "
+                f"where nothing was fitted; start {profile.lifecycle.start_warm_s:.0f} "
                 f"s, flip {profile.lifecycle.flip_s:.0f} s"
             )
         return profile
+
+    def _measure_profile(
+        self, deployment: LocalDeployment, pair: Launched, stage: Stage
+    ) -> Profile:
+        plan = MeasuringPlan(
+            area=DEMO_RANGE,
+            budget_s=DEMO_PROFILE_S,
+            held_out=DEMO_HELD_OUT,
+            least_samples=1,
+            step_tokens=deployment.site.flags.max_num_batched_tokens,
+        )
+        self.request.out.mkdir(parents=True, exist_ok=True)
+        measured = self.request.out / "measured.json"
+        measured.with_name(measured.name + ".journal.jsonl").unlink(missing_ok=True)
+        journal = journal_for(measured, {"demo": self.request.model.value}, fresh=False)
+
+        def tell(now: Progress) -> None:
+            stage.at(now.spent_s / DEMO_PROFILE_S, now.next_text)
+
+        return LocalProfiling(
+            deployment=deployment,
+            launched=pair,
+            roles=tuple(Role),
+            source="poolwise quick sweep, through the P/D path",
+        ).run(plan, journal, tell=tell)
 
     def _saved_profile(self) -> Profile | None:
         path = self.request.profile

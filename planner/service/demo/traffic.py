@@ -12,8 +12,9 @@ from forecaster.synthesize import PUBLISHED, synthesize
 from planner.domain.errors import TraceError
 from planner.domain.profile import Profile
 from planner.domain.workload import Workload
-from profiler.sweep import CACHE_BLOCK_TOKENS
 
+CACHE_BLOCK_TOKENS = 128
+"""vLLM's CPU attention stores KV in blocks of this many tokens; prefixes hit in whole blocks."""
 MAX_INPUT_TOKENS = 1024
 MAX_OUTPUT_TOKENS = 192
 FITTED_LEVEL = 0.9

@@ -1,0 +1,266 @@
+"""From samples to a profile: tables that never get faster with more work, and their errors."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.profile import (
+    EngineLimits,
+    LifecycleTimes,
+    Profile,
+    ProfileKind,
+    Provenance,
+    TimeTable,
+    TransferTime,
+)
+from planner.domain.profile_details import ProfileDetails, StartUp, TableFit
+from profiler.files import with_profile_id
+from profiler.fitting.choice import Choice, error_interval
+from profiler.fitting.tables import table_of
+from profiler.measure.samples import Kind, Sample, Samples, mean_of
+from profiler.measure.where import fitted
+
+FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
+FLAT_RATIO = 0.01
+"""Transfer time that does not grow with size is given a slope that adds this share at most."""
+SHORT_CONTEXT_TOKENS = 64.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was measured beside the samples; None: it was not."""
+
+    start_cold: StartUp | None = None
+    start_warm: StartUp | None = None
+    drain_s: float | None = None
+    direct_prefill_ratio: float | None = None
+    prefix_cache_hit_ratio: float | None = None
+    memory_bytes: float | None = None
+    power_w: float | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What was measured, on what.
+
+    Parameters
+    ----------
+    shape : ReplicaShape
+        Of any of `roles`.
+    roles : tuple of Role
+        What the profile may be used for.
+    step_tokens : int
+        Prompt tokens that the engine computed in one step at the most.
+    notes : tuple of str
+        What a reader should know.
+    complete : bool
+        False: the run was interrupted.
+    """
+
+    shape: ReplicaShape
+    roles: tuple[Role, ...] = tuple(Role)
+    limits: EngineLimits
+    lifecycle: LifecycleTimes
+    machine: str
+    engine: str
+    measured_at: datetime
+    source: str
+    notes: tuple[str, ...] = ()
+    complete: bool = True
+    seen: Seen = field(default_factory=Seen)
+
+    @property
+    def step_tokens(self) -> int:
+        """Prompt tokens computed in one step at the most."""
+        return self.limits.max_num_batched_tokens
+
+
+def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
+    """Make a profile of what was measured.
+
+    Samples without any transfer were taken of an aggregated replica; its profile has a free
+    transfer, and `first_token_s` without the decode step that follows one.
+
+    Raises
+    ------
+    MeasurementError
+        When too few points were measured.
+    """
+    prefill, prefill_fit = _table(
+        samples, Kind.PREFILL, setting, x_name="new tokens", y_name="cached tokens"
+    )
+    decode, decode_fit = _table(
+        samples, Kind.DECODE, setting, x_name="sequences", y_name="context tokens"
+    )
+    idle = [s for s in samples.good(Kind.PREFILL) if "transfer_bytes" in s.values]
+    transfer = _transfer(idle)
+    errors = [
+        f.median_error_ratio for f in (prefill_fit, decode_fit) if f.median_error_ratio is not None
+    ]
+    shape = setting.shape
+    return with_profile_id(
+        Profile(
+            profile_id="",
+            model=shape.model,
+            accelerator=shape.accelerator,
+            tp=shape.tp,
+            pp=shape.pp,
+            dp=shape.dp,
+            weight_dtype=shape.weight_dtype,
+            kv_dtype=shape.kv_dtype,
+            roles=setting.roles,
+            prefill=prefill,
+            decode_step=decode,
+            transfer=transfer,
+            first_token_s=_first_token_s(
+                samples, prefill, decode, transfer, handed_over=bool(idle)
+            ),
+            step_ratios=_step_ratios(samples),
+            limits=setting.limits,
+            lifecycle=setting.lifecycle,
+            provenance=Provenance(
+                kind=ProfileKind.MEASURED,
+                source=setting.source,
+                measured_at=setting.measured_at,
+                machine=setting.machine,
+                engine=setting.engine,
+                points=prefill_fit.points + decode_fit.points,
+                error_ratio=max(
+                    errors, default=max(prefill_fit.noise_ratio, decode_fit.noise_ratio)
+                ),
+                notes=setting.notes,
+            ),
+            details=_details(
+                samples, setting, tables=(prefill, decode), fits=(prefill_fit, decode_fit)
+            ),
+        )
+    )
+
+
+def _table(
+    samples: Samples, kind: Kind, setting: Setting, *, x_name: str, y_name: str
+) -> tuple[TimeTable, TableFit]:
+    points = samples.scatter(kind)
+    choice = fitted(samples, kind, step_tokens=setting.step_tokens)
+    table = table_of(choice.seconds, points, x_name=x_name, y_name=y_name)
+    return table, _fit_of(samples, kind, choice, table)
+
+
+def _fit_of(samples: Samples, kind: Kind, choice: Choice, table: TimeTable) -> TableFit:
+    """How far off the table is where nothing was fitted."""
+    judged = samples.scatter(kind, held_out=True)
+    # A context or two beyond the last line is no reason to judge by fewer points.
+    errors = table.extended_at(judged.x, judged.y) / judged.seconds - 1
+    median, p90, low, high = error_interval(errors)
+    known = bool(np.isfinite(median))
+    return TableFit(
+        form=choice.form,
+        coefficients=tuple(choice.fitted.coefficients.items()),
+        points=len(samples.points(kind, held_out=False)),
+        held_out_points=len(judged),
+        median_error_ratio=median if known else None,
+        p90_error_ratio=p90 if known else None,
+        median_error_interval=(low, high) if known else None,
+        noise_ratio=samples.noise_ratio(kind),
+    )
+
+
+def _step_ratios(samples: Samples) -> tuple[float, ...]:
+    """Quantile by quantile the mean over all samples; empty unless every sample has them."""
+    rows = [s.ratios for s in samples.good(Kind.DECODE)]
+    if not all(rows) or len({len(row) for row in rows}) != 1:
+        return ()
+    return tuple(np.mean(rows, axis=0).tolist())
+
+
+def _transfer(idle: list[Sample]) -> TransferTime:
+    """Fit a line through (bytes, seconds) by least squares, never falling."""
+    if not idle:
+        return TransferTime(base_s=0.0, bandwidth_bytes_per_s=FASTEST_BANDWIDTH_BYTES_PER_S)
+    moved = np.array([s.values["transfer_bytes"] for s in idle])
+    took = np.array([s.values["transfer_s"] for s in idle])
+    slope = max(float(np.polyfit(moved, took, 1)[0]), 0.0) if np.ptp(moved) > 0 else 0.0
+    flat = FLAT_RATIO * float(took.min()) / float(moved.max())
+    bandwidth = 1 / max(slope, flat, 1 / FASTEST_BANDWIDTH_BYTES_PER_S)
+    base = max(float(np.median(took - moved / bandwidth)), 0.0)
+    return TransferTime(base_s=base, bandwidth_bytes_per_s=bandwidth)
+
+
+def _first_token_s(
+    samples: Samples,
+    prefill: TimeTable,
+    decode: TimeTable,
+    transfer: TransferTime,
+    *,
+    handed_over: bool,
+) -> float:
+    """What is left of TTFT on an idle deployment: HTTP, tokenizer, router, scheduling."""
+    step_s = float(decode.extended_at(1.0, SHORT_CONTEXT_TOKENS)) if handed_over else 0.0
+    left = []
+    for point in samples.points(Kind.PREFILL, held_out=False):
+        taken = samples.of(point)
+        moved = mean_of(taken, "transfer_bytes")
+        left.append(
+            mean_of(taken, "alone_ttft_s")
+            - float(prefill.extended_at(point.x, point.y))
+            - (float(transfer.seconds(moved)) if np.isfinite(moved) else 0.0)
+            - step_s
+        )
+    return max(float(np.median(left)), 0.0)
+
+
+def _details(
+    samples: Samples,
+    setting: Setting,
+    *,
+    tables: tuple[TimeTable, TimeTable],
+    fits: tuple[TableFit, TableFit],
+) -> ProfileDetails:
+    (prefill, decode), seen = tables, setting.seen
+    idle, loaded = (_mean(samples, n) for n in ("transfer_s", "loaded_transfer_s"))
+    mixed = samples.good(Kind.MIXED)
+    ratios = [s.values["beside_s"] / float(prefill.extended_at(s.point.x, 0.0)) for s in mixed]
+    return ProfileDetails(
+        prefill=fits[0],
+        decode_step=fits[1],
+        mixed_ratio=float(np.median(ratios)) if ratios else None,
+        mixed_stall_s=float(np.mean([s.values["stall_s"] for s in mixed])) if mixed else None,
+        loaded_transfer_ratio=loaded / idle if idle and loaded else None,
+        direct_prefill_ratio=seen.direct_prefill_ratio,
+        prefill_tokens_per_s=float((prefill.x[:, None] / prefill.seconds).max()),
+        decode_tokens_per_s=float((decode.x[:, None] / decode.seconds)[-1].max()),
+        prefix_cache_hit_ratio=seen.prefix_cache_hit_ratio,
+        kv_bytes_per_token=_kv_bytes_per_token(samples),
+        start_cold=seen.start_cold,
+        start_warm=seen.start_warm,
+        drain_s=seen.drain_s,
+        memory_bytes=seen.memory_bytes,
+        power_w=seen.power_w,
+        samples=len(samples.taken),
+        disturbed_samples=samples.disturbed,
+        complete=setting.complete,
+        facts=seen.facts,
+    )
+
+
+def _mean(samples: Samples, name: str) -> float | None:
+    value = mean_of(samples.good(Kind.PREFILL), name)
+    return value if np.isfinite(value) else None
+
+
+def _kv_bytes_per_token(samples: Samples) -> float | None:
+    """Of prompts without a prefix, of which everything moves."""
+    rows = [
+        s.values["transfer_bytes"] / s.point.x
+        for s in samples.good(Kind.PREFILL)
+        if s.point.y == 0 and s.values.get("transfer_bytes")
+    ]
+    return float(np.median(rows)) if rows else None
+
+
+def marked_incomplete(setting: Setting, why: str) -> Setting:
+    """The setting of a run that broke off."""
+    return replace(setting, complete=False, notes=(*setting.notes, f"INCOMPLETE: {why}"))

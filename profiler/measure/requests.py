@@ -1,0 +1,116 @@
+"""Send measuring requests through all that a server may answer instead of tokens."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from planner.domain.errors import MeasurementError
+from serving.load import Completion, LoadClient, Timing
+
+PATIENCE_S = 90.0
+"""A server that is down or refuses load is asked again for so long: an engine restarts in it."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
+_BUSY = frozenset({408, 425, 429, 503})
+_TOO_LONG = ("maximum context length", "max_model_len", "context length", "too long")
+
+
+class TooLongError(MeasurementError):
+    """The server takes no request of this length."""
+
+
+Note = Callable[[str], None]
+"""Takes what a reader of the profile should know."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Sender:
+    """Sends requests one by one or together, and asks again where that may help.
+
+    Parameters
+    ----------
+    patience_s : float
+        For so long a server that is down or busy is asked again, seconds.
+    note : Note
+    """
+
+    client: LoadClient
+    patience_s: float = PATIENCE_S
+    note: Note = lambda _text: None
+    lost: int = field(default=0, init=False)
+    """Groups of requests that had to be sent again."""
+
+    async def one(self, prompt: str, output_tokens: int) -> Timing:
+        """Send one request and wait for its answer."""
+        return (await self.together([prompt], output_tokens))[0]
+
+    async def together(self, prompts: Sequence[str], output_tokens: int) -> list[Timing]:
+        """Send requests at the same time and wait for all answers.
+
+        Raises
+        ------
+        TooLongError
+            When a prompt with its answer is longer than the server takes.
+        MeasurementError
+            When it answers something else than so many tokens, for longer than our patience.
+        """
+        deadline = time.monotonic() + self.patience_s
+        wait_s = FIRST_WAIT_S
+        while True:
+            answers = await asyncio.gather(
+                *(
+                    self.client.send(Completion(prompt=p, output_tokens=output_tokens))
+                    for p in prompts
+                )
+            )
+            failed = next((a for a in answers if a.error), None)
+            if failed is None:
+                return answers
+            self._raise_if_final(failed, output_tokens)
+            asked = failed.retry_after_s if failed.retry_after_s is not None else wait_s
+            if time.monotonic() + asked > deadline:
+                raise MeasurementError(self._gave_up(failed, len(prompts)))
+            self.lost += 1
+            self.note(f"requests were sent again after: {failed.error[:160]}")
+            await asyncio.sleep(asked)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _raise_if_final(self, failed: Timing, output_tokens: int) -> None:
+        text = failed.error.lower()
+        where = f"{self.client.url}, model {self.client.model}"
+        if failed.status == 400 and any(mark in text for mark in _TOO_LONG):
+            raise TooLongError(f"{where}: {failed.error}")
+        if failed.status == 404:
+            raise MeasurementError(
+                f"{where}: {failed.error}: is the address right (without /v1), and the model's "
+                "name as `GET /v1/models` lists it?"
+            )
+        if failed.status in (401, 403):
+            raise MeasurementError(
+                f"{where}: {failed.error}: give a key by the environment variable "
+                "POOLWISE_PROFILE_API_KEY"
+            )
+        if failed.status is not None and failed.status not in (200, *_BUSY, 500, 502, 504):
+            raise MeasurementError(f"{where}: {failed.error}")
+        if "does not stream" in text:
+            raise MeasurementError(
+                f"{where}: {failed.error}: first tokens can be timed on servers that stream only"
+            )
+        if failed.status == 200 and text.startswith("the answer ended after") and failed.tokens:
+            raise MeasurementError(
+                f"{where}: {failed.error}, though `ignore_eos` and max_tokens {output_tokens} were "
+                "asked for: this server lets answers end when they like, so that a batch of a "
+                "known size cannot be kept running; measure the engine behind it"
+            )
+
+    def _gave_up(self, failed: Timing, requests: int) -> str:
+        what = "one request" if requests == 1 else f"{requests} requests at once"
+        help_ = (
+            "free it of other load, or measure smaller batches (--max-batch)"
+            if failed.status in _BUSY
+            else "is it running? its log says more"
+        )
+        return (
+            f"{self.client.url} did not answer {what} for {self.patience_s:.0f} s: "
+            f"{failed.error}: {help_}; what was measured is kept: the same command goes on from it"
+        )

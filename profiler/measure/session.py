@@ -1,0 +1,245 @@
+"""One profiling run: coarse points, points to judge by, then wherever the doubt is largest."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import zip_longest
+
+from planner.domain.errors import MeasurementError
+from profiler.measure.journal import Journal
+from profiler.measure.probe import Probe
+from profiler.measure.requests import TooLongError
+from profiler.measure.samples import Kind, Point
+from profiler.measure.watch import Watch
+from profiler.measure.where import Range, cost_s, fitted, largest_doubt
+
+SENTINEL_EVERY_S = 12.0
+RECOVERY_S, RECOVERY_POLL_S = 45.0, 5.0
+"""So long a disturbance is waited out before the machine counts as changed."""
+MOST_PASSES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much is measured.
+
+    Parameters
+    ----------
+    budget_s : float
+        Measuring takes no longer (engine starts excluded), seconds.
+    target_ratio : float
+        Where no place of the tables is in doubt by more, the run ends.
+    held_out : int
+        Points of each table that only tell the error.
+    least_samples : int
+        Of every coarse and held-out point.
+    step_tokens : int
+        Prompt tokens that the engine computes in one step at the most.
+    seed : int
+        For the held-out points.
+    """
+
+    area: Range
+    kinds: tuple[Kind, ...] = (Kind.PREFILL, Kind.DECODE)
+    budget_s: float
+    target_ratio: float = 0.03
+    held_out: int = 6
+    least_samples: int = 2
+    step_tokens: int = 8192
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run is.
+
+    Parameters
+    ----------
+    spent_s, left_s : float
+        Of the budget, seconds.
+    points, samples : int
+        Measured so far.
+    doubt_ratio : float or None
+        The largest error that is suspected anywhere; None while too little is known.
+    """
+
+    spent_s: float
+    left_s: float
+    points: int
+    samples: int
+    doubt_ratio: float | None
+    next_text: str
+
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """A run against one target; everything that it measures is in the journal at once."""
+
+    probe: Probe
+    journal: Journal
+    plan: Plan
+    tell: Tell = lambda _progress: None
+    identity: Callable[[], str | None] = lambda: None
+    """Tells engines apart: changes when the engine restarts."""
+    _watch: Watch = field(init=False)
+    _spent_before_s: float = field(init=False)
+    _began_s: float = field(init=False)
+    _watched_s: float = field(init=False)
+    _since: datetime = field(init=False)
+    _doubt: float | None = field(default=None, init=False)
+    _engine: str | None = field(default=None, init=False)
+    _too_long: int | None = field(default=None, init=False)
+
+    async def run(self) -> bool:
+        """Measure until the target or the budget is reached; return whether the target was.
+
+        Raises
+        ------
+        MeasurementError
+            When the engine answers no more. The journal holds what was measured before.
+        """
+        self._watch = Watch(read=self.probe.sentinel)
+        self._spent_before_s = sum(s.took_s for s in self.journal.samples.taken)
+        self._began_s = time.perf_counter()
+        self._engine = self.identity()
+        await self._watch.warm_up()
+        self._watched_s = time.perf_counter()
+        self._since = datetime.now(UTC)
+        await self._cover(self._coarse(), held_out=False)
+        await self._cover(self._judges(), held_out=True)
+        reached = await self._refine()
+        await self._look_around()
+        return reached
+
+    @property
+    def left_s(self) -> float:
+        """Of the budget, seconds; what an interrupted run had spent is spent."""
+        spent = time.perf_counter() - self._began_s + self._spent_before_s
+        return self.plan.budget_s - spent
+
+    def _coarse(self) -> list[Point]:
+        """All tables in turn, so that a run that breaks off has something of each."""
+        tables = [self.plan.area.coarse(kind) for kind in self.plan.kinds]
+        return [p for row in zip_longest(*tables) for p in row if p is not None]
+
+    def _judges(self) -> list[Point]:
+        tables = [k for k in self.plan.kinds if k is not Kind.MIXED]
+        return [
+            p
+            for kind in tables
+            for p in self.plan.area.drawn(kind, self.plan.held_out, seed=self.plan.seed)
+        ]
+
+    async def _cover(self, points: list[Point], *, held_out: bool) -> None:
+        """Sample every point; those whose samples are set aside meanwhile once more."""
+        for _ in range(self.plan.least_samples + MOST_PASSES):
+            for point in points:
+                await self._at_least(point, held_out=held_out)
+
+    async def _at_least(self, point: Point, *, held_out: bool) -> None:
+        """One more sample of a point that has too few."""
+        samples = self.journal.samples
+        have = len(samples.of(point))
+        if have >= self.plan.least_samples or (have and self.left_s <= 0):
+            return
+        if held_out and cost_s(samples, point) > max(self.left_s / 3, 0.0):
+            return
+        await self._take(point, held_out=held_out)
+
+    async def _refine(self) -> bool:
+        """Sample where the doubt is largest until it is small, or nothing more can be paid."""
+        while self.left_s > 0:
+            doubt = largest_doubt(
+                self.journal.samples,
+                self.plan.area,
+                self.plan.kinds,
+                step_tokens=self.plan.step_tokens,
+                left_s=self.left_s,
+            )
+            if doubt is None:
+                return False
+            self._doubt = doubt.ratio
+            if doubt.ratio <= self.plan.target_ratio:
+                return True
+            await self._take(doubt.point)
+        return False
+
+    async def _take(self, point: Point, *, held_out: bool = False) -> None:
+        if self._too_long is not None and point.x + point.y >= self._too_long:
+            return
+        self._say(point.text)
+        try:
+            sample = await self.probe.sample(point, held_out=held_out)
+        except TooLongError as error:
+            self._too_long = point.x + point.y
+            self.journal.note(f"nothing longer than {self._too_long - 1} tokens: {error}")
+            return
+        if self._restarted():
+            self.journal.note("the engine restarted in the middle: it was warmed up again")
+            await self._watch.warm_up()
+            return
+        self.journal.add(sample)
+        if time.perf_counter() - self._watched_s > SENTINEL_EVERY_S:
+            await self._look_around()
+
+    def _restarted(self) -> bool:
+        """Whether this is another engine than before; a sample that saw both is thrown away."""
+        now = self.identity()
+        before, self._engine = self._engine, now if now is not None else self._engine
+        return None not in (now, before) and now != before
+
+    async def _look_around(self) -> None:
+        """Ask the sentinel; samples since it was last content are doubtful when it is not."""
+        self._say("looking whether the machine is as it was")
+        off = await self._watch.deviation()
+        if off:
+            self.journal.disturb(self._since, _disturbed_text(off))
+            began = time.perf_counter()
+            while off and time.perf_counter() - began < RECOVERY_S:
+                self._say(f"waiting: the machine is {_slower(off)}")
+                await asyncio.sleep(RECOVERY_POLL_S)
+                off = await self._watch.deviation()
+            if off:
+                self.journal.note(
+                    f"the machine stayed {_slower(off)} (throttled, or shared with somebody): "
+                    "what follows was measured so"
+                )
+                await self._watch.rebase()
+        self._since = datetime.now(UTC)
+        self._watched_s = time.perf_counter()
+
+    def _say(self, text: str) -> None:
+        samples = self.journal.samples
+        self.tell(
+            Progress(
+                spent_s=max(self.plan.budget_s - self.left_s, 0.0),
+                left_s=max(self.left_s, 0.0),
+                points=len({s.point for s in samples.taken}),
+                samples=len(samples.taken),
+                doubt_ratio=self._doubt,
+                next_text=text,
+            )
+        )
+
+
+def _slower(off: float) -> str:
+    return f"{abs(off):.0%} {'slower' if off > 0 else 'faster'} than at the beginning"
+
+
+def _disturbed_text(off: float) -> str:
+    return f"samples were thrown away because the machine was {_slower(off)}"
+
+
+def enough_to_fit(journal: Journal, plan: Plan) -> bool:
+    """Whether an interrupted run can be made into a profile."""
+    try:
+        for kind in (Kind.PREFILL, Kind.DECODE):
+            fitted(journal.samples, kind, step_tokens=plan.step_tokens)
+    except MeasurementError:
+        return False
+    return True

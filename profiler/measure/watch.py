@@ -1,0 +1,72 @@
+"""Notice when the machine is not itself: throttled, shared with somebody, or restarted."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+TOLERANCE_RATIO = 0.15
+"""Slower or faster by so much is a disturbance, when it is also outside the usual spread."""
+SPREADS = 4.0
+BASELINE_READINGS, MOST_WARM_UPS, STEADY_RATIO = 5, 12, 0.1
+CONFIRMATIONS = 3
+
+Read = Callable[[], Awaitable[tuple[float, float]]]
+"""Takes one sentinel reading: TTFT and gap of the same short request, seconds."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """Compares the same short request over time with how it was at the beginning.
+
+    Attributes
+    ----------
+    baseline : (2,) float
+        Medians of TTFT and gap, seconds.
+    spread : (2,) float
+        Their robust standard deviations over the medians.
+    """
+
+    read: Read
+    baseline: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
+    spread: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
+
+    async def warm_up(self) -> int:
+        """Send requests until the last three agree; then take the baseline; return how many.
+
+        What a cold engine answers first is not measured.
+        """
+        seen: list[tuple[float, float]] = []
+        while len(seen) < MOST_WARM_UPS:
+            seen.append(await self.read())
+            last = np.array([ttft for ttft, _ in seen[-3:]])
+            if len(seen) >= 3 and np.ptp(last) <= STEADY_RATIO * last.min():
+                break
+        await self.rebase()
+        return len(seen)
+
+    async def rebase(self) -> None:
+        """Take how it is now for how it should be."""
+        readings = np.array([await self.read() for _ in range(BASELINE_READINGS)])
+        self.baseline = np.median(readings, axis=0)
+        off = np.median(np.abs(readings - self.baseline), axis=0)
+        self.spread = 1.4826 * off / self.baseline
+
+    async def deviation(self) -> float:
+        """How much slower (above 0) or faster than the baseline; 0 within what is usual.
+
+        A first reading outside is confirmed before it counts.
+        """
+        ratios = np.array([await self.read()]) / self.baseline
+        if not self._outside(ratios):
+            return 0.0
+        more = [await self.read() for _ in range(CONFIRMATIONS - 1)]
+        ratios = np.concatenate([ratios, np.array(more) / self.baseline])
+        if not self._outside(ratios):
+            return 0.0
+        median = np.median(ratios, axis=0) - 1
+        return float(median[np.argmax(np.abs(median))])
+
+    def _outside(self, ratios: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> bool:
+        limit = np.maximum(TOLERANCE_RATIO, SPREADS * self.spread)
+        return bool(np.any(np.abs(np.median(ratios, axis=0) - 1) > limit))
