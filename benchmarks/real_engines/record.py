@@ -41,10 +41,11 @@ from benchmarks.real_engines.recording import Run, Sent, read_run, run_path, wri
 from benchmarks.real_engines.steps import StepFile, measure_beside, measure_steps, write_steps
 from benchmarks.real_engines.sweeps import (
     Sweep,
-    mean_of,
     profiled_case,
     read_sweep,
+    samples_path,
     sweep_path,
+    together,
     write_sweep,
 )
 from planner.domain.errors import EngineError, MeasurementError
@@ -53,9 +54,13 @@ from planner.domain.profile import LifecycleTimes
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
 from profiler.files import write_profile
-from profiler.fit import Setting, fit
-from profiler.local import describe_machine, engine_limits, engine_version
-from profiler.sweep import Measurements, SweepPlan, sweep
+from profiler.fitting.profile import Setting, profile_of_samples
+from profiler.local import describe_machine, engine_limits
+from profiler.measure.facts import read_engine_facts
+from profiler.measure.journal import open_journal
+from profiler.measure.session import Plan
+from profiler.measure.where import Range
+from profiler.run import Target, measure
 from serving.cpu_quota import CpuGroup
 from serving.deployment import LocalDeployment
 from serving.engine import EngineFlags
@@ -64,12 +69,19 @@ from serving.load import Completion, LoadClient, Replay, Timing, replay
 from serving.prompts import PromptWriter, read_words
 from serving.telemetry import EngineCounters
 
-PLAN = SweepPlan(
-    new_tokens=(16, 64, 160, 320, 768),
-    cached_tokens=(0,),
-    batches=(1, 2, 4, 8, 12, 16),
-    context_tokens=(64, 640),
-    check_new_tokens=230,
+PLAN = Plan(
+    area=Range(
+        new_tokens=(16, 768),
+        cached_tokens=(0, 0),
+        sequences=(1, 16),
+        context_tokens=(64, 640),
+        longest_tokens=MAX_MODEL_LEN,
+        block_tokens=128,
+    ),
+    budget_s=150.0,
+    held_out=2,
+    least_samples=1,
+    step_tokens=MAX_MODEL_LEN,
 )
 WARM_UP_REQUESTS = 6
 LEAST_ANSWERED_RATIO = 0.95
@@ -193,30 +205,30 @@ def warm_up(now: Running, say: Say) -> None:
     say(f"{now.case.name}: TTFT of the first {WARM_UP_REQUESTS} requests, 64 tokens: {ttft} ms")
 
 
-def measure_sweep(now: Running, folder: Path, say: Say) -> Sweep:
+def measure_sweep(now: Running, path: Path, say: Say) -> Sweep:
     """Sweep a running deployment with one worker a role."""
-    site = now.deployment.site
+    site, folder = now.deployment.site, path.parent
 
     async def counters() -> EngineCounters:
         return await asyncio.to_thread(now.counters, now.answering)
 
-    async def measure() -> Measurements:
-        client = LoadClient(url=now.url, model=site.model.name)
-        writer = PromptWriter(words=read_words(site.model.directory), seed=time.time_ns() % 2**31)
-        try:
-            return await sweep(client, writer, PLAN, decode_counters=counters)
-        finally:
-            await client.close()
-
+    target = Target(
+        url=now.url,
+        model=site.model.name,
+        words=read_words(site.model.directory),
+        block_tokens=PLAN.area.block_tokens,
+        counters=counters if now.case.disaggregated else None,
+    )
+    journal = open_journal(samples_path(path), {"case": now.case.name}, began_at=datetime.now(UTC))
     began = time.monotonic()
     before = now.meter.read()
     with gauge(folder / "local" / "gauge.log") as log:
-        measured = asyncio.run(measure())
+        measure(target, PLAN, journal)
     load = now.meter.between(before, now.meter.read(), readings(log))
     say(f"{now.case.name}: swept in {time.monotonic() - began:.0f} s, {describe_load(load)}")
     return Sweep(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        measurements=measured,
+        samples=journal.samples,
         machine=load,
     )
 
@@ -231,9 +243,9 @@ def setting_of(now: Running) -> Setting:
             start_cold_s=now.start_s, start_warm_s=now.start_s, flip_s=0.0, drain_s=0.0
         ),
         machine=describe_machine(now.deployment),
-        engine=f"vLLM {engine_version(worker.url)} (CPU, eager)",
+        engine=f"vLLM {read_engine_facts(worker.url, MODEL).version} (CPU, eager)",
         measured_at=datetime.now(UTC),
-        source="benchmarks.real_engines: mean of sweeps between the recorded runs",
+        source="benchmarks.real_engines: sweeps between the recorded runs",
     )
 
 
@@ -320,17 +332,19 @@ def record_case(case: Case, job: Job) -> None:
         warm_up(now, say)
         for repeat, patterns in enumerate(missing):
             if swept and sweeps[repeat]:
-                found = measure_sweep(now, folder, say)
-                write_sweep(sweep_path(folder, case.name, repeat), found)
-            first = read_sweep(sweep_path(folder, profiled_case(case), 0)).measurements
-            rate_rps = job.rate_rps or rate_rps_of(case, fit(first, setting_of(now)))
+                path = sweep_path(folder, case.name, repeat)
+                write_sweep(path, measure_sweep(now, path, say))
+            first = read_sweep(sweep_path(folder, profiled_case(case), 0)).samples
+            profile = profile_of_samples(first, setting_of(now))
+            rate_rps = job.rate_rps or rate_rps_of(case, profile)
             for arrivals in patterns:
                 _record_run(now, arrivals, repeat, rate_rps, job)
         if swept:
             write_steps(folder / f"steps-{case.name}.json", _steps(now))
             taken = [read_sweep(sweep_path(folder, case.name, n)) for n in range(repeats)]
-            measured = mean_of([t.measurements for t in taken])
-            write_profile(fit(measured, setting_of(now)), folder / f"profile-{case.name}.json")
+            measured = together([t.samples for t in taken])
+            profile = profile_of_samples(measured, setting_of(now))
+            write_profile(profile, folder / f"profile-{case.name}.json")
 
 
 def _steps(now: Running) -> StepFile:

@@ -24,7 +24,7 @@ from planner.domain.profile import Profile, TimeTable
 from planner.domain.workload import Workload
 from planner.simulate import ReplicaGroup, Scenario, SimulationResult, simulate
 from profiler.files import read_profile
-from profiler.sweep import ratios_of
+from profiler.measure.probe import ratios_of
 
 Floats = NDArray[np.float64]
 

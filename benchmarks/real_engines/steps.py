@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.real_engines.recording import write_atomically
 from planner.domain.errors import MeasurementError
-from profiler.sweep import gaps_while_all_run
+from profiler.measure.probe import gaps_while_all_run
 from serving.load import Completion, LoadClient, Timing
 from serving.prompts import PromptWriter
 

@@ -1,16 +1,15 @@
-"""Sweeps of the profiler, kept as measured, and their mean."""
+"""Sweeps of the profiler, kept as measured, and all of a case together."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from benchmarks.real_engines.cases import Case
 from benchmarks.real_engines.machine import MachineLoad
 from benchmarks.real_engines.recording import machine_load, write_atomically
-from profiler.sweep import DecodePoint, Measurements, PrefillPoint
+from profiler.measure.journal import read_journal
+from profiler.measure.samples import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +17,7 @@ class Sweep:
     """One sweep, and the machine meanwhile."""
 
     measured_at: str
-    measurements: Measurements
+    samples: Samples
     machine: MachineLoad
 
 
@@ -28,50 +27,32 @@ def profiled_case(case: Case) -> str:
 
 
 def sweep_path(folder: Path, case: str, number: int) -> Path:
-    """Where a sweep is kept."""
+    """Where the machine's load during a sweep is kept; its samples lie beside it."""
     return folder / f"sweep-{case}-{number}.json"
 
 
+def samples_path(path: Path) -> Path:
+    """The journal of a sweep."""
+    return path.with_suffix(".journal.jsonl")
+
+
 def write_sweep(path: Path, sweep: Sweep) -> None:
-    """Write a sweep, all of it or nothing."""
-    write_atomically(path, json.dumps(asdict(sweep)).encode())
+    """Write what is known beside the samples, all of it or nothing."""
+    content = {"measured_at": sweep.measured_at, "machine": asdict(sweep.machine)}
+    write_atomically(path, json.dumps(content).encode())
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read it back."""
+    """Read it back, with its samples."""
     data = json.loads(path.read_text())
-    measured = data["measurements"]
+    _header, journal = read_journal(samples_path(path))
     return Sweep(
         measured_at=data["measured_at"],
-        measurements=Measurements(
-            prefill=tuple(PrefillPoint(**p) for p in measured["prefill"]),
-            decode=tuple(DecodePoint(**p) for p in measured["decode"]),
-            check=PrefillPoint(**measured["check"]),
-        ),
+        samples=journal.samples,
         machine=machine_load(data["machine"]),
     )
 
 
-def mean_of(sweeps: Sequence[Measurements]) -> Measurements:
-    """Every point's mean over sweeps of the same plan."""
-    return Measurements(
-        prefill=tuple(_mean_prefill(p) for p in zip(*(s.prefill for s in sweeps), strict=True)),
-        decode=tuple(
-            replace(points[0], step_s=float(np.mean([p.step_s for p in points])))
-            for points in zip(*(s.decode for s in sweeps), strict=True)
-        ),
-        check=_mean_prefill([s.check for s in sweeps]),
-    )
-
-
-def _mean_prefill(points: Sequence[PrefillPoint]) -> PrefillPoint:
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(p, name) for p in points]))
-
-    return replace(
-        points[0],
-        alone_ttft_s=mean("alone_ttft_s"),
-        busy_s=mean("busy_s"),
-        transfer_s=mean("transfer_s"),
-        transfer_bytes=mean("transfer_bytes"),
-    )
+def together(sweeps: Sequence[Samples]) -> Samples:
+    """The samples of several sweeps of the same workers."""
+    return Samples([sample for sweep in sweeps for sample in sweep.taken])
