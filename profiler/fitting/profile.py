@@ -252,13 +252,13 @@ def _mean(samples: Samples, name: str) -> float | None:
 
 
 def _kv_bytes_per_token(samples: Samples) -> float | None:
-    """Of prompts without a prefix, of which everything moves."""
+    """Of the longest prompts without a prefix: of short ones the last block is half empty."""
     rows = [
-        s.values["transfer_bytes"] / s.point.x
+        (s.point.x, s.values["transfer_bytes"] / s.point.x)
         for s in samples.good(Kind.PREFILL)
         if s.point.y == 0 and s.values.get("transfer_bytes")
     ]
-    return float(np.median(rows)) if rows else None
+    return max(rows)[1] if rows else None
 
 
 def marked_incomplete(setting: Setting, why: str) -> Setting:

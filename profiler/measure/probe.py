@@ -18,7 +18,7 @@ from serving.telemetry import EngineCounters
 
 CHEAP_S = 0.5
 """A prompt that takes less is sent more often: it is disturbed most and costs little."""
-BURST, BURST_CHEAP = 3, 4
+BURST, BURST_CHEAP = 2, 4
 """Prompts sent at once to saturate prefill."""
 ALONE, ALONE_CHEAP = 1, 4
 LEAST_BUSY_RATIO = 0.2

@@ -89,14 +89,11 @@ class Samples:
         self.taken.append(sample)
 
     def good(self, kind: Kind, *, held_out: bool | None = None) -> list[Sample]:
-        """Undisturbed samples of a kind; None: held-out ones and others."""
-        return [
-            s
-            for s in self.taken
-            if s.point.kind is kind
-            and not s.disturbed
-            and (held_out is None or s.held_out is held_out)
-        ]
+        """Samples of a kind that are used; None: held-out ones and others.
+
+        Disturbed ones only where a point has no others.
+        """
+        return [s for p in self.points(kind, held_out=held_out) for s in self.of(p)]
 
     @property
     def disturbed(self) -> int:
@@ -104,11 +101,21 @@ class Samples:
         return sum(s.disturbed for s in self.taken)
 
     def points(self, kind: Kind, *, held_out: bool | None = None) -> list[Point]:
-        """Points with at least one good sample, in the order of their first."""
-        return list(dict.fromkeys(s.point for s in self.good(kind, held_out=held_out)))
+        """Points with a sample, in the order of their first."""
+        return list(
+            dict.fromkeys(
+                s.point
+                for s in self.taken
+                if s.point.kind is kind and (held_out is None or s.held_out is held_out)
+            )
+        )
 
     def of(self, point: Point) -> list[Sample]:
-        """Good samples of a point."""
+        """Samples of a point that are used."""
+        return self.undisturbed(point) or [s for s in self.taken if s.point == point]
+
+    def undisturbed(self, point: Point) -> list[Sample]:
+        """Samples of a point that were taken while the machine was itself."""
         return [s for s in self.taken if s.point == point and not s.disturbed]
 
     def noise_ratio(self, kind: Kind) -> float:

@@ -15,8 +15,7 @@ from profiler.measure.samples import Kind, Point
 from profiler.measure.watch import Watch
 from profiler.measure.where import Range, cost_s, fitted, largest_doubt
 
-SENTINEL_EVERY_S = 12.0
-RECOVERY_S, RECOVERY_POLL_S = 45.0, 5.0
+RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
 
@@ -49,6 +48,9 @@ class Plan:
     least_samples: int = 2
     step_tokens: int = 8192
     seed: int = 0
+    disturbed_ratio: float = 0.15
+    look_every_s: float = 12.0
+    poll_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Session:
         MeasurementError
             When the engine answers no more. The journal holds what was measured before.
         """
-        self._watch = Watch(read=self.probe.sentinel)
+        self._watch = Watch(read=self.probe.sentinel, tolerance_ratio=self.plan.disturbed_ratio)
         self._spent_before_s = sum(s.took_s for s in self.journal.samples.taken)
         self._began_s = time.perf_counter()
         self._engine = self.identity()
@@ -114,6 +116,8 @@ class Session:
         await self._cover(self._judges(), held_out=True)
         reached = await self._refine()
         await self._look_around()
+        await self._cover(self._coarse(), held_out=False)
+        self._own_up()
         return reached
 
     @property
@@ -141,10 +145,20 @@ class Session:
             for point in points:
                 await self._at_least(point, held_out=held_out)
 
+    def _own_up(self) -> None:
+        """Say which points were measured on a disturbed machine only."""
+        samples = self.journal.samples
+        points = [p for kind in self.plan.kinds for p in samples.points(kind)]
+        if spoilt := [p.text for p in points if not samples.undisturbed(p)]:
+            self.journal.note(
+                "measured only while the machine was not itself, and used for want of better: "
+                + "; ".join(spoilt)
+            )
+
     async def _at_least(self, point: Point, *, held_out: bool) -> None:
         """One more sample of a point that has too few."""
         samples = self.journal.samples
-        have = len(samples.of(point))
+        have = len(samples.undisturbed(point))
         if have >= self.plan.least_samples or (have and self.left_s <= 0):
             return
         if held_out and cost_s(samples, point) > max(self.left_s / 3, 0.0):
@@ -184,7 +198,7 @@ class Session:
             await self._watch.warm_up()
             return
         self.journal.add(sample)
-        if time.perf_counter() - self._watched_s > SENTINEL_EVERY_S:
+        if time.perf_counter() - self._watched_s > self.plan.look_every_s:
             await self._look_around()
 
     def _restarted(self) -> bool:
@@ -202,7 +216,7 @@ class Session:
             began = time.perf_counter()
             while off and time.perf_counter() - began < RECOVERY_S:
                 self._say(f"waiting: the machine is {_slower(off)}")
-                await asyncio.sleep(RECOVERY_POLL_S)
+                await asyncio.sleep(self.plan.poll_s)
                 off = await self._watch.deviation()
             if off:
                 self.journal.note(

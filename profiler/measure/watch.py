@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-TOLERANCE_RATIO = 0.15
-"""Slower or faster by so much is a disturbance, when it is also outside the usual spread."""
 SPREADS = 4.0
 BASELINE_READINGS, MOST_WARM_UPS, STEADY_RATIO = 5, 12, 0.1
 CONFIRMATIONS = 3
@@ -19,6 +17,11 @@ Read = Callable[[], Awaitable[tuple[float, float]]]
 class Watch:
     """Compares the same short request over time with how it was at the beginning.
 
+    Parameters
+    ----------
+    tolerance_ratio : float
+        Slower or faster by so much is a disturbance, when it is also outside the usual spread.
+
     Attributes
     ----------
     baseline : (2,) float
@@ -28,6 +31,7 @@ class Watch:
     """
 
     read: Read
+    tolerance_ratio: float
     baseline: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
     spread: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
 
@@ -68,5 +72,5 @@ class Watch:
         return float(median[np.argmax(np.abs(median))])
 
     def _outside(self, ratios: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> bool:
-        limit = np.maximum(TOLERANCE_RATIO, SPREADS * self.spread)
+        limit = np.maximum(self.tolerance_ratio, SPREADS * self.spread)
         return bool(np.any(np.abs(np.median(ratios, axis=0) - 1) > limit))

@@ -196,8 +196,8 @@ def _told(profile: "Profile", out: Path) -> str:
         if fit.median_error_ratio is not None and fit.p90_error_ratio is not None:
             line += (
                 f"; at {fit.held_out_points} points kept from fitting off by "
-                f"{fit.median_error_ratio:.1%} in the median, {fit.p90_error_ratio:.1%} in the 90th "
-                f"percentile; one sample varies by {fit.noise_ratio:.1%}"
+                f"{fit.median_error_ratio:.1%} in the median, {fit.p90_error_ratio:.1%} at "
+                f"the 90th percentile; one sample varies by {fit.noise_ratio:.1%}"
             )
         lines.append(line)
     lines += [f"note: {text}" for text in profile.provenance.notes]

@@ -1,0 +1,123 @@
+"""A server that speaks like vLLM over real sockets and takes its time by a known formula.
+
+It stands for engines in tests of what the profiler does with answers of every kind; how well the
+profiler measures is judged on real engines (`benchmarks/bench_profiler.py`).
+"""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+MODEL = "imitated"
+LONGEST = 600
+
+
+@dataclass(slots=True)
+class Imitation:
+    """Its switches, and what it has been asked.
+
+    Prompts are computed one after the other, `prompt_s` a token; a step takes
+    `step_s + sequence_s x running`.
+    """
+
+    prompt_s: float = 2e-4
+    step_s: float = 1e-3
+    sequence_s: float = 1e-4
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    streams: bool = True
+    ends_after: int | None = None
+    counts: bool = True
+    started_at: float = 1000.0
+    slowness: float = 1.0
+    asked: int = 0
+    running: int = 0
+    generated: int = 0
+    url: str = ""
+    _prefill: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def complete(self, request: Request) -> Response:
+        """`POST /v1/completions`."""
+        self.asked += 1
+        body = await request.json()
+        if self.refusals:
+            status, headers = self.refusals.pop(0)
+            return JSONResponse({"error": "refused"}, status_code=status, headers=headers)
+        words, wanted = len(body["prompt"].split()), int(body["max_tokens"])
+        if words + wanted > LONGEST:
+            text = f"This model's maximum context length is {LONGEST} tokens"
+            return JSONResponse({"error": {"message": text}}, status_code=400)
+        if not self.streams:
+            return JSONResponse({"choices": [{"text": "all at once"}]})
+        return StreamingResponse(self._stream(words, wanted), media_type="text/event-stream")
+
+    async def _stream(self, words: int, wanted: int) -> AsyncIterator[str]:
+        async with self._prefill:
+            await asyncio.sleep(self.slowness * self.prompt_s * words)
+        self.running += 1
+        try:
+            count = wanted if self.ends_after is None else min(self.ends_after, wanted)
+            for i in range(count):
+                chunk: dict[str, object] = {"choices": [{"text": "x", "index": 0}]}
+                if self.counts:
+                    chunk["usage"] = {"prompt_tokens": words, "completion_tokens": i + 1}
+                self.generated += 1
+                yield f"data: {json.dumps(chunk)}\n\n"
+                await asyncio.sleep(self.slowness * (self.step_s + self.sequence_s * self.running))
+            yield "data: [DONE]\n\n"
+        finally:
+            self.running -= 1
+
+    async def models(self, _request: Request) -> Response:
+        """`GET /v1/models`."""
+        return JSONResponse({"data": [{"id": MODEL, "max_model_len": LONGEST}]})
+
+    async def version(self, _request: Request) -> Response:
+        """`GET /version`."""
+        return JSONResponse({"version": "0.0-imitated"})
+
+    async def metrics(self, _request: Request) -> Response:
+        """`GET /metrics`."""
+        return PlainTextResponse(
+            f"process_start_time_seconds {self.started_at}\n"
+            'vllm:cache_config_info{block_size="16",num_gpu_blocks="512",'
+            'enable_prefix_caching="True"} 1.0\n'
+            f"vllm:generation_tokens_total {self.generated}\n"
+        )
+
+
+@contextmanager
+def imitated_server(imitation: Imitation) -> Iterator[Imitation]:
+    """Serve on a free loopback port."""
+    app = Starlette(
+        routes=[
+            Route("/v1/completions", imitation.complete, methods=["POST"]),
+            Route("/v1/models", imitation.models),
+            Route("/version", imitation.version),
+            Route("/metrics", imitation.metrics),
+        ]
+    )
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        imitation.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not server.started and time.monotonic() < deadline:
+                time.sleep(0.01)
+            yield imitation
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)

@@ -1,0 +1,206 @@
+"""The journal, the watch, where to measure, and what a log says of a start."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from planner.domain.errors import InputError, ProfileError
+from profiler.measure.journal import Journal, open_journal, read_journal
+from profiler.measure.samples import Kind, Point, Sample, Samples, mean_of
+from profiler.measure.start_up import forget_files, start_up_of
+from profiler.measure.watch import Watch
+from profiler.measure.where import Range, cost_s, largest_doubt
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+AREA = Range(
+    new_tokens=(32, 1024),
+    cached_tokens=(0, 1024),
+    sequences=(1, 16),
+    context_tokens=(64, 1280),
+    longest_tokens=4096,
+    block_tokens=128,
+)
+
+
+def sample(kind: Kind, x: int, y: int, seconds: float, *, at: datetime = AT) -> Sample:
+    name = "busy_s" if kind is Kind.PREFILL else "step_s"
+    return Sample(
+        point=Point(kind, x, y),
+        values={name: seconds, "context_tokens": float(y)},
+        measured_at=at,
+        took_s=seconds,
+    )
+
+
+def new_journal(path: Path) -> Journal:
+    return open_journal(path, {"of": "this"}, began_at=AT)
+
+
+def test_journal_gives_back_samples_notes_and_disturbances(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    kept = new_journal(path)
+    kept.add(sample(Kind.PREFILL, 64, 0, 0.1))
+    kept.add(sample(Kind.DECODE, 2, 64, 0.02, at=AT + timedelta(seconds=9)))
+    kept.note("something")
+    kept.note("something")
+    kept.disturb(AT + timedelta(seconds=5), "slower")
+    header, again = read_journal(path)
+    assert header.subject == {"of": "this"}
+    assert again.samples == kept.samples
+    assert again.notes == ["something", "slower"]
+    assert [s.disturbed for s in again.samples.taken] == [False, True]
+
+
+def test_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    new_journal(path).add(sample(Kind.PREFILL, 64, 0, 0.1))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind":"pref')
+    again = new_journal(path)
+    assert len(again.samples.taken) == 1
+    assert path.read_bytes() == whole
+
+
+def test_journal_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    new_journal(path)
+    with pytest.raises(ProfileError, match=r"of this then, that now.*--fresh"):
+        open_journal(path, {"of": "that"}, began_at=AT)
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"kind":"prefill","x":-1}', '{"note":3}'])
+def test_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "j.jsonl"
+    new_journal(path)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ProfileError, match=r"j.jsonl, line 2: not a line"):
+        new_journal(path)
+
+
+def reading(*seconds: float) -> Callable[[], Awaitable[tuple[float, float]]]:
+    """A sentinel that reads these one after the other, then the last for ever."""
+    left = list(seconds)
+
+    async def read() -> tuple[float, float]:
+        value = left.pop(0) if len(left) > 1 else left[0]
+        return value, value / 10
+
+    return read
+
+
+def deviation_after(*seconds: float) -> float:
+    async def look() -> float:
+        watch = Watch(read=reading(*seconds), tolerance_ratio=0.15)
+        await watch.warm_up()
+        return await watch.deviation()
+
+    return asyncio.run(look())
+
+
+STEADY = (3.0, 1.0, 1.0, 1.0, 1.0, 1.01, 1.0, 0.99, 1.0)
+"""Four warm-up requests, the first one cold, and five of the baseline."""
+
+
+def test_steady_machine_is_itself() -> None:
+    assert deviation_after(*STEADY, 1.02) == 0
+
+
+def test_slower_machine_is_told_by_how_much() -> None:
+    assert deviation_after(*STEADY, 1.4, 1.4, 1.4) == pytest.approx(0.4)
+
+
+def test_one_slow_reading_is_confirmed_first() -> None:
+    assert deviation_after(*STEADY, 1.4, 1.0, 1.0) == 0
+
+
+def test_prefixes_are_whole_blocks() -> None:
+    points = [*AREA.candidates(Kind.PREFILL), *AREA.coarse(Kind.PREFILL)]
+    points += AREA.drawn(Kind.PREFILL, 6, seed=1)
+    assert all(p.y % AREA.block_tokens == 0 for p in points)
+    assert all(AREA.holds(p) for p in points)
+
+
+def test_drawn_points_are_none_that_is_fitted_and_the_same_each_time() -> None:
+    drawn = AREA.drawn(Kind.DECODE, 6, seed=1)
+    assert drawn == AREA.drawn(Kind.DECODE, 6, seed=1)
+    assert not set(drawn) & {*AREA.candidates(Kind.DECODE), *AREA.coarse(Kind.DECODE)}
+    assert len(drawn) == 6
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("new_tokens", (9, 3), "must grow"), ("context_tokens", (64, 4096), "no room for an answer")],
+)
+def test_impossible_range_is_refused(field: str, value: tuple[int, int], said: str) -> None:
+    fields = {
+        "new_tokens": (32, 1024),
+        "cached_tokens": (0, 0),
+        "sequences": (1, 4),
+        "context_tokens": (64, 512),
+    }
+    with pytest.raises(InputError, match=said):
+        Range(**(fields | {field: value}), longest_tokens=4096)
+
+
+def measured() -> Samples:
+    """Everything twice and equal, but for one decode point whose samples disagree."""
+    points = [*AREA.coarse(Kind.PREFILL), *AREA.coarse(Kind.DECODE)]
+    taken = []
+    for p in points:
+        seconds = 0.01 + 1e-3 * p.x + 1e-6 * p.x * p.y
+        taken += [sample(p.kind, p.x, p.y, seconds)] * 3
+    spoilt = points[-1]
+    taken += [sample(spoilt.kind, spoilt.x, spoilt.y, s) for s in (0.01, 0.2, 0.6)]
+    return Samples(taken)
+
+
+def test_point_whose_samples_disagree_is_measured_again() -> None:
+    doubt = largest_doubt(
+        measured(), AREA, (Kind.PREFILL, Kind.DECODE), step_tokens=4096, left_s=1e9
+    )
+    assert doubt is not None
+    assert doubt.point.kind is Kind.DECODE
+    assert doubt.ratio > 0.1
+
+
+def test_nothing_that_cannot_be_paid_is_measured() -> None:
+    assert largest_doubt(measured(), AREA, (Kind.DECODE,), step_tokens=1, left_s=0.0) is None
+
+
+def test_price_of_a_point_is_what_it_or_its_like_took() -> None:
+    samples = measured()
+    known = samples.taken[0].point
+    assert cost_s(samples, known) == samples.taken[0].took_s
+    assert cost_s(samples, Point(Kind.PREFILL, 1000, 0)) > cost_s(
+        samples, Point(Kind.PREFILL, 40, 0)
+    )
+
+
+def test_mean_is_without_extremes_where_there_are_enough() -> None:
+    taken = [sample(Kind.DECODE, 1, 64, s) for s in (1.0, 1.0, 1.0, 1.0, 50.0)]
+    assert mean_of(taken, "step_s") == 1.0
+    assert mean_of(taken[3:], "step_s") == 25.5
+
+
+LOG = """
+(Worker pid=9) INFO 11-28 20:12:13 [default_loader.py:501] Loading weights took 1.97 seconds
+(Worker pid=9) INFO [gpu_model_runner.py:5150] Model loading took 14.99 GiB memory and 7.5 seconds
+(Worker pid=9) INFO [monitor.py:34] torch.compile takes 21.5 s in total
+(EngineCore pid=8) INFO init engine (profile, create kv cache, warmup model) took 40.00 s
+"""
+
+
+def test_start_is_split_by_the_engines_log() -> None:
+    start = start_up_of(LOG, 60.0)
+    assert (start.total_s, start.load_s, start.compile_s) == (60.0, 7.5, 21.5)
+    assert start.warm_up_s == pytest.approx(18.5)
+    assert start_up_of("", 5.0).load_s is None
+
+
+def test_files_are_dropped_from_the_page_cache(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"x" * 4096)
+    assert forget_files(tmp_path) in (0, 4096)

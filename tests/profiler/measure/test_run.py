@@ -1,0 +1,255 @@
+"""A run against a server: what it measures, keeps, and makes of every kind of answer."""
+
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from planner.domain.errors import EngineError, InputError, MeasurementError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
+from profiler.fitting.profile import Setting
+from profiler.measure.facts import EngineIdentity, read_engine_facts
+from profiler.measure.journal import Journal
+from profiler.measure.samples import Kind
+from profiler.measure.session import Plan, Progress
+from profiler.measure.where import Range
+from profiler.run import Target, breaking_off, finished, journal_for, measure
+from tests.profiler.measure.imitation import LONGEST, MODEL, Imitation, imitated_server
+
+WORDS = tuple(f"w{i}" for i in range(200))
+AREA = Range(
+    new_tokens=(16, 256),
+    cached_tokens=(0, 128),
+    sequences=(1, 4),
+    context_tokens=(32, 160),
+    longest_tokens=LONGEST,
+)
+# Client and server share a process here, so that nothing is disturbed by being slower.
+PLAN = Plan(
+    area=AREA, budget_s=12.0, held_out=2, least_samples=1, step_tokens=512, disturbed_ratio=50.0
+)
+SHORT = replace(PLAN, budget_s=0.0, held_out=0)
+SETTING = Setting(
+    shape=ReplicaShape(role=Role.AGGREGATED, model=MODEL, accelerator="none"),
+    limits=EngineLimits(
+        kv_capacity_tokens=8192,
+        kv_bytes_per_token=64.0,
+        max_num_seqs=4,
+        max_num_batched_tokens=512,
+        max_model_len=LONGEST,
+    ),
+    lifecycle=LifecycleTimes(start_cold_s=1, start_warm_s=1, flip_s=1, drain_s=1),
+    machine="test",
+    engine="imitation",
+    measured_at=datetime(2026, 1, 1, tzinfo=UTC),
+    source="test",
+)
+
+
+@pytest.fixture
+def server() -> Iterator[Imitation]:
+    with imitated_server(Imitation()) as running:
+        yield running
+
+
+def target(server: Imitation, *, patience_s: float = 5.0) -> Target:
+    return Target(
+        url=server.url,
+        model=MODEL,
+        words=WORDS,
+        block_tokens=16,
+        identity=EngineIdentity(server.url),
+        patience_s=patience_s,
+    )
+
+
+def journal(tmp_path: Path) -> Journal:
+    return journal_for(tmp_path / "p.json", {"of": "test"}, fresh=False)
+
+
+def test_run_makes_a_profile_with_its_errors(server: Imitation, tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    seen: list[Progress] = []
+    reached = measure(target(server), PLAN, kept, tell=seen.append)
+    profile = finished(kept, SETTING, reached=reached, target_ratio=PLAN.target_ratio)
+    details = profile.details
+    assert details is not None
+    assert details.complete
+    assert details.prefill.held_out_points == 2
+    assert details.decode_step.median_error_ratio is not None
+    assert details.samples == len(kept.samples.taken) > len(AREA.coarse(Kind.PREFILL))
+    assert float(profile.prefill.at(256, 0)) > float(profile.prefill.at(16, 0))
+    assert float(profile.decode_step.at(4, 32)) >= float(profile.decode_step.at(1, 32))
+    assert seen[-1].left_s <= seen[0].left_s
+
+
+def test_later_run_goes_on_from_the_journal(server: Imitation, tmp_path: Path) -> None:
+    measure(target(server), SHORT, journal(tmp_path))
+    asked = server.asked
+    again = journal(tmp_path)
+    had = len(again.samples.taken)
+    measure(target(server), SHORT, again)
+    assert had == len(again.samples.taken)  # nothing was missing
+    assert server.asked - asked < asked / 2
+
+
+def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Path) -> None:
+    server.refusals = [(429, {"retry-after": "0"}), (503, {"retry-after": "0"})]
+    kept = journal(tmp_path)
+    measure(target(server), SHORT, kept)
+    assert any("429" in note for note in kept.notes)
+
+
+def test_server_that_stays_busy_is_given_up(server: Imitation, tmp_path: Path) -> None:
+    server.refusals = [(429, {})] * 10_000
+    with pytest.raises(MeasurementError, match=r"for 1 s: HTTP 429.*smaller batches.*is kept"):
+        measure(target(server, patience_s=1.0), SHORT, journal(tmp_path))
+
+
+def test_server_that_does_not_stream_is_refused(server: Imitation, tmp_path: Path) -> None:
+    server.streams = False
+    with pytest.raises(MeasurementError, match="does not stream"):
+        measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_answers_that_end_early_are_refused(server: Imitation, tmp_path: Path) -> None:
+    server.ends_after = 3
+    with pytest.raises(MeasurementError, match=r"ended after 3 of 12 tokens.*ignore_eos"):
+        measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_server_that_counts_no_tokens_is_counted_by_chunks(
+    server: Imitation, tmp_path: Path
+) -> None:
+    server.counts = False
+    kept = journal(tmp_path)
+    measure(target(server), SHORT, kept)
+    assert kept.samples.points(Kind.DECODE)
+
+
+def test_words_are_found_by_asking(server: Imitation, tmp_path: Path) -> None:
+    unknown = Target(url=server.url, model=MODEL, block_tokens=16)
+    kept = journal(tmp_path)
+    measure(unknown, SHORT, kept)
+    assert kept.samples.points(Kind.PREFILL)
+
+
+def test_words_cannot_be_found_where_prompts_are_not_counted(
+    server: Imitation, tmp_path: Path
+) -> None:
+    server.counts = False
+    unknown = Target(url=server.url, model=MODEL, block_tokens=16)
+    with pytest.raises(MeasurementError, match="does not say how many tokens a prompt has"):
+        measure(unknown, SHORT, journal(tmp_path))
+
+
+def test_context_that_is_too_long_is_left_out_and_said(server: Imitation, tmp_path: Path) -> None:
+    wide = Range(
+        new_tokens=(16, 800),
+        cached_tokens=(0, 0),
+        sequences=(1, 4),
+        context_tokens=(32, 160),
+        longest_tokens=2000,
+    )
+    kept = journal(tmp_path)
+    measure(target(server), replace(SHORT, area=wide), kept)
+    assert any("nothing longer than 799 tokens" in note for note in kept.notes)
+    assert {p.x for p in kept.samples.points(Kind.PREFILL)} >= {16, 113}
+
+
+def test_restarted_engine_is_warmed_up_again_and_said(server: Imitation, tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+
+    def restart(now: Progress) -> None:
+        if now.samples == 2:
+            server.started_at = 2000.0
+
+    measure(target(server), SHORT, kept, tell=restart)
+    assert any("restarted in the middle" in note for note in kept.notes)
+    assert len(kept.samples.points(Kind.DECODE)) == len(AREA.coarse(Kind.DECODE))
+
+
+def test_engine_that_dies_leaves_what_was_measured(server: Imitation, tmp_path: Path) -> None:
+    kept, profiles = journal(tmp_path), list[Profile]()
+
+    def die(now: Progress) -> None:
+        if now.samples >= len(AREA.coarse(Kind.PREFILL)) + len(AREA.coarse(Kind.DECODE)) - 1:
+            server.refusals = [(500, {})] * 10_000
+
+    with (
+        pytest.raises(MeasurementError, match="the same command goes on"),
+        breaking_off(kept, SHORT, lambda: SETTING, profiles.append),
+    ):
+        measure(target(server, patience_s=0.5), PLAN, kept, tell=die)
+    (profile,) = profiles
+    assert profile.details is not None
+    assert not profile.details.complete
+    assert any(
+        note.startswith("INCOMPLETE: the run broke off") for note in profile.provenance.notes
+    )
+
+
+def test_interrupted_run_leaves_a_profile_only_when_there_is_enough(tmp_path: Path) -> None:
+    profiles: list[Profile] = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        breaking_off(journal(tmp_path), SHORT, lambda: SETTING, profiles.append),
+    ):
+        raise KeyboardInterrupt
+    assert profiles == []
+
+
+def test_full_disk_is_said_and_costs_nothing_that_was_kept(
+    server: Imitation, tmp_path: Path
+) -> None:
+    kept = journal(tmp_path)
+    size = kept.path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 700, hard))
+    try:
+        with pytest.raises(MeasurementError, match=r"cannot be written \(File too large\)"):
+            measure(target(server), SHORT, kept)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    again = journal(tmp_path)  # no half line in it
+    assert len(again.samples.taken) == len(kept.samples.taken)
+
+
+def test_samples_of_a_disturbed_machine_are_set_aside_and_said(
+    server: Imitation, tmp_path: Path
+) -> None:
+    kept = journal(tmp_path)
+
+    def slow_down(now: Progress) -> None:
+        waiting = now.next_text.startswith("waiting")
+        server.slowness = 60.0 if 2 <= now.samples < 4 and not waiting else 1.0
+
+    # Looks after every sample; 60 times as slow is told from any neighbour.
+    plan = replace(SHORT, disturbed_ratio=10.0, look_every_s=0.0, poll_s=0.1)
+    measure(target(server), plan, kept, tell=slow_down)
+    assert kept.samples.disturbed >= 1
+    assert any("slower than at the beginning" in note for note in kept.notes)
+    again = journal(tmp_path)
+    assert again.samples.disturbed == kept.samples.disturbed
+    assert all(kept.samples.undisturbed(p) for p in AREA.coarse(Kind.PREFILL))
+
+
+def test_facts_are_read_from_the_server(server: Imitation) -> None:
+    facts = read_engine_facts(server.url, MODEL)
+    assert (facts.version, facts.max_model_len) == ("0.0-imitated", LONGEST)
+    assert (facts.kv_capacity_tokens, facts.kv_block_tokens) == (8192, 16)
+    assert facts.prefix_cache is True
+
+
+def test_wrong_model_names_those_that_are_served(server: Imitation) -> None:
+    with pytest.raises(InputError, match=f"does not serve other: it lists {MODEL}"):
+        read_engine_facts(server.url, "other")
+
+
+def test_server_that_is_down_is_said() -> None:
+    with pytest.raises(EngineError, match="is the server running"):
+        read_engine_facts("http://127.0.0.1:9", MODEL)
