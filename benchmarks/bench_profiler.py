@@ -1,0 +1,160 @@
+"""How good the profiler is, through real CPU engines under a kernel quota (root, cgroups).
+
+    python -m benchmarks.bench_profiler                          # everything, about 50 minutes
+    python -m benchmarks.bench_profiler --only repeats points    # one 1P1D deployment
+    python -m benchmarks.bench_profiler --only parts client many roles
+
+* repeats: the same pair profiled twice in full, and once quickly;
+* points: 50 unseen (input, output, concurrency) points against the first profile in the twin;
+* parts: TTFT through the P/D path as the sum of prefill, transfer and first decode step;
+* client: our client beside `vllm bench serve`; many: with 200 streams at once;
+* roles: prefill-only, decode-only and aggregated profiles of the same engine, and mixed steps.
+
+Nothing here runs on a GPU.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.profiling import client, parts, points, repeats
+from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
+from planner.domain.fleet import Role
+from planner.domain.profile import Profile
+from profiler.files import read_profile, write_profile
+from profiler.local import Launched, LocalProfiling
+from profiler.measure.samples import Kind
+from profiler.measure.session import Plan
+from profiler.run import journal_for
+
+FULL_S, QUICK_S = 540.0, 105.0
+PAIR = (Role.PREFILL, Role.DECODE)
+LOOP = client.Loop(requests=48, concurrency=4, input_tokens=96, output_tokens=32, rounds=6)
+MANY = client.Loop(requests=200, concurrency=200, input_tokens=16, output_tokens=24, rounds=2)
+PARTS = ("repeats", "points", "parts", "client", "many", "roles")
+
+
+def main() -> None:
+    """Run the parts that were asked for and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--folder", type=Path, default=Path("benchmarks-out/profiler"))
+    parser.add_argument("--full-s", type=float, default=FULL_S, help="a full profile, seconds")
+    asked = parser.parse_args()
+    folder: Path = asked.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        load = os.getloadavg()[0]
+        print(f"[{time.monotonic() - began:6.0f} s, load {load:.1f}] {text}", flush=True)
+
+    if {"repeats", "points", "parts"} & set(asked.only):
+        with engines(PAIR, folder, say) as now:
+            _of_a_pair(now, asked, folder, say)
+    if {"client", "roles"} & set(asked.only):
+        with engines((Role.AGGREGATED,), folder, say) as now:
+            if "client" in asked.only:
+                _section(say, "client", client.table(*client.side_by_side(now, LOOP, folder, say)))
+            if "roles" in asked.only:
+                _section(say, "roles", _roles(now, folder, say))
+    if "many" in asked.only:
+        with engines((Role.AGGREGATED,), folder, say, sequences=256) as now:
+            _section(say, "many", client.table(*client.side_by_side(now, MANY, folder, say)))
+
+
+def _of_a_pair(now: Engines, asked: argparse.Namespace, folder: Path, say: Say) -> None:
+    first = folder / "full-1.json"
+    if "repeats" in asked.only:
+        profiles = [
+            _profile(now, folder / f"full-{i}.json", asked.full_s, PAIR, say) for i in (1, 2)
+        ]
+        quick = _profile(now, folder / "quick.json", QUICK_S, PAIR, say, quick=True)
+        _section(say, "two full profiles", repeats.table(repeats.agreement(*profiles)))
+        _section(say, "quick and full", repeats.table(repeats.agreement(quick, profiles[0])))
+    if "points" in asked.only:
+        loads = points.drawn()
+        real = asyncio.run(points.measured(now, loads, repeats=points.REPEATS))
+        kept = [
+            {"load": asdict(x), "real": [asdict(f) for f in r]}
+            for x, r in zip(loads, real, strict=True)
+        ]
+        (folder / "points.json").write_text(json.dumps(kept))
+        found = points.judged(read_profile(first), loads, real, PAIR)
+        _section(say, "50 unseen points", points.table(found) + "\n\n" + points.worst(found))
+    if "parts" in asked.only:
+        _section(say, "parts of TTFT", parts.table(asyncio.run(parts.measured(now))))
+
+
+def _profile(
+    now: Engines,
+    out: Path,
+    budget_s: float,
+    roles: tuple[Role, ...],
+    say: Say,
+    *,
+    quick: bool = False,
+) -> Profile:
+    """Measure anew, keep the file, and say how it went."""
+    out.with_name(out.name + ".journal.jsonl").unlink(missing_ok=True)
+    kinds = (Kind.PREFILL, Kind.DECODE)
+    plan = Plan(
+        area=AREA,
+        kinds=kinds if len(roles) > 1 else (*kinds, Kind.MIXED),
+        budget_s=budget_s,
+        held_out=3 if quick else 6,
+        least_samples=1 if quick else 2,
+        step_tokens=LONGEST,
+    )
+    pair = len(now.workers) > 1
+    began = time.monotonic()
+    profile = LocalProfiling(
+        deployment=now.deployment,
+        launched=Launched(
+            answering=now.workers[-1],
+            prefill=now.workers[0] if pair else None,
+            starts_s=now.starts_s,
+        ),
+        roles=roles,
+        source="benchmarks.bench_profiler",
+    ).run(plan, journal_for(out, {"bench": out.name}, fresh=False))
+    write_profile(profile, out)
+    assert profile.details is not None
+    say(
+        f"{out.name}: {time.monotonic() - began:.0f} s, {profile.details.samples} samples of "
+        f"{profile.provenance.points} points, {plan.held_out} more a table held out (a full grid: "
+        f"{AREA.exhaustive_points} points), {profile.details.disturbed_samples} set aside; "
+        f"{'; '.join(profile.provenance.notes) or 'no notes'}"
+    )
+    for name, fit in (
+        ("prefill", profile.details.prefill),
+        ("decode", profile.details.decode_step),
+    ):
+        say(f"  {name}: {fit}")
+    return profile
+
+
+def _roles(now: Engines, folder: Path, say: Say) -> str:
+    """The aggregated worker beside the pair: tables of the same engine, and mixed steps."""
+    profile = _profile(now, folder / "aggregated.json", 240.0, (Role.AGGREGATED,), say)
+    assert profile.details is not None
+    lines = [
+        f"A prompt costs the answers beside it {profile.details.mixed_ratio:.0%} of what it takes "
+        f"alone; their longest gap is {1e3 * (profile.details.mixed_stall_s or 0):,.0f} ms."
+    ]
+    if (folder / "full-1.json").exists():
+        pair = read_profile(folder / "full-1.json")
+        lines += ["", repeats.table(repeats.agreement(profile, pair))]
+    return "\n".join(lines)
+
+
+def _section(say: Say, title: str, text: str) -> None:
+    say(f"{title}:\n\n{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Our client beside `vllm bench serve`: the same load, in turns, on the same engine.
+
+Closed loop: so many requests are always under way, prompts of a fixed length that nobody has sent
+before, answers of a fixed length. Rounds alternate (theirs, ours, ours, theirs, …), because the
+machine drifts.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.profiling.engines import MODEL, Engines, Say
+from planner.domain.errors import EngineError
+from serving.load import Completion, Timing
+
+Floats = NDArray[np.float64]
+LEVELS = (0.5, 0.9, 0.95, 0.99)
+BOUND = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """A closed loop."""
+
+    requests: int
+    concurrency: int
+    input_tokens: int
+    output_tokens: int
+    rounds: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Taken:
+    """All rounds of one client.
+
+    Parameters
+    ----------
+    cpu_share : list of float
+        Processor time of the client over the time of a round, cores.
+    """
+
+    ttft_s: list[float] = field(default_factory=list)
+    gaps_s: list[float] = field(default_factory=list)
+    cpu_share: list[float] = field(default_factory=list)
+
+
+def side_by_side(now: Engines, loop: Loop, folder: Path, say: Say) -> tuple[Taken, Taken]:
+    """Run all rounds; (ours, theirs)."""
+    ours, theirs = Taken(), Taken()
+    for number in range(loop.rounds):
+        turns = (_theirs, _ours) if number % 2 == 0 else (_ours, _theirs)
+        for turn in turns:
+            turn(now, loop, folder, ours if turn is _ours else theirs)
+        say(f"round {number + 1} of {loop.rounds}")
+    return ours, theirs
+
+
+def _prompts(now: Engines, loop: Loop) -> list[str]:
+    writer = now.writer()
+    return [writer.unique(loop.input_tokens, number=i) for i in range(loop.requests)]
+
+
+def _ours(now: Engines, loop: Loop, _folder: Path, taken: Taken) -> None:
+    prompts = _prompts(now, loop)
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    answers = asyncio.run(_closed_loop(now, prompts, loop))
+    taken.cpu_share.append((time.process_time() - cpu_s) / (time.perf_counter() - began_s))
+    if failed := next((a.error for a in answers if a.error), ""):
+        raise EngineError(f"our client: {failed}")
+    taken.ttft_s += [a.ttft_s for a in answers]
+    for answer in answers:
+        taken.gaps_s += answer.gaps_s().tolist()
+
+
+async def _closed_loop(now: Engines, prompts: Sequence[str], loop: Loop) -> list[Timing]:
+    client, free = now.client(), asyncio.Semaphore(loop.concurrency)
+
+    async def send(prompt: str) -> Timing:
+        async with free:
+            return await client.send(Completion(prompt=prompt, output_tokens=loop.output_tokens))
+
+    try:
+        return await asyncio.gather(*(send(p) for p in prompts))
+    finally:
+        await client.close()
+
+
+def _theirs(now: Engines, loop: Loop, folder: Path, taken: Taken) -> None:
+    data, result = folder / "prompts.jsonl", folder / "vllm-bench.json"
+    data.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in _prompts(now, loop)))
+    result.unlink(missing_ok=True)
+    site = now.deployment.site
+    line = [str(site.engine.python), "-m", "vllm.entrypoints.cli.main", "bench", "serve"]
+    line += ["--backend", "openai", "--base-url", now.url, "--model", MODEL]
+    line += ["--tokenizer", str(site.model.directory), "--dataset-name", "custom"]
+    line += ["--dataset-path", str(data), "--skip-chat-template", "--disable-shuffle"]
+    line += ["--custom-output-len", str(loop.output_tokens), "--ignore-eos", "--disable-tqdm"]
+    line += ["--num-prompts", str(loop.requests), "--max-concurrency", str(loop.concurrency)]
+    line += ["--num-warmups", "0", "--temperature", "0", "--save-result", "--save-detailed"]
+    line += ["--result-dir", str(folder), "--result-filename", result.name]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode or not result.exists():
+        raise EngineError(
+            "vllm bench serve failed",
+            log_tail=tuple((done.stdout + done.stderr).splitlines()[-12:]),
+        )
+    found = json.loads(result.read_text())
+    if found["completed"] != loop.requests:
+        raise EngineError(f"vllm bench serve completed {found['completed']} of {loop.requests}")
+    taken.ttft_s += found["ttfts"]
+    for gaps in found["itls"]:
+        taken.gaps_s += gaps
+
+
+def table(ours: Taken, theirs: Taken) -> str:
+    """Percentiles of both, Markdown."""
+    lines = [
+        "| measure | ours | vllm bench serve | difference | asked |",
+        "|---|---|---|---|---|",
+    ]
+    for title, mine, other in (
+        ("TTFT", ours.ttft_s, theirs.ttft_s),
+        ("ITL", ours.gaps_s, theirs.gaps_s),
+    ):
+        for level in LEVELS:
+            a, b = (float(np.quantile(v, level)) for v in (mine, other))
+            lines.append(
+                f"| {title} p{100 * level:.0f} | {1e3 * a:,.1f} ms | {1e3 * b:,.1f} ms "
+                f"| {a / b - 1:+.1%} | {BOUND:.0%} |"
+            )
+        means = [float(np.mean(v)) for v in (mine, other)]
+        lines.append(
+            f"| {title} mean | {1e3 * means[0]:,.1f} ms | {1e3 * means[1]:,.1f} ms "
+            f"| {means[0] / means[1] - 1:+.1%} | {BOUND:.0%} |"
+        )
+    lines.append("")
+    lines.append(f"Our client used {np.mean(ours.cpu_share):.2f} cores.")
+    return "\n".join(lines)
