@@ -195,21 +195,21 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
 
 
 def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> LocalSite:
-    engine = find_engine(settings)
     directory = Path(asked.model)
-    if (directory / "config.json").is_file():
-        files = ModelFiles(
-            name=asked.name or directory.resolve().name, directory=directory.resolve()
+    is_folder = (directory / "config.json").is_file()
+    known = [m.value for m in DemoModel]
+    if not is_folder and asked.model not in known:
+        raise InputError(
+            f"--model {asked.model}: neither a folder with a config.json nor one of "
+            f"{', '.join(known)}; for a server that runs already give its --url"
         )
-    elif asked.model in {m.value for m in DemoModel}:
+    engine = find_engine(settings)
+    if is_folder:
+        name = asked.name or directory.resolve().name
+        files = ModelFiles(name=name, directory=directory.resolve())
+    else:
         cache = settings.storage.state_dir / "models"
         files = prepare_model(engine, DemoModel(asked.model), cache, progress=say)
-    else:
-        known = ", ".join(m.value for m in DemoModel)
-        raise InputError(
-            f"--model {asked.model}: neither a folder with a config.json nor one of {known}; for a "
-            "server that runs already give its --url"
-        )
     longest = asked.max_model_len or CPU_LONGEST
     flags = EngineFlags(
         max_model_len=longest,

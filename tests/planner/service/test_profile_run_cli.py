@@ -1,0 +1,89 @@
+"""`poolwise profile run` against a server that runs: from the command to a plan, and what is
+refused before anything is measured."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from profiler.files import read_profile
+from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Imitation]:
+    with imitated_server(Imitation()) as running:
+        yield running
+
+
+def asked(server: Imitation, *more: str) -> tuple[str, ...]:
+    return (
+        *("profile", "run", "--url", f"{server.url}/v1/", "--model", MODEL, "--out", "own.json"),
+        *("--role", "aggregated", "--accelerator", "gpu", "--kv-bytes-per-token", "64"),
+        *("--start-s", "60", "--max-prompt", "200", "--max-batch", "4", "--max-context", "200"),
+        *("--quick", "--budget-s", "10", *more),
+    )
+
+
+def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
+    status, out, err = poolwise(*asked(server, "--json", "--fresh"))
+    assert status == 0, err
+    document = json.loads(out)
+    profile = read_profile(Path("own.json"))
+    assert document["profile_id"] == profile.profile_id
+    assert document["details"]["complete"] is True
+    assert document["details"]["mixed_ratio"] > 0
+    assert document["roles"] == ["aggregated"]
+    assert profile.limits.kv_capacity_tokens == 8192
+    assert any("max_num_seqs 256 assumed" in n for n in profile.provenance.notes)
+    assert "at most" in err  # progress, for people who wait
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--model", "another"), f"does not serve another: it lists {MODEL}"),
+        (("--url", "http://127.0.0.1:9"), "is the server running"),
+        (("--out", "nowhere/own.json"), "does not exist"),
+        (("--out", "."), "is a folder"),
+        (("--target-error", "7"), "--target-error 7 must lie in 0.001..1"),
+        (("--budget-s", "1"), "--budget-s 1 must lie in 10..86400 seconds"),
+        (("--max-batch", "0"), "--max-batch 0 must be at least 1"),
+        (("--max-prompt", "600"), "--max-prompt 600: prompt and answer have room for 600 tokens"),
+        (("--role", "pair"), "give its address as --metrics-url"),
+        (("--gpus", "one"), "give indices as in 0,1,2"),
+        (("--words", "missing.json"), "--words missing.json: cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_with_the_way_out(poolwise, server, more, said):
+    status, out, err = poolwise(*asked(server, *more))
+    assert status in (1, 2)
+    assert said in " ".join(err.split())
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [("--kv-bytes-per-token", "give --kv-bytes-per-token"), ("--start-s", "give --start-s")],
+)
+def test_what_the_server_does_not_tell_is_asked_for(poolwise, server, left_out, said):
+    line = list(asked(server))
+    at = line.index(left_out)
+    requests = server.asked
+    status, _, err = poolwise(*line[:at], *line[at + 2 :])
+    assert (status, said in err) == (2, True)
+    assert server.asked == requests  # before anything is measured
+
+
+def test_unknown_model_to_launch_is_refused(poolwise):
+    status, _, err = poolwise("profile", "run", "--out", "x.json", "--model", "gpt-none")
+    assert status in (1, 2)
+    assert "neither a folder with a config.json nor one of tiny, smollm2" in " ".join(err.split())
+
+
+def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
+    assert poolwise(*asked(server))[0] == 0
+    status, _, err = poolwise(*asked(server, "--tp", "2"))
+    assert status == 2
+    assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())
