@@ -15,6 +15,8 @@ from planner.domain.profile import Floats, Profile, TimeTable
 
 MOST_POINTS = 6
 """Prompt lengths at which profiles are compared."""
+SHORTEST_TOKENS = 16.0
+"""Shorter prompts say how long a step takes at the least, not how fast tokens are computed."""
 CONTEXT_TOKENS = 1024
 """Context of each sequence, tokens, where decoding is compared, unless both were measured less."""
 TRANSFER_TOKENS = 1000
@@ -139,8 +141,8 @@ def common_context(profiles: Sequence[Profile]) -> int:
 
 def common_lengths(profiles: Sequence[Profile]) -> Floats:
     """Prompt lengths, tokens, that all profiles measured around: powers of two and the ends."""
-    low = max(1.0, *(float(p.prefill.x[0]) for p in profiles))
     high = min(float(p.prefill.x[-1]) for p in profiles)
+    low = max(min(SHORTEST_TOKENS, high), *(float(p.prefill.x[0]) for p in profiles))
     if low > high:
         return np.empty(0)
     powers = 2.0 ** np.arange(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)

@@ -6,6 +6,7 @@ Roofline model: Williams, Waterman, Patterson (CACM 2009). 2 FLOP per parameter 
 12 x layers x hidden^2 parameters: Kaplan et al. (2020), section 2.1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from planner.capacity.memory import hidden_size
 from planner.domain.hardware import AcceleratorFacts
 from planner.domain.model import Dtype, Model
+from planner.domain.profile import Profile, TimeTable
 
 Floats = NDArray[np.float64]
 
@@ -78,4 +80,72 @@ def decode_work(model: Model, batch: Floats, context_tokens: Floats) -> Work:
     return Work(
         flop=2.0 * model.active_parameters * b + 0.0 * k,
         memory_bytes=model.weight_bytes + b * k * model.kv_bytes_per_token,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Roofed:
+    """Measured throughput and the two roofs over it, tokens/s.
+
+    Parameters
+    ----------
+    x : (nx,) float
+        Prompt length (tokens) or batch (sequences).
+    y : (ny,) float
+        Cached tokens, or context tokens of each sequence.
+    measured : (nx, ny) float
+    compute, memory : (nx, ny) float or None
+        What the peak FLOP/s, and the peak bandwidth, allow; None: not known.
+    """
+
+    x: Floats
+    y: Floats
+    measured: Floats
+    compute: Floats | None = None
+    memory: Floats | None = None
+
+    @property
+    def roof(self) -> Floats | None:
+        """The lower of both roofs, (nx, ny)."""
+        if self.compute is None or self.memory is None:
+            return None
+        return np.asarray(np.minimum(self.compute, self.memory))
+
+    @property
+    def share(self) -> Floats | None:
+        """Measured / roof, (nx, ny)."""
+        roof = self.roof
+        return None if roof is None else np.asarray(self.measured / roof)
+
+
+def roofed_prefill(profile: Profile, model: Model | None, peak: Peak | None) -> Roofed:
+    """Prompt tokens/s at every measured point, one prompt at a time."""
+    return _roofed(profile.prefill, prefill_work, model, peak, profile.tp * profile.pp)
+
+
+def roofed_decode(profile: Profile, model: Model | None, peak: Peak | None) -> Roofed:
+    """Answer tokens/s at every measured point."""
+    return _roofed(profile.decode_step, decode_work, model, peak, profile.tp * profile.pp)
+
+
+def _roofed(
+    table: TimeTable,
+    work_of: Callable[[Model, Floats, Floats], Work],
+    model: Model | None,
+    peak: Peak | None,
+    count: int,
+) -> Roofed:
+    kept = table.x > 0
+    x = table.x[kept]
+    column = x[:, None]
+    measured = column / table.seconds[kept]
+    if model is None or peak is None:
+        return Roofed(x=x, y=table.y, measured=measured)
+    work = work_of(model, column, table.y[None, :])
+    return Roofed(
+        x=x,
+        y=table.y,
+        measured=measured,
+        compute=column / work.compute_s(peak, count),
+        memory=column / work.memory_s(peak, count),
     )

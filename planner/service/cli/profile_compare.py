@@ -191,7 +191,10 @@ def _show(found: "ComparisonDocument") -> None:
         output.print_table(
             "Million tokens per USD",
             ("", *letters),
-            [[_name(r), *(_millions(v) for v in r.tokens_per_usd)] for r in spent],
+            [
+                [_name(r).replace(", tokens/s", ""), *(_millions(v) for v in r.tokens_per_usd)]
+                for r in spent
+            ],
         )
     output.print_lines("Prices", _price_lines(found, letters))
     output.print_lines("Agreement", [_agreement_text(found, letters)] if len(letters) > 1 else [])
@@ -218,7 +221,7 @@ def _name(row: "ComparedDocument") -> str:
 def _value(row: "ComparedDocument", index: int) -> str:
     value = row.values[index]
     if value is None:
-        return "not kept"
+        return "none"
     if row.quantity.endswith("_s") and "per_s" not in row.quantity:
         return output.milliseconds(value)
     batch = f" ({row.batches[index]})" if row.batches else ""
