@@ -1,12 +1,13 @@
 """A profile as one HTML page that needs nothing else: throughput under its roofs, and times."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from planner.domain.hardware import AcceleratorFacts
 from planner.domain.model import Model
-from planner.domain.profile import Profile
+from planner.domain.profile import Profile, ProfileKind, TimeTable
 from planner.service.reports.page import (
     MUTED,
     PROMISE,
@@ -83,6 +84,9 @@ def profile_report(profile: Profile, model: Model | None, facts: AcceleratorFact
     dtype = None if stored is None else stored.weight_dtype
     peak = None if facts is None else peak_of(facts, dtype)
     prefill, decode = (roof(profile, stored, peak) for roof in (roofed_prefill, roofed_decode))
+    drawn_of = replace(
+        profile, prefill=_thinned(profile.prefill), decode_step=_thinned(profile.decode_step)
+    )
     count = profile.tp * profile.pp * profile.dp
     source = profile.provenance
     return rendered(
@@ -102,7 +106,8 @@ def profile_report(profile: Profile, model: Model | None, facts: AcceleratorFact
             )
             if table is not None
         ),
-        times=(prefill_figure(profile), decode_figure(profile)),
+        points="estimated" if source.kind is ProfileKind.ESTIMATED else "measured",
+        times=(prefill_figure(drawn_of), decode_figure(drawn_of)),
         speed=speed_facts(profile),
         provenance=(*source_facts(profile), *_accelerator_facts(facts, peak)),
     )
@@ -142,16 +147,23 @@ def roofline_figure(roofed: Roofed, axes: _Axes) -> Figure:
         text = axes.line_text.format(roofed.y[column])
         keys.append(Key(text=text, colour=colour, mark="line"))
         _draw(figure, roofed, roofed.measured[:, column].tolist(), text, colour, measured=True)
-    roofs = (("compute roof", roofed.compute, PROMISE), ("memory roof", roofed.memory, MUTED))
-    for text, roof, colour in roofs:
+    first, last = (axes.line_text.format(roofed.y[column]) for column in (0, -1))
+    both = (0,) if len(roofed.y) == 1 else (0, len(roofed.y) - 1)
+    roofs = (
+        (f"compute roof, {first}", roofed.compute, PROMISE, (0,)),
+        (f"memory roof, {first}" + (f" and {last}" if len(both) > 1 else ""), roofed.memory, MUTED,
+         both),
+    )  # fmt: skip
+    for text, roof, colour, columns in roofs:
         if roof is None:
             continue
         keys.append(Key(text=text, colour=colour, mark="dash"))
-        ends = (0, len(roofed.y) - 1) if text == "memory roof" and len(roofed.y) > 1 else (0,)
-        for column in ends:
-            said = f"{text}, {axes.line_text.format(roofed.y[column])}"
+        for column in columns:
+            said = f"{text.partition(',')[0]}, {axes.line_text.format(roofed.y[column])}"
             _draw(figure, roofed, roof[:, column].tolist(), said, colour, measured=False)
-    figure.update_xaxes(title_text=axes.x_title, type="log", dtick="D1", tickformat="~s")
+    figure.update_xaxes(
+        title_text=axes.x_title, type="log", tick0=0, dtick=math.log10(4), tickformat=","
+    )
     figure.update_yaxes(type="log", dtick=1, tickformat="~s", ticksuffix=" tokens/s")
     best = float(roofed.measured.max())
     reached = roofed.share
@@ -196,6 +208,12 @@ def _columns(count: int) -> list[int]:
     return sorted({round(i * (count - 1) / (MOST_LINES - 1)) for i in range(MOST_LINES)})
 
 
+def _thinned(table: TimeTable) -> TimeTable:
+    """The table with the columns that are drawn."""
+    columns = _columns(len(table.y))
+    return replace(table, y=table.y[columns], seconds=table.seconds[:, columns])
+
+
 def share_table(roofed: Roofed, caption: str, x_name: str) -> Table | None:
     """What of the roof was reached at every measured point of the first column."""
     roof, reached = roofed.roof, roofed.share
@@ -216,7 +234,8 @@ def share_table(roofed: Roofed, caption: str, x_name: str) -> Table | None:
     return Table(
         caption=caption,
         columns=(
-            *number_columns(x_name, "tokens/s", "roof, tokens/s", "reached"),
+            *text_columns(x_name),
+            *number_columns("tokens/s", "roof, tokens/s", "reached"),
             *text_columns("bound by"),
         ),
         rows=tuple(rows),
