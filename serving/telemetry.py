@@ -308,8 +308,8 @@ class _Samples:
         """Sum over engines of a histogram."""
         cumulative: dict[float, float] = {}
         for labels, value in self._of(f"{name}_bucket"):
-            upper = float(labels["le"])
-            cumulative[upper] = cumulative.get(upper, 0.0) + value
+            end = float(labels["le"])
+            cumulative[end] = cumulative.get(end, 0.0) + value
         upper = tuple(sorted(cumulative))
         below = [0.0, *(cumulative[end] for end in upper)]
         return Histogram(

@@ -197,7 +197,7 @@ def _show(found: "ComparisonDocument") -> None:
             ],
         )
     output.print_lines("Prices", _price_lines(found, letters))
-    output.print_lines("Agreement", [_agreement_text(found, letters)] if len(letters) > 1 else [])
+    output.print_lines("Agreement", _agreement_lines(found, letters))
 
 
 def _row(row: "ComparedDocument") -> list[str]:
@@ -249,14 +249,14 @@ def _price_lines(found: "ComparisonDocument", letters: Sequence[str]) -> list[st
     return lines
 
 
-def _agreement_text(found: "ComparisonDocument", letters: Sequence[str]) -> str:
+def _agreement_lines(found: "ComparisonDocument", letters: Sequence[str]) -> list[str]:
     if not found.agreement:
-        return "not asked: the profiles are of other models, accelerators or formats"
+        return ["not asked: the profiles are of other models, accelerators or formats"]
     by_id = dict(zip([p.profile_id for p in found.profiles], letters, strict=True))
-    return "; ".join(
+    return [
         f"{by_id[a.profile_id]} and A in {a.table}: median {a.median_ratio:.1%}, p90 "
         f"{a.p90_ratio:.1%} apart over {a.points} points, "
         + ("MORE than" if a.exceeds else "within")
         + f" the {a.stated_ratio:.1%} that their errors explain"
         for a in found.agreement
-    )
+    ]
