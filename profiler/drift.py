@@ -59,7 +59,7 @@ class Drift:
     samples : int
         Gaps or requests behind it.
     reason : str
-        Why it was not compared; empty when it was.
+        Why there is no verdict; empty when there is one.
     """
 
     quantity: str
@@ -214,7 +214,8 @@ def _lengths(served: Traffic, isl: float) -> _Lengths:
     lower = np.concatenate([[1.0], upper[:-1]])
     upper = np.where(np.isfinite(upper), upper, 2 * lower)
     middle = np.sqrt(lower * np.maximum(upper, lower))
-    weights = counts / counts.sum()
+    kept = counts > 0  # the largest buckets lie beyond every profile
+    middle, weights = middle[kept], counts[kept] / counts[kept].sum()
     return _Lengths(middle * isl / float((middle * weights).sum()), weights)
 
 
@@ -327,16 +328,23 @@ def _judged(plain: Drift, pairs: Sequence[_Pair], allowed: float) -> Drift:
         )
     ratio, half = _ratio_of_sums(pairs)
     low, high = max(ratio - half, 0.0), ratio + half
-    drifted = low > 1.0 + allowed or high < 1.0 / (1.0 + allowed)
+    least, most = 1.0 / (1.0 + allowed), 1.0 + allowed
+    verdict, reason = Verdict.OK, ""
+    if low > most or high < least:
+        verdict = Verdict.DRIFTED
+    elif not least <= ratio <= most:
+        verdict = Verdict.TOO_LITTLE
+        reason = "it varies too much to tell: watch longer"
     return Drift(
         quantity=plain.quantity,
-        verdict=Verdict.DRIFTED if drifted else Verdict.OK,
+        verdict=verdict,
         observed_s=plain.observed_s,
         predicted_s=None if plain.observed_s is None else plain.observed_s / ratio,
         ratio=ratio,
         low=low,
         high=high,
         samples=plain.samples,
+        reason=reason,
     )
 
 

@@ -131,3 +131,20 @@ def test_the_interval_is_wider_for_uneven_traffic():
         rows.append(replace(one, requests=total))
     found = drift_of(check(PROFILE, watched(rows), tolerance=None), "itl_s")
     assert found.high - found.low > steady.high - steady.low
+
+
+def test_a_difference_that_may_be_chance_is_neither_ok_nor_drifted():
+    uneven = enumerate(loaded(6, slower=1.25, computed=0.0))
+    rows = [replace(one, itl_s=one.itl_s * (1 + 0.04 * (look % 2))) for look, one in uneven]
+    drift = drift_of(check(PROFILE, watched(rows), tolerance=0.1), "itl_s")
+    assert drift.low < 1.1 < drift.ratio
+    assert drift.verdict is Verdict.TOO_LITTLE
+    assert "watch longer" in drift.reason
+
+
+def test_only_lengths_that_came_have_to_be_within_the_profile():
+    short = linear_profile(max_prompt_tokens=400)
+    assert drift_of(check(short, watched(loaded()), tolerance=None), "prefill_s").ratio is not None
+    shorter = linear_profile(max_prompt_tokens=200)
+    drift = drift_of(check(shorter, watched(loaded()), tolerance=None), "prefill_s")
+    assert "longer than the profile measured" in drift.reason

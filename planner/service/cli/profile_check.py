@@ -172,12 +172,12 @@ def _row(drift: "DriftDocument") -> list[str]:
     if drift.ratio is None or drift.low is None or drift.high is None:
         return [name, observed, "-", "-", f"{drift.samples:,}", drift.reason]
     faster = "slower" if drift.ratio > 1 else "faster"
-    said = "as said" if drift.verdict == "ok" else f"drifted: {abs(drift.ratio - 1):.0%} {faster}"
+    said = {"ok": "as said", "drifted": f"drifted: {abs(drift.ratio - 1):.0%} {faster}"}
     return [
         name,
         observed,
         output.milliseconds(drift.predicted_s),
         f"{drift.ratio:.2f} ({drift.low:.2f}-{drift.high:.2f})",
         f"{drift.samples:,}",
-        said,
+        said.get(drift.verdict, drift.reason),
     ]
