@@ -91,12 +91,7 @@ def estimate_profile(
     ----------
     See `profiler.roofline`.
     """
-    if facts is None:
-        raise ProfileError(
-            f"accelerator {shape.accelerator} is not in the catalogue, so nothing can be "
-            "estimated for it (`poolwise accelerators` lists what is): measure it with "
-            "`poolwise profile run`, or add it to a catalogue of your own (POOLWISE_CATALOGUE)"
-        )
+    facts = _known(facts, shape.accelerator)
     peak = _peak(facts)
     memory_bytes = facts.memory_bytes if memory_bytes is None else memory_bytes
     kv_tokens = _kv_capacity_tokens(model, shape, memory_bytes)
@@ -158,6 +153,16 @@ def _kv_capacity_tokens(model: Model, shape: ReplicaShape, memory_bytes: float) 
             "of this pool, or store the weights in fewer bits (weight_dtype)"
         )
     return fit.kv_tokens
+
+
+def _known(facts: AcceleratorFacts | None, name: str) -> AcceleratorFacts:
+    if facts is None:
+        raise ProfileError(
+            f"accelerator {name} is not in the catalogue, so nothing can be estimated for it "
+            "(`poolwise accelerators` lists what is): measure it with `poolwise profile run`, or "
+            "add it to a catalogue of your own (POOLWISE_CATALOGUE)"
+        )
+    return facts
 
 
 def _peak(facts: AcceleratorFacts) -> Peak:
