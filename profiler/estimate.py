@@ -6,7 +6,6 @@ at a stated share of the vendor's peak. It is for a first look before anything w
 automatically.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from planner.capacity.memory import (
     DEFAULT_STEP_TOKENS,
     LEAST_KV_TOKENS,
-    hidden_size,
     memory_fit,
 )
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape
+from planner.domain.hardware import AcceleratorFacts
 from planner.domain.model import Model
 from planner.domain.profile import (
     EngineLimits,
@@ -31,6 +30,7 @@ from planner.domain.profile import (
     TransferTime,
 )
 from profiler.files import with_profile_id
+from profiler.roofline import Peak, Work, decode_work, peak_of, prefill_work
 
 Floats = NDArray[np.float64]
 
@@ -55,76 +55,12 @@ ROUGH_AT = datetime(2026, 11, 1, tzinfo=UTC)
 """When these constants were set; an estimate has no instant of measurement."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peak:
-    """A vendor's peak figures of one accelerator.
-
-    Parameters
-    ----------
-    memory_bytes : float
-    bandwidth_bytes_per_s : float
-    bf16_flop_per_s : float
-        Dense, without sparsity.
-    power_w : float
-        Thermal design power.
-    source : str
-    """
-
-    memory_bytes: float
-    bandwidth_bytes_per_s: float
-    bf16_flop_per_s: float
-    power_w: float
-    source: str
-
-
-CATALOGUE: dict[str, Peak] = {
-    "a100": Peak(
-        memory_bytes=80e9,
-        bandwidth_bytes_per_s=2.039e12,
-        bf16_flop_per_s=312e12,
-        power_w=400.0,
-        source="NVIDIA A100 Tensor Core GPU datasheet, A100 80GB SXM",
-    ),
-    "l40s": Peak(
-        memory_bytes=48e9,
-        bandwidth_bytes_per_s=864e9,
-        bf16_flop_per_s=362.05e12,
-        power_w=350.0,
-        source="NVIDIA L40S datasheet",
-    ),
-    "h100": Peak(
-        memory_bytes=80e9,
-        bandwidth_bytes_per_s=3.35e12,
-        bf16_flop_per_s=989.5e12,
-        power_w=700.0,
-        source="NVIDIA H100 Tensor Core GPU datasheet, H100 SXM (sparse figure halved)",
-    ),
-    "h200": Peak(
-        memory_bytes=141e9,
-        bandwidth_bytes_per_s=4.8e12,
-        bf16_flop_per_s=989.5e12,
-        power_w=700.0,
-        source="NVIDIA H200 Tensor Core GPU datasheet, H200 SXM (sparse figure halved)",
-    ),
-    "b200": Peak(
-        memory_bytes=180e9,
-        bandwidth_bytes_per_s=8e12,
-        bf16_flop_per_s=2.25e15,
-        power_w=1000.0,
-        source="NVIDIA DGX B200 datasheet, one of eight GPUs (sparse figure halved)",
-    ),
-}
-"""Vendor figures by lower-case name; names such as `H100-SXM5-80GB` are found by their start."""
-
-
-def peak_of(accelerator: str) -> Peak | None:
-    """Vendor figures of an accelerator by its name, or None when it is not in the catalogue."""
-    words = accelerator.lower().replace("_", "-").split("-")
-    return next((CATALOGUE[word] for word in words if word in CATALOGUE), None)
-
-
 def estimate_profile(
-    model: Model, shape: ReplicaShape, *, memory_bytes: float | None = None
+    model: Model,
+    shape: ReplicaShape,
+    facts: AcceleratorFacts | None,
+    *,
+    memory_bytes: float | None = None,
 ) -> Profile:
     """A roofline profile of one replica of `shape`, for planning before measuring.
 
@@ -135,6 +71,8 @@ def estimate_profile(
     shape : ReplicaShape
         Its role becomes the profile's only role; its formats replace the model's. Quantized
         weights and KV cache are read faster, and computed with as fast as BF16 ones.
+    facts : AcceleratorFacts or None
+        What the catalogue says of the shape's accelerator; None: it is not in there.
     memory_bytes : float or None
         Of one accelerator; None: the vendor's figure.
 
@@ -146,21 +84,16 @@ def estimate_profile(
     Raises
     ------
     ProfileError
-        When the accelerator is not in the catalogue, or the weights do not fit.
+        When the catalogue does not know the accelerator, its bandwidth or its FLOP/s, or the
+        weights do not fit.
 
     References
     ----------
-    Roofline model: Williams, Waterman, Patterson (CACM 2009). 2 FLOP per parameter and token and
-    12 x layers x hidden^2 parameters: Kaplan et al. (2020), section 2.1.
+    See `profiler.roofline`.
     """
-    peak = peak_of(shape.accelerator)
-    if peak is None:
-        raise ProfileError(
-            f"accelerator {shape.accelerator} is not in the catalogue, so nothing can be "
-            f"estimated for it (known: {', '.join(CATALOGUE)}): measure it with "
-            "`poolwise profile run`"
-        )
-    memory_bytes = peak.memory_bytes if memory_bytes is None else memory_bytes
+    facts = _known(facts, shape.accelerator)
+    peak = _peak(facts)
+    memory_bytes = facts.memory_bytes if memory_bytes is None else memory_bytes
     kv_tokens = _kv_capacity_tokens(model, shape, memory_bytes)
     model = model.stored_as(weight_dtype=shape.weight_dtype, kv_dtype=shape.kv_dtype)
     context = min(model.max_context_tokens, kv_tokens)
@@ -190,7 +123,7 @@ def estimate_profile(
             lifecycle=assumed_lifecycle(model.weight_bytes),
             provenance=Provenance(
                 kind=ProfileKind.ESTIMATED,
-                source=f"poolwise roofline from {peak.source}",
+                source=f"poolwise roofline from {facts.source}",
                 measured_at=ROUGH_AT,
                 machine=shape.accelerator,
                 engine="none: arithmetic",
@@ -222,11 +155,34 @@ def _kv_capacity_tokens(model: Model, shape: ReplicaShape, memory_bytes: float) 
     return fit.kv_tokens
 
 
-def _rates(shape: ReplicaShape, peak: Peak) -> tuple[float, float]:
-    """Usable FLOP/s and bytes/s of one replica's pipeline."""
+def _known(facts: AcceleratorFacts | None, name: str) -> AcceleratorFacts:
+    if facts is None:
+        raise ProfileError(
+            f"accelerator {name} is not in the catalogue, so nothing can be estimated for it "
+            "(`poolwise accelerators` lists what is): measure it with `poolwise profile run`, or "
+            "add it to a catalogue of your own (POOLWISE_CATALOGUE)"
+        )
+    return facts
+
+
+def _peak(facts: AcceleratorFacts) -> Peak:
+    """Its peak in BF16; refuses an accelerator of which too little is known."""
+    peak = peak_of(facts)
+    if peak is None:
+        raise ProfileError(
+            f"the catalogue does not know the memory bandwidth or the BF16 FLOP/s of {facts.name}, "
+            "so nothing can be estimated for it: measure it with `poolwise profile run`, or state "
+            "both in a catalogue of your own (POOLWISE_CATALOGUE)"
+        )
+    return peak
+
+
+def _seconds(work: Work, shape: ReplicaShape, peak: Peak) -> Floats:
+    """Longer of compute and memory time at the usable shares of the peak, and the overhead."""
     count = shape.tp * shape.pp * (1.0 if shape.tp * shape.pp == 1 else PARALLEL_SHARE)
-    flop = peak.bf16_flop_per_s * COMPUTE_SHARE * count
-    return flop, peak.bandwidth_bytes_per_s * BANDWIDTH_SHARE * count
+    compute_s = work.flop / (peak.flop_per_s * COMPUTE_SHARE * count)
+    memory_s = work.memory_bytes / (peak.bytes_per_s * BANDWIDTH_SHARE * count)
+    return np.asarray(np.maximum(compute_s, memory_s) + STEP_OVERHEAD_S)
 
 
 def _doubling(first: int, last: int) -> Floats:
@@ -236,36 +192,25 @@ def _doubling(first: int, last: int) -> Floats:
 
 
 def _prefill(model: Model, shape: ReplicaShape, peak: Peak, context: int) -> TimeTable:
-    """Longer of compute (2 P n + 4 L h n (c + n/2)) and reading the weights once."""
-    flop_per_s, bytes_per_s = _rates(shape, peak)
     new = _doubling(64, context)
     cached = np.concatenate([[0.0], _doubling(1024, context)])
-    n, c = new[:, None], cached[None, :]
-    attention = 4.0 * model.layers * hidden_size(model) * n * (c + n / 2)
-    compute_s = (2.0 * model.active_parameters * n + attention) / flop_per_s
-    memory_s = (model.weight_bytes + (n + c) * model.kv_bytes_per_token) / bytes_per_s
     return TimeTable(
         x_name="new tokens",
         y_name="cached tokens",
         x=new,
         y=cached,
-        seconds=np.maximum(compute_s, memory_s) + STEP_OVERHEAD_S,
+        seconds=_seconds(prefill_work(model, new[:, None], cached[None, :]), shape, peak),
     )
 
 
 def _decode_step(
     model: Model, shape: ReplicaShape, peak: Peak, context: int, max_num_seqs: int
 ) -> TimeTable:
-    """Longer of compute (2 P b) and reading the weights and every sequence's KV cache."""
-    flop_per_s, bytes_per_s = _rates(shape, peak)
     batch, length = _doubling(1, max_num_seqs), _doubling(128, context)
-    b, k = batch[:, None], length[None, :]
-    memory_s = (model.weight_bytes + b * k * model.kv_bytes_per_token) / bytes_per_s
-    compute_s = 2.0 * model.active_parameters * b / flop_per_s + 0.0 * k
     return TimeTable(
         x_name="sequences",
         y_name="context tokens",
         x=batch,
         y=length,
-        seconds=np.maximum(compute_s, memory_s) + STEP_OVERHEAD_S,
+        seconds=_seconds(decode_work(model, batch[:, None], length[None, :]), shape, peak),
     )

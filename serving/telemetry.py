@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Self
 
 import httpx
@@ -78,6 +79,158 @@ class EngineReading:
     counters: EngineCounters
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """A Prometheus histogram since the engine's start, or over an interval.
+
+    Parameters
+    ----------
+    count, total : float
+        How many values, and their sum.
+    upper : tuple of float
+        Upper ends of the buckets, the last infinite.
+    counts : tuple of float
+        Values in each bucket (not cumulative).
+    """
+
+    count: float
+    total: float
+    upper: tuple[float, ...] = ()
+    counts: tuple[float, ...] = ()
+
+    def __sub__(self, earlier: Self) -> Self:
+        counts = self.counts
+        if self.upper == earlier.upper:
+            counts = tuple(a - b for a, b in zip(self.counts, earlier.counts, strict=True))
+        return type(self)(
+            count=self.count - earlier.count,
+            total=self.total - earlier.total,
+            upper=self.upper,
+            counts=counts,
+        )
+
+    @property
+    def mean(self) -> float | None:
+        """Mean value; None without any."""
+        return self.total / self.count if self.count > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What one engine served since its start, or over an interval; any vLLM tells it.
+
+    Parameters
+    ----------
+    prompt_tokens, computed_tokens : float
+        Of prompts that were begun, and those of them that this engine computed itself.
+    generation_tokens, requests_finished : float
+    ttft_s, itl_s, prefill_s : Histogram
+        Time to first token, gaps between tokens, and from scheduled to first token of finished
+        requests, seconds.
+    prompt_lengths : Histogram
+        Tokens of the prompts of finished requests.
+    """
+
+    prompt_tokens: float
+    computed_tokens: float
+    generation_tokens: float
+    requests_finished: float
+    ttft_s: Histogram
+    itl_s: Histogram
+    prefill_s: Histogram
+    prompt_lengths: Histogram
+
+    def __sub__(self, earlier: Self) -> Self:
+        return type(self)(
+            **{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)}
+        )
+
+    @property
+    def went_back(self) -> bool:
+        """Whether an interval holds less than nothing: the engine was started anew in it."""
+        histograms = (self.ttft_s, self.itl_s, self.prefill_s, self.prompt_lengths)
+        plain = (self.prompt_tokens, self.generation_tokens, self.requests_finished)
+        return min(*plain, *(h.count for h in histograms)) < 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficReading:
+    """One scrape of one engine's traffic.
+
+    Parameters
+    ----------
+    model : str or None
+        The name it serves.
+    running, waiting : float
+        Requests in the batch, and in the queue, at this moment.
+    started_at_s : float or None
+        When the process was started, seconds since 1970, where it says so.
+    """
+
+    model: str | None
+    running: float
+    waiting: float
+    started_at_s: float | None
+    total: Traffic
+
+
+def read_traffic(client: httpx.Client, url: str) -> TrafficReading:
+    """Scrape the traffic of one worker.
+
+    Parameters
+    ----------
+    url : str
+        Of the worker, with or without `/metrics`.
+
+    Raises
+    ------
+    EngineError
+        When it does not answer, or is no vLLM: no data is never zero.
+    """
+    page = f"{url.rstrip('/').removesuffix('/metrics')}/metrics"
+    try:
+        answer = client.get(page)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise EngineError(f"{page} does not answer: {error}") from error
+    return parse_traffic(answer.text, source=page)
+
+
+def parse_traffic(text: str, *, source: str) -> TrafficReading:
+    """Bring a scrape into our units; see `read_traffic`."""
+    samples = _Samples(text, source, needs="is it a vLLM worker (and not a router)?")
+    by_source = "vllm:prompt_tokens_by_source_total"
+    prompts = samples.total("vllm:prompt_tokens_total")
+    # Named anew in vLLM 0.12; the older name means the same.
+    itl = "vllm:inter_token_latency_seconds"
+    if not samples.has(f"{itl}_count"):
+        itl = "vllm:time_per_output_token_seconds"
+    return TrafficReading(
+        model=samples.label_or_none("vllm:num_requests_running", "model_name"),
+        running=samples.total("vllm:num_requests_running"),
+        waiting=samples.total("vllm:num_requests_waiting"),
+        started_at_s=(
+            samples.total("process_start_time_seconds")
+            if samples.has("process_start_time_seconds")
+            else None
+        ),
+        total=Traffic(
+            prompt_tokens=prompts,
+            computed_tokens=(
+                samples.total(by_source, source="local_compute")
+                if samples.has(by_source)
+                else prompts
+            ),
+            generation_tokens=samples.total("vllm:generation_tokens_total"),
+            requests_finished=samples.total("vllm:request_success_total"),
+            ttft_s=samples.histogram("vllm:time_to_first_token_seconds"),
+            itl_s=samples.histogram(itl),
+            prefill_s=samples.histogram("vllm:request_prefill_time_seconds"),
+            prompt_lengths=samples.histogram("vllm:request_prompt_tokens"),
+        ),
+    )
+
+
 def read_engine(client: httpx.Client, url: str) -> EngineReading:
     """Scrape one worker.
 
@@ -137,21 +290,53 @@ def parse_engine(text: str, *, source: str) -> EngineReading:
 class _Samples:
     """Samples of one scrape by name. vLLM's own exporter spells names with a colon."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(
+        self,
+        text: str,
+        source: str,
+        *,
+        needs: str = "is it a vLLM 0.32 or newer with NixlConnector?",
+    ) -> None:
         self._source = source
+        self._needs = needs
         self._by_name: dict[str, list[tuple[dict[str, str], float]]] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+        try:
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+        except ValueError as error:
+            raise EngineError(
+                f"{source} does not answer with metrics in Prometheus' format: {needs}"
+            ) from error
+
+    def has(self, name: str) -> bool:
+        """Whether there is any sample of this name."""
+        return name in self._by_name
 
     def _of(self, name: str) -> Iterable[tuple[dict[str, str], float]]:
         found = self._by_name.get(name)
         if found is None:
-            raise EngineError(
-                f"{self._source} has no metric {name}: is it a vLLM 0.32 or newer with "
-                "NixlConnector?"
-            )
+            raise EngineError(f"{self._source} has no metric {name}: {self._needs}")
         return found
+
+    def histogram(self, name: str) -> Histogram:
+        """Sum over engines of a histogram."""
+        cumulative: dict[float, float] = {}
+        for labels, value in self._of(f"{name}_bucket"):
+            end = float(labels["le"])
+            cumulative[end] = cumulative.get(end, 0.0) + value
+        upper = tuple(sorted(cumulative))
+        below = [0.0, *(cumulative[end] for end in upper)]
+        return Histogram(
+            count=self.total(f"{name}_count"),
+            total=self.total(f"{name}_sum"),
+            upper=upper,
+            counts=tuple(b - a for a, b in pairwise(below)),
+        )
+
+    def label_or_none(self, name: str, label: str) -> str | None:
+        """A label of the first sample, where it has one."""
+        return next((have[label] for have, _ in self._of(name) if label in have), None)
 
     def total(self, name: str, **labels: str) -> float:
         """Sum over engines of the samples that carry these labels."""

@@ -10,6 +10,8 @@ bucket
     A cell of request lengths. Never a request class.
 candidate
     A replica shape that a spec's `shapes` asks for (`planner.optimize.shapes`).
+catalogue
+    Accelerators with their vendors' figures and dated list prices (`hardware.Catalogue`).
 demand
     Expected arrivals of one request class in one window (`forecast`).
 diff, step

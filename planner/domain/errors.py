@@ -8,6 +8,7 @@
     │   ├── TraceError             a trace file: missing, malformed, out of order
     │   ├── ProfileError           a profile file: missing, malformed, not for this model
     │   │   └── OutsideProfileError   asked for lengths that were never measured
+    │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
     │   └── UnknownPlanError       no plan under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
@@ -50,6 +51,10 @@ class ProfileError(InputError):
 
 class OutsideProfileError(ProfileError):
     """A value lies outside what the profile measured."""
+
+
+class CatalogueError(InputError):
+    """A catalogue of accelerators is not usable."""
 
 
 class HistoryError(InputError):

@@ -1,6 +1,8 @@
 """Accelerators, what they cost, and how many may be had."""
 
+import math
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 
@@ -50,6 +52,117 @@ class Offer:
         return self.reserved_count is not None
 
 
+class LinkKind(StrEnum):
+    """What joins the accelerators of one node."""
+
+    NVLINK = "nvlink"
+    INFINITY_FABRIC = "infinity_fabric"
+    PCIE = "pcie"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPrice:
+    """What a provider listed on a day for one accelerator; not what anyone pays.
+
+    Parameters
+    ----------
+    usd_per_gpu_hour : float
+    provider, product : str
+        Who listed it, under which name.
+    listed_on : date
+    source : str
+        The page.
+    """
+
+    usd_per_gpu_hour: float
+    purchase_option: PurchaseOption
+    provider: str
+    product: str
+    listed_on: date
+    source: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.usd_per_gpu_hour < math.inf:
+            raise ValueError(f"usd_per_gpu_hour must be above 0, got {self.usd_per_gpu_hour:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceleratorFacts:
+    """What a vendor says of one accelerator, and what it was listed for. None: not known.
+
+    Parameters
+    ----------
+    name : str
+        As in specs and profiles, lower case.
+    aliases : tuple of str
+        Other names, lower case.
+    memory_bytes : float
+    memory_bandwidth_bytes_per_s : float or None
+    bf16_flop_per_s, fp8_flop_per_s : float or None
+        Dense, without sparsity.
+    link_bandwidth_bytes_per_s : float or None
+        To the others of its node, one direction.
+    power_w : float or None
+        At the most (thermal design power).
+    accelerators_per_node : int or None
+    source : str
+        Where the figures were read.
+    """
+
+    name: str
+    title: str
+    aliases: tuple[str, ...] = ()
+    memory_bytes: float
+    memory_bandwidth_bytes_per_s: float | None = None
+    bf16_flop_per_s: float | None = None
+    fp8_flop_per_s: float | None = None
+    link: LinkKind | None = None
+    link_bandwidth_bytes_per_s: float | None = None
+    power_w: float | None = None
+    accelerators_per_node: int | None = None
+    source: str
+    prices: tuple[ListPrice, ...] = ()
+
+    def typical_price(
+        self, purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
+    ) -> ListPrice | None:
+        """The middle one of the listed prices (of two the lower), or None without any."""
+        listed = [p for p in self.prices if p.purchase_option is purchase_option]
+        listed.sort(key=lambda price: price.usd_per_gpu_hour)
+        return listed[(len(listed) - 1) // 2] if listed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """Accelerators whose figures are known.
+
+    Parameters
+    ----------
+    entries : tuple of AcceleratorFacts
+        Names and aliases are given once each.
+    """
+
+    entries: tuple[AcceleratorFacts, ...]
+
+    def find(self, accelerator: str) -> AcceleratorFacts | None:
+        """The entry of a name, by the words in it: that which shares the most, or None.
+
+        `NVIDIA-H100-PCIe` is `h100-pcie`, `H100-SXM5-80GB` is `h100`.
+        """
+        words = set(_words(accelerator))
+        best: tuple[int, AcceleratorFacts | None] = (0, None)
+        for entry in self.entries:
+            for name in (entry.name, *entry.aliases):
+                own = _words(name)
+                if words.issuperset(own) and len(own) > best[0]:
+                    best = (len(own), entry)
+        return best[1]
+
+
+def _words(name: str) -> list[str]:
+    return name.lower().replace("_", "-").replace(" ", "-").replace("/", "-").split("-")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
     """An accelerator type: a GPU model, or a CPU slot on machines without one.
@@ -64,6 +177,8 @@ class Accelerator:
         At least one.
     memory_bytes, power_w : float or None
         Of one accelerator, where known.
+    facts : AcceleratorFacts or None
+        What the catalogue says of it: what estimates are made from. Never its price.
     """
 
     name: str
@@ -72,6 +187,7 @@ class Accelerator:
     offers: tuple[Offer, ...]
     memory_bytes: float | None = None
     power_w: float | None = None
+    facts: AcceleratorFacts | None = None
 
     def __post_init__(self) -> None:
         if self.per_node < 1:

@@ -207,8 +207,10 @@ def estimated(spec: Spec, shape: ReplicaShape) -> Profile:
     ProfileError
         When it does not fit, or nothing is known of the accelerator.
     """
-    memory_bytes = spec.accelerator(shape.accelerator).memory_bytes
-    return estimate_profile(spec.model(shape.model), shape, memory_bytes=memory_bytes)
+    accelerator = spec.accelerator(shape.accelerator)
+    return estimate_profile(
+        spec.model(shape.model), shape, accelerator.facts, memory_bytes=accelerator.memory_bytes
+    )
 
 
 def _with_profile(spec: Spec, found: Candidate, *, allow_estimates: bool) -> Candidate:

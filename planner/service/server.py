@@ -19,6 +19,7 @@ from planner.domain.spec import Spec, TargetKind
 from planner.service import lifecycle
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
+from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.metrics import Metrics
 from planner.service.planning import sole_model
@@ -56,7 +57,8 @@ def run(options: ServeOptions) -> None:
         When the spec, the store or the port is not usable.
     """
     settings = read_settings(os.environ)
-    spec = read_spec(options.spec, allow_estimates=options.allow_estimates)
+    known = read_catalogue(settings.catalogue.path)
+    spec = read_spec(options.spec, allow_estimates=options.allow_estimates, catalogue=known)
     if options.dry_run:
         spec = replace(spec, target=TargetKind.DRY_RUN)
     host = options.host or settings.server.host

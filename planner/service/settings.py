@@ -10,6 +10,7 @@ POOLWISE_ENGINE_PYTHON      Python that has vLLM; Poolwise only starts it (none)
 POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
 ==========================  ===============================================================
 """
 
@@ -71,12 +72,26 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueSettings:
+    """The accelerators that are known.
+
+    Parameters
+    ----------
+    path : Path or None
+        The user's own file beside the one shipped.
+    """
+
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
     storage: StorageSettings
     engine: EngineSettings = field(default_factory=EngineSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
+    catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -89,6 +104,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     state_dir = _state_dir(environ)
     engine_python = environ.get("POOLWISE_ENGINE_PYTHON")
+    catalogue = environ.get("POOLWISE_CATALOGUE")
     return Settings(
         storage=StorageSettings(
             state_dir=state_dir,
@@ -103,6 +119,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
                 environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
             ),
         ),
+        catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
     )
 
 

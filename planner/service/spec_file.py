@@ -16,7 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from planner.domain.errors import InputError, ProfileError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
-from planner.domain.hardware import Accelerator, Offer, PurchaseOption
+from planner.domain.hardware import Accelerator, Catalogue, Offer, PurchaseOption
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind
 from planner.domain.slo import DEFAULT_CLASS, Slo
@@ -28,6 +28,7 @@ from planner.domain.spec import (
     PoolBounds,
     Spec,
 )
+from planner.service.catalogue_file import read_catalogue
 from planner.service.model_config import Overrides, model_of, read_model_config
 from planner.service.offered_shapes import estimated, search_of, searched, why_none
 from planner.service.spec_document import (
@@ -40,7 +41,6 @@ from planner.service.spec_document import (
 )
 from planner.service.spec_problems import did_you_mean, dotted, form_problems
 from planner.service.yaml_source import Location, YamlSource, read_yaml
-from profiler.estimate import peak_of
 from profiler.files import profile_of, read_profile
 
 Part = TypeVar("Part")
@@ -49,7 +49,13 @@ Made = TypeVar("Made")
 HINT = "see `poolwise validate --schema` for what a spec holds"
 
 
-def read_spec(path: Path, *, allow_estimates: bool = False, complete: bool = True) -> Spec:
+def read_spec(
+    path: Path,
+    *,
+    allow_estimates: bool = False,
+    complete: bool = True,
+    catalogue: Catalogue | None = None,
+) -> Spec:
     """The spec in a YAML file, with its models' configs and its profiles.
 
     Parameters
@@ -61,6 +67,8 @@ def read_spec(path: Path, *, allow_estimates: bool = False, complete: bool = Tru
     complete : bool
         False: what cannot be planned for want of memory or a profile is left out, not refused,
         for those who want to see why.
+    catalogue : Catalogue or None
+        What is known of accelerators; None: what is shipped.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def read_spec(path: Path, *, allow_estimates: bool = False, complete: bool = Tru
         With every problem on a line of its own: file, line, what is wrong, what to do.
     """
     source = read_yaml(path, what="a spec", hint=HINT)
-    return _Reader(source, path.parent, allow_estimates, complete=complete).spec()
+    return _Reader(source, path.parent, allow_estimates, catalogue, complete=complete).spec()
 
 
 def spec_from(source: YamlSource, *, folder: Path, allow_estimates: bool = False) -> Spec:
@@ -91,10 +99,16 @@ def files_named_in(path: Path) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in (*profiles, *configs) if isinstance(name, str))
 
 
-def spec_of(data: Mapping[str, object], *, where: str, allow_estimates: bool = False) -> Spec:
+def spec_of(
+    data: Mapping[str, object],
+    *,
+    where: str,
+    allow_estimates: bool = False,
+    catalogue: Catalogue | None = None,
+) -> Spec:
     """The spec in a parsed JSON object that came from outside; it may not name files."""
     source = YamlSource(where=where, data=data, lines=MappingProxyType({}))
-    return _Reader(source, None, allow_estimates).spec()
+    return _Reader(source, None, allow_estimates, catalogue).spec()
 
 
 def has_estimates(spec: Spec) -> bool:
@@ -110,12 +124,14 @@ class _Reader:
         source: YamlSource,
         folder: Path | None,
         allow_estimates: bool,
+        catalogue: Catalogue | None = None,
         *,
         complete: bool = True,
     ) -> None:
         self.source = source
         self.folder = folder
         self.allow_estimates = allow_estimates
+        self.catalogue = catalogue or read_catalogue()
         self.complete = complete
         self.problems: list[tuple[int, str]] = []
 
@@ -124,7 +140,7 @@ class _Reader:
         document = self._form()
         models = self._each("models", document.models, self._model)
         slos = self._each("slos", document.slos, _slo)
-        accelerators = self._each("accelerators", document.accelerators, _accelerator)
+        accelerators = self._each("accelerators", document.accelerators, self._accelerator)
         profiles = self._each("profiles", document.profiles, self._profile)
         pools = self._each("pools", document.pools, _pool)
         self._check_names(document)
@@ -208,6 +224,19 @@ class _Reader:
             max_context_tokens=part.max_context_tokens,
         )
         return model_of(config, name=part.name, priority=part.priority, overrides=overrides)
+
+    def _accelerator(self, part: AcceleratorPart) -> Accelerator:
+        facts = self.catalogue.find(part.name)
+        vendors = None if facts is None else facts.memory_bytes
+        return Accelerator(
+            name=part.name,
+            per_node=part.per_node,
+            inventory=part.inventory,
+            offers=_offers(part.usd_per_gpu_hour),
+            memory_bytes=vendors if part.memory_bytes is None else part.memory_bytes,
+            power_w=part.power_w,
+            facts=facts,
+        )
 
     def _profile(self, entry: str | dict[str, JsonValue]) -> Profile:
         if isinstance(entry, str):
@@ -420,19 +449,6 @@ def _pool(part: PoolPart) -> PoolBounds:
 
 def _pool_name(part: PoolPart) -> str:
     return f"{part.role} of {part.model} on {part.accelerator}, {_variant(_shape(part))}"
-
-
-def _accelerator(part: AcceleratorPart) -> Accelerator:
-    known = peak_of(part.name)
-    vendors = None if known is None else known.memory_bytes
-    return Accelerator(
-        name=part.name,
-        per_node=part.per_node,
-        inventory=part.inventory,
-        offers=_offers(part.usd_per_gpu_hour),
-        memory_bytes=vendors if part.memory_bytes is None else part.memory_bytes,
-        power_w=part.power_w,
-    )
 
 
 def _offers(price: PricePart) -> tuple[Offer, ...]:

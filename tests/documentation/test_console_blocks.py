@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/simulate.md", "docs/traces.md", "docs/forecasting-how-to.md")
+PAGES = ("docs/simulate.md", "docs/traces.md", "docs/forecasting-how-to.md", "docs/profiles.md")
 BLOCKS = [
     block
     for page in PAGES

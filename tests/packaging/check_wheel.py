@@ -47,7 +47,11 @@ def check_contents(wheel: Path) -> None:
     }
     if top != PACKAGES:
         sys.exit(f"the wheel holds {sorted(top)}, expected {sorted(PACKAGES)}")
-    for data in ("serving/cpu_engine/corpus.txt", "serving/cpu_engine/requirements.txt"):
+    for data in (
+        "serving/cpu_engine/corpus.txt",
+        "serving/cpu_engine/requirements.txt",
+        "planner/service/accelerators.yaml",
+    ):
         if data not in names:
             sys.exit(f"the wheel lacks {data}")
 

@@ -3,7 +3,8 @@
 import pytest
 
 from planner.domain.errors import EngineError
-from serving.telemetry import parse_engine
+from serving.telemetry import parse_engine, parse_traffic
+from tests.serving.metrics import Served, page
 
 SCRAPE = """
 # TYPE vllm:num_requests_running gauge
@@ -64,3 +65,33 @@ def test_missing_metric_is_an_error_and_never_zero(missing: str) -> None:
     without = "\n".join(line for line in SCRAPE.splitlines() if missing not in line)
     with pytest.raises(EngineError, match=f"no metric vllm:{missing}"):
         parse_engine(without, source="http://worker")
+
+
+def test_traffic_of_any_vllm_is_read_with_its_histograms() -> None:
+    reading = parse_traffic(page(Served(requests=10, isl=300, osl=51)), source="test")
+    assert (reading.model, reading.running, reading.started_at_s) == ("tiny", 4.0, 1000.0)
+    assert reading.total.prompt_tokens == reading.total.computed_tokens == 3000
+    assert reading.total.itl_s.count == 500
+    assert reading.total.itl_s.mean == pytest.approx(0.012)
+    lengths = reading.total.prompt_lengths
+    assert dict(zip(lengths.upper, lengths.counts, strict=True))[500.0] == 10
+    assert sum(lengths.counts) == 10
+
+
+def test_gaps_under_their_older_name_are_read() -> None:
+    older = page(Served(requests=10), itl_name="vllm:time_per_output_token_seconds")
+    assert parse_traffic(older, source="test").total.itl_s.count == 490
+
+
+def test_an_interval_holds_what_came_in_it_and_a_restart_is_noticed() -> None:
+    first, second = (parse_traffic(page(Served(requests=n)), source="test").total for n in (10, 25))
+    assert (second - first).ttft_s.count == 15
+    assert sum((second - first).itl_s.counts) == 15 * 49
+    assert not (second - first).went_back
+    assert (first - second).went_back
+
+
+@pytest.mark.parametrize("text", ["<html>", "", "# TYPE up gauge\nup 1\n"])
+def test_what_is_no_vllm_is_an_error(text: str) -> None:
+    with pytest.raises(EngineError, match="is it a vLLM worker"):
+        parse_traffic(text, source="http://x")

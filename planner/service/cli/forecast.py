@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from planner.service.cli import forecast_options as asked
 from planner.service.cli import output
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.forecast_tables import show_forecast
 from planner.service.cli.known_event_option import known_event_of
 from planner.service.cli.options import (
@@ -93,7 +94,7 @@ def _asked(spec: Path | None, model: str | None) -> "tuple[ForecastSettings, str
     from planner.service.planning import sole_model
     from planner.service.spec_file import read_spec
 
-    checked = read_spec(spec, allow_estimates=True)
+    checked = read_spec(spec, allow_estimates=True, catalogue=known_accelerators())
     return checked.forecast, sole_model(checked, model)
 
 

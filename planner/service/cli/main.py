@@ -14,6 +14,7 @@ import typer
 
 from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
+    accelerators,
     backtest,
     demo,
     forecast,
@@ -39,6 +40,7 @@ app = typer.Typer(
 # Each command is one module of this package; a new one is imported above and registered here.
 app.command()(demo.demo)
 app.command(epilog=plan.EPILOG)(plan.plan)
+app.command(epilog=accelerators.EPILOG)(accelerators.accelerators)
 app.command(epilog=shapes.EPILOG)(shapes.shapes)
 app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)

@@ -11,6 +11,7 @@ import typer
 from planner.domain.errors import InputError
 from planner.service.cli import output
 from planner.service.cli import plan_options as asked
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
     AtOption,
     EstimatesOption,
@@ -88,7 +89,9 @@ def plan(
     from planner.service.spec_file import read_spec
     from planner.service.what_if import with_objective
 
-    checked = with_objective(read_spec(spec, allow_estimates=allow_estimates), objective)
+    checked = with_objective(
+        read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators()), objective
+    )
     changes = [_changed(spec, text, objective, allow_estimates) for text in what_if or []]
     model = sole_model(checked, model)
     source = _Source(
@@ -153,7 +156,9 @@ def _plan_together(
     from planner.service.spec_file import read_spec
     from planner.service.what_if import with_objective
 
-    spec = read_spec(shared.spec, allow_estimates=shared.allow_estimates)
+    spec = read_spec(
+        shared.spec, allow_estimates=shared.allow_estimates, catalogue=known_accelerators()
+    )
     spec = with_objective(spec, shared.objective)
     with output.working("forecasting"):
         forecasts = expected_together(spec, traces, start_at=start_at, at=at)

@@ -7,6 +7,7 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
     EstimatesOption,
     FleetOption,
@@ -63,7 +64,7 @@ def recommend(
     from planner.service.planning import sole_model
     from planner.service.spec_file import read_spec
 
-    checked = read_spec(spec, allow_estimates=allow_estimates)
+    checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     model = sole_model(checked, model)
     document = read_history(history)
     windows = windows_of(document.history, where=str(history))

@@ -9,6 +9,7 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
     EstimatesOption,
     JsonOption,
@@ -68,13 +69,13 @@ def shapes(
     from planner.service.planning import sole_model
     from planner.service.spec_file import read_spec
 
-    given = read_spec(spec, complete=False)
+    given = read_spec(spec, complete=False, catalogue=known_accelerators())
     model = sole_model(given, model)
     found = every_candidate(
         given, model=model, context_tokens=context, allow_estimates=allow_estimates
     )
     if trace is not None:
-        checked = read_spec(spec, allow_estimates=allow_estimates)
+        checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
         with output.working("comparing"):
             problem = _problem(checked, model, trace, instant(start_at, option="--start-at"))
         found = without_those_that_never_help(found, problem)

@@ -10,6 +10,7 @@ import typer
 from planner.domain.errors import InputError
 from planner.service.cli import output
 from planner.service.cli import simulate_options as asked
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.event_option import event_of, longest_prompt_of
 from planner.service.cli.options import (
     EstimatesOption,
@@ -151,7 +152,7 @@ def simulate(
 
     read = (spec, trace, forecast, plan, fleet, topology, events, *files_named_in(spec))
     _check_files(records=records, plot=plot, read=[path for path in read if path is not None])
-    checked = read_spec(spec, allow_estimates=allow_estimates)
+    checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     if seed is not None:
         if (
             trace is not None

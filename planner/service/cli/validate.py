@@ -8,6 +8,7 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import EstimatesOption, JsonOption
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def validate(
         raise InputError("give --spec FILE to check it, or --schema to see what it may hold")
     from planner.service.spec_file import has_estimates, read_spec
 
-    checked = read_spec(spec, allow_estimates=allow_estimates)
+    checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     if json:
         typer.echo(json_module.dumps(_facts(checked), indent=2))
         return

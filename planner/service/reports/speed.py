@@ -102,12 +102,16 @@ def speed_facts(profile: Profile) -> tuple[Fact, ...]:
 
 
 def provenance_facts(outcome: Outcome) -> tuple[Fact, ...]:
-    """Where the profile's numbers come from."""
-    profile = outcome.profile
+    """Where the profile's numbers come from, and on which share of the processor."""
+    machine, *others = source_facts(outcome.profile)
+    return (machine, Fact(term="Share of the processor", value=outcome.quota), *others)
+
+
+def source_facts(profile: Profile) -> tuple[Fact, ...]:
+    """Where a profile's numbers come from."""
     source = profile.provenance
     return (
         Fact(term="Machine", value=source.machine),
-        Fact(term="Share of the processor", value=outcome.quota),
         Fact(term="Engine", value=source.engine),
         Fact(term="Model", value=profile.model),
         Fact(term="Points", value=f"{source.points:,} {source.kind}"),

@@ -34,8 +34,10 @@ def test_every_variable_is_read():
             "POOLWISE_HOST": "::1",
             "POOLWISE_PORT": "0",
             "POOLWISE_MAX_BODY_BYTES": "1024",
+            "POOLWISE_CATALOGUE": "/etc/poolwise/accelerators.yaml",
         }
     )
+    assert settings.catalogue.path == Path("/etc/poolwise/accelerators.yaml")
     assert settings.storage.state_dir == Path("/state")
     assert settings.storage.database_url == "postgresql://db/poolwise"
     assert settings.engine.python == Path("/opt/vllm/bin/python")
