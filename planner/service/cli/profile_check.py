@@ -12,7 +12,7 @@ from planner.service.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from planner.service.documents.profile_check import CheckDocument, DriftDocument
-    from profiler.watch import Watched, WatchPlan
+    from profiler.live.traffic import Watched, WatchPlan
 
 EPILOG = (
     "Example:\n\npoolwise profile check h100.json --url http://10.0.0.7:8000 --for 120 "
@@ -59,10 +59,10 @@ def check(
         check_document,
         read_check_history,
     )
-    from profiler.drift import Verdict
-    from profiler.drift import check as compared
     from profiler.files import read_profile
-    from profiler.watch import WatchPlan
+    from profiler.live.drift import Verdict
+    from profiler.live.drift import check as compared
+    from profiler.live.traffic import WatchPlan
 
     urls = _urls(url)
     _check_times(interval, duration, tolerance)
@@ -117,7 +117,7 @@ def _watched(urls: Sequence[str], plan: "WatchPlan") -> tuple["Watched", ...]:
 
     import httpx
 
-    from profiler.watch import watch
+    from profiler.live.traffic import watch
     from serving.telemetry import read_traffic
 
     try:

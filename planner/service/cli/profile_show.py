@@ -12,6 +12,7 @@ from planner.service.cli.options import JsonOption
 if TYPE_CHECKING:
     from planner.domain.model import Dtype
     from planner.domain.profile import Profile, TimeTable
+    from planner.domain.profile_details import ProfileDetails, StartUp
 
 EPILOG = (
     "Examples:\n\npoolwise profile show profiles/h100-tp1.json\n\n"
@@ -106,7 +107,72 @@ def _show(profile: "Profile") -> None:
     )
     _show_times("Prefill", profile.prefill)
     _show_times("Decode step", profile.decode_step)
+    if profile.details is not None:
+        _show_details(profile.details)
     output.print_lines("Notes", source.notes)
+
+
+def _show_details(details: "ProfileDetails") -> None:
+    """How it was measured, and how far off it is where nothing was fitted."""
+    rows = [
+        [
+            name,
+            fit.form,
+            f"{fit.points}",
+            f"{fit.held_out_points}",
+            _share(fit.median_error_ratio),
+            "-"
+            if fit.median_error_interval is None
+            else "{:.1%} to {:.1%}".format(*fit.median_error_interval),
+            _share(fit.p90_error_ratio),
+            _share(fit.noise_ratio),
+        ]
+        for name, fit in (("prefill", details.prefill), ("decode step", details.decode_step))
+    ]
+    columns = ("Errors at points held out", "form", "fitted points", "held out", "median")
+    output.print_table("", (*columns, "its 95 %", "p90", "one sample varies"), rows)
+    seen = [
+        ("samples (set aside)", f"{details.samples} ({details.disturbed_samples})"),
+        ("complete", "yes" if details.complete else "NO: the run was interrupted"),
+        ("prefill saturated", _number(details.prefill_tokens_per_s, "tokens/s")),
+        ("decode saturated", _number(details.decode_tokens_per_s, "tokens/s")),
+        ("prefill through the path", _times(details.direct_prefill_ratio, "direct")),
+        ("KV transfer loaded", _times(details.loaded_transfer_ratio, "idle")),
+        ("prompt beside answers", _times(details.mixed_ratio, "alone")),
+        ("their longest gap", _seconds(details.mixed_stall_s)),
+        ("repeated prompt found", _share(details.prefix_cache_hit_ratio)),
+        ("KV per token moved", _number(details.kv_bytes_per_token, "bytes")),
+        ("cold start", _start(details.start_cold)),
+        ("warm start", _start(details.start_warm)),
+        ("memory", _number(details.memory_bytes, "bytes")),
+        ("power", _number(details.power_w, "W")),
+        *details.facts,
+    ]
+    output.print_table("Measured beside", ("", ""), [[k, v] for k, v in seen if v != "-"])
+
+
+def _share(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.1%}"
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:,.0f} {unit}"
+
+
+def _times(ratio: float | None, than: str) -> str:
+    return "-" if ratio is None else f"{ratio:.2f} x {than}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else output.milliseconds(value)
+
+
+def _start(start: "StartUp | None") -> str:
+    if start is None:
+        return "-"
+    parts = {"load": start.load_s, "compile": start.compile_s, "warm-up": start.warm_up_s}
+    told = ", ".join(f"{name} {s:.1f} s" for name, s in parts.items() if s is not None)
+    return f"{start.total_s:.1f} s" + (f" ({told})" if told else "")
 
 
 def _format(dtype: "Dtype | None") -> str:

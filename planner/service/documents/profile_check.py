@@ -8,7 +8,7 @@ from pathlib import Path
 
 from planner.domain.errors import HistoryError
 from planner.service.documents.document import Document, Instant, parse
-from profiler.drift import Check, Drift, Load, Verdict
+from profiler.live.drift import Check, Drift, Load, Verdict
 
 LARGEST_BYTES = 64 * 1024 * 1024
 WAY_OUT = "mend or remove the line, or name another --history file"

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from profiler.drift import Verdict, check
-from profiler.watch import WatchPlan, watch
+from profiler.live.drift import Verdict, check
+from profiler.live.traffic import WatchPlan, watch
 from serving.telemetry import parse_traffic
 from tests.fakes.profiles import linear_profile
 from tests.serving.metrics import Served, page

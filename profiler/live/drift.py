@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.domain.profile import Floats, Profile
-from profiler.watch import Interval, Watched
+from profiler.live.traffic import Interval, Watched
 from serving.telemetry import Histogram, Traffic
 
 LEAST_GAPS = 100

@@ -1,0 +1,1 @@
+"""A profile held against live engines: what they serve, and whether they drifted."""
