@@ -60,7 +60,7 @@ def import_(
     from datetime import UTC, datetime
 
     from planner.service.cli import output
-    from profiler.aiconfigurator import EstimateRequest, import_profile
+    from profiler.imports.aiconfigurator import EstimateRequest, import_profile
     from profiler.files import profile_document, write_profile
 
     if not out.absolute().parent.is_dir():

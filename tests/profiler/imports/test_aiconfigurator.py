@@ -10,7 +10,7 @@ import pytest
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
 from planner.domain.profile import ProfileKind
-from profiler.aiconfigurator import (
+from profiler.imports.aiconfigurator import (
     BACKEND,
     PACKAGE,
     EstimateRequest,
