@@ -11,7 +11,7 @@ from planner.domain.errors import ProfileError
 
 LARGEST_BYTES = 512 * 1024 * 1024
 """A larger file is no summary of a benchmark: refused before it is read."""
-SHORTEST_S, LONGEST_PROMPT_S, LONGEST_STEP_S = 1e-5, 600.0, 10.0
+SHORTEST_S, LONGEST_PROMPT_S, LONGEST_STEP_S = 1e-4, 600.0, 10.0
 """Outside of these, a time is none of a prompt or of a decode step: most likely another unit."""
 MOST_TOKENS = 1e9
 
