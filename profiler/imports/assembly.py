@@ -24,7 +24,7 @@ from planner.domain.profile import (
     TimeTable,
     TransferTime,
 )
-from profiler.estimate import ASSUMED_TRANSFER, assumed_lifecycle, peak_of
+from profiler.estimate import ASSUMED_TRANSFER, assumed_lifecycle
 from profiler.files import with_profile_id
 from profiler.imports.tables import left_out_error_ratio
 
@@ -47,7 +47,7 @@ class Given:
     architecture : Model or None
         From the model's `config.json`.
     memory_bytes : float or None
-        Of one accelerator; None: the vendor's figure, where the catalogue has it.
+        Of one accelerator.
     start_up_s : float or None
         From the order to start until it serves, model in the page cache or not.
     transfer_bytes_per_s : float or None
@@ -72,11 +72,17 @@ class Given:
         for field in ("model", "accelerator"):
             if not getattr(self, field):
                 raise ValueError(f"{field} must be named")
-        for field in ("tp", "kv_capacity_tokens", "max_num_seqs", "max_num_batched_tokens"):
+        for field in (
+            "tp",
+            "kv_capacity_tokens",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "max_model_len",
+        ):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"{field} must be at least 1, got {value}")
-        for field in ("kv_bytes_per_token", "start_up_s", "transfer_bytes_per_s"):
+        for field in ("memory_bytes", "kv_bytes_per_token", "start_up_s", "transfer_bytes_per_s"):
             value = getattr(self, field)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{field} must be finite and above 0, got {value:g}")
@@ -88,6 +94,8 @@ class Imported:
 
     Parameters
     ----------
+    model : str or None
+        As the source names it; None: it does not.
     held_tokens : int
         Tokens that the engine is known to have held in its KV cache at once: a lower bound.
     longest_tokens : int
@@ -109,6 +117,7 @@ class Imported:
     points: int
     held_tokens: int
     longest_tokens: int
+    model: str | None = None
     kv_capacity_tokens: int | None = None
     error_ratio: float | None = None
     notes: tuple[str, ...] = ()
@@ -177,10 +186,12 @@ def _limits(given: Given, found: Imported, notes: list[str]) -> EngineLimits:
         notes.append(f"assumed: {batched:,} tokens a step, vLLM's default (max_num_batched_tokens)")
     longest = given.max_model_len
     if longest is None:
-        config = given.architecture.max_context_tokens if given.architecture else None
-        longest = min(config or found.longest_tokens, kv_capacity)
-        why = "the model's context" if config else "the longest known to have been served"
-        notes.append(f"assumed: prompt plus answer up to {longest:,} tokens, {why} (max_model_len)")
+        context = given.architecture.max_context_tokens if given.architecture else 0
+        longest = min(max(context, found.longest_tokens), kv_capacity)
+        notes.append(
+            f"assumed: prompt plus answer up to {longest:,} tokens, the model's context or the "
+            "longest known to have been served, within the KV cache (max_model_len)"
+        )
     return EngineLimits(
         kv_capacity_tokens=kv_capacity,
         kv_bytes_per_token=_kv_bytes_per_token(given, notes),
@@ -196,13 +207,11 @@ def _kv_capacity_tokens(given: Given, found: Imported, notes: list[str]) -> int:
         return given.kv_capacity_tokens
     if found.kv_capacity_tokens is not None:
         return found.kv_capacity_tokens
-    peak = peak_of(given.accelerator)
-    memory_bytes = given.memory_bytes or (peak.memory_bytes if peak else None)
-    if given.architecture is not None and memory_bytes is not None:
+    if given.architecture is not None and given.memory_bytes is not None:
         shape = ReplicaShape(
             role=given.roles[0], model=given.model, accelerator=given.accelerator, tp=given.tp
         )
-        fit = memory_fit(given.architecture, shape, memory_bytes)
+        fit = memory_fit(given.architecture, shape, given.memory_bytes)
         if fit.kv_tokens >= found.held_tokens:
             notes.append(
                 f"assumed: KV cache of {fit.kv_tokens:,} tokens, by arithmetic: {fit.text} "

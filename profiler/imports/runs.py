@@ -131,6 +131,7 @@ def imported_from(runs: Sequence[Run], *, source: str, notes: Sequence[str] = ()
     return Imported(
         prefill=prefill.table,
         decode_step=decode.table,
+        model=model,
         source=f"{source}, {len(used)} runs" + (f" of {model}" if model else ""),
         machine="not stated by the source",
         engine=busiest.engine,
@@ -140,11 +141,6 @@ def imported_from(runs: Sequence[Run], *, source: str, notes: Sequence[str] = ()
         longest_tokens=int(max(r.input_tokens + r.output_tokens for r in used)),
         notes=(*said, *prefill.notes, *decode.notes),
     )
-
-
-def model_of(runs: Sequence[Run]) -> str | None:
-    """The model that the runs name; None: none of them names one."""
-    return next((r.model for r in runs if r.model), None)
 
 
 def _usable(runs: Sequence[Run], notes: list[str]) -> list[Run]:

@@ -87,8 +87,8 @@ def _tabled(points: Sequence[Point], name: str, axes: tuple[str, str]) -> Tabled
     continued: such cells belong to columns that were measured less far than others, as long
     contexts are for want of memory.
     """
-    xs = np.unique([p.x for p in points])
-    ys = np.unique([p.y for p in points])
+    xs = np.unique(np.array([p.x for p in points], dtype=np.float64))
+    ys = np.unique(np.array([p.y for p in points], dtype=np.float64))
     seconds = np.empty((len(xs), len(ys)))
     between = beyond = 0
     for j, y in enumerate(ys):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.service.cli import output, profile_import, profile_run
+from planner.service.cli import output, profile_export, profile_import, profile_run
 from planner.service.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure engines and look at what w
 
 app.command(epilog=profile_run.EPILOG)(profile_run.run)
 app.command("import", epilog=profile_import.EPILOG)(profile_import.import_)
+app.command(epilog=profile_export.EPILOG)(profile_export.export)
 
 
 @app.command(epilog="Example:\n\npoolwise profile show profiles/h100-tp1.json")

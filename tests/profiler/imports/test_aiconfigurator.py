@@ -10,6 +10,7 @@ import pytest
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
 from planner.domain.profile import ProfileKind
+from profiler.files import profile_document, profile_of
 from profiler.imports.aiconfigurator import (
     BACKEND,
     PACKAGE,
@@ -23,7 +24,6 @@ from profiler.imports.aiconfigurator import (
     read_estimates,
     system_of,
 )
-from profiler.files import profile_document, profile_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SYSTEMS = ("a100_sxm", "b60", "h100_pcie", "h100_sxm", "l40s", "rtx_a", "rtx_b")
