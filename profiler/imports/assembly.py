@@ -131,39 +131,41 @@ def assemble(given: Given, found: Imported) -> Profile:
     ProfileError
         When the values make no profile.
     """
+    try:
+        return with_profile_id(_profile(given, found))
+    except ValueError as error:
+        raise ProfileError(f"{found.source}: these values make no profile: {error}") from error
+
+
+def _profile(given: Given, found: Imported) -> Profile:
     notes = list(found.notes)
     limits = _limits(given, found, notes)
     lifecycle = _lifecycle(given, notes)
     transfer = _transfer(given, notes)
     error_ratio = _error_ratio(found, notes)
-    try:
-        return with_profile_id(
-            Profile(
-                profile_id="",
-                model=given.model,
-                accelerator=given.accelerator,
-                tp=given.tp,
-                roles=given.roles,
-                prefill=found.prefill,
-                decode_step=found.decode_step,
-                transfer=transfer,
-                first_token_s=0.0,
-                limits=limits,
-                lifecycle=lifecycle,
-                provenance=Provenance(
-                    kind=ProfileKind.IMPORTED,
-                    source=found.source,
-                    measured_at=found.measured_at,
-                    machine=found.machine,
-                    engine=found.engine,
-                    points=found.points,
-                    error_ratio=error_ratio,
-                    notes=tuple(notes),
-                ),
-            )
-        )
-    except ValueError as error:
-        raise ProfileError(f"{found.source}: these values make no profile: {error}") from error
+    return Profile(
+        profile_id="",
+        model=given.model,
+        accelerator=given.accelerator,
+        tp=given.tp,
+        roles=given.roles,
+        prefill=found.prefill,
+        decode_step=found.decode_step,
+        transfer=transfer,
+        first_token_s=0.0,
+        limits=limits,
+        lifecycle=lifecycle,
+        provenance=Provenance(
+            kind=ProfileKind.IMPORTED,
+            source=found.source,
+            measured_at=found.measured_at,
+            machine=found.machine,
+            engine=found.engine,
+            points=found.points,
+            error_ratio=error_ratio,
+            notes=tuple(notes),
+        ),
+    )
 
 
 def _limits(given: Given, found: Imported, notes: list[str]) -> EngineLimits:

@@ -235,7 +235,7 @@ def _npz_content(path: Path) -> dict[str, object]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise ProfileError(f"{path} is larger than {LARGEST_BYTES:,} bytes: not {WHAT}")
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {str(name): file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error

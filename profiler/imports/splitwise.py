@@ -6,7 +6,7 @@ milliseconds, every setting repeated 5 times. Prompts of a batch of one make the
 decode steps of prompts of 512 tokens the decode table, each point the median of its repeats.
 
 Two groups of rows are refused: `h100-80gb-pcap` was scaled from the H100, not measured; batch 64 of
-llama2-70b on two accelerators takes less than batch 4, so it did not run as told.
+llama2-70b on two accelerators takes less than batch 8, so it did not run as told.
 
 References
 ----------
@@ -243,7 +243,7 @@ def _refusal(row: Measured) -> str:
         return f"of {SCALED}: scaled from h100-80gb by power, not measured"
     if (row.model, row.tp, row.sequences) == ("llama2-70b", 2, 64):
         return (
-            "of llama2-70b, tp 2, batch 64: invalid, its prompts take less than those of batch 4: "
+            "of llama2-70b, tp 2, batch 64: invalid, its prompts take less than those of batch 8: "
             "it did not run as told"
         )
     return ""
