@@ -50,6 +50,8 @@ DECODE_FIELDS = ("x_kv_usage", "y_context_length", "z_itl", "z_thpt_per_gpu")
 KV_FIELD = "max_kv_tokens"
 WHOLE_GPUS = 0.02
 """The number of GPUs that follows from time and throughput is this near to a whole one."""
+FIRST_TOKENS = 128.0
+"""Of the points that are written where a table begins at 0 tokens."""
 MS_PER_S = 1e3
 
 
@@ -126,7 +128,7 @@ def write(profile: Profile, folder: Path) -> Written:
     batch, context, itl = _steps(profile)
     if len(isl) == 0 or len(batch) == 0:
         raise ProfileError(
-            f"{profile.profile_id}: no point has tokens and fits the KV cache of {capacity:,} "
+            f"{profile.profile_id}: no decode point fits the KV cache of {capacity:,} "
             "tokens: nothing to export"
         )
     prefill = dict(zip(PREFILL_FIELDS, (isl, ttft, isl * MS_PER_S / ttft / gpus), strict=True))
@@ -149,21 +151,29 @@ def write(profile: Profile, folder: Path) -> Written:
 def _prompts(profile: Profile) -> tuple[Floats, Floats]:
     """Tokens and ms of prompts of which nothing is cached; Dynamo counts whole tokens above 0."""
     table = profile.prefill
-    tokens = np.round(table.x[table.x > 0])
-    return tokens, table.seconds[table.x > 0, 0] * MS_PER_S
+    tokens = np.unique(np.round(_above_zero(table.x, FIRST_TOKENS)))
+    return tokens, table.extended_at(tokens, table.y[0]) * MS_PER_S
 
 
 def _steps(profile: Profile) -> tuple[Floats, Floats, Floats]:
     """Sequences, context and ms of every step whose sequences fit the KV cache."""
     table, limits = profile.decode_step, profile.limits
     contexts = table.y
-    seconds = table.seconds
     if len(contexts) == 1:  # no difference: the same at the longest context, too
         contexts = np.unique([max(contexts[0], 1.0), float(limits.max_model_len)])
-        seconds = np.repeat(seconds, len(contexts), axis=1)
-    b, c = np.broadcast_arrays(table.x[:, None], contexts[None, :])
-    fits = (b > 0) & (c > 0) & (b * c <= limits.kv_capacity_tokens)
-    return b[fits], c[fits], seconds[fits] * MS_PER_S
+    b, c = np.broadcast_arrays(
+        _above_zero(table.x, 1.0)[:, None], _above_zero(contexts, FIRST_TOKENS)[None, :]
+    )
+    fits = b * c <= limits.kv_capacity_tokens
+    return b[fits], c[fits], table.extended_at(b[fits], c[fits]) * MS_PER_S
+
+
+def _above_zero(axis: Floats, first: float) -> Floats:
+    """The points of an axis; doublings from `first` where it begins at 0, which nobody measures."""
+    if axis[0] > 0:
+        return axis
+    doublings = first * 2.0 ** np.arange(64)
+    return np.union1d(doublings[doublings < axis[-1]], axis[axis > 0])
 
 
 def _lost(profile: Profile, steps: int) -> tuple[str, ...]:
@@ -178,8 +188,8 @@ def _lost(profile: Profile, steps: int) -> tuple[str, ...]:
         notes.append("steps are alike at every context in this profile: written at two of them")
     elif steps < table.seconds.size:
         notes.append(
-            f"{table.seconds.size - steps} of {table.seconds.size} decode points hold no tokens or "
-            "more than the KV cache: not written"
+            f"{table.seconds.size - steps} of {table.seconds.size} decode points hold more tokens "
+            "than the KV cache: not written"
         )
     return tuple(notes)
 

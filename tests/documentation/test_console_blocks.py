@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("docs/simulate.md", "docs/traces.md", "docs/forecasting-how-to.md")
+PAGES = (
+    "docs/simulate.md",
+    "docs/traces.md",
+    "docs/forecasting-how-to.md",
+    "docs/profiles.md",
+)
 BLOCKS = [
     block
     for page in PAGES
@@ -19,11 +24,14 @@ BLOCKS = [
         r"```console\n(\$ poolwise .*?)\n```", (ROOT / page).read_text(), re.DOTALL
     )
 ]
-TRACES = {
-    "conversation.jsonl": "mooncake_conversation_trace.jsonl",
-    "code.csv": "AzureLLMInferenceTrace_code.csv",
-    "r1_clients_10min.parquet": "servegen_r1_clients_10min.parquet",
-    "r1_lengths_6h.parquet": "servegen_r1_lengths_6h.parquet",
+PUBLISHED = {
+    "conversation.jsonl": "traces/mooncake_conversation_trace.jsonl",
+    "code.csv": "traces/AzureLLMInferenceTrace_code.csv",
+    "r1_clients_10min.parquet": "traces/servegen_r1_clients_10min.parquet",
+    "r1_lengths_6h.parquet": "traces/servegen_r1_lengths_6h.parquet",
+    "perf_model.csv": "profiles/splitwise-sim/perf_model.csv",
+    "profiler-a100-80g.distserve.json": "profiles/distserve/profiler-a100-80g.distserve.json",
+    "max_num_tokens.csv": "profiles/distserve/max_num_tokens.csv",
 }
 
 
@@ -31,8 +39,8 @@ TRACES = {
 def test_a_command_gives_the_output_shown(block: str, tmp_path: Path, poolwise_data: Path) -> None:
     for file in (ROOT / "docs/examples").iterdir():
         shutil.copy(file, tmp_path)
-    for name, published in TRACES.items():
-        (tmp_path / name).symlink_to(poolwise_data / "traces" / published)
+    for name, published in PUBLISHED.items():
+        (tmp_path / name).symlink_to(poolwise_data / published)
     command, _, shown = block.replace("\\\n", " ").partition("\n")
     poolwise = Path(sys.executable).with_name("poolwise")
     ran = subprocess.run(

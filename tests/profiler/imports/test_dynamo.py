@@ -124,7 +124,23 @@ def test_what_the_format_cannot_hold_is_said(tmp_path):
     notes = " ".join(write(gridded(), tmp_path).notes)
     assert "no KV transfer, engine limits" in notes
     assert "only the column with 0 was written, 1 others were not" in notes
-    assert "1 of 6 decode points hold no tokens or more than the KV cache" in notes
+    assert "1 of 6 decode points hold more tokens than the KV cache" in notes
+
+
+def test_a_table_that_begins_at_nothing_is_written_at_doublings(tmp_path):
+    profile = linear_profile(decode_context_token_s=1e-7, kv_capacity_tokens=50_000)
+    written = write(profile, tmp_path)
+    prompts, steps = (np.load(file) for file in written.files)
+    assert prompts["prefill_isl"].tolist() == [*(128.0 * 2**k for k in range(7)), 16_384]
+    assert prompts["prefill_ttft"] / 1e3 == pytest.approx(
+        profile.prefill.at(prompts["prefill_isl"], 0)
+    )
+    batch = steps["x_kv_usage"] * 50_000 / steps["y_context_length"]
+    assert steps["z_itl"] / 1e3 == pytest.approx(
+        profile.decode_step.at(batch, steps["y_context_length"])
+    )
+    assert (steps["x_kv_usage"] <= 1).all()
+    assert len(batch) > 30
 
 
 def test_a_profile_without_points_in_the_cache_is_not_exported(tmp_path):
