@@ -131,7 +131,10 @@ def _concurrency(fields: Fields) -> float | None:
     phase = _first(_options(fields).get("phases"), "profiling")
     where = f"{fields.where}: input_config: phases"
     stated = Fields(where=where, what=WHAT, values=phase)
-    return stated.number("concurrency", least=1) if stated.has("concurrency") else None
+    if stated.has("concurrency"):
+        return stated.number("concurrency", least=1)
+    # Options that were left at their default are not written: a concurrency phase has 1.
+    return 1.0 if stated.text("type") == "concurrency" else None
 
 
 def _model(fields: Fields) -> str | None:

@@ -32,6 +32,15 @@ def test_the_concurrency_is_that_of_the_measured_phase(tmp_path):
     assert run.max_concurrency == 16
 
 
+@pytest.mark.parametrize(("kind", "concurrency"), [("concurrency", 1.0), ("poisson", None)])
+def test_a_concurrency_that_was_left_at_its_default_is_not_written(tmp_path, kind, concurrency):
+    summary = aiperf_summary()
+    phase = {"name": "profiling", "kind": "profiling", "type": kind}
+    summary["input_config"]["phases"] = [phase]
+    (run,) = read_runs([write_json(tmp_path / "a.json", summary)])
+    assert run.max_concurrency == concurrency
+
+
 def test_without_its_options_the_model_is_not_known(tmp_path):
     (run,) = read_runs([write_json(tmp_path / "a.json", aiperf_summary(input_config=None))])
     assert (run.model, run.max_concurrency) == (None, None)
