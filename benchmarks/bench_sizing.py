@@ -18,7 +18,6 @@ attainment that the twin finds for the real requests.
 None of the figures was measured on a GPU by us.
 """
 
-import csv
 import math
 import os
 import sys
@@ -45,7 +44,6 @@ from planner.domain.profile import (
     Profile,
     ProfileKind,
     Provenance,
-    TimeTable,
     TransferTime,
 )
 from planner.domain.slo import Slo
@@ -53,7 +51,9 @@ from planner.domain.spec import ForecastSettings, PoolBounds, Spec
 from planner.domain.workload import Workload
 from planner.optimize import plan
 from planner.simulate import ReplicaGroup, Scenario, simulate
+from profiler.imports.splitwise import Table, imported_from, read_table
 
+PERF_MODEL = "profiles/splitwise-sim/perf_model.csv"
 MODEL = "llama2-70b"
 TP = 8
 WINDOW_S = 300.0
@@ -87,66 +87,43 @@ class Sized:
     attainment_ratio: float
 
 
-def measured_profile(accelerator: str, rows: Sequence[dict[str, str]]) -> Profile:
+def measured_profile(accelerator: str, table: Table) -> Profile:
     """Medians of Splitwise's measurements as a profile."""
-    own = [r for r in rows if r["hardware"] == accelerator and r["tensor_parallel"] == str(TP)]
-    own = [r for r in own if r["model"] == MODEL]
-    alone = [r for r in own if r["batch_size"] == "1"]
-    prompts = sorted({int(r["prompt_size"]) for r in alone})
-    prefill = [_median(alone, "prompt_size", n, "prompt_time") for n in prompts]
-    batches = sorted({int(r["batch_size"]) for r in own if r["prompt_size"] == "512"})
-    steps = [_median(own, "batch_size", n, "token_time") for n in batches]
+    own = imported_from(table, model=MODEL, accelerator=accelerator, tp=TP)
     return Profile(
         profile_id=f"splitwise-{accelerator}-tp{TP}",
         model=MODEL,
         accelerator=accelerator,
         tp=TP,
         roles=(Role.PREFILL, Role.DECODE, Role.AGGREGATED),
-        prefill=TimeTable(
-            x_name="new tokens",
-            y_name="cached tokens",
-            x=np.array(prompts, dtype=np.float64),
-            y=np.zeros(1),
-            seconds=np.maximum.accumulate(np.array(prefill))[:, None] / 1e3,
-        ),
-        decode_step=TimeTable(
-            x_name="sequences",
-            y_name="context tokens per sequence",
-            x=np.array(batches, dtype=np.float64),
-            y=np.zeros(1),
-            seconds=np.maximum.accumulate(np.array(steps))[:, None] / 1e3,
-        ),
+        prefill=own.prefill,
+        decode_step=own.decode_step,
         transfer=TransferTime(base_s=0.005, bandwidth_bytes_per_s=TRANSFER_BYTES_PER_S),
         first_token_s=0.0,
         limits=EngineLimits(
             kv_capacity_tokens=int((0.9 * TP * MEMORY_BYTES - WEIGHT_BYTES) / KV_BYTES_PER_TOKEN),
             kv_bytes_per_token=float(KV_BYTES_PER_TOKEN),
-            max_num_seqs=max(batches),
+            max_num_seqs=int(own.decode_step.x[-1]),
             max_num_batched_tokens=2_048,
             max_model_len=16_384,
         ),
         lifecycle=LifecycleTimes(start_cold_s=300.0, start_warm_s=120.0, flip_s=5.0, drain_s=30.0),
         provenance=Provenance(
             kind=ProfileKind.MEASURED,
-            source="Splitwise, perf_model.csv (Patel et al., ISCA 2024)",
+            source=own.source,
             measured_at=NOW,
-            machine=f"8 x {accelerator}",
-            engine="vLLM",
-            points=len(own),
+            machine=own.machine,
+            engine=own.engine,
+            points=own.points,
             error_ratio=0.0,
         ),
     )
 
 
-def _median(rows: Sequence[dict[str, str]], key: str, value: int, column: str) -> float:
-    return float(np.median([float(r[column]) for r in rows if int(r[key]) == value]))
-
-
 def read_profiles(data: Path) -> list[Profile]:
     """Splitwise's measurements on both accelerators."""
-    with (data / "profiles/splitwise-sim/perf_model.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [measured_profile(name, rows) for name in USD_PER_GPU_HOUR]
+    table = read_table(data / PERF_MODEL)
+    return [measured_profile(name, table) for name in USD_PER_GPU_HOUR]
 
 
 def spec_of(

@@ -6,8 +6,6 @@ bytes). It is validated on reading and converted at once; nothing else of Poolwi
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -30,6 +28,7 @@ from planner.domain.profile import (
     TransferTime,
 )
 from profiler.documents import Count, DetailsDocument, Quantity, Seconds, StrictDocument
+from profiler.whole_files import write_whole_files
 
 SCHEMA = "poolwise/profile/v1"
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -293,22 +292,7 @@ def write_profile(profile: Profile, path: Path) -> None:
         When the folder cannot be written to.
     """
     text = profile_document(with_profile_id(profile)).model_dump_json(indent=1) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes private files; a profile is meant to be shared.
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be written: {error.strerror}") from error
+    write_whole_files({path: text.encode()})
 
 
 _WAY_OUT = "measure again with `poolwise profile run`, or mend the file"

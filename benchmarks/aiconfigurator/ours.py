@@ -24,7 +24,7 @@ from planner.optimize.inputs import (
     SolverSettings,
     Stream,
 )
-from profiler.aiconfigurator import EstimateRequest, import_profile
+from profiler.imports.aiconfigurator import EstimateRequest, import_profile
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MORE_THAN_ENOUGH = 2.0

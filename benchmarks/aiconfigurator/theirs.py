@@ -13,7 +13,7 @@ from benchmarks.aiconfigurator.formulas import DECODE_RATIO, PREFILL_RATIO
 from benchmarks.aiconfigurator.question import ACCELERATORS, Fleet, Question, Rated, Worker
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from profiler.aiconfigurator import BACKEND, installed_version
+from profiler.imports.aiconfigurator import BACKEND, installed_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,11 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.published.distserve_fits import (
-    ACCELERATOR,
     GPUS_PER_NODE,
-    LARGE,
-    SMALL,
-    START,
     Fits,
     Load,
     Parallel,
@@ -49,6 +45,8 @@ from planner.optimize.inputs import (
     ReplicaBounds,
     Stream,
 )
+from profiler.imports.distserve import ACCELERATOR, LARGE, SMALL
+from profiler.imports.distserve import PUBLISHED_AT as START
 
 ATTAINMENT_RATIO = 0.9
 NODES = 4

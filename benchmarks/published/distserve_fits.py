@@ -15,15 +15,11 @@ Zhong et al., *DistServe*, OSDI 2024, arXiv 2401.09670, appendix A; LLMServe/Dis
 (Apache-2.0).
 """
 
-import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.capacity.deployment import role_target
 from planner.capacity.pool import sustained_rps
@@ -39,21 +35,24 @@ from planner.domain.profile import (
 )
 from planner.domain.slo import Slo
 from planner.domain.workload import Shape
+from profiler.imports.distserve import (
+    ACCELERATOR,
+    ARCHITECTURES,
+    KV_FILE,
+    LONGEST_TOKENS,
+    MOST_SEQUENCES,
+    PUBLISHED_AT,
+    Times,
+    read_kv_tokens,
+    read_times,
+)
 
-Floats = NDArray[np.float64]
-
-SMALL, LARGE = "facebook/opt-13b", "facebook/opt-66b"
-LAYERS_HIDDEN = {SMALL: (40, 5_120), LARGE: (64, 9_216)}
-ACCELERATOR = "a100-80gb"
 GPUS_PER_NODE = 8
 NVLINK_BYTES_PER_S = 300e9
 """Of one direction between A100s of a node."""
-LONGEST_TOKENS = 2_048
-PROMPT_BATCH_TOKENS, MOST_SEQUENCES = 8_192, 1_024
-"""`--context-max-tokens-per-batch` and `--decoding-max-batch-size` of their server."""
+PROMPT_BATCH_TOKENS = 8_192
+"""`--context-max-tokens-per-batch` of their server."""
 NO_TIME_S = 1e-9
-PROMPTS = np.array([1.0, *range(128, LONGEST_TOKENS + 1, 128)])
-START = datetime(2024, 7, 10, tzinfo=UTC)
 
 
 LENGTHS = {
@@ -119,22 +118,6 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
-    """Fitted coefficients a, b, c of one tensor parallel degree, milliseconds.
-
-    Parameters
-    ----------
-    large_batch : float
-        From so many sequences on a decode step takes `decode_large`.
-    """
-
-    prefill: tuple[float, float, float]
-    decode_small: tuple[float, float, float]
-    decode_large: tuple[float, float, float]
-    large_batch: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
     """DistServe's fits of one model: coefficients by tp, KV tokens by (tp, pp).
 
@@ -166,9 +149,8 @@ class Fits:
             The tensor parallel degree whose fit is taken; None: its own.
         """
         tp, pp = instance.tp, instance.pp
-        layers, hidden = LAYERS_HIDDEN[self.model]
         kv_tokens = self.kv_tokens[tp, pp] * (pp if self.decode_as_prefill else 1)
-        kv_bytes = float(2 * layers * hidden * 2)
+        kv_bytes = ARCHITECTURES[self.model].kv_bytes_per_token
         times = self.times[timed_at or tp]
         return Profile(
             profile_id=f"distserve-{role}-tp{tp}-pp{pp}",
@@ -177,8 +159,8 @@ class Fits:
             tp=tp,
             pp=pp,
             roles=(role,),
-            prefill=_prefill_table(times, pp),
-            decode_step=_decode_table(times, pp) if role is Role.DECODE else _no_step(),
+            prefill=times.prefill_table(stages=pp),
+            decode_step=times.decode_table(stages=pp) if role is Role.DECODE else _no_step(),
             transfer=(
                 TransferTime(base_s=0.0, bandwidth_bytes_per_s=NVLINK_BYTES_PER_S)
                 if role is Role.DECODE
@@ -196,7 +178,7 @@ class Fits:
             provenance=Provenance(
                 kind=ProfileKind.IMPORTED,
                 source="DistServe, profiler-a100-80g.distserve.json",
-                measured_at=START,
+                measured_at=PUBLISHED_AT,
                 machine="A100 SXM 80 GB",
                 engine="DistServe",
                 points=0,
@@ -220,33 +202,11 @@ class Fits:
 def read_fits(folder: Path, model: str) -> Fits:
     """Fits and KV tokens of a model from `folder`'s data."""
     source = folder / "profiles/distserve"
-    times = json.loads((source / "profiler-a100-80g.distserve.json").read_text())[model]
-    with (source / "max_num_tokens.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == model]
     return Fits(
         model=model,
-        times={
-            int(tp): Times(
-                prefill=tuple(fit["prefill"]),
-                decode_small=tuple(fit["decoding_smallbs"]),
-                decode_large=tuple(fit["decoding_largebs"]),
-                large_batch=float(fit["decoding_large_small_bs_threshold"]),
-            )
-            for tp, fit in times.items()
-        },
-        kv_tokens={(int(r["tp"]), int(r["pp"])): int(r["max_num_tokens"]) for r in rows},
+        times=read_times(source / "profiler-a100-80g.distserve.json", model),
+        kv_tokens=read_kv_tokens(source / KV_FILE, model),
     )
-
-
-def _table(x_name: str, y_name: str, x: Floats, y: Floats, ms: Floats) -> TimeTable:
-    return TimeTable(x_name=x_name, y_name=y_name, x=x, y=y, seconds=ms / 1e3)
-
-
-def _prefill_table(times: Times, pp: int) -> TimeTable:
-    """The first stage, after which the next prompts may start."""
-    a, b, c = times.prefill
-    ms = (a + b * PROMPTS + c * PROMPTS**2) / pp
-    return _table("new tokens", "cached tokens", PROMPTS, np.zeros(1), ms[:, None])
 
 
 def _later_stages(times: Times, pp: int, kv_bytes: float) -> TransferTime:
@@ -258,16 +218,11 @@ def _later_stages(times: Times, pp: int, kv_bytes: float) -> TransferTime:
     return TransferTime(base_s=later * a, bandwidth_bytes_per_s=bandwidth)
 
 
-def _decode_table(times: Times, pp: int) -> TimeTable:
-    """Their step at batch b / pp, exact: it is bilinear within each regime."""
-    each = np.array([1.0, times.large_batch - 1, times.large_batch, float(MOST_SEQUENCES)])
-    context = np.array([1.0, float(LONGEST_TOKENS)])
-    rows = []
-    for batch in each:
-        a, b, c = times.decode_small if batch < times.large_batch else times.decode_large
-        rows.append(a + b * batch * context + c * batch)
-    return _table("sequences", "context tokens per sequence", pp * each, context, np.array(rows))
-
-
 def _no_step() -> TimeTable:
-    return _table("sequences", "context", np.ones(1), np.zeros(1), np.full((1, 1), 1e3 * NO_TIME_S))
+    return TimeTable(
+        x_name="sequences",
+        y_name="context",
+        x=np.ones(1),
+        y=np.zeros(1),
+        seconds=np.full((1, 1), NO_TIME_S),
+    )

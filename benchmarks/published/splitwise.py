@@ -16,7 +16,6 @@ Patel et al., *Splitwise*, ISCA 2024, arXiv 2311.18677; designs, powers and pric
 notebooks of Mutinifni/splitwise-sim (MIT), steps from its `configs/experiment`.
 """
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from benchmarks.bench_sizing import (
     MEMORY_BYTES,
     MODEL,
     NOW,
+    PERF_MODEL,
     SLO,
     TP,
     USD_PER_GPU_HOUR,
@@ -47,6 +47,7 @@ from planner.domain.profile import Profile, TimeTable
 from planner.domain.slo import Slo
 from planner.domain.spec import Budget, Objective, PlanningSettings, Spec
 from planner.optimize import Problem, build_problem, optimize, plan
+from profiler.imports.splitwise import Table, read_table
 
 A100, H100 = "a100-80gb", "h100-80gb"
 TRACES = {
@@ -153,17 +154,14 @@ def as_simulated(load: Load, data: Path) -> Load:
     as long as one; and the KV cache is that of a model without grouped heads
     (`estimate_kv_cache_size`), eight times Llama-2-70B's.
     """
-    with (data / "profiles/splitwise-sim/perf_model.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == MODEL]
-    return replace(load, profiles=[_simulated(p, rows) for p in load.profiles])
+    table = read_table(data / PERF_MODEL)
+    return replace(load, profiles=[_simulated(p, table) for p in load.profiles])
 
 
-def _simulated(profile: Profile, rows: Sequence[dict[str, str]]) -> Profile:
+def _simulated(profile: Profile, table: Table) -> Profile:
     times: dict[int, list[float]] = {}
-    for row in rows:
-        if row["hardware"] == profile.accelerator and row["tensor_parallel"] == str(TP):
-            tokens = int(row["prompt_size"]) * int(row["batch_size"])
-            times.setdefault(tokens, []).append(float(row["token_time"]) / 1e3)
+    for row in table.of(model=MODEL, accelerator=profile.accelerator, tp=TP):
+        times.setdefault(row.prompt_tokens * row.sequences, []).append(row.token_s)
     sizes = sorted(n for n in times if n <= SIMULATED_SEQUENCES)
     seconds = np.maximum.accumulate([float(np.median(times[n])) for n in sizes])
     step = profile.decode_step

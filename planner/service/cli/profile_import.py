@@ -1,84 +1,124 @@
-"""`poolwise profile import`: a profile from what another program knows."""
+"""`poolwise profile import`: a profile from what another program measured or knows."""
 
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from planner.domain.errors import InputError
 from planner.service.cli.options import JsonOption
+from planner.service.cli.profile_import_options import (
+    AcceleratorOption,
+    BatchedOption,
+    ConfigOption,
+    FilesArgument,
+    KvBytesOption,
+    KvCapacityOption,
+    LengthOption,
+    MemoryOption,
+    ModelOption,
+    NameOption,
+    Origin,
+    OriginOption,
+    OutOption,
+    RolesOption,
+    SeqsOption,
+    StartOption,
+    SystemOption,
+    TpOption,
+    TransferOption,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from planner.domain.profile import Profile
 
 EPILOG = (
-    "Example:\n\npoolwise profile import --from aiconfigurator --model Qwen/Qwen3-32B "
-    "--accelerator h100 --tp 2 --out qwen3-32b-h100-tp2.json\n\n"
-    "An estimate, labelled so in every plan made with it: measure before you rely on it."
+    "Examples:\n\n"
+    "poolwise profile import --from vllm-bench results/ --accelerator h100 "
+    "--config config.json --out p.json\n\n"
+    "poolwise profile import --from guidellm benchmarks.json --accelerator h100 "
+    "--kv-capacity-tokens 430000 --kv-bytes-per-token 131072 --out p.json\n\n"
+    "poolwise profile import --from aiperf artifacts/ --accelerator h100 --config config.json "
+    "--out p.json\n\n"
+    "poolwise profile import --from dynamo profiling_results/ --model llama-70b "
+    "--accelerator h100 --tp 4 --out p.json\n\n"
+    "poolwise profile import --from splitwise perf_model.csv --model llama2-70b "
+    "--accelerator a100-80gb --tp 8 --out p.json\n\n"
+    "poolwise profile import --from distserve profiler-a100-80g.distserve.json "
+    "--model facebook/opt-13b --tp 2 --out p.json\n\n"
+    "poolwise profile import --from csv prefill.csv decode.csv --model chat --accelerator h100 "
+    "--out p.json\n\n"
+    "poolwise profile import --from aiconfigurator --model Qwen/Qwen3-32B --accelerator h100 "
+    "--tp 2 --out p.json\n\n"
+    "What was refused, derived or assumed is printed, and kept in the profile: docs/profiles.md."
 )
 
 
-class Origin(StrEnum):
-    """Programs whose figures can be imported."""
-
-    AICONFIGURATOR = "aiconfigurator"
-
-
 def import_(
-    out: Annotated[
-        Path, typer.Option("--out", help="Where the profile goes (JSON).", metavar="FILE")
-    ],
+    files: FilesArgument = None,
     *,
-    origin: Annotated[
-        Origin,
-        typer.Option("--from", help="aiconfigurator: NVIDIA's database of operations on GPUs."),
-    ],
-    model: Annotated[
-        str, typer.Option("--model", help="As it names it, as in Qwen/Qwen3-32B-FP8.")
-    ],
-    accelerator: Annotated[str, typer.Option("--accelerator", help="Its name in specs.")],
-    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")] = 1,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The model's name in specs, if another.")
-    ] = None,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", help="Its name of the machine, as in h100_sxm, if unclear."),
-    ] = None,
-    max_num_seqs: Annotated[
-        int, typer.Option("--max-num-seqs", min=1, help="Sequences at once, as vLLM's option.")
-    ] = 512,
-    max_num_batched_tokens: Annotated[
-        int,
-        typer.Option("--max-num-batched-tokens", min=1, help="Tokens a step, as vLLM's option."),
-    ] = 8192,
+    out: OutOption,
+    origin: OriginOption,
+    model: ModelOption = None,
+    name: NameOption = None,
+    accelerator: AcceleratorOption = None,
+    system: SystemOption = None,
+    tp: TpOption = 1,
+    roles: RolesOption = None,
+    config: ConfigOption = None,
+    memory_gb: MemoryOption = None,
+    kv_capacity_tokens: KvCapacityOption = None,
+    kv_bytes_per_token: KvBytesOption = None,
+    max_num_seqs: SeqsOption = None,
+    max_num_batched_tokens: BatchedOption = None,
+    max_model_len: LengthOption = None,
+    start_up_s: StartOption = None,
+    transfer_gb_per_s: TransferOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a profile of what another program says of a replica.
+    """Make a profile of what another program measured or knows of a replica.
 
-    With aiconfigurator: prefill and decode times and the KV cache of vLLM; transfer, start-up
-    and role flips are assumed, as it does not know them.
+    Units are converted to seconds, tokens and bytes. What a source does not know (KV cache,
+    transfer, start-up) is taken from the options, else assumed; the profile says so.
     """
-    from datetime import UTC, datetime
+    from planner.service.cli.profile_origins import Asked, profile_asked_for
+    from planner.service.whole_file import check_writable
+    from profiler.files import write_profile
 
-    from planner.service.cli import output
-    from profiler.aiconfigurator import EstimateRequest, import_profile
-    from profiler.files import profile_document, write_profile
-
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
-    request = EstimateRequest(
-        model_path=model,
-        accelerator=accelerator,
-        tp=tp,
+    paths = tuple(files or ())
+    check_writable(out, option="--out", inputs=paths)
+    asked = Asked(
+        origin=origin,
+        files=paths,
+        model=model,
         name=name,
+        accelerator=accelerator,
         system=system,
+        tp=tp,
+        roles=tuple(dict.fromkeys(roles or ())),
+        config=config,
+        memory_gb=memory_gb,
+        kv_capacity_tokens=kv_capacity_tokens,
+        kv_bytes_per_token=kv_bytes_per_token,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        start_up_s=start_up_s,
+        transfer_gb_per_s=transfer_gb_per_s,
     )
-    profile = import_profile(request, asked_at=datetime.now(UTC))
+    profile = profile_asked_for(asked)
     write_profile(profile, out)
+    _say(profile, origin, out, json=json)
+
+
+def _say(profile: "Profile", origin: Origin, out: "Path", *, json: bool) -> None:
+    from planner.service.cli import output
+    from profiler.files import profile_document
+
     if json:
         output.print_json(profile_document(profile))
         return
+    source = profile.provenance
     output.note(
-        f"profile {profile.profile_id} from {origin}: {out}, ESTIMATED {profile.provenance.source}"
+        f"profile {profile.profile_id} from {origin}: {out}, {source.kind.upper()} {source.source}"
     )
+    for line in source.notes:
+        output.note(f"  - {line}")

@@ -213,7 +213,7 @@ BAD_INPUT = [
     ("profile show spec.yaml", "not JSON"),
     (
         "profile import --from aiconfigurator --model m --accelerator h100 --out gone/p.json",
-        "does not exist",
+        "there is no folder",
     ),
     ("serve -s none.yaml", "none.yaml"),
     ("serve -s spec.yaml --insecure-local --host 0.0.0.0", "loopback"),

@@ -10,7 +10,8 @@ import pytest
 from planner.domain.errors import ProfileError
 from planner.domain.fleet import Role
 from planner.domain.profile import ProfileKind
-from profiler.aiconfigurator import (
+from profiler.files import profile_document, profile_of
+from profiler.imports.aiconfigurator import (
     BACKEND,
     PACKAGE,
     EstimateRequest,
@@ -23,7 +24,6 @@ from profiler.aiconfigurator import (
     read_estimates,
     system_of,
 )
-from profiler.files import profile_document, profile_of
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SYSTEMS = ("a100_sxm", "b60", "h100_pcie", "h100_sxm", "l40s", "rtx_a", "rtx_b")
