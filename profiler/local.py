@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from profiler.fitting.profile import Seen, Setting
 from profiler.measure.facts import (
     EngineIdentity,
     MachineFacts,
+    PowerGauge,
     cpu_facts,
     gpu_facts,
     read_engine_facts,
@@ -95,6 +97,7 @@ class LocalProfiling:
     _direct: float | None = None
     _drain_s: float | None = None
     _flip_s: float | None = None
+    _power_w: float | None = None
     _reading: EngineReading | None = None
 
     def __post_init__(self) -> None:
@@ -122,7 +125,7 @@ class LocalProfiling:
         """
         self._check_lengths(plan)
         self._reading = self.deployment.reading(self.launched.answering)
-        with breaking_off(journal, plan, self.setting, keep):
+        with breaking_off(journal, plan, self.setting(), keep), self._gauge():
             reached = measure(self._target(), plan, journal, tell=tell, beside=self._beside)
             if self.launched.handed_over:
                 self._drain_s, self._flip_s = asyncio.run(self._drain_and_flip())
@@ -163,8 +166,13 @@ class LocalProfiling:
                 direct_prefill_ratio=self._direct,
                 prefix_cache_hit_ratio=self._seen_hit,
                 memory_bytes=machine.memory_bytes or self._resident_bytes(worker),
-                power_w=machine.power_w,
-                facts=(*facts.told, *machine.told, ("flags", self._flags())),
+                power_w=self._power_w,
+                facts=(
+                    *facts.told,
+                    *machine.told,
+                    ("flags", self._flags()),
+                    ("KV link", "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
+                ),
             ),
         )
 
@@ -290,9 +298,23 @@ class LocalProfiling:
                 f"takes {allowed}: raise max_model_len or measure shorter prompts"
             )
 
+    @property
+    def _gpus(self) -> tuple[int, ...]:
+        """Those of one replica; none on a processor."""
+        return self.deployment.site.gpus[: self.launched.answering.shape.accelerators]
+
     def _machine(self) -> MachineFacts:
-        gpus = self.deployment.site.gpus
-        return gpu_facts(gpus[: self.launched.answering.shape.tp]) if gpus else cpu_facts()
+        return gpu_facts(self._gpus) if self._gpus else cpu_facts()
+
+    @contextmanager
+    def _gauge(self) -> Iterator[None]:
+        """Read the power of the first replica's GPUs while it is loaded."""
+        if not self._gpus:
+            yield
+            return
+        with PowerGauge(self._gpus) as gauge:
+            yield
+        self._power_w = gauge.busy_w
 
     def _resident_bytes(self, worker: Worker) -> float | None:
         """Resident memory of a worker's processes, shared pages counted in each."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from planner.domain.errors import MeasurementError
+from planner.domain.errors import OperationError, PoolwiseError
 from planner.domain.profile import Profile
 from profiler.fitting.profile import Setting, marked_incomplete, profile_of_samples
 from profiler.measure.journal import Journal, open_journal
@@ -49,10 +49,6 @@ class Target:
     identity: Callable[[], str | None] = lambda: None
     api_key: str | None = None
     patience_s: float = PATIENCE_S
-
-
-class BrokenOffError(MeasurementError):
-    """A run that broke off; its samples are in the journal."""
 
 
 def measure(
@@ -102,24 +98,25 @@ def measure(
 
 @contextlib.contextmanager
 def breaking_off(
-    journal: Journal, plan: Plan, setting: Callable[[], Setting], keep: Callable[[Profile], None]
+    journal: Journal, plan: Plan, setting: Setting, keep: Callable[[Profile], None]
 ) -> Iterator[None]:
     """Make a profile, marked incomplete, of what a run had when it broke off; then let it go on.
 
     Parameters
     ----------
-    setting : callable
-        Read only when it is needed.
+    setting : Setting
+        As far as it was known at the beginning: a dead engine tells nothing more.
     keep : callable
         Takes the incomplete profile.
     """
     try:
         yield
-    except (MeasurementError, KeyboardInterrupt, SystemExit) as error:
+    except (OperationError, KeyboardInterrupt, SystemExit) as error:
         if enough_to_fit(journal, plan):
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            broken = marked_incomplete(setting(), f"the run broke off: {why}")
-            keep(profile_of_samples(journal.samples, broken))
+            broken = marked_incomplete(setting, f"the run broke off: {why}")
+            with contextlib.suppress(PoolwiseError):  # the first error is the one to tell
+                keep(profile_of_samples(journal.samples, broken))
         raise
 
 

@@ -1,6 +1,7 @@
 """Flags and data shared by all tests."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--no-engine"):
-        return
-    skip = pytest.mark.skip(reason="--no-engine was given")
+    reasons = {}
+    if config.getoption("--no-engine"):
+        reasons["engine"] = "--no-engine was given"
+    if shutil.which("nvidia-smi") is None:
+        reasons["gpu"] = "no NVIDIA driver on this machine (nvidia-smi)"
     for item in items:
-        if item.get_closest_marker("engine"):
-            item.add_marker(skip)
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from serving.telemetry import EngineCounters, read_engine_async
 
 FULL_S, QUICK_S = 540.0, 105.0
 SHORTEST_PROMPT, SHORTEST_CONTEXT = 32, 64
+GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
 LARGEST_BATCH = 256
 DEFAULT_STEP_TOKENS = 8192
@@ -210,7 +211,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
     else:
         cache = settings.storage.state_dir / "models"
         files = prepare_model(engine, DemoModel(asked.model), cache, progress=say)
-    longest = asked.max_model_len or CPU_LONGEST
+    longest = asked.max_model_len or (GPU_LONGEST if asked.gpus else CPU_LONGEST)
     flags = EngineFlags(
         max_model_len=longest,
         max_num_seqs=asked.max_num_seqs or (LARGEST_BATCH if asked.gpus else CPU_BATCH),
@@ -289,9 +290,9 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
             seen=Seen(facts=(*facts.told, ("address", url))),
         )
 
-    setting()  # what is missing is said before anything is measured
+    known = setting()  # what is missing is said before anything is measured
     journal = journal_for(asked.out, _subject(asked), fresh=asked.fresh)
-    with breaking_off(journal, plan, setting, _keeper(asked.out)):
+    with breaking_off(journal, plan, known, _keeper(asked.out)):
         reached = measure(target, plan, journal, tell=tell)
     return finished(journal, setting(), reached=reached, target_ratio=plan.target_ratio)
 

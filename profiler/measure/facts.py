@@ -3,11 +3,12 @@
 import json
 import platform
 import subprocess
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -279,6 +280,47 @@ def gpu_facts(devices: tuple[int, ...]) -> MachineFacts:
         raise EngineError(f"GPUs {devices} do not tell what they are: {error}") from error
     finally:
         nvml.nvmlShutdown()
+
+
+class PowerGauge:
+    """Reads the power of GPUs once a second in a thread of its own. Use as a context manager.
+
+    Not measured on a GPU: written after NVML's documentation.
+
+    Parameters
+    ----------
+    devices : tuple of int
+    """
+
+    def __init__(self, devices: tuple[int, ...]) -> None:
+        self._devices = devices
+        self._read_w: list[float] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poolwise-power", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+
+    @property
+    def busy_w(self) -> float | None:
+        """Mean of the upper half of the readings, W: between measurements the GPUs rest."""
+        ordered = sorted(self._read_w)
+        upper = ordered[len(ordered) // 2 :]
+        return sum(upper) / len(upper) if upper else None
+
+    def _run(self) -> None:
+        while not self._over.wait(1.0):
+            try:
+                power_w = gpu_facts(self._devices).power_w
+            except EngineError:
+                return  # said once by whoever asks for the device's facts
+            if power_w is not None:
+                self._read_w.append(power_w)
 
 
 def _nvml() -> "ModuleType":

@@ -12,7 +12,7 @@ from planner.domain.errors import EngineError, InputError, MeasurementError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from profiler.fitting.profile import Setting
-from profiler.measure.facts import EngineIdentity, read_engine_facts
+from profiler.measure.facts import EngineIdentity, cpu_facts, gpu_facts, read_engine_facts
 from profiler.measure.journal import Journal
 from profiler.measure.samples import Kind
 from profiler.measure.session import Plan, Progress
@@ -182,7 +182,7 @@ def test_engine_that_dies_leaves_what_was_measured(server: Imitation, tmp_path: 
 
     with (
         pytest.raises(MeasurementError, match="the same command goes on"),
-        breaking_off(kept, SHORT, lambda: SETTING, profiles.append),
+        breaking_off(kept, SHORT, SETTING, profiles.append),
     ):
         measure(target(server, patience_s=0.5), PLAN, kept, tell=die)
     (profile,) = profiles
@@ -197,7 +197,7 @@ def test_interrupted_run_leaves_a_profile_only_when_there_is_enough(tmp_path: Pa
     profiles: list[Profile] = []
     with (
         pytest.raises(KeyboardInterrupt),
-        breaking_off(journal(tmp_path), SHORT, lambda: SETTING, profiles.append),
+        breaking_off(journal(tmp_path), SHORT, SETTING, profiles.append),
     ):
         raise KeyboardInterrupt
     assert profiles == []
@@ -253,3 +253,18 @@ def test_wrong_model_names_those_that_are_served(server: Imitation) -> None:
 def test_server_that_is_down_is_said() -> None:
     with pytest.raises(EngineError, match="is the server running"):
         read_engine_facts("http://127.0.0.1:9", MODEL)
+
+
+def test_processor_is_named() -> None:
+    facts = cpu_facts()
+    assert facts.name
+    assert facts.power_w is None
+
+
+@pytest.mark.gpu
+def test_gpu_tells_its_name_memory_and_power() -> None:
+    facts = gpu_facts((0,))
+    assert facts.name.startswith("1 x ")
+    assert facts.memory_bytes is not None
+    assert facts.power_w is not None
+    assert dict(facts.told)["driver"]
