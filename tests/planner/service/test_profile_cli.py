@@ -9,7 +9,7 @@ import yaml
 from profiler.files import write_profile
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.reports.reading import read_page
-from tests.profiler.test_drift import loaded
+from tests.profiler.live.test_drift import loaded
 from tests.serving.metrics import page, served_pages
 
 CONFIG = {
