@@ -180,7 +180,7 @@ class Session:
             self._doubt = doubt.ratio
             if doubt.ratio <= self.plan.target_ratio:
                 return True
-            await self._take(doubt.point)
+            await self._take(doubt.point, held_out=doubt.held_out)
         return False
 
     async def _take(self, point: Point, *, held_out: bool = False) -> None:

@@ -153,11 +153,14 @@ class Doubt:
         About the error there.
     repeated : bool
         Whether the point was measured before: its samples disagree, or are few.
+    held_out : bool
+        Whether it only tells the error: it must be known as well as what it judges.
     """
 
     point: Point
     ratio: float
     repeated: bool
+    held_out: bool = False
 
 
 def largest_doubt(
@@ -171,9 +174,16 @@ def largest_doubt(
     found: list[Doubt] = []
     for kind in kinds:
         noise = samples.noise_ratio(kind)
-        measured = samples.points(kind, held_out=False)
+        measured = samples.points(kind)
+        judges = set(samples.points(kind, held_out=True))
         found += [
-            Doubt(point=p, ratio=samples.error_ratio(p, noise), repeated=True) for p in measured
+            Doubt(
+                point=p,
+                ratio=samples.error_ratio(p, noise),
+                repeated=True,
+                held_out=p in judges,
+            )
+            for p in measured
         ]
         new = [p for p in area.candidates(kind) if p not in measured]
         if new and kind is not Kind.MIXED:
