@@ -7,6 +7,7 @@ from planner.service.cli import (
     profile_compare,
     profile_export,
     profile_import,
+    profile_perturb,
     profile_run,
     profile_show,
 )
@@ -18,4 +19,5 @@ app.command("import", epilog=profile_import.EPILOG)(profile_import.import_)
 app.command(epilog=profile_show.EPILOG)(profile_show.show)
 app.command(epilog=profile_compare.EPILOG)(profile_compare.compare)
 app.command(epilog=profile_check.EPILOG)(profile_check.check)
+app.command(epilog=profile_perturb.EPILOG)(profile_perturb.perturb)
 app.command(epilog=profile_export.EPILOG)(profile_export.export)

@@ -87,3 +87,34 @@ def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
     status, _, err = poolwise(*asked(server, "--tp", "2"))
     assert status == 2
     assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())
+
+
+def perturbing(server: Imitation, *more: str) -> tuple[str, ...]:
+    return (
+        *("profile", "perturb", "tiny.json", "--url", server.url, "--model", MODEL),
+        *("--phase-s", "3", "--phases", "1", "--extra", "0.02", *more),
+    )
+
+
+def test_perturbing_tells_what_each_kind_of_load_did(poolwise, server):
+    status, out, err = poolwise(*perturbing(server, "--json"))
+    assert status == 0, err
+    found = json.loads(out)
+    assert [r["kind"] for r in found["responses"]] == ["prefill", "decode", "requests"]
+    assert found["bottleneck"] in (None, "prefill", "decode", "requests")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--extra", "2"), "--extra 2 must lie above 0 and be at most 1"),
+        (("--phase-s", "0"), "--phase-s 0 must lie above 0"),
+        (("--model", "another"), "does not serve another"),
+        (("--url", "http://127.0.0.1:9"), "is the server running"),
+    ],
+)
+def test_perturbing_what_is_not_there_is_refused(poolwise, server, more, said):
+    status, out, err = poolwise(*perturbing(server, *more))
+    assert status in (1, 2)
+    assert said in " ".join(err.split())
+    assert "Traceback" not in out + err

@@ -1,0 +1,53 @@
+"""Perturbing a live deployment as people ask for it."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from planner.service.demo.signals import ending_on_signals
+from planner.service.profiling import API_KEY
+from profiler.files import read_profile
+from profiler.live.perturb import Perturbation, PerturbPlan, Response
+from profiler.measure.facts import read_engine_facts
+from profiler.measure.requests import Sender
+from profiler.measure.words import learn_words
+from serving.load import LoadClient
+from serving.prompts import PromptWriter
+
+
+def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -> list[Response]:
+    """Add load of one kind at a time to a running server.
+
+    Raises
+    ------
+    ProfileError, InputError, OperationError
+    """
+    console = Console(stderr=True)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    profile = read_profile(path)
+    name = model or profile.model
+    read_engine_facts(url, name)
+
+    async def run() -> list[Response]:
+        client = LoadClient(url=url, model=name, api_key=os.environ.get(API_KEY))
+        sender = Sender(client=client, patience_s=0.0)
+        try:
+            words = await learn_words(sender)
+            return await Perturbation(
+                sender=sender,
+                writer=PromptWriter(words=words, seed=time.time_ns() % 2**31),
+                profile=profile,
+                plan=plan,
+                say=say,
+            ).run()
+        finally:
+            await client.close()
+
+    with ending_on_signals():
+        return asyncio.run(run())

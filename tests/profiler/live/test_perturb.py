@@ -1,0 +1,84 @@
+"""Load of one kind at a time, against a server over real sockets."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from planner.domain.errors import MeasurementError
+from planner.domain.profile import Profile
+from profiler.live.perturb import Perturbation, PerturbPlan, Response, bottleneck_of
+from profiler.measure.requests import Sender
+from serving.load import LoadClient
+from serving.prompts import PromptWriter
+from tests.fakes.profiles import linear_profile
+from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
+
+WORDS = tuple(f"w{i}" for i in range(200))
+
+
+@pytest.fixture
+def server() -> Iterator[Imitation]:
+    """One prompt at a time, a millisecond a token: prefill is what it is short of."""
+    with imitated_server(Imitation(prompt_s=1e-3)) as running:
+        yield running
+
+
+def perturbed(server: Imitation, profile: Profile, plan: PerturbPlan) -> list[Response]:
+    async def run() -> list[Response]:
+        client = LoadClient(url=server.url, model=MODEL)
+        try:
+            return await Perturbation(
+                sender=Sender(client=client, patience_s=0.0),
+                writer=PromptWriter(words=WORDS, seed=1),
+                profile=profile,
+                plan=plan,
+            ).run()
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def response(kind: str, ttft: float, low: float) -> Response:
+    return Response(
+        kind=kind,
+        ttft_ratio=ttft,
+        ttft_interval=(low, 2 * ttft),
+        itl_ratio=0.0,
+        itl_interval=(-0.1, 0.1),
+        readings=20,
+    )
+
+
+def test_prompts_slow_down_a_server_that_is_short_of_prefill(server: Imitation) -> None:
+    # By its profile a prompt takes a twentieth of what it really does, so that the share asked
+    # for keeps the real one busy for most of the time.
+    plan = PerturbPlan(extra_ratio=0.08, phase_s=7.0, phases=1, most_ttft_s=30.0)
+    responses = perturbed(server, linear_profile(first_token_s=0.02), plan)
+    assert [r.kind for r in responses] == ["prefill", "decode", "requests"]
+    assert responses[0].ttft_ratio > 0.5
+    assert bottleneck_of(responses) == "prefill"
+    assert server.running == 0  # nothing is left behind
+
+
+def test_deployment_that_waits_too_long_is_left_alone(server: Imitation) -> None:
+    server.slowness = 20.0
+    plan = PerturbPlan(phase_s=1.0, phases=1, most_ttft_s=0.2)
+    with pytest.raises(MeasurementError, match=r"stopped: a short request waited .* all added"):
+        perturbed(server, linear_profile(first_token_s=0.02), plan)
+
+
+def test_phase_too_short_for_readings_is_said(server: Imitation) -> None:
+    plan = PerturbPlan(phase_s=0.3, phases=1)
+    with pytest.raises(MeasurementError, match="longer phases"):
+        perturbed(server, linear_profile(first_token_s=0.02), plan)
+
+
+def test_nothing_beyond_chance_is_no_bottleneck() -> None:
+    assert bottleneck_of([response("prefill", 0.3, -0.1), response("decode", 0.2, -0.2)]) is None
+
+
+def test_what_moved_most_beyond_chance_is_the_bottleneck() -> None:
+    found = [response("prefill", 0.9, -0.1), response("decode", 0.2, 0.1)]
+    assert bottleneck_of(found) == "decode"
