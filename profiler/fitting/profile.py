@@ -18,6 +18,7 @@ from planner.domain.profile import (
 from planner.domain.profile_details import ProfileDetails, StartUp, TableFit
 from profiler.files import with_profile_id
 from profiler.fitting.choice import Choice, error_interval
+from profiler.fitting.prompts import with_every_prompt
 from profiler.fitting.tables import table_of
 from profiler.measure.samples import Kind, Sample, Samples, mean_of
 from profiler.measure.where import fitted
@@ -89,6 +90,7 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
     MeasurementError
         When too few points were measured.
     """
+    samples = with_every_prompt(samples)
     prefill, prefill_fit = _table(
         samples, Kind.PREFILL, setting, x_name="new tokens", y_name="cached tokens"
     )

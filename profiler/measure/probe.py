@@ -26,13 +26,13 @@ LEAST_BUSY_RATIO = 0.2
 noise of a disturbed measurement."""
 RATIOS, LEAST_RATIO = 40, 0.01
 """Ratios of a step to its mean that are kept of a sample, and the smallest that may be."""
-GAPS_WANTED = 12
+GAPS_WANTED = 24
 """Steps that are averaged while all sequences of a batch run."""
 OWN_TOKENS = 32
 """Of every context at least so many tokens are its own; the rest is a prefix that all share."""
 SETTLE_S = 0.6
 """Long enough for a batch of short prompts to be under way."""
-FIRST_OUTPUT, MOST_OUTPUT = 24, 2048
+FIRST_OUTPUT, MOST_OUTPUT = 32, 2048
 SENTINEL_PROMPT, SENTINEL_ANSWER = 128, 12
 
 ReadCounters = Callable[[], Awaitable[EngineCounters]]
@@ -121,7 +121,12 @@ class Probe:
         # variation in `busy_s` and take it out of what is left for the first token.
         alone_s = float(np.mean(alone))
         busy_s = max((burst_s - alone_s) / (burst - 1), LEAST_BUSY_RATIO * alone_s)
-        values = {"busy_s": busy_s, "alone_ttft_s": alone_s}
+        values = {
+            "busy_s": busy_s,
+            "alone_ttft_s": alone_s,
+            "burst": float(burst),
+            "alone_count": float(len(alone)),
+        }
         if before is not None and between is not None and after is not None:
             idle, loaded = between - before, after - between
             if idle.transfers:
@@ -183,7 +188,7 @@ class Probe:
         begin = max(t.token_at_s[0] for t in answers)
         first = min(answers, key=lambda t: t.token_at_s[0])
         before = sum(at < begin for at in first.token_at_s)
-        return max(before + 2 * GAPS_WANTED, output + output // 2 + batch)
+        return max(before + GAPS_WANTED + 12, output + output // 2 + batch)
 
     async def _mixed(self, point: Point) -> tuple[dict[str, float], tuple[float, ...]]:
         """A prompt that comes while answers are being written by the same engine.

@@ -53,8 +53,9 @@ class Sample:
     Parameters
     ----------
     values : mapping of str to float
-        Of prefill: `busy_s` (what a prompt occupies), `alone_ttft_s`, `transfer_s` and
-        `transfer_bytes` (idle, per prompt), `loaded_transfer_s`. Of decode: `step_s`,
+        Of prefill: `busy_s` (what each further prompt adds to a burst), `burst` (prompts in it),
+        `alone_ttft_s` (the mean of `alone_count`), `transfer_s` and `transfer_bytes` (idle, per
+        prompt), `loaded_transfer_s`. Of decode: `step_s`,
         `context_tokens` (the mean while it was measured). Of mixed: `beside_s` (what a prompt
         costs the answers that are being written), `stall_s` (their longest gap).
     ratios : tuple of float

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 
 from planner.domain.errors import MeasurementError
+from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
 from profiler.measure.requests import TooLongError
@@ -169,7 +170,7 @@ class Session:
         """Sample where the doubt is largest until it is small, or nothing more can be paid."""
         while self.left_s > 0:
             doubt = largest_doubt(
-                self.journal.samples,
+                with_every_prompt(self.journal.samples),
                 self.plan.area,
                 self.plan.kinds,
                 step_tokens=self.plan.step_tokens,
