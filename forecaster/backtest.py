@@ -406,7 +406,7 @@ def _pinball(actual: Floats, quantile: Floats, level: float) -> float:
 
 def block_steps(origins: int, horizon: int) -> int:
     """Length of the blocks that are drawn whole, as neighbours are alike."""
-    return max(2 * horizon, round(origins ** (1 / 3)))
+    return max(2 * horizon, round(float(origins) ** (1 / 3)))
 
 
 def block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:

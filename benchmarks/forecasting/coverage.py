@@ -33,6 +33,7 @@ ADAPTATIONS = {
     "step 0.1 / k^0.5 (as it is)": USUAL,
     "step 0.2 / k^0.5": Adaptation(step_size=0.2),
     "step 0.05 for ever": Adaptation(step_size=0.05, step_decay=0.0),
+    "last 100 errors, step 0.05": Adaptation(recent_errors=100, step_size=0.05),
     "last 100 errors, not 200": Adaptation(recent_errors=100),
     "last 50 errors, not 200": Adaptation(recent_errors=50),
 }
@@ -45,13 +46,17 @@ SHUFFLES = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """How all series of one horizon fare with one way to put quantiles around forecasts."""
+    """How all series of one horizon fare with one way to put quantiles around forecasts.
+
+    `of_series` is the coverage by service and series.
+    """
 
     name: str
     horizon: int
     pinball_ratio: float
     coverage_ratio: float
     outside: int
+    of_series: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,10 +91,11 @@ def remedies(cases: Sequence[Case]) -> Iterator[Remedy]:
             for case, reference in zip(cases, references, strict=True)
         ]
         for horizon in sorted({case.track.horizon for case in cases}):
+            pairs = zip(cases, scores, strict=True)
             yield _summary(
                 name,
                 horizon,
-                [s for s, c in zip(scores, cases, strict=True) if c.track.horizon == horizon],
+                {_called(c): score for c, score in pairs if c.track.horizon == horizon},
             )
 
 
@@ -109,13 +115,19 @@ def pinball(scores: Sequence[Score]) -> list[float]:
     return [dict(score.pinball_ratio)[ASKED_LEVEL] or 1.0 for score in scores]
 
 
-def _summary(name: str, horizon: int, scores: Sequence[Score]) -> Remedy:
+def _called(case: Case) -> str:
+    return f"{case.service} {case.name}"
+
+
+def _summary(name: str, horizon: int, of_series: dict[str, Score]) -> Remedy:
+    scores = list(of_series.values())
     return Remedy(
         name=name,
         horizon=horizon,
         pinball_ratio=geometric_mean(pinball(scores)),
         coverage_ratio=pooled(scores),
         outside=sum(is_outside(score) for score in scores),
+        of_series={called: score.q90_coverage_ratio for called, score in of_series.items()},
     )
 
 
@@ -199,11 +211,11 @@ def _covered(errors: Floats, horizon: int, half: int) -> list[np.ndarray]:
 def show(cases: Sequence[Case]) -> None:
     """Print the remedies and the ablation."""
     print("\nCoverage of the 0.9 quantile. Remedies, on the panel's forecasts:")
-    for found in remedies(cases):
+    tried = list(remedies(cases))
+    for found in tried:
         print(
             f"  {found.name:30s} {found.horizon} ahead: pinball(0.9) {found.pinball_ratio:.3f}, "
-            f"pooled {found.coverage_ratio:.3f}, outside {found.outside}",
-            flush=True,
+            f"pooled {found.coverage_ratio:.3f}, outside {found.outside}"
         )
     rows = list(reordered(cases))
     print(f"Ablation: the same errors in another order ({SHUFFLES} shuffles)")
@@ -218,6 +230,12 @@ def show(cases: Sequence[Case]) -> None:
     for row in rows:
         if row.outside or _is_near(row.case.score):
             print(f"  {_one(row)}")
+            of_remedies = ", ".join(
+                f"{found.name} {found.of_series[_called(row.case)]:.3f}"
+                for found in tried
+                if found.horizon == row.case.track.horizon
+            )
+            print(f"    by remedy: {of_remedies}")
 
 
 def _is_near(score: Score) -> bool:
@@ -229,13 +247,16 @@ def _outsiders(rows: Sequence[Reordered], name: str) -> str:
     counts = np.sum([row.outsiders[name] for row in rows], axis=0)
     if len(counts) == 1:
         return f"; {name} {counts[0]:.0f}"
-    return f"; {name} {counts.mean():.2f} on average ({counts.min():.0f} to {counts.max():.0f})"
+    return (
+        f"; {name} {counts.mean():.2f} on average ({counts.min():.0f} to {counts.max():.0f}, none "
+        f"in {np.count_nonzero(counts == 0)} of {len(counts)})"
+    )
 
 
 def _one(row: Reordered) -> str:
     score, track = row.case.score, row.case.track
     said = [
-        f"{row.case.service} {row.case.name}, {track.horizon} ahead, {score.origins} origins: "
+        f"{_called(row.case)}, {track.horizon} ahead, {score.origins} origins: "
         f"{score.q90_coverage_ratio:.3f} ({score.q90_coverage_low_ratio:.3f} to "
         f"{score.q90_coverage_high_ratio:.3f}); second-half errors above the first half's 0.9 "
         f"quantile {row.second_above_ratio:.3f}"

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
-from planner.domain.workload import LatencySummary, ObservedWindow
+from planner.domain.workload import LatencySummary, ObservedWindow, Shape
 from planner.service.documents.document import (
     Document,
     Instant,
+    Number,
     Total,
     WindowSeconds,
     parse,
@@ -25,7 +27,12 @@ from planner.service.documents.shapes import ShapeDocument
 LONGEST_TOKENS = 10_000_000
 """Tokens of one prompt or answer; more is a wrong unit."""
 
+MOST_APART = 1.5
+"""Total tokens by shape over those counted, or the inverse: lengths may come from a sample of the
+window's requests, but not of other ones."""
+
 _LATENCY = "observed, seconds; left out: not observed"
+Latency = Annotated[float, Number, Field(ge=0)]
 _LATENCIES = tuple(field.name for field in fields(LatencySummary))
 
 
@@ -42,16 +49,21 @@ class WindowDocument(Document):
     )
     request_class: str = Field(default=DEFAULT_CLASS, min_length=1)
     shape: ShapeDocument | None = Field(default=None, description="joint lengths, where known")
-    ttft_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    ttft_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    tpot_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    tpot_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    itl_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    itl_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    e2e_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    attainment_ratio: float | None = Field(
-        default=None, ge=0, le=1, description="observed share, 0..1"
+    ttft_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    ttft_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    tpot_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    tpot_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    itl_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    itl_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    e2e_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    attainment_ratio: Annotated[float, Number, Field(ge=0, le=1)] | None = Field(
+        default=None, description="observed share, 0..1"
     )
+
+    @property
+    def end_at(self) -> datetime:
+        """End of the half-open interval."""
+        return self.start_at + timedelta(seconds=self.window_s)
 
 
 class HistoryDocument(Document):
@@ -76,15 +88,30 @@ def window_document(window: ObservedWindow) -> WindowDocument:
     )
 
 
-def windows_of(documents: Sequence[WindowDocument], *, where: str) -> tuple[ObservedWindow, ...]:
+def windows_of(
+    documents: Sequence[WindowDocument], *, where: str, until: datetime | None = None
+) -> tuple[ObservedWindow, ...]:
     """The windows that documents describe, in order of time.
+
+    Parameters
+    ----------
+    until : datetime or None
+        Windows that end later are left out before anything is said of them.
 
     Raises
     ------
     HistoryError
-        When a window is impossible in itself, or overlaps another of its class.
+        When a window is impossible in itself, or overlaps another of its class; when none ended
+        by `until`.
     """
-    windows = [_window(d, f"{where}: history[{i}]") for i, d in enumerate(documents)]
+    past = [(i, d) for i, d in enumerate(documents) if until is None or d.end_at <= until]
+    if documents and not past and until is not None:
+        first = min(document.end_at for document in documents)
+        raise HistoryError(
+            f"{where}: no window has ended by {until.isoformat()}: the first ends at "
+            f"{first.isoformat()}; ask for a later instant"
+        )
+    windows = [_window(document, f"{where}: history[{i}]") for i, document in past]
     ordered = sorted(windows, key=lambda w: (w.request_class, w.start_at))
     for earlier, later in pairwise(ordered):
         same = earlier.request_class == later.request_class
@@ -141,6 +168,7 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
             f"{where}: {document.requests:,} requests with {document.input_tokens:,} input tokens: "
             "each prompt has at least 1; give totals of the window in tokens"
         )
+    shape = _shape(document, where)
     latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
     try:
         return ObservedWindow(
@@ -151,8 +179,35 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
             output_tokens=document.output_tokens,
             cached_tokens=document.cached_tokens,
             request_class=document.request_class,
-            shape=None if document.shape is None else document.shape.shape(),
+            shape=shape,
             latency=None if latency == LatencySummary() else latency,
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
+
+
+def _shape(document: WindowDocument, where: str) -> Shape | None:
+    """The window's shape, held against its totals."""
+    if document.shape is None:
+        return None
+    try:
+        shape = document.shape.shape()
+    except ValueError as error:
+        raise HistoryError(f"{where}: {error}") from error
+    counted = {"input_tokens": shape.isl_mean}
+    if document.output_tokens >= document.requests:  # fewer were not counted, and are told apart
+        counted["output_tokens"] = shape.osl_mean
+    for field, mean in counted.items():
+        total = getattr(document, field)
+        if document.requests and not _alike(mean * document.requests, total):
+            raise HistoryError(
+                f"{where}: shape.{field} has a mean of {mean:,.4g} tokens a request, but {field} "
+                f"is {total:,} for {document.requests:,} requests, "
+                f"{total / document.requests:,.4g} each: give lengths and totals of the same "
+                "requests, or leave the shape out"
+            )
+    return shape
+
+
+def _alike(one: float, other: float) -> bool:
+    return max(one, other) <= MOST_APART * min(one, other)
