@@ -1,5 +1,6 @@
 """How good the forecaster would have been on a history: rolling origin, past data only."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -406,7 +407,7 @@ def _pinball(actual: Floats, quantile: Floats, level: float) -> float:
 
 def block_steps(origins: int, horizon: int) -> int:
     """Length of the blocks that are drawn whole, as neighbours are alike."""
-    return max(2 * horizon, round(float(origins) ** (1 / 3)))
+    return max(2 * horizon, round(math.cbrt(origins)))
 
 
 def block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
-from planner.domain.workload import LatencySummary, ObservedWindow, Shape
+from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.service.documents.document import (
     Document,
     Instant,
@@ -101,8 +101,8 @@ def windows_of(
     Raises
     ------
     HistoryError
-        When a window is impossible in itself, or overlaps another of its class; when none ended
-        by `until`.
+        When a window is impossible in itself, has a shape of other requests than its own, or
+        overlaps another of its class; when none ended by `until`.
     """
     past = [(i, d) for i, d in enumerate(documents) if until is None or d.end_at <= until]
     if documents and not past and until is not None:
@@ -111,7 +111,11 @@ def windows_of(
             f"{where}: no window has ended by {until.isoformat()}: the first ends at "
             f"{first.isoformat()}; ask for a later instant"
         )
-    windows = [_window(document, f"{where}: history[{i}]") for i, document in past]
+    windows = []
+    for index, document in past:
+        window = window_of(document, where=f"{where}: history[{index}]")
+        _check_shape(window, f"{where}: history[{index}]")
+        windows.append(window)
     ordered = sorted(windows, key=lambda w: (w.request_class, w.start_at))
     for earlier, later in pairwise(ordered):
         same = earlier.request_class == later.request_class
@@ -156,7 +160,14 @@ def read_history(path: Path) -> HistoryDocument:
     return parse(HistoryDocument, data, where=str(path))
 
 
-def _window(document: WindowDocument, where: str) -> ObservedWindow:
+def window_of(document: WindowDocument, *, where: str) -> ObservedWindow:
+    """The window that a document describes, as it was kept or handed in.
+
+    Raises
+    ------
+    HistoryError
+        When it is impossible in itself.
+    """
     for field in ("input_tokens", "output_tokens"):
         if getattr(document, field) > max(document.requests, 1) * LONGEST_TOKENS:
             raise HistoryError(
@@ -168,7 +179,6 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
             f"{where}: {document.requests:,} requests with {document.input_tokens:,} input tokens: "
             "each prompt has at least 1; give totals of the window in tokens"
         )
-    shape = _shape(document, where)
     latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
     try:
         return ObservedWindow(
@@ -179,34 +189,28 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
             output_tokens=document.output_tokens,
             cached_tokens=document.cached_tokens,
             request_class=document.request_class,
-            shape=shape,
+            shape=None if document.shape is None else document.shape.shape(),
             latency=None if latency == LatencySummary() else latency,
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
 
 
-def _shape(document: WindowDocument, where: str) -> Shape | None:
-    """The window's shape, held against its totals."""
-    if document.shape is None:
-        return None
-    try:
-        shape = document.shape.shape()
-    except ValueError as error:
-        raise HistoryError(f"{where}: {error}") from error
-    counted = {"input_tokens": shape.isl_mean}
-    if document.output_tokens >= document.requests:  # fewer were not counted, and are told apart
-        counted["output_tokens"] = shape.osl_mean
-    for field, mean in counted.items():
-        total = getattr(document, field)
-        if document.requests and not _alike(mean * document.requests, total):
+def _check_shape(window: ObservedWindow, where: str) -> None:
+    """Refuse a shape that is not one of the window's requests."""
+    if window.shape is None or window.requests == 0:
+        return
+    means = {"input_tokens": window.shape.isl_mean}
+    if window.has_answers_counted:  # others are remarked on, and count as unknown
+        means["output_tokens"] = window.shape.osl_mean
+    for field, mean in means.items():
+        each = getattr(window, field) / window.requests
+        if not _alike(mean, each):
             raise HistoryError(
                 f"{where}: shape.{field} has a mean of {mean:,.4g} tokens a request, but {field} "
-                f"is {total:,} for {document.requests:,} requests, "
-                f"{total / document.requests:,.4g} each: give lengths and totals of the same "
-                "requests, or leave the shape out"
+                f"is {getattr(window, field):,} for {window.requests:,} requests, {each:,.4g} "
+                "each: give lengths and totals of the same requests, or leave the shape out"
             )
-    return shape
 
 
 def _alike(one: float, other: float) -> bool:
