@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forecasting import accuracy, clients, lengths, speed
+from benchmarks.forecasting import accuracy, clients, coverage, lengths, speed
 from benchmarks.forecasting.accuracy import HORIZONS, THEIR_NAMES, Case, geometric_mean
 from benchmarks.forecasting.series import SeriesGroup, groups
 from forecaster.backtest import run_panel, score_of, scored_origins
@@ -24,7 +24,7 @@ from forecaster.panel.panel import METHODS
 from forecaster.panel.smoothing import NAMES as SMOOTHING
 from forecaster.panel.trees import NAME as TREES
 
-PARTS = ("accuracy", "ablation", "theirs", "clients", "lengths", "speed", "decision")
+PARTS = ("accuracy", "coverage", "ablation", "theirs", "clients", "lengths", "speed", "decision")
 ASKED = {1: (0.90, 0.90), 5: (0.84, 0.84)}
 """MAE and pinball(0.9) relative to the (conformal) last value, by horizon."""
 
@@ -40,10 +40,14 @@ def main() -> None:
     if not data:
         sys.exit("set POOLWISE_DATA to the folder that holds traces/")
     traces = Path(data) / "traces"
-    series = list(groups(traces)) if {"accuracy", "ablation", "theirs"} & set(asked.only) else []
-    cases = accuracy.run(series) if {"accuracy", "theirs"} & set(asked.only) else []
-    if "accuracy" in asked.only:
+    parts = set(asked.only)
+    of_cases = {"accuracy", "coverage", "theirs"}
+    series = list(groups(traces)) if parts & {*of_cases, "ablation"} else []
+    cases = accuracy.run(series) if parts & of_cases else []
+    if "accuracy" in parts:
         _show_accuracy(cases)
+    if "coverage" in parts:
+        coverage.show(cases)
     if "ablation" in asked.only:
         _show_ablation(series)
     if "theirs" in asked.only and asked.theirs:
@@ -71,13 +75,13 @@ def _show_accuracy(cases: Sequence[Case]) -> None:
         score = case.score
         pins = " ".join(f"{ratio or 0:6.3f}" for _, ratio in score.pinball_ratio)
         low, high = score.q90_coverage_low_ratio, score.q90_coverage_high_ratio
-        inside = low <= 0.9 <= high
-        outside += not inside
+        is_outside = coverage.is_outside(score)
+        outside += is_outside
         print(
             f"{case.service + ' ' + case.name:28s} {case.step_s:5.0f}s {case.track.horizon:5d} "
             f"{score.origins:5d} {score.mae_ratio:6.3f} {score.mase:6.2f} {pins} "
-            f"{score.q90_coverage_ratio:5.3f}  {low:.2f} to {high:.2f}"
-            f"{'' if inside else '  outside'}"
+            f"{score.q90_coverage_ratio:5.3f}  {low:.3f} to {high:.3f}"
+            f"{'  outside' if is_outside else ''}"
         )
     for horizon in HORIZONS:
         _show_summary([case for case in cases if case.track.horizon == horizon], horizon)
@@ -85,15 +89,14 @@ def _show_accuracy(cases: Sequence[Case]) -> None:
 
 
 def _show_summary(cases: Sequence[Case], horizon: int) -> None:
-    mae = [case.score.mae_ratio for case in cases]
-    pinball = [dict(case.score.pinball_ratio)[0.9] for case in cases]
-    origins = sum(case.score.origins for case in cases)
-    covered = sum(case.score.origins * case.score.q90_coverage_ratio for case in cases) / origins
+    scores = [case.score for case in cases]
+    mae = [score.mae_ratio for score in scores]
+    pinball = coverage.pinball(scores)
     print(
         f"{horizon} ahead, {len(cases)} series: MAE {geometric_mean(mae):.3f} "
         f"(asked {ASKED[horizon][0]:.2f}), worst {max(mae):.3f} (asked 1.05); pinball(0.9) "
         f"{geometric_mean(pinball):.3f} (asked {ASKED[horizon][1]:.2f}), worst {max(pinball):.3f}; "
-        f"q90 covers {covered:.3f} (asked 0.88 to 0.92)"
+        f"q90 covers {coverage.pooled(scores):.3f} (asked 0.88 to 0.92)"
     )
 
 

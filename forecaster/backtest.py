@@ -1,5 +1,6 @@
 """How good the forecaster would have been on a history: rolling origin, past data only."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from forecaster.forecast import RATES
 from forecaster.panel import LEVELS, Panel, Span
-from forecaster.panel.conformal import Conformal
+from forecaster.panel.conformal import USUAL, Adaptation, Conformal
 from forecaster.panel.panel import ERROR_OFFSET, METHODS
 from forecaster.panel.regression import logs
 from forecaster.series import rate_table, usable_history
@@ -31,11 +32,14 @@ class Track:
         The series itself; an origin is the end of a step. NaN: not observed.
     quantiles : (levels, origins) float
         At `LEVELS`; the median is the point forecast.
+    centre : (origins,) float
+        What the methods said, around which the quantiles were put.
     """
 
     horizon: int
     values: Floats
     quantiles: Floats
+    centre: Floats
 
     @property
     def actual(self) -> Floats:
@@ -258,9 +262,12 @@ def run_panel(
         series=series, step_s=step_s, spans=spans, first_end_s=first_end_s, methods=methods
     )
     quantiles = np.full((len(spans), series, len(LEVELS), steps), np.nan)
+    centres = np.full((len(spans), series, steps), np.nan)
     for step in range(steps):
         panel.observe(values[step])
-        quantiles[..., step] = panel.outlook(spans).quantiles.transpose(1, 2, 0)
+        outlook = panel.outlook(spans)
+        quantiles[..., step] = outlook.quantiles.transpose(1, 2, 0)
+        centres[..., step] = outlook.point
         if each_step is not None:
             each_step()
     return [
@@ -269,6 +276,7 @@ def run_panel(
                 horizon=span.last,
                 values=values[:, column],
                 quantiles=quantiles[index, column],
+                centre=centres[index, column],
             )
             for index, span in enumerate(spans)
         ]
@@ -276,7 +284,9 @@ def run_panel(
     ]
 
 
-def run_points(values: Floats, points: Floats, horizon: int) -> Track:
+def run_points(
+    values: Floats, points: Floats, horizon: int, *, adaptation: Adaptation = USUAL
+) -> Track:
     """A method's point forecasts with the quantiles that conformal prediction puts around them.
 
     Parameters
@@ -284,27 +294,61 @@ def run_points(values: Floats, points: Floats, horizon: int) -> Track:
     values, points : (steps,) float
         The series, and what was forecast after each step of the step `horizon` later.
     """
-    steps = len(values)
-    conformal = Conformal(furthest=np.array([horizon]), series=1)
+    offset = _offsets(values)
+    least = np.log(offset) - logs(points, offset)
+    errors = log_errors(values, points, horizon)
+    moves = log_moves(errors[:, None], horizon, adaptation=adaptation, least=least[:, None])
+    return moved_track(values, points, horizon, moves[:, :, 0])
+
+
+def moved_track(values: Floats, points: Floats, horizon: int, moves: Floats) -> Track:
+    """Point forecasts with quantiles that lie (levels, steps) `moves` apart in logarithms."""
+    offset = _offsets(values)
+    quantiles = np.maximum((points + offset) * np.exp(moves) - offset, 0.0)
+    quantiles = np.where(points == 0, np.nan_to_num(quantiles), quantiles)
+    return Track(horizon=horizon, values=values, quantiles=quantiles, centre=points)
+
+
+def log_errors(values: Floats, points: Floats, horizon: int) -> Floats:
+    """(steps,) ln of each value over what was forecast of it, offsets included; NaN: not known."""
+    offset = _offsets(values)
+    errors = np.full(len(values), np.nan)
+    then = slice(0, max(len(values) - horizon, 0))
+    errors[horizon:] = logs(values[horizon:], offset[then]) - logs(points[then], offset[then])
+    return errors
+
+
+def log_moves(
+    errors: Floats, horizon: int, *, adaptation: Adaptation = USUAL, least: Floats | None = None
+) -> Floats:
+    """(levels, steps, series) what conformal prediction adds to the logarithms of forecasts.
+
+    Parameters
+    ----------
+    errors : (steps, series) float
+        Of the forecasts that were made `horizon` steps before, known from then on.
+    least : (steps, series) float or None
+        The moves to an outcome of 0: no quantile lies below it.
+    """
+    steps, series = errors.shape
+    conformal = Conformal(furthest=np.array([horizon]), series=series, adaptation=adaptation)
+    moves = np.full((len(LEVELS), steps, series), np.nan)
+    zero = np.zeros((1, series))
+    for step in range(steps):
+        if step >= horizon:
+            actual, then = errors[step][None], moves[:, step - horizon][:, None]
+            conformal.learn(actual, then, actual=actual, point=zero, centred=zero)
+        moves[:, step] = conformal.log_offsets()[0][:, 0]
+        if least is not None:
+            moves[:, step] = np.fmax(moves[:, step], least[step])
+    return moves
+
+
+def _offsets(values: Floats) -> Floats:
+    """(steps,) added inside logarithms after each step; NaN before anything came."""
     count = np.cumsum(np.isfinite(values))
     mean = np.cumsum(np.nan_to_num(values)) / np.maximum(count, 1)
-    offset = np.where(mean > 0, ERROR_OFFSET * mean, np.nan)
-    quantiles = np.full((len(LEVELS), steps), np.nan)
-    for step in range(steps):
-        then = step - horizon
-        if then >= 0:
-            error = logs(values[step], offset[then]) - logs(points[then], offset[then])
-            conformal.learn(
-                np.full((1, 1), error),
-                quantiles[:, then][:, None, None],
-                actual=np.full((1, 1), values[step]),
-                point=np.full((1, 1), points[then]),
-                centred=np.full((1, 1), points[then]),
-            )
-        moves, _ = conformal.log_offsets()
-        moved = (points[step] + offset[step]) * np.exp(moves[:, 0, 0]) - offset[step]
-        quantiles[:, step] = np.nan_to_num(moved) if points[step] == 0 else np.maximum(moved, 0.0)
-    return Track(horizon=horizon, values=values, quantiles=quantiles)
+    return np.where(mean > 0, ERROR_OFFSET * mean, np.nan)
 
 
 def last_seen(values: Floats) -> Floats:
@@ -328,7 +372,7 @@ def score_of(track: Track, scored: Flags, *, reference: Track | None = None) -> 
     if reference is None:
         reference = run_points(track.values, track.last, track.horizon)
     covered = actual <= track.at(0.9)[scored]
-    low, high = _block_bootstrap(covered, track.horizon)
+    low, high = block_bootstrap(covered, track.horizon)
     change = _one_step_change(track, scored)
     return Score(
         origins=int(np.count_nonzero(scored)),
@@ -361,9 +405,15 @@ def _pinball(actual: Floats, quantile: Floats, level: float) -> float:
     return float(np.maximum(level * miss, (level - 1.0) * miss).mean())
 
 
-def _block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:
+def block_steps(origins: int, horizon: int) -> int:
+    """Length of the blocks that are drawn whole, as neighbours are alike."""
+    return max(2 * horizon, round(math.cbrt(origins)))
+
+
+def block_bootstrap(covered: Flags, horizon: int) -> tuple[float, float]:
+    """The 95 % interval of a share of origins, by circular blocks of `block_steps`."""
     count = len(covered)
-    block = max(2 * horizon, round(count ** (1 / 3)))
+    block = block_steps(count, horizon)
     whole, rest = divmod(count, block)
     starts = np.random.default_rng(0).integers(0, count, (BOOTSTRAPS, whole + 1))
     # Sums of blocks around the circle, so that a draw adds blocks instead of origins.

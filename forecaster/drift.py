@@ -16,6 +16,8 @@ USUAL_LEVEL = 0.95
 CLEARLY = 1.8
 """Times the furthest of the usual distances: many instants are tried."""
 
+YOUNG = f" (within the last {RECENT_WINDOWS} windows, which date and size it together)"
+
 SMALLEST_DISTANCE = 0.02
 """In doublings of length: a change of a few percent moves no plan."""
 
@@ -26,7 +28,8 @@ def drift_of(request_class: str, recent: RecentLengths) -> Drift | None:
     Energy distances between mixtures of windows, of the logarithms (base 2) of input and output
     length. Usual is what groups of six windows among those before differ from the rest; a drift is
     further than 95 % of them and clearly further than the furthest. All instants of change are
-    tried that leave six windows after them and enough before them (with 36 windows: up to 23 ago).
+    tried that leave six windows after them and enough before them (with 36 windows: up to 23 ago);
+    a younger change is found in the last six windows, dated and sized by them, and `what` says so.
     """
     count = len(recent.windows)
     place = np.arange(count)
@@ -47,7 +50,8 @@ def drift_of(request_class: str, recent: RecentLengths) -> Drift | None:
                 since=recent.windows[before].start_at,
                 distance=distance,
                 usual=most,
-                what=_what(recent.shapes, recent.requests, before),
+                what=_what(recent.shapes, recent.requests, before)
+                + (YOUNG if before == count - RECENT_WINDOWS else ""),
             )
             found = weighted, drift
     return None if found is None else found[1]

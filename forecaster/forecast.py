@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -82,12 +82,13 @@ def forecast(
     starts = [made_at + timedelta(seconds=k * window_s) for k in range(horizon_windows)]
     lengths = _lengths(by_class, made_at, model=model, memory=memory)
     others = _shape_of_others(by_class, made_at) if None in lengths.values() else None
-    tables = {name: _table(name, past, events) for name, past in by_class.items()}
+    usual = {name: _usual(name, past, events) for name, past in by_class.items()}
+    tables = {name: found.table for name, found in usual.items()}
     methods = (*METHODS, TREES) if boosted_trees else METHODS
     outlooks = _outlooks(tables, starts, window_s, methods, model=model, memory=memory)
     classes = [
-        _ClassOutlook(name, lengths[name], table, outlooks[name], events, others=others)
-        for name, table in tables.items()
+        _ClassOutlook(name, lengths[name], found, outlooks[name], others=others)
+        for name, found in usual.items()
     ]
     demands = [outlook.demands(starts, window_s, arrival_cv2) for outlook in classes]
     windows = tuple(
@@ -102,7 +103,7 @@ def forecast(
         made_at=made_at,
         windows=windows,
         method=method,
-        events=_events_ahead(events, starts, window_s),
+        events=_events_ahead(events, usual.values(), starts, window_s),
         drifts=tuple(drift for drift in drifts if drift is not None),
         dependence=tuple(outlook.dependence for outlook in classes),
     )
@@ -138,7 +139,10 @@ RATES = (
         label="input tokens", total=lambda w: w.input_tokens, per_request=lambda s: s.isl_mean
     ),
     Quantity(
-        label="output tokens", total=lambda w: w.output_tokens, per_request=lambda s: s.osl_mean
+        label="output tokens",
+        # Fewer than one a request were not counted, which is not the same as none.
+        total=lambda w: w.output_tokens if w.has_answers_counted else math.nan,
+        per_request=lambda s: s.osl_mean,
     ),
 )
 
@@ -165,17 +169,33 @@ def _lengths(
     }
 
 
-def _table(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Usual:
+    """A class's rates and its share of cached tokens, step by step, without events.
+
+    `on_top` are the events that they do not hold, to be put on top of what is forecast.
+    """
+
+    table: RateTable
+    on_top: tuple[KnownEvent, ...]
+
+
+def _usual(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
-) -> RateTable:
-    """The class's rates and its share of cached tokens, step by step, without events."""
-    plain = [*(quantity.total for quantity in RATES), _reuse_total]
-    if not events:
-        return rate_table(windows, plain)
-    usual = [_without_events(quantity.total, events, request_class) for quantity in RATES]
-    table = rate_table(windows, [*usual, _reuse_total])
-    # Where events cover all that was seen nothing else is known: what came is the best there is.
-    return table if np.isfinite(table.values[:, 0]).any() else rate_table(windows, plain)
+) -> _Usual:
+    without = [_without_events(quantity.total, events, request_class) for quantity in RATES]
+    table = rate_table(windows, [*without, _reuse_total])
+    if np.isfinite(table.values[:, 0]).any():
+        return _Usual(table=table, on_top=tuple(events))
+    # Where events cover all that was seen nothing else is known: what came is the best there is,
+    # and what came holds these events already.
+    plain = rate_table(windows, [*(quantity.total for quantity in RATES), _reuse_total])
+    held = [
+        event
+        for event in events
+        if any(event.ratio_in(request_class, w.start_at, w.end_at) != 1 for w in windows)
+    ]
+    return _Usual(table=plain, on_top=tuple(event for event in events if event not in held))
 
 
 def _outlooks(
@@ -231,9 +251,8 @@ class _ClassOutlook:
         self,
         name: str,
         recent: RecentLengths | None,
-        table: RateTable,
+        usual: _Usual,
         outlook: Outlook,
-        events: Sequence[KnownEvent],
         *,
         others: Shape | None,
     ) -> None:
@@ -241,9 +260,9 @@ class _ClassOutlook:
         self._shape, self._answers = (
             (others or _LEAST, None) if recent is None else expected_lengths(recent)
         )
-        self._table = table
+        table = self._table = usual.table
         self._outlook = outlook
-        self._events = events
+        self._events = usual.on_top
         # Rounded: with events taken out it need not be whole.
         self._requests = round(float(np.nansum(table.values[:, 0])) * table.step_s)
         self.dependence = _dependence(name, outlook.errors[:, :, : len(RATES)])
@@ -281,6 +300,9 @@ class _ClassOutlook:
 
     def _rate(self, outlook: Outlook, index: int, column: int) -> Quantiles:
         found = outlook.quantiles[:, index, column]
+        if not self._is_known(column):
+            requests = np.array(self._rate(outlook, index, 0).values)
+            return _increasing(requests * RATES[column].per_request(self._shape))
         if self._requests <= FEW_REQUESTS:
             rare = _rare_rates(self._requests, float(self._table.observed_s[0]))
             rare = rare * RATES[column].per_request(self._shape)
@@ -290,13 +312,22 @@ class _ClassOutlook:
     def _is_idle(self, column: int) -> bool:
         return float(np.nansum(self._table.values[:, column])) == 0
 
+    def _is_known(self, column: int) -> bool:
+        return bool(np.isfinite(self._table.values[:, column]).any())
+
     def _methods(self, outlook: Outlook) -> str:
         chosen = ", ".join(
-            f"{quantity.label} by "
-            + ("no traffic so far" if self._is_idle(column) else _listed(outlook.methods[column]))
+            f"{quantity.label} by {self._method(outlook, column)}"
             for column, quantity in enumerate(RATES)
         )
         return f"{self._name}: {chosen}"
+
+    def _method(self, outlook: Outlook, column: int) -> str:
+        if not self._is_known(column):
+            return "requests and their lengths, as they were not counted"
+        if self._is_idle(column):
+            return "no traffic so far"
+        return _listed(outlook.methods[column])
 
 
 def _listed(methods: Sequence[str]) -> str:
@@ -313,6 +344,8 @@ def _without_events(
     total: Callable[[ObservedWindow], float], events: Sequence[KnownEvent], request_class: str
 ) -> Callable[[ObservedWindow], float]:
     """The total as it would have been without events; NaN where they left next to nothing."""
+    if not events:
+        return total
 
     def usual(window: ObservedWindow) -> float:
         ratio = _event_ratio(events, request_class, window.start_at, window.end_at)
@@ -322,13 +355,17 @@ def _without_events(
 
 
 def _events_ahead(
-    events: Sequence[KnownEvent], starts: Sequence[datetime], window_s: float
+    events: Sequence[KnownEvent],
+    usual: Collection[_Usual],
+    starts: Sequence[datetime],
+    window_s: float,
 ) -> tuple[str, ...]:
     end_at = starts[-1] + timedelta(seconds=window_s)
     return tuple(
         f"{event.name}: x{event.rate_ratio:g} from {event.start_at.isoformat()} to "
         f"{event.end_at.isoformat()}"
         + (f", class {event.request_class}" if event.request_class else "")
+        + ("" if any(event in of.on_top for of in usual) else ", as in all that was seen")
         for event in events
         if event.start_at < end_at and event.end_at > starts[0]
     )

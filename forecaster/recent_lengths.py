@@ -56,6 +56,8 @@ def recent_lengths(
 ) -> RecentLengths | None:
     """The lengths of the last windows with requests; None without any request.
 
+    Windows whose answers were not counted only tell where no others do.
+
     Parameters
     ----------
     windows : sequence of ObservedWindow
@@ -65,8 +67,9 @@ def recent_lengths(
     before : RecentLengths or None
         What was found earlier: windows that are still among the last are not compared again.
     """
-    newest = (w for w in reversed(windows) if w.requests > 0 and w.end_at <= at)
-    busy = tuple(islice(newest, WINDOWS))[::-1]
+    newest = [w for w in reversed(windows) if w.requests > 0 and w.end_at <= at]
+    counted = (w for w in newest if w.has_answers_counted)
+    busy = (tuple(islice(counted, WINDOWS)) or tuple(newest[:WINDOWS]))[::-1]
     if not busy:
         return None
     kept = _kept(busy, before)

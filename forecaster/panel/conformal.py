@@ -1,5 +1,7 @@
 """Quantiles around a point forecast, from its own past errors, kept honest by its misses."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -25,9 +27,25 @@ COLD_START_GROWTH = 0.25
 LARGEST_LOG_ERROR = 7.0
 """A forecast that was wrong by more than a factor 1100 is as wrong as by that."""
 
-STEP_SIZE = 0.1
-STEP_DECAY = 0.5
-"""After the k-th outcome a level moves by 0.1 / k^0.5 times its miss."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptation:
+    """How fast quantiles follow their errors; `benchmarks.bench_forecast --only coverage` measures.
+
+    Parameters
+    ----------
+    step_size, step_decay : float
+        After the k-th outcome a level moves by step_size / k^step_decay times its miss.
+    recent_errors : int
+        So many of the last errors give the quantiles.
+    """
+
+    step_size: float = 0.1
+    step_decay: float = 0.5
+    recent_errors: int = RECENT_ERRORS
+
+
+USUAL = Adaptation()
 
 _PRIOR_ERRORS = 4.0
 _MOST_DOWN, _MOST_UP = 0.4, 0.7
@@ -39,7 +57,7 @@ class Conformal:
     """Errors of forecasts of many spans and series, as logarithms, and the quantiles they give.
 
     Where errors are enough for a level (two beyond it) the quantile is their split-conformal one:
-    the (n + 1) * level-th smallest of the last 200. Where there are none it is a normal spread
+    the (n + 1) * level-th smallest of the recent ones. Where there are none it is a normal spread
     assumed wide; between, a mixture of both. Each level is then moved by how often the quantile
     was exceeded, so that coverage holds when traffic changes its character.
 
@@ -50,9 +68,10 @@ class Conformal:
     because errors of rates are multiplicative.
     """
 
-    def __init__(self, *, furthest: Integers, series: int) -> None:
+    def __init__(self, *, furthest: Integers, series: int, adaptation: Adaptation = USUAL) -> None:
         self._furthest = furthest
-        self._errors = np.full((RECENT_ERRORS, len(furthest), series), np.nan)
+        self._adaptation = adaptation
+        self._errors = np.full((adaptation.recent_errors, len(furthest), series), np.nan)
         self._count = 0
         shape = (len(LEVELS), len(furthest), series)
         self._levels = np.broadcast_to(np.array(LEVELS)[:, None, None], shape).copy()
@@ -76,14 +95,16 @@ class Conformal:
             The outcome, the forecast, and the forecast moved by the median error.
         """
         error = np.clip(error, -LARGEST_LOG_ERROR, LARGEST_LOG_ERROR)
-        self._errors[self._count % RECENT_ERRORS] = error
+        self._errors[self._count % len(self._errors)] = error
         self._count += 1
         known = np.isfinite(error) & np.isfinite(quantiles).all(axis=0)
         self._outcomes += known
         gain = np.where(known, np.abs(actual - point) - np.abs(actual - centred), 0.0)
         self._gain += gain
         self._square += gain**2
-        step = STEP_SIZE / np.maximum(self._outcomes, 1.0) ** STEP_DECAY
+        step = self._adaptation.step_size / (
+            np.maximum(self._outcomes, 1.0) ** self._adaptation.step_decay
+        )
         covered = actual <= quantiles
         moved = self._levels + step * (np.array(LEVELS)[:, None, None] - covered)
         moved = np.clip(moved, self._low, self._high)
@@ -109,9 +130,10 @@ class Conformal:
 
     def recent_errors(self) -> Floats:
         """(errors, spans, series) the errors of the last outcomes, oldest first; NaN: not known."""
-        if self._count < RECENT_ERRORS:
+        most = len(self._errors)
+        if self._count < most:
             return self._errors[: self._count]
-        return np.roll(self._errors, -(self._count % RECENT_ERRORS), axis=0)
+        return np.roll(self._errors, -(self._count % most), axis=0)
 
 
 def offsets_of(errors: Floats, levels: Floats, furthest: Integers) -> Floats:

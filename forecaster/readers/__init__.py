@@ -62,8 +62,8 @@ def read_trace(
         Whether one gap longer than all the rest of the trace is only remarked on. By default it
         is taken for a jump of the clock: the few rows beyond it are refused, or the file is.
     until : datetime or None
-        Reading ends at the first request from this instant on (one that the next row confirms):
-        nothing of what comes after changes the answer.
+        Reading ends at the first row from this instant on (one that the next row confirms, by
+        its time stamp, usable or not): nothing of what comes after counts or changes the answer.
 
     Returns
     -------
@@ -151,12 +151,20 @@ def _take(line: Line, parser: RowParser, columns: TraceColumns) -> None:
         row = parser.parse(line.text)
     except ValueError as error:
         ending = " (the file ends in this line: is it cut off?)" if line.cut_off else ""
-        columns.refuse(line.number, f"{error}{ending}")
+        columns.refuse(line.number, f"{error}{ending}", arrival_s=_dated(parser, line.text))
         return
     if isinstance(row, FailedRequest):
-        columns.fail()
+        columns.fail(row.arrival_s)
     else:
         columns.add(line.number, row)
+
+
+def _dated(parser: RowParser, text: str) -> float | None:
+    """When a row that is not usable says that it arrived; None: not even that can be read."""
+    try:
+        return parser.arrival_s(text)
+    except ValueError:
+        return None
 
 
 def _format_of(first: Line, path: Path, asked: TraceFormat | None) -> TraceFormat:

@@ -30,12 +30,20 @@ class AzureRows:
         """The request in this line; a ValueError says what is wrong with it."""
         (moment, context, generated), request_class = self._cells.of(text)
         return Row(
-            check_arrival("TIMESTAMP", _seconds(moment)),
+            _arrival_s(moment),
             check_tokens("ContextTokens", integer("ContextTokens", context)),
             check_tokens("GeneratedTokens", integer("GeneratedTokens", generated)),
             None,
             request_class,
         )
+
+    def arrival_s(self, text: str) -> float:
+        """When the row says that it arrived, whatever else is in it; a ValueError: it does not."""
+        return _arrival_s(self._cells.first(text))
+
+
+def _arrival_s(text: str) -> float:
+    return check_arrival("TIMESTAMP", _seconds(text))
 
 
 def _seconds(text: str) -> float:

@@ -44,9 +44,7 @@ class BurstGptRows:
     def parse(self, text: str) -> Row | FailedRequest:
         """The request in this line; a ValueError says what is wrong with it."""
         (moment, request, response), request_class = self._cells.of(text)
-        if not _SECONDS.fullmatch(moment):
-            raise ValueError(f"Timestamp must be a number of seconds, got {shown(moment)}")
-        arrival_s = check_arrival("Timestamp", float(moment))
+        arrival_s = _arrival_s(moment)
         output_tokens = integer("Response tokens", response)
         if output_tokens == 0:
             return FailedRequest(arrival_s)
@@ -57,3 +55,13 @@ class BurstGptRows:
             None,
             request_class,
         )
+
+    def arrival_s(self, text: str) -> float:
+        """When the row says that it arrived, whatever else is in it; a ValueError: it does not."""
+        return _arrival_s(self._cells.first(text))
+
+
+def _arrival_s(text: str) -> float:
+    if not _SECONDS.fullmatch(text):
+        raise ValueError(f"Timestamp must be a number of seconds, got {shown(text)}")
+    return check_arrival("Timestamp", float(text))

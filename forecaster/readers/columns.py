@@ -2,6 +2,7 @@
 
 from array import array
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,13 @@ MOST_CLASSES = 1000
 """More request classes are no classes of service: the column holds something else."""
 FEWEST_ROWS_OF_A_JUMP = 20
 """Fewer requests tell no pace, and so no jump of the clock."""
+
+
+class _Future(NamedTuple):
+    """The first rows beyond the end of reading, and what had been counted before them."""
+
+    arrival_s: float
+    counts: tuple[int, int, int, int]
 
 
 class TraceColumns:
@@ -47,8 +55,7 @@ class TraceColumns:
         self._until_s: float | None = None
         self._until_after_first = False
         self._ended = False
-        self._when_held = self._settled = self._counts
-        # What had been counted when the row that is held back, or was taken last, came.
+        self._future: _Future | None = None
 
     def end_at(self, until_s: float, *, after_first: bool) -> None:
         """Take nothing that arrived at `until_s` or later, on the trace's own clock.
@@ -62,21 +69,27 @@ class TraceColumns:
 
     @property
     def ended(self) -> bool:
-        """Whether a row from `end_at` on was confirmed by the next one; the rest counts no more."""
+        """Whether a row from `end_at` on was confirmed by the next one; none of them counts."""
         return self._ended
 
-    def refuse(self, line: int, reason: str) -> None:
-        """Count a row that is not usable."""
+    def refuse(self, line: int, reason: str, *, arrival_s: float | None = None) -> None:
+        """Count a row that is not usable; `arrival_s` is when it says that it arrived."""
+        if arrival_s is not None and self._is_future(arrival_s):
+            return
         self.rows_read += 1
         self._refuse(line, reason)
 
-    def fail(self) -> None:
+    def fail(self, arrival_s: float) -> None:
         """Count a request that got no answer."""
+        if self._is_future(arrival_s):
+            return
         self.rows_read += 1
         self.requests_failed += 1
 
     def add(self, line: int, row: Row) -> None:
         """Take a row; of two that are out of order refuse the one that does not fit the rest."""
+        if self._is_future(row.arrival_s):
+            return
         self.rows_read += 1
         if row.request_class not in self._class_codes:
             if len(self._class_codes) == MOST_CLASSES:
@@ -92,39 +105,55 @@ class TraceColumns:
                     self._refuse(line, f"arrives {apart_s:g} s before the row above; {must}")
                     return
                 self._refuse(held_line, f"arrives {apart_s:g} s after the row below; {must}")
-            elif self._is_beyond(held):
-                self._end()
-                return
             else:
                 self._note_repeat(line, row, held)
                 self._keep(held_line, held)
         self._held = (line, row)
-        self._when_held = self._counts
+        if not self._is_beyond(row.arrival_s):
+            self._future = None  # the past goes on: a stamp beyond it was a single wrong one
 
     def finish(self) -> None:
         """Take the row that is still held back; to be called after the last one."""
-        if self._held is not None and not self._ended:
-            if self._is_beyond(self._held[1]):
-                self._end()
-            else:
-                self._keep(*self._held)
-        self._held = None
+        if self._future is not None:
+            self._end(self._future)
+        elif self._held is not None:
+            self._keep(*self._held)
+            self._held = None
 
-    def _is_beyond(self, row: Row) -> bool:
+    def _is_future(self, arrival_s: float) -> bool:
+        """Whether reading has ended: this row and one before it lie beyond the end, in order."""
+        if not self._is_beyond(arrival_s):
+            return False
+        if self._future is None:
+            self._future = _Future(arrival_s, self._counts)
+        elif arrival_s >= self._future.arrival_s:
+            self._end(self._future)
+        else:
+            self._future = _Future(arrival_s, self._future.counts)
+        return self._ended
+
+    def _is_beyond(self, arrival_s: float) -> bool:
         if self._until_s is None:
             return False
-        first_s = self._arrival_s[0] if self._arrival_s else row.arrival_s
-        return row.arrival_s >= self._until_s + (first_s if self._until_after_first else 0.0)
+        first_s = arrival_s
+        if self._arrival_s:
+            first_s = self._arrival_s[0]
+        elif self._held is not None:
+            first_s = self._held[1].arrival_s
+        return arrival_s >= self._until_s + (first_s if self._until_after_first else 0.0)
 
     @property
     def _counts(self) -> tuple[int, int, int, int]:
         return self.rows_read, self.rows_refused, self.requests_failed, len(self._refusals)
 
-    def _end(self) -> None:
-        """Forget what came after the last row that was taken: it belongs to the future."""
-        self._ended = True
-        self.rows_read, self.rows_refused, self.requests_failed, listed = self._settled
+    def _end(self, future: "_Future") -> None:
+        """Forget what was counted since the future began; the last row before it is confirmed."""
+        self._ended, self._future = True, None
+        self.rows_read, self.rows_refused, self.requests_failed, listed = future.counts
         del self._refusals[listed:]
+        if self._held is not None and not self._is_beyond(self._held[1].arrival_s):
+            self._keep(*self._held)
+        self._held = None
 
     def _interval_s(self) -> float | None:
         """How long the interval is where it was cut; None where it was not."""
@@ -181,7 +210,6 @@ class TraceColumns:
 
     def _keep(self, line: int, row: Row) -> None:
         self._line.append(line)
-        self._settled = self._when_held
         self._arrival_s.append(row.arrival_s)
         self._input_tokens.append(row.input_tokens)
         self._output_tokens.append(row.output_tokens)

@@ -47,6 +47,13 @@ class CsvCells:
         request_class = DEFAULT_CLASS if self._class is None else check_class(cells[self._class])
         return [cells[index].strip() for index in self._required], request_class
 
+    def first(self, text: str) -> str:
+        """The first of the required cells, whatever the others hold."""
+        cells = text.split(",")
+        if len(cells) <= self._required[0]:
+            raise ValueError(f"{len(cells)} columns instead of {self._width}")
+        return cells[self._required[0]].strip()
+
 
 def integer(column: str, text: str) -> int:
     """A whole number in plain digits; a ValueError names the column."""

@@ -28,13 +28,17 @@ class MooncakeRows:
     def parse(self, text: str) -> Row:
         """The request in this line; a ValueError says what is wrong with it."""
         record = _record(text)
-        arrival_s = check_arrival("timestamp", _number(record, "timestamp") / 1000.0)
+        arrival_s = _arrival_s(record)
         input_tokens = check_tokens("input_length", _integer(record, "input_length"))
         output_tokens = check_tokens("output_length", _integer(record, "output_length"))
         block_ids = self._block_ids(record, input_tokens)
         request_class = self._request_class(record)
         self._has_blocks = block_ids is not None
         return Row(arrival_s, input_tokens, output_tokens, block_ids, request_class)
+
+    def arrival_s(self, text: str) -> float:
+        """When the row says that it arrived, whatever else is in it; a ValueError: it does not."""
+        return _arrival_s(_record(text))
 
     def _request_class(self, record: dict[str, object]) -> str:
         key = self._class_key or CLASS_KEY
@@ -56,6 +60,10 @@ class MooncakeRows:
         if not present:
             return None
         return _checked_ids(record["hash_ids"], input_tokens)
+
+
+def _arrival_s(record: dict[str, object]) -> float:
+    return check_arrival("timestamp", _number(record, "timestamp") / 1000.0)
 
 
 def _checked_ids(value: object, input_tokens: int) -> list[int]:

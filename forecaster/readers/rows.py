@@ -40,6 +40,10 @@ class RowParser(Protocol):
         """The request in this line; a ValueError says what is wrong with it."""
         ...
 
+    def arrival_s(self, text: str) -> float:
+        """When the row says that it arrived, whatever else is in it; a ValueError: it does not."""
+        ...
+
 
 def check_tokens(field: str, value: int) -> int:
     """Refuse a length that no request can have.

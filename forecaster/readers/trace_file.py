@@ -46,6 +46,11 @@ class ReadReport:
             return self.reasons
         return (*self.reasons, f"{self.requests_failed:,} requests that failed (no answer)")
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say before the requests are used: rows left out, and what looks wrong."""
+        return (*(f"skipped: {reason}" for reason in self.left_out), *self.remarks)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TraceFile:

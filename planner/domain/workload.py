@@ -313,6 +313,11 @@ class ObservedWindow:
         """End of the half-open interval."""
         return self.start_at + timedelta(seconds=self.window_s)
 
+    @property
+    def has_answers_counted(self) -> bool:
+        """Whether `output_tokens` can be right: no answer is shorter than one token."""
+        return self.output_tokens >= self.requests
+
 
 def class_names(request_class: NDArray[np.str_]) -> list[str]:
     """The classes there are; nearly always one, and sorting a million strings takes seconds."""

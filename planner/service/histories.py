@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median_low
 
 from forecaster.panel import MOST_STEPS
-from planner.domain.errors import HistoryError, InputError
+from planner.domain.errors import InputError
 from planner.domain.forecast import KnownEvent
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.history import history_end, read_history, windows_of
@@ -35,7 +35,7 @@ class AskedHistory:
         Squared variation of the gaps between arrivals; 1, as of Poisson arrivals, where single
         requests are not known.
     notes : tuple of str
-        Rows that were left out, gaps, silences; for people.
+        Rows left out or written twice, gaps, silences, answers not counted; for people.
     """
 
     windows: tuple[ObservedWindow, ...]
@@ -86,12 +86,12 @@ def history_of_trace(
         When the file is not usable, or no whole window lies before `at`.
     """
     history = trace_history(path, window_s=window_s, start_at=start_at, at=at)
-    skipped = [f"{path}: skipped: {reason}" for reason in history.report.left_out]
+    said = (*history.report.notes, *notes_of(history.windows))
     return AskedHistory(
         windows=history.windows,
         ended_at=history.ended_at,
         arrival_cv2=history.arrival_cv2,
-        notes=(*skipped, *(f"{path}: {note}" for note in notes_of(history.windows))),
+        notes=tuple(f"{path}: {note}" for note in said),
     )
 
 
@@ -103,15 +103,7 @@ def history_of_file(path: Path, *, at: datetime | None = None) -> AskedHistory:
     HistoryError
         When the file is not usable, or no window ended by `at`.
     """
-    windows = windows_of(read_history(path).history, where=str(path))
-    history_end(windows, where=str(path))
-    past = windows if at is None else tuple(w for w in windows if w.end_at <= at)
-    if not past:
-        first = min(w.end_at for w in windows)
-        raise HistoryError(
-            f"{path}: no window has ended by {_shown(at)}: the first ends at {_shown(first)}; ask "
-            "for a later instant"
-        )
+    past = windows_of(read_history(path).history, where=str(path), until=at)
     return AskedHistory(
         windows=past,
         ended_at=history_end(past, where=str(path)),
@@ -150,11 +142,7 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
         )
     elif requests == 1:
         yield "one request in all: a forecast rests on it alone"
-    if requests > 0 and not any(w.output_tokens for w in windows):
-        yield (
-            f"{requests:,} requests without a single output token: were answers counted? No answer "
-            "is shorter than 1 token, so that little decode work is forecast"
-        )
+    yield from _uncounted(windows)
     if len(windows) < FEWEST_WINDOWS:
         yield (
             f"{len(windows)} windows only: the quantiles are mostly an assumed spread; give "
@@ -169,6 +157,30 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
     yield from _gaps(windows)
     if requests > 0:
         yield from _silence(windows)
+
+
+def _uncounted(windows: list[ObservedWindow]) -> Iterator[str]:
+    """Windows with fewer answer tokens than requests: one token an answer is the least."""
+    busy = [w for w in windows if w.requests > 0]
+    silent = [w for w in busy if not w.has_answers_counted]
+    if not silent:
+        return
+    requests, tokens = (
+        sum(getattr(w, name) for w in silent) for name in ("requests", "output_tokens")
+    )
+    few = f"only {tokens:,} output tokens" if tokens else "a single output token"
+    said = f"{requests:,} requests {'with' if tokens else 'without'} {few}: were answers counted?"
+    if len(silent) == len(busy):
+        yield (
+            f"{said} No answer is shorter than 1 token, so that little decode work is forecast; "
+            "give output_tokens"
+        )
+        return
+    yield (
+        f"{len(silent):,} of {len(busy):,} windows, from {_shown(silent[0].start_at)} to "
+        f"{_shown(silent[-1].end_at)}, hold {said} Their output tokens and lengths count as "
+        f"unknown, not as zero: answers are forecast from the other {len(busy) - len(silent):,}"
+    )
 
 
 def _gaps(windows: list[ObservedWindow]) -> Iterator[str]:
@@ -203,5 +215,5 @@ def _silence(windows: list[ObservedWindow]) -> Iterator[str]:
     )
 
 
-def _shown(moment: datetime | None) -> str:
-    return "ever" if moment is None else moment.isoformat()
+def _shown(moment: datetime) -> str:
+    return moment.isoformat()

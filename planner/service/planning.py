@@ -286,12 +286,18 @@ def expected_together(
     spec: Spec,
     traces: Mapping[str, Path],
     *,
+    told: Callable[[Path, ReadReport], None],
     start_at: datetime | None = None,
     at: datetime | None = None,
 ) -> tuple[Forecast, ...]:
     """A forecast per model from its own trace, all made at one instant.
 
     That is `at`, or the end of the trace that ends first.
+
+    Parameters
+    ----------
+    told : function of (Path, ReadReport)
+        Gets what was met in each file.
 
     Raises
     ------
@@ -305,6 +311,8 @@ def expected_together(
         model: trace_history(path, window_s=window_s, start_at=start_at, at=at)
         for model, path in traces.items()
     }
+    for model, history in whole.items():
+        told(traces[model], history.report)
     made_at = at or min(history.ended_at for history in whole.values())
     for model, history in whole.items():
         if all(window.end_at > made_at for window in history.windows):

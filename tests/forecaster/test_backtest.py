@@ -11,6 +11,7 @@ from forecaster.backtest import (
     scored_origins,
 )
 from forecaster.backtest import score_of as score_of_track
+from forecaster.panel.conformal import Adaptation
 from forecaster.readers import read_trace
 from forecaster.windows import observe_windows
 from planner.domain.errors import HistoryError
@@ -111,3 +112,20 @@ def test_progress_is_told_step_by_step_over_all_classes():
     windows = [*history([5, 6, 7, 8] * 5), *history([1, 2] * 10, request_class="gold")]
     backtest_forecast(windows, progress=lambda done, steps: told.append((done, steps)))
     assert told == [(done, 40) for done in range(1, 41)]
+
+
+def test_quantiles_around_a_tracks_centre_are_those_of_the_panel():
+    values = np.random.default_rng(0).poisson(30, 200).astype(float)
+    (tracks,) = run_panel(values[:, None], [1, 5], step_s=60.0)
+    for track in tracks:
+        again = run_points(values, track.centre, track.horizon)
+        np.testing.assert_allclose(again.at(0.9), track.at(0.9))
+
+
+def test_quantiles_follow_as_fast_as_they_are_told_to():
+    values = np.concatenate([np.random.default_rng(0).poisson(30, 100), np.full(60, 30)]) * 1.0
+    slow, fast = (
+        run_points(values, np.full(160, 30.0), 1, adaptation=adaptation).at(0.9)[-1]
+        for adaptation in (Adaptation(step_size=0.0), Adaptation(recent_errors=50))
+    )
+    assert slow > fast == pytest.approx(30.0)

@@ -76,3 +76,10 @@ def test_a_change_some_time_ago_is_still_told_with_its_instant(ago):
     found = drift_of("chat", recent(*[1000.0] * (36 - ago), *[4000.0] * ago))
     assert found is not None
     assert abs((found.since - minute(36 - ago)).total_seconds()) <= 120
+
+
+@pytest.mark.parametrize(("ago", "young"), [(2, True), (6, True), (12, False)])
+def test_a_young_change_is_said_to_lie_within_the_last_windows(ago, young):
+    found = drift_of("chat", recent(*[1000.0] * (36 - ago), *[16000.0] * ago))
+    assert found is not None
+    assert ("within the last 6 windows" in found.what) is young

@@ -383,3 +383,39 @@ def test_a_few_requests_are_never_forecast_as_less_than_none(requests):
     assert np.all(np.array(few.values) >= np.array(none.values))
     # the Poisson bound: so many or fewer in an hour would be unlikely at a higher rate
     assert few.at(0.95) >= none.at(0.95) * 1.5
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.04, 0.06])
+def test_an_event_over_all_that_was_seen_is_not_put_on_top_again(ratio):
+    always = replace(launch, start_at=minute(0), end_at=minute(120), rate_ratio=ratio)
+    sale = replace(launch, name="sale", start_at=minute(31), end_at=minute(32))
+    made = after(history([100] * 30), events=[always, sale])
+    rates = [only_demand(made, k).request_rate_rps.median for k in range(3)]
+    assert rates == pytest.approx([100 / 60, 200 / 60, 100 / 60], rel=0.02)
+    assert ("as in all that was seen" in made.events[0]) is (ratio < 0.05)
+    assert made.events[1].endswith("00:32:00+00:00")
+
+
+def silent(windows: list[ObservedWindow], tokens: int = 0) -> list[ObservedWindow]:
+    return [replace(w, output_tokens=tokens) for w in windows]
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_answers_that_were_not_counted_are_unknown_and_not_zero(tokens):
+    windows = history([100] * 40)
+    stopped = only_demand(after(windows[:20] + silent(windows[20:], tokens)))
+    begun = only_demand(after(windows[:1] + silent(windows[1:], tokens)))
+    for demand in (stopped, begun):
+        assert demand.output_tokens_per_s.median == pytest.approx(100 * 20 / 60, rel=0.02)
+        assert demand.shape.osl_mean == pytest.approx(20.0)
+        assert demand.request_rate_rps.median == pytest.approx(100 / 60, rel=0.02)
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_where_no_answer_was_counted_each_is_the_shortest_there_is(tokens):
+    made = after(silent(history([100] * 40), tokens))
+    demand = only_demand(made)
+    assert demand.output_tokens_per_s.values == pytest.approx(demand.request_rate_rps.values)
+    assert "output tokens by requests and their lengths" in made.method
+    few = only_demand(after(silent(history([0, 1, 0, 0]))))
+    assert np.isfinite(few.output_tokens_per_s.values).all()

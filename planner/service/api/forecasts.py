@@ -168,7 +168,7 @@ def _check_paths(body: ForecastBody, spec: Spec) -> None:
 
 def _windows(body: ForecastBody, service: Service) -> Sequence[ObservedWindow]:
     if body.history is not None:
-        return windows_of(body.history, where="history")
+        return windows_of(body.history, where="history", until=body.made_at or body.now)
     deployment = service.deployment
     asked = body.made_at or body.now or service.now()
     windows = deployment.observer.observe(now=asked).windows

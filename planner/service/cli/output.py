@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
+    from forecaster.readers import ReadReport
+
 
 def print_json(document: "BaseModel") -> None:
     """A document as JSON on standard output."""
@@ -84,6 +86,12 @@ def print_lines(title: str, lines: Sequence[str]) -> None:
 def note(text: str) -> None:
     """A remark on standard error."""
     typer.echo(text, err=True)
+
+
+def note_report(path: Path, report: "ReadReport") -> None:
+    """Say which rows of a trace were left out, and what else looks wrong in it."""
+    for text in report.notes:
+        note(f"{path}: {text}")
 
 
 def note_skipped(path: Path, reasons: Sequence[str]) -> None:

@@ -161,7 +161,9 @@ def _plan_together(
     )
     spec = with_objective(spec, shared.objective)
     with output.working("forecasting"):
-        forecasts = expected_together(spec, traces, start_at=start_at, at=at)
+        forecasts = expected_together(
+            spec, traces, start_at=start_at, at=at, told=output.note_report
+        )
     now = forecasts[0].made_at
     running = None if shared.fleet is None else read_fleet(shared.fleet, spec=spec, read_at=now)
     with output.working("planning"):
@@ -199,7 +201,7 @@ def _forecast(spec: "Spec", model: str, source: _Source) -> "Forecast":
     history = trace_history(
         trace, window_s=spec.forecast.window_s, start_at=source.start_at, at=source.at
     )
-    output.note_skipped(trace, history.report.left_out)
+    output.note_report(trace, history.report)
     return expected_demand(
         spec,
         history.windows,

@@ -95,7 +95,7 @@ def _problem(spec: "Spec", model: str, trace: Path, start_at: datetime | None) -
     from planner.service.planning import expected_demand, trace_history
 
     history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at)
-    output.note_skipped(trace, history.report.left_out)
+    output.note_report(trace, history.report)
     expected = expected_demand(
         spec,
         history.windows,

@@ -280,7 +280,7 @@ def _trace(path: Path, start_at: datetime | None) -> "Workload":
 
     # A hole is flagged with the figures it flatters, and may be cut off by --from-s.
     workload, report = read_requests(path, start_at=start_at, accept_jump=True)
-    output.note_skipped(path, report.left_out)
+    output.note_report(path, report)
     if report.arrival_tick_s is not None:
         clock = f"a {report.arrival_tick_s:.1f} s clock"
         output.note(f"{path}: arrivals sit on {clock}: spread evenly inside each tick")

@@ -7,7 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from planner.domain.errors import HistoryError
 from planner.service.spec_problems import form_problems
@@ -39,9 +48,19 @@ def sane_instant(moment: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, AfterValidator(sane_instant)]
 """ISO 8601 with a time zone."""
-WindowSeconds = Annotated[float, Field(ge=0.001, le=366 * 86_400)]
+
+
+def a_number(value: object) -> object:
+    """Refuse what only could be read as a number: a text, true or false."""
+    if isinstance(value, str | bool):
+        raise PydanticCustomError("number_type", "input should be a number, not text or a boolean")
+    return value
+
+
+Number = BeforeValidator(a_number)
+WindowSeconds = Annotated[float, Number, Field(ge=0.001, le=366 * 86_400)]
 """Length of a window, seconds; at most a year."""
-Total = Annotated[int, Field(ge=0, le=10**12)]
+Total = Annotated[int, Number, Field(ge=0, le=10**12)]
 """A total of requests or tokens."""
 ReplicaCount = Annotated[int, Field(strict=True, ge=0, le=10**6)]
 """How many replicas."""

@@ -88,7 +88,9 @@ class DriftDocument(Document):
     """A change of a class's request lengths beyond what its windows differ by anyway."""
 
     request_class: str
-    since: Instant = Field(description="start of the first of the windows that differ")
+    since: Instant = Field(
+        description="start of the first of the windows that differ, at the latest six windows ago"
+    )
     distance: Distance = Field(
         description="energy distance between the recent lengths and those before, in doublings"
     )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.service.documents.document import (
     Document,
     Instant,
+    Number,
     Total,
     WindowSeconds,
     parse,
@@ -25,7 +27,12 @@ from planner.service.documents.shapes import ShapeDocument
 LONGEST_TOKENS = 10_000_000
 """Tokens of one prompt or answer; more is a wrong unit."""
 
+MOST_APART = 1.5
+"""Total tokens by shape over those counted, or the inverse: lengths may come from a sample of the
+window's requests, but not of other ones."""
+
 _LATENCY = "observed, seconds; left out: not observed"
+Latency = Annotated[float, Number, Field(ge=0)]
 _LATENCIES = tuple(field.name for field in fields(LatencySummary))
 
 
@@ -42,16 +49,21 @@ class WindowDocument(Document):
     )
     request_class: str = Field(default=DEFAULT_CLASS, min_length=1)
     shape: ShapeDocument | None = Field(default=None, description="joint lengths, where known")
-    ttft_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    ttft_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    tpot_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    tpot_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    itl_p50_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    itl_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    e2e_p95_s: float | None = Field(default=None, ge=0, description=_LATENCY)
-    attainment_ratio: float | None = Field(
-        default=None, ge=0, le=1, description="observed share, 0..1"
+    ttft_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    ttft_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    tpot_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    tpot_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    itl_p50_s: Latency | None = Field(default=None, description=_LATENCY)
+    itl_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    e2e_p95_s: Latency | None = Field(default=None, description=_LATENCY)
+    attainment_ratio: Annotated[float, Number, Field(ge=0, le=1)] | None = Field(
+        default=None, description="observed share, 0..1"
     )
+
+    @property
+    def end_at(self) -> datetime:
+        """End of the half-open interval."""
+        return self.start_at + timedelta(seconds=self.window_s)
 
 
 class HistoryDocument(Document):
@@ -76,15 +88,34 @@ def window_document(window: ObservedWindow) -> WindowDocument:
     )
 
 
-def windows_of(documents: Sequence[WindowDocument], *, where: str) -> tuple[ObservedWindow, ...]:
+def windows_of(
+    documents: Sequence[WindowDocument], *, where: str, until: datetime | None = None
+) -> tuple[ObservedWindow, ...]:
     """The windows that documents describe, in order of time.
+
+    Parameters
+    ----------
+    until : datetime or None
+        Windows that end later are left out before anything is said of them.
 
     Raises
     ------
     HistoryError
-        When a window is impossible in itself, or overlaps another of its class.
+        When a window is impossible in itself, has a shape of other requests than its own, or
+        overlaps another of its class; when none ended by `until`.
     """
-    windows = [_window(d, f"{where}: history[{i}]") for i, d in enumerate(documents)]
+    past = [(i, d) for i, d in enumerate(documents) if until is None or d.end_at <= until]
+    if documents and not past and until is not None:
+        first = min(document.end_at for document in documents)
+        raise HistoryError(
+            f"{where}: no window has ended by {until.isoformat()}: the first ends at "
+            f"{first.isoformat()}; ask for a later instant"
+        )
+    windows = []
+    for index, document in past:
+        window = window_of(document, where=f"{where}: history[{index}]")
+        _check_shape(window, f"{where}: history[{index}]")
+        windows.append(window)
     ordered = sorted(windows, key=lambda w: (w.request_class, w.start_at))
     for earlier, later in pairwise(ordered):
         same = earlier.request_class == later.request_class
@@ -129,7 +160,14 @@ def read_history(path: Path) -> HistoryDocument:
     return parse(HistoryDocument, data, where=str(path))
 
 
-def _window(document: WindowDocument, where: str) -> ObservedWindow:
+def window_of(document: WindowDocument, *, where: str) -> ObservedWindow:
+    """The window that a document describes, as it was kept or handed in.
+
+    Raises
+    ------
+    HistoryError
+        When it is impossible in itself.
+    """
     for field in ("input_tokens", "output_tokens"):
         if getattr(document, field) > max(document.requests, 1) * LONGEST_TOKENS:
             raise HistoryError(
@@ -156,3 +194,24 @@ def _window(document: WindowDocument, where: str) -> ObservedWindow:
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
+
+
+def _check_shape(window: ObservedWindow, where: str) -> None:
+    """Refuse a shape that is not one of the window's requests."""
+    if window.shape is None or window.requests == 0:
+        return
+    means = {"input_tokens": window.shape.isl_mean}
+    if window.has_answers_counted:  # others are remarked on, and count as unknown
+        means["output_tokens"] = window.shape.osl_mean
+    for field, mean in means.items():
+        each = getattr(window, field) / window.requests
+        if not _alike(mean, each):
+            raise HistoryError(
+                f"{where}: shape.{field} has a mean of {mean:,.4g} tokens a request, but {field} "
+                f"is {getattr(window, field):,} for {window.requests:,} requests, {each:,.4g} "
+                "each: give lengths and totals of the same requests, or leave the shape out"
+            )
+
+
+def _alike(one: float, other: float) -> bool:
+    return max(one, other) <= MOST_APART * min(one, other)

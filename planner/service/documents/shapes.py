@@ -6,10 +6,10 @@ import numpy as np
 from pydantic import Field
 
 from planner.domain.workload import Shape
-from planner.service.documents.document import Document
+from planner.service.documents.document import Document, Number
 
-BucketTokens = Annotated[float, Field(ge=0, le=1e8)]
-Share = Annotated[float, Field(ge=0, le=1)]
+BucketTokens = Annotated[float, Number, Field(ge=0, le=1e8)]
+Share = Annotated[float, Number, Field(ge=0, le=1)]
 
 
 class ShapeDocument(Document):

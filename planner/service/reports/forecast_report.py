@@ -63,7 +63,7 @@ PANELS = (
     Panel(
         title="<b>Answer tokens</b> per second",
         form=",.0f",
-        observed=lambda w: w.output_tokens / w.window_s,
+        observed=lambda w: w.output_tokens / w.window_s if w.has_answers_counted else None,
         expected=lambda d: d.output_tokens_per_s,
     ),
     Panel(

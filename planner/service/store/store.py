@@ -18,7 +18,7 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
-from planner.service.documents.history import WindowDocument, window_document, windows_of
+from planner.service.documents.history import WindowDocument, window_document, window_of
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
 from planner.service.store import forecasts
@@ -379,7 +379,7 @@ class Store:
 @lru_cache(maxsize=PARSED_WINDOWS)
 def _window(text: str) -> ObservedWindow:
     """The window in a stored text; a tick reads thousands of them, nearly all known before."""
-    return windows_of([WindowDocument.model_validate_json(text)], where="store")[0]
+    return window_of(WindowDocument.model_validate_json(text), where="store")
 
 
 def _plan_row(connection: Connection, plan_id: str) -> RowMapping | None:

@@ -10,6 +10,7 @@ from forecaster.panel.conformal import (
     LEVELS,
     MEDIAN,
     RECENT_ERRORS,
+    Adaptation,
     Conformal,
     offsets_of,
 )
@@ -98,3 +99,20 @@ def test_errors_that_are_not_known_are_left_out():
     conformal, _ = run(np.array([0.1, np.nan, 0.2]))
     assert np.isfinite(conformal.log_offsets()[0]).all()
     assert np.isfinite(conformal.recent_errors()).sum() == 2
+
+
+def test_levels_that_do_not_move_give_the_split_conformal_quantile():
+    errors = np.random.default_rng(1).normal(0, 0.3, 150)
+    fixed, usual = (
+        Conformal(furthest=np.array([1]), series=1, adaptation=a)
+        for a in (Adaptation(step_size=0.0), Adaptation())
+    )
+    for conformal in (fixed, usual):
+        for error in errors:
+            one = np.full((1, 1), error)
+            below = np.full((len(LEVELS), 1, 1), -9.0)  # every outcome exceeds every quantile
+            conformal.learn(one, below, actual=one, point=one, centred=one)
+    row = LEVELS.index(0.9)
+    expected = log_offsets(errors, steps_ahead=1)[row]
+    assert fixed.log_offsets()[0][row, 0, 0] == pytest.approx(expected)
+    assert usual.log_offsets()[0][row, 0, 0] > expected

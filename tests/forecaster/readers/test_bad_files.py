@@ -313,3 +313,65 @@ def test_an_end_is_counted_from_where_the_trace_was_moved_to(tmp_path):
     kept = read_trace(path, until=datetime(2023, 11, 16, 18, 15, 20, tzinfo=UTC))
     assert len(moved.workload) == len(kept.workload) == 4
     assert moved.workload.duration_s == kept.workload.duration_s == 20.0
+
+
+BAD_FUTURE = {
+    "lengths": [
+        {"timestamp": t, "input_length": -4, "output_length": -5}
+        for t in range(60_100, 90_000, 100)
+    ],
+    "missing": [{"timestamp": t} for t in (60_100, 70_000, 10**9)],
+    "then garbage": [{"timestamp": 60_100, "input_length": 0}, *[{"x": 1}] * 30, {"timestamp": 99}],
+    "one good row": [
+        {"timestamp": 60_100, "input_length": 9, "output_length": 9},
+        *[{"x": 1}] * 30,
+    ],
+    "new classes": [
+        {"timestamp": 60_000 + t, "input_length": 9, "output_length": 9, "request_class": str(t)}
+        for t in range(1200)
+    ],
+}
+
+
+@pytest.mark.parametrize("later", BAD_FUTURE)
+def test_bad_rows_from_the_end_of_reading_on_do_not_count(tmp_path, later):
+    until = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    path = _mooncake(range(0, 60_000, 500), tmp_path / "a.jsonl")
+    path.write_text(path.read_text() + "".join(json.dumps(r) + "\n" for r in BAD_FUTURE[later]))
+    found = read_trace(path, until=until)
+    assert len(found.workload) == 120
+    assert found.workload.duration_s == 60.0
+    assert (found.report.rows_read, found.report.rows_refused) == (120, 0)
+
+
+def test_bad_rows_of_the_future_do_not_count_in_csv_either(tmp_path):
+    until = datetime(1970, 1, 1, 0, 5, tzinfo=UTC)
+    good = [f"{s},ChatGPT,40,10,50,API log\n" for s in range(300)]
+    bad = [f"{s},ChatGPT,-4,-5,50\n" for s in range(300, 600)]
+    failed = [f"{s},ChatGPT,40,0,40,API log\n" for s in range(600, 900)]
+    text = BURSTGPT + "".join([*good, *bad, *failed]).encode()
+    report = read_bytes(tmp_path, text, until=until).report
+    assert (report.rows_read, report.rows_refused, report.requests_failed) == (300, 0, 0)
+    rows = azure_rows([float(s) for s in range(300)]).replace(b",100,5\n", b",-4,-5\n")
+    azure = azure_rows([float(s - 300) for s in range(300)]) + rows.removeprefix(AZURE)
+    report = read_bytes(tmp_path, azure, until=datetime(2024, 5, 10, tzinfo=UTC)).report
+    assert (report.rows_read, report.rows_refused) == (300, 0)
+
+
+def test_bad_rows_before_the_end_of_reading_count_whatever_comes_after(tmp_path):
+    until = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    rows = [json.dumps({"timestamp": t, "input_length": -4}) for t in range(59_000, 60_000, 100)]
+    past = _mooncake(range(0, 59_000, 500), tmp_path / "a.jsonl").read_text() + "\n".join(rows)
+    for later in ("", '\n{"timestamp": 60100}\n{"timestamp": 60200}\n'):
+        (tmp_path / "a.jsonl").write_text(past + later)
+        with pytest.raises(TraceError, match="10 of 128 rows"):
+            read_trace(tmp_path / "a.jsonl", until=until)
+
+
+def test_a_single_wrong_stamp_of_a_bad_row_does_not_end_the_reading(tmp_path):
+    until = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    path = _mooncake(range(0, 30_000, 100), tmp_path / "a.jsonl")
+    rest = _mooncake(range(30_000, 80_000, 100), tmp_path / "b.jsonl").read_text()
+    path.write_text(path.read_text() + '{"timestamp": 1e9}\n' + rest)
+    found = read_trace(path, until=until)
+    assert (len(found.workload), found.report.rows_refused) == (600, 1)

@@ -223,7 +223,8 @@ def test_a_fleet_that_cannot_be_is_refused(spec, tmp_path, pools, said):
 
 def test_windows_come_back_as_they_were_with_latencies_and_shape():
     shape = {"input_tokens": [5.0], "output_tokens": [2.0], "cached_tokens": [0.0], "weight": [1.0]}
-    data = [window(-2, ttft_p95_s=0.25, attainment_ratio=0.9), window(-1, shape=shape)]
+    shaped = window(-1, isl=5, osl=2, shape=shape)
+    data = [window(-2, ttft_p95_s=0.25, attainment_ratio=0.9), shaped]
     windows = read_windows_of({"history": data})
     assert windows[0].latency.ttft_p95_s == 0.25
     assert windows[1].latency is None

@@ -201,6 +201,9 @@ BAD = [
     ("forecast -H negative.json", "history[0].requests"),
     ("forecast -H nothing.json", "no data is not zero traffic"),
     ("forecast -H huge.json", "more than 10,000,000 a request"),
+    ("forecast -H text.json", "history[0].requests: input should be a number, not text"),
+    ("forecast -H flag.json", "history[0].window_s: input should be a number, not text"),
+    ("forecast -H other.json", "history[0]: shape.input_tokens has a mean of 5 tokens"),
     ("forecast -H wavy.json --at 2020-01-01T00:00Z", "no window has ended by 2020"),
     ("forecast -H wavy.json --start-at 2020-01-01T00:00Z", "--start-at is for --trace"),
     ("forecast -H wavy.json --at 2199-01-01T00:00Z", "beyond the history"),
@@ -225,6 +228,10 @@ def bad_files(folder, wavy):
     write_json(folder / "twice.json", TWICE)
     write_json(folder / "negative.json", [window(-1) | {"requests": -5}])
     write_json(folder / "nothing.json", [])
+    write_json(folder / "text.json", [window(-1) | {"requests": "120"}])
+    write_json(folder / "flag.json", [window(-1) | {"window_s": True}])
+    other = {"input_tokens": [5], "output_tokens": [60], "cached_tokens": [0], "weight": [1]}
+    write_json(folder / "other.json", [window(-1, shape=other)])
     write_json(folder / "huge.json", [window(-1) | {"input_tokens": 10**12}])
     write_json(folder / "short.json", history(2))
     write_json(folder / "mixed.json", [*history(9), window(0) | {"window_s": 30.0}])
@@ -245,3 +252,41 @@ def test_bad_input_is_one_clear_message_and_exit_2(poolwise, bad_files, command,
     assert (status, out) == (2, "")
     assert err.startswith("poolwise: ")
     assert said in err
+
+
+@pytest.fixture
+def doubled(folder):
+    """The trace with each row written twice."""
+    rows = (folder / "trace.jsonl").read_text().splitlines()
+    (folder / "twice.jsonl").write_text("".join(f"{row}\n{row}\n" for row in rows))
+    return "twice.jsonl"
+
+
+TWICE_SAID = "rows repeat the row above to the last figure"
+
+
+@pytest.mark.parametrize("command", ["forecast", "backtest forecast"])
+def test_rows_written_twice_are_remarked(poolwise, doubled, command):
+    status, out, err = poolwise(*command.split(), "-t", doubled, "--window-s", "20", "--json")
+    assert status == 0
+    assert f"{doubled}: 1,200 of 2,400 {TWICE_SAID}" in err
+    assert any(TWICE_SAID in note for note in json.loads(out)["notes"])
+
+
+@pytest.mark.parametrize(
+    "command", ["plan -s spec.yaml -t", "shapes -s spec.yaml -t", "trace show"]
+)
+def test_other_commands_remark_on_rows_written_twice_too(poolwise, doubled, command):
+    _, out, err = poolwise(*command.split(), doubled)
+    assert "1,200 of 2,400 rows repeat the row above" in " ".join((out + err).split())
+
+
+def test_a_bad_future_changes_no_forecast(poolwise, folder):
+    at = ("--at", "1970-01-01T00:05:00Z", "--window-s", "20", "--json")
+    _, plain, _ = poolwise("forecast", "-t", "trace.jsonl", *at)
+    rows = (folder / "trace.jsonl").read_text().splitlines()
+    bad = [row.replace('output_length": ', 'output_length": -') for row in rows[600:]]
+    (folder / "bad.jsonl").write_text("".join(f"{row}\n" for row in [*rows[:600], *bad]))
+    status, altered, err = poolwise("forecast", "-t", "bad.jsonl", *at)
+    assert (status, err) == (0, "")
+    assert altered == plain

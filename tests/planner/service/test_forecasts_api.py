@@ -113,6 +113,68 @@ def test_an_event_of_an_unknown_class_is_remarked(answer):
 def test_answers_that_were_not_counted_are_remarked(answer):
     silent = [{**w, "output_tokens": 0} for w in history(20)]
     assert "without a single output token" in answer(history=silent)["notes"][0]
+    few = [{**w, "output_tokens": 3} for w in history(20)]
+    assert "2,400 requests with only 60 output tokens" in answer(history=few)["notes"][0]
+
+
+def test_answers_that_stop_being_counted_are_remarked_and_unknown(answer):
+    windows = history(20)
+    counted = answer(history=windows)
+    made = answer(history=[*windows[:10], *[{**w, "output_tokens": 0} for w in windows[10:]]])
+    assert counted["notes"] == []
+    assert "10 of 20 windows, from 2026-11-02T11:50:00+00:00" in made["notes"][0]
+    assert "unknown, not as zero" in made["notes"][0]
+    tokens = [m["windows"][0]["demands"][0]["output_tokens_per_s"] for m in (counted, made)]
+    assert tokens[1]["values"][3] == pytest.approx(tokens[0]["values"][3], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [window(0), window(0)],
+        [window(0) | {"output_tokens": 10**12}],
+        [window(0, request_class="gold")],
+        [window(5), window(0) | {"window_s": 600}],
+    ],
+)
+def test_windows_after_the_instant_may_be_anything(answer, later):
+    plain = answer(history=history(20), made_at=NOON.isoformat())
+    altered = answer(history=[*history(20), *later], made_at=NOON.isoformat())
+    assert altered == plain
+
+
+SHAPE = {"output_tokens": [60], "cached_tokens": [0], "weight": [1]}
+
+
+def test_a_shape_must_be_of_the_windows_requests(answer, refusal):
+    fitting = [window(-1, shape={**SHAPE, "input_tokens": [820]})]
+    assert answer(history=fitting)["windows"][0]["demands"][0]["shape"]["input_tokens"] == [820]
+    said = refusal(history=[window(-2), window(-1, shape={**SHAPE, "input_tokens": [100_000]})])
+    assert "history[1]: shape.input_tokens has a mean of 1e+05 tokens a request" in said
+    assert "96,000 for 120 requests, 800 each" in said
+    said = refusal(
+        history=[window(-1, shape={**SHAPE, "input_tokens": [800], "output_tokens": [6]})]
+    )
+    assert "shape.output_tokens has a mean of 6 tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("requests", "5"),
+        ("requests", True),
+        ("input_tokens", "96000"),
+        ("cached_tokens", False),
+        ("window_s", "60"),
+        ("window_s", True),
+        ("ttft_p95_s", "0.2"),
+        ("attainment_ratio", True),
+    ],
+)
+def test_a_text_or_a_boolean_is_no_number(refusal, field, value):
+    said = refusal(history=[window(-2), window(-1) | {field: value}])
+    assert f"history[1].{field}" in said
+    assert "should be a number, not text or a boolean" in said
 
 
 def test_a_poor_history_is_remarked(answer):
@@ -138,7 +200,10 @@ def test_prompts_of_no_tokens_are_a_problem(refusal):
         ({"history": history(2), "window_s": 31622400, "horizon_windows": 1000}, "reach"),
         ({"history": history(2), "made_at": "2199-01-01T00:00:00Z"}, "beyond the history"),
         ({"history": history(2), "made_at": "2026-11-02T12:00:00"}, "timezone"),
-        ({"history": history(2), "made_at": "2020-01-01T00:00:00Z"}, "no window of the history"),
+        (
+            {"history": history(2), "made_at": "2020-01-01T00:00:00Z"},
+            "history: no window has ended by 2020",
+        ),
         (
             {"history": history(2), "made_at": NOON.isoformat(), "now": NOON.isoformat()},
             "older name",
