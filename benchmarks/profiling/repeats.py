@@ -38,7 +38,7 @@ def _shared(
     first: NDArray[np.float64], second: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
     low, high = max(first[0], second[0]), min(first[-1], second[-1])
-    return np.asarray(np.expm1(np.linspace(np.log1p(low), np.log1p(high), count)))
+    return np.clip(np.expm1(np.linspace(np.log1p(low), np.log1p(high), count)), low, high)
 
 
 def table(found: dict[str, Agreement]) -> str:
