@@ -31,7 +31,7 @@ from profiler.measure.samples import Kind
 from profiler.measure.session import Plan
 from profiler.run import journal_for
 
-FULL_S, QUICK_S = 540.0, 105.0
+FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
 LOOP = client.Loop(requests=48, concurrency=4, input_tokens=96, output_tokens=32, rounds=6)
 MANY = client.Loop(requests=200, concurrency=200, input_tokens=16, output_tokens=24, rounds=2)

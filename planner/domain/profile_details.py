@@ -16,9 +16,10 @@ class TableFit:
     points : int
         Measured points that it was fitted to.
     held_out_points : int
-        Points that were predicted before they were used for anything.
+        Points that were used for nothing but the error.
     median_error_ratio, p90_error_ratio : float or None
-        Absolute relative error at held-out points; None without any.
+        Absolute relative error at held-out points; where there are none (0), at fitted points,
+        each left out once; None where the others do not determine the form.
     median_error_interval : (float, float) or None
         95 % interval of that median, by bootstrap over the points.
     noise_ratio : float

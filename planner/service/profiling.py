@@ -34,7 +34,7 @@ from serving.engine import EngineFlags, ModelFiles
 from serving.launcher import LocalSite
 from serving.telemetry import EngineCounters, read_engine_async
 
-FULL_S, QUICK_S = 540.0, 105.0
+FULL_S, QUICK_S = 500.0, 85.0
 SHORTEST_PROMPT, SHORTEST_CONTEXT = 32, 64
 GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16

@@ -152,10 +152,16 @@ def _table(
 
 
 def _fit_of(samples: Samples, kind: Kind, choice: Choice, table: TimeTable) -> TableFit:
-    """How far off the table is where nothing was fitted."""
+    """How far off the table is where nothing was fitted.
+
+    By the points that were held out; a run too short for any is judged by the points that were
+    left out one by one, which chose the form.
+    """
     judged = samples.scatter(kind, held_out=True)
     # A context or two beyond the last line is no reason to judge by fewer points.
     errors = table.extended_at(judged.x, judged.y) / judged.seconds - 1
+    if len(judged) == 0:
+        errors = choice.left_out_errors
     median, p90, low, high = error_interval(errors)
     known = bool(np.isfinite(median))
     return TableFit(

@@ -194,10 +194,15 @@ def _told(profile: "Profile", out: Path) -> str:
     for name, fit in (("prefill", details.prefill), ("decode step", details.decode_step)):
         line = f"{name}: {fit.points} points, {fit.form}"
         if fit.median_error_ratio is not None and fit.p90_error_ratio is not None:
+            judged = (
+                f"{fit.held_out_points} points kept from fitting"
+                if fit.held_out_points
+                else "points left out one by one"
+            )
             line += (
-                f"; at {fit.held_out_points} points kept from fitting off by "
-                f"{fit.median_error_ratio:.1%} in the median, {fit.p90_error_ratio:.1%} at "
-                f"the 90th percentile; one sample varies by {fit.noise_ratio:.1%}"
+                f"; at {judged} off by {fit.median_error_ratio:.1%} in the median, "
+                f"{fit.p90_error_ratio:.1%} at the 90th percentile; one sample varies by "
+                f"{fit.noise_ratio:.1%}"
             )
         lines.append(line)
     lines += [f"note: {text}" for text in profile.provenance.notes]

@@ -114,6 +114,15 @@ def test_held_out_points_give_the_error_and_are_not_fitted() -> None:
     assert np.array_equal(right.prefill.seconds, judged.prefill.seconds)
 
 
+def test_without_held_out_points_the_error_is_that_of_points_left_out() -> None:
+    rough = [prefill(n, 0, factor=f) for n, f in ((60, 1.2), (120, 0.8), (400, 1.2), (800, 0.8))]
+    fit = profile_of_samples(samples(of=(*PREFILL, *rough, *DECODE)), SETTING)
+    assert fit.details is not None
+    assert fit.details.prefill.held_out_points == 0
+    assert fit.details.prefill.median_error_ratio is not None
+    assert fit.details.prefill.median_error_ratio > 0.01
+
+
 def test_more_work_is_never_fitted_as_faster() -> None:
     noisy = [replace(s, values={**s.values, "busy_s": 0.01}) for s in PREFILL if s.point.x == 1000]
     table = profile_of_samples(samples(of=(*PREFILL[:4], *noisy, *DECODE)), SETTING).prefill
