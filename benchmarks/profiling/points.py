@@ -127,7 +127,7 @@ def predicted(profile: Profile, load: Load, roles: tuple[Role, ...]) -> Figures:
         duration_s=1.0,
     )
     groups = tuple(ReplicaGroup(profile=profile, role=role, replicas=1) for role in roles)
-    result = simulate(Scenario(groups=groups), workload, seed=0)
+    result = simulate(Scenario(groups=groups, workload=workload))
     tokens = np.maximum(workload.output_tokens - 1, 1)
     spent = np.nansum(result.tpot_s * tokens)
     return Figures(
