@@ -24,6 +24,7 @@ from serving.load import Completion, Timing
 Floats = NDArray[np.float64]
 LEVELS = (0.5, 0.9, 0.95, 0.99)
 BOUND = 0.03
+PANDAS = ("pandas==2.3.3", "python-dateutil==2.9.0.post0", "pytz==2025.2", "six==1.17.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,12 @@ def _theirs(now: Engines, loop: Loop, folder: Path, taken: Taken) -> None:
     line += ["--num-prompts", str(loop.requests), "--max-concurrency", str(loop.concurrency)]
     line += ["--num-warmups", "0", "--temperature", "0", "--save-result", "--save-detailed"]
     line += ["--result-dir", str(folder), "--result-filename", result.name]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": str(_with_pandas(site.engine.python, folder)),
+    }
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     if done.returncode or not result.exists():
         raise EngineError(
@@ -119,6 +125,15 @@ def _theirs(now: Engines, loop: Loop, folder: Path, taken: Taken) -> None:
     taken.ttft_s += found["ttfts"]
     for gaps in found["itls"]:
         taken.gaps_s += gaps
+
+
+def _with_pandas(python: Path, folder: Path) -> Path:
+    """Its data set of prompts from a file wants pandas, which the lean CPU engine does without."""
+    packages = folder / "pandas"
+    if not packages.exists():
+        line = [str(python), "-m", "pip", "install", "-q", "--no-deps", "--target", str(packages)]
+        subprocess.run([*line, *PANDAS], check=True)
+    return packages
 
 
 def table(ours: Taken, theirs: Taken) -> str:
