@@ -7,7 +7,7 @@
 * repeats: the same pair profiled twice in full, and once quickly;
 * points: 50 unseen (input, output, concurrency) points against the first profile in the twin;
 * parts: TTFT through the P/D path as the sum of prefill, transfer and first decode step;
-* client: our client beside `vllm bench serve`; many: with 200 streams at once;
+* alone, client, many: our client beside `vllm bench serve`, with one request at a time, four, 200;
 * roles: prefill-only, decode-only and aggregated profiles of the same engine, and mixed steps.
 
 Nothing here runs on a GPU.
@@ -33,9 +33,10 @@ from profiler.run import journal_for
 
 FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
+ALONE = client.Loop(requests=16, concurrency=1, input_tokens=96, output_tokens=32, rounds=4)
 LOOP = client.Loop(requests=48, concurrency=4, input_tokens=96, output_tokens=32, rounds=6)
 MANY = client.Loop(requests=200, concurrency=200, input_tokens=16, output_tokens=24, rounds=2)
-PARTS = ("repeats", "points", "parts", "client", "many", "roles")
+PARTS = ("repeats", "points", "parts", "alone", "client", "many", "roles")
 
 
 def main() -> None:
@@ -56,8 +57,10 @@ def main() -> None:
     if {"repeats", "points", "parts"} & set(asked.only):
         with engines(PAIR, folder, say) as now:
             _of_a_pair(now, asked, folder, say)
-    if {"client", "roles"} & set(asked.only):
+    if {"alone", "client", "roles"} & set(asked.only):
         with engines((Role.AGGREGATED,), folder, say) as now:
+            if "alone" in asked.only:
+                _section(say, "alone", client.table(*client.side_by_side(now, ALONE, folder, say)))
             if "client" in asked.only:
                 _section(say, "client", client.table(*client.side_by_side(now, LOOP, folder, say)))
             if "roles" in asked.only:
