@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecaster.forecast import RATES
+from forecaster.forecast import rate_totals
 from forecaster.panel import LEVELS, Panel, Span
 from forecaster.panel.conformal import USUAL, Adaptation, Conformal
 from forecaster.panel.panel import ERROR_OFFSET, METHODS
@@ -165,7 +165,7 @@ def backtest_forecast(
     if history:
         by_class = usable_history(history, max(w.end_at for w in history))
         tables = {
-            name: rate_table(windows, [quantity.total for quantity in RATES])
+            name: rate_table(windows, rate_totals(windows))
             for name, windows in sorted(by_class.items())
         }
         count = _Count(sum(len(table.values) for table in tables.values()), progress)

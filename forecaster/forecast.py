@@ -13,7 +13,14 @@ from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
 from forecaster.recent_lengths import RecentLengths, expected_lengths, recent_lengths
-from forecaster.series import RateTable, rate_table, side_by_side, span_of, usable_history
+from forecaster.series import (
+    RateTable,
+    Total,
+    rate_table,
+    side_by_side,
+    span_of,
+    usable_history,
+)
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
     Demand,
@@ -129,22 +136,35 @@ class Quantity:
     """
 
     label: str
-    total: Callable[[ObservedWindow], float]
     per_request: Callable[[Shape], float]
 
 
 RATES = (
-    Quantity(label="requests", total=lambda w: w.requests, per_request=lambda _: 1.0),
-    Quantity(
-        label="input tokens", total=lambda w: w.input_tokens, per_request=lambda s: s.isl_mean
-    ),
-    Quantity(
-        label="output tokens",
-        # Fewer than one a request were not counted, which is not the same as none.
-        total=lambda w: w.output_tokens if w.has_answers_counted else math.nan,
-        per_request=lambda s: s.osl_mean,
-    ),
+    Quantity(label="requests", per_request=lambda _: 1.0),
+    Quantity(label="input tokens", per_request=lambda s: s.isl_mean),
+    Quantity(label="output tokens", per_request=lambda s: s.osl_mean),
 )
+
+
+def rate_totals(windows: Sequence[ObservedWindow]) -> tuple[Total, ...]:
+    """The totals of `RATES` in windows of one class, in order of time.
+
+    Output tokens are NaN where answers were not counted, which is not the same as none. A window
+    without requests tells as much of answers as the busy one before it (before the first: as that
+    one): among windows that were not counted its zero would be all that is known.
+    """
+    counted = next((w.has_answers_counted for w in windows if w.requests > 0), True)
+    told: set[ObservedWindow] = set()
+    for window in windows:
+        if window.requests > 0:
+            counted = window.has_answers_counted
+        if counted:
+            told.add(window)
+    return (
+        lambda w: w.requests,
+        lambda w: w.input_tokens,
+        lambda w: w.output_tokens if w in told else math.nan,
+    )
 
 
 def _reuse_total(window: ObservedWindow) -> float:
@@ -183,13 +203,14 @@ class _Usual:
 def _usual(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
 ) -> _Usual:
-    without = [_without_events(quantity.total, events, request_class) for quantity in RATES]
+    totals = rate_totals(windows)
+    without = [_without_events(total, events, request_class) for total in totals]
     table = rate_table(windows, [*without, _reuse_total])
     if np.isfinite(table.values[:, 0]).any():
         return _Usual(table=table, on_top=tuple(events))
     # Where events cover all that was seen nothing else is known: what came is the best there is,
     # and what came holds these events already.
-    plain = rate_table(windows, [*(quantity.total for quantity in RATES), _reuse_total])
+    plain = rate_table(windows, [*totals, _reuse_total])
     held = [
         event
         for event in events
@@ -341,8 +362,8 @@ def _event_ratio(
 
 
 def _without_events(
-    total: Callable[[ObservedWindow], float], events: Sequence[KnownEvent], request_class: str
-) -> Callable[[ObservedWindow], float]:
+    total: Total, events: Sequence[KnownEvent], request_class: str
+) -> Total:
     """The total as it would have been without events; NaN where they left next to nothing."""
     if not events:
         return total

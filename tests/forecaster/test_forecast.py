@@ -419,3 +419,23 @@ def test_where_no_answer_was_counted_each_is_the_shortest_there_is(tokens):
     assert "output tokens by requests and their lengths" in made.method
     few = only_demand(after(silent(history([0, 1, 0, 0]))))
     assert np.isfinite(few.output_tokens_per_s.values).all()
+
+
+@pytest.mark.parametrize("idle_every", [2, 4, 40])
+def test_idle_windows_among_uncounted_ones_are_no_knowledge_of_answers(idle_every):
+    windows = history([0 if i % idle_every == idle_every - 1 else 100 for i in range(40)])
+    made = after(silent(windows))
+    demand = only_demand(made)
+    assert demand.output_tokens_per_s.values == pytest.approx(demand.request_rate_rps.values)
+    assert demand.output_tokens_per_s.at(0.9) > 0
+    assert "output tokens by requests and their lengths" in made.method
+
+
+@pytest.mark.parametrize("first_idle", [0, 1])
+def test_idle_windows_tell_of_answers_where_their_busy_neighbours_do(first_idle):
+    windows = history([0 if i % 2 == first_idle else 100 for i in range(40)])
+    counted = only_demand(after(windows[:20])).output_tokens_per_s
+    made = only_demand(after(windows[:20] + silent(windows[20:]))).output_tokens_per_s
+    assert made.median == pytest.approx(counted.median, rel=0.2)
+    assert made.median > 10.0
+    assert only_demand(after(history([0] * 40))).output_tokens_per_s.at(0.9) < 0.1
