@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from scipy.special import gammaincinv
 
+from forecaster.answers import expected_answers
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
@@ -146,25 +147,9 @@ RATES = (
 )
 
 
-def rate_totals(windows: Sequence[ObservedWindow]) -> tuple[Total, ...]:
-    """The totals of `RATES` in windows of one class, in order of time.
-
-    Output tokens are NaN where answers were not counted, which is not the same as none. A window
-    without requests tells as much of answers as the busy one before it (before the first: as that
-    one): among windows that were not counted its zero would be all that is known.
-    """
-    counted = next((w.has_answers_counted for w in windows if w.requests > 0), True)
-    told: set[ObservedWindow] = set()
-    for window in windows:
-        if window.requests > 0:
-            counted = window.has_answers_counted
-        if counted:
-            told.add(window)
-    return (
-        lambda w: w.requests,
-        lambda w: w.input_tokens,
-        lambda w: w.output_tokens if w in told else math.nan,
-    )
+def rate_totals(answers: Total) -> tuple[Total, ...]:
+    """The totals of `RATES`, with output tokens as `answers` tells them."""
+    return lambda w: w.requests, lambda w: w.input_tokens, answers
 
 
 def _reuse_total(window: ObservedWindow) -> float:
@@ -203,7 +188,7 @@ class _Usual:
 def _usual(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
 ) -> _Usual:
-    totals = rate_totals(windows)
+    totals = rate_totals(expected_answers(windows))
     without = [_without_events(total, events, request_class) for total in totals]
     table = rate_table(windows, [*without, _reuse_total])
     if np.isfinite(table.values[:, 0]).any():
@@ -361,9 +346,7 @@ def _event_ratio(
     return math.prod(event.ratio_in(request_class, start_at, end_at) for event in events)
 
 
-def _without_events(
-    total: Total, events: Sequence[KnownEvent], request_class: str
-) -> Total:
+def _without_events(total: Total, events: Sequence[KnownEvent], request_class: str) -> Total:
     """The total as it would have been without events; NaN where they left next to nothing."""
     if not events:
         return total
