@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,6 +38,9 @@ FEWEST_ORIGINS = 8
 
 FEW_REQUESTS = 10
 """With no more in the whole history, what may come is told by their number, too."""
+
+NEARLY_ALL = 0.9
+"""Share of what was seen from which on an event may be taken for part of it."""
 
 SMALLEST_TOLD_RATIO = 0.05
 """A window of which an event left less than this tells nothing of usual traffic."""
@@ -189,19 +192,38 @@ def _usual(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
 ) -> _Usual:
     totals = rate_totals(expected_answers(windows))
-    without = [_without_events(total, events, request_class) for total in totals]
-    table = rate_table(windows, [*without, _reuse_total])
-    if np.isfinite(table.values[:, 0]).any():
-        return _Usual(table=table, on_top=tuple(events))
-    # Where events cover all that was seen nothing else is known: what came is the best there is,
-    # and what came holds these events already.
-    plain = rate_table(windows, [*totals, _reuse_total])
-    held = [
-        event
-        for event in events
-        if any(event.ratio_in(request_class, w.start_at, w.end_at) != 1 for w in windows)
-    ]
-    return _Usual(table=plain, on_top=tuple(event for event in events if event not in held))
+    for held in _held_events(request_class, windows, events):
+        on_top = tuple(event for event in events if event not in held)
+        without = [_without_events(total, on_top, request_class) for total in totals]
+        table = rate_table(windows, [*without, _reuse_total])
+        if np.isfinite(table.values[:, 0]).any():
+            break
+    return _Usual(table=table, on_top=on_top)
+
+
+def _held_events(
+    request_class: str, windows: Sequence[ObservedWindow], events: Sequence[KnownEvent]
+) -> Iterator[tuple[KnownEvent, ...]]:
+    """Events that may count as part of what was seen, to be tried until something is told.
+
+    None; where events leave nothing, what came is the best there is, and holds those that cover
+    (nearly) all of it; where they only do so together, all that were seen.
+    """
+    yield ()
+    shares = [_share_seen(event, request_class, windows) for event in events]
+    for is_held in (lambda share: share >= NEARLY_ALL, lambda share: share > 0):
+        yield tuple(e for e, share in zip(events, shares, strict=True) if is_held(share))
+
+
+def _share_seen(event: KnownEvent, request_class: str, windows: Sequence[ObservedWindow]) -> float:
+    """Share of the observed seconds of a class in which the event changed its traffic, 0..1."""
+    if event.rate_ratio == 1 or event.request_class not in (None, request_class):
+        return 0.0
+    covered_s = sum(
+        max((min(event.end_at, w.end_at) - max(event.start_at, w.start_at)).total_seconds(), 0.0)
+        for w in windows
+    )
+    return covered_s / sum(w.window_s for w in windows)
 
 
 def _outlooks(

@@ -396,6 +396,26 @@ def test_an_event_over_all_that_was_seen_is_not_put_on_top_again(ratio):
     assert made.events[1].endswith("00:32:00+00:00")
 
 
+@pytest.mark.parametrize("seen_s", [1, 60, 600])
+def test_an_event_that_only_touches_what_was_seen_is_put_on_top(seen_s):
+    closed = replace(launch, name="closed", start_at=minute(0), end_at=minute(120), rate_ratio=0.0)
+    start_at = minute(40) - timedelta(seconds=seen_s)
+    coming = replace(launch, start_at=start_at, end_at=minute(42), rate_ratio=2.0)
+    usual = [100] * (40 - seen_s // 60) + [200] * (seen_s // 60)
+    made = after(history(usual), events=[closed, coming])
+    rates = [only_demand(made, k).request_rate_rps.median for k in range(3)]
+    assert rates == pytest.approx([200 / 60, 200 / 60, 100 / 60], rel=0.05)
+    assert ["as in all that was seen" in said for said in made.events] == [True, False]
+
+
+def test_events_that_cover_all_that_was_seen_only_together_are_held_together():
+    early = replace(launch, name="early", start_at=minute(0), end_at=minute(20), rate_ratio=0.0)
+    late = replace(launch, name="late", start_at=minute(20), end_at=minute(90), rate_ratio=0.0)
+    made = after(history([100] * 40), events=[early, late])
+    assert only_demand(made).request_rate_rps.median == pytest.approx(100 / 60, rel=0.02)
+    assert "as in all that was seen" in made.events[0]
+
+
 def silent(windows: list[ObservedWindow], tokens: int = 0) -> list[ObservedWindow]:
     return [replace(w, output_tokens=tokens) for w in windows]
 
