@@ -210,9 +210,9 @@ def _held_events(
     (nearly) all of it; where they only do so together, all that were seen.
     """
     yield ()
-    shares = [_share_seen(event, request_class, windows) for event in events]
-    for is_held in (lambda share: share >= NEARLY_ALL, lambda share: share > 0):
-        yield tuple(e for e, share in zip(events, shares, strict=True) if is_held(share))
+    seen = [(event, _share_seen(event, request_class, windows)) for event in events]
+    yield tuple(event for event, share in seen if share >= NEARLY_ALL)
+    yield tuple(event for event, share in seen if share > 0)
 
 
 def _share_seen(event: KnownEvent, request_class: str, windows: Sequence[ObservedWindow]) -> float:
