@@ -24,7 +24,7 @@ def post_recommendation(
     """Replicas per pool for the next window, from what was observed and what runs."""
     spec = _spec(body, service)
     model = sole_model(spec, body.model)
-    windows = windows_of(body.history, where="history")
+    windows = windows_of(body.history, where="history", until=body.now)
     now = body.now or history_end(windows, where="history")
     fleet = fleet_of(body.fleet, spec=spec, read_at=now, where="fleet")
     decision, expected = recommend(spec, windows, fleet, model=model, now=now)

@@ -66,9 +66,10 @@ def recommend(
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     model = sole_model(checked, model)
-    document = read_history(history)
-    windows = windows_of(document.history, where=str(history))
-    moment = instant(now, option="--now") or history_end(windows, where=str(history))
+    asked = instant(now, option="--now")
+    document = read_history(history, until=asked)
+    windows = windows_of(document.history, where=str(history), until=asked)
+    moment = asked or history_end(windows, where=str(history))
     if fleet is not None:
         running = read_fleet(fleet, spec=checked, read_at=moment)
     elif document.fleet is not None:
