@@ -204,6 +204,13 @@ def test_a_recommendation_says_nothing_of_windows_after_its_instant(make):
     assert (odd.status_code, odd.json()) == (200, plain.json())
 
 
+def test_a_recommendation_remarks_on_answers_that_were_not_counted(make):
+    _, client = make()
+    silent = [{**w, "output_tokens": 0} for w in history()]
+    answer = client.post("/v1/recommendations", {"history": silent, "fleet": fleet()}).json()
+    assert "without a single output token" in answer["forecast"]["notes"][0]
+
+
 def test_a_recommendation_may_bring_its_own_spec(make):
     _, client = make()
     profile = profile_document(linear_profile()).model_dump(mode="json", exclude={"profile_id"})

@@ -128,6 +128,13 @@ def test_recommend_says_nothing_of_windows_after_its_instant(poolwise, folder):
     assert (odd[0], odd[1]) == (0, plain[1])
 
 
+def test_recommend_remarks_on_answers_that_were_not_counted(poolwise, folder):
+    write_json(folder / "silent.json", [{**w, "output_tokens": 0} for w in history()])
+    asked = ("recommend", "-s", "spec.yaml", "--fleet", "fleet.json", "-H", "silent.json")
+    status, _, err = poolwise(*asked)
+    assert (status, "without a single output token" in " ".join(err.split())) == (0, True)
+
+
 def test_recommend_reads_standard_input_and_a_fleet_beside_it(folder):
     text = json.dumps(history(**BUSY))
     arguments = ("recommend", "-s", "spec.yaml", "-H", "-", "--fleet", "fleet.json")
