@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecaster.forecast import RATES
+from forecaster.answers import counted_answers
+from forecaster.forecast import rate_totals
 from forecaster.panel import LEVELS, Panel, Span
 from forecaster.panel.conformal import USUAL, Adaptation, Conformal
 from forecaster.panel.panel import ERROR_OFFSET, METHODS
@@ -165,7 +166,7 @@ def backtest_forecast(
     if history:
         by_class = usable_history(history, max(w.end_at for w in history))
         tables = {
-            name: rate_table(windows, [quantity.total for quantity in RATES])
+            name: rate_table(windows, rate_totals(counted_answers(windows)))
             for name, windows in sorted(by_class.items())
         }
         count = _Count(sum(len(table.values) for table in tables.values()), progress)

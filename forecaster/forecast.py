@@ -2,18 +2,26 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 from scipy.special import gammaincinv
 
+from forecaster.answers import expected_answers
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
 from forecaster.recent_lengths import RecentLengths, expected_lengths, recent_lengths
-from forecaster.series import RateTable, rate_table, side_by_side, span_of, usable_history
+from forecaster.series import (
+    RateTable,
+    Total,
+    rate_table,
+    side_by_side,
+    span_of,
+    usable_history,
+)
 from forecaster.shapes import shape_from_totals, with_reuse
 from planner.domain.forecast import (
     Demand,
@@ -30,6 +38,9 @@ FEWEST_ORIGINS = 8
 
 FEW_REQUESTS = 10
 """With no more in the whole history, what may come is told by their number, too."""
+
+NEARLY_ALL = 0.9
+"""Share of what was seen from which on an event may be taken for part of it."""
 
 SMALLEST_TOLD_RATIO = 0.05
 """A window of which an event left less than this tells nothing of usual traffic."""
@@ -129,22 +140,19 @@ class Quantity:
     """
 
     label: str
-    total: Callable[[ObservedWindow], float]
     per_request: Callable[[Shape], float]
 
 
 RATES = (
-    Quantity(label="requests", total=lambda w: w.requests, per_request=lambda _: 1.0),
-    Quantity(
-        label="input tokens", total=lambda w: w.input_tokens, per_request=lambda s: s.isl_mean
-    ),
-    Quantity(
-        label="output tokens",
-        # Fewer than one a request were not counted, which is not the same as none.
-        total=lambda w: w.output_tokens if w.has_answers_counted else math.nan,
-        per_request=lambda s: s.osl_mean,
-    ),
+    Quantity(label="requests", per_request=lambda _: 1.0),
+    Quantity(label="input tokens", per_request=lambda s: s.isl_mean),
+    Quantity(label="output tokens", per_request=lambda s: s.osl_mean),
 )
+
+
+def rate_totals(answers: Total) -> tuple[Total, ...]:
+    """The totals of `RATES`, with output tokens as `answers` tells them."""
+    return lambda w: w.requests, lambda w: w.input_tokens, answers
 
 
 def _reuse_total(window: ObservedWindow) -> float:
@@ -183,19 +191,39 @@ class _Usual:
 def _usual(
     request_class: str, windows: list[ObservedWindow], events: Sequence[KnownEvent]
 ) -> _Usual:
-    without = [_without_events(quantity.total, events, request_class) for quantity in RATES]
-    table = rate_table(windows, [*without, _reuse_total])
-    if np.isfinite(table.values[:, 0]).any():
-        return _Usual(table=table, on_top=tuple(events))
-    # Where events cover all that was seen nothing else is known: what came is the best there is,
-    # and what came holds these events already.
-    plain = rate_table(windows, [*(quantity.total for quantity in RATES), _reuse_total])
-    held = [
-        event
-        for event in events
-        if any(event.ratio_in(request_class, w.start_at, w.end_at) != 1 for w in windows)
-    ]
-    return _Usual(table=plain, on_top=tuple(event for event in events if event not in held))
+    totals = rate_totals(expected_answers(windows))
+    for held in _held_events(request_class, windows, events):
+        on_top = tuple(event for event in events if event not in held)
+        without = [_without_events(total, on_top, request_class) for total in totals]
+        table = rate_table(windows, [*without, _reuse_total])
+        if np.isfinite(table.values[:, 0]).any():
+            break
+    return _Usual(table=table, on_top=on_top)
+
+
+def _held_events(
+    request_class: str, windows: Sequence[ObservedWindow], events: Sequence[KnownEvent]
+) -> Iterator[tuple[KnownEvent, ...]]:
+    """Events that may count as part of what was seen, to be tried until something is told.
+
+    None; where events leave nothing, what came is the best there is, and holds those that cover
+    (nearly) all of it; where they only do so together, all that were seen.
+    """
+    yield ()
+    seen = [(event, _share_seen(event, request_class, windows)) for event in events]
+    yield tuple(event for event, share in seen if share >= NEARLY_ALL)
+    yield tuple(event for event, share in seen if share > 0)
+
+
+def _share_seen(event: KnownEvent, request_class: str, windows: Sequence[ObservedWindow]) -> float:
+    """Share of the observed seconds of a class in which the event changed its traffic, 0..1."""
+    if event.rate_ratio == 1 or event.request_class not in (None, request_class):
+        return 0.0
+    covered_s = sum(
+        max((min(event.end_at, w.end_at) - max(event.start_at, w.start_at)).total_seconds(), 0.0)
+        for w in windows
+    )
+    return covered_s / sum(w.window_s for w in windows)
 
 
 def _outlooks(
@@ -340,9 +368,7 @@ def _event_ratio(
     return math.prod(event.ratio_in(request_class, start_at, end_at) for event in events)
 
 
-def _without_events(
-    total: Callable[[ObservedWindow], float], events: Sequence[KnownEvent], request_class: str
-) -> Callable[[ObservedWindow], float]:
+def _without_events(total: Total, events: Sequence[KnownEvent], request_class: str) -> Total:
     """The total as it would have been without events; NaN where they left next to nothing."""
     if not events:
         return total

@@ -1,14 +1,14 @@
 """The lengths that requests of the next windows will have, from those of recent ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 
 import numpy as np
 
+from forecaster.answers import CountedAnswers
 from forecaster.length_distance import mean_distances
-from forecaster.shapes import mix_shapes, shape_from_totals
+from forecaster.shapes import mix_shapes, shape_from_totals, with_answers
 from planner.domain.output_length import OutputLengths
 from planner.domain.workload import Floats, ObservedWindow, Shape
 
@@ -31,7 +31,8 @@ class RecentLengths:
     Parameters
     ----------
     windows : tuple of ObservedWindow
-        In order of time, at most `WINDOWS`.
+        In order of time, at most `WINDOWS`; where one did not count its answers, with the shape of
+        its prompts and of the answers counted before.
     shapes : tuple of Shape
     requests : (windows,) float
     apart : (windows, windows) float
@@ -56,7 +57,9 @@ def recent_lengths(
 ) -> RecentLengths | None:
     """The lengths of the last windows with requests; None without any request.
 
-    Windows whose answers were not counted only tell where no others do.
+    Prompts are those of the last windows, whether or not these counted their answers. Answers that
+    were not counted are taken from the windows before that counted theirs (before the first: from
+    those after it); where none did, each has one token.
 
     Parameters
     ----------
@@ -67,9 +70,8 @@ def recent_lengths(
     before : RecentLengths or None
         What was found earlier: windows that are still among the last are not compared again.
     """
-    newest = [w for w in reversed(windows) if w.requests > 0 and w.end_at <= at]
-    counted = (w for w in newest if w.has_answers_counted)
-    busy = (tuple(islice(counted, WINDOWS)) or tuple(newest[:WINDOWS]))[::-1]
+    past = [w for w in windows if w.requests > 0 and w.end_at <= at]
+    busy = _answered(past[-WINDOWS:], past)
     if not busy:
         return None
     kept = _kept(busy, before)
@@ -87,6 +89,42 @@ def recent_lengths(
         requests=np.array([w.requests for w in busy], dtype=np.float64),
         apart=apart,
     )
+
+
+def _answered(
+    last: Sequence[ObservedWindow], past: Sequence[ObservedWindow]
+) -> tuple[ObservedWindow, ...]:
+    """The last windows; those that did not count their answers with those of earlier ones."""
+    if all(w.has_answers_counted for w in last):
+        return tuple(last)
+    counted = CountedAnswers(past)
+    known: dict[datetime, tuple[Shape, OutputLengths | None]] = {}
+
+    def answered(window: ObservedWindow) -> ObservedWindow:
+        near = counted.near(window)
+        if window.has_answers_counted or not near:
+            return window
+        if near[-1].end_at not in known:
+            known[near[-1].end_at] = _together(near)
+        joint, answers = known[near[-1].end_at]
+        shape = with_answers(window_shape(window), joint)
+        return replace(window, shape=shape, output_lengths=answers)
+
+    return tuple(answered(w) for w in last)
+
+
+def _together(windows: Sequence[ObservedWindow]) -> tuple[Shape, OutputLengths | None]:
+    """The lengths of all requests of these windows."""
+    requests = np.array([w.requests for w in windows], dtype=np.float64)
+    shapes = [window_shape(w) for w in windows]
+    return mix_shapes(shapes, requests.tolist()), _answers_of(windows, requests)
+
+
+def _answers_of(windows: Sequence[ObservedWindow], weights: Floats) -> OutputLengths | None:
+    """The answers' lengths alone, finer; None where a window only told totals."""
+    seen = [w.output_lengths for w in windows]
+    known = [lengths for lengths in seen if lengths is not None]
+    return OutputLengths.mixed(known, weights) if len(known) == len(seen) else None
 
 
 def _kept(windows: tuple[ObservedWindow, ...], before: RecentLengths | None) -> int:
@@ -146,9 +184,7 @@ def expected_lengths(recent: RecentLengths) -> tuple[Shape, OutputLengths | None
         The answers' alone, finer; None where a window only told totals.
     """
     weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
-    seen = [w.output_lengths for w in recent.windows]
-    known = [lengths for lengths in seen if lengths is not None]
-    answers = OutputLengths.mixed(known, weights) if len(known) == len(seen) else None
+    answers = _answers_of(recent.windows, weights)
     return mix_shapes(recent.shapes, weights.tolist()), answers
 
 

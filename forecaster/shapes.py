@@ -140,6 +140,36 @@ def with_reuse(shape: Shape, reuse_ratio: float) -> Shape:
     return replace(shape, cached_tokens=cached)
 
 
+def with_answers(shape: Shape, answers: Shape) -> Shape:
+    """The prompts of one shape with the answers of another.
+
+    Both distributions stay as they are. They go together as in `answers`: a prompt gets the answers
+    of its rank among prompts there, told apart in `INPUT_BUCKETS` groups.
+    """
+    prompts = np.argsort(shape.input_tokens, kind="stable")
+    order = np.lexsort((answers.output_tokens, answers.input_tokens))
+    group = _rank_cells(answers.weight, order, _levels(INPUT_BUCKETS))
+    size = np.bincount(group, answers.weight, INPUT_BUCKETS)
+    ends, group_ends = np.cumsum(shape.weight[prompts]), np.cumsum(size)
+    starts, group_starts = ends - shape.weight[prompts], group_ends - size
+    # (prompts, groups) how much of the ranking each prompt bucket shares with each group.
+    shared = np.minimum(ends[:, None], group_ends) - np.maximum(starts[:, None], group_starts)
+    weight = np.maximum(shared, 0.0)[:, group] * (answers.weight / size[group])
+    row, column = np.nonzero(weight > 0)
+    kept = weight[row, column]
+    return _bucketed(
+        np.stack(
+            [
+                shape.input_tokens[prompts][row],
+                answers.output_tokens[column],
+                shape.cached_tokens[prompts][row],
+            ]
+        ),
+        kept / kept.sum(),
+        (INPUT_BUCKETS, OUTPUT_BUCKETS),
+    )
+
+
 _MOST_ROUNDS = 4
 """Two suffice: what was cut off is spread over the room that is left, and fits there."""
 

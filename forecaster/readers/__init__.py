@@ -24,7 +24,7 @@ LARGEST_REFUSED_SHARE = 0.01
 """A file with a larger share of refused rows is not read at all."""
 
 LARGEST_REPEATED_SHARE = 0.01
-"""Above it, rows that repeat the row above to the last figure are worth a remark."""
+"""Above it, rows that repeat one of the same time stamp to the last figure are worth a remark."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -218,9 +218,9 @@ def _refuse_bad_file(path: Path, found: TraceFormat, columns: TraceColumns) -> N
 def _repeats(columns: TraceColumns) -> Iterator[str]:
     if columns.repeated_rows > LARGEST_REPEATED_SHARE * columns.rows_read:
         yield (
-            f"{columns.repeated_rows:,} of {columns.rows_read:,} rows repeat the row above to the "
-            f"last figure (first: line {columns.first_repeated_line}) and are kept: was each "
-            "request written twice?"
+            f"{columns.repeated_rows:,} of {columns.rows_read:,} rows repeat a row above to the "
+            f"last figure (same time stamp; first: line {columns.first_repeated_line}) and are "
+            "kept: was each request written twice?"
         )
 
 

@@ -1,5 +1,6 @@
 """Rows collected into a workload, refused ones counted."""
 
+import math
 from array import array
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -40,6 +41,8 @@ class TraceColumns:
         self.repeated_rows = 0
         self.first_repeated_line = 0
         self._refusals: list[tuple[int, str]] = []
+        self._instant_s = math.nan
+        self._of_instant: set[int] = set()
         self._held: tuple[int, Row] | None = None
         self._line = array("q")
         self._arrival_s = array("d")
@@ -106,8 +109,8 @@ class TraceColumns:
                     return
                 self._refuse(held_line, f"arrives {apart_s:g} s after the row below; {must}")
             else:
-                self._note_repeat(line, row, held)
                 self._keep(held_line, held)
+        self._note_repeat(line, row)
         self._held = (line, row)
         if not self._is_beyond(row.arrival_s):
             self._future = None  # the past goes on: a stamp beyond it was a single wrong one
@@ -203,10 +206,16 @@ class TraceColumns:
         if len(self._refusals) < LISTED_REFUSALS:
             self._refusals.append((line, reason))
 
-    def _note_repeat(self, line: int, row: Row, above: Row) -> None:
-        if row == above:
+    def _note_repeat(self, line: int, row: Row) -> None:
+        """Count a row that equals one above it; only rows of one time stamp are remembered."""
+        if row.arrival_s != self._instant_s:
+            self._instant_s = row.arrival_s
+            self._of_instant.clear()
+        told = hash(row._replace(block_ids=None) + tuple(row.block_ids or ()))
+        if told in self._of_instant:
             self.first_repeated_line = self.first_repeated_line or line
             self.repeated_rows += 1
+        self._of_instant.add(told)
 
     def _keep(self, line: int, row: Row) -> None:
         self._line.append(line)

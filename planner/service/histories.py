@@ -103,7 +103,7 @@ def history_of_file(path: Path, *, at: datetime | None = None) -> AskedHistory:
     HistoryError
         When the file is not usable, or no window ended by `at`.
     """
-    past = windows_of(read_history(path).history, where=str(path), until=at)
+    past = windows_of(read_history(path, until=at).history, where=str(path), until=at)
     return AskedHistory(
         windows=past,
         ended_at=history_end(past, where=str(path)),
@@ -178,8 +178,9 @@ def _uncounted(windows: list[ObservedWindow]) -> Iterator[str]:
         return
     yield (
         f"{len(silent):,} of {len(busy):,} windows, from {_shown(silent[0].start_at)} to "
-        f"{_shown(silent[-1].end_at)}, hold {said} Their output tokens and lengths count as "
-        f"unknown, not as zero: answers are forecast from the other {len(busy) - len(silent):,}"
+        f"{_shown(silent[-1].end_at)}, hold {said} Their output tokens and their lengths "
+        "count as unknown, not as zero: answers are forecast from the other "
+        f"{len(busy) - len(silent):,}"
     )
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,13 @@ def test_missing_windows_are_not_scored():
 def test_every_class_is_scored():
     windows = history([3] * 6) + history([4] * 6, request_class="b")
     assert len(backtest_forecast(windows, horizons=[2]).scores) == 6
+
+
+def test_answers_that_were_not_counted_are_not_scored_as_zeros_of_idle_windows():
+    windows = history([0 if i % 3 == 0 else 10 for i in range(30)])
+    silent = [replace(w, output_tokens=0) for w in windows]
+    scored = {s.series for s in backtest_forecast(silent).scores}
+    assert scored == {"request_rate_rps", "input_tokens_per_s"}
 
 
 def test_too_little_history_is_refused():

@@ -396,6 +396,26 @@ def test_an_event_over_all_that_was_seen_is_not_put_on_top_again(ratio):
     assert made.events[1].endswith("00:32:00+00:00")
 
 
+@pytest.mark.parametrize("seen_s", [1, 60, 600])
+def test_an_event_that_only_touches_what_was_seen_is_put_on_top(seen_s):
+    closed = replace(launch, name="closed", start_at=minute(0), end_at=minute(120), rate_ratio=0.0)
+    start_at = minute(40) - timedelta(seconds=seen_s)
+    coming = replace(launch, start_at=start_at, end_at=minute(42), rate_ratio=2.0)
+    usual = [100] * (40 - seen_s // 60) + [200] * (seen_s // 60)
+    made = after(history(usual), events=[closed, coming])
+    rates = [only_demand(made, k).request_rate_rps.median for k in range(3)]
+    assert rates == pytest.approx([200 / 60, 200 / 60, 100 / 60], rel=0.05)
+    assert ["as in all that was seen" in said for said in made.events] == [True, False]
+
+
+def test_events_that_cover_all_that_was_seen_only_together_are_held_together():
+    early = replace(launch, name="early", start_at=minute(0), end_at=minute(20), rate_ratio=0.0)
+    late = replace(launch, name="late", start_at=minute(20), end_at=minute(90), rate_ratio=0.0)
+    made = after(history([100] * 40), events=[early, late])
+    assert only_demand(made).request_rate_rps.median == pytest.approx(100 / 60, rel=0.02)
+    assert "as in all that was seen" in made.events[0]
+
+
 def silent(windows: list[ObservedWindow], tokens: int = 0) -> list[ObservedWindow]:
     return [replace(w, output_tokens=tokens) for w in windows]
 
@@ -419,3 +439,24 @@ def test_where_no_answer_was_counted_each_is_the_shortest_there_is(tokens):
     assert "output tokens by requests and their lengths" in made.method
     few = only_demand(after(silent(history([0, 1, 0, 0]))))
     assert np.isfinite(few.output_tokens_per_s.values).all()
+
+
+@pytest.mark.parametrize("idle_every", [2, 4, 40])
+def test_idle_windows_among_uncounted_ones_are_no_knowledge_of_answers(idle_every):
+    windows = history([0 if i % idle_every == idle_every - 1 else 100 for i in range(40)])
+    made = after(silent(windows))
+    demand = only_demand(made)
+    assert demand.output_tokens_per_s.values == pytest.approx(demand.request_rate_rps.values)
+    assert demand.output_tokens_per_s.at(0.9) > 0
+    assert "output tokens by requests and their lengths" in made.method
+
+
+@pytest.mark.parametrize("first_idle", [0, 1])
+def test_answers_not_counted_between_idle_windows_are_as_long_as_those_counted(first_idle):
+    windows = history([0 if i % 2 == first_idle else 100 for i in range(40)])
+    made = after(windows[:20] + silent(windows[20:]))
+    for k in range(3):
+        demand = only_demand(made, k)
+        rates = 20.0 * np.array(demand.request_rate_rps.values)
+        assert demand.output_tokens_per_s.values == pytest.approx(rates, rel=0.01)
+    assert only_demand(after(history([0] * 40))).output_tokens_per_s.at(0.9) < 0.1

@@ -4,6 +4,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from forecaster.drift import drift_of
 from forecaster.length_distance import energy_distance
 from forecaster.recent_lengths import (
     FEWEST_COMPARED,
@@ -75,3 +76,44 @@ def test_a_window_that_was_altered_is_compared_again():
     altered = [*windows[:5], replace(windows[5], input_tokens=30 * 900), *windows[6:]]
     again = found(altered, before=found(windows))
     np.testing.assert_allclose(again.apart, found(altered).apart, rtol=1e-12)
+
+
+def uncounted(windows: list[ObservedWindow]) -> list[ObservedWindow]:
+    return [replace(w, output_tokens=0) for w in windows]
+
+
+@pytest.mark.parametrize("since", [4, 20, WINDOWS + 10])
+def test_windows_without_counted_answers_still_tell_their_prompts(since):
+    windows = in_turn([800] * 20 + [3200] * since)
+    windows = windows[:20] + uncounted(windows[20:])
+    shape = expected_lengths(found(windows))[0]
+    assert shape.isl_mean == pytest.approx(3200, rel=0.15)
+    assert shape.osl_mean == pytest.approx(20.0)
+
+
+def test_windows_before_the_first_counted_answers_have_those_that_follow():
+    windows = in_turn([800] * 12)
+    recent = found(uncounted(windows[:8]) + windows[8:])
+    assert len(recent.windows) == 12
+    np.testing.assert_allclose([s.osl_mean for s in recent.shapes], 20.0)
+
+
+def test_longer_prompts_are_a_drift_where_answers_are_not_counted():
+    windows = in_turn([800] * 26 + [3200] * 10)
+    drift = drift_of("chat", found(windows[:20] + uncounted(windows[20:])))
+    assert drift is not None
+    assert drift.since == minute(26)
+    assert "prompts 4 times, answers 1 times" in drift.what
+    steady = in_turn([800] * 36)
+    assert drift_of("chat", found(steady[:20] + uncounted(steady[20:]))) is None
+
+
+@pytest.mark.parametrize("altered", [15, 19])
+def test_answers_taken_from_a_window_that_was_altered_are_taken_again(altered):
+    windows = in_turn([800] * (20 + WINDOWS))
+    windows = windows[:20] + uncounted(windows[20:])
+    changed = list(windows)
+    changed[altered] = replace(changed[altered], output_tokens=30 * 500)
+    again = found(changed, before=found(windows))
+    assert expected_lengths(again)[0].osl_mean == pytest.approx(100.0)
+    np.testing.assert_allclose(again.apart, found(changed).apart, rtol=1e-12)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecaster.shapes import mix_shapes, shape_from_totals, shape_of_lengths
+from forecaster.length_distance import energy_distance
+from forecaster.shapes import mix_shapes, shape_from_totals, shape_of_lengths, with_answers
 from planner.domain.workload import Shape
 
 lengths = st.integers(1, 200_000)
@@ -120,3 +121,28 @@ def test_a_mixture_has_the_weighted_mean_of_its_parts(first, second, weights):
         parts = [getattr(s, name) for s in shapes]
         assert getattr(mixed, name) == pytest.approx(np.average(parts, weights=weights))
     assert len(mixed.weight) <= 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=requests, others=requests)
+def test_prompts_with_other_answers_keep_both_means(rows, others):
+    shape, answers = shape_of_rows(rows)[0], shape_of_rows(others)[0]
+    both = with_answers(shape, answers)
+    assert both.isl_mean == pytest.approx(shape.isl_mean)
+    assert both.reuse_ratio == pytest.approx(shape.reuse_ratio)
+    assert both.osl_mean == pytest.approx(answers.osl_mean)
+
+
+def test_prompts_with_other_answers_go_together_as_those_did():
+    rng = np.random.default_rng(0)
+    inputs = rng.lognormal(7, 1, 5000).astype(np.int64) + 1
+    opposite = shape_of_lengths(inputs, 10_000_000 // inputs + 1, np.zeros_like(inputs))
+    longer = shape_of_lengths(2 * inputs, inputs, np.zeros_like(inputs))
+    both = with_answers(longer, opposite)
+    order = np.argsort(both.input_tokens)
+    assert np.all(np.diff(both.output_tokens[order][:: len(order) // 8]) < 0)
+    apart = energy_distance(with_answers(opposite, opposite), opposite)
+    alone = shape_from_totals(
+        requests=1, input_tokens=1000, output_tokens=100, cached_tokens=0, length_cv=1.0
+    )
+    assert apart < 0.1 * energy_distance(with_answers(opposite, alone), opposite)

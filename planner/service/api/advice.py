@@ -11,6 +11,7 @@ from planner.service.documents.recommendation import (
     RecommendationDocument,
     recommendation_document,
 )
+from planner.service.histories import notes_of
 from planner.service.planning import recommend, sole_model
 from planner.service.spec_file import spec_of
 
@@ -24,11 +25,11 @@ def post_recommendation(
     """Replicas per pool for the next window, from what was observed and what runs."""
     spec = _spec(body, service)
     model = sole_model(spec, body.model)
-    windows = windows_of(body.history, where="history")
+    windows = windows_of(body.history, where="history", until=body.now)
     now = body.now or history_end(windows, where="history")
     fleet = fleet_of(body.fleet, spec=spec, read_at=now, where="fleet")
     decision, expected = recommend(spec, windows, fleet, model=model, now=now)
-    return recommendation_document(decision, expected)
+    return recommendation_document(decision, expected, notes=notes_of(windows))
 
 
 def _spec(body: RecommendationBody, service: Service) -> Spec:

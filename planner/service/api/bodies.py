@@ -1,14 +1,14 @@
 """What requests hold. Seconds, tokens, USD; instants with a time zone; no unknown field."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, StrictBool, model_validator
 
 from planner.domain.spec import Objective
-from planner.service.documents.document import Document, Instant, WindowSeconds
+from planner.service.documents.document import Document, Instant, Number, WindowSeconds
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.forecast import ForecastDocument
-from planner.service.documents.history import WindowDocument
+from planner.service.documents.history import WindowDocument, asked_until
 from planner.service.documents.known_events import MOST_EVENTS, KnownEventDocument
 
 
@@ -61,6 +61,11 @@ class RecommendationBody(Document):
         default=None, description="when to recommend for; left out: the end of the last window"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_of_later_windows(cls, data: object) -> object:
+        return asked_until(data, "now")
+
 
 MOST_PATHS = 1_000
 MOST_PATH_VALUES = 100_000
@@ -79,8 +84,8 @@ class ForecastBody(Document):
     window_s: WindowSeconds | None = Field(
         default=None, description="length of the forecast windows, seconds; left out: the spec's"
     )
-    horizon_windows: int | None = Field(
-        default=None, ge=1, le=1000, description="how many; left out: as the spec says"
+    horizon_windows: Annotated[int, Number, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="how many; left out: as the spec says"
     )
     made_at: Instant | None = Field(
         default=None,
@@ -92,10 +97,15 @@ class ForecastBody(Document):
         max_length=MOST_EVENTS,
         description="what you know and no history tells, beside the spec's",
     )
-    paths: int = Field(
+    paths: Annotated[int, Number] = Field(
         default=0, ge=0, le=MOST_PATHS, description="possible futures to draw, count"
     )
-    seed: int = Field(default=0, ge=0, lt=2**31, description="for the paths")
+    seed: Annotated[int, Number] = Field(default=0, ge=0, lt=2**31, description="for the paths")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_of_later_windows(cls, data: object) -> object:
+        return asked_until(data, "made_at", "now")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

@@ -60,15 +60,17 @@ def recommend(
     from planner.service.documents.fleet import fleet_of, read_fleet
     from planner.service.documents.history import history_end, read_history, windows_of
     from planner.service.documents.recommendation import recommendation_document
+    from planner.service.histories import notes_of
     from planner.service.planning import recommend as recommend_replicas
     from planner.service.planning import sole_model
     from planner.service.spec_file import read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     model = sole_model(checked, model)
-    document = read_history(history)
-    windows = windows_of(document.history, where=str(history))
-    moment = instant(now, option="--now") or history_end(windows, where=str(history))
+    asked = instant(now, option="--now")
+    document = read_history(history, until=asked)
+    windows = windows_of(document.history, where=str(history), until=asked)
+    moment = asked or history_end(windows, where=str(history))
     if fleet is not None:
         running = read_fleet(fleet, spec=checked, read_at=moment)
     elif document.fleet is not None:
@@ -80,7 +82,10 @@ def recommend(
         )
     with output.working("planning"):
         decision, expected = recommend_replicas(checked, windows, running, model=model, now=moment)
-    answer = recommendation_document(decision, expected)
+    notes = notes_of(windows)
+    for note in notes:
+        output.note(f"{history}: {note}")
+    answer = recommendation_document(decision, expected, notes=notes)
     if json:
         output.print_json(answer)
     else:

@@ -46,7 +46,28 @@ def sane_instant(moment: datetime) -> datetime:
     return moment
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(sane_instant)]
+def a_written_instant(value: object) -> object:
+    """Refuse a number, or a text of one: seconds and milliseconds cannot be told apart."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _is_number(value)):
+        raise PydanticCustomError(
+            "instant_type",
+            "input should be an instant in ISO 8601 with a time zone, as 2026-11-02T12:00:00Z, not "
+            "a number",
+        )
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+WrittenInstant = Annotated[AwareDatetime, BeforeValidator(a_written_instant)]
+"""ISO 8601 with a time zone, of any year."""
+Instant = Annotated[WrittenInstant, AfterValidator(sane_instant)]
 """ISO 8601 with a time zone."""
 
 

@@ -1,23 +1,25 @@
 """Observed windows as JSON: what arrived, and what it experienced where that was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.service.documents.document import (
+    LAST_YEAR,
     Document,
     Instant,
     Number,
     Total,
     WindowSeconds,
+    WrittenInstant,
     parse,
     read_json,
 )
@@ -31,9 +33,16 @@ MOST_APART = 1.5
 """Total tokens by shape over those counted, or the inverse: lengths may come from a sample of the
 window's requests, but not of other ones."""
 
+Made = TypeVar("Made")
+
 _LATENCY = "observed, seconds; left out: not observed"
 Latency = Annotated[float, Number, Field(ge=0)]
 _LATENCIES = tuple(field.name for field in fields(LatencySummary))
+
+
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(WrittenInstant)
+_WINDOW_SECONDS: TypeAdapter[float] = TypeAdapter(WindowSeconds)
+_LAST_INSTANT = datetime(LAST_YEAR, 12, 31, tzinfo=UTC)
 
 
 class WindowDocument(Document):
@@ -144,8 +153,13 @@ def history_end(windows: Sequence[ObservedWindow], *, where: str) -> datetime:
     return max(window.end_at for window in windows)
 
 
-def read_history(path: Path) -> HistoryDocument:
+def read_history(path: Path, *, until: datetime | None = None) -> HistoryDocument:
     """The windows (and fleet) in a JSON file: an object with `history`, or a bare list.
+
+    Parameters
+    ----------
+    until : datetime or None
+        Nothing is said of windows that end later, whatever else is in them; see `windows_of`.
 
     Raises
     ------
@@ -157,7 +171,56 @@ def read_history(path: Path) -> HistoryDocument:
         data = {"history": data}
     if not isinstance(data, dict):
         raise HistoryError(f"{path}: give an object with `history`, or a list of windows")
+    if until is not None:
+        data = without_later(data, until=until)
     return parse(HistoryDocument, data, where=str(path))
+
+
+def asked_until(data: object, *fields: str) -> object:
+    """A raw request without what its `history` says of windows after the instant it asks for.
+
+    Parameters
+    ----------
+    fields : str
+        Where the instant stands, the first that is given.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    asked = next((data[field] for field in fields if data.get(field) is not None), None)
+    until = _valid(_INSTANT, asked)
+    return data if until is None else without_later(data, until=until)
+
+
+def without_later(data: Mapping[str, object], *, until: datetime) -> dict[str, object]:
+    """Raw data of which windows that end after `until` keep their interval alone.
+
+    They keep their place, too, so that what is said of others names the right one. A window whose
+    `start_at` cannot be read is not known to be later.
+    """
+    history = data.get("history")
+    if not isinstance(history, list):
+        return dict(data)
+    return {**data, "history": [_interval_if_later(window, until) for window in history]}
+
+
+def _interval_if_later(window: object, until: datetime) -> object:
+    start_at = _valid(_INSTANT, window.get("start_at")) if isinstance(window, dict) else None
+    if not isinstance(window, dict) or start_at is None or until >= _LAST_INSTANT:
+        return window
+    window_s = _valid(_WINDOW_SECONDS, window.get("window_s"))
+    room_s = (until - start_at).total_seconds()
+    if room_s > 0 and (window_s is None or window_s <= room_s):
+        return window
+    nothing = dict.fromkeys(("requests", "input_tokens", "output_tokens"), 0)
+    return {"start_at": min(start_at, _LAST_INSTANT), "window_s": window_s or 1.0, **nothing}
+
+
+def _valid(kind: TypeAdapter[Made], value: object) -> Made | None:
+    """The value where it is one of this kind."""
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        return None
 
 
 def window_of(document: WindowDocument, *, where: str) -> ObservedWindow:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from planner.domain.forecast import LARGEST_EVENT_RATIO, KnownEvent
-from planner.service.documents.document import Document, Instant
+from planner.service.documents.document import Document, Instant, Number
 
 MOST_EVENTS = 1_000
 """Of one deployment; more are a calendar of something else."""
@@ -20,7 +20,7 @@ class KnownEventDocument(Document):
     name: ClassName = Field(description="for people, such as launch")
     start_at: Instant = Field(description="ISO 8601 with a time zone")
     end_at: Instant = Field(description="ISO 8601 with a time zone, after start_at")
-    rate_ratio: float = Field(
+    rate_ratio: Annotated[float, Number] = Field(
         ge=0,
         le=LARGEST_EVENT_RATIO,
         description="requests during the event over those without it; 2: twice as many, 0: none",

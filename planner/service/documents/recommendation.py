@@ -1,5 +1,7 @@
 """What `recommend` answers: replicas per pool for the next window, with reasons."""
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from planner.autoscale.slow import Decision
@@ -35,11 +37,13 @@ class RecommendationDocument(Document):
     findings: list[FindingDocument] = Field(description="what the guards say of the change")
 
 
-def recommendation_document(decision: Decision, forecast: Forecast) -> RecommendationDocument:
-    """The document of a decision and the forecast that it was made from."""
+def recommendation_document(
+    decision: Decision, forecast: Forecast, *, notes: Sequence[str] = ()
+) -> RecommendationDocument:
+    """The document of a decision, its forecast and what should be known of the history."""
     return RecommendationDocument(
         pools=_pools(decision),
-        forecast=forecast_document(forecast),
+        forecast=forecast_document(forecast, notes=notes),
         plan_id=decision.plan.plan_id,
         status=decision.plan.status,
         usd_per_hour=decision.plan.usd_per_hour,

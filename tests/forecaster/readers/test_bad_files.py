@@ -238,7 +238,29 @@ def test_a_jump_at_the_start_takes_its_prefix_blocks_along(tmp_path):
 def test_rows_written_twice_are_kept_and_remarked(tmp_path):
     trace = read_bytes(tmp_path, azure_rows([s // 2 * 1.7 for s in range(100)]))
     assert len(trace.workload) == 100
-    assert "50 of 100 rows repeat the row above" in trace.report.remarks[0]
+    assert "50 of 100 rows repeat a row above" in trace.report.remarks[0]
+
+
+@pytest.mark.parametrize("kind", ["azure", "burstgpt", "mooncake"])
+def test_rows_written_twice_are_told_wherever_in_their_instant_they_stand(tmp_path, kind):
+    lines = {
+        "azure": AZURE,
+        "burstgpt": BURSTGPT,
+        "mooncake": b"",
+    }[kind]
+    row = {
+        "azure": "2024-05-10 00:00:{s:02d},9,{n}",
+        "burstgpt": "{s},m,9,{n},9,API log",
+        "mooncake": '{{"timestamp": {s}, "input_length": 600, "output_length": {n}, '
+        '"hash_ids": [1, {n}]}}',
+    }[kind]
+    rows = [row.format(s=s, n=n + 1) for s in range(40) for n in (0, 1, 2, 0, 1, 2)]
+    report = read_bytes(tmp_path, lines + "\n".join(rows).encode()).report
+    assert "120 of 240 rows repeat a row above" in report.remarks[0]
+    first = 4 if kind == "mooncake" else 5
+    assert f"first: line {first})" in report.remarks[0]
+    once = [row.format(s=s, n=n + 1) for s in range(40) for n in (0, 1, 2)]
+    assert read_bytes(tmp_path, lines + "\n".join(once).encode()).report.remarks == ()
 
 
 def test_classes_are_read_from_their_own_column_or_the_one_named(tmp_path):

@@ -11,7 +11,7 @@ from planner.service.api import Service, create_app
 from planner.service.tokens import hash_of, new_token
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
-from tests.planner.service.examples import NOON, fleet, history, pool, spec_data
+from tests.planner.service.examples import NOON, fleet, history, pool, spec_data, window
 from tests.planner.service.imagined import BUSY, make_deployment
 from tests.planner.service.plans import example_fleet
 
@@ -193,6 +193,22 @@ def test_a_recommendation_has_the_promised_keys_and_stores_nothing(make):
     by_role = {p["role"]: p for p in data["pools"]}
     assert by_role["prefill"]["replicas"] > by_role["prefill"]["replicas_now"] == 1
     assert deployment.store.plans("shop", limit=9) == ()
+
+
+def test_a_recommendation_says_nothing_of_windows_after_its_instant(make):
+    _, client = make()
+    body = {"history": history(), "fleet": fleet(), "now": NOON.isoformat()}
+    plain = client.post("/v1/recommendations", body)
+    later = [window(0, requests=-5), window(1, request_class="gold")]
+    odd = client.post("/v1/recommendations", {**body, "history": [*history(), *later]})
+    assert (odd.status_code, odd.json()) == (200, plain.json())
+
+
+def test_a_recommendation_remarks_on_answers_that_were_not_counted(make):
+    _, client = make()
+    silent = [{**w, "output_tokens": 0} for w in history()]
+    answer = client.post("/v1/recommendations", {"history": silent, "fleet": fleet()}).json()
+    assert "without a single output token" in answer["forecast"]["notes"][0]
 
 
 def test_a_recommendation_may_bring_its_own_spec(make):

@@ -17,6 +17,7 @@ from planner.service.cli import plan as plan_module
 from planner.service.documents import read_plan
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import (
+    NOON,
     fleet,
     history,
     spec_data,
@@ -116,6 +117,22 @@ def test_recommend_prints_the_promised_keys(poolwise):
     assert data.keys() >= {"pools", "forecast", "plan_id"}
     keys = {"role", "accelerator", "tp", "replicas", "replicas_now", "reason"}
     assert all(pool.keys() >= keys for pool in data["pools"])
+
+
+def test_recommend_says_nothing_of_windows_after_its_instant(poolwise, folder):
+    later = [window(0, requests=-5), window(1, request_class="gold")]
+    write_json(folder / "odd.json", [*history(), *later])
+    write_json(folder / "plain.json", history())
+    asked = ("recommend", "-s", "spec.yaml", "--fleet", "fleet.json", "--now", NOON.isoformat())
+    odd, plain = (poolwise(*asked, "-H", f, "--json") for f in ("odd.json", "plain.json"))
+    assert (odd[0], odd[1]) == (0, plain[1])
+
+
+def test_recommend_remarks_on_answers_that_were_not_counted(poolwise, folder):
+    write_json(folder / "silent.json", [{**w, "output_tokens": 0} for w in history()])
+    asked = ("recommend", "-s", "spec.yaml", "--fleet", "fleet.json", "-H", "silent.json")
+    status, _, err = poolwise(*asked)
+    assert (status, "without a single output token" in " ".join(err.split())) == (0, True)
 
 
 def test_recommend_reads_standard_input_and_a_fleet_beside_it(folder):

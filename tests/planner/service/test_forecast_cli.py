@@ -262,7 +262,7 @@ def doubled(folder):
     return "twice.jsonl"
 
 
-TWICE_SAID = "rows repeat the row above to the last figure"
+TWICE_SAID = "rows repeat a row above to the last figure"
 
 
 @pytest.mark.parametrize("command", ["forecast", "backtest forecast"])
@@ -278,7 +278,7 @@ def test_rows_written_twice_are_remarked(poolwise, doubled, command):
 )
 def test_other_commands_remark_on_rows_written_twice_too(poolwise, doubled, command):
     _, out, err = poolwise(*command.split(), doubled)
-    assert "1,200 of 2,400 rows repeat the row above" in " ".join((out + err).split())
+    assert "1,200 of 2,400 rows repeat a row above" in " ".join((out + err).split())
 
 
 def test_a_bad_future_changes_no_forecast(poolwise, folder):
@@ -290,3 +290,14 @@ def test_a_bad_future_changes_no_forecast(poolwise, folder):
     status, altered, err = poolwise("forecast", "-t", "bad.jsonl", *at)
     assert (status, err) == (0, "")
     assert altered == plain
+
+
+def test_windows_after_the_instant_may_be_anything_in_a_file(answer, poolwise, folder):
+    later = [window(0, requests=-5), {"start_at": "2999-01-01T00:00:00Z"}]
+    write_json(folder / "odd.json", [*later, *history(20)])
+    write_json(folder / "plain.json", history(20))
+    at = ("--at", NOON.isoformat(), "--window-s", "60")
+    odd, plain = (answer("forecast", "-H", f"{name}.json", *at) for name in ("odd", "plain"))
+    assert odd == plain
+    status, _, err = poolwise("forecast", "-H", "odd.json")
+    assert (status, "history[0].requests" in err) == (2, True)

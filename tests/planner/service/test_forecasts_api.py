@@ -135,12 +135,24 @@ def test_answers_that_stop_being_counted_are_remarked_and_unknown(answer):
         [window(0) | {"output_tokens": 10**12}],
         [window(0, request_class="gold")],
         [window(5), window(0) | {"window_s": 600}],
+        [window(0) | {"requests": -5}],
+        [window(0) | {"requests": "5", "input_tokens": None}, {"start_at": NOON.isoformat()}],
+        [window(0) | {"start_at": "2999-01-01T00:00:00Z"}],
+        [window(-1) | {"window_s": 120, "request_class": "", "surprise": 3}],
     ],
 )
 def test_windows_after_the_instant_may_be_anything(answer, later):
     plain = answer(history=history(20), made_at=NOON.isoformat())
     altered = answer(history=[*history(20), *later], made_at=NOON.isoformat())
     assert altered == plain
+
+
+def test_a_fault_of_a_past_window_is_told_with_its_place(refusal):
+    windows = [window(3) | {"requests": -5}, *history(3), window(-1) | {"requests": -7}]
+    assert "history[4].requests" in refusal(history=windows, made_at=NOON.isoformat())
+    unread = [*history(3), window(0) | {"start_at": "later"}]
+    assert "history[3].start_at" in refusal(history=unread, made_at=NOON.isoformat())
+    assert "history[0].requests" in refusal(history=windows)
 
 
 SHAPE = {"output_tokens": [60], "cached_tokens": [0], "weight": [1]}
@@ -175,6 +187,26 @@ def test_a_text_or_a_boolean_is_no_number(refusal, field, value):
     said = refusal(history=[window(-2), window(-1) | {field: value}])
     assert f"history[1].{field}" in said
     assert "should be a number, not text or a boolean" in said
+
+
+@pytest.mark.parametrize("field", ["horizon_windows", "paths", "seed", "events[0].rate_ratio"])
+@pytest.mark.parametrize("value", ["2", True])
+def test_a_text_or_a_boolean_is_no_number_of_a_question_either(refusal, field, value):
+    end_at = (NOON + timedelta(minutes=1)).isoformat()
+    launch = {"name": "launch", "start_at": NOON.isoformat(), "end_at": end_at, "rate_ratio": value}
+    asked = {"events": [launch]} if field.startswith("events") else {field: value}
+    said = refusal(history=history(2), **asked)
+    assert f"{field} input should be a number, not text or a boolean" in said
+
+
+@pytest.mark.parametrize("moment", [1793615999, 1793615999.5, "1793615999", "1793615999000", True])
+def test_a_number_is_no_instant(refusal, moment):
+    for body in (
+        {"history": [window(-2), window(-1) | {"start_at": moment}]},
+        {"history": [window(-2), window(-1) | {"start_at": moment}], "made_at": NOON.isoformat()},
+        {"history": history(2), "made_at": moment},
+    ):
+        assert "should be an instant in ISO 8601 with a time zone" in refusal(**body)
 
 
 def test_a_poor_history_is_remarked(answer):
