@@ -43,6 +43,24 @@ DEFAULT_STEP_TOKENS = 8192
 API_KEY = "POOLWISE_PROFILE_API_KEY"
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the profile is to reach; None: what the engine takes, within reason.
+
+    Parameters
+    ----------
+    prompt, cached, context : int or None
+        Longest prompt to compute, cached prefix, and context decoded, tokens.
+    batch : int or None
+        Most sequences decoded together.
+    """
+
+    prompt: int | None
+    cached: int | None
+    batch: int | None
+    context: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What the user asked for; None: found out, or a default (see the command's help)."""
@@ -61,10 +79,7 @@ class Asked:
     quick: bool
     budget_s: float | None
     target_ratio: float
-    max_prompt: int | None
-    max_cached: int | None
-    max_batch: int | None
-    max_context: int | None
+    covers: Coverage
     max_model_len: int | None
     max_num_seqs: int | None
     max_num_batched_tokens: int | None
@@ -81,9 +96,9 @@ class Asked:
         if self.budget_s is not None and not 10 <= self.budget_s <= 86_400:
             raise InputError(f"--budget-s {self.budget_s:g} must lie in 10..86400 seconds")
         for option, value in (
-            ("--max-prompt", self.max_prompt),
-            ("--max-batch", self.max_batch),
-            ("--max-context", self.max_context),
+            ("--max-prompt", self.covers.prompt),
+            ("--max-batch", self.covers.batch),
+            ("--max-context", self.covers.context),
             ("--max-model-len", self.max_model_len),
             ("--max-num-seqs", self.max_num_seqs),
             ("--max-num-batched-tokens", self.max_num_batched_tokens),
@@ -91,8 +106,8 @@ class Asked:
         ):
             if value is not None and value < 1:
                 raise InputError(f"{option} {value} must be at least 1")
-        if self.max_cached is not None and self.max_cached < 0:
-            raise InputError(f"--max-cached {self.max_cached} must be at least 0")
+        if self.covers.cached is not None and self.covers.cached < 0:
+            raise InputError(f"--max-cached {self.covers.cached} must be at least 0")
         if self.url is None and self.metrics_url is not None:
             raise InputError("--metrics-url goes with --url")
 
@@ -143,18 +158,18 @@ def _plan(asked: Asked, area: Range, *, step_tokens: int) -> Plan:
 
 def _area(asked: Asked, *, longest: int, batch: int, block: int, cached: bool, cpu: bool) -> Range:
     """The range as asked, within what the engine takes."""
-    prompt = asked.max_prompt or (CPU_PROMPT if cpu else longest // 2 - 1)
-    prefix = asked.max_cached
+    prompt = asked.covers.prompt or (CPU_PROMPT if cpu else longest // 2 - 1)
+    prefix = asked.covers.cached
     if prefix is None:
         prefix = min(prompt, longest - prompt - 2) if cached else 0
-    context = asked.max_context or (CPU_CONTEXT if cpu else longest // 2)
+    context = asked.covers.context or (CPU_CONTEXT if cpu else longest // 2)
     for option, value in (("--max-prompt", prompt), ("--max-context", context)):
         if value >= longest:
             raise InputError(f"{option} {value}: prompt and answer have room for {longest} tokens")
     return Range(
         new_tokens=(min(SHORTEST_PROMPT, prompt), prompt),
         cached_tokens=(0, prefix // block * block),
-        sequences=(1, asked.max_batch or batch),
+        sequences=(1, asked.covers.batch or batch),
         context_tokens=(min(SHORTEST_CONTEXT, context), context),
         longest_tokens=longest,
         block_tokens=block,

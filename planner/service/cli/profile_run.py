@@ -1,14 +1,41 @@
 """`poolwise profile run`: measure an engine, launched here or behind an address."""
 
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from planner.domain.errors import InputError
 from planner.service.cli.options import JsonOption
+from planner.service.cli.profile_run_options import (
+    AcceleratorOption,
+    BudgetSOption,
+    CoresOption,
+    EngineFlagOption,
+    FreshOption,
+    GpusOption,
+    KvBytesPerTokenOption,
+    KvCapacityTokensOption,
+    MachineOption,
+    MaxBatchOption,
+    MaxCachedOption,
+    MaxContextOption,
+    MaxModelLenOption,
+    MaxNumBatchedTokensOption,
+    MaxNumSeqsOption,
+    MaxPromptOption,
+    Measured,
+    MetricsUrlOption,
+    ModelOption,
+    NameOption,
+    OutOption,
+    QuickOption,
+    RoleOption,
+    StartSOption,
+    TargetErrorOption,
+    TpOption,
+    UrlOption,
+    WordsOption,
+)
 
 if TYPE_CHECKING:
     from planner.domain.profile import Profile
@@ -23,110 +50,35 @@ EPILOG = (
 )
 
 
-class Measured(StrEnum):
-    """What is measured: a routed pair, or one worker."""
-
-    PAIR = "pair"
-    PREFILL = "prefill"
-    DECODE = "decode"
-    AGGREGATED = "aggregated"
-
-
 def run(
-    out: Annotated[
-        Path, typer.Option("--out", help="Where the profile goes (JSON).", metavar="FILE")
-    ],
+    out: OutOption,
     *,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--url", help="A running server or P/D router, without /v1; default: launch one here."
-        ),
-    ] = None,
-    metrics_url: Annotated[
-        str | None,
-        typer.Option("--metrics-url", help="With --url of a router: a decode worker's address."),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", help="tiny, smollm2, or a model's folder; with --url its served name."
-        ),
-    ] = "tiny",
-    name: Annotated[
-        str | None, typer.Option("--name", help="The model's name in specs, if another.")
-    ] = None,
-    accelerator: Annotated[
-        str, typer.Option("--accelerator", help="Its name in specs; here a share of the processor.")
-    ] = "cpu-slot",
-    role: Annotated[
-        Measured,
-        typer.Option(
-            "--role", help="pair: prefill and decode worker behind a P/D router; or one of a role."
-        ),
-    ] = Measured.PAIR,
-    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")] = 1,
-    gpus: Annotated[
-        str, typer.Option("--gpus", help="Launch on these GPUs, as 0,1,2; default: the processor.")
-    ] = "",
-    cores: Annotated[
-        float, typer.Option("--cores", help="Without GPUs: processor share of one worker, cores.")
-    ] = 0.5,
-    engine_flag: Annotated[
-        list[str] | None,
-        typer.Option("--engine-flag", help="Passed on to vLLM, as --engine-flag=--no-enable-…"),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Two minutes of measuring instead of ten.")
-    ] = False,
-    budget_s: Annotated[
-        float | None,
-        typer.Option("--budget-s", help="Measure no longer (engine starts excluded), seconds."),
-    ] = None,
-    target_error: Annotated[
-        float, typer.Option("--target-error", help="Stop where nothing is in doubt by more, 0..1.")
-    ] = 0.03,
-    max_prompt: Annotated[
-        int | None, typer.Option("--max-prompt", help="Longest prompt to compute, tokens.")
-    ] = None,
-    max_cached: Annotated[
-        int | None, typer.Option("--max-cached", help="Longest cached prefix, tokens; 0: none.")
-    ] = None,
-    max_batch: Annotated[
-        int | None, typer.Option("--max-batch", help="Most sequences decoded together.")
-    ] = None,
-    max_context: Annotated[
-        int | None, typer.Option("--max-context", help="Longest context decoded, tokens.")
-    ] = None,
-    max_model_len: Annotated[
-        int | None, typer.Option("--max-model-len", help="As vLLM's option, tokens.")
-    ] = None,
-    max_num_seqs: Annotated[
-        int | None, typer.Option("--max-num-seqs", help="As vLLM's option.")
-    ] = None,
-    max_num_batched_tokens: Annotated[
-        int | None, typer.Option("--max-num-batched-tokens", help="As vLLM's option, tokens.")
-    ] = None,
-    kv_capacity_tokens: Annotated[
-        int | None,
-        typer.Option("--kv-capacity-tokens", help="With --url: where /metrics does not tell it."),
-    ] = None,
-    kv_bytes_per_token: Annotated[
-        float | None, typer.Option("--kv-bytes-per-token", help="With --url, bytes.")
-    ] = None,
-    start_s: Annotated[
-        float | None, typer.Option("--start-s", help="With --url: how long a start takes, seconds.")
-    ] = None,
-    machine: Annotated[
-        str | None, typer.Option("--machine", help="With --url: what it runs on, for provenance.")
-    ] = None,
-    words: Annotated[
-        Path | None,
-        typer.Option("--words", help="Single-token words (JSON list), if asking finds too few."),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew; an earlier run's journal is moved aside.")
-    ] = False,
+    url: UrlOption = None,
+    metrics_url: MetricsUrlOption = None,
+    model: ModelOption = "tiny",
+    name: NameOption = None,
+    accelerator: AcceleratorOption = "cpu-slot",
+    role: RoleOption = Measured.PAIR,
+    tp: TpOption = 1,
+    gpus: GpusOption = "",
+    cores: CoresOption = 0.5,
+    engine_flag: EngineFlagOption = None,
+    quick: QuickOption = False,
+    budget_s: BudgetSOption = None,
+    target_error: TargetErrorOption = 0.03,
+    max_prompt: MaxPromptOption = None,
+    max_cached: MaxCachedOption = None,
+    max_batch: MaxBatchOption = None,
+    max_context: MaxContextOption = None,
+    max_model_len: MaxModelLenOption = None,
+    max_num_seqs: MaxNumSeqsOption = None,
+    max_num_batched_tokens: MaxNumBatchedTokensOption = None,
+    kv_capacity_tokens: KvCapacityTokensOption = None,
+    kv_bytes_per_token: KvBytesPerTokenOption = None,
+    start_s: StartSOption = None,
+    machine: MachineOption = None,
+    words: WordsOption = None,
+    fresh: FreshOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure an engine until its tables are sure, and write its profile with its errors.
@@ -137,13 +89,11 @@ def run(
     --target-error or the budget ends.
     """
     from planner.service.cli import output
-    from planner.service.profiling import Asked, run_profile
+    from planner.service.profiling import Asked, Coverage, run_profile
+    from planner.service.whole_file import check_writable
     from profiler.files import profile_document
 
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.absolute().parent} does not exist")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder: name a file in it")
+    check_writable(out, option="--out")
     asked = Asked(
         out=out,
         url=None if url is None else url.rstrip("/").removesuffix("/v1"),
@@ -159,10 +109,7 @@ def run(
         quick=quick,
         budget_s=budget_s,
         target_ratio=target_error,
-        max_prompt=max_prompt,
-        max_cached=max_cached,
-        max_batch=max_batch,
-        max_context=max_context,
+        covers=Coverage(max_prompt, max_cached, max_batch, max_context),
         max_model_len=max_model_len,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,

@@ -45,8 +45,8 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
     [
         (("--model", "another"), f"does not serve another: it lists {MODEL}"),
         (("--url", "http://127.0.0.1:9"), "is the server running"),
-        (("--out", "nowhere/own.json"), "does not exist"),
-        (("--out", "."), "is a folder"),
+        (("--out", "nowhere/own.json"), "there is no folder"),
+        (("--out", "."), "is a folder; name a file"),
         (("--target-error", "7"), "--target-error 7 must lie in 0.001..1"),
         (("--budget-s", "1"), "--budget-s 1 must lie in 10..86400 seconds"),
         (("--max-batch", "0"), "--max-batch 0 must be at least 1"),
