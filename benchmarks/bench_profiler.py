@@ -27,9 +27,9 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from profiler.files import read_profile, write_profile
 from profiler.local import Launched, LocalProfiling
-from profiler.measure.samples import Kind
 from profiler.measure.session import Plan
 from profiler.run import journal_for
+from profiler.samples import Kind
 
 FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)

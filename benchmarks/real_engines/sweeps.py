@@ -9,7 +9,7 @@ from benchmarks.real_engines.cases import Case
 from benchmarks.real_engines.machine import MachineLoad
 from benchmarks.real_engines.recording import machine_load, write_atomically
 from profiler.measure.journal import read_journal
-from profiler.measure.samples import Samples
+from profiler.samples import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,11 @@ from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
 from profiler.measure.facts import EngineFacts, EngineIdentity, read_engine_facts
 from profiler.measure.probe import ReadCounters
-from profiler.measure.samples import Kind
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import forget_files
 from profiler.measure.where import Range
 from profiler.run import Target, breaking_off, finished, journal_for, measure
+from profiler.samples import Kind
 from serving.deployment import LocalDeployment
 from serving.engine import EngineFlags, ModelFiles
 from serving.launcher import LocalSite

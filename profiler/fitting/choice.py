@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.errors import MeasurementError
-from profiler.fitting.forms import Fitted, Floats, Form, Scatter
+from profiler.fitting.forms import (
+    Corrected,
+    Fitted,
+    Floats,
+    Form,
+    Interpolated,
+    PhysicalPrompt,
+    PhysicalStep,
+    Scatter,
+)
+from profiler.samples import Kind, Samples
 
 PREFERENCE = 0.9
 """A later form is taken when its error is below so much of an earlier one's: the physical form
@@ -114,3 +124,22 @@ def error_interval(
     drawn = np.median(rng.choice(size, size=(BOOTSTRAPS, len(size))), axis=1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(np.median(size)), float(np.quantile(size, 0.9)), float(low), float(high)
+
+
+def forms_of(kind: Kind, *, step_tokens: int) -> tuple[Form, ...]:
+    """The forms that a table may take, in order of preference."""
+    physical: Form = (
+        PhysicalStep() if kind is Kind.DECODE else PhysicalPrompt(step_tokens=step_tokens)
+    )
+    return (physical, Corrected(physical=physical), Interpolated())
+
+
+def fitted(samples: Samples, kind: Kind, *, step_tokens: int) -> Choice:
+    """The best form of a table so far.
+
+    Raises
+    ------
+    MeasurementError
+        With too few points.
+    """
+    return choose(samples.scatter(kind), forms_of(kind, step_tokens=step_tokens))

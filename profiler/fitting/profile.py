@@ -17,11 +17,10 @@ from planner.domain.profile import (
 )
 from planner.domain.profile_details import ProfileDetails, StartUp, TableFit
 from profiler.files import with_profile_id
-from profiler.fitting.choice import Choice, error_interval
+from profiler.fitting.choice import Choice, error_interval, fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.fitting.tables import table_of
-from profiler.measure.samples import Kind, Sample, Samples, mean_of
-from profiler.measure.where import fitted
+from profiler.samples import Kind, Sample, Samples, mean_of
 
 FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
 FLAT_RATIO = 0.01

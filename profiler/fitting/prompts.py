@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import nnls
 
-from profiler.measure.samples import Kind, Sample, Samples, mean_of
+from profiler.samples import Kind, Sample, Samples, mean_of
 
 LEAST_POINTS = 3
 LEAST_BUSY_RATIO = 0.2

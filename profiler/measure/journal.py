@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from planner.domain.errors import MeasurementError, ProfileError
-from profiler.measure.samples import Kind, Point, Sample, Samples
+from profiler.samples import Kind, Point, Sample, Samples
 
 SCHEMA = "poolwise/profile-journal/v1"
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -11,7 +11,7 @@ import numpy as np
 from planner.domain.errors import MeasurementError
 from profiler.fitting.forms import Floats
 from profiler.measure.requests import Sender
-from profiler.measure.samples import Kind, Point, Sample
+from profiler.samples import Kind, Point, Sample
 from serving.load import Timing
 from serving.prompts import PromptWriter
 from serving.telemetry import EngineCounters

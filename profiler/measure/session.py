@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 
 from planner.domain.errors import MeasurementError
+from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
 from profiler.measure.requests import TooLongError
-from profiler.measure.samples import Kind, Point
 from profiler.measure.watch import Watch
-from profiler.measure.where import Range, cost_s, fitted, largest_doubt
+from profiler.measure.where import Range, cost_s, largest_doubt
+from profiler.samples import Kind, Point
 
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""

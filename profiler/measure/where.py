@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.domain.errors import InputError, MeasurementError
-from profiler.fitting.choice import Choice, choose
-from profiler.fitting.forms import Corrected, Form, Interpolated, PhysicalPrompt, PhysicalStep
+from profiler.fitting.choice import fitted
 from profiler.measure.probe import BURST_CHEAP, OWN_TOKENS
-from profiler.measure.samples import Kind, Point, Samples
+from profiler.samples import Kind, Point, Samples
 
 CANDIDATE_ROWS, CANDIDATE_COLUMNS = 9, 4
 
@@ -135,14 +134,6 @@ def _spread(low: int, high: int, count: int) -> list[int]:
     return sorted({round(v) for v in np.geomspace(max(low, 1), max(high, 1), count)})
 
 
-def forms_of(kind: Kind, *, step_tokens: int) -> tuple[Form, ...]:
-    """The forms that a table may take, in order of preference."""
-    physical: Form = (
-        PhysicalStep() if kind is Kind.DECODE else PhysicalPrompt(step_tokens=step_tokens)
-    )
-    return (physical, Corrected(physical=physical), Interpolated())
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """Where the profile is least sure.
@@ -202,17 +193,6 @@ def _doubts(samples: Samples, kind: Kind, new: list[Point], step_tokens: int) ->
         Doubt(point=p, ratio=float(r), repeated=False)
         for p, r in zip(new, choice.doubt(x, y), strict=True)
     ]
-
-
-def fitted(samples: Samples, kind: Kind, *, step_tokens: int) -> Choice:
-    """The best form of a table so far.
-
-    Raises
-    ------
-    MeasurementError
-        With too few points.
-    """
-    return choose(samples.scatter(kind), forms_of(kind, step_tokens=step_tokens))
 
 
 def cost_s(samples: Samples, point: Point) -> float:

@@ -13,7 +13,7 @@ from planner.domain.profile import EngineLimits, LifecycleTimes
 from profiler.files import profile_document, profile_of
 from profiler.fitting.profile import Seen, Setting, marked_incomplete, profile_of_samples
 from profiler.measure.probe import gaps_while_all_run
-from profiler.measure.samples import Kind, Point, Sample, Samples
+from profiler.samples import Kind, Point, Sample, Samples
 from serving.load import Timing
 
 BANDWIDTH = 2e8

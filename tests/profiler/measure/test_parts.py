@@ -9,10 +9,10 @@ import pytest
 
 from planner.domain.errors import InputError, ProfileError
 from profiler.measure.journal import Journal, open_journal, read_journal
-from profiler.measure.samples import Kind, Point, Sample, Samples, mean_of
 from profiler.measure.start_up import forget_files, start_up_of
 from profiler.measure.watch import Watch
 from profiler.measure.where import Range, cost_s, largest_doubt
+from profiler.samples import Kind, Point, Sample, Samples, mean_of
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 AREA = Range(

@@ -14,10 +14,10 @@ from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from profiler.fitting.profile import Setting
 from profiler.measure.facts import EngineIdentity, cpu_facts, gpu_facts, read_engine_facts
 from profiler.measure.journal import Journal
-from profiler.measure.samples import Kind
 from profiler.measure.session import Plan, Progress
 from profiler.measure.where import Range
 from profiler.run import Target, breaking_off, finished, journal_for, measure
+from profiler.samples import Kind
 from tests.profiler.measure.imitation import LONGEST, MODEL, Imitation, imitated_server
 
 WORDS = tuple(f"w{i}" for i in range(200))
