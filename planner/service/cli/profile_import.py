@@ -13,17 +13,15 @@ from planner.service.cli.profile_import_options import (
     LengthOption,
     MemoryOption,
     ModelOption,
-    NameOption,
     Origin,
     OriginOption,
-    OutOption,
     RolesOption,
     SeqsOption,
     StartOption,
     SystemOption,
-    TpOption,
     TransferOption,
 )
+from planner.service.cli.profile_options import NameOption, OutOption, TpOption
 
 if TYPE_CHECKING:
     from pathlib import Path

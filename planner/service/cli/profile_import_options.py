@@ -35,9 +35,6 @@ FilesArgument = Annotated[
         show_default=False,
     ),
 ]
-OutOption = Annotated[
-    Path, typer.Option("--out", help="Where the profile goes (JSON).", metavar="FILE")
-]
 OriginOption = Annotated[
     Origin,
     typer.Option(
@@ -56,9 +53,6 @@ ModelOption = Annotated[
         metavar="NAME",
     ),
 ]
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="The model's name in specs, if another.")
-]
 AcceleratorOption = Annotated[
     str | None,
     typer.Option("--accelerator", help="Its name in specs; distserve knows its own."),
@@ -70,9 +64,6 @@ SystemOption = Annotated[
         help="The source's name of the machine, if another (aiconfigurator: h100_sxm; splitwise: "
         "a100-80gb).",
     ),
-]
-TpOption = Annotated[
-    int, typer.Option("--tp", min=1, help="Tensor parallel degree: accelerators of a replica.")
 ]
 RolesOption = Annotated[
     list[Role] | None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from planner.domain.errors import InputError
 from planner.service.cli.options import JsonOption
+from planner.service.cli.profile_options import NameOption, OutOption, TpOption
 from planner.service.cli.profile_run_options import (
     AcceleratorOption,
     BudgetSOption,
@@ -26,13 +27,10 @@ from planner.service.cli.profile_run_options import (
     Measured,
     MetricsUrlOption,
     ModelOption,
-    NameOption,
-    OutOption,
     QuickOption,
     RoleOption,
     StartSOption,
     TargetErrorOption,
-    TpOption,
     UrlOption,
     WordsOption,
 )

@@ -16,9 +16,6 @@ class Measured(StrEnum):
     AGGREGATED = "aggregated"
 
 
-OutOption = Annotated[
-    Path, typer.Option("--out", help="Where the profile goes (JSON).", metavar="FILE")
-]
 UrlOption = Annotated[
     str | None,
     typer.Option(
@@ -33,9 +30,6 @@ ModelOption = Annotated[
     str,
     typer.Option("--model", help="tiny, smollm2, or a model's folder; with --url its served name."),
 ]
-NameOption = Annotated[
-    str | None, typer.Option("--name", help="The model's name in specs, if another.")
-]
 AcceleratorOption = Annotated[
     str, typer.Option("--accelerator", help="Its name in specs; here a share of the processor.")
 ]
@@ -45,7 +39,6 @@ RoleOption = Annotated[
         "--role", help="pair: prefill and decode worker behind a P/D router; or one of a role."
     ),
 ]
-TpOption = Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")]
 GpusOption = Annotated[
     str, typer.Option("--gpus", help="Launch on these GPUs, as 0,1,2; default: the processor.")
 ]
