@@ -234,6 +234,7 @@ NOT_A_LIMIT = {
     "name",
     "offers",
     "memory_bytes",
+    "facts",
 }
 
 
