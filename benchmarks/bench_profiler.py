@@ -7,7 +7,8 @@
 * repeats: the same pair profiled twice in full, and once quickly;
 * points: 50 unseen (input, output, concurrency) points against the first profile in the twin;
 * parts: TTFT through the P/D path as the sum of prefill, transfer and first decode step;
-* alone, client, many: our client beside `vllm bench serve`, with one request at a time, four, 200;
+* alone, client, many: our client beside `vllm bench serve`, with one request at a time, several,
+  200 streams at once;
 * roles: prefill-only, decode-only and aggregated profiles of the same engine, and mixed steps.
 
 Nothing here runs on a GPU.
@@ -33,9 +34,9 @@ from profiler.samples import Kind
 
 FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
-ALONE = client.Loop(requests=16, concurrency=1, input_tokens=96, output_tokens=32, rounds=4)
-LOOP = client.Loop(requests=48, concurrency=4, input_tokens=96, output_tokens=32, rounds=6)
-MANY = client.Loop(requests=200, concurrency=200, input_tokens=16, output_tokens=24, rounds=2)
+ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=32, rounds=4)
+SEVERAL = client.Loop(requests=48, rate_rps=1.0, input_tokens=96, output_tokens=32, rounds=4)
+MANY = client.Loop(requests=200, rate_rps=20.0, input_tokens=16, output_tokens=64, rounds=2)
 PARTS = ("repeats", "points", "parts", "alone", "client", "many", "roles")
 
 
@@ -62,7 +63,9 @@ def main() -> None:
             if "alone" in asked.only:
                 _section(say, "alone", client.table(*client.side_by_side(now, ALONE, folder, say)))
             if "client" in asked.only:
-                _section(say, "client", client.table(*client.side_by_side(now, LOOP, folder, say)))
+                _section(
+                    say, "client", client.table(*client.side_by_side(now, SEVERAL, folder, say))
+                )
             if "roles" in asked.only:
                 _section(say, "roles", _roles(now, folder, say))
     if "many" in asked.only:

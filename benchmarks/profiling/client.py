@@ -1,8 +1,9 @@
 """Our client beside `vllm bench serve`: the same load, in turns, on the same engine.
 
-Closed loop: so many requests are always under way, prompts of a fixed length that nobody has sent
-before, answers of a fixed length. Rounds alternate (theirs, ours, ours, theirs, …), because the
-machine drifts.
+Prompts of a fixed length that nobody has sent before, answers of a fixed length. One at a time, or
+an open loop with the same even spacing for both: in a closed loop of several, prompts fall in or
+out of step by chance, and the tails tell of that rather than of the client. Rounds alternate
+(theirs, ours, ours, theirs, …), because the machine drifts.
 """
 
 import asyncio
@@ -29,10 +30,16 @@ PANDAS = ("pandas==2.3.3", "python-dateutil==2.9.0.post0", "pytz==2025.2", "six=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """A closed loop."""
+    """A load: one request at a time, or evenly spaced.
+
+    Parameters
+    ----------
+    rate_rps : float or None
+        Requests a second, evenly spaced; None: each after the one before.
+    """
 
     requests: int
-    concurrency: int
+    rate_rps: float | None
     input_tokens: int
     output_tokens: int
     rounds: int
@@ -72,7 +79,7 @@ def _prompts(now: Engines, loop: Loop) -> list[str]:
 def _ours(now: Engines, loop: Loop, _folder: Path, taken: Taken) -> None:
     prompts = _prompts(now, loop)
     began_s, cpu_s = time.perf_counter(), time.process_time()
-    answers = asyncio.run(_closed_loop(now, prompts, loop))
+    answers = asyncio.run(_load(now, prompts, loop))
     taken.cpu_share.append((time.process_time() - cpu_s) / (time.perf_counter() - began_s))
     if failed := next((a.error for a in answers if a.error), ""):
         raise EngineError(f"our client: {failed}")
@@ -81,15 +88,20 @@ def _ours(now: Engines, loop: Loop, _folder: Path, taken: Taken) -> None:
         taken.gaps_s += answer.gaps_s().tolist()
 
 
-async def _closed_loop(now: Engines, prompts: Sequence[str], loop: Loop) -> list[Timing]:
-    client, free = now.client(), asyncio.Semaphore(loop.concurrency)
+async def _load(now: Engines, prompts: Sequence[str], loop: Loop) -> list[Timing]:
+    client = now.client()
+    began_s = time.perf_counter()
 
-    async def send(prompt: str) -> Timing:
-        async with free:
-            return await client.send(Completion(prompt=prompt, output_tokens=loop.output_tokens))
+    async def send(number: int, prompt: str) -> Timing:
+        if loop.rate_rps is not None:
+            due_s = began_s + (number + 1) / loop.rate_rps
+            await asyncio.sleep(max(due_s - time.perf_counter(), 0.0))
+        return await client.send(Completion(prompt=prompt, output_tokens=loop.output_tokens))
 
     try:
-        return await asyncio.gather(*(send(p) for p in prompts))
+        if loop.rate_rps is None:
+            return [await send(i, p) for i, p in enumerate(prompts)]
+        return await asyncio.gather(*(send(i, p) for i, p in enumerate(prompts)))
     finally:
         await client.close()
 
@@ -104,7 +116,11 @@ def _theirs(now: Engines, loop: Loop, folder: Path, taken: Taken) -> None:
     line += ["--tokenizer", str(site.model.directory), "--dataset-name", "custom"]
     line += ["--dataset-path", str(data), "--skip-chat-template", "--disable-shuffle"]
     line += ["--custom-output-len", str(loop.output_tokens), "--ignore-eos", "--disable-tqdm"]
-    line += ["--num-prompts", str(loop.requests), "--max-concurrency", str(loop.concurrency)]
+    line += ["--num-prompts", str(loop.requests)]
+    if loop.rate_rps is None:
+        line += ["--max-concurrency", "1"]
+    else:  # gaps from a gamma distribution of this shape: even to a thousandth
+        line += ["--request-rate", str(loop.rate_rps), "--burstiness", "1000000"]
     line += ["--num-warmups", "0", "--temperature", "0", "--save-result", "--save-detailed"]
     line += ["--result-dir", str(folder), "--result-filename", result.name]
     environment = {
