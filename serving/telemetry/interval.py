@@ -238,8 +238,8 @@ class Interval:
         if not ways:
             return f"{self.source} does not tell it"
         name = ways[0].of[0].name
-        others = f" nor one of its {len(ways) - 1} other names" if len(ways) > 1 else ""
-        return f"its page has no {name}{others}"
+        older = ", ".join(way.of[0].name for way in ways[1:3])
+        return f"its page has no {name}" + (f", nor {older}" if older else "")
 
 
 def latency_of(grown: Histogram, *, metric: str) -> Latency:

@@ -24,6 +24,7 @@ from serving.telemetry.together import lacking_latency, of_role, together
 
 ONE_LEG = "each engine sees its own leg only: a gate or router tells it"
 NO_ENGINE = "no engine answers"
+NO_PROMPTS = "no engine that computes prompts answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,7 @@ def _input_tokens(view: _View) -> Signal:
     A decoding engine counts the prompts whose KV cache it fetched too.
     """
     if view.prompts is None:
-        return view.front.input_tokens_per_s if view.front else Signal.lacking(NO_ENGINE)
+        return view.front.input_tokens_per_s if view.front else Signal.lacking(NO_PROMPTS)
     taken = view.prompts.input_tokens_per_s
     own = view.decoding.computed_tokens_per_s.value if view.decoding else None
     if taken.value is None or own is None:
