@@ -24,6 +24,7 @@ from planner.service.cli import (
     serve,
     shapes,
     simulate,
+    status,
     trace,
     validate,
 )
@@ -46,6 +47,7 @@ app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(profile.app, name="profile")
