@@ -18,8 +18,8 @@ class Arrival(StrEnum):
 
 
 @dataclass(slots=True)
-class Sequence:
-    """The stream of one worker.
+class Stream:
+    """One worker's messages.
 
     Parameters
     ----------
