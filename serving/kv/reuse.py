@@ -44,7 +44,7 @@ class ReuseTotals:
     Parameters
     ----------
     referenced : int
-        Blocks of prompts (of the sample).
+        Blocks of prompts; from the sample, where it is one.
     seen_before : int
         Those that an infinite cache would have held.
     cache_aware, blind : int
@@ -233,10 +233,11 @@ class Reuse:
             self._open.popitem(last=False)
 
     def _reference(self, chain: list[int], aware: _Way, blind: _Way) -> None:
-        self._referenced += len(chain)
-        self._seen_before += sum(block in self._seen for block in chain)
-        self._in_aware += _found(self._aware, aware, chain)
-        self._in_blind += _found(self._blind, blind, chain)
+        weight = 1 << self._halvings  # blocks that each one of the sample stands for
+        self._referenced += weight * len(chain)
+        self._seen_before += weight * sum(block in self._seen for block in chain)
+        self._in_aware += weight * _found(self._aware, aware, chain)
+        self._in_blind += weight * _found(self._blind, blind, chain)
         self._seen.update(chain)
         while len(self._seen) > self.most_blocks:
             self._halve()

@@ -65,8 +65,10 @@ class EventFeed:
 
     def close(self) -> None:
         """Close all sockets."""
+        for socket in self._names:
+            socket.close(linger=0)
         self._names.clear()
-        self._context.destroy(linger=0)
+        self._context.term()
 
     def poll(self, timeout_s: float) -> list[Message]:
         """What has arrived; waits up to `timeout_s` for the first message."""
@@ -157,7 +159,11 @@ def pump(feed: EventFeed, view: KvView, timeout_s: float) -> int:
 
 
 def catch_up(feed: EventFeed, view: KvView) -> None:
-    """Ask every worker that can for what it sent before the view began."""
+    """Ask every worker that can for what it sent and did not arrive.
+
+    At the start that is all that it sent before; later, a last message that was lost, which only
+    the next one would show.
+    """
     for worker in feed.addresses:
         if feed.can_replay(worker):
             _replay(feed, view, worker)

@@ -209,7 +209,7 @@ def _lmcache(tier: Tier, site: EngineSite) -> TierFlags:
 
 def _lmcache_server(tier: Tier, site: EngineSite) -> TierFlags:
     host, port = _server(tier)
-    _need_accelerator("LMCacheMPConnector", "shares accelerator memory with its server", site)
+    _need_accelerator("LMCacheMPConnector", "could not be brought to work on a CPU engine", site)
     _need_package("lmcache", "lmcache", site)
     extra: dict[str, Json] = {"lmcache.mp.host": f"tcp://{host}", "lmcache.mp.port": port}
     return TierFlags(
@@ -256,8 +256,8 @@ _TIERS = {
 def _need_accelerator(connector: str, why: str, site: EngineSite) -> None:
     if not site.has_accelerator:
         raise EngineError(
-            f"vLLM's {connector} {why}: it does not start on a CPU engine (tried with vLLM 0.32); "
-            "leave the tier out here, or enlarge the cache itself (kv_cache_gib)"
+            f"vLLM's {connector} {why}, so it is refused without an accelerator (vLLM 0.32); leave "
+            "the tier out here, or enlarge the cache itself (kv_cache_gib)"
         )
 
 
