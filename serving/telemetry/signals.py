@@ -200,6 +200,8 @@ class Activity:
         Mean tokens (prompt and answer) of an engine step.
     isl, osl : Signal
         Mean prompt and answer of finished requests, tokens.
+    prompt_lengths, answer_lengths : Histogram or None
+        Their distributions, tokens; None where the source does not tell them.
     """
 
     running: Signal = NOT_ASKED
@@ -228,6 +230,8 @@ class Activity:
     step_tokens: Signal = NOT_ASKED
     isl: Signal = NOT_ASKED
     osl: Signal = NOT_ASKED
+    prompt_lengths: Histogram | None = None
+    answer_lengths: Histogram | None = None
     transfer: TransferSignals = field(default_factory=TransferSignals)
     hardware: HardwareSignals = field(default_factory=HardwareSignals)
 
@@ -306,6 +310,8 @@ class SloSignals:
         Misses as a share of those that the promise allows: 1 uses it up, above 1 breaks it.
     from_bounds : bool
         Whether it is known to bounds only, because each request by itself was not seen.
+    note : str
+        What the bounds leave out; empty: nothing.
     """
 
     request_class: str
@@ -314,6 +320,7 @@ class SloSignals:
     goodput_rps: Signal
     error_budget_used_ratio: Signal
     from_bounds: bool
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,109 @@
+"""How well promises are kept, from what histograms can tell: bounds, never one number too good."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.domain.slo import Slo
+from serving.telemetry.histogram import Share
+from serving.telemetry.signals import Latency, Signal, SloSignals
+
+ALL_ALIKE = "no source tells request classes apart"
+NO_FAILURES = "how many requests failed is not told: none is counted as a miss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What requests experienced, each objective in a histogram of its own.
+
+    Parameters
+    ----------
+    ttft, tpot, e2e : Latency
+        Of requests that were answered.
+    requests_per_s, failed_per_s : Signal
+        Requests/s: arrivals or answers, as their source counts them, and failures, which miss
+        every promise.
+    classes_told_apart : bool
+        Whether the histograms hold one class only.
+    """
+
+    ttft: Latency
+    tpot: Latency
+    e2e: Latency
+    requests_per_s: Signal
+    failed_per_s: Signal
+    classes_told_apart: bool = True
+
+
+def jointly(shares: Sequence[Share]) -> Share:
+    """Bounds of the share of requests that meet several objectives at once.
+
+    However the objectives hang together, at least sum(share) - (n - 1) and at most the smallest
+    share of them meet all.
+
+    References
+    ----------
+    Fréchet's inequalities (1935) for the probability of a conjunction.
+    """
+    return Share(
+        low=max(sum(share.low for share in shares) - (len(shares) - 1), 0.0),
+        high=min(share.high for share in shares),
+    )
+
+
+def kept(slo: Slo, seen: Experience) -> SloSignals:
+    """How well one promise is kept."""
+    shares = _shares(slo, seen)
+    if isinstance(shares, str):
+        return _unknown(slo, shares)
+    if seen.requests_per_s.value is None:
+        return _unknown(slo, seen.requests_per_s.missing)
+    failed = seen.failed_per_s.value or 0.0
+    # Whether a source counts failures among its requests differs; both bounds hold then.
+    fewest, most = seen.requests_per_s.value, seen.requests_per_s.value + failed
+    if most <= 0:
+        return _unknown(slo, "no request arrived in the interval")
+    met = jointly(shares)
+    low = met.low * max(1 - failed / fewest, 0.0) if fewest > 0 else 0.0
+    high = met.high * (1 - failed / most)
+    allowed = 1.0 - slo.attainment_ratio
+    return SloSignals(
+        request_class=slo.request_class,
+        target_ratio=slo.attainment_ratio,
+        attainment_ratio=_between(low, high),
+        goodput_rps=_between(low * fewest, high * most),
+        error_budget_used_ratio=_between((1 - high) / allowed, (1 - low) / allowed),
+        from_bounds=True,
+        note="" if seen.failed_per_s.known else NO_FAILURES,
+    )
+
+
+def _shares(slo: Slo, seen: Experience) -> list[Share] | str:
+    """Share within each objective, or why one is not known."""
+    if not seen.classes_told_apart:
+        return ALL_ALIKE
+    wanted = [("TTFT", seen.ttft, slo.ttft_s), ("TPOT", seen.tpot, slo.tpot_s)]
+    if slo.e2e_s is not None:
+        wanted.append(("end-to-end time", seen.e2e, slo.e2e_s))
+    shares = []
+    for name, latency, limit in wanted:
+        share = latency.histogram.within(limit) if latency.histogram else None
+        if share is None:
+            return f"{name}: {latency.p50_s.missing or 'its distribution is not told'}"
+        shares.append(share)
+    return shares
+
+
+def _between(low: float, high: float) -> Signal:
+    return Signal(value=(low + high) / 2, low=low, high=high)
+
+
+def _unknown(slo: Slo, reason: str) -> SloSignals:
+    lacking = Signal.lacking(reason)
+    return SloSignals(
+        request_class=slo.request_class,
+        target_ratio=slo.attainment_ratio,
+        attainment_ratio=lacking,
+        goodput_rps=lacking,
+        error_budget_used_ratio=lacking,
+        from_bounds=True,
+    )
