@@ -8,7 +8,7 @@ from serving.diagnosis.pool import Pool, share_of
 from serving.diagnosis.watched import Look, WatchedWorker, Yardsticks
 
 FULL_RATIO = 0.85
-"""Share of a limit from which waits grow steeply: an M/D/1 queue at 85 % waits 2.8 service times."""
+"""Share of a limit from which waits grow steeply: an M/D/1 queue waits 2.8 service times there."""
 QUEUE_RATIO = 0.5
 """A queue as long as half a request per worker, or half a service time, is one."""
 LEAST_SHARE = 0.3
