@@ -3,16 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from planner.domain.errors import EngineError, InputError
-from planner.service.live_targets import live_targets
-from serving.endpoints import read_endpoints
+from serving.endpoints import Endpoints
 from serving.kv.events import EventAddress
 from serving.kv.subscriber import EventFeed, catch_up, pump
 from serving.kv.view import KvSnapshot, KvView
 from serving.telemetry.signals import TargetKind, TargetSignals
-from serving.telemetry.targets import Look, Target, look, signals_of
+from serving.telemetry.targets import Look, Target, look, signals_of, targets_of
 
 DEADLINE_S = 5.0
 PUMP_S = 0.2
@@ -26,38 +24,40 @@ class KvSource:
     addresses: Mapping[str, EventAddress]
 
 
-def kv_source(workers: Sequence[str], events: Sequence[str], state_dir: Path) -> KvSource:
-    """The workers that were named with their addresses, else those of the state directory.
-
-    Parameters
-    ----------
-    events : sequence of str
-        One for each worker, in their order.
+def named_source(targets: Sequence[Target], events: Sequence[str]) -> KvSource:
+    """Workers that were named, with one address each in the same order.
 
     Raises
     ------
-    InputError, EngineError
-        When addresses and workers do not match, or none sends events.
+    InputError
+        When there are more or fewer addresses than workers, or one is written otherwise.
     """
-    if workers or events:
-        if len(workers) != len(events):
-            raise InputError(
-                f"{len(workers)} --worker and {len(events)} --events: give one address for each "
-                "worker, in the same order"
-            )
-        targets = live_targets(workers, None, state_dir)
-        given = dict(zip((t.name for t in targets), events, strict=True))
-    else:
-        named = read_endpoints(state_dir).workers
-        targets = tuple(t for t in live_targets((), None, state_dir) if t.kind is TargetKind.ENGINE)
-        given = {w.name: w.kv_events for w in named if w.kv_events is not None}
+    if len(targets) != len(events):
+        raise InputError(
+            f"{len(targets)} --worker and {len(events)} --events: give one address for each "
+            "worker, in the same order"
+        )
+    addresses = {t.name: EventAddress.parse(e) for t, e in zip(targets, events, strict=True)}
+    return KvSource(targets=tuple(targets), addresses=addresses)
+
+
+def deployed_source(endpoints: Endpoints) -> KvSource:
+    """Workers of a running local deployment.
+
+    Raises
+    ------
+    EngineError
+        When none of them sends events.
+    """
+    given = {w.name: w.kv_events for w in endpoints.workers if w.kv_events is not None}
     if not given:
         raise EngineError(
             "no worker of the deployment sends KV events: start workers with --kv-events-config "
             "(serving/kv/events.py: events_config), or name --worker and --events"
         )
     return KvSource(
-        targets=targets, addresses={name: EventAddress.parse(a) for name, a in given.items()}
+        targets=tuple(t for t in targets_of(endpoints) if t.kind is TargetKind.ENGINE),
+        addresses={name: EventAddress.parse(address) for name, address in given.items()},
     )
 
 

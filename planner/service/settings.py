@@ -10,6 +10,8 @@ POOLWISE_ENGINE_PYTHON      Python that has vLLM; Poolwise only starts it (none)
 POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_PROMETHEUS_AUTHORIZATION
+                            value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
 ==========================  ===============================================================
 """
@@ -85,6 +87,19 @@ class CatalogueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """How metrics are read.
+
+    Parameters
+    ----------
+    prometheus_authorization : str or None
+        Value of the header that a Prometheus server wants, as `Bearer ...`.
+    """
+
+    prometheus_authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
@@ -92,6 +107,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -120,6 +136,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             ),
         ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
+        telemetry=TelemetrySettings(
+            prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
+        ),
     )
 
 

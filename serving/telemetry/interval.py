@@ -9,12 +9,14 @@ from serving.telemetry.quantities import Kind, Quantity
 from serving.telemetry.signals import (
     Activity,
     HardwareSignals,
+    Judged,
     Latency,
     Signal,
     Source,
     TransferSignals,
 )
 
+_CLASS = "request_class"
 _SAME_START_S = 0.5
 """Start times of one process differ by rounding only."""
 
@@ -99,6 +101,7 @@ class Interval:
             osl=self._mean(Quantity.ANSWER_TOKENS),
             prompt_lengths=prompts,
             answer_lengths=answers,
+            judged=self._judged(),
             transfer=TransferSignals(
                 latency=self.latency(Quantity.TRANSFER_S),
                 transfers_per_s=self.rate(Quantity.TRANSFERS),
@@ -124,7 +127,9 @@ class Interval:
 
     def rate(self, quantity: Quantity) -> Signal:
         """Growth of a counter per second."""
-        grown = self._growth(quantity)
+        return self._per_s(self._growth(quantity))
+
+    def _per_s(self, grown: Signal) -> Signal:
         if grown.value is None:
             return grown
         seconds = self.seconds
@@ -190,6 +195,22 @@ class Interval:
         if isinstance(grown, str):
             return Signal.lacking(grown)
         return mean_of(grown, metric=self._metric(quantity))
+
+    def _judged(self) -> tuple[Judged, ...]:
+        """Of every class that requests were judged in."""
+        found = []
+        for name in self.later.label_values(self.source, Quantity.JUDGED, _CLASS):
+            earlier = self.earlier.narrowed(_CLASS, name) if self.earlier else None
+            own = Interval(self.source, earlier, self.later.narrowed(_CLASS, name))
+            judged, met = own._growth(Quantity.JUDGED), own._growth(Quantity.MET)
+            found.append(
+                Judged(
+                    request_class=name,
+                    judged_per_s=self._per_s(judged),
+                    met_per_s=self._per_s(met),
+                )
+            )
+        return tuple(found)
 
     def _hit_ratio(self) -> Signal:
         """Of the interval where hits are counted, else the source's own average."""

@@ -112,6 +112,27 @@ class Page:
                             return sample.labels[label]
         return None
 
+    def narrowed(self, label: str, value: str) -> "Page":
+        """Only the samples with this value of a label."""
+        return Page.of(
+            (s for own in self.samples.values() for s in own if s.labels.get(label) == value),
+            at_s=self.at_s,
+        )
+
+    def label_values(self, source: Source, quantity: Quantity, label: str) -> tuple[str, ...]:
+        """Values of a label on a quantity's samples, sorted."""
+        return tuple(
+            sorted(
+                {
+                    sample.labels[label]
+                    for metric in SOURCES[source].names.get(quantity, ())
+                    for series in metric.of
+                    for sample in self.samples.get(series.key, ())
+                    if label in sample.labels
+                }
+            )
+        )
+
     def value(self, source: Source, quantity: Quantity) -> Found | None:
         """A gauge or counter of a source; None: not on the page."""
         mean = quantity.kind is Kind.RATIO

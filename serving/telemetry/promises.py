@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from planner.domain.slo import Slo
 from serving.telemetry.histogram import Share
-from serving.telemetry.signals import Latency, Signal, SloSignals
+from serving.telemetry.signals import Judged, Latency, Signal, SloSignals
 
 ALL_ALIKE = "no source tells request classes apart"
 NO_FAILURES = "how many requests failed is not told: none is counted as a miss"
@@ -22,6 +22,8 @@ class Experience:
     requests_per_s, failed_per_s : Signal
         Requests/s: arrivals or answers, as their source counts them, and failures, which miss
         every promise.
+    judged : tuple of Judged
+        What a gate says that judges every request by itself.
     classes_told_apart : bool
         Whether the histograms hold one class only.
     """
@@ -31,6 +33,7 @@ class Experience:
     e2e: Latency
     requests_per_s: Signal
     failed_per_s: Signal
+    judged: tuple[Judged, ...] = ()
     classes_told_apart: bool = True
 
 
@@ -51,7 +54,10 @@ def jointly(shares: Sequence[Share]) -> Share:
 
 
 def kept(slo: Slo, seen: Experience) -> SloSignals:
-    """How well one promise is kept."""
+    """How well one promise is kept: counted where a gate judges it, else within bounds."""
+    judged = next((j for j in seen.judged if j.request_class == slo.request_class), None)
+    if judged is not None:
+        return _counted(slo, judged)
     shares = _shares(slo, seen)
     if isinstance(shares, str):
         return _unknown(slo, shares)
@@ -74,6 +80,26 @@ def kept(slo: Slo, seen: Experience) -> SloSignals:
         error_budget_used_ratio=_between((1 - high) / allowed, (1 - low) / allowed),
         from_bounds=True,
         note="" if seen.failed_per_s.known else NO_FAILURES,
+    )
+
+
+def _counted(slo: Slo, judged: Judged) -> SloSignals:
+    """By requests that were judged one by one, against the promises that the gate was given."""
+    every, met = judged.judged_per_s, judged.met_per_s
+    if every.value is None or met.value is None:
+        return _unknown(slo, every.missing or met.missing)
+    if every.value <= 0:
+        return _unknown(slo, "no request was judged in the interval")
+    attained = min(met.value / every.value, 1.0)
+    return SloSignals(
+        request_class=slo.request_class,
+        target_ratio=slo.attainment_ratio,
+        attainment_ratio=Signal(value=attained, metric=every.metric),
+        goodput_rps=met,
+        error_budget_used_ratio=Signal(
+            value=(1 - attained) / (1 - slo.attainment_ratio), metric=every.metric
+        ),
+        from_bounds=False,
     )
 
 

@@ -29,6 +29,8 @@ class Quantity(Enum):
 
     REQUESTS = ("requests", Kind.COUNTER)
     FAILED = ("failed", Kind.COUNTER)
+    JUDGED = ("judged", Kind.COUNTER)
+    MET = ("met", Kind.COUNTER)
     PREEMPTIONS = ("preemptions", Kind.COUNTER)
     INPUT_TOKENS = ("input_tokens", Kind.COUNTER)
     OUTPUT_TOKENS = ("output_tokens", Kind.COUNTER)

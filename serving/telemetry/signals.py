@@ -168,6 +168,15 @@ class HardwareSignals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Requests of one class that were judged one by one, requests/s: all, and those in time."""
+
+    request_class: str
+    judged_per_s: Signal
+    met_per_s: Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
     """What one target, or all of a role together, did in an interval and holds at its end.
 
@@ -200,6 +209,8 @@ class Activity:
         Mean tokens (prompt and answer) of an engine step.
     isl, osl : Signal
         Mean prompt and answer of finished requests, tokens.
+    judged : tuple of Judged
+        Per class, where the target judges each request by itself (the gate does).
     prompt_lengths, answer_lengths : Histogram or None
         Their distributions, tokens; None where the source does not tell them.
     """
@@ -232,6 +243,7 @@ class Activity:
     osl: Signal = NOT_ASKED
     prompt_lengths: Histogram | None = None
     answer_lengths: Histogram | None = None
+    judged: tuple[Judged, ...] = ()
     transfer: TransferSignals = field(default_factory=TransferSignals)
     hardware: HardwareSignals = field(default_factory=HardwareSignals)
 
@@ -302,8 +314,8 @@ class SloSignals:
     target_ratio : float
         Share of arrivals that was promised, 0..1.
     attainment_ratio : Signal
-        Share of arrivals within all objectives, 0..1. From histograms only bounds are certain:
-        `low` and `high`; `value` is their middle.
+        Share of arrivals within all objectives, 0..1; exact from a gate that judges each request.
+        From histograms only bounds are certain: `low` and `high`; `value` is their middle.
     goodput_rps : Signal
         Requests/s within all objectives, with the same bounds.
     error_budget_used_ratio : Signal

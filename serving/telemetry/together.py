@@ -9,6 +9,7 @@ from serving.telemetry.interval import latency_of, mean_of
 from serving.telemetry.signals import (
     Activity,
     HardwareSignals,
+    Judged,
     Latency,
     RoleSignals,
     Signal,
@@ -74,6 +75,7 @@ def together(workers: Sequence[TargetSignals]) -> Activity:
         osl=_mean_length(answers, [a.osl for a in own]),
         prompt_lengths=prompts,
         answer_lengths=answers,
+        judged=_judged(workers),
         transfer=TransferSignals(
             latency=merged(lambda a: a.transfer.latency),
             transfers_per_s=total(lambda a: a.transfer.transfers_per_s),
@@ -82,6 +84,18 @@ def together(workers: Sequence[TargetSignals]) -> Activity:
             expired_per_s=total(lambda a: a.transfer.expired_per_s),
         ),
         hardware=_hardware([a.hardware for a in own], total),
+    )
+
+
+def _judged(workers: Sequence[TargetSignals]) -> tuple[Judged, ...]:
+    own = [(worker.name, judged) for worker in workers for judged in worker.activity.judged]
+    return tuple(
+        Judged(
+            request_class=name,
+            judged_per_s=summed((w, j.judged_per_s) for w, j in own if j.request_class == name),
+            met_per_s=summed((w, j.met_per_s) for w, j in own if j.request_class == name),
+        )
+        for name in sorted({judged.request_class for _, judged in own})
     )
 
 

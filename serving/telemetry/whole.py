@@ -105,10 +105,12 @@ def deployment_signals(
 
 
 def _roles(targets: Sequence[TargetSignals]) -> tuple[RoleSignals, ...]:
-    engines = [t for t in targets if t.kind is TargetKind.ENGINE]
-    return tuple(
-        of_role(role, own) for role in Role if (own := [t for t in engines if t.role is role])
-    )
+    """Workers by role; one whose role nobody tells does both legs of what it is given."""
+    by_role: dict[Role, list[TargetSignals]] = {}
+    for target in targets:
+        if target.kind is TargetKind.ENGINE:
+            by_role.setdefault(target.role or Role.AGGREGATED, []).append(target)
+    return tuple(of_role(role, by_role[role]) for role in Role if role in by_role)
 
 
 def _view(targets: Sequence[TargetSignals]) -> _View:
@@ -207,6 +209,7 @@ def _slos(view: _View, promised: Promised) -> tuple[SloSignals, ...]:
         e2e=_as_users_have_it(view, lambda activity: activity.e2e),
         failed_per_s=front.failed_per_s if front else Signal.lacking(NO_ENGINE),
         requests_per_s=front.requests_per_s if front else Signal.lacking(NO_ENGINE),
+        judged=front.judged if front else (),
         classes_told_apart=len(slos) < 2,
     )
     return tuple(kept(slo, seen) for slo in slos)

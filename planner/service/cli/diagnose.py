@@ -7,8 +7,9 @@ import typer
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
-from planner.service.cli.live_options import RouterOption, WorkersOption
+from planner.service.cli.live_options import GateOption, RoutersOption, WorkersOption
 from planner.service.cli.options import JsonOption
+from planner.service.cli.status_options import Asked, targets_of
 
 if TYPE_CHECKING:
     from planner.service.diagnosing import Diagnosed, Experiment
@@ -24,7 +25,8 @@ LONGEST_S = 3600.0
 def diagnose(
     *,
     worker: WorkersOption = None,
-    router: RouterOption = None,
+    router: RoutersOption = None,
+    gate: GateOption = None,
     spec: Annotated[
         Path | None,
         typer.Option("--spec", "-s", help="Objectives and profiles (YAML).", metavar="FILE"),
@@ -75,12 +77,8 @@ def diagnose(
     Prefill, decode, memory, cache transfer, network, batching or scheduling; or nothing; or that
     its metrics do not tell. Reads /metrics only, except with --experiment.
     """
-    import os
-
     from planner.service.diagnosing import diagnose_live, yardsticks_of
     from planner.service.documents.diagnosis import DiagnosisDocument
-    from planner.service.live_targets import live_targets
-    from planner.service.settings import read_settings
     from serving.diagnosis.watching import WatchPlan
 
     if not 0.05 <= interval <= 60 or not 5 * interval <= duration <= LONGEST_S:
@@ -88,7 +86,7 @@ def diagnose(
             f"--for {duration:g}: give seconds from five times --interval ({5 * interval:g}) to "
             f"{LONGEST_S:g}, and --interval from 0.05 to 60"
         )
-    targets = live_targets(worker or [], router, read_settings(os.environ).storage.state_dir)
+    targets = targets_of(Asked(workers=worker or (), routers=router or (), gate=gate))
     yardsticks = yardsticks_of(
         spec, profile or [], model=model, max_num_seqs=max_num_seqs, link_bytes_per_s=link
     )

@@ -8,6 +8,7 @@ from planner.domain.errors import InputError
 from planner.service.cli import output
 from planner.service.cli.live_options import WorkersOption
 from planner.service.cli.options import JsonOption
+from planner.service.cli.status_options import Asked, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,14 +57,18 @@ def kv(
     import os
 
     from planner.service.documents.kv import KvDocument
-    from planner.service.kv_watching import kv_source, watch_kv
+    from planner.service.kv_watching import deployed_source, named_source, watch_kv
     from planner.service.settings import read_settings
+    from serving.endpoints import read_endpoints
     from serving.kv.policy import recommend_policies
 
     if not 0.5 <= duration <= LONGEST_S:
         raise InputError(f"--for {duration:g}: give seconds from 0.5 to {LONGEST_S:g}")
-    state_dir = read_settings(os.environ).storage.state_dir
-    source = kv_source(worker or [], events or [], state_dir)
+    if worker or events:
+        named = targets_of(Asked(workers=worker)) if worker else ()
+        source = named_source(named, events or [])
+    else:
+        source = deployed_source(read_endpoints(read_settings(os.environ).storage.state_dir))
     for snapshot in watch_kv(source, every_s=duration, kv_bytes_per_token=kv_bytes):
         policies = recommend_policies(snapshot)
         if json:

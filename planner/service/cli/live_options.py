@@ -8,12 +8,16 @@ WorkersOption = Annotated[
     list[str] | None,
     typer.Option(
         "--worker",
-        "-w",
-        help="A worker as ROLE=URL; repeat it. Without: the deployment of this state directory.",
+        help="An engine; repeatable. Without: the deployment of the state directory.",
         metavar="ROLE=URL",
     ),
 ]
-RouterOption = Annotated[
-    str | None,
-    typer.Option("--router", help="The router's metrics page, beside --worker.", metavar="URL"),
+RoutersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--router",
+        help="A router's metrics page; KIND: smg, vllm-router, dynamo, llm-d; repeatable.",
+        metavar="KIND=URL",
+    ),
 ]
+GateOption = Annotated[str | None, typer.Option("--gate", help="Poolwise's gate.", metavar="URL")]

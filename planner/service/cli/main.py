@@ -27,6 +27,7 @@ from planner.service.cli import (
     serve,
     shapes,
     simulate,
+    status,
     trace,
     validate,
 )
@@ -52,6 +53,7 @@ app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
+app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(profile.app, name="profile")

@@ -1,22 +1,38 @@
-"""smg 1.13, the default router."""
+"""smg 1.13, the default router: recorded from its own page.
+
+Its request durations end with the head of a streamed answer, so they are no end-to-end time;
+first tokens of plain (not disaggregated) HTTP requests, gaps and tokens it counts over gRPC only.
+"""
 
 from serving.telemetry.quantities import Metric, Names, Quantity, Series, named
 
 PREFIXES = ("smg_",)
 
+
+def _tokens(direction: str) -> tuple[Metric, ...]:
+    series = Series("smg_router_tokens_total", where=(("token_type", (direction,)),))
+    return (Metric(of=(series,)),)
+
+
 NAMES: Names = {
+    Quantity.RUNNING: named("smg_http_connections_active"),
+    Quantity.WAITING: (
+        Metric(
+            of=(
+                Series("smg_admission_queue_depth"),
+                Series("smg_scheduler_queue_depth"),
+                Series("smg_pd_prefill_admission_queued"),
+            )
+        ),
+    ),
     Quantity.REQUESTS: named("smg_router_requests_total"),
     Quantity.FAILED: named("smg_router_request_errors_total"),
     Quantity.TTFT_S: named("smg_pd_ttft_seconds", "smg_router_ttft_seconds"),
     Quantity.TPOT_S: named("smg_router_tpot_seconds"),
-    Quantity.E2E_S: named("smg_router_request_duration_seconds"),
+    Quantity.E2E_S: named("smg_router_generation_duration_seconds"),
     Quantity.PREFILLING_S: named("smg_pd_prefill_duration_seconds"),
     Quantity.TRANSFER_S: named("smg_pd_kv_transfer_duration_seconds"),
     Quantity.TRANSFERS_FAILED: named("smg_pd_kv_transfer_failures_total"),
-    Quantity.INPUT_TOKENS: (
-        Metric(of=(Series("smg_router_tokens_total", where=(("token_type", ("input",)),)),)),
-    ),
-    Quantity.OUTPUT_TOKENS: (
-        Metric(of=(Series("smg_router_tokens_total", where=(("token_type", ("output",)),)),)),
-    ),
+    Quantity.INPUT_TOKENS: _tokens("input"),
+    Quantity.OUTPUT_TOKENS: _tokens("output"),
 }
