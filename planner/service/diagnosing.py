@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.domain.errors import InputError
+from planner.domain.errors import EngineError, InputError
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
 from planner.domain.profile import Profile
@@ -83,10 +83,16 @@ def diagnose_live(
 
     Raises
     ------
+    EngineError
+        When no worker answers.
     ProfileError, InputError, OperationError
         From the experiment: it stops itself when the deployment slows down too much.
     """
-    finding = diagnose(watch(targets, plan, yardsticks, clock=time.monotonic, sleep=time.sleep))
+    watched = watch(targets, plan, yardsticks, clock=time.monotonic, sleep=time.sleep)
+    if not any(w.signals.answers for w in watched.workers):
+        told = "; ".join(f"{w.signals.name}: {w.signals.note}" for w in watched.workers)
+        raise EngineError(f"no worker answers, so nothing can be diagnosed: {told or 'none given'}")
+    finding = diagnose(watched)
     if experiment is None or finding.bottleneck is not None:
         return Diagnosed(finding=finding)
     responses = tuple(

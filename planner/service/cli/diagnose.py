@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "Example:\n\npoolwise diagnose --worker prefill=http://10.0.0.7:8000 "
     "--worker decode=http://10.0.0.8:8000 --spec spec.yaml\n\n"
-    "Exit status: 0 whatever is found; 1 when --experiment was stopped; 2 bad input."
+    "Exit status: 0 whatever is found; 1 no worker answers, or the experiment stopped; 2 bad "
+    "input."
 )
 LONGEST_S = 3600.0
 
@@ -144,22 +145,8 @@ def _show(found: "Diagnosed") -> None:
     output.print_lines(f"Bottleneck: {name} ({finding.confidence} confidence)", [finding.summary])
     output.print_lines("Evidence", [e.text for e in finding.evidence])
     output.print_lines("What to do", [finding.action])
-    output.print_table(
-        "What else was judged",
-        ("", "of", "short", "used", "held up", "by"),
-        [
-            [
-                s.bottleneck.value,
-                s.role.value if s.role else "-",
-                "yes" if s.is_short else "no",
-                f"{s.pressure_ratio:.0%}",
-                f"{s.held_up_requests:.1f}" if s.is_short else "-",
-                s.evidence[0].text if s.evidence else "",
-            ]
-            for s in finding.others
-        ],
-        numbers_from=9,
-    )
+    if finding.others:
+        _show_others(found)
     output.print_lines(
         "Not judged",
         [f"{u.bottleneck}{f' ({u.role})' if u.role else ''}: {u.reason}" for u in finding.unjudged],
@@ -177,3 +164,22 @@ def _show(found: "Diagnosed") -> None:
                 for r in found.responses
             ],
         )
+
+
+def _show_others(found: "Diagnosed") -> None:
+    output.print_table(
+        "What else was judged",
+        ("", "of", "short", "used", "held up", "by"),
+        [
+            [
+                s.bottleneck.value,
+                s.role.value if s.role else "-",
+                "yes" if s.is_short else "no",
+                f"{s.pressure_ratio:.0%}",
+                f"{s.held_up_requests:.1f}" if s.is_short else "-",
+                s.evidence[0].text if s.evidence else "",
+            ]
+            for s in found.finding.others
+        ],
+        numbers_from=9,
+    )

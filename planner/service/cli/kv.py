@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
 from planner.service.cli.live_options import WorkersOption
 from planner.service.cli.options import JsonOption
@@ -70,6 +70,11 @@ def kv(
     else:
         source = deployed_source(read_endpoints(read_settings(os.environ).storage.state_dir))
     for snapshot in watch_kv(source, every_s=duration, kv_bytes_per_token=kv_bytes):
+        if not any(w.listening or w.usage_ratio is not None for w in snapshot.workers):
+            raise EngineError(
+                f"in {snapshot.seconds:.0f} s no worker answered, and no KV event came: look at "
+                "the addresses, and at `poolwise status`"
+            )
         policies = recommend_policies(snapshot)
         if json:
             output.print_json(KvDocument.of(snapshot, policies))
@@ -96,6 +101,15 @@ def _show(snapshot: "KvSnapshot", policies: "Sequence[PolicyAdvice]") -> None:
         ),
         [_row(w) for w in snapshot.workers],
     )
+    if any(w.sources for w in snapshot.workers):
+        _show_sources(snapshot)
+    _show_reuse(snapshot)
+    for advice in policies:
+        output.print_lines(f"Router: {advice.option}", list(advice.reasons))
+    output.print_lines("Remarks", _remarks(snapshot))
+
+
+def _show_sources(snapshot: "KvSnapshot") -> None:
     output.print_table(
         "Where prompt tokens came from",
         ("", "tokens/s", "computed", "own cache", "transferred"),
@@ -111,6 +125,9 @@ def _show(snapshot: "KvSnapshot", policies: "Sequence[PolicyAdvice]") -> None:
             if (s := w.sources) is not None
         ],
     )
+
+
+def _show_reuse(snapshot: "KvSnapshot") -> None:
     reuse = snapshot.reuse_so_far
     if reuse is not None:
         sample = "" if reuse.sample_ratio == 1 else f" (a sample of {reuse.sample_ratio:.0%})"
@@ -126,9 +143,6 @@ def _show(snapshot: "KvSnapshot", policies: "Sequence[PolicyAdvice]") -> None:
         output.print_lines(
             "Found now", [f"{snapshot.prefix_reuse_ratio:.1%} of prompt tokens (prefix reuse)"]
         )
-    for advice in policies:
-        output.print_lines(f"Router: {advice.option}", list(advice.reasons))
-    output.print_lines("Remarks", _remarks(snapshot))
 
 
 def _row(worker: "WorkerKv") -> list[str]:

@@ -63,10 +63,12 @@ def kv_tiers(
     if json:
         output.print_json(TierDocument.of(made))
         return
-    output.print_lines(
-        "vllm serve", [f"--kv-transfer-config '{made.transfer_config}'", *made.flags]
-    )
-    output.print_lines("Environment", [f"{k}={v}" for k, v in made.environment.items()])
+    # Plain lines, not wrapped: they are copied into command lines and files.
+    typer.echo(f"--kv-transfer-config '{made.transfer_config}'")
+    for flag in made.flags:
+        typer.echo(flag)
+    for name, value in made.environment.items():
+        typer.echo(f"{name}={value}")
     for variable, text in made.files.items():
-        output.print_lines(f"A file, named by {variable}", text.splitlines())
+        typer.echo(f"{variable} names a file with:\n{text}")
     output.print_lines("Remarks", list(made.remarks))
