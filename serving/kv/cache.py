@@ -1,7 +1,7 @@
 """What one worker's KV cache holds, as its events tell it.
 
-Memory: about 160 bytes for a block that is held and 110 for one that was evicted and is
-remembered (`benchmarks/serving/kv.py` measures it). The worker's own capacity bounds the first;
+Memory: about 100 bytes for a block that is held (`benchmarks/serving/kv.py` measures it), and 200
+at the most for one that was evicted and is remembered. The worker's own capacity bounds the first;
 `REMEMBERED_BLOCKS` bounds the second, and `MOST_BLOCKS` both when events of evictions are lost.
 """
 

@@ -10,7 +10,7 @@ count as referenced too. The references go into ghosts, which hold hashes and no
 
 Only a sample of the blocks is tracked, chosen by hash, with caches smaller by the same factor: hit
 ratios of LRU caches stay what they are. The sample halves when it grows past `most_blocks`, so
-memory is bounded (about 1.1 KB for a tracked block, all ghosts together).
+memory is bounded (about 400 bytes for a tracked block, all ghosts together).
 
 What is not seen: a request whose whole blocks were all in the cache stores nothing, so that no
 event tells of it, unless it asked for `kv_cache_report_mode: full` (in the request's
