@@ -84,7 +84,7 @@ STATES = (
     State(
         name="prompts cached at prefill only",
         asked=Bottleneck.CACHE_TRANSFER,
-        load=LoadShape(rate_rps=0.7, prompt_tokens=1920, answer_tokens=2, shared_tokens=1900),
+        load=LoadShape(rate_rps=4.0, prompt_tokens=1920, answer_tokens=2, shared_tokens=1900),
         decode=replace(DECODE, engine_flags=("--no-enable-prefix-caching",)),
     ),
     State(

@@ -68,7 +68,8 @@ def judge_all(watch: Watch, pools: dict[Role, Pool]) -> tuple[Judgement, ...]:
         if role is not Role.PREFILL:
             found.append(judge_decode(pool, yardsticks))
         found.append(judge_memory(pool))
-        found.append(judge_batching(pool, yardsticks))
+        if role is not Role.PREFILL:
+            found.append(judge_batching(pool, yardsticks))
         found.append(judge_balance(pool))
         found.append(judge_idle_queue(pool, yardsticks))
         if role is Role.AGGREGATED:
@@ -78,8 +79,8 @@ def judge_all(watch: Watch, pools: dict[Role, Pool]) -> tuple[Judgement, ...]:
         moves = moves_of(
             pools[Role.DECODE], pools.get(Role.PREFILL), yardsticks, seconds=watch.seconds
         )
-        found += [judge_transfer(moves), judge_network(moves, yardsticks)]
-    found.append(judge_surroundings(pools, watch.front, moves))
+        found += [judge_transfer(moves, yardsticks), judge_network(moves, yardsticks)]
+    found.append(judge_surroundings(pools, watch.front, moves, yardsticks))
     return tuple(found)
 
 

@@ -260,13 +260,13 @@ def batch_share(pool: Pool, yardsticks: Yardsticks) -> tuple[float, float, bool]
     """How much of the time a full batch made requests wait, its limit, and whether that is known.
 
     Without a known limit it is taken from what was seen: with requests waiting, a batch that is
-    always as large as the largest ever seen is at its limit. A prefill worker's batch is bounded
-    by tokens, so there it says nothing.
+    always as large as the largest ever seen is at its limit. On a prefill worker it binds never:
+    more prompts at once are not computed sooner.
     """
     known = yardsticks.batch_limit(pool.role)
     most = max((x.running for w in pool.workers for x in w.looks), default=0.0)
     limit = float(known) if known is not None else most
-    if limit <= 0 or (known is None and pool.role is Role.PREFILL):
+    if limit <= 0 or pool.role is Role.PREFILL:
         return 0.0, limit, known is not None
 
     def bound(_worker: WatchedWorker, look: Look) -> bool:

@@ -83,7 +83,7 @@ def moves_of(
     )
 
 
-def judge_transfer(moves: Moves | None) -> Judgement:
+def judge_transfer(moves: Moves | None, yardsticks: Yardsticks) -> Judgement:
     """Whether moving one KV cache takes longer than computing it."""
     if moves is None or moves.prefill_s is None:
         return _untold(Bottleneck.CACHE_TRANSFER)
@@ -102,7 +102,7 @@ def judge_transfer(moves: Moves | None) -> Judgement:
         evidence.append(
             Evidence(what="transfers failed or expired", value=moves.failed_per_s, unit=Unit.PER_S)
         )
-    ratio = moves.wait_s / max(moves.prefill_s, 1e-6)
+    ratio = min(moves.wait_s / max(moves.prefill_s, 1e-6), moves.wait_s / yardsticks.matters_s)
     return Suspicion(
         bottleneck=Bottleneck.CACHE_TRANSFER,
         role=None,
@@ -145,8 +145,9 @@ def judge_network(moves: Moves | None, yardsticks: Yardsticks) -> Judgement:
         )
     alone_s = moves.alone_s
     if alone_s is not None:
-        shared = moves.under_way >= 1.0
-        pressures.append(moves.mean_s / max(alone_s, 1e-6) / SLOWED_RATIO if shared else 0.0)
+        slowed = moves.mean_s / max(alone_s, 1e-6) / SLOWED_RATIO
+        lost = max(moves.mean_s - alone_s, 0.0) / yardsticks.matters_s
+        pressures.append(min(slowed, lost) if moves.under_way >= 1.0 else 0.0)
         evidence.append(
             Evidence(
                 what="one transfer",

@@ -68,7 +68,10 @@ def _idlest(workers: Sequence[WatchedWorker]) -> WatchedWorker:
 
 
 def judge_surroundings(
-    pools: Mapping[Role, Pool], front: TargetSignals | None, moves: Moves | None
+    pools: Mapping[Role, Pool],
+    front: TargetSignals | None,
+    moves: Moves | None,
+    yardsticks: Yardsticks,
 ) -> Judgement:
     """Whether most of TTFT passes outside the engines' own queues and steps.
 
@@ -93,11 +96,12 @@ def judge_surroundings(
         return _untold("no first token was seen in the interval")
     outside_s = max(ttft_s - inside_s, 0.0)
     share = outside_s / max(ttft_s, 1e-9)
+    pressure = min(share / OUTSIDE_RATIO, outside_s / yardsticks.matters_s)
     return Suspicion(
         bottleneck=Bottleneck.SCHEDULING,
         role=None,
-        pressure_ratio=share / OUTSIDE_RATIO,
-        is_short=share >= OUTSIDE_RATIO,
+        pressure_ratio=pressure,
+        is_short=pressure >= 1.0,
         held_up_requests=outside_s * rate,
         evidence=(
             Evidence(

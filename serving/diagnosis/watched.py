@@ -88,6 +88,14 @@ class Yardsticks:
     max_num_seqs: Mapping[Role, int] = field(default_factory=dict)
     link_bytes_per_s: float | None = None
 
+    @property
+    def matters_s(self) -> float:
+        """Seconds of a first token's time from which they are worth a name.
+
+        A tenth of the objective; a twentieth of a second without one.
+        """
+        return 0.05 if self.slo is None else 0.1 * self.slo.ttft_s
+
     def batch_limit(self, role: Role) -> int | None:
         """Sequences that a replica runs together at the most; None: not known."""
         if role in self.max_num_seqs:

@@ -180,3 +180,16 @@ def test_workers_that_do_not_answer_are_named_and_lower_the_confidence() -> None
     assert found.confidence is Confidence.LOW
     assert "d2" in found.remarks[0]
     assert diagnose(watch(dead)).bottleneck is None
+
+
+def test_what_is_too_short_to_matter_is_not_named() -> None:
+    quick = worker(
+        D,
+        [look(running=1)] * 20,
+        latencies=legs(prefill=0.002, itl=0.01),
+        transfer=moved([0.012] * 20),
+        output_tokens_per_s=100,
+    )
+    prefill = worker(P, [look(running=0)] * 20, latencies=legs(queue=0.001, prefill=0.004))
+    found = diagnose(watch(prefill, quick, front=front(0.06), slo=SLO))
+    assert found.bottleneck is Bottleneck.NONE
