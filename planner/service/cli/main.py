@@ -17,7 +17,10 @@ from planner.service.cli import (
     accelerators,
     backtest,
     demo,
+    diagnose,
     forecast,
+    kv,
+    kv_tiers,
     plan,
     profile,
     recommend,
@@ -47,6 +50,9 @@ app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command(epilog=kv.EPILOG)(kv.kv)
+app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
