@@ -11,6 +11,7 @@ POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
+POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
 ==========================  ===============================================================
 """
 
@@ -22,6 +23,7 @@ from planner.domain.errors import InputError
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_RETENTION_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,19 @@ class CatalogueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateRecordSettings:
+    """What is kept of requests that went through the gate.
+
+    Parameters
+    ----------
+    retention_s : float
+        Older records are deleted, seconds.
+    """
+
+    retention_s: float = DEFAULT_RETENTION_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
@@ -92,6 +107,7 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+    gate_records: GateRecordSettings = field(default_factory=GateRecordSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -120,6 +136,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             ),
         ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
+        gate_records=GateRecordSettings(
+            retention_s=_whole(
+                environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, largest=10**9
+            )
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from planner.service.cli import (
     backtest,
     demo,
     forecast,
+    gate,
     plan,
     profile,
     recommend,
@@ -48,6 +49,7 @@ app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(gate.app, name="gate")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 
