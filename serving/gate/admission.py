@@ -26,6 +26,8 @@ FULL_KV_RATIO = 0.95
 """A KV cache this full makes engines preempt: vLLM recomputes what it throws out."""
 DIRECT_KV_RATIO = 0.8
 LONGEST_RETRY_S = 60.0
+HOPELESS_RATIO = 0.1
+"""What no idle deployment would keep may be delayed by such a part of its own time."""
 
 
 class Way(StrEnum):
@@ -158,21 +160,30 @@ def _limits(case: Case, expected: Estimate) -> Iterator[tuple[Why, float]]:
     alone = estimate(case.times, case.load.emptied, case.prompt)
     tpot_s = expected.tpot_s + slack.tpot_s
     if case.load.tightest_tpot_s is not None:
-        yield Why.OTHERS_TPOT, tpot_s - max(case.load.tightest_tpot_s, alone.tpot_s)
-    if promise.slo is None:
+        yield Why.OTHERS_TPOT, tpot_s - max(case.load.tightest_tpot_s, alone.tpot_s + slack.tpot_s)
+    slo = promise.slo
+    if slo is None:
         return
     ttft_s = expected.ttft_s + slack.ttft_s
-    yield Why.TTFT, ttft_s - _limit(promise.slo.ttft_s, alone.ttft_s, promise)
-    yield Why.TPOT, tpot_s - _limit(promise.slo.tpot_s, alone.tpot_s, promise)
-    if promise.slo.e2e_s is not None:
+    yield Why.TTFT, ttft_s - _limit(slo.ttft_s, alone.ttft_s, slack.ttft_s, promise)
+    yield Why.TPOT, tpot_s - _limit(slo.tpot_s, alone.tpot_s, slack.tpot_s, promise)
+    if slo.e2e_s is not None:
         gaps = max(case.prompt.output_tokens - 1, 0.0)
-        idle_s = alone.ttft_s + gaps * alone.tpot_s
-        yield Why.E2E, ttft_s + gaps * tpot_s - _limit(promise.slo.e2e_s, idle_s, promise)
+        idle_s, late_s = alone.ttft_s + gaps * alone.tpot_s, slack.ttft_s + gaps * slack.tpot_s
+        whole_s = ttft_s + gaps * tpot_s
+        yield Why.E2E, whole_s - _limit(slo.e2e_s, idle_s, late_s, promise)
 
 
-def _limit(objective_s: float, idle_s: float, promise: Promise) -> float:
-    """What may be expected of a request: its share of the room above an idle deployment."""
-    return idle_s + max(objective_s - idle_s, 0.0) * promise.share
+def _limit(objective_s: float, idle_s: float, slack_s: float, promise: Promise) -> float:
+    """What may be expected of a request, slack included, seconds.
+
+    Its share of the room above an idle deployment; where that could not keep the objective
+    either, a little more than it would take.
+    """
+    alone_s = idle_s + slack_s
+    if alone_s >= objective_s:
+        return alone_s + HOPELESS_RATIO * idle_s
+    return alone_s + (objective_s - alone_s) * promise.share
 
 
 def _goes_direct(case: Case, worker: WorkerLoad, direct: Estimate, expected: Estimate) -> bool:

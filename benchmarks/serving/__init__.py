@@ -1,0 +1,1 @@
+"""What the running deployment is measured by: one module for each part."""
