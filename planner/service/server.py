@@ -139,7 +139,9 @@ def listening(host: str, port: int) -> socket.socket:
     PoolwiseError
         When the address is not this machine's, or the port is taken.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio sends small pieces at once (TCP_NODELAY); else streams stall.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

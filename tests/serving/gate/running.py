@@ -45,7 +45,7 @@ def running_gate(
     keys: Keys | None = None,
     keys_file: Path | None = None,
 ) -> Iterator[RunningGate]:
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     sink = ListSink()
