@@ -35,7 +35,8 @@ from profiler.samples import Kind
 FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
 ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=32, rounds=4)
-SEVERAL = client.Loop(requests=48, rate_rps=1.0, input_tokens=96, output_tokens=32, rounds=4)
+# Answers take 1.5 of the periods: at two of them, chance decides how many run when a prompt comes.
+SEVERAL = client.Loop(requests=40, rate_rps=0.8, input_tokens=96, output_tokens=32, rounds=4)
 MANY = client.Loop(requests=200, rate_rps=20.0, input_tokens=16, output_tokens=64, rounds=2)
 PARTS = ("repeats", "points", "parts", "alone", "client", "many", "roles")
 

@@ -65,6 +65,11 @@ class Sender:
             )
             failed = next((a for a in answers if a.error), None)
             if failed is None:
+                if not all(a.counted for a in answers):
+                    self.note(
+                        "the server sent several tokens in one piece, or told no total: their "
+                        "gaps are spread evenly, steps are known on average only"
+                    )
                 return answers
             self._raise_if_final(failed, output_tokens)
             asked = failed.retry_after_s if failed.retry_after_s is not None else wait_s

@@ -84,6 +84,41 @@ def test_every_token_is_timed() -> None:
     assert len(timing.gaps_s()) == 2
 
 
+def uncounted(text: str) -> bytes:
+    return framed(f'data: {{"choices":[{{"text":"{text}"}}],"usage":null}}\n\n')
+
+
+def total(tokens: int) -> bytes:
+    usage = f'"usage":{{"prompt_tokens":3,"completion_tokens":{tokens}}}'
+    return framed(f'data: {{"choices":[],{usage}}}\n\n')
+
+
+def framed(body: str) -> bytes:
+    return f"{len(body):x}\r\n{body}\r\n".encode()
+
+
+def test_a_server_that_counts_at_the_end_is_timed_chunk_by_chunk() -> None:
+    """A token without printable text is one: the first chunk says when the first token came."""
+    steps = [(0.0, HEAD), (0.1, uncounted("")), (0.2, uncounted("x")), (0.0, total(2) + END)]
+    timing = ask(steps, 2)
+    assert (timing.error, timing.counted, timing.tokens) == ("", True, (1, 2))
+    assert timing.input_tokens == 3
+    assert 0.1 <= timing.ttft_s < timing.e2e_s - 0.15
+
+
+def test_a_closing_chunk_without_a_token_is_none() -> None:
+    steps = [(0.0, HEAD), (0.1, uncounted("x")), (0.1, uncounted("y")), (0.2, uncounted(""))]
+    timing = ask([*steps, (0.0, total(2) + END)], 2)
+    assert (timing.error, timing.counted, timing.tokens, timing.text) == ("", True, (1, 2), "xy")
+    assert timing.e2e_s < 0.39
+
+
+def test_a_total_that_no_chunks_add_up_to_is_spread_and_said_so() -> None:
+    steps = [(0.0, HEAD), (0.0, uncounted("xyz")), (0.0, uncounted("u")), (0.0, total(6) + END)]
+    timing = ask(steps, 6)
+    assert (timing.error, timing.counted, timing.tokens) == ("", False, (3, 6))
+
+
 def test_tokens_that_arrive_together_count_as_gaps_of_zero() -> None:
     timing = Timing(sent_at_s=0.0, token_at_s=(1.0, 2.0), tokens=(1, 4), input_tokens=1, error="")
     assert timing.gaps_s().tolist() == [1.0, 0.0, 0.0]
