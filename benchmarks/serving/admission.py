@@ -8,29 +8,36 @@ same arrivals at 1.5 times that rate go through the gate twice.
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.profiling.engines import LARGEST_BATCH, LONGEST, MODEL, Engines, engines
+from benchmarks.profiling.engines import LARGEST_BATCH, MODEL, QUOTA_CORES, Engines
 from benchmarks.serving.gate import gate_process
-from planner.domain.fleet import Role
+from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
+from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.profiling import Asked, Coverage, run_profile
+from planner.service.settings import read_settings
+from serving.deployment import LocalDeployment
 from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
+from serving.engine import EngineFlags
+from serving.launcher import LocalSite
 from serving.load import LoadClient, Replay, replay
 from serving.prompts import PromptWriter
 
-SLO = Slo(model=MODEL, ttft_s=2.0, tpot_s=0.08, attainment_ratio=0.95)
+SLO = Slo(model=MODEL, ttft_s=4.0, tpot_s=0.16, attainment_ratio=0.95)
 OVERLOAD = 1.5
 PROBE_S, REPLAY_S = 30.0, 150.0
 PROBES = 5
-HIGHEST_RPS = 12.0
+HIGHEST_RPS = 3.0
 WARM_UP = 25
+ROLES = (Role.PREFILL, Role.DECODE)
 ANSWERS = (16, 33)
 LENGTHS = (64, 128, 256, 512)
 
@@ -61,10 +68,12 @@ def run(folder: Path, say: Callable[[str], None]) -> str:
     if not profile.exists():
         say("profiling a prefill and a decode worker (some minutes)")
         covers = Coverage(768, None, LARGEST_BATCH, 1024)
-        asked = Asked(out=profile, model=MODEL, cores=0.5, quick=True, budget_s=150, covers=covers)
+        asked = Asked(
+            out=profile, model=MODEL, cores=QUOTA_CORES, quick=True, budget_s=150, covers=covers
+        )
         run_profile(asked, os.environ)
-    with engines((Role.PREFILL, Role.DECODE), folder, say) as now:
-        spec, endpoints = _spec(folder), _endpoints(now)
+    with _pair(folder, say) as now:
+        spec, endpoints = _spec(folder, now), _endpoints(now)
         with gate_process(folder, spec, endpoints, "--no-admission", "--no-direct") as port:
             capacity_rps = _capacity(now, port, say)
             without = _outcome(now, port, OVERLOAD * capacity_rps, say, "without admission")
@@ -72,6 +81,32 @@ def run(folder: Path, say: Callable[[str], None]) -> str:
             _replayed(now, port, _workload(1.0, WARM_UP, seed=7))
             with_it = _outcome(now, port, OVERLOAD * capacity_rps, say, "with admission")
     return report(capacity_rps, without, with_it)
+
+
+@contextmanager
+def _pair(folder: Path, say: Callable[[str], None]) -> Iterator[Engines]:
+    """The pair under the same quota and limits as when it was profiled."""
+    limits = json.loads((folder / "profile.json").read_text())["limits"]
+    engine = find_engine(read_settings(os.environ))
+    site = LocalSite(
+        engine=engine,
+        model=prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say),
+        flags=EngineFlags(
+            max_model_len=limits["max_model_len"],
+            max_num_batched_tokens=limits["max_num_batched_tokens"],
+            max_num_seqs=limits["max_num_seqs"],
+        ),
+        state_dir=folder / "local",
+        cores_per_replica=QUOTA_CORES,
+    )
+    with LocalDeployment(site, progress=say) as deployment:
+        shapes = [ReplicaShape(role=r, model=MODEL, accelerator="cpu-slot") for r in ROLES]
+        workers = tuple(deployment.start(shape) for shape in shapes)
+        starts_s = {}
+        for worker in workers:
+            starts_s[worker.name] = deployment.await_ready(worker)
+            deployment.route(worker)
+        yield Engines(deployment=deployment, workers=workers, starts_s=starts_s)
 
 
 def _capacity(now: Engines, port: int, say: Callable[[str], None]) -> float:
@@ -140,21 +175,20 @@ def _outcome(
 
 def _endpoints(now: Engines) -> Endpoints:
     router = now.deployment.router.url
-    roles = (Role.PREFILL, Role.DECODE)
     return Endpoints(
         pid=os.getpid(),
         model=MODEL,
         routers=(RouterEndpoint(cell="a", url=router, metrics_url=f"{router}/metrics"),),
         workers=tuple(
             WorkerEndpoint(name=w.name, role=role, cell="a", url=w.url)
-            for w, role in zip(now.workers, roles, strict=True)
+            for w, role in zip(now.workers, ROLES, strict=True)
         ),
     )
 
 
-def _spec(folder: Path) -> Path:
+def _spec(folder: Path, now: Engines) -> Path:
     """A spec of the engines as they run."""
-    config = folder / "models" / MODEL / "config.json"
+    config = now.deployment.site.model.directory / "config.json"
     accelerator = json.loads((folder / "profile.json").read_text())["accelerator"]
     text = f"""apiVersion: poolwise/v1
 name: admission-bench
@@ -181,7 +215,7 @@ def report(capacity_rps: float, without: Outcome, with_it: Outcome) -> str:
         f"{ANSWERS[1] - 1}; promise: TTFT {SLO.ttft_s:g} s, TPOT {1e3 * SLO.tpot_s:g} ms for "
         f"{SLO.attainment_ratio:.0%}. Capacity, measured over replays of {PROBE_S:g} s: "
         f"{capacity_rps:.2f} requests/s. Replayed: {OVERLOAD * capacity_rps:.2f} requests/s for "
-        f"{REPLAY_S:g} s (engines of at most {LONGEST} tokens).",
+        f"{REPLAY_S:g} s; workers of {QUOTA_CORES:g} core.",
         "",
         "| | sent | shed | failed | attainment of those let in | asked | in time, requests/s "
         "| TTFT p50 / p95 | TPOT p95 |",
