@@ -1,6 +1,8 @@
 """The gate's ASGI application: who asks, what for, whether it may; then the exchange."""
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from serving.gate.upstream import (
     relay,
 )
 
+LOG = logging.getLogger("poolwise.gate")
 CLASS_HEADER = b"x-poolwise-class"
 DOWN_RETRY_S = 2.0
 READY_TIMEOUT_S = 3.0
@@ -120,9 +123,19 @@ class Gate:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request; a fault of the gate is logged and told as one."""
         if scope["type"] != "http":
             raise RuntimeError(f"the gate answers HTTP only, not {scope['type']}")
+        try:
+            await self._answer(scope, receive, send)
+        except Exception:  # the last resort: the others' requests go on
+            LOG.exception("a request to %s failed by a fault of the gate", scope["path"])
+            self.books.metrics.count("refused", "fault")
+            with contextlib.suppress(RuntimeError):  # its answer has begun: it is broken off
+                text = "the gate failed; its log says why"
+                await refuse(send, Refusal(status=500, reason="fault", message=text))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = cast("str", scope["path"]), cast("str", scope["method"])
         kind = _GENERATING.get(path)
         if kind is not None and method == "POST":
@@ -351,7 +364,9 @@ class Gate:
                 async with self._upstream.request("POST", url, *passed) as response:
                     exchange.status = response.status
                     end = await relay(response, request.send, exchange.meter, exchange.begun)
-        except asyncio.CancelledError:  # the gate itself is being stopped
+        except (NoConnectionError, NoAnswerError):
+            raise
+        except BaseException:  # the gate itself is being stopped, or has a fault
             exchange.end(End.FAILED)
             raise
         return end

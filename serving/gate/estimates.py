@@ -4,13 +4,14 @@ The planner's closed forms describe a pool under a rate; here the queue is known
 parts are added up: prompts ahead, the prompt itself, KV transfer, joining the batch, its steps.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from planner.capacity.batch import steps_before_joining, steps_to_join
 from planner.capacity.prefill import step_without_tokens_s
-from planner.domain.profile import Profile
+from planner.domain.profile import Profile, TimeTable
 
 _KEPT_BITS = 6
 """Lengths are told apart to 3 %, so that few distinct ones are looked up in the tables."""
@@ -148,7 +149,7 @@ class CellTimes:
 
     def step_s(self, sequences: float, context_tokens: float) -> float:
         """Seconds of a decode step of so many sequences with so many tokens each."""
-        key = max(int(np.ceil(sequences)), 1), _coarse(int(context_tokens))
+        key = max(math.ceil(sequences), 1), _coarse(int(context_tokens))
         if key not in self._steps:
             self._steps[key] = float(self.decode.decode_step.extended_at(*map(float, key)))
         return self._steps[key]
@@ -169,12 +170,15 @@ class CellTimes:
 
     def covers(self, prompt: Prompt, sequences: float) -> bool:
         """Whether a request lies within what was measured."""
-        new, cached = np.array([float(prompt.new_tokens)]), np.array([float(prompt.cached_tokens)])
-        context = np.array([prompt.input_tokens + prompt.output_tokens / 2])
-        return bool(
-            self.prefill.prefill.covers(new, cached)[0]
-            and self.decode.decode_step.covers(np.array([sequences]), context)[0]
+        context = prompt.input_tokens + prompt.output_tokens / 2
+        return _within(self.prefill.prefill, prompt.new_tokens, prompt.cached_tokens) and _within(
+            self.decode.decode_step, sequences, context
         )
+
+
+def _within(table: TimeTable, x: float, y: float) -> bool:
+    """`TimeTable.covers` of one point, without making arrays of it."""
+    return bool(x <= table.x[-1] and (len(table.y) == 1 or y <= table.y[-1]))
 
 
 def _coarse(tokens: int) -> int:

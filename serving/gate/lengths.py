@@ -16,6 +16,8 @@ MEMORY_TOKENS = 1e6
 KEPT_ANSWERS = 1000
 FEWEST_ANSWERS = 20
 """With fewer answers of a class, an answer is taken to be as long as it may be."""
+MOST_LIMITS = 4096
+"""Limits of clients whose mean answer is kept at hand."""
 UNKNOWN_ANSWER_TOKENS = 256
 """Where a client sets no limit and nothing was learned."""
 
@@ -71,6 +73,7 @@ class AnswerLengths:
     _seen: dict[str, deque[int]] = field(default_factory=dict)
     _known: dict[str, tuple[int, OutputLengths]] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    _means: dict[tuple[str, int | None], float] = field(default_factory=dict)
 
     def expected(self, asked: Asked, request_class: str) -> float:
         """Tokens that all answers of a request will have together, mean."""
@@ -78,8 +81,13 @@ class AnswerLengths:
         lengths = self._distribution(request_class)
         if lengths is None:
             return float(asked.answers * (longest or UNKNOWN_ANSWER_TOKENS))
-        one = lengths.mean if longest is None else _cut_mean(lengths, longest)
-        return asked.answers * max(one, 1.0)
+        key = request_class, longest
+        if key not in self._means:
+            if len(self._means) >= MOST_LIMITS:
+                self._means.clear()
+            one = lengths.mean if longest is None else _cut_mean(lengths, longest)
+            self._means[key] = max(one, 1.0)
+        return asked.answers * self._means[key]
 
     def learn(self, request_class: str, output_tokens: int) -> None:
         """An answer came to its end."""
@@ -99,6 +107,7 @@ class AnswerLengths:
             lengths = np.array(self._seen[request_class], dtype=np.int64)
             known = (count, OutputLengths.of(lengths))
             self._known[request_class] = known
+            self._means.clear()
         return known[1]
 
 

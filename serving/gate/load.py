@@ -1,6 +1,7 @@
 """What is under way through the gate, cell by cell, and how far estimates were off lately."""
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from serving.gate.estimates import CellLoad, CellTimes, Estimate, Prompt
 
 REMEMBERED = 256
 REMEMBERED_S = 120.0
+SLACK_KEPT_S = 0.25
 FEWEST = 20
 """With fewer answers, estimates are taken to be off by what the profile says of itself."""
 
@@ -167,6 +169,7 @@ class Errors:
 
     _ttft_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _tpot_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _slack: dict[float, tuple[float, Slack]] = field(default_factory=dict)
 
     def learn(
         self, expected: Estimate, *, ttft_s: float | None, tpot_s: float | None, now_s: float
@@ -178,13 +181,21 @@ class Errors:
             self._tpot_s.append((now_s, tpot_s - expected.tpot_s))
 
     def slack(self, times: CellTimes, attainment_ratio: float, now_s: float) -> Slack:
-        """What has to be added so that each objective is kept by half of what may miss."""
+        """What has to be added so that each objective is kept by half of what may miss.
+
+        It is found anew four times a second at the most: sorting costs more than deciding.
+        """
+        found_s, known = self._slack.get(attainment_ratio, (-math.inf, Slack()))
+        if now_s - found_s < SLACK_KEPT_S:
+            return known
         level = 1.0 - (1.0 - attainment_ratio) / 2
         distrust = times.prefill.provenance.error_ratio
-        return Slack(
+        slack = Slack(
             ttft_s=_late(self._ttft_s, level, now_s, distrust * times.prefill.first_token_s),
             tpot_s=_late(self._tpot_s, level, now_s, distrust * times.step_s(1, 0)),
         )
+        self._slack[attainment_ratio] = now_s, slack
+        return slack
 
 
 def _late(errors: deque[tuple[float, float]], level: float, now_s: float, unknown: float) -> float:

@@ -23,6 +23,7 @@ class GateMetrics:
     _counters: dict[str, Counter] = field(default_factory=dict)
     _gauges: dict[str, Gauge] = field(default_factory=dict)
     _histograms: dict[str, Histogram] = field(default_factory=dict)
+    _children: dict[tuple[str, ...], Counter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         by_class = ("request_class",)
@@ -77,7 +78,11 @@ class GateMetrics:
 
     def count(self, name: str, *labels: str, amount: float = 1.0) -> None:
         """Add to a counter."""
-        self._counters[name].labels(*labels).inc(amount)
+        key = name, *labels
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._counters[name].labels(*labels)
+        child.inc(amount)
 
     def show(self, name: str, cell: str, value: float | None) -> None:
         """Set a gauge; what is not known disappears, it does not become 0."""

@@ -17,6 +17,8 @@ NOT_FROM_CLIENTS = (
 """Fields by which the router steers KV transfers: from a client they could read other people's
 prompts (vLLM #51505)."""
 
+LARGEST_COUNT = 10_000_000
+
 
 class Kind(StrEnum):
     """Which of the two generating calls."""
@@ -120,7 +122,8 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    """Whether it counts something; what is absurdly large is left to the upstream to judge."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
 
 
 def _prompts_in(prompt: object) -> int:

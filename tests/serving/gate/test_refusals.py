@@ -131,6 +131,24 @@ def test_garbage_on_the_wire_harms_nobody(upstream):
         assert post(gate.url).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"max_tokens": 10**300},
+        {"n": 10**300, "max_tokens": -5},
+        {"prompt": None},
+        {"prompt": {"a": 1}},
+        {"prompt": [None, 3]},
+        {"stream": "yes"},
+        {"max_tokens": "many"},
+    ],
+)
+def test_odd_values_are_left_to_the_upstream(upstream, odd):
+    with running_gate(upstream.url) as gate:
+        assert post(gate.url, {**ASK, **odd}).status_code == 200
+    assert json.loads(upstream.received[0].body) == {**ASK, **odd}
+
+
 SHOP = ApiKey(name="shop", key_hash=hash_of("pwk_shop"), request_class="chat", priority=5)
 
 
