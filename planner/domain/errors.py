@@ -10,6 +10,7 @@
     │   │   └── OutsideProfileError   asked for lengths that were never measured
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
+    │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   └── UnknownPlanError       no plan under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
@@ -59,6 +60,10 @@ class CatalogueError(InputError):
 
 class HistoryError(InputError):
     """Observed windows or a fleet handed in from outside are not usable."""
+
+
+class KeyFileError(InputError):
+    """A file of API keys is not usable, or has no key or already one of that name."""
 
 
 class UnknownPlanError(InputError):

@@ -13,6 +13,7 @@ POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
+POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
 ==========================  ===============================================================
 """
 
@@ -24,6 +25,7 @@ from planner.domain.errors import InputError
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_RETENTION_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,19 @@ class TelemetrySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateRecordSettings:
+    """What is kept of requests that went through the gate.
+
+    Parameters
+    ----------
+    retention_s : float
+        Older records are deleted, seconds.
+    """
+
+    retention_s: float = DEFAULT_RETENTION_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
@@ -108,6 +123,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    gate_records: GateRecordSettings = field(default_factory=GateRecordSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -138,6 +154,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
         telemetry=TelemetrySettings(
             prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
+        ),
+        gate_records=GateRecordSettings(
+            retention_s=_whole(
+                environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, largest=10**9
+            )
         ),
     )
 

@@ -19,6 +19,7 @@ from planner.service.cli import (
     demo,
     diagnose,
     forecast,
+    gate,
     kv,
     kv_tiers,
     plan,
@@ -56,6 +57,7 @@ app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(gate.app, name="gate")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 
