@@ -70,17 +70,30 @@ class EngineFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Loopback ports of one worker, fresh at each start."""
+    """Loopback ports of one worker, fresh at each start; None: it sends no KV events."""
 
     http: int
     nixl: int
+    kv_events: int | None = None
+
+    @property
+    def kv_events_address(self) -> str | None:
+        """Where its KV events go: the worker connects, who listens binds."""
+        return None if self.kv_events is None else f"tcp://127.0.0.1:{self.kv_events}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """Where a worker runs: GPU indices, or none of them for the processor."""
+    """Where a worker runs: GPU indices, or none of them for the processor.
+
+    Parameters
+    ----------
+    cpus : tuple of int
+        Processors that it is bound to; empty: any.
+    """
 
     gpus: tuple[int, ...] = ()
+    cpus: tuple[int, ...] = ()
 
 
 def command(
@@ -108,7 +121,14 @@ def command(
     line += format_options(shape)
     line += ["--disable-uvicorn-access-log"]
     line += ["--enforce-eager"] if flags.enforce_eager else []
+    if ports.kv_events_address is not None:
+        line += ["--kv-events-config", json.dumps(_kv_events(ports.kv_events_address))]
     return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
+
+
+def _kv_events(address: str) -> dict[str, str | bool]:
+    """What vLLM calls KVEventsConfig: blocks stored and removed are published over ZMQ."""
+    return {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": address, "topic": "kv"}
 
 
 _WEIGHT_OPTIONS = {

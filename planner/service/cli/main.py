@@ -17,6 +17,7 @@ from planner.service.cli import (
     accelerators,
     backtest,
     demo,
+    deployment,
     forecast,
     plan,
     profile,
@@ -48,6 +49,7 @@ app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 
