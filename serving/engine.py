@@ -99,19 +99,37 @@ class Devices:
 def command(
     engine: EngineInstall, model: ModelFiles, flags: EngineFlags, shape: ReplicaShape, ports: Ports
 ) -> list[str]:
-    """Build the command line of one worker: the shape's limits before the site's.
+    """Build the command line of one worker on this machine."""
+    line = [str(engine.python), "-m", "vllm.entrypoints.cli.main"]
+    served = str(model.directory)
+    return line + engine_arguments(served, flags, shape, ports, name=model.name, host="127.0.0.1")
+
+
+def engine_arguments(
+    model: str, flags: EngineFlags, shape: ReplicaShape, ports: Ports, *, name: str, host: str
+) -> list[str]:
+    """Arguments of `vllm` for one worker: the shape's limits before the site's.
 
     The KV role is a placeholder in NIXL: every worker can read a prompt and write an answer,
     and the router decides which of the two it does. A failed KV load fails the request, so
     that decode never computes a prompt unnoticed.
+
+    Parameters
+    ----------
+    model : str
+        What it loads: a folder, or a repository's name.
+    name : str
+        The name it is served under.
+    host : str
+        The address that it listens on.
     """
     transfer = {
         "kv_connector": NIXL,
         "kv_role": "kv_both",
         "kv_load_failure_policy": "fail",
     }
-    line = [str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", str(model.directory)]
-    line += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(ports.http)]
+    line = ["serve", model, "--served-model-name", name]
+    line += ["--host", host, "--port", str(ports.http)]
     line += ["--max-model-len", str(flags.max_model_len)]
     line += ["--max-num-seqs", str(shape.max_num_seqs or flags.max_num_seqs)]
     step_tokens = shape.max_num_batched_tokens or flags.max_num_batched_tokens

@@ -1,5 +1,6 @@
 """Run a local deployment in the foreground, steered from other terminals through its socket."""
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ from serving.commands import Commands
 from serving.control import ControlClient, ControlServer
 from serving.deployment import LocalDeployment, RouterSettings
 from serving.engine import EngineFlags
+from serving.kubernetes import KubernetesDescription, render
 from serving.launcher import EVERYTHING, LocalSite, Worker
 from serving.routers import RouterKind
 
 Say = Callable[[str], None]
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 POLL_S = 0.2
 
 
@@ -83,6 +86,69 @@ class Asked:
         """Of the workers that take traffic, in the order in which they are started."""
         pair = (Role.PREFILL,) * self.prefill + (Role.DECODE,) * self.decode
         return pair + (Role.AGGREGATED,) * self.aggregated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What is to be written as manifests; see `KubernetesDescription`."""
+
+    out: Path
+    prefix: str
+    namespace: str
+    model: str
+    name: str | None
+    prefill: int
+    decode: int
+    spec: Path | None
+    tp: int
+    flags: EngineFlags
+    engine_image: str
+    router_image: str
+    claim: str | None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--prefix", self.prefix), ("--namespace", self.namespace)):
+            if not _DNS_LABEL.fullmatch(value):
+                raise InputError(
+                    f"{option} {value}: take lower-case letters, digits and dashes inside, 30 at "
+                    "the most"
+                )
+
+
+def write_manifests(asked: Rendered) -> tuple[str, ...]:
+    """Write a deployment as Kubernetes manifests; names of the files.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written, or the spec cannot be read.
+    """
+    cells = () if asked.spec is None else read_spec(asked.spec).cells
+    served = asked.name or asked.model.rstrip("/").rpartition("/")[2]
+    files = render(
+        KubernetesDescription(
+            name=asked.prefix,
+            namespace=asked.namespace,
+            model=asked.model,
+            served_name=served,
+            replicas={Role.PREFILL: asked.prefill, Role.DECODE: asked.decode},
+            shape=ReplicaShape(role=Role.PREFILL, model=served, accelerator="nvidia", tp=asked.tp),
+            flags=asked.flags,
+            cells=cells or (EVERYTHING,),
+            engine_image=asked.engine_image,
+            router_image=asked.router_image,
+            model_claim=asked.claim,
+        )
+    )
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            draft = asked.out / f"{name}.part"
+            draft.write_text(text)
+            draft.replace(asked.out / name)
+    except OSError as error:
+        raise InputError(f"--out {asked.out}: cannot be written: {error.strerror}") from error
+    return tuple(sorted(files))
 
 
 def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:

@@ -24,6 +24,10 @@ UP_EPILOG = (
     "Roles live in the router: a flip restarts nothing. State and logs are kept in "
     "$POOLWISE_STATE_DIR/local; what dies is started again."
 )
+RENDER_EPILOG = (
+    "Example:\n\n"
+    "poolwise deployment render --model Qwen/Qwen3-32B --tp 2 --prefill 2 --decode 4 --out deploy/"
+)
 CellOption = Annotated[
     str | None, typer.Option("--cell", help="Topology cell (default: where it is needed most).")
 ]
@@ -195,6 +199,68 @@ def replace(
 def down() -> None:
     """End the deployment."""
     _report(_ask("down"), "the deployment is ending", as_json=False)
+
+
+@app.command(epilog=RENDER_EPILOG)
+def render(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.", metavar="DIR")],
+    *,
+    target: Annotated[str, typer.Option("--target", help="kubernetes.")] = "kubernetes",
+    model: Annotated[str, typer.Option("--model", help="What vLLM loads, in the pod.")],
+    name: Annotated[str | None, typer.Option("--name", help="Served model name.")] = None,
+    prefix: Annotated[str, typer.Option("--prefix", help="Of every object's name.")] = "poolwise",
+    namespace: Annotated[str, typer.Option("--namespace", help="Where it runs.")] = "default",
+    prefill: Annotated[int, typer.Option("--prefill", min=1, help="Workers a cell.")] = 1,
+    decode: Annotated[int, typer.Option("--decode", min=1, help="Workers a cell.")] = 1,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", "-s", help="Spec that names cells.", metavar="FILE")
+    ] = None,
+    tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")] = 1,
+    max_model_len: LimitOption = None,
+    max_num_seqs: LimitOption = None,
+    max_num_batched_tokens: LimitOption = None,
+    engine_flag: EngineFlagOption = None,
+    engine_image: Annotated[
+        str, typer.Option("--engine-image", help="With vLLM and NIXL.")
+    ] = "vllm/vllm-openai:v0.33.0",
+    router_image: Annotated[
+        str, typer.Option("--router-image", help="With smg.")
+    ] = "lightseekorg/smg:1.13.0",
+    claim: Annotated[
+        str | None, typer.Option("--claim", help="Volume claim with models, seen at /models.")
+    ] = None,
+) -> None:
+    """Write the same deployment as manifests, for `kubectl apply -k`."""
+    from planner.service.cli import output
+    from planner.service.deploying import Rendered, write_manifests
+    from serving.engine import EngineFlags
+
+    if target != "kubernetes":
+        raise InputError(f"--target {target}: manifests are written for kubernetes only")
+    written = write_manifests(
+        Rendered(
+            out=out,
+            prefix=prefix,
+            namespace=namespace,
+            model=model,
+            name=name,
+            prefill=prefill,
+            decode=decode,
+            spec=spec,
+            tp=tp,
+            flags=EngineFlags(
+                max_model_len=max_model_len or 16_384,
+                max_num_seqs=max_num_seqs or 256,
+                max_num_batched_tokens=max_num_batched_tokens or 8192,
+                enforce_eager=False,
+                extra=tuple(engine_flag or ()),
+            ),
+            engine_image=engine_image,
+            router_image=router_image,
+            claim=claim,
+        )
+    )
+    output.note(f"wrote {', '.join(written)} to {out}: look, then kubectl apply -k {out}")
 
 
 def _ask(command: str, **arguments: object) -> dict[str, object]:
