@@ -32,6 +32,7 @@ class LocalActuator:
             f"step {s.index + 1} wants an aggregated worker, which the P/D router cannot route"
             for s in diff.steps
             if Role.AGGREGATED in (s.shape.role, s.to_shape.role if s.to_shape else None)
+            and not self.deployment.routing.mixed
         ]
         ready = Counter({p.shape: p.ready for p in diff.from_fleet.pools})
         objections += [

@@ -1,1 +1,1 @@
-"""What the running deployment is measured by: one module for each part."""
+"""The running deployment under load, one module a part; `python -m benchmarks.bench_serving`."""

@@ -17,6 +17,7 @@
         ├── RouterError            the router refused, or paired workers without KV transfer
         ├── NoFreePortError        no loopback port could be had
         ├── NotEnoughMemoryError   the engines would not fit into the machine's memory
+        ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
         ├── MeasurementError       a measurement gave too little to fit a profile
@@ -106,6 +107,10 @@ class NoFreePortError(OperationError):
 
 class NotEnoughMemoryError(OperationError):
     """The engines would not fit into the machine's memory."""
+
+
+class NoFreeDeviceError(OperationError):
+    """All accelerators that a worker could take are taken."""
 
 
 class StateDirectoryError(OperationError):

@@ -17,7 +17,7 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.service.demo.signals import ending_on_signals
-from planner.service.demo.site import DemoModel, find_engine, prepare_model
+from planner.service.demo.site import find_engine, find_model
 from planner.service.settings import Settings, read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
@@ -30,7 +30,7 @@ from profiler.measure.where import Range
 from profiler.run import Target, breaking_off, finished, journal_for, measure
 from profiler.samples import Kind
 from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags, ModelFiles
+from serving.engine import EngineFlags
 from serving.launcher import LocalSite
 from serving.telemetry import EngineCounters, read_engine_async
 
@@ -211,21 +211,9 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
 
 
 def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> LocalSite:
-    directory = Path(asked.model)
-    is_folder = (directory / "config.json").is_file()
-    known = [m.value for m in DemoModel]
-    if not is_folder and asked.model not in known:
-        raise InputError(
-            f"--model {asked.model}: neither a folder with a config.json nor one of "
-            f"{', '.join(known)}; for a server that runs already give its --url"
-        )
     engine = find_engine(settings)
-    if is_folder:
-        name = asked.name or directory.resolve().name
-        files = ModelFiles(name=name, directory=directory.resolve())
-    else:
-        cache = settings.storage.state_dir / "models"
-        files = prepare_model(engine, DemoModel(asked.model), cache, progress=say)
+    cache = settings.storage.state_dir / "models"
+    files = find_model(asked.model, engine, cache, name=asked.name, progress=say)
     longest = asked.max_model_len or (GPU_LONGEST if asked.gpus else CPU_LONGEST)
     flags = EngineFlags(
         max_model_len=longest,

@@ -18,7 +18,8 @@ from planner.domain.errors import (
 )
 from planner.domain.fleet import ReplicaShape, Role
 from serving.engine import EngineFlags, EngineInstall, ModelFiles
-from serving.launcher import MARKER, Launcher, LocalSite, end_orphans, free_ports, log_tail
+from serving.launcher import Launcher, LocalSite
+from serving.processes import MARKER, end_orphans, free_ports, log_tail
 
 PREFILL = ReplicaShape(role=Role.PREFILL, model="tiny", accelerator="cpu-slot")
 

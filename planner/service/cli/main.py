@@ -17,6 +17,7 @@ from planner.service.cli import (
     accelerators,
     backtest,
     demo,
+    deployment,
     diagnose,
     forecast,
     gate,
@@ -58,6 +59,7 @@ app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
+app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 

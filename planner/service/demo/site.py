@@ -104,6 +104,42 @@ def prepare_model(
     return ModelFiles(name=model.value, directory=directory)
 
 
+def find_model(
+    model: str,
+    engine: EngineInstall,
+    cache: Path,
+    *,
+    name: str | None = None,
+    progress: Callable[[str], None],
+) -> ModelFiles:
+    """Find a model on disk, or make one of those that the project can make.
+
+    Parameters
+    ----------
+    model : str
+        A folder with a `config.json`, or the name of a DemoModel.
+    name : str or None
+        The name that a folder is served under; None: the folder's own.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    EngineError
+        When making it fails.
+    """
+    directory = Path(model)
+    if (directory / "config.json").is_file():
+        resolved = directory.resolve()
+        return ModelFiles(name=name or resolved.name, directory=resolved)
+    known = [m.value for m in DemoModel]
+    if model not in known:
+        raise InputError(
+            f"--model {model}: neither a folder with a config.json nor one of {', '.join(known)}"
+        )
+    return prepare_model(engine, DemoModel(model), cache, progress=progress)
+
+
 def remove_left_over(folder: Path, pattern: str) -> None:
     """Remove unfinished folders, named `….PID`, whose process is gone."""
     for path in folder.glob(pattern):
