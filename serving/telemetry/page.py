@@ -189,9 +189,10 @@ class Page:
         return Found(total, samples[0].name)
 
     def _histogram(self, series: Series, scale: float) -> FoundHistogram | None:
-        buckets = self.samples.get(f"{series.key}_bucket")
+        stem = series.name.replace(":", "_")  # a histogram may itself be called x_total
+        buckets = self.samples.get(f"{stem}_bucket")
         counts, sums = (
-            self._sum(Series(f"{series.key}_{end}", series.where, series.unless), None, mean=False)
+            self._sum(Series(f"{stem}_{end}", series.where, series.unless), None, mean=False)
             for end in _ENDS
         )
         if not buckets or counts is None or sums is None:
