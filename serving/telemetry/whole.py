@@ -93,7 +93,7 @@ def deployment_signals(
         ttft=_as_users_have_it(view, lambda activity: activity.ttft),
         itl=_gaps(view, lambda activity: activity.itl),
         e2e=_as_users_have_it(view, lambda activity: activity.e2e),
-        seen_by=view.front_name,
+        seen_by=_seen_by(view),
         requests_per_s=requests,
         input_tokens_per_s=_input_tokens(view),
         output_tokens_per_s=output_tokens,
@@ -132,7 +132,7 @@ def _view(targets: Sequence[TargetSignals]) -> _View:
     legs = [t for t in engines if t.role in (Role.PREFILL, Role.DECODE)]
     return _View(
         front=together(front) if front else None,
-        front_name=", ".join(t.name for t in front) if front else "the engines",
+        front_name=", ".join(t.name for t in front),
         seconds=max((t.interval_s for t in answering if t.interval_s), default=None),
         prompts=of({Role.PREFILL, Role.AGGREGATED, None}),
         answers=of({Role.DECODE, Role.AGGREGATED, None}),
@@ -173,6 +173,13 @@ def _as_users_have_it(view: _View, of: Callable[[Activity], Latency]) -> Latency
     if not view.disaggregated:
         return of(view.answers) if view.answers else lacking_latency(NO_ENGINE)
     return _both_legs(view, of)
+
+
+def _seen_by(view: _View) -> str:
+    """Who tells latencies of whole requests, for people."""
+    if view.front is not None and view.front.ttft.histogram is not None:
+        return view.front_name
+    return "both legs' engines" if view.disaggregated else "the engines"
 
 
 def _both_legs(view: _View, of: Callable[[Activity], Latency]) -> Latency:

@@ -51,7 +51,7 @@ def _show_latencies(signals: "DeploymentSignals") -> None:
         rows.append([name, *cells, _ms(latency.mean_s), count, *beside])
     columns = ("", "p50", "p95", "p99", "mean", "values", "predicted p50", "predicted p95")
     at = f"{signals.looked_at:%Y-%m-%d %H:%M:%S} UTC"
-    title = f"Latency at {at}, requests as seen by {signals.seen_by} [where each quantile lies]"
+    title = f"Latency at {at}, as seen by {signals.seen_by} [where each quantile lies]"
     output.print_table(title, columns, rows, unbroken=columns)
 
 

@@ -117,7 +117,7 @@ def whole(*targets: TargetSignals, promised: Promised | None = None) -> Deployme
 
 def test_requests_of_two_legs_are_counted_once_and_as_their_users_have_them() -> None:
     signals = whole(ROUTER, PREFILL, DECODE)
-    assert signals.seen_by == "router"
+    assert signals.seen_by == "both legs' engines"
     assert signals.requests_per_s.value == 1.2
     assert signals.input_tokens_per_s.value == 510.0  # and 10/s that decode computed by itself
     assert signals.output_tokens_per_s.value == 100.0
@@ -152,7 +152,9 @@ def test_a_gate_is_believed_before_a_router() -> None:
         histogram_text("poolwise_gate_ttft_seconds", [0.6] * 4, ENDS),
         kind=TargetKind.GATE,
     )
-    assert whole(gate, ROUTER, DECODE).ttft.mean_s.value == pytest.approx(0.6)
+    signals = whole(gate, ROUTER, DECODE)
+    assert signals.seen_by == "gate"
+    assert signals.ttft.mean_s.value == pytest.approx(0.6)
 
 
 def test_workers_of_a_role_are_put_together() -> None:
