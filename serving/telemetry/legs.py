@@ -104,10 +104,12 @@ def _shares(leg: Histogram) -> list[tuple[float, float]]:
 
 
 def _points(leg: Histogram) -> list[tuple[float, float]]:
-    """Middle and count of every bucket with values; of the last its lower end."""
+    """Middle and count of every bucket with values, scaled so that the mean is right."""
     points, low = [], 0.0
     for high, inside in zip(leg.upper, leg.counts, strict=True):
         if inside > 0:
             points.append(((low + high) / 2 if math.isfinite(high) else low, inside))
         low = high
-    return points
+    total = sum(middle * inside for middle, inside in points)
+    scale = leg.total / total if total > 0 else 1.0
+    return [(middle * scale, inside) for middle, inside in points]
