@@ -1,6 +1,7 @@
 """One look at a target: its samples, whatever their spelling, and what they mean."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from planner.domain.errors import EngineError
 from serving.telemetry.histogram import Histogram
-from serving.telemetry.names import SOURCES, dcgm
+from serving.telemetry.names import SOURCES, dcgm, wanted_names
 from serving.telemetry.quantities import Kind, Metric, Quantity, Series, spelled_alike
 from serving.telemetry.signals import Source
 
@@ -68,6 +69,8 @@ class Page:
     def parse(cls, text: str, *, at_s: float, source: str) -> "Page":
         """From Prometheus' text format; samples that carry their own time set the page's.
 
+        Where a page has any series that is read, the others are not parsed: they are most of it.
+
         Raises
         ------
         EngineError
@@ -75,7 +78,7 @@ class Page:
         """
         samples, newest_s = [], None
         try:
-            for family in text_string_to_metric_families(text):
+            for family in text_string_to_metric_families(_wanted_lines(text) or text):
                 for sample in family.samples:
                     samples.append(Sample(sample.name, sample.labels, sample.value))
                     if sample.timestamp is not None:
@@ -189,9 +192,10 @@ class Page:
         return Found(total, samples[0].name)
 
     def _histogram(self, series: Series, scale: float) -> FoundHistogram | None:
-        buckets = self.samples.get(f"{series.key}_bucket")
+        stem = series.name.replace(":", "_")  # a histogram may itself be called x_total
+        buckets = self.samples.get(f"{stem}_bucket")
         counts, sums = (
-            self._sum(Series(f"{series.key}_{end}", series.where, series.unless), None, mean=False)
+            self._sum(Series(f"{stem}_{end}", series.where, series.unless), None, mean=False)
             for end in _ENDS
         )
         if not buckets or counts is None or sums is None:
@@ -207,6 +211,20 @@ class Page:
 def _is_blank(sample: Sample) -> bool:
     """Whether it only marks that a GPU does not have this value."""
     return sample.name.startswith(dcgm.PREFIXES) and sample.value >= dcgm.BLANK
+
+
+_WANTED = frozenset(spelled_alike(name) for name in wanted_names()) | {_STARTED}
+_NAME_ENDS = re.compile(r"[{ \t]")
+
+
+def _wanted_lines(text: str) -> str:
+    """The lines of series that some table reads; empty where there is none."""
+    lines = [
+        line
+        for line in text.splitlines(keepends=True)
+        if spelled_alike(_NAME_ENDS.split(line, maxsplit=1)[0]) in _WANTED
+    ]
+    return "".join(lines)
 
 
 _ENDS = ("count", "sum")

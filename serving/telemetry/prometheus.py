@@ -14,7 +14,7 @@ import httpx
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
-from serving.telemetry.names import SOURCES
+from serving.telemetry.names import SOURCES, wanted_names
 from serving.telemetry.page import Page, Sample
 from serving.telemetry.quantities import Kind, spelled_alike
 from serving.telemetry.signals import Source, TargetKind
@@ -106,24 +106,11 @@ def look_through(server: PrometheusServer, *, deadline_s: float) -> tuple[Seen, 
 
 
 def _matchers(selector: str) -> str:
-    names = "|".join(sorted({_either_spelling(name) for name in _wanted_names()}))
+    names = "|".join(sorted({_either_spelling(name) for name in wanted_names()}))
     return f'__name__=~"{names}"' + (f",{selector}" if selector else "")
 
 
-def _wanted_names(kinds: Iterable[Kind] = Kind) -> Iterable[str]:
-    for table in SOURCES.values():
-        for quantity, metrics in table.names.items():
-            if quantity.kind not in kinds:
-                continue
-            for metric in metrics:
-                for series in (*metric.of, *metric.times, *metric.over):
-                    if quantity.kind is Kind.HISTOGRAM:
-                        yield from (f"{series.name}_{end}" for end in ("bucket", "count", "sum"))
-                    else:
-                        yield series.name
-
-
-_COUNTING = {spelled_alike(name) for name in _wanted_names((Kind.COUNTER, Kind.HISTOGRAM))}
+_COUNTING = {spelled_alike(name) for name in wanted_names((Kind.COUNTER, Kind.HISTOGRAM))}
 """Names of what only grows until its process starts anew."""
 
 

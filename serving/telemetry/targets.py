@@ -119,30 +119,47 @@ def look(targets: Sequence[Target], *, deadline_s: float) -> tuple[Look, ...]:
     deadline_s : float
         Given to each target by itself, seconds; one that hangs holds up nobody for longer.
     """
-    return asyncio.run(_look_at_all(targets, deadline_s))
+    # Parsed when all have come: parsing one page would eat up the others' time.
+    return tuple(map(_parsed, asyncio.run(_fetch_all(targets, deadline_s))))
 
 
-async def _look_at_all(targets: Sequence[Target], deadline_s: float) -> tuple[Look, ...]:
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What a target sent, and when; or why nothing came."""
+
+    target: Target
+    at_s: float = 0.0
+    text: str = ""
+    error: str = ""
+
+
+async def _fetch_all(targets: Sequence[Target], deadline_s: float) -> list[_Fetched]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=deadline_s, limits=limits, trust_env=False) as client:
-        return tuple(
-            await asyncio.gather(*(_look_at(client, target, deadline_s) for target in targets))
-        )
+        return await asyncio.gather(*(_fetch(client, target, deadline_s) for target in targets))
 
 
-async def _look_at(client: httpx.AsyncClient, target: Target, deadline_s: float) -> Look:
+async def _fetch(client: httpx.AsyncClient, target: Target, deadline_s: float) -> _Fetched:
     try:
         async with asyncio.timeout(deadline_s):
             text = await _text(client, target.metrics_url)
-        now_s = time.time()
-        page = Page.parse(text, at_s=now_s, source=target.metrics_url)
     except TimeoutError:
-        return Look(target=target, error=f"no answer within {deadline_s:g} s")
+        return _Fetched(target, error=f"no answer within {deadline_s:g} s")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Look(target=target, error=f"it does not answer: {_words(error)}")
+        return _Fetched(target, error=f"it does not answer: {_words(error)}")
     except EngineError as error:
-        return Look(target=target, error=str(error))
-    return Look(target=target, page=page, age_s=now_s - page.at_s)
+        return _Fetched(target, error=str(error))
+    return _Fetched(target, time.time(), text)
+
+
+def _parsed(fetched: _Fetched) -> Look:
+    if fetched.error:
+        return Look(target=fetched.target, error=fetched.error)
+    try:
+        page = Page.parse(fetched.text, at_s=fetched.at_s, source=fetched.target.metrics_url)
+    except EngineError as error:
+        return Look(target=fetched.target, error=str(error))
+    return Look(target=fetched.target, page=page, age_s=fetched.at_s - page.at_s)
 
 
 async def _text(client: httpx.AsyncClient, url: str) -> str:

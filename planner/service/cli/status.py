@@ -12,7 +12,17 @@ import typer
 from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption
-from planner.service.cli.status_options import Asked, Through, server_of, targets_of
+from planner.service.cli.status_options import (
+    Asked,
+    HeaderOption,
+    PrometheusOption,
+    RoleLabelOption,
+    SelectorOption,
+    Through,
+    WindowOption,
+    server_of,
+    targets_of,
+)
 
 if TYPE_CHECKING:
     from serving.telemetry.signals import DeploymentSignals, TargetSignals
@@ -60,26 +70,11 @@ def status(
         list[str] | None,
         typer.Option("--hardware", help="A DCGM exporter; repeatable.", metavar="URL"),
     ] = None,
-    prometheus: Annotated[
-        str | None,
-        typer.Option("--prometheus", help="Read through this server instead.", metavar="URL"),
-    ] = None,
-    selector: Annotated[
-        str | None,
-        typer.Option("--selector", help="Which series, as in PromQL.", metavar="MATCHERS"),
-    ] = None,
-    role_label: Annotated[
-        list[str] | None,
-        typer.Option("--role-label", help="Label that carries a worker's role.", metavar="LABEL"),
-    ] = None,
-    prometheus_header: Annotated[
-        list[str] | None,
-        typer.Option("--prometheus-header", help="Sent with queries.", metavar="NAME=VALUE"),
-    ] = None,
-    window: Annotated[
-        float | None,
-        typer.Option("--window", help="Seconds that rates from Prometheus are taken over (120)."),
-    ] = None,
+    prometheus: PrometheusOption = None,
+    selector: SelectorOption = None,
+    role_label: RoleLabelOption = None,
+    prometheus_header: HeaderOption = None,
+    window: WindowOption = None,
     spec: Annotated[
         Path | None,
         typer.Option("--spec", "-s", help="For promises, prices, predictions.", metavar="FILE"),

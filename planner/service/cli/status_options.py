@@ -3,8 +3,10 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
+
+import typer
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
@@ -13,6 +15,27 @@ if TYPE_CHECKING:
     from serving.telemetry.prometheus import PrometheusServer
     from serving.telemetry.signals import Source, TargetKind
     from serving.telemetry.targets import Target
+
+PrometheusOption = Annotated[
+    str | None,
+    typer.Option("--prometheus", help="Read through this server instead.", metavar="URL"),
+]
+SelectorOption = Annotated[
+    str | None,
+    typer.Option("--selector", help="Which series, as in PromQL.", metavar="MATCHERS"),
+]
+RoleLabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--role-label", help="Label that carries a worker's role.", metavar="LABEL"),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option("--prometheus-header", help="Sent with queries.", metavar="NAME=VALUE"),
+]
+WindowOption = Annotated[
+    float | None,
+    typer.Option("--window", help="Seconds that rates from Prometheus are taken over (120)."),
+]
 
 ROUTERS = ("smg", "vllm-router", "dynamo", "llm-d")
 

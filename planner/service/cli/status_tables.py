@@ -33,11 +33,11 @@ def show_status(signals: "DeploymentSignals") -> None:
 def _show_latencies(signals: "DeploymentSignals") -> None:
     """Observed beside predicted; the bucket that a quantile lies in beside it."""
     expected = signals.expected
-    predicted: dict[str, tuple[str, str]] = {}
+    predicted: dict[str, str] = {}
     if expected is not None:
         predicted = {
-            "TTFT": (_ms(expected.ttft_p50_s), _ms(expected.ttft_p95_s)),
-            "ITL": (MISSING, _ms(expected.itl_p95_s)),
+            "TTFT": f"{_ms(expected.ttft_p50_s)} / {_ms(expected.ttft_p95_s)}",
+            "ITL": f"{MISSING} / {_ms(expected.itl_p95_s)}",
         }
     rows = []
     for name, latency in (
@@ -47,12 +47,11 @@ def _show_latencies(signals: "DeploymentSignals") -> None:
     ):
         cells = [_quantile(q) for q in (latency.p50_s, latency.p95_s, latency.p99_s)]
         count = _number(latency.count)
-        beside = predicted.get(name, (MISSING, MISSING))
-        rows.append([name, *cells, _ms(latency.mean_s), count, *beside])
-    columns = ("", "p50", "p95", "p99", "mean", "values", "predicted p50", "predicted p95")
+        rows.append([name, *cells, _ms(latency.mean_s), count, predicted.get(name, MISSING)])
+    columns = ("", "p50", "p95", "p99", "mean", "values", "predicted p50 / p95")
     at = f"{signals.looked_at:%Y-%m-%d %H:%M:%S} UTC"
-    title = f"Latency at {at}, requests as seen by {signals.seen_by} [bucket of each quantile]"
-    output.print_table(title, columns, rows)
+    title = f"Latency at {at}, as seen by {signals.seen_by} [where each quantile lies]"
+    output.print_table(title, columns, rows, unbroken=columns)
 
 
 def _show_throughput(signals: "DeploymentSignals") -> None:
@@ -250,8 +249,9 @@ def _quantile(signal: "Signal") -> str:
         return _ms(signal)
     if not math.isfinite(signal.high):
         return f"above {output.milliseconds(signal.low)}"
-    low, high = output.milliseconds(signal.low), output.milliseconds(signal.high)
-    return f"{_ms(signal)} [{low.removesuffix(' ms')}-{high}]"
+    per, unit = (1.0, "s") if signal.value >= 1 else (1000.0, "ms")
+    value, low, high = (per * x for x in (signal.value, signal.low, signal.high))
+    return f"{value:.3g} {unit} [{low:.4g}-{high:.4g}]"
 
 
 def _number(signal: "Signal", unit: str = "") -> str:

@@ -4,10 +4,11 @@ To teach the reader a new name, add it to its source's table; a new source, a ne
 an entry in `SOURCES`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from serving.telemetry.names import dcgm, dynamo, gate, llm_d, sglang, smg, vllm, vllm_router
-from serving.telemetry.quantities import Names
+from serving.telemetry.quantities import Kind, Names
 from serving.telemetry.signals import Source, TargetKind
 
 
@@ -42,3 +43,17 @@ SOURCES: dict[Source, SourceNames] = {
     Source.DCGM: SourceNames(TargetKind.HARDWARE, dcgm.NAMES, dcgm.PREFIXES, ()),
 }
 """In the order in which a page is tried when its source is not given."""
+
+
+def wanted_names(kinds: Iterable[Kind] = Kind) -> Iterable[str]:
+    """Names of all series that some table reads, in their sources' spelling."""
+    for table in SOURCES.values():
+        for quantity, metrics in table.names.items():
+            if quantity.kind not in kinds:
+                continue
+            for metric in metrics:
+                for series in (*metric.of, *metric.times, *metric.over):
+                    if quantity.kind is Kind.HISTOGRAM:
+                        yield from (f"{series.name}_{end}" for end in ("bucket", "count", "sum"))
+                    else:
+                        yield series.name

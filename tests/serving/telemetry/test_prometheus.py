@@ -70,14 +70,17 @@ def test_a_restart_in_the_window_is_counted_over_as_prometheus_does(folder: Path
 
 
 def test_what_is_not_scraped_any_more_is_down_and_the_others_are_read(folder: Path) -> None:
-    with serving(Served(page(1))) as one, serving(Served(page(1))) as two:
-        with prometheus(folder, {"a": (one.url, ""), "b": (two.url, "")}) as url:
-            scraped(url, "count(vllm:generation_tokens_total)", 2)
-            two.status = 500
-            scraped(url, 'up{job="b"}', 0)
-            first, second = read(url)
-            # Its series carry a staleness mark: the server does not answer with them any more.
-            assert value_of(url, "count(vllm:generation_tokens_total)") == 1
+    with (
+        serving(Served(page(1))) as one,
+        serving(Served(page(1))) as two,
+        prometheus(folder, {"a": (one.url, ""), "b": (two.url, "")}) as url,
+    ):
+        scraped(url, "count(vllm:generation_tokens_total)", 2)
+        two.status = 500
+        scraped(url, 'up{job="b"}', 0)
+        first, second = read(url)
+        # Its series carry a staleness mark: the server does not answer with them any more.
+        assert value_of(url, "count(vllm:generation_tokens_total)") == 1
     assert first.state is TargetState.UP
     assert second.state is TargetState.DOWN
     assert "Prometheus cannot scrape it" in second.note
@@ -93,15 +96,18 @@ def test_when_everything_is_down_that_is_an_error(folder: Path) -> None:
 
 
 def test_a_selector_chooses_series_and_a_wrong_one_is_refused(folder: Path) -> None:
-    with serving(Served(page(1))) as one, serving(Served(page(1))) as two:
-        with prometheus(folder, {"a": (one.url, ""), "b": (two.url, "")}) as url:
-            scraped(url, "count(vllm:generation_tokens_total)", 2)
-            (only,) = read(url, selector='job="b"')
-            assert only.url == two.url.removeprefix("http://")
-            with pytest.raises(EngineError, match=r"refuses the query: .*check --selector"):
-                read(url, selector='job="b')
-            with pytest.raises(EngineError, match=r'none of the metrics .* with job="c"'):
-                read(url, selector='job="c"')
+    with (
+        serving(Served(page(1))) as one,
+        serving(Served(page(1))) as two,
+        prometheus(folder, {"a": (one.url, ""), "b": (two.url, "")}) as url,
+    ):
+        scraped(url, "count(vllm:generation_tokens_total)", 2)
+        (only,) = read(url, selector='job="b"')
+        assert only.url == two.url.removeprefix("http://")
+        with pytest.raises(EngineError, match=r"refuses the query: .*check --selector"):
+            read(url, selector='job="b')
+        with pytest.raises(EngineError, match=r'none of the metrics .* with job="c"'):
+            read(url, selector='job="c"')
 
 
 def matrix(points: list[tuple[float, str]]) -> str:
@@ -127,9 +133,11 @@ def test_headers_are_sent_with_every_query() -> None:
     ],
 )
 def test_a_server_that_will_not_or_is_none_is_an_error(status, text, message) -> None:
-    with serving(Served(text, status=status)) as stub:
-        with pytest.raises(EngineError, match=message):
-            look_through(PrometheusServer(url=stub.url), deadline_s=5)
+    with (
+        serving(Served(text, status=status)) as stub,
+        pytest.raises(EngineError, match=message),
+    ):
+        look_through(PrometheusServer(url=stub.url), deadline_s=5)
 
 
 def test_a_server_that_does_not_answer_is_an_error() -> None:

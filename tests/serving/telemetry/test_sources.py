@@ -3,11 +3,12 @@
 import pytest
 
 from planner.domain.errors import EngineError
+from serving.telemetry.interval import Interval
 from serving.telemetry.names import SOURCES
 from serving.telemetry.page import Page
 from serving.telemetry.quantities import Kind, Quantity
 from serving.telemetry.signals import Activity, Source
-from tests.serving.telemetry.look import recorded, since_nothing, written
+from tests.serving.telemetry.look import AT_S, recorded, since_nothing, written
 
 VALUES = {
     Source.SGLANG: (
@@ -182,3 +183,36 @@ def test_samples_that_carry_a_time_are_as_old_as_it_says() -> None:
 def test_what_is_no_metrics_page_is_refused(text: str) -> None:
     with pytest.raises(EngineError, match="is this the address of a /metrics page"):
         written(text)
+
+
+GATE = """
+# TYPE poolwise_gate_requests counter
+poolwise_gate_requests_total{request_class="chat",outcome="complete",status="200"} 30
+poolwise_gate_requests_total{request_class="chat",outcome="shed",status="503"} 8
+poolwise_gate_requests_total{request_class="batch",outcome="failed",status="502"} 2
+poolwise_gate_requests_total{request_class="batch",outcome="cancelled",status="200"} 5
+# TYPE poolwise_gate_judged counter
+poolwise_gate_judged_total{request_class="chat",met="yes"} 27
+poolwise_gate_judged_total{request_class="chat",met="no"} 11
+poolwise_gate_judged_total{request_class="batch",met="no"} 2
+# TYPE poolwise_gate_tokens counter
+poolwise_gate_tokens_total{request_class="chat",direction="input",counted="server"} 3000
+poolwise_gate_tokens_total{request_class="chat",direction="output",counted="server"} 500
+poolwise_gate_tokens_total{request_class="chat",direction="output",counted="estimated"} 100
+# TYPE poolwise_gate_in_flight gauge
+poolwise_gate_in_flight{cell="a"} 2
+poolwise_gate_in_flight{cell="b"} 3
+"""
+
+
+def test_the_gate_s_page_tells_classes_apart() -> None:
+    interval = Interval(Source.GATE, Page.of([], at_s=AT_S - 10), written(GATE))
+    activity = interval.activity()
+    assert activity.running.value == 5.0
+    assert activity.requests_per_s.value == 3.0
+    assert activity.failed_per_s.value == 1.0  # shed and failed; a client may go away
+    assert (activity.input_tokens_per_s.value, activity.output_tokens_per_s.value) == (300, 60)
+    judged = {
+        one.request_class: (one.judged_per_s.value, one.met_per_s.value) for one in activity.judged
+    }
+    assert judged == {"chat": (3.8, 2.7), "batch": (0.2, 0.0)}
