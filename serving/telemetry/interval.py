@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serving.telemetry.histogram import Histogram
+from serving.telemetry.legs import TwoLegs
 from serving.telemetry.names import SOURCES
 from serving.telemetry.page import Page
 from serving.telemetry.quantities import Kind, Quantity
@@ -238,23 +239,24 @@ class Interval:
         if not ways:
             return f"{self.source} does not tell it"
         name = ways[0].of[0].name
-        others = f" nor one of its {len(ways) - 1} other names" if len(ways) > 1 else ""
-        return f"its page has no {name}{others}"
+        older = ", ".join(way.of[0].name for way in ways[1:3])
+        return f"its page has no {name}" + (f", nor {older}" if older else "")
 
 
-def latency_of(grown: Histogram, *, metric: str) -> Latency:
-    """Quantiles of the values in a histogram."""
+def latency_of(grown: Histogram | TwoLegs, *, metric: str) -> Latency:
+    """Quantiles of the values in a histogram, or of the sums of two legs."""
     return Latency(
         p50_s=_quantile(grown, 0.50, metric),
         p95_s=_quantile(grown, 0.95, metric),
         p99_s=_quantile(grown, 0.99, metric),
         mean_s=mean_of(grown, metric=metric),
         count=Signal(value=grown.count, metric=metric),
-        histogram=grown,
+        histogram=grown if isinstance(grown, Histogram) else None,
+        legs=grown if isinstance(grown, TwoLegs) else None,
     )
 
 
-def mean_of(grown: Histogram, *, metric: str) -> Signal:
+def mean_of(grown: Histogram | TwoLegs, *, metric: str) -> Signal:
     """The mean of the values in a histogram, exact."""
     if grown.mean is None:
         return Signal.lacking(NOTHING)
@@ -264,7 +266,7 @@ def mean_of(grown: Histogram, *, metric: str) -> Signal:
 NOTHING = "nothing was observed in the interval"
 
 
-def _quantile(grown: Histogram, level: float, metric: str) -> Signal:
+def _quantile(grown: Histogram | TwoLegs, level: float, metric: str) -> Signal:
     found = grown.quantile(level)
     if found is None:
         return Signal.lacking(NOTHING)

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from planner.domain.errors import EngineError
 from serving.telemetry.histogram import Histogram
-from serving.telemetry.names import SOURCES
+from serving.telemetry.names import SOURCES, dcgm
 from serving.telemetry.quantities import Kind, Metric, Quantity, Series, spelled_alike
 from serving.telemetry.signals import Source
 
@@ -60,7 +60,7 @@ class Page:
         """From samples of any spelling."""
         by_name: dict[str, list[Sample]] = {}
         for sample in samples:
-            if not math.isnan(sample.value):
+            if not math.isnan(sample.value) and not _is_blank(sample):
                 by_name.setdefault(spelled_alike(sample.name), []).append(sample)
         return cls(at_s, by_name)
 
@@ -189,8 +189,12 @@ class Page:
         return Found(total, samples[0].name)
 
     def _histogram(self, series: Series, scale: float) -> FoundHistogram | None:
-        buckets = self.samples.get(f"{series.key}_bucket")
-        counts, sums = (self._sum(Series(f"{series.key}_{x}"), None, mean=False) for x in _ENDS)
+        stem = series.name.replace(":", "_")  # a histogram may itself be called x_total
+        buckets = self.samples.get(f"{stem}_bucket")
+        counts, sums = (
+            self._sum(Series(f"{stem}_{end}", series.where, series.unless), None, mean=False)
+            for end in _ENDS
+        )
         if not buckets or counts is None or sums is None:
             return None
         try:
@@ -199,6 +203,11 @@ class Page:
             return None
         histogram = Histogram.of(cumulative, count=counts.value, total=sums.value * scale)
         return FoundHistogram(histogram, buckets[0].name.removesuffix("_bucket"))
+
+
+def _is_blank(sample: Sample) -> bool:
+    """Whether it only marks that a GPU does not have this value."""
+    return sample.name.startswith(dcgm.PREFIXES) and sample.value >= dcgm.BLANK
 
 
 _ENDS = ("count", "sum")

@@ -19,9 +19,10 @@ class Experience:
     ----------
     ttft, tpot, e2e : Latency
         Of requests that were answered.
-    requests_per_s, failed_per_s : Signal
-        Requests/s: arrivals or answers, as their source counts them, and failures, which miss
-        every promise.
+    failed_per_s : Signal
+        Requests/s; they miss every promise.
+    seconds : float or None
+        Over which all of it was seen.
     judged : tuple of Judged
         What a gate says that judges every request by itself.
     classes_told_apart : bool
@@ -31,8 +32,8 @@ class Experience:
     ttft: Latency
     tpot: Latency
     e2e: Latency
-    requests_per_s: Signal
     failed_per_s: Signal
+    seconds: float | None
     judged: tuple[Judged, ...] = ()
     classes_told_apart: bool = True
 
@@ -61,22 +62,22 @@ def kept(slo: Slo, seen: Experience) -> SloSignals:
     shares = _shares(slo, seen)
     if isinstance(shares, str):
         return _unknown(slo, shares)
-    if seen.requests_per_s.value is None:
-        return _unknown(slo, seen.requests_per_s.missing)
-    failed = seen.failed_per_s.value or 0.0
-    # Whether a source counts failures among its requests differs; both bounds hold then.
-    fewest, most = seen.requests_per_s.value, seen.requests_per_s.value + failed
-    if most <= 0:
-        return _unknown(slo, "no request arrived in the interval")
+    if seen.seconds is None or seen.seconds <= 0:
+        return _unknown(slo, "the interval is not known")
+    answered = seen.ttft.count.value or 0.0
+    failed = (seen.failed_per_s.value or 0.0) * seen.seconds
+    # A request that failed after its first token is among the answered ones, others are not:
+    # the bounds hold from none of the failed being so to all of them.
     met = jointly(shares)
-    low = met.low * max(1 - failed / fewest, 0.0) if fewest > 0 else 0.0
-    high = met.high * (1 - failed / most)
+    low = max(met.low - failed / answered, 0.0)
+    apart = met.high * answered / (answered + failed)
+    high = max(apart, min(met.high, max(1.0 - failed / answered, 0.0)))
     allowed = 1.0 - slo.attainment_ratio
     return SloSignals(
         request_class=slo.request_class,
         target_ratio=slo.attainment_ratio,
         attainment_ratio=_between(low, high),
-        goodput_rps=_between(low * fewest, high * most),
+        goodput_rps=_between(low * answered / seen.seconds, met.high * answered / seen.seconds),
         error_budget_used_ratio=_between((1 - high) / allowed, (1 - low) / allowed),
         from_bounds=True,
         note="" if seen.failed_per_s.known else NO_FAILURES,
@@ -112,7 +113,7 @@ def _shares(slo: Slo, seen: Experience) -> list[Share] | str:
         wanted.append(("end-to-end time", seen.e2e, slo.e2e_s))
     shares = []
     for name, latency, limit in wanted:
-        share = latency.histogram.within(limit) if latency.histogram else None
+        share = latency.distribution.within(limit) if latency.distribution else None
         if share is None:
             return f"{name}: {latency.p50_s.missing or 'its distribution is not told'}"
         shares.append(share)

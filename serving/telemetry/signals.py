@@ -12,6 +12,7 @@ from typing import Self
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
 from serving.telemetry.histogram import Histogram
+from serving.telemetry.legs import TwoLegs
 
 
 class Source(StrEnum):
@@ -106,6 +107,8 @@ class Latency:
         How many values.
     histogram : Histogram or None
         What they were taken from; None where the source tells quantiles or means only.
+    legs : TwoLegs or None
+        Instead of a histogram where two engines each saw one leg of the requests.
     """
 
     p50_s: Signal = NOT_ASKED
@@ -114,6 +117,12 @@ class Latency:
     mean_s: Signal = NOT_ASKED
     count: Signal = NOT_ASKED
     histogram: Histogram | None = None
+    legs: TwoLegs | None = None
+
+    @property
+    def distribution(self) -> Histogram | TwoLegs | None:
+        """Where shares within a limit can be asked."""
+        return self.histogram or self.legs
 
 
 NO_LATENCY = Latency()

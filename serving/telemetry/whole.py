@@ -7,6 +7,8 @@ from datetime import datetime
 from planner.domain.fleet import Role
 from planner.domain.spec import Spec
 from serving.telemetry.expected import expect
+from serving.telemetry.interval import latency_of
+from serving.telemetry.legs import TwoLegs
 from serving.telemetry.prices import NO_SPEC, usd_per_hour, usd_per_million_tokens
 from serving.telemetry.promises import Experience, kept
 from serving.telemetry.signals import (
@@ -22,8 +24,9 @@ from serving.telemetry.signals import (
 )
 from serving.telemetry.together import lacking_latency, of_role, together
 
-ONE_LEG = "each engine sees its own leg only: a gate or router tells it"
+ONE_LEG = "each engine sees its own leg only, and one of the legs does not answer"
 NO_ENGINE = "no engine answers"
+NO_PROMPTS = "no engine that computes prompts answers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +49,15 @@ class _View:
         Of the engines that compute prompts, and of those that decode answers.
     decoding : Activity or None
         Of those that only decode.
+    seconds : float or None
+        Over which rates were taken.
     disaggregated : bool
         Whether any engine, answering or not, has one leg only.
     """
 
     front: Activity | None
     front_name: str
-    front_s: float | None
+    seconds: float | None
     prompts: Activity | None
     answers: Activity | None
     decoding: Activity | None
@@ -65,8 +70,9 @@ def deployment_signals(
 ) -> DeploymentSignals:
     """Put the parts together.
 
-    TTFT and end-to-end time are those of the gate, else of the router, else of aggregated
-    engines; gaps between tokens those of decoding engines, else of the gate or router.
+    TTFT and end-to-end time are those of the gate, else of a router that sees them, else of the
+    engines (of both legs together where a request has two); gaps between tokens those of decoding
+    engines, else of the gate or router.
 
     Parameters
     ----------
@@ -127,7 +133,7 @@ def _view(targets: Sequence[TargetSignals]) -> _View:
     return _View(
         front=together(front) if front else None,
         front_name=", ".join(t.name for t in front) if front else "the engines",
-        front_s=max((t.interval_s for t in front if t.interval_s), default=None),
+        seconds=max((t.interval_s for t in answering if t.interval_s), default=None),
         prompts=of({Role.PREFILL, Role.AGGREGATED, None}),
         answers=of({Role.DECODE, Role.AGGREGATED, None}),
         decoding=of({Role.DECODE}),
@@ -161,20 +167,23 @@ def _known_first(signals: Sequence[Signal]) -> Signal:
 
 
 def _as_users_have_it(view: _View, of: Callable[[Activity], Latency]) -> Latency:
-    """A latency of whole requests: of two legs only the mean can be put together."""
+    """A latency of whole requests: from where they are seen whole, else from both legs."""
     if view.front is not None and of(view.front).histogram is not None:
         return of(view.front)
     if not view.disaggregated:
         return of(view.answers) if view.answers else lacking_latency(NO_ENGINE)
-    why = ONE_LEG
-    if view.front is not None:
-        why = f"{view.front_name}: {of(view.front).p50_s.missing}; {ONE_LEG}"
-    lacking = Signal.lacking(why)
-    legs = [of(a).mean_s.value for a in (view.prompts, view.decoding) if a is not None]
-    known = [value for value in legs if value is not None]
-    both = len(known) == 2
-    mean = Signal(value=sum(known), metric="mean of both legs") if both else lacking
-    return Latency(p50_s=lacking, p95_s=lacking, p99_s=lacking, mean_s=mean, count=lacking)
+    return _both_legs(view, of)
+
+
+def _both_legs(view: _View, of: Callable[[Activity], Latency]) -> Latency:
+    """What two engines take one after the other, without the router's own time in between."""
+    if view.prompts is None or view.decoding is None:
+        return lacking_latency(ONE_LEG)
+    first, second = of(view.prompts), of(view.decoding)
+    if first.histogram is None or second.histogram is None:
+        return lacking_latency(first.p50_s.missing or second.p50_s.missing)
+    legs = TwoLegs(first=first.histogram, second=second.histogram)
+    return latency_of(legs, metric=f"{first.count.metric} of both legs")
 
 
 def _gaps(view: _View, of: Callable[[Activity], Latency]) -> Latency:
@@ -192,7 +201,7 @@ def _input_tokens(view: _View) -> Signal:
     A decoding engine counts the prompts whose KV cache it fetched too.
     """
     if view.prompts is None:
-        return view.front.input_tokens_per_s if view.front else Signal.lacking(NO_ENGINE)
+        return view.front.input_tokens_per_s if view.front else Signal.lacking(NO_PROMPTS)
     taken = view.prompts.input_tokens_per_s
     own = view.decoding.computed_tokens_per_s.value if view.decoding else None
     if taken.value is None or own is None:
@@ -208,7 +217,7 @@ def _slos(view: _View, promised: Promised) -> tuple[SloSignals, ...]:
         tpot=_gaps(view, lambda activity: activity.tpot),
         e2e=_as_users_have_it(view, lambda activity: activity.e2e),
         failed_per_s=front.failed_per_s if front else Signal.lacking(NO_ENGINE),
-        requests_per_s=front.requests_per_s if front else Signal.lacking(NO_ENGINE),
+        seconds=view.seconds,
         judged=front.judged if front else (),
         classes_told_apart=len(slos) < 2,
     )

@@ -51,8 +51,8 @@ def _show_latencies(signals: "DeploymentSignals") -> None:
         rows.append([name, *cells, _ms(latency.mean_s), count, *beside])
     columns = ("", "p50", "p95", "p99", "mean", "values", "predicted p50", "predicted p95")
     at = f"{signals.looked_at:%Y-%m-%d %H:%M:%S} UTC"
-    title = f"Latency at {at}, requests as seen by {signals.seen_by} [bucket of each quantile]"
-    output.print_table(title, columns, rows)
+    title = f"Latency at {at}, requests as seen by {signals.seen_by} [where each quantile lies]"
+    output.print_table(title, columns, rows, unbroken=columns)
 
 
 def _show_throughput(signals: "DeploymentSignals") -> None:
@@ -250,8 +250,9 @@ def _quantile(signal: "Signal") -> str:
         return _ms(signal)
     if not math.isfinite(signal.high):
         return f"above {output.milliseconds(signal.low)}"
-    low, high = output.milliseconds(signal.low), output.milliseconds(signal.high)
-    return f"{_ms(signal)} [{low.removesuffix(' ms')}-{high}]"
+    per, unit = (1.0, "s") if signal.value >= 10 else (1000.0, "ms")
+    value, low, high = (per * x for x in (signal.value, signal.low, signal.high))
+    return f"{value:.3g} {unit} [{low:.4g}-{high:.4g}]"
 
 
 def _number(signal: "Signal", unit: str = "") -> str:

@@ -8,6 +8,9 @@ _USED = Series("DCGM_FI_DEV_FB_USED")
 _FREE = Series("DCGM_FI_DEV_FB_FREE")
 _RESERVED = Series("DCGM_FI_DEV_FB_RESERVED")
 
+BLANK = 2.0**47
+"""DCGM's marks for values that a GPU does not have lie there and above (dcgm_structs.h)."""
+
 NAMES: Names = {
     Quantity.ACCELERATOR_RATIO: (
         *named("DCGM_FI_PROF_GR_ENGINE_ACTIVE"),

@@ -16,7 +16,10 @@ NAMES: Names = {
     Quantity.WAITING: named("dynamo_frontend_queued_requests"),
     Quantity.KV_USAGE_RATIO: (
         Metric(of=(Series("dynamo_frontend_worker_active_decode_blocks"),), over=(_BLOCKS,)),
-        *named("dynamo_component_kvstats_gpu_cache_usage_percent"),
+        *named(
+            "dynamo_component_gpu_cache_usage_percent",
+            "dynamo_component_kvstats_gpu_cache_usage_percent",
+        ),
     ),
     Quantity.KV_CAPACITY_TOKENS: (
         Metric(of=(_BLOCKS,), times=(Series("dynamo_frontend_model_kv_cache_block_size"),)),

@@ -16,6 +16,10 @@ _OLD, _OLD_POOL, _OLD_EXTENSION = (
 )
 
 
+_WHOLE = (("streaming", ("false",)),)
+"""Answers that come whole have no first token of their own."""
+
+
 def _per_pool(name: str) -> tuple[Metric, ...]:
     """Averages over the endpoints of a pool, times how many there are."""
     counted = ((_NEW, "ready_endpoints"), (_MIDDLE, "ready_endpoints"), (_OLD_POOL, "ready_pods"))
@@ -27,10 +31,11 @@ def _per_pool(name: str) -> tuple[Metric, ...]:
 
 NAMES: Names = {
     Quantity.RUNNING: (
+        *named(f"{_NEW}request_running"),
         *_per_pool("running_requests"),
         *named(f"{_MIDDLE}running_requests", f"{_OLD}running_requests"),
     ),
-    Quantity.WAITING: _per_pool("queue_size"),
+    Quantity.WAITING: (*named(f"{_NEW}per_endpoint_queue_size"), *_per_pool("queue_size")),
     Quantity.KV_USAGE_RATIO: named(
         *(f"{prefix}average_kv_cache_utilization" for prefix in (_NEW, _MIDDLE, _OLD_POOL))
     ),
@@ -55,14 +60,17 @@ NAMES: Names = {
         f"{_OLD}output_tokens_sum",
     ),
     Quantity.HITS: named(
-        f"{_NEW}request_prompt_cached_tokens_sum",
+        f"{_NEW}request_cached_tokens_sum",
         f"{_MIDDLE}prompt_cached_tokens_sum",
         f"{_OLD}prompt_cached_tokens_sum",
     ),
     Quantity.LOOKUPS: named(
         f"{_NEW}request_input_tokens_sum", f"{_MIDDLE}input_tokens_sum", f"{_OLD}input_tokens_sum"
     ),
-    Quantity.TTFT_S: named(*(f"{p}request_ttft_seconds" for p in (_NEW, _MIDDLE, _OLD))),
+    Quantity.TTFT_S: tuple(
+        Metric(of=(Series(f"{prefix}request_ttft_seconds", unless=_WHOLE),))
+        for prefix in (_NEW, _MIDDLE, _OLD)
+    ),
     Quantity.ITL_S: named(f"{_NEW}request_streaming_itl_seconds"),
     Quantity.TPOT_S: named(
         f"{_NEW}request_streaming_tpot_seconds",

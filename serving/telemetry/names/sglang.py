@@ -38,7 +38,15 @@ NAMES: Names = {
     Quantity.TRANSFERS: named("sglang:kv_transfer_latency_ms_count"),
     Quantity.TRANSFER_BYTES: named("sglang:kv_transfer_total_mb_sum", scale=1e6),
     Quantity.TRANSFERS_FAILED: named("sglang:num_transfer_failed_reqs_total"),
-    Quantity.TTFT_S: named("sglang:time_to_first_token_seconds"),
+    Quantity.TTFT_S: (
+        Metric(
+            of=(
+                Series(
+                    "sglang:time_to_first_token_seconds", unless=(("is_streaming", ("false",)),)
+                ),
+            )
+        ),
+    ),
     Quantity.ITL_S: named(
         "sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds"
     ),

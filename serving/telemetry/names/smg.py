@@ -1,7 +1,8 @@
 """smg 1.13, the default router: recorded from its own page.
 
-Its request durations end with the head of a streamed answer, so they are no end-to-end time;
-first tokens of plain (not disaggregated) HTTP requests, gaps and tokens it counts over gRPC only.
+Over HTTP its `smg_pd_ttft_seconds` and its request durations end with the head of a streamed
+answer, which vLLM sends before the KV cache has come and before the first token: they are neither
+time to first token nor end-to-end time, and are not read as such. What it counts over gRPC is.
 """
 
 from serving.telemetry.quantities import Metric, Names, Quantity, Series, named
@@ -27,7 +28,7 @@ NAMES: Names = {
     ),
     Quantity.REQUESTS: named("smg_router_requests_total"),
     Quantity.FAILED: named("smg_router_request_errors_total"),
-    Quantity.TTFT_S: named("smg_pd_ttft_seconds", "smg_router_ttft_seconds"),
+    Quantity.TTFT_S: named("smg_router_ttft_seconds"),
     Quantity.TPOT_S: named("smg_router_tpot_seconds"),
     Quantity.E2E_S: named("smg_router_generation_duration_seconds"),
     Quantity.PREFILLING_S: named("smg_pd_prefill_duration_seconds"),
