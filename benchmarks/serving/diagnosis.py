@@ -24,7 +24,6 @@ from serving.telemetry.signals import TargetKind
 from serving.telemetry.targets import Target, metrics_page
 
 PLAN = WatchPlan(for_s=20.0, every_s=0.5)
-WARM_S = 5.0
 SEQUENCES = 48
 DECODE = ReplicaShape(role=Role.DECODE, model=MODEL, accelerator="cpu-slot")
 Say = Callable[[str], None]
@@ -48,6 +47,8 @@ class State:
         Its quota meanwhile.
     straight_to_prefill : bool
         Whether requests pass by the router, to one prefill worker of two.
+    warm_s : float
+        Load before it is watched, seconds.
     """
 
     name: str
@@ -56,6 +57,7 @@ class State:
     decode: ReplicaShape = DECODE
     decode_cores: float = QUOTA_CORES
     straight_to_prefill: bool = False
+    warm_s: float = 5.0
 
 
 STATES = (
@@ -84,7 +86,8 @@ STATES = (
     State(
         name="prompts cached at prefill only",
         asked=Bottleneck.CACHE_TRANSFER,
-        load=LoadShape(rate_rps=4.0, prompt_tokens=1920, answer_tokens=2, shared_tokens=1900),
+        load=LoadShape(rate_rps=0.8, prompt_tokens=1930, answer_tokens=2, shared_tokens=1920),
+        warm_s=15.0,
         decode=replace(DECODE, engine_flags=("--no-enable-prefix-caching",)),
     ),
     State(
@@ -183,7 +186,7 @@ def _targets(now: Engines) -> tuple[Target, ...]:
 
 def _held(now: Engines, state: State, slo: Slo, say: Say) -> Outcome:
     with _quota(now, state), _loaded(now, state) as load:
-        time.sleep(WARM_S)
+        time.sleep(state.warm_s)
         watched = watch(
             _targets(now), PLAN, Yardsticks(slo=slo), clock=time.monotonic, sleep=time.sleep
         )

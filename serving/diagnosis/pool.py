@@ -110,8 +110,17 @@ def pools_of(watch: Watch) -> dict[Role, Pool]:
 
 
 def busy_ratio(worker: WatchedWorker) -> float:
-    """Share of time with anything in a worker's batch."""
-    return _over(worker, lambda look: float(look.running > 0))
+    """Share of time with anything in a worker's batch.
+
+    The larger of two measures. vLLM tells its batch at the end of a step, when a prompt that was
+    computed in one step with one token to answer has left it: a prefill worker's batch reads 0
+    however busy it is. By Little's law prompts in work are the rate of requests times their
+    prefill, exact while one is computed at a time, too much when several share a step.
+    """
+    told = worker.signals.activity
+    rate, prefill_s = told.requests_per_s.value, told.prefilling.mean_s.value
+    in_work = min(rate * prefill_s, 1.0) if rate and prefill_s else 0.0
+    return max(_over(worker, lambda look: float(look.running > 0)), in_work)
 
 
 def queued(worker: WatchedWorker) -> float:

@@ -184,7 +184,7 @@ def judge_idle_queue(pool: Pool, yardsticks: Yardsticks) -> Judgement:
         held_up_requests=pool.queued if waits and free and busy < FULL_RATIO else 0.0,
         evidence=(
             Evidence(what="requests that wait", value=pool.queued, unit=Unit.REQUESTS),
-            Evidence(what="time with anything in the batch", value=busy, unit=Unit.RATIO),
+            Evidence(what="time with a request in work", value=busy, unit=Unit.RATIO),
             Evidence(what="KV cache in use, mean", value=pool.kv_usage_ratio, unit=Unit.RATIO),
         ),
         action="look into the engine's log: its scheduler holds requests back",

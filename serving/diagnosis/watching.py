@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.domain.fleet import Role
+from serving.diagnosis.pool import LEAST_LOOKS
 from serving.diagnosis.watched import Look as Moment
 from serving.diagnosis.watched import Watch, WatchedWorker, Yardsticks, look_of
 from serving.telemetry.signals import TargetKind, TargetSignals
@@ -28,7 +29,7 @@ def watch(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Watch:
-    """Look at all targets until the time is over.
+    """Look at all targets until the time is over, and at least as often as a judgement needs.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def watch(
     """
     begun_s = clock()
     series: list[tuple[Look, ...]] = [look(targets, deadline_s=DEADLINE_S)]
-    while clock() - begun_s < plan.for_s:
+    while clock() - begun_s < plan.for_s or len(series) <= LEAST_LOOKS:
         sleep(max(begun_s + len(series) * plan.every_s - clock(), 0.0))
         series.append(look(targets, deadline_s=DEADLINE_S))
     return watch_of(series, seconds=clock() - begun_s, yardsticks=yardsticks)

@@ -17,7 +17,13 @@ NAMES: Names = {
     Quantity.RUNNING: named("vllm:num_requests_running"),
     Quantity.WAITING: named("vllm:num_requests_waiting"),
     Quantity.WAITING_FOR_KV: (
-        *named("vllm:num_requests_kv_fetch_by_stage"),
+        # The other stages wait for the worker itself: waiting_to_start for its memory,
+        # completed_waiting for a place in its batch.
+        Metric(
+            of=(
+                Series("vllm:num_requests_kv_fetch_by_stage", where=(("stage", ("in_progress",)),)),
+            )
+        ),
         Metric(
             of=(Series("vllm:num_requests_waiting_by_reason", where=(("reason", ("deferred",)),)),)
         ),

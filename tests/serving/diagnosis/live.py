@@ -23,6 +23,7 @@ class LoadedWorker:
     isl: int = 200
     osl: int = 20
     transfer_s: float = 0.01
+    kv_fetch: tuple[tuple[str, float], ...] = ()
 
     def page(self, seconds: float) -> str:
         """Its metrics after so long."""
@@ -40,6 +41,8 @@ class LoadedWorker:
             lines.append(f'{name}{{engine="0",model_name="tiny"}} {float(value)}')
         lines.append('vllm:cache_config_info{block_size="16",num_gpu_blocks="1000"} 1.0')
         lines.append(f'vllm:request_success_total{{finished_reason="length"}} {n}')
+        for stage, count in self.kv_fetch:
+            lines.append(f'vllm:num_requests_kv_fetch_by_stage{{stage="{stage}"}} {count}')
         for source, share in (("local_compute", 0.7), ("local_cache_hit", 0.3)):
             lines.append(
                 f'vllm:prompt_tokens_by_source_total{{source="{source}"}} {n * self.isl * share}'

@@ -54,6 +54,18 @@ def test_prompts_that_wait_for_prompts_are_prefill() -> None:
     assert "add prefill workers" in found.action
 
 
+def test_a_prefill_worker_whose_batch_always_reads_0_is_busy_all_the_same() -> None:
+    """Real vLLM: prompts of one step and one token have left the batch when it is told."""
+    flooded = worker(
+        P,
+        [look(running=0, waiting=13)] * 20,
+        latencies=legs(queue=4.3, prefill=4.9),
+        requests_per_s=0.7,
+    )
+    found = diagnose(watch(flooded, calm_decode(), slo=SLO))
+    assert (found.bottleneck, found.role) == (Bottleneck.PREFILL, P)
+
+
 def test_steps_beyond_the_objective_are_decode() -> None:
     found = diagnose(watch(calm_prefill(), calm_decode(itl=0.08), slo=SLO))
     assert (found.bottleneck, found.role) == (Bottleneck.DECODE, D)
@@ -129,7 +141,7 @@ def test_a_link_that_is_full_is_network() -> None:
 
 def test_a_queue_beside_an_idle_worker_is_scheduling() -> None:
     full = worker(P, [look(waiting=5)] * 20, name="p1", latencies=legs(queue=2.0, prefill=0.4))
-    idle = worker(P, [look(running=0)] * 20, name="p2", latencies=legs())
+    idle = worker(P, [look(running=0)] * 20, name="p2", latencies=legs(), requests_per_s=0.1)
     found = diagnose(watch(full, idle, calm_decode(), slo=SLO))
     assert (found.bottleneck, found.role) == (Bottleneck.SCHEDULING, P)
     assert "p1" in found.evidence[0].text
