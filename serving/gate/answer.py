@@ -120,6 +120,10 @@ def _is_token(event: bytes) -> bool:
     """Whether an event of a stream carries text (or a part of a tool call or of reasoning)."""
     if not event.startswith(b"data: {"):
         return False
+    if (b'"text":"' in event and b'"text":""' not in event) or (
+        b'"content":"' in event and b'"content":""' not in event
+    ):
+        return True  # as nearly every event; what follows is for other spellings
     if _NO_CHOICE.search(event):
         return False
     return not (_NO_TEXT.search(event) and (_ROLE.search(event) or b'"finish_reason":"' in event))
