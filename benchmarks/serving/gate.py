@@ -23,7 +23,7 @@ from planner.domain.fleet import Role
 from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from serving.launcher import free_ports
 
-ROUNDS, SECONDS = 5, 2.0
+ROUNDS, SECONDS = 5, 1.5
 SETTLE_S = 3.0
 """The gate looks at its workers every two seconds."""
 THROUGHPUT_BOUND, ADDED_BOUND = 0.7, 2.0

@@ -157,6 +157,8 @@ def _limits(case: Case, expected: Estimate) -> Iterator[tuple[Why, float]]:
     """By how much the request would break each limit, where above 0."""
     promise, slack = case.promise, case.slack
     yield Why.KV_CACHE, case.kv_ratio - FULL_KV_RATIO
+    if _surely_fits(case, expected):
+        return
     alone = estimate(case.times, case.load.emptied, case.prompt)
     tpot_s = expected.tpot_s + slack.tpot_s
     if case.load.tightest_tpot_s is not None:
@@ -172,6 +174,22 @@ def _limits(case: Case, expected: Estimate) -> Iterator[tuple[Why, float]]:
         idle_s, late_s = alone.ttft_s + gaps * alone.tpot_s, slack.ttft_s + gaps * slack.tpot_s
         whole_s = ttft_s + gaps * tpot_s
         yield Why.E2E, whole_s - _limit(slo.e2e_s, idle_s, late_s, promise)
+
+
+def _surely_fits(case: Case, expected: Estimate) -> bool:
+    """Whether every limit is kept whatever an idle deployment would do: no need to look then."""
+    tpot_s, slo = expected.tpot_s + case.slack.tpot_s, case.promise.slo
+    if case.load.tightest_tpot_s is not None and tpot_s > case.load.tightest_tpot_s:
+        return False
+    if slo is None:
+        return True
+    share, ttft_s = case.promise.share, expected.ttft_s + case.slack.ttft_s
+    whole_s = ttft_s + max(case.prompt.output_tokens - 1, 0.0) * tpot_s
+    return (
+        ttft_s <= share * slo.ttft_s
+        and tpot_s <= share * slo.tpot_s
+        and (slo.e2e_s is None or whole_s <= share * slo.e2e_s)
+    )
 
 
 def _limit(objective_s: float, idle_s: float, slack_s: float, promise: Promise) -> float:

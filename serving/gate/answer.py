@@ -9,6 +9,7 @@ _NO_CHOICE = re.compile(rb'"choices":\s*\[\s*\]')
 _NO_TEXT = re.compile(rb'"(?:text|content)":\s*""')
 _ROLE = re.compile(rb'"role":\s*"assistant"')
 _ERROR = b'data: {"error"'
+_TEXT_KEYS = (b'"text":', b'"content":')
 LONGEST_EVENT_BYTES = 1 << 20
 """Longer pieces without an end of event are not looked at."""
 
@@ -57,11 +58,15 @@ class AnswerMeter:
                 self._rest += data
             return
         whole = self._rest + data if self._rest else data
+        if (new := self._plain_tokens(whole)) > 0:
+            self._rest = b""
+            self.output_tokens += new
+            self._came(new, now_s)
+            return
         *events, self._rest = whole.split(b"\n\n")
         if len(self._rest) > LONGEST_EVENT_BYTES:
             self._rest = b""
-        new = sum(self._note(event) for event in events)
-        if new > 0:
+        if (new := sum(self._note(event) for event in events)) > 0:
             self._came(new, now_s)
 
     def finish(self) -> None:
@@ -69,6 +74,17 @@ class AnswerMeter:
         if not self._stream:
             self._read_usage(self._rest)
         self._rest = b""
+
+    def _plain_tokens(self, data: bytes) -> int:
+        """Tokens in whole events of the usual spelling, counted at once; 0: look at each.
+
+        Inside a text quotes are escaped, so that none of these can be part of one.
+        """
+        if self.tokens_counted or not data.endswith(b"\n\n"):
+            return 0
+        if b'"completion_tokens"' in data or b'"error"' in data:
+            return 0
+        return sum(data.count(key + b'"') - data.count(key + b'""') for key in _TEXT_KEYS)
 
     def _note(self, event: bytes) -> int:
         """Tokens that an event brings; the total in a last event without text brings none."""

@@ -306,7 +306,7 @@ class Gate:
         now_s = time.monotonic()
         if cell.times is None:
             return Decision(way=Way.ADMIT, why=Why.NO_ESTIMATE), None
-        exchange.expect_cached(cell.cached_ratio())
+        exchange.expect_cached(cell.cached_ratio)
         slo = exchange.slo
         attainment = slo.attainment_ratio if slo else _DEFAULT_ATTAINMENT
         target = cell.direct_worker(now_s) if self.settings.direct else None
@@ -396,7 +396,7 @@ class Gate:
             metrics.show("in_flight", cell.name, cell.ledger.in_flight)
             metrics.show("waiting", cell.name, cell.ledger.waiting)
             metrics.show("kv_usage_ratio", cell.name, cell.load(now_s).kv_usage_ratio)
-            metrics.show("cached_ratio", cell.name, cell.cached_ratio() if cell.observed else None)
+            metrics.show("cached_ratio", cell.name, cell.cached_ratio if cell.observed else None)
         metrics.show_records(self.books.records.written, self.books.records.dropped)
 
     def _failed(self, cell: Cell, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -54,12 +55,27 @@ class Cell:
     ledger: CellLedger = field(default_factory=CellLedger)
     errors: Errors = field(default_factory=Errors)
     observed: dict[str, Observed] = field(default_factory=dict)
+    cached_ratio: float = 0.0
+    _kv_usage_ratio: float | None = None
+    _oldest_s: float = -math.inf
+    _prefilling: int = 0
+    _answering: int = 0
+    _decoding: tuple[WorkerEndpoint, ...] = ()
     _others: deque[Others] = field(default_factory=lambda: deque(maxlen=STEADY_POLLS))
 
     @property
     def disaggregated(self) -> bool:
         """Whether prompts and answers are computed by different workers; taken so if unknown."""
         return not self.workers or any(w.role is Role.PREFILL for w in self.workers)
+
+    def use(self, workers: tuple[WorkerEndpoint, ...], times: CellTimes | None) -> None:
+        """Take these workers from now on; what decisions ask for is counted once, here."""
+        self.workers, self.times = workers, times
+        self._prefilling = len(self.of_role(Role.PREFILL, Role.AGGREGATED))
+        self._answering = len(self.of_role(Role.DECODE, Role.AGGREGATED))
+        self._decoding = self.of_role(Role.DECODE)
+        self._oldest_s = -math.inf
+        self._look()
 
     def of_role(self, *roles: Role) -> tuple[WorkerEndpoint, ...]:
         """Workers of some roles."""
@@ -72,27 +88,28 @@ class Cell:
 
     def load(self, now_s: float) -> CellLoad:
         """What is under way here now."""
-        answering = self.of_role(Role.DECODE, Role.AGGREGATED)
         return self.ledger.load(
             now_s,
-            prefill_replicas=len(self.of_role(Role.PREFILL, Role.AGGREGATED)),
-            decode_replicas=len(answering),
+            prefill_replicas=self._prefilling,
+            decode_replicas=self._answering,
             others=self._steady_others(),
-            kv_usage_ratio=max(
-                (r.kv_usage_ratio for w in answering if (r := self._fresh(w, now_s))), default=None
-            ),
+            kv_usage_ratio=None if self.is_stale(now_s) else self._kv_usage_ratio,
         )
 
     def is_stale(self, now_s: float) -> bool:
         """Whether a worker has not told of itself lately."""
-        return any(self._fresh(worker, now_s) is None for worker in self.workers)
+        return now_s - self._oldest_s > STALE_S
+
+    @property
+    def answers_each(self) -> float:
+        """Answers under way for each worker that writes them."""
+        return self.ledger.answering / max(self._answering, 1)
 
     def direct_worker(self, now_s: float) -> tuple[WorkerEndpoint, WorkerLoad] | None:
         """The decode worker with the smallest batch; None where one of them is not heard of."""
         found: tuple[WorkerEndpoint, WorkerLoad] | None = None
-        decoding = self.of_role(Role.DECODE)
-        own = self.ledger.answering / max(len(decoding), 1)
-        for worker in decoding:
+        own = self.ledger.answering / max(len(self._decoding), 1)
+        for worker in self._decoding:
             reading = self._fresh(worker, now_s)
             if reading is None:
                 return None
@@ -106,18 +123,10 @@ class Cell:
                 found = worker, load
         return found
 
-    def cached_ratio(self) -> float:
-        """Share of prompt tokens that workers found in their prefix caches so far."""
-        found = computed = 0.0
-        for worker in self.of_role(Role.PREFILL, Role.AGGREGATED):
-            if one := self.observed.get(worker.name):
-                found += one.reading.counters.prompt_tokens_cached
-                computed += one.reading.counters.prompt_tokens_computed
-        return found / (found + computed) if found + computed > 0 else 0.0
-
     def note(self, readings: Mapping[str, Observed]) -> None:
         """Take in a round of readings."""
         self.observed = {**self.observed, **readings}
+        self._look()
         prompts = answers = 0
         for worker in self.workers:
             if (one := self.observed.get(worker.name)) is None:
@@ -132,6 +141,19 @@ class Cell:
                 answers=max(answers - self.ledger.in_flight, 0),
             )
         )
+
+    def _look(self) -> None:
+        """Sum up the newest readings of all workers."""
+        known = [(w, self.observed[w.name]) for w in self.workers if w.name in self.observed]
+        complete = len(known) == len(self.workers)
+        self._oldest_s = min((o.at_s for _, o in known), default=-math.inf)
+        self._oldest_s = self._oldest_s if complete else -math.inf
+        usage = [o.reading.kv_usage_ratio for w, o in known if w.role is not Role.PREFILL]
+        self._kv_usage_ratio = max(usage, default=None)
+        counters = [o.reading.counters for w, o in known if w.role is not Role.DECODE]
+        found = sum(c.prompt_tokens_cached for c in counters)
+        asked = found + sum(c.prompt_tokens_computed for c in counters)
+        self.cached_ratio = found / asked if asked > 0 else 0.0
 
     def _steady_others(self) -> Others:
         if len(self._others) < STEADY_POLLS:
@@ -206,7 +228,8 @@ class Cells:
         for name, url in listed:
             workers = tuple(w for w in endpoints.workers if w.cell == name)
             cell = self._cells.get(url) or Cell(name=name, url=url)
-            cell.name, cell.workers, cell.times = name, workers, self._times(workers)
+            cell.name = name
+            cell.use(workers, self._times(workers))
             cells[url] = cell
         self._cells = cells
 

@@ -113,8 +113,7 @@ class Exchange:
         now_s = time.monotonic()
         together = 1.0
         if self.cell is not None and self._under_way is not None:
-            load = self.cell.load(now_s)
-            together = load.answers / max(load.decode_replicas, 1)
+            together = self.cell.answers_each
             self.cell.ledger.end(self._under_way)
         outcome = end.value
         if end is End.COMPLETE and (self.status >= 500 or self.meter.error):

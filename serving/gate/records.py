@@ -11,7 +11,7 @@ from typing import Protocol
 from planner.domain.errors import StoreError
 
 LOG = logging.getLogger("poolwise.gate")
-FLUSH_S = 1.0
+FLUSH_S = 2.0
 BATCH = 1_000
 QUEUED = 20_000
 """More records wait for the store at the most; older ones are dropped and counted."""

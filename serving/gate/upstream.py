@@ -146,18 +146,22 @@ async def relay(
         meter.finish()
         return End.COMPLETE
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    content = response.content
     try:
-        async for data in response.content.iter_any():
+        while True:
+            data = await content.readany()
             now_s = time.monotonic()
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            more = bool(data) and not content.at_eof()  # the end is told with the last piece
+            await send({"type": "http.response.body", "body": data, "more_body": more})
             waiting = meter.first_token_s is None
             meter.take(data, now_s)
             if waiting and meter.first_token_s is not None:
                 begun()
+            if not more:
+                break
     except (aiohttp.ClientError, OSError):
         return End.FAILED
     meter.finish()
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
     return End.COMPLETE
 
 

@@ -213,3 +213,15 @@ def test_records_wait_while_the_store_fails_and_the_oldest_are_dropped_and_count
     asyncio.run(writer.flush())
     assert sink.kept == [3, 4, 5, 6, 7]
     assert (writer.written, writer.dropped) == (5, 3)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 1000])
+def test_counts_do_not_depend_on_how_a_stream_is_cut(pieces):
+    whole = CHAT_ROLE + 3 * CHAT_TOKEN + CHAT_TOKEN.replace(b"hi", b'\\"content\\":\\"') + CHAT_END
+    whole += TOTAL.replace(b'"completion_tokens": 9', b'"x": 1') + DONE
+    meter = AnswerMeter(stream=True)
+    step = -(-len(whole) // pieces)
+    for start in range(0, len(whole), step):
+        meter.take(whole[start : start + step], float(start))
+    meter.finish()
+    assert (meter.output_tokens, meter.input_tokens) == (4, None)
