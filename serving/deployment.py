@@ -98,7 +98,7 @@ class LocalDeployment:
                 routers = list(self._routers.values())
                 self._routers.clear()
                 self._members.clear()
-            forget_endpoints(self.site.state_dir)
+            forget_endpoints(self.site.published_in)
             for router in routers:
                 router.stop()
         finally:
@@ -376,7 +376,7 @@ class LocalDeployment:
         """Write the endpoints file anew."""
         with self._lock:
             if self._routers:
-                write_endpoints(self.site.state_dir, self.endpoints())
+                write_endpoints(self.site.published_in, self.endpoints())
 
     def _start_router(self, cell: str, port: int | None) -> Router:
         name = "router" if len(self.site.cells) == 1 else f"router-{cell}"

@@ -97,6 +97,8 @@ class LocalSite:
         Topology cells, each behind a router of its own.
     kv_events : bool
         Every worker publishes what its KV cache stores and evicts.
+    endpoints_dir : Path or None
+        Where commands that only look find the endpoints file; None: in the state directory.
     """
 
     engine: EngineInstall
@@ -108,11 +110,17 @@ class LocalSite:
     gpus: tuple[int, ...] = ()
     cells: tuple[Cell, ...] = (EVERYTHING,)
     kv_events: bool = False
+    endpoints_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError("a site has at least one cell")
         check_cells(self.cells)
+
+    @property
+    def published_in(self) -> Path:
+        """Folder of the endpoints file."""
+        return self.endpoints_dir or self.state_dir
 
     def cell(self, name: str) -> Cell:
         """The cell of this name.

@@ -228,6 +228,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
         model=files,
         flags=flags,
         state_dir=settings.storage.state_dir / "local",
+        endpoints_dir=settings.storage.state_dir,
         cores_per_replica=asked.cores,
         gpus=asked.gpus,
     )

@@ -178,5 +178,6 @@ def local_site(
         model=files,
         flags=EngineFlags(max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=MAX_MODEL_LEN),
         state_dir=state_dir / "local",
+        endpoints_dir=state_dir,
         cores_per_replica=cores,
     )
