@@ -14,7 +14,7 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.topology import Cell
 from planner.service.demo.signals import ending_on_signals
-from planner.service.demo.site import find_engine, find_model
+from planner.service.demo.site import find_model
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from serving.caretaker import Caretaker
@@ -237,11 +237,10 @@ def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
     InputError, EngineError
         When there is no such model or engine, or the spec cannot be read.
     """
-    engine = find_engine(settings)
-    cache = settings.storage.state_dir / "models"
+    engine, model = find_model(asked.model, settings, name=asked.name, progress=say)
     return LocalSite(
         engine=engine,
-        model=find_model(asked.model, engine, cache, name=asked.name, progress=say),
+        model=model,
         flags=asked.flags,
         state_dir=state_dir_of(settings),
         endpoints_dir=settings.storage.state_dir,
