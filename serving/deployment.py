@@ -175,6 +175,24 @@ class LocalDeployment:
         """Keep a proven worker without traffic, to be promoted in the time of a router add."""
         self._set(replace(self.member(worker.name), state=WorkerState.STANDBY))
 
+    def claim_standby(self, shape: ReplicaShape) -> Worker | None:
+        """Take a standby worker that can be of this shape, to be routed; None where there is none.
+
+        The cell that lacks the role most comes first.
+        """
+        with self._lock:
+            spare = [
+                m
+                for m in self.members
+                if m.state is WorkerState.STANDBY and m.shape.engine == shape.engine
+            ]
+            home = self.neediest(shape.role)
+            spare.sort(key=lambda m: m.cell != home)
+            if not spare:
+                return None
+            self._set(replace(spare[0], shape=shape, state=WorkerState.STARTING))
+            return spare[0].worker
+
     def promote(self, worker: Worker, shape: ReplicaShape) -> float:
         """Let a standby worker take traffic in a role; return seconds."""
         began = time.monotonic()
