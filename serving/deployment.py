@@ -98,7 +98,7 @@ class LocalDeployment:
                 routers = list(self._routers.values())
                 self._routers.clear()
                 self._members.clear()
-            forget_endpoints(self.site.state_dir)
+            forget_endpoints(self.site.published_in)
             for router in routers:
                 router.stop()
         finally:
@@ -174,6 +174,24 @@ class LocalDeployment:
     def keep_as_standby(self, worker: Worker) -> None:
         """Keep a proven worker without traffic, to be promoted in the time of a router add."""
         self._set(replace(self.member(worker.name), state=WorkerState.STANDBY))
+
+    def claim_standby(self, shape: ReplicaShape) -> Worker | None:
+        """Take a standby worker that can be of this shape, to be routed; None where there is none.
+
+        The cell that lacks the role most comes first.
+        """
+        with self._lock:
+            spare = [
+                m
+                for m in self.members
+                if m.state is WorkerState.STANDBY and m.shape.engine == shape.engine
+            ]
+            home = self.neediest(shape.role)
+            spare.sort(key=lambda m: m.cell != home)
+            if not spare:
+                return None
+            self._set(replace(spare[0], shape=shape, state=WorkerState.STARTING))
+            return spare[0].worker
 
     def promote(self, worker: Worker, shape: ReplicaShape) -> float:
         """Let a standby worker take traffic in a role; return seconds."""
@@ -376,7 +394,7 @@ class LocalDeployment:
         """Write the endpoints file anew."""
         with self._lock:
             if self._routers:
-                write_endpoints(self.site.state_dir, self.endpoints())
+                write_endpoints(self.site.published_in, self.endpoints())
 
     def _start_router(self, cell: str, port: int | None) -> Router:
         name = "router" if len(self.site.cells) == 1 else f"router-{cell}"

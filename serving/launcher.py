@@ -97,6 +97,8 @@ class LocalSite:
         Topology cells, each behind a router of its own.
     kv_events : bool
         Every worker publishes what its KV cache stores and evicts.
+    endpoints_dir : Path or None
+        Where commands that only look find the endpoints file; None: in the state directory.
     """
 
     engine: EngineInstall
@@ -108,11 +110,17 @@ class LocalSite:
     gpus: tuple[int, ...] = ()
     cells: tuple[Cell, ...] = (EVERYTHING,)
     kv_events: bool = False
+    endpoints_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError("a site has at least one cell")
         check_cells(self.cells)
+
+    @property
+    def published_in(self) -> Path:
+        """Folder of the endpoints file."""
+        return self.endpoints_dir or self.state_dir
 
     def cell(self, name: str) -> Cell:
         """The cell of this name.
@@ -142,11 +150,13 @@ class Launcher:
     progress: Callable[[str], None] = lambda _line: None
     _processes: dict[str, _Process] = field(default_factory=dict)
     _lock: IO[str] | None = None
+    _open: bool = False
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __enter__(self) -> Self:
         self.site.state_dir.mkdir(parents=True, exist_ok=True)
         self._lock = lock_directory(self.site.state_dir)
+        self._open = True
         ended = end_orphans(self.site.state_dir)
         remove_empty_groups(self._owner)
         if ended:
@@ -159,6 +169,7 @@ class Launcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False  # what another thread wants to start now would outlive us
         self.stop_all()
         end_orphans(self.site.state_dir)  # below a supervisor that somebody killed
         if self._lock is not None:
@@ -194,6 +205,8 @@ class Launcher:
         ------
         NotEnoughMemoryError, NoFreeDeviceError, NoFreePortError, EngineError
         """
+        if not self._open:
+            raise EngineError("nothing can be started: the launcher is not running")
         home = self.site.cells[0] if cell is None else self.site.cell(cell)
         self._check_memory()
         devices = self._free_devices(shape, home)

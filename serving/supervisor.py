@@ -21,6 +21,7 @@ import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+POLL_S = 0.2
 LOG_LIMIT_BYTES = 8_000_000
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -136,7 +137,7 @@ def watch(child: "subprocess.Popen[bytes]", log: Log) -> None:
     output = child.stdout.fileno()
     inputs = [output, 0]
     while True:
-        ready, _, _ = select.select(inputs, [], [], 0.5)
+        ready, _, _ = select.select(inputs, [], [], POLL_S)
         if output in ready:
             chunk = os.read(output, 65536)
             if chunk:

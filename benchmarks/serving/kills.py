@@ -177,7 +177,7 @@ def _up(environment: dict[str, str], state: Path) -> tuple["subprocess.Popen[byt
         if process.poll() is not None:
             raise MeasurementError((state / "up.log").read_text()[-800:])
         with suppress(PoolwiseError):
-            told = read_endpoints(state / "local")
+            told = read_endpoints(state)
             if told.pid == process.pid and len(told.workers) == 2:
                 return process, time.perf_counter() - began
         time.sleep(0.2)

@@ -1,26 +1,32 @@
 """Run a local deployment in the foreground, steered from other terminals through its socket."""
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import httpx
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.topology import Cell
 from planner.service.demo.signals import ending_on_signals
-from planner.service.demo.site import find_engine, find_model
+from planner.service.demo.site import find_model
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from serving.caretaker import Caretaker
 from serving.changes import Changes
 from serving.commands import Commands
+from serving.companion import Companion
 from serving.control import ControlClient, ControlServer
 from serving.deployment import LocalDeployment, RouterSettings
 from serving.engine import EngineFlags
 from serving.kubernetes import KubernetesDescription, render
 from serving.launcher import EVERYTHING, LocalSite, Worker
+from serving.processes import check_port
 from serving.routers import RouterKind
 
 Say = Callable[[str], None]
@@ -42,6 +48,8 @@ class Asked:
         Processor share of a worker on a machine without GPUs, cores; 0: no limit.
     port : int or None
         Of the first cell's router.
+    gate_port : int or None
+        Of the gate; None: no gate.
     """
 
     model: str
@@ -60,8 +68,11 @@ class Asked:
     flags: EngineFlags
     kv_events: bool
     port: int | None
+    gate_port: int | None = None
 
     def __post_init__(self) -> None:
+        if self.gate_port is not None and self.spec is None:
+            raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
         if not self.aggregated and not (self.prefill and self.decode):
             raise InputError(
                 "a deployment needs at least one prefill and one decode worker, or an aggregated "
@@ -170,7 +181,7 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
         first_workers(changes, asked, say)
         caretaker = Caretaker(deployment, say)
         commands = Commands(changes, caretaker)
-        with caretaker, ControlServer(site.state_dir, commands.answer):
+        with caretaker, ControlServer(site.state_dir, commands.answer), gate(deployment, asked):
             for router in deployment.endpoints().routers:
                 say(f"cell {router.cell} answers at {router.url}/v1")
             say(
@@ -181,6 +192,43 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
         say("ending")
 
 
+@contextmanager
+def gate(deployment: LocalDeployment, asked: Asked) -> Iterator[None]:
+    """The gate before a deployment, where one was asked for; started again when it dies.
+
+    Raises
+    ------
+    EngineError
+        When it does not come up.
+    """
+    if asked.gate_port is None:
+        yield
+        return
+    check_port(asked.gate_port, whose="the gate")
+    url = f"http://127.0.0.1:{asked.gate_port}"
+    line = [sys.executable, "-m", "planner.service.cli.main", "gate", "run"]
+    line += ["--spec", str(asked.spec), "--port", str(asked.gate_port)]
+    beside = Companion(
+        name="gate",
+        line=line,
+        state_dir=deployment.site.state_dir,
+        is_up=lambda: _answers(url),
+        progress=deployment.progress,
+    )
+    with beside:
+        deployment.tell_gate(url)
+        deployment.progress(f"the gate answers at {url}/v1")
+        yield
+    deployment.tell_gate(None)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=2.0).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
     """Engine, model, flags and cells of a deployment.
 
@@ -189,13 +237,13 @@ def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
     InputError, EngineError
         When there is no such model or engine, or the spec cannot be read.
     """
-    engine = find_engine(settings)
-    cache = settings.storage.state_dir / "models"
+    engine, model = find_model(asked.model, settings, name=asked.name, progress=say)
     return LocalSite(
         engine=engine,
-        model=find_model(asked.model, engine, cache, name=asked.name, progress=say),
+        model=model,
         flags=asked.flags,
         state_dir=state_dir_of(settings),
+        endpoints_dir=settings.storage.state_dir,
         cores_per_replica=asked.cores or None,
         gpus=asked.gpus,
         cells=_cells(asked),

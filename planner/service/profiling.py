@@ -17,7 +17,7 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.service.demo.signals import ending_on_signals
-from planner.service.demo.site import find_engine, find_model
+from planner.service.demo.site import find_model
 from planner.service.settings import Settings, read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
@@ -211,9 +211,7 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
 
 
 def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> LocalSite:
-    engine = find_engine(settings)
-    cache = settings.storage.state_dir / "models"
-    files = find_model(asked.model, engine, cache, name=asked.name, progress=say)
+    engine, files = find_model(asked.model, settings, name=asked.name, progress=say)
     longest = asked.max_model_len or (GPU_LONGEST if asked.gpus else CPU_LONGEST)
     flags = EngineFlags(
         max_model_len=longest,
@@ -228,6 +226,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
         model=files,
         flags=flags,
         state_dir=settings.storage.state_dir / "local",
+        endpoints_dir=settings.storage.state_dir,
         cores_per_replica=asked.cores,
         gpus=asked.gpus,
     )

@@ -30,6 +30,13 @@ T = TypeVar("T")
 START_TIMEOUT_S = 30.0
 CHANGE_TIMEOUT_S = 45.0
 POLL_S = 0.05
+RETRY_OPTIONS = (
+    *("--retry-max-retries", "5", "--retry-initial-backoff-ms", "100"),
+    *("--retry-backoff-multiplier", "2"),
+)
+"""Requests that failed before their first token are tried again, on another worker where there is
+one, for three seconds in all: as long as it takes to put a standby worker in a dead one's place.
+Both routers spell these alike."""
 NIXL_METRIC = "vllm:nixl_xfer_time_seconds"
 """On the metrics page of every worker that was started with NixlConnector, and of no other."""
 

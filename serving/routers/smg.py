@@ -8,10 +8,8 @@ from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
 from serving.engine import NIXL
 from serving.routers.port import RoutedWorker
-from serving.routers.process import RouterProcess, start_process
+from serving.routers.process import RETRY_OPTIONS, RouterProcess, start_process
 
-RETRIES = 3
-"""Of requests whose worker could not be reached, before their first token: on another one."""
 _LABELS = {"kv_connector": NIXL, "kv_role": "kv_both"}
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "regular": Role.AGGREGATED}
 _WORKER_TYPES = {role: name for name, role in _ROLES.items()}
@@ -153,7 +151,8 @@ def start_smg(
             *("--host", "127.0.0.1", "--port", str(api_port)),
             *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics_port)),
             *("--prefill-policy", "least_load", "--decode-policy", "least_load"),
-            *("--log-level", "warn", "--retry-max-retries", str(RETRIES)),
+            *("--log-level", "warn", "--shutdown-grace-period-secs", "2"),
+            *RETRY_OPTIONS,
         ]
 
     return SmgRouter(start_process(name, "smg", line, state_dir=state_dir, port=port))

@@ -14,12 +14,10 @@ from urllib.parse import quote
 from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
 from serving.routers.port import RoutedWorker
-from serving.routers.process import RouterProcess, start_process
+from serving.routers.process import RETRY_OPTIONS, RouterProcess, start_process
 
 HEALTH_INTERVAL_S = 2
 """Between checks; its default of a minute leaves dead workers in the rotation as long."""
-RETRIES = 3
-"""Of requests whose worker could not be reached, before their first token: on another one."""
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "regular": Role.AGGREGATED}
 _WORKER_TYPES = {role: name for name, role in _ROLES.items()}
 
@@ -140,7 +138,7 @@ def start_vllm_router(
             *("--host", "127.0.0.1", "--port", str(api_port)),
             *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics_port)),
             *("--policy", "power_of_two", "--log-level", "warning"),
-            *("--retry-max-retries", str(RETRIES)),
+            *RETRY_OPTIONS,
             *("--health-check-interval-secs", str(HEALTH_INTERVAL_S)),
         ]
 

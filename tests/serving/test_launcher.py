@@ -61,6 +61,13 @@ def test_leaving_the_launcher_ends_its_workers(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(log_tail(worker.log_path)[0]))
 
 
+def test_nothing_is_started_after_the_launcher_was_left(tmp_path: Path) -> None:
+    with Launcher(site_with(tmp_path, "sleep 60")) as launcher:
+        pass
+    with pytest.raises(EngineError, match="the launcher is not running"):
+        launcher.start(PREFILL)
+
+
 def test_two_owners_of_one_state_directory_are_refused(tmp_path: Path) -> None:
     site = site_with(tmp_path, "sleep 60")
     with (

@@ -77,6 +77,10 @@ def up(
         int | None,
         typer.Option("--port", min=1, max=65535, help="Of the first cell's router."),
     ] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Put the gate before it.")] = False,
+    gate_port: Annotated[
+        int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")
+    ] = 8766,
 ) -> None:
     """Start a deployment here and keep it up until Ctrl-C or `poolwise deployment down`."""
     from planner.service.cli import output
@@ -110,6 +114,7 @@ def up(
         ),
         kv_events=kv_events,
         port=port,
+        gate_port=gate_port if gate else None,
     )
     bring_up(asked, os.environ, output.note)
 

@@ -106,13 +106,12 @@ def prepare_model(
 
 def find_model(
     model: str,
-    engine: EngineInstall,
-    cache: Path,
+    settings: Settings,
     *,
     name: str | None = None,
     progress: Callable[[str], None],
-) -> ModelFiles:
-    """Find a model on disk, or make one of those that the project can make.
+) -> tuple[EngineInstall, ModelFiles]:
+    """Find the engine, and a model on disk or one of those that the project can make.
 
     Parameters
     ----------
@@ -126,18 +125,22 @@ def find_model(
     InputError
         When it is neither.
     EngineError
-        When making it fails.
+        When there is no engine, or making the model fails.
     """
     directory = Path(model)
-    if (directory / "config.json").is_file():
-        resolved = directory.resolve()
-        return ModelFiles(name=name or resolved.name, directory=resolved)
+    is_folder = (directory / "config.json").is_file()
     known = [m.value for m in DemoModel]
-    if model not in known:
+    if not is_folder and model not in known:
         raise InputError(
-            f"--model {model}: neither a folder with a config.json nor one of {', '.join(known)}"
+            f"--model {model}: neither a folder with a config.json nor one of {', '.join(known)}; "
+            "a server that runs already is given by its address where a command has --url"
         )
-    return prepare_model(engine, DemoModel(model), cache, progress=progress)
+    engine = find_engine(settings)
+    if is_folder:
+        resolved = directory.resolve()
+        return engine, ModelFiles(name=name or resolved.name, directory=resolved)
+    cache = settings.storage.state_dir / "models"
+    return engine, prepare_model(engine, DemoModel(model), cache, progress=progress)
 
 
 def remove_left_over(folder: Path, pattern: str) -> None:
@@ -178,5 +181,6 @@ def local_site(
         model=files,
         flags=EngineFlags(max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=MAX_MODEL_LEN),
         state_dir=state_dir / "local",
+        endpoints_dir=state_dir,
         cores_per_replica=cores,
     )

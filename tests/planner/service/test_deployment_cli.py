@@ -94,7 +94,7 @@ def test_ctrl_c_ends_it_and_what_it_started(
 ) -> None:
     up.send_signal(signal.SIGINT)
     assert up.wait(timeout=20) == 130
-    assert not (tmp_path / "s" / "local" / "endpoints.json").exists()
+    assert not (tmp_path / "s" / "endpoints.json").exists()
     assert not (tmp_path / "s" / "local" / "control.sock").exists()
 
 
@@ -132,7 +132,7 @@ def test_a_worker_that_dies_at_its_start_ends_all_with_its_log(
     assert run([*line, "--engine-flag", "--stub-dies"]) == 1
     assert "RuntimeError: told to die" in capsys.readouterr().err
     assert time.monotonic() - began < 60
-    assert not (tmp_path / "s" / "local" / "endpoints.json").exists()
+    assert not (tmp_path / "s" / "endpoints.json").exists()
 
 
 def test_without_a_deployment_the_way_to_one_is_told(
