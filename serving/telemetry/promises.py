@@ -66,12 +66,13 @@ def kept(slo: Slo, seen: Experience) -> SloSignals:
         return _unknown(slo, "the interval is not known")
     answered = seen.ttft.count.value or 0.0
     failed = (seen.failed_per_s.value or 0.0) * seen.seconds
-    # A request that failed after its first token is among the answered ones, others are not:
-    # the bounds hold from none of the failed being so to all of them.
+    # A request that failed after its first token is among the answered ones, others are not. At
+    # worst all failed ones are, and were in time by then; at best as many as were late anyway.
     met = jointly(shares)
     low = max(met.low - failed / answered, 0.0)
-    apart = met.high * answered / (answered + failed)
-    high = max(apart, min(met.high, max(1.0 - failed / answered, 0.0)))
+    in_time = met.high * answered
+    among = min(failed, answered - in_time)
+    high = in_time / (answered + failed - among)
     allowed = 1.0 - slo.attainment_ratio
     return SloSignals(
         request_class=slo.request_class,
