@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -168,7 +169,7 @@ class Perturbation:
         readings = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            answer = await self.sender.one(self._fresh(SENTINEL_PROMPT), SENTINEL_ANSWER)
+            answer = await self.sender.one(partial(self._fresh, SENTINEL_PROMPT), SENTINEL_ANSWER)
             if answer.ttft_s > self.plan.most_ttft_s:
                 raise MeasurementError(
                     f"stopped: a short request waited {answer.ttft_s:.1f} s for its first token, "
@@ -183,7 +184,7 @@ class Perturbation:
         prompt, answer, rate = self._shape_of(kind)
         async with asyncio.TaskGroup() as group:
             while True:
-                group.create_task(self.sender.one(self._fresh(prompt), answer))
+                group.create_task(self.sender.one(partial(self._fresh, prompt), answer))
                 await asyncio.sleep(1 / rate)
 
     def _shape_of(self, kind: str) -> tuple[int, int, float]:

@@ -21,6 +21,9 @@ class TooLongError(MeasurementError):
 
 Note = Callable[[str], None]
 """Takes what a reader of the profile should know."""
+Write = Callable[[], str]
+"""Writes a prompt. Asked again for every try: what a server has read once it may find in its
+prefix cache, and would be timed as if it were new."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,12 +43,12 @@ class Sender:
     lost: int = field(default=0, init=False)
     """Groups of requests that had to be sent again."""
 
-    async def one(self, prompt: str, output_tokens: int) -> Timing:
+    async def one(self, write: Write, output_tokens: int) -> Timing:
         """Send one request and wait for its answer."""
-        return (await self.together([prompt], output_tokens))[0]
+        return (await self.together([write], output_tokens))[0]
 
-    async def together(self, prompts: Sequence[str], output_tokens: int) -> list[Timing]:
-        """Send requests at the same time and wait for all answers.
+    async def together(self, writes: Sequence[Write], output_tokens: int) -> list[Timing]:
+        """Send requests at the same time and wait for all answers; else all again, written anew.
 
         Raises
         ------
@@ -59,8 +62,8 @@ class Sender:
         while True:
             answers = await asyncio.gather(
                 *(
-                    self.client.send(Completion(prompt=p, output_tokens=output_tokens))
-                    for p in prompts
+                    self.client.send(Completion(prompt=write(), output_tokens=output_tokens))
+                    for write in writes
                 )
             )
             failed = next((a for a in answers if a.error), None)
@@ -74,7 +77,7 @@ class Sender:
             self._raise_if_final(failed, output_tokens)
             asked = failed.retry_after_s if failed.retry_after_s is not None else wait_s
             if time.monotonic() + asked > deadline:
-                raise MeasurementError(self._gave_up(failed, len(prompts)))
+                raise MeasurementError(self._gave_up(failed, len(writes)))
             self.lost += 1
             self.note(f"requests were sent again after: {failed.error[:160]}")
             await asyncio.sleep(asked)

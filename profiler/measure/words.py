@@ -50,5 +50,6 @@ async def _single_tokens(sender: Sender, words: list[str], extra: int) -> list[s
 
 
 async def _count(sender: Sender, words: list[str]) -> int:
-    answer = await sender.one("".join(f" {w}" for w in words), 1)
+    prompt = "".join(f" {w}" for w in words)
+    answer = await sender.one(lambda: prompt, 1)
     return answer.input_tokens

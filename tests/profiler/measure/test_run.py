@@ -104,6 +104,16 @@ def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Pa
     assert any("429" in note for note in kept.notes)
 
 
+def test_prompts_sent_again_are_new_ones(server: Imitation, tmp_path: Path) -> None:
+    """Those of a group that were answered the first time are in the prefix cache since."""
+    server.refuse_every = 5
+    bare = replace(AREA, cached_tokens=(0, 0))
+    kept = journal(tmp_path)
+    measure(target(server), replace(SHORT, area=bare, kinds=(Kind.PREFILL,)), kept)
+    assert any("429" in note for note in kept.notes)
+    assert {found for _, found in server.found} == {0}
+
+
 def test_server_that_stays_busy_is_given_up(server: Imitation, tmp_path: Path) -> None:
     server.refusals = [(429, {})] * 10_000
     with pytest.raises(MeasurementError, match=r"for 1 s: HTTP 429.*smaller batches.*is kept"):
