@@ -22,7 +22,7 @@ from planner.service.settings import Settings, read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
-from profiler.measure.facts import EngineFacts, EngineIdentity, read_engine_facts
+from profiler.measure.facts import API_KEY, EngineFacts, EngineIdentity, read_engine_facts
 from profiler.measure.probe import ReadCounters
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import forget_files
@@ -40,7 +40,6 @@ GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
 LARGEST_BATCH = 256
 DEFAULT_STEP_TOKENS = 8192
-API_KEY = "POOLWISE_PROFILE_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,7 @@ def _start(asked: Asked, deployment: LocalDeployment, say: Callable[[str], None]
 
 
 def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Profile:
-    facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url)
+    facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url, api_key=api_key)
     limits, assumed = _limits(asked, facts)
     batch = min(asked.max_num_seqs or LARGEST_BATCH, LARGEST_BATCH)
     area = _area(
@@ -282,7 +281,11 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
         words=_words(asked.words),
         block_tokens=limits.kv_block_tokens,
         counters=_counters(asked),
-        identity=EngineIdentity(asked.metrics_url or url),
+        identity=(
+            EngineIdentity(url, api_key)
+            if asked.metrics_url is None
+            else EngineIdentity(asked.metrics_url)
+        ),
         api_key=api_key,
     )
 

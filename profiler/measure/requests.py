@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from planner.domain.errors import MeasurementError
+from profiler.measure.facts import API_KEY
 from serving.load import Completion, LoadClient, Timing
 
 PATIENCE_S = 90.0
@@ -95,8 +96,7 @@ class Sender:
             )
         if failed.status in (401, 403):
             raise MeasurementError(
-                f"{where}: {failed.error}: give a key by the environment variable "
-                "POOLWISE_PROFILE_API_KEY"
+                f"{where}: {failed.error}: give the right key by the environment variable {API_KEY}"
             )
         if failed.status is not None and failed.status not in (200, *_BUSY, 500, 502, 504):
             raise MeasurementError(f"{where}: {failed.error}")

@@ -63,6 +63,30 @@ def test_what_cannot_be_measured_is_refused_with_the_way_out(poolwise, server, m
     assert "Traceback" not in out + err
 
 
+def test_server_with_a_key_is_measured_and_perturbed(poolwise, monkeypatch):
+    with imitated_server(Imitation(key="secret")) as locked:
+        status, _, err = poolwise(*asked(locked, "--fresh"))
+        assert status == 1
+        assert "HTTP 401: give the right key" in " ".join(err.split())
+        assert poolwise(*perturbing(locked))[0] == 1
+        monkeypatch.setenv("POOLWISE_PROFILE_API_KEY", "secret")
+        status, out, err = poolwise(*asked(locked, "--fresh"))
+        assert status == 0, err
+        assert "secret" not in out + err + Path("own.json").read_text()
+        # Far too short for a result: that it is answered at all is the point.
+        status, _, err = poolwise(*perturbing(locked, "--phase-s", "0.1"))
+        assert "give longer phases" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("option", ["--url", "--metrics-url"])
+@pytest.mark.parametrize("address", ["http://[::1", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address_is_refused(poolwise, server, option, address):
+    status, out, err = poolwise(*asked(server, option, address))
+    assert status == 2
+    assert "is no address of a server" in " ".join(err.split())
+    assert "Traceback" not in out + err
+
+
 @pytest.mark.parametrize(
     ("left_out", "said"),
     [("--kv-bytes-per-token", "give --kv-bytes-per-token"), ("--start-s", "give --start-s")],
