@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,15 @@ from profiler.measure.probe import ReadCounters
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import forget_files
 from profiler.measure.where import Range
-from profiler.run import Target, breaking_off, finished, journal_for, measure
+from profiler.run import (
+    Target,
+    breaking_off,
+    finished,
+    finished_before,
+    journal_for,
+    measure,
+    salvaging,
+)
 from profiler.samples import Kind
 from serving.deployment import LocalDeployment
 from serving.engine import EngineFlags, ModelFiles
@@ -134,6 +142,12 @@ def run_profile(asked: Asked, environment: Mapping[str, str]) -> Profile:
     ------
     InputError, OperationError
     """
+    subject = _subject(asked)
+    known = None if asked.fresh else finished_before(asked.out, subject)
+    if known is not None:
+        _say("this run was finished: its profile is made of its journal, nothing is measured")
+        write_profile(known, asked.out)
+        return known
     with ending_on_signals(), _shown() as tell:
         if asked.url is None:
             profile = _launch(asked, read_settings(environment), tell)
@@ -184,7 +198,8 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
     if not asked.quick:
         forget_files(site.model.directory)
     with LocalDeployment(site, progress=say) as deployment:
-        launched = replace(_start(asked, deployment, say), cold=not asked.quick)
+        with _salvaging(asked):
+            launched = replace(_start(asked, deployment, say), cold=not asked.quick)
         flags = site.flags
         run = LocalProfiling(
             deployment=deployment,
@@ -205,7 +220,8 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
             ),
             step_tokens=flags.max_num_batched_tokens,
         )
-        journal = journal_for(asked.out, _subject(asked), fresh=asked.fresh)
+        facts = read_engine_facts(launched.answering.url, site.model.name)
+        journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
         return run.run(plan, journal, tell=tell, keep=_keeper(asked.out))
 
 
@@ -263,7 +279,8 @@ def _start(asked: Asked, deployment: LocalDeployment, say: Callable[[str], None]
 
 
 def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Profile:
-    facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url, api_key=api_key)
+    with _salvaging(asked):
+        facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url, api_key=api_key)
     limits, assumed = _limits(asked, facts)
     batch = min(asked.max_num_seqs or LARGEST_BATCH, LARGEST_BATCH)
     area = _area(
@@ -309,7 +326,7 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
         )
 
     known = setting()  # what is missing is said before anything is measured
-    journal = journal_for(asked.out, _subject(asked), fresh=asked.fresh)
+    journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
     with breaking_off(journal, plan, known, _keeper(asked.out)):
         reached = measure(target, plan, journal, tell=tell)
     return finished(journal, setting(), reached=reached, target_ratio=plan.target_ratio)
@@ -417,6 +434,12 @@ def _keeper(out: Path) -> Callable[[Profile], None]:
         _say(f"what there was is kept as a profile marked INCOMPLETE: {out}")
 
     return keep
+
+
+def _salvaging(asked: Asked) -> AbstractContextManager[None]:
+    if asked.fresh:
+        return nullcontext()
+    return salvaging(asked.out, _subject(asked), _keeper(asked.out))
 
 
 def _say(text: str) -> None:

@@ -32,6 +32,8 @@ _CACHE_FACTS = {
     "sliding_window": "sliding window, tokens",
     "prefix_caching_hash_algo": "prefix hash",
 }
+_OF_A_START = frozenset({_CACHE_FACTS["num_gpu_blocks"]})
+"""What an engine finds room for differs a little from start to start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,11 @@ class EngineFacts:
     prefix_cache: bool | None
     told: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> dict[str, str]:
+        """What makes it another engine where it differs; not what each start finds anew."""
+        return {name: value for name, value in self.told if name not in _OF_A_START}
 
 
 def read_engine_facts(

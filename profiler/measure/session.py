@@ -108,10 +108,13 @@ class Session:
             When the engine answers no more. The journal holds what was measured before.
         """
         self._watch = Watch(read=self.probe.sentinel, tolerance_ratio=self.plan.disturbed_ratio)
-        self._spent_before_s = sum(s.took_s for s in self.journal.samples.taken)
         self._began_s = time.perf_counter()
         self._engine = self.identity()
+        self.journal.answered_by(self._engine)
         await self._watch.warm_up()
+        self._go_on()
+        taken = self.journal.samples.taken
+        self._spent_before_s = sum(s.took_s for s in taken if not s.disturbed)
         self._watched_s = time.perf_counter()
         self._since = datetime.now(UTC)
         await self._cover(self._coarse(), held_out=False)
@@ -121,6 +124,21 @@ class Session:
         await self._cover(self._coarse(), held_out=False)
         self._own_up()
         return reached
+
+    def _go_on(self) -> None:
+        """Set aside what an earlier run measured on a machine that was faster or slower."""
+        journal, before = self.journal, self.journal.baseline
+        if before is not None and journal.samples.taken:
+            off = self._watch.since(before)
+            if off:
+                journal.disturb(
+                    journal.began_at,
+                    f"samples of an earlier run were set aside: the machine is {abs(off):.0%} "
+                    f"{'slower' if off > 0 else 'faster'} now than it was then",
+                )
+                before = None
+        if before is None:
+            journal.keep_baseline(*self._watch.baseline.tolist())
 
     @property
     def left_s(self) -> float:
@@ -226,6 +244,7 @@ class Session:
                     "what follows was measured so"
                 )
                 await self._watch.rebase()
+                self.journal.keep_baseline(*self._watch.baseline.tolist())
         self._since = datetime.now(UTC)
         self._watched_s = time.perf_counter()
 

@@ -87,6 +87,53 @@ def test_what_is_no_address_is_refused(poolwise, server, option, address):
     assert "Traceback" not in out + err
 
 
+def interrupted(journal: Path) -> int:
+    """Take the end of a finished run away, and some samples; return how many are left."""
+    lines = journal.read_text().splitlines(keepends=True)
+    samples = [line for line in lines if line.startswith('{"kind"')]
+    dropped = {*samples[-3:], *(x for x in lines if x.startswith('{"finished_at"'))}
+    journal.write_text("".join(line for line in lines if line not in dropped))
+    return len(samples) - 3
+
+
+def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(poolwise):
+    """What was measured on one version is of that version, and of that day."""
+    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
+    with imitated_server(Imitation()) as engine:
+        assert poolwise(*asked(engine))[0] == 0
+        first, requests = own.read_text(), engine.asked
+
+        engine.version_told, engine.started_at, engine.slowness = "9.9.9", 2000.0, 3.0
+        status, _, err = poolwise(*asked(engine))
+        assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
+        assert own.read_text() == first
+
+        own.unlink()
+        assert poolwise(*asked(engine))[0] == 0
+        assert own.read_text() == first
+        assert engine.asked == requests
+
+        interrupted(journal)
+        status, _, err = poolwise(*asked(engine))
+        assert status == 2
+        assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
+
+
+def test_samples_are_a_profile_when_the_server_is_gone(poolwise):
+    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
+    with imitated_server(Imitation()) as engine:
+        assert poolwise(*asked(engine))[0] == 0
+    own.unlink()
+    left = interrupted(journal)
+    status, _, err = poolwise(*asked(engine))
+    assert status == 1
+    assert "kept as a profile marked INCOMPLETE: own.json" in " ".join(err.split())
+    profile = read_profile(own)
+    assert profile.details.complete is False
+    assert profile.details.samples == left
+    assert profile.provenance.notes[-1].startswith("INCOMPLETE: the run broke off")
+
+
 @pytest.mark.parametrize(
     ("left_out", "said"),
     [("--kv-bytes-per-token", "give --kv-bytes-per-token"), ("--start-s", "give --start-s")],
@@ -108,6 +155,7 @@ def test_unknown_model_to_launch_is_refused(poolwise):
 
 def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
     assert poolwise(*asked(server))[0] == 0
+    interrupted(Path("own.json.journal.jsonl"))
     status, _, err = poolwise(*asked(server, "--tp", "2"))
     assert status == 2
     assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.domain.errors import EngineError, InputError, MeasurementError
+from planner.domain.errors import EngineError, InputError, MeasurementError, ProfileError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from profiler.fitting.profile import Setting
@@ -95,6 +95,25 @@ def test_later_run_goes_on_from_the_journal(server: Imitation, tmp_path: Path) -
     measure(target(server), SHORT, again)
     assert had == len(again.samples.taken)  # nothing was missing
     assert server.asked - asked < asked / 2
+    last = again.samples.taken[-1].measured_at
+    profile = finished(again, SETTING, reached=True, target_ratio=PLAN.target_ratio)
+    assert profile.provenance.measured_at == last
+    with pytest.raises(ProfileError, match="was finished"):
+        journal(tmp_path)
+
+
+def test_samples_of_a_machine_that_was_faster_are_not_mixed_in(
+    server: Imitation, tmp_path: Path
+) -> None:
+    plan = replace(SHORT, disturbed_ratio=2.0)
+    measure(target(server), plan, journal(tmp_path))
+    again = journal(tmp_path)
+    had = len(again.samples.taken)
+    server.slowness = 10.0
+    measure(target(server), plan, again)
+    assert again.samples.disturbed >= had
+    assert any("of an earlier run were set aside" in note for note in again.notes)
+    assert all(again.samples.undisturbed(p) for p in AREA.coarse(Kind.PREFILL))
 
 
 def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Path) -> None:
