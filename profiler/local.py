@@ -16,6 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.domain.profile_details import StartUp
 from profiler.fitting.profile import Seen, Setting
+from profiler.interruption import run_until_asked_to_end
 from profiler.measure.facts import (
     EngineIdentity,
     MachineFacts,
@@ -128,7 +129,7 @@ class LocalProfiling:
         with breaking_off(journal, plan, self.setting(), keep), self._gauge():
             reached = measure(self._target(), plan, journal, tell=tell, beside=self._beside)
             if self.launched.handed_over:
-                self._drain_s, self._flip_s = asyncio.run(self._drain_and_flip())
+                self._drain_s, self._flip_s = run_until_asked_to_end(self._drain_and_flip())
             if self.restart:
                 tell(_only_text(plan, "starting a worker once more, warm"))
                 self._warm = self._start_again()

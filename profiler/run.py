@@ -1,6 +1,5 @@
 """Measure a server and make its profile: the run from the first request to the fitted tables."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from planner.domain.errors import OperationError, PoolwiseError, ProfileError
 from planner.domain.profile import Profile
 from profiler.fitting.profile import Setting, marked_incomplete, profile_of_samples
+from profiler.interruption import run_until_asked_to_end
 from profiler.measure.journal import Journal, open_journal, read_journal
 from profiler.measure.probe import Probe, ReadCounters
 from profiler.measure.requests import PATIENCE_S, Sender
@@ -96,7 +96,7 @@ def measure(
         finally:
             await client.close()
 
-    return asyncio.run(run())
+    return run_until_asked_to_end(run())
 
 
 @contextlib.contextmanager

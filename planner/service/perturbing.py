@@ -1,6 +1,5 @@
 """Perturbing a live deployment as people ask for it."""
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from planner.service.demo.signals import ending_on_signals
 from profiler.files import read_profile
+from profiler.interruption import run_until_asked_to_end
 from profiler.live.perturb import Perturbation, PerturbPlan, Response
 from profiler.measure.facts import API_KEY, read_engine_facts
 from profiler.measure.requests import Sender
@@ -50,4 +50,4 @@ def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -
             await client.close()
 
     with ending_on_signals():
-        return asyncio.run(run())
+        return run_until_asked_to_end(run())

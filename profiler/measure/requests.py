@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from planner.domain.errors import MeasurementError
 from profiler.measure.facts import API_KEY
-from serving.load import Completion, LoadClient, Timing
+from serving.load import NO_COMPLETION, Completion, LoadClient, Timing
 
 PATIENCE_S = 90.0
 """A server that is down or refuses load is asked again for so long: an engine restarts in it."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
+EMPTY_TRIES = 3
+"""Streams without any token after which no more are asked for."""
 _BUSY = frozenset({408, 425, 429, 503})
 _TOO_LONG = ("maximum context length", "max_model_len", "context length", "too long")
 
@@ -60,6 +62,7 @@ class Sender:
         """
         deadline = time.monotonic() + self.patience_s
         wait_s = FIRST_WAIT_S
+        empty = 0
         while True:
             answers = await asyncio.gather(
                 *(
@@ -76,6 +79,13 @@ class Sender:
                     )
                 return answers
             self._raise_if_final(failed, output_tokens)
+            empty += failed.status == 200 and failed.error.startswith("the answer ended after 0")
+            if empty == EMPTY_TRIES:
+                raise MeasurementError(
+                    f"{self.client.url}, model {self.client.model}: {failed.error}, {empty} times "
+                    "over: the server answers, but with streams that hold no token; its log says "
+                    "more"
+                )
             asked = failed.retry_after_s if failed.retry_after_s is not None else wait_s
             if time.monotonic() + asked > deadline:
                 raise MeasurementError(self._gave_up(failed, len(writes)))
@@ -100,6 +110,8 @@ class Sender:
             )
         if failed.status is not None and failed.status not in (200, *_BUSY, 500, 502, 504):
             raise MeasurementError(f"{where}: {failed.error}")
+        if failed.error.startswith(NO_COMPLETION):
+            raise MeasurementError(f"{where}: {failed.error}")
         if "does not stream" in text:
             raise MeasurementError(
                 f"{where}: {failed.error}: first tokens can be timed on servers that stream only"
@@ -116,6 +128,8 @@ class Sender:
         help_ = (
             "free it of other load, or measure smaller batches (--max-batch)"
             if failed.status in _BUSY
+            else "its log says more"
+            if failed.status == 200
             else "is it running? its log says more"
         )
         return (

@@ -1,6 +1,9 @@
 """A run against a server: what it measures, keeps, and makes of every kind of answer."""
 
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -149,6 +152,51 @@ def test_answers_that_end_early_are_refused(server: Imitation, tmp_path: Path) -
     server.ends_after = 3
     with pytest.raises(MeasurementError, match=r"ended after 3 of 12 tokens.*ignore_eos"):
         measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_streams_without_a_token_are_given_up_soon(server: Imitation, tmp_path: Path) -> None:
+    server.ends_after = 0
+    with pytest.raises(MeasurementError, match=r"3 times over.*hold no token"):
+        measure(target(server, patience_s=60.0), SHORT, journal(tmp_path))
+
+
+def test_stream_cut_in_the_middle_of_a_line_is_asked_for_again(
+    server: Imitation, tmp_path: Path
+) -> None:
+    server.cut_after = 3
+    with pytest.raises(MeasurementError, match="cut off in the middle of a line"):
+        measure(target(server, patience_s=1.0), SHORT, journal(tmp_path))
+
+
+ENDED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from planner.service.demo.signals import ending_on_signals
+from tests.profiler.measure import test_run as t
+from tests.profiler.measure.imitation import Imitation, imitated_server
+
+async def kill():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def end(now):
+    if now.samples == 2:
+        end.task = asyncio.ensure_future(kill())
+
+with imitated_server(Imitation()) as server, ending_on_signals():
+    t.measure(t.target(server), t.SHORT, t.journal(Path(sys.argv[1])), tell=end)
+"""
+
+
+def test_run_that_is_asked_to_end_leaves_without_a_word(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert len(journal(tmp_path).samples.taken) >= 2
 
 
 def test_server_that_counts_no_tokens_is_counted_by_chunks(
