@@ -9,9 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from planner.domain.errors import MeasurementError
 from profiler.fitting.forms import Floats
-from profiler.measure.requests import Sender, Write
+from profiler.measure.requests import Sender, UnmeasurableError, Write
 from profiler.samples import Kind, Point, Sample
 from serving.load import Timing
 from serving.prompts import PromptWriter
@@ -70,6 +69,8 @@ class Probe:
 
         Raises
         ------
+        TooLongError, UnmeasurableError
+            When this point cannot be measured; others may.
         MeasurementError
         """
         began = time.perf_counter()
@@ -170,7 +171,7 @@ class Probe:
             if len(gaps) >= GAPS_WANTED * batch:
                 break
             if output >= MOST_OUTPUT:
-                raise MeasurementError(
+                raise UnmeasurableError(
                     f"{batch} sequences of {context} tokens never ran together long enough to "
                     "measure a decode step: a smaller batch (--max-batch) may"
                 )
@@ -212,7 +213,7 @@ class Probe:
         inside, alone = _gaps_around(answers, sent, first)
         if len(inside) == 0 or len(alone) < GAPS_WANTED:
             if output >= MOST_OUTPUT:
-                raise MeasurementError(
+                raise UnmeasurableError(
                     f"{point.text}: the answers were over before the prompt had been computed"
                 )
             self._outputs[point] = 2 * output

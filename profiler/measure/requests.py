@@ -1,6 +1,7 @@
 """Send measuring requests through all that a server may answer instead of tokens."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,26 @@ _BUSY = frozenset({408, 425, 429, 503})
 _TOO_LONG = ("maximum context length", "max_model_len", "context length", "too long")
 
 
+_LONGEST = re.compile(r"(?:maximum context length|max_model_len)\D{1,20}(\d+)", re.IGNORECASE)
+
+
 class TooLongError(MeasurementError):
-    """The server takes no request of this length."""
+    """The server takes no request of this length.
+
+    Parameters
+    ----------
+    longest_tokens : int or None
+        Prompt and answer together, where it says how much it takes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        said = _LONGEST.search(message)
+        self.longest_tokens = int(said.group(1)) if said else None
+
+
+class UnmeasurableError(MeasurementError):
+    """The server answers, but this point cannot be measured on it."""
 
 
 Note = Callable[[str], None]

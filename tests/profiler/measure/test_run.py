@@ -195,7 +195,8 @@ def test_run_that_is_asked_to_end_leaves_without_a_word(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    # The server of this test says that its client is gone.
+    assert (done.returncode, "never retrieved" in done.stderr) == (128 + signal.SIGTERM, False)
     assert len(journal(tmp_path).samples.taken) >= 2
 
 
@@ -234,8 +235,44 @@ def test_context_that_is_too_long_is_left_out_and_said(server: Imitation, tmp_pa
     )
     kept = journal(tmp_path)
     measure(target(server), replace(SHORT, area=wide), kept)
-    assert any("nothing longer than 799 tokens" in note for note in kept.notes)
-    assert {p.x for p in kept.samples.points(Kind.PREFILL)} >= {16, 113}
+    assert any("the tables end at requests of 600 tokens" in note for note in kept.notes)
+    assert {p.x for p in kept.samples.points(Kind.PREFILL)} >= {16, 598}
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_tables_are_made_within_what_the_server_really_takes(
+    server: Imitation, tmp_path: Path, says: bool
+) -> None:
+    """Decoding counts sequences and contexts: only the latter say how long a request is."""
+    server.longest, server.says_longest = 250, says
+    wide = Range(
+        new_tokens=(16, 500),
+        cached_tokens=(0, 64),
+        sequences=(1, 8),
+        context_tokens=(32, 400),
+        longest_tokens=LONGEST,
+    )
+    kept = journal(tmp_path)
+    plan = replace(SHORT, area=wide, budget_s=4.0)
+    unknown = replace(target(server), words=None)  # all words at once are longer, too
+    reached = measure(unknown, plan, kept)
+    profile = finished(kept, SETTING, reached=reached, target_ratio=PLAN.target_ratio)
+    assert profile.prefill.x[-1] >= 100
+    assert profile.decode_step.y[-1] >= 64
+    assert all(words <= 250 for words, _ in server.found)
+
+
+def test_point_that_cannot_be_measured_is_left_out_and_said(
+    server: Imitation, tmp_path: Path
+) -> None:
+    # Answers are over before the prompt comes, and longer ones do not fit.
+    server.longest, server.step_s = 280, 1e-4
+    area = replace(AREA, longest_tokens=280)
+    plan = replace(SHORT, kinds=(Kind.PREFILL, Kind.DECODE, Kind.MIXED), area=area)
+    kept = journal(tmp_path)
+    measure(target(server), plan, kept)
+    assert any(note.startswith("left out: a prompt of 256") for note in kept.notes)
+    assert len(kept.samples.points(Kind.PREFILL)) == len(plan.area.coarse(Kind.PREFILL))
 
 
 def test_restarted_engine_is_warmed_up_again_and_said(server: Imitation, tmp_path: Path) -> None:
