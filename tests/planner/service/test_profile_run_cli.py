@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.service.cli.profile_run import EPILOG
 from profiler.files import read_profile
 from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
 
@@ -36,7 +37,10 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
     assert document["details"]["mixed_ratio"] > 0
     assert document["roles"] == ["aggregated"]
     assert profile.limits.kv_capacity_tokens == 8192
-    assert any("max_num_seqs 256 assumed" in n for n in profile.provenance.notes)
+    notes = " ".join(profile.provenance.notes)
+    assert "max_num_seqs 256 assumed" in notes
+    assert "flip_s and drain_s 5 assumed" in notes
+    assert "async_scheduling assumed" in notes
     assert "at most" in err  # progress, for people who wait
 
 
@@ -52,8 +56,10 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
         (("--max-batch", "0"), "--max-batch 0 must be at least 1"),
         (("--max-prompt", "600"), "--max-prompt 600: prompt and answer have room for 600 tokens"),
         (("--role", "pair"), "give its address as --metrics-url"),
-        (("--gpus", "one"), "give indices as in 0,1,2"),
         (("--words", "missing.json"), "--words missing.json: cannot be read"),
+        (("--gpus", "0,1"), "--gpus is of an engine that is launched here"),
+        (("--cores", "99"), "--cores is of an engine that is launched here"),
+        (("--engine-flag=--foo",), "--engine-flag is of an engine that is launched here"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_the_way_out(poolwise, server, more, said):
@@ -145,6 +151,32 @@ def test_what_the_server_does_not_tell_is_asked_for(poolwise, server, left_out, 
     status, _, err = poolwise(*line[:at], *line[at + 2 :])
     assert (status, said in err) == (2, True)
     assert server.asked == requests  # before anything is measured
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gpus", "one", "--accelerator", "h100"), "give indices as in 0,1,2"),
+        (("--gpus", "0"), "give --accelerator"),
+        (("--url", "http://127.0.0.1:9"), "give --accelerator"),
+        (("--tp", "2"), "--tp 2 needs as many GPUs"),
+        (("--kv-capacity-tokens", "9"), "--kv-capacity-tokens goes with --url"),
+        (("--kv-bytes-per-token", "9"), "--kv-bytes-per-token goes with --url"),
+        (("--start-s", "9"), "--start-s goes with --url"),
+        (("--machine", "mine"), "--machine goes with --url"),
+        (("--words", "words.json"), "--words goes with --url"),
+    ],
+)
+def test_what_would_be_ignored_or_assumed_is_refused(poolwise, options, said):
+    status, _, err = poolwise("profile", "run", "--out", "x.json", *options)
+    assert (status, said in " ".join(err.split())) == (2, True)
+
+
+def test_examples_of_the_help_have_all_that_is_asked_for(poolwise):
+    line = EPILOG.split("poolwise ")[2].split("\n")[0].split()
+    status, _, err = poolwise(*line, "--url", "http://127.0.0.1:9")
+    assert status == 1
+    assert "is the server running" in " ".join(err.split())
 
 
 def test_unknown_model_to_launch_is_refused(poolwise):
