@@ -197,8 +197,16 @@ class LoadClient:
         """Close its connections."""
         await self._http.aclose()
 
-    async def send(self, completion: Completion) -> Timing:
-        """Send one request; errors come back inside the Timing."""
+    async def send(
+        self, completion: Completion, *, on_first: Callable[[], None] = lambda: None
+    ) -> Timing:
+        """Send one request; errors come back inside the Timing.
+
+        Parameters
+        ----------
+        on_first : callable
+            Called when the first token has come.
+        """
         body = {
             "model": self.model,
             "prompt": completion.prompt,
@@ -209,7 +217,7 @@ class LoadClient:
             # Counting in every chunk would cost the server 4 % of every step (docs/accuracy.md).
             "stream_options": {"include_usage": True},
         }
-        answer = _Answer(sent_at_s=time.perf_counter())
+        answer = _Answer(sent_at_s=time.perf_counter(), on_first=on_first)
         try:
             async with asyncio.timeout(self.timeout_s):
                 async with self._http.stream("POST", "/v1/completions", json=body) as response:
@@ -247,6 +255,7 @@ class _Answer:
     """A stream while it arrives."""
 
     sent_at_s: float
+    on_first: Callable[[], None]
     token_at_s: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -275,6 +284,8 @@ class _Answer:
                 self.token_at_s.append(now_s)
                 self.tokens.append(count)
                 self.parts.append(line)
+                if len(self.parts) == 1:
+                    self.on_first()
         if counted and not self.counted and self.tokens:
             self._reconcile(int(counted.group(1)))
         if not self.input_tokens and (prompt := _PROMPT.search(line)):

@@ -36,7 +36,7 @@ def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -
 
     async def run() -> list[Response]:
         client = LoadClient(url=url, model=name, api_key=api_key)
-        sender = Sender(client=client, patience_s=0.0)
+        sender = Sender(client=client, patience_s=0.0, resumable=False)
         try:
             words = await learn_words(sender)
             return await Perturbation(

@@ -56,20 +56,31 @@ class Sender:
     ----------
     patience_s : float
         For so long a server that is down or busy is asked again, seconds.
+    resumable : bool
+        Whether the same command goes on from what was measured.
     note : Note
     """
 
     client: LoadClient
     patience_s: float = PATIENCE_S
     note: Note = lambda _text: None
+    resumable: bool = True
     lost: int = field(default=0, init=False)
     """Groups of requests that had to be sent again."""
 
-    async def one(self, write: Write, output_tokens: int) -> Timing:
+    async def one(
+        self, write: Write, output_tokens: int, *, on_first: Callable[[], None] = lambda: None
+    ) -> Timing:
         """Send one request and wait for its answer."""
-        return (await self.together([write], output_tokens))[0]
+        return (await self.together([write], output_tokens, on_first=on_first))[0]
 
-    async def together(self, writes: Sequence[Write], output_tokens: int) -> list[Timing]:
+    async def together(
+        self,
+        writes: Sequence[Write],
+        output_tokens: int,
+        *,
+        on_first: Callable[[], None] = lambda: None,
+    ) -> list[Timing]:
         """Send requests at the same time and wait for all answers; else all again, written anew.
 
         Raises
@@ -85,7 +96,9 @@ class Sender:
         while True:
             answers = await asyncio.gather(
                 *(
-                    self.client.send(Completion(prompt=write(), output_tokens=output_tokens))
+                    self.client.send(
+                        Completion(prompt=write(), output_tokens=output_tokens), on_first=on_first
+                    )
                     for write in writes
                 )
             )
@@ -145,13 +158,16 @@ class Sender:
     def _gave_up(self, failed: Timing, requests: int) -> str:
         what = "one request" if requests == 1 else f"{requests} requests at once"
         help_ = (
-            "free it of other load, or measure smaller batches (--max-batch)"
+            "free it of other load"
+            + (", or measure smaller batches (--max-batch)" if self.resumable else "")
             if failed.status in _BUSY
             else "its log says more"
             if failed.status == 200
             else "is it running? its log says more"
         )
+        kept = "; what was measured is kept: the same command goes on from it"
+        how_long = f" for {self.patience_s:.0f} s" if self.patience_s else ""
         return (
-            f"{self.client.url} did not answer {what} for {self.patience_s:.0f} s: "
-            f"{failed.error}: {help_}; what was measured is kept: the same command goes on from it"
+            f"{self.client.url} did not answer {what}{how_long}: {failed.error}: {help_}"
+            f"{kept if self.resumable else ''}"
         )
