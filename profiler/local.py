@@ -16,6 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.domain.profile_details import StartUp
 from profiler.fitting.profile import Seen, Setting
+from profiler.interruption import run_until_asked_to_end
 from profiler.measure.facts import (
     EngineIdentity,
     MachineFacts,
@@ -53,14 +54,14 @@ class Launched:
         The prefill worker of a routed pair; None: a single worker, asked directly.
     starts_s : dict of str to float
         By worker's name, from its command to its first token.
-    cold : bool
-        Whether the model's files were out of the page cache before the first start.
+    cold : Worker or None
+        The one that was started alone and first, the model's files out of the page cache.
     """
 
     answering: Worker
     prefill: Worker | None
     starts_s: dict[str, float]
-    cold: bool = False
+    cold: Worker | None = None
 
     @property
     def handed_over(self) -> bool:
@@ -101,7 +102,7 @@ class LocalProfiling:
     _reading: EngineReading | None = None
 
     def __post_init__(self) -> None:
-        worker = self.launched.answering
+        worker = self.launched.cold or self.launched.answering
         self._first = start_up_of(_log_of(worker), self.launched.starts_s[worker.name])
 
     def run(
@@ -128,7 +129,7 @@ class LocalProfiling:
         with breaking_off(journal, plan, self.setting(), keep), self._gauge():
             reached = measure(self._target(), plan, journal, tell=tell, beside=self._beside)
             if self.launched.handed_over:
-                self._drain_s, self._flip_s = asyncio.run(self._drain_and_flip())
+                self._drain_s, self._flip_s = run_until_asked_to_end(self._drain_and_flip())
             if self.restart:
                 tell(_only_text(plan, "starting a worker once more, warm"))
                 self._warm = self._start_again()
@@ -142,6 +143,7 @@ class LocalProfiling:
         machine = self._machine()
         slowest = max(launched.starts_s.values())
         first = self._first
+        cold_s = slowest if launched.cold is None else first.total_s
         warm = self._warm or (None if launched.cold else first)
         flip_s = self._flip_s if self._flip_s is not None else 0.0
         return Setting(
@@ -149,8 +151,8 @@ class LocalProfiling:
             roles=self.roles,
             limits=engine_limits(deployment, worker),
             lifecycle=LifecycleTimes(
-                start_cold_s=slowest,
-                start_warm_s=slowest if warm is None else warm.total_s,
+                start_cold_s=cold_s,
+                start_warm_s=cold_s if warm is None else warm.total_s,
                 flip_s=flip_s,
                 drain_s=self._drain_s if self._drain_s is not None else flip_s,
             ),
@@ -181,6 +183,8 @@ class LocalProfiling:
         notes = []
         if not self.launched.cold:
             notes.append("no cold start was measured: start_cold_s is that of a warm one")
+            if len(self.launched.starts_s) > 1:
+                notes.append("workers were started at once: start_cold_s is that of the slowest")
         elif self._warm is None:
             notes.append("no warm start was measured: start_warm_s is that of a cold one")
         if not self.launched.handed_over:

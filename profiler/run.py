@@ -1,17 +1,17 @@
 """Measure a server and make its profile: the run from the first request to the fitted tables."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from planner.domain.errors import OperationError, PoolwiseError
+from planner.domain.errors import OperationError, PoolwiseError, ProfileError
 from planner.domain.profile import Profile
 from profiler.fitting.profile import Setting, marked_incomplete, profile_of_samples
-from profiler.measure.journal import Journal, open_journal
+from profiler.interruption import run_until_asked_to_end
+from profiler.measure.journal import Journal, open_journal, read_journal
 from profiler.measure.probe import Probe, ReadCounters
 from profiler.measure.requests import PATIENCE_S, Sender
 from profiler.measure.session import Plan, Session, Tell, enough_to_fit
@@ -21,6 +21,9 @@ from serving.prompts import PromptWriter
 
 REQUEST_TIMEOUT_S = 600.0
 """A prompt of 100,000 tokens on a slow engine takes minutes."""
+
+LONG_AGO = timedelta(hours=1)
+"""A profile whose samples are further apart says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ def measure(
         finally:
             await client.close()
 
-    return asyncio.run(run())
+    return run_until_asked_to_end(run())
 
 
 @contextlib.contextmanager
@@ -110,29 +113,107 @@ def breaking_off(
         Takes the incomplete profile.
     """
     try:
+        journal.keep_setting(setting)
         yield
     except (OperationError, KeyboardInterrupt, SystemExit) as error:
         if enough_to_fit(journal, plan):
-            why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            broken = marked_incomplete(setting, f"the run broke off: {why}")
-            with contextlib.suppress(PoolwiseError):  # the first error is the one to tell
-                keep(profile_of_samples(journal.samples, broken))
+            _keep_broken(journal, setting, error, keep)
         raise
+
+
+@contextlib.contextmanager
+def salvaging(
+    out: Path, subject: dict[str, str], keep: Callable[[Profile], None]
+) -> Iterator[None]:
+    """What an earlier run left is a profile, also when its engine does not even start to answer.
+
+    Parameters
+    ----------
+    subject : dict of str to str
+        What was asked for: as far as it is known without an engine.
+    keep : callable
+        Takes the incomplete profile.
+    """
+    try:
+        yield
+    except OperationError as error:
+        with contextlib.suppress(ProfileError):  # the first error is the one to tell
+            journal = read_journal(journal_path(out))
+            if (
+                journal is not None
+                and journal.setting is not None
+                and journal.finished_at is None
+                and journal.subject.items() >= subject.items()
+            ):
+                _keep_broken(journal, journal.setting, error, keep)
+        raise
+
+
+def _keep_broken(
+    journal: Journal, setting: Setting, error: BaseException, keep: Callable[[Profile], None]
+) -> None:
+    why = str(error).splitlines()[0] if str(error) else type(error).__name__
+    broken = marked_incomplete(_as_measured(setting, journal), f"the run broke off: {why}")
+    with contextlib.suppress(PoolwiseError):  # the first error is the one to tell
+        keep(profile_of_samples(journal.samples, broken))
+
+
+def finished_before(out: Path, subject: dict[str, str]) -> Profile | None:
+    """The profile of a finished run once more, where its file is gone; None: none was finished.
+
+    Raises
+    ------
+    ProfileError
+        When its file is there: what is measured now is another measurement.
+    """
+    journal = read_journal(journal_path(out))
+    if journal is None or journal.finished_at is None:
+        return None
+    if out.exists() or journal.setting is None or not journal.subject.items() >= subject.items():
+        raise ProfileError(
+            f"{journal.path} is of a run that was finished at "
+            f"{journal.finished_at:%Y-%m-%d %H:%M} UTC, and {out} is its profile: --fresh "
+            "measures anew and moves the journal aside"
+        )
+    return profile_of_samples(journal.samples, journal.setting)
+
+
+def journal_path(out: Path) -> Path:
+    """Where the journal of a profile's file lies."""
+    return out.with_name(out.name + ".journal.jsonl")
 
 
 def journal_for(out: Path, subject: dict[str, str], *, fresh: bool) -> Journal:
     """The journal that belongs to a profile's file; `fresh` moves an old one aside."""
-    path = out.with_name(out.name + ".journal.jsonl")
+    path = journal_path(out)
     if fresh and path.exists():
         path.rename(path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}"))
     return open_journal(path, subject, began_at=datetime.now(UTC))
 
 
 def finished(journal: Journal, setting: Setting, *, reached: bool, target_ratio: float) -> Profile:
-    """The profile of a run that came to its end."""
-    notes = list(dict.fromkeys([*setting.notes, *journal.notes]))
+    """The profile of a run that came to its end, and with it the journal."""
+    setting = _as_measured(setting, journal)
+    notes = list(setting.notes)
     if not reached:
         notes.append(
             f"the budget ended before every place of the tables was sure to {target_ratio:.0%}"
         )
-    return profile_of_samples(journal.samples, replace(setting, notes=tuple(notes)))
+    setting = replace(setting, notes=tuple(notes))
+    profile = profile_of_samples(journal.samples, setting)
+    journal.keep_setting(setting)
+    journal.finish(datetime.now(UTC))
+    return profile
+
+
+def _as_measured(setting: Setting, journal: Journal) -> Setting:
+    """With the instant of the last sample, and what the journal notes."""
+    notes = dict.fromkeys([*setting.notes, *journal.notes])
+    taken = [s.measured_at for s in journal.samples.taken]
+    if taken and max(taken) - min(taken) > LONG_AGO:
+        notes[f"measured in several runs, the first at {min(taken):%Y-%m-%d %H:%M} UTC"] = None
+    return replace(
+        setting,
+        notes=tuple(notes),
+        measured_at=max(taken, default=setting.measured_at),
+    )

@@ -37,6 +37,13 @@ class Point:
     y: int
 
     @property
+    def tokens(self) -> int:
+        """Of one prompt of it."""
+        if self.kind is Kind.PREFILL:
+            return self.x + self.y
+        return self.y if self.kind is Kind.DECODE else self.x
+
+    @property
     def text(self) -> str:
         """For progress and messages."""
         if self.kind is Kind.PREFILL:

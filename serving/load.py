@@ -15,6 +15,7 @@ from planner.domain.workload import Floats, LatencySummary, ObservedWindow, Work
 from serving.prompts import PromptWriter
 
 REQUEST_TIMEOUT_S = 120.0
+NO_COMPLETION = "the answer's chunks are none of /v1/completions: they have no text"
 _TOKENS = re.compile(r'"completion_tokens":\s*(\d+)')
 _PROMPT = re.compile(r'"prompt_tokens":\s*(\d+)')
 _CHOICE = re.compile(r'"choices":\s*\[\s*\{')
@@ -196,8 +197,16 @@ class LoadClient:
         """Close its connections."""
         await self._http.aclose()
 
-    async def send(self, completion: Completion) -> Timing:
-        """Send one request; errors come back inside the Timing."""
+    async def send(
+        self, completion: Completion, *, on_first: Callable[[], None] = lambda: None
+    ) -> Timing:
+        """Send one request; errors come back inside the Timing.
+
+        Parameters
+        ----------
+        on_first : callable
+            Called when the first token has come.
+        """
         body = {
             "model": self.model,
             "prompt": completion.prompt,
@@ -208,7 +217,7 @@ class LoadClient:
             # Counting in every chunk would cost the server 4 % of every step (docs/accuracy.md).
             "stream_options": {"include_usage": True},
         }
-        answer = _Answer(sent_at_s=time.perf_counter())
+        answer = _Answer(sent_at_s=time.perf_counter(), on_first=on_first)
         try:
             async with asyncio.timeout(self.timeout_s):
                 async with self._http.stream("POST", "/v1/completions", json=body) as response:
@@ -246,6 +255,7 @@ class _Answer:
     """A stream while it arrives."""
 
     sent_at_s: float
+    on_first: Callable[[], None]
     token_at_s: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
@@ -257,10 +267,13 @@ class _Answer:
 
     def take(self, line: str, now_s: float) -> None:
         """Note one line of the event stream."""
-        if not line.startswith("data: ") or line == "data: [DONE]":
+        if not line.startswith("data:"):
             return
-        if line.startswith('data: {"error"'):
-            self.error = line[6:206]
+        line = line[5:].lstrip()  # the space after the colon is optional in event streams
+        if line == "[DONE]":
+            return
+        if line.startswith('{"error"'):
+            self.error = line[:200]
             return
         counted = _TOKENS.search(line)
         so_far = self.tokens[-1] if self.tokens else 0
@@ -270,7 +283,9 @@ class _Answer:
             if (count := so_far + 1 if running is None else running) > so_far:
                 self.token_at_s.append(now_s)
                 self.tokens.append(count)
-                self.parts.append(line[6:])
+                self.parts.append(line)
+                if len(self.parts) == 1:
+                    self.on_first()
         if counted and not self.counted and self.tokens:
             self._reconcile(int(counted.group(1)))
         if not self.input_tokens and (prompt := _PROMPT.search(line)):
@@ -295,6 +310,11 @@ class _Answer:
     def timing(self, wanted_tokens: int) -> Timing:
         """Close the record; an answer that ended early is an error."""
         got = self.tokens[-1] if self.tokens else 0
+        text = ""
+        try:
+            text = _join_text(self.parts)
+        except ValueError as error:
+            self.error = self.error or str(error)
         if not self.error and got < wanted_tokens:
             self.error = f"the answer ended after {got} of {wanted_tokens} tokens"
         return Timing(
@@ -303,7 +323,7 @@ class _Answer:
             tokens=tuple(self.tokens),
             input_tokens=self.input_tokens,
             error=self.error,
-            text=_join_text(self.parts),
+            text=text,
             status=self.status,
             retry_after_s=self.retry_after_s,
             counted=self.counted,
@@ -311,9 +331,26 @@ class _Answer:
 
 
 def _join_text(parts: list[str]) -> str:
+    """The texts of an answer's chunks, one after the other.
+
+    Raises
+    ------
+    ValueError
+        When one is cut off, or something else than a chunk of a completion.
+    """
     import json
 
-    return "".join(c["text"] for part in parts for c in json.loads(part)["choices"])
+    texts: list[str] = []
+    for part in parts:
+        try:
+            texts += [c["text"] or "" for c in json.loads(part)["choices"] if "text" in c]
+        except ValueError:
+            raise ValueError("the stream was cut off in the middle of a line") from None
+        except (KeyError, TypeError):
+            raise ValueError(f"{NO_COMPLETION}: {part[:80]}") from None
+    if parts and not texts:
+        raise ValueError(f"{NO_COMPLETION}: {parts[0][:80]}")
+    return "".join(texts)
 
 
 Tick = Callable[[int, int], None]

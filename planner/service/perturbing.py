@@ -1,6 +1,5 @@
 """Perturbing a live deployment as people ask for it."""
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from planner.service.demo.signals import ending_on_signals
-from planner.service.profiling import API_KEY
 from profiler.files import read_profile
+from profiler.interruption import run_until_asked_to_end
 from profiler.live.perturb import Perturbation, PerturbPlan, Response
-from profiler.measure.facts import read_engine_facts
+from profiler.measure.facts import API_KEY, read_engine_facts
 from profiler.measure.requests import Sender
 from profiler.measure.words import learn_words
 from serving.load import LoadClient
@@ -32,11 +31,12 @@ def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -
 
     profile = read_profile(path)
     name = model or profile.model
-    read_engine_facts(url, name)
+    api_key = os.environ.get(API_KEY)
+    read_engine_facts(url, name, api_key=api_key)
 
     async def run() -> list[Response]:
-        client = LoadClient(url=url, model=name, api_key=os.environ.get(API_KEY))
-        sender = Sender(client=client, patience_s=0.0)
+        client = LoadClient(url=url, model=name, api_key=api_key)
+        sender = Sender(client=client, patience_s=0.0, resumable=False)
         try:
             words = await learn_words(sender)
             return await Perturbation(
@@ -50,4 +50,4 @@ def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -
             await client.close()
 
     with ending_on_signals():
-        return asyncio.run(run())
+        return run_until_asked_to_end(run())

@@ -2,32 +2,36 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
+from planner.service.profiling_progress import say, shown
 from planner.service.settings import Settings, read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
-from profiler.measure.facts import EngineFacts, EngineIdentity, read_engine_facts
+from profiler.measure.facts import API_KEY, EngineFacts, EngineIdentity, read_engine_facts
 from profiler.measure.probe import ReadCounters
-from profiler.measure.session import Plan, Progress, Tell
+from profiler.measure.session import Plan, Tell
 from profiler.measure.start_up import forget_files
 from profiler.measure.where import Range
-from profiler.run import Target, breaking_off, finished, journal_for, measure
+from profiler.run import (
+    Target,
+    breaking_off,
+    finished,
+    finished_before,
+    journal_for,
+    measure,
+    salvaging,
+)
 from profiler.samples import Kind
 from serving.deployment import LocalDeployment
 from serving.engine import EngineFlags
@@ -40,7 +44,7 @@ GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
 LARGEST_BATCH = 256
 DEFAULT_STEP_TOKENS = 8192
-API_KEY = "POOLWISE_PROFILE_API_KEY"
+ASSUMED_FLIP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,13 @@ def run_profile(asked: Asked, environment: Mapping[str, str]) -> Profile:
     ------
     InputError, OperationError
     """
-    with ending_on_signals(), _shown() as tell:
+    subject = _subject(asked)
+    known = None if asked.fresh else finished_before(asked.out, subject)
+    if known is not None:
+        say("this run was finished: its profile is made of its journal, nothing is measured")
+        write_profile(known, asked.out)
+        return known
+    with ending_on_signals(), shown() as tell:
         if asked.url is None:
             profile = _launch(asked, read_settings(environment), tell)
         else:
@@ -180,12 +190,12 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
     most = os.cpu_count() or 1
     if not 0.1 <= asked.cores <= most:
         raise InputError(f"--cores {asked.cores:g} must lie between 0.1 and this machine's {most}")
-    say = _say
     site = _site(asked, settings, say)
     if not asked.quick:
         forget_files(site.model.directory)
     with LocalDeployment(site, progress=say) as deployment:
-        launched = replace(_start(asked, deployment, say), cold=not asked.quick)
+        with _salvaging(asked):
+            launched = _start(asked, deployment, say)
         flags = site.flags
         run = LocalProfiling(
             deployment=deployment,
@@ -206,7 +216,8 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
             ),
             step_tokens=flags.max_num_batched_tokens,
         )
-        journal = journal_for(asked.out, _subject(asked), fresh=asked.fresh)
+        facts = read_engine_facts(launched.answering.url, site.model.name)
+        journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
         return run.run(plan, journal, tell=tell, keep=_keeper(asked.out))
 
 
@@ -239,19 +250,29 @@ def _start(asked: Asked, deployment: LocalDeployment, say: Callable[[str], None]
         ReplicaShape(role=role, model=name, accelerator=asked.accelerator, tp=asked.tp)
         for role in roles
     ]
-    workers = [deployment.start(shape) for shape in shapes]
-    starts_s = {}
-    for worker in workers:
+    # A full run starts them one after the other: its cold start is of one worker alone, as its
+    # warm one is. A quick one saves the time.
+    begun = iter([deployment.start(shape) for shape in shapes]) if asked.quick else None
+    workers, starts_s = [], {}
+    for shape in shapes:
+        worker = deployment.start(shape) if begun is None else next(begun)
+        workers.append(worker)
         say(f"waiting for the first token of {worker.name}")
         starts_s[worker.name] = deployment.await_ready(worker)
         if asked.is_pair:
             deployment.route(worker)
     prefill = workers[0] if asked.is_pair else None
-    return Launched(answering=workers[-1], prefill=prefill, starts_s=starts_s)
+    return Launched(
+        answering=workers[-1],
+        prefill=prefill,
+        starts_s=starts_s,
+        cold=workers[0] if not asked.quick else None,
+    )
 
 
 def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Profile:
-    facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url)
+    with _salvaging(asked):
+        facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url, api_key=api_key)
     limits, assumed = _limits(asked, facts)
     batch = min(asked.max_num_seqs or LARGEST_BATCH, LARGEST_BATCH)
     area = _area(
@@ -269,7 +290,11 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
         words=_words(asked.words),
         block_tokens=limits.kv_block_tokens,
         counters=_counters(asked),
-        identity=EngineIdentity(asked.metrics_url or url),
+        identity=(
+            EngineIdentity(url, api_key)
+            if asked.metrics_url is None
+            else EngineIdentity(asked.metrics_url)
+        ),
         api_key=api_key,
     )
 
@@ -293,7 +318,7 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
         )
 
     known = setting()  # what is missing is said before anything is measured
-    journal = journal_for(asked.out, _subject(asked), fresh=asked.fresh)
+    journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
     with breaking_off(journal, plan, known, _keeper(asked.out)):
         reached = measure(target, plan, journal, tell=tell)
     return finished(journal, setting(), reached=reached, target_ratio=plan.target_ratio)
@@ -322,6 +347,10 @@ def _limits(asked: Asked, facts: EngineFacts) -> tuple[EngineLimits, tuple[str, 
         assumed.append(
             f"max_num_batched_tokens {DEFAULT_STEP_TOKENS} assumed: the server does not tell it"
         )
+    assumed.append(
+        f"flip_s and drain_s {ASSUMED_FLIP_S:g} assumed: not measured on an engine that runs"
+    )
+    assumed.append("async_scheduling assumed: vLLM's default, and the server does not tell it")
     return EngineLimits(
         kv_capacity_tokens=capacity,
         kv_bytes_per_token=asked.kv_bytes_per_token,
@@ -341,7 +370,10 @@ def _lifecycle(asked: Asked) -> LifecycleTimes:
             "seconds; it cannot be measured on one that runs"
         )
     return LifecycleTimes(
-        start_cold_s=asked.start_s, start_warm_s=asked.start_s, flip_s=5.0, drain_s=5.0
+        start_cold_s=asked.start_s,
+        start_warm_s=asked.start_s,
+        flip_s=ASSUMED_FLIP_S,
+        drain_s=ASSUMED_FLIP_S,
     )
 
 
@@ -398,53 +430,12 @@ def _source(asked: Asked) -> str:
 def _keeper(out: Path) -> Callable[[Profile], None]:
     def keep(profile: Profile) -> None:
         write_profile(profile, out)
-        _say(f"what there was is kept as a profile marked INCOMPLETE: {out}")
+        say(f"what there was is kept as a profile marked INCOMPLETE: {out}")
 
     return keep
 
 
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _shown() -> Iterator[Tell]:
-    """Progress on standard error: a bar with the time left, or a line now and then."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    columns = (
-        TextColumn("{task.percentage:3.0f} %"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1.0, left="", detail="starting")
-
-        def tell(now: Progress) -> None:
-            ratio = now.spent_s / max(now.spent_s + now.left_s, 1e-9)
-            bar.update(task, completed=ratio, left=_left(now), detail=_detail(now))
-
-        yield tell
-
-
-def _lines() -> Tell:
-    last = [-1]
-
-    def tell(now: Progress) -> None:
-        tenth = int(10 * now.spent_s / max(now.spent_s + now.left_s, 1e-9))
-        if tenth != last[0]:
-            last[0] = tenth
-            _say(f"{_left(now)}: {_detail(now)}")
-
-    return tell
-
-
-def _left(now: Progress) -> str:
-    return f"at most {now.left_s:,.0f} s left"
-
-
-def _detail(now: Progress) -> str:
-    doubt = "" if now.doubt_ratio is None else f", in doubt by {now.doubt_ratio:.0%} at most"
-    return f"{now.points} points, {now.samples} samples{doubt}: {now.next_text}"
+def _salvaging(asked: Asked) -> AbstractContextManager[None]:
+    if asked.fresh:
+        return nullcontext()
+    return salvaging(asked.out, _subject(asked), _keeper(asked.out))

@@ -14,8 +14,8 @@ Each is turned on and off several times, so that traffic that drifts meanwhile f
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from planner.domain.errors import MeasurementError
 from planner.domain.profile import Profile
 from profiler.fitting.forms import Floats
 from profiler.measure.requests import Sender
+from serving.load import Timing
 from serving.prompts import PromptWriter
 
 SENTINEL_PROMPT, SENTINEL_ANSWER, SENTINEL_EVERY_S = 64, 8, 0.25
@@ -135,13 +136,7 @@ class Perturbation:
         for phase in range(self.plan.phases):
             self.say(f"{kind}: pair {phase + 1} of {self.plan.phases}")
             off += await self._settled()
-            load = asyncio.create_task(self._load(kind))
-            try:
-                on += await self._settled()
-            finally:
-                load.cancel()
-                with suppress(asyncio.CancelledError):
-                    await load
+            on += await self._under(kind)
         without, with_load = np.array(off), np.array(on)
         if min(len(without), len(with_load)) < LEAST_READINGS:
             raise MeasurementError(
@@ -159,6 +154,24 @@ class Perturbation:
             readings=len(without) + len(with_load),
         )
 
+    async def _under(self, kind: str) -> list[tuple[float, float]]:
+        """Readings while a kind of load is added; whichever of both ends first ends the other."""
+        load = asyncio.create_task(self._load(kind))
+        readings = asyncio.create_task(self._settled())
+        tasks = (load, readings)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not readings.cancelled():
+            return readings.result()
+        failed = load.exception()
+        while isinstance(failed, ExceptionGroup):
+            failed = failed.exceptions[0]
+        raise failed or MeasurementError(f"{kind}: the added load ended by itself")
+
     async def _settled(self) -> list[tuple[float, float]]:
         await asyncio.sleep(SETTLE_S)
         return await self._read(self.plan.phase_s)
@@ -168,22 +181,43 @@ class Perturbation:
         readings = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            answer = await self.sender.one(self._fresh(SENTINEL_PROMPT), SENTINEL_ANSWER)
-            if answer.ttft_s > self.plan.most_ttft_s:
-                raise MeasurementError(
-                    f"stopped: a short request waited {answer.ttft_s:.1f} s for its first token, "
-                    f"more than --most-ttft-s {self.plan.most_ttft_s:g}; all added load has ended"
-                )
+            answer = await self._short_request()
             readings.append((answer.ttft_s, answer.tpot_s))
             await asyncio.sleep(SENTINEL_EVERY_S)
         return readings
+
+    async def _short_request(self) -> Timing:
+        """Send one; do not wait for its first token longer than was allowed."""
+        first = asyncio.Event()
+        request = asyncio.create_task(
+            self.sender.one(
+                partial(self._fresh, SENTINEL_PROMPT), SENTINEL_ANSWER, on_first=first.set
+            )
+        )
+        came = asyncio.create_task(first.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (request, came),
+                timeout=self.plan.most_ttft_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                raise MeasurementError(
+                    "stopped: a short request waited for its first token longer than "
+                    f"--most-ttft-s {self.plan.most_ttft_s:g}; all added load has ended"
+                )
+            return await request
+        finally:
+            for task in (request, came):
+                task.cancel()
+            await asyncio.gather(request, came, return_exceptions=True)
 
     async def _load(self, kind: str) -> None:
         """Requests at a steady rate until cancelled; answers are not waited for in between."""
         prompt, answer, rate = self._shape_of(kind)
         async with asyncio.TaskGroup() as group:
             while True:
-                group.create_task(self.sender.one(self._fresh(prompt), answer))
+                group.create_task(self.sender.one(partial(self._fresh, prompt), answer))
                 await asyncio.sleep(1 / rate)
 
     def _shape_of(self, kind: str) -> tuple[int, int, float]:

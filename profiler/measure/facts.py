@@ -5,7 +5,7 @@ import platform
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Self
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 TIMEOUT_S = 10.0
+API_KEY = "POOLWISE_PROFILE_API_KEY"
+"""Environment variable that holds the key of a server that wants one."""
 SKEW_S = 5.0
 """A server's clock that is off by more is noted: its logs will not match a profile's instants."""
 _CACHE_FACTS = {
@@ -30,6 +32,8 @@ _CACHE_FACTS = {
     "sliding_window": "sliding window, tokens",
     "prefix_caching_hash_algo": "prefix hash",
 }
+_OF_A_START = frozenset({_CACHE_FACTS["num_gpu_blocks"]})
+"""What an engine finds room for differs a little from start to start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +61,15 @@ class EngineFacts:
     told: tuple[tuple[str, str], ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> dict[str, str]:
+        """What makes it another engine where it differs; not what each start finds anew."""
+        return {name: value for name, value in self.told if name not in _OF_A_START}
 
-def read_engine_facts(url: str, model: str, *, metrics_url: str | None = None) -> EngineFacts:
+
+def read_engine_facts(
+    url: str, model: str, *, metrics_url: str | None = None, api_key: str | None = None
+) -> EngineFacts:
     """Ask a server what it is.
 
     Parameters
@@ -67,21 +78,27 @@ def read_engine_facts(url: str, model: str, *, metrics_url: str | None = None) -
         Base URL without /v1.
     metrics_url : str or None
         Of the engine whose KV cache counts, where `url` is a router's; None: `url`.
+    api_key : str or None
+        Sent to `url` only.
 
     Raises
     ------
     EngineError
         When nothing answers there, or not as an OpenAI-compatible server does.
     InputError
-        When it does not serve this model; names those that it does.
+        When an address is none, or it does not serve this model; names those that it does.
     """
-    with httpx.Client(timeout=TIMEOUT_S) as client:
+    for address in (url, metrics_url):
+        if address is not None:
+            _check_address(address)
+    with _client(api_key) as client:
         served, skew_s = _models(client, url)
         if model not in served:
             raise InputError(
                 f"{url} does not serve {model}: it lists {', '.join(served) or 'no model'}; give "
                 "one of these with --model"
             )
+    with _client(api_key if metrics_url is None else None) as client:
         version = _version(client, metrics_url or url)
         cache = _cache_labels(client, metrics_url or url)
     blocks, block = _whole(cache.get("num_gpu_blocks")), _whole(cache.get("block_size"))
@@ -107,6 +124,20 @@ def read_engine_facts(url: str, model: str, *, metrics_url: str | None = None) -
     )
 
 
+def _client(api_key: str | None) -> httpx.Client:
+    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    return httpx.Client(timeout=TIMEOUT_S, headers=headers)
+
+
+def _check_address(address: str) -> None:
+    try:
+        parsed = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise InputError(f"{address} is no address of a server: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError(f"{address} is no address of a server: http://host:port is wanted")
+
+
 def _models(client: httpx.Client, url: str) -> tuple[dict[str, int | None], float | None]:
     """Models with their longest requests, and how far the server's clock is ahead, seconds."""
     try:
@@ -114,6 +145,14 @@ def _models(client: httpx.Client, url: str) -> tuple[dict[str, int | None], floa
         answer.raise_for_status()
         listed = answer.json()["data"]
         served = {str(m["id"]): _whole(m.get("max_model_len")) for m in listed}
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        way_out = (
+            f"give the right key by the environment variable {API_KEY}"
+            if status in (401, 403)
+            else "is this its address without /v1?"
+        )
+        raise EngineError(f"{url}/v1/models answers HTTP {status}: {way_out}") from error
     except httpx.HTTPError as error:
         raise EngineError(
             f"{url}/v1/models does not answer ({error}): is the server running, and is this its "
@@ -169,12 +208,13 @@ class EngineIdentity:
     """
 
     url: str
+    api_key: str | None = field(default=None, repr=False)
     _generated: float = 0.0
     _restarts: int = 0
 
     def __call__(self) -> str | None:
         """Read its metrics."""
-        with httpx.Client(timeout=TIMEOUT_S) as client:
+        with _client(self.api_key) as client:
             samples = _metrics(client, self.url)
         begun = next((v for n, _, v in samples if n == "process_start_time_seconds"), None)
         if begun is not None:

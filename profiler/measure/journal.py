@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from planner.domain.errors import MeasurementError, ProfileError
+from profiler.fitting.profile import Setting
 from profiler.samples import Kind, Point, Sample, Samples
 
 SCHEMA = "poolwise/profile-journal/v1"
@@ -58,16 +59,86 @@ class DisturbedLine(_Line):
     why: str
 
 
+class EngineLine(_Line):
+    """The engine that answers from here on, by its start."""
+
+    engine_start: str
+
+
+class BaselineLine(_Line):
+    """How long the same short request takes from here on: first token and gap, seconds."""
+
+    baseline: tuple[Finite, Finite]
+
+
+class SettingLine(_Line):
+    """What is measured on what, as far as it was known: a profile can be made without asking."""
+
+    setting: Setting
+
+
+class FinishedLine(_Line):
+    """Nothing is added after this: another run is another measurement."""
+
+    finished_at: AwareDatetime
+
+
 @dataclass(slots=True)
 class Journal:
     """An append-only file of samples and notes.
 
     Every line is on the disk before the next request is sent.
+
+    Parameters
+    ----------
+    subject : dict of str to str
+        What is measured.
+    engine_start : str or None
+        Of the engine that answered last.
+    baseline : (float, float) or None
+        TTFT and gap of a short request when the samples were taken, seconds.
+    setting : Setting or None
+        As it was known last.
+    finished_at : datetime or None
+        None: the run was interrupted, or goes on.
     """
 
     path: Path
     samples: Samples
     notes: list[str]
+    subject: dict[str, str]
+    began_at: datetime
+    engine_start: str | None = None
+    baseline: tuple[float, float] | None = None
+    setting: Setting | None = None
+    finished_at: datetime | None = None
+
+    def answered_by(self, engine_start: str | None) -> None:
+        """Keep which start of the engine answers; note that samples are of several."""
+        if engine_start is None or engine_start == self.engine_start:
+            return
+        if self.engine_start is not None and self.samples.taken:
+            self.note(
+                "the engine was started anew between the runs that took these samples; it says "
+                "of itself that it is the same"
+            )
+        self._append(EngineLine(engine_start=engine_start))
+        self.engine_start = engine_start
+
+    def keep_baseline(self, ttft_s: float, gap_s: float) -> None:
+        """Keep how fast the machine is while what follows is measured."""
+        self._append(BaselineLine(baseline=(ttft_s, gap_s)))
+        self.baseline = (ttft_s, gap_s)
+
+    def keep_setting(self, setting: Setting) -> None:
+        """Keep what is known of what is measured."""
+        self._append(SettingLine(setting=setting))
+        self.setting = setting
+
+    def finish(self, at: datetime) -> None:
+        """Close it."""
+        self._append(FinishedLine(finished_at=at))
+        self.finished_at = at
 
     def add(self, sample: Sample) -> None:
         """Keep a sample.
@@ -119,21 +190,23 @@ def open_journal(path: Path, subject: dict[str, str], *, began_at: datetime) -> 
     Raises
     ------
     ProfileError
-        When the file is something else, or of another subject.
+        When the file is something else, of another subject, or of a run that is finished.
     MeasurementError
         When the disk does not take it.
     """
-    if not path.exists():
+    journal = read_journal(path)
+    if journal is None:
         _write(path, HeaderLine(subject=subject, began_at=began_at))
-        return Journal(path=path, samples=Samples(), notes=[])
-    header, journal = read_journal(path)
-    if header.subject != subject:
-        differing = sorted(
-            k for k in header.subject | subject if header.subject.get(k) != subject.get(k)
+        return Journal(path=path, samples=Samples(), notes=[], subject=subject, began_at=began_at)
+    if journal.finished_at is not None:
+        raise ProfileError(
+            f"{path} is of a run that was finished at {journal.finished_at:%Y-%m-%d %H:%M} UTC: "
+            "what is measured now is not mixed into it; --fresh measures anew and moves it aside"
         )
-        was = ", ".join(
-            f"{k} {header.subject.get(k)} then, {subject.get(k)} now" for k in differing
-        )
+    before = journal.subject
+    if before != subject:
+        differing = sorted(k for k in before | subject if before.get(k) != subject.get(k))
+        was = ", ".join(f"{k} {before.get(k)} then, {subject.get(k)} now" for k in differing)
         raise ProfileError(
             f"{path} holds measurements of something else ({was}): go on with what it was made "
             "for, or move it away (--fresh does so) to begin anew"
@@ -141,8 +214,13 @@ def open_journal(path: Path, subject: dict[str, str], *, began_at: datetime) -> 
     return journal
 
 
-def read_journal(path: Path) -> tuple[HeaderLine, Journal]:
+def read_journal(path: Path) -> Journal | None:
     """Read a journal; a last line that was cut off in the writing is dropped.
+
+    Returns
+    -------
+    Journal or None
+        None: there is none, or its first line was not written to its end.
 
     Raises
     ------
@@ -151,25 +229,59 @@ def read_journal(path: Path) -> tuple[HeaderLine, Journal]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: cannot be read: {error}") from error
-    lines = text.split("\n")
-    if lines[-1]:
-        _cut_to(path, len(text.encode()) - len(lines[-1].encode()))
-    lines = lines[:-1]
-    if not lines:
-        raise ProfileError(f"{path}: empty: move it away and measure anew")
-    header = _parsed(HeaderLine, lines[0], path, 1)
-    journal = Journal(path=path, samples=Samples(), notes=[])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(
+            f"{path}: no journal of measurements, for it is not text: move it away (--fresh does "
+            "so) to begin anew"
+        ) from error
+    *lines, rest = text.split("\n")
+    if not lines and (rest == "" or _begins_a_header(rest)):
+        if rest:
+            _cut_to(path, 0)
+        return None
+    header = _parsed(HeaderLine, lines[0] if lines else rest, path, 1)
+    if rest and lines:
+        _cut_to(path, len(text.encode()) - len(rest.encode()))
+    journal = Journal(
+        path=path,
+        samples=Samples(),
+        notes=[],
+        subject=header.subject,
+        began_at=header.began_at,
+    )
     for number, line in enumerate(lines[1:], start=2):
-        if line.startswith('{"note"'):
+        _take(line, number, journal)
+    return journal
+
+
+def _begins_a_header(text: str) -> bool:
+    begin = f'{{"schema_version":"{SCHEMA}"'
+    return text.startswith(begin) or begin.startswith(text)
+
+
+def _take(line: str, number: int, journal: Journal) -> None:
+    """Put one line where it belongs; its first field tells which it is."""
+    path = journal.path
+    match line[2:].partition('"')[0]:
+        case "note":
             journal.notes.append(_parsed(NoteLine, line, path, number).note)
-        elif line.startswith('{"disturbed_since"'):
+        case "disturbed_since":
             disturbed = _parsed(DisturbedLine, line, path, number)
             journal._set_aside(disturbed.disturbed_since, disturbed.why)
-        else:
+        case "engine_start":
+            journal.engine_start = _parsed(EngineLine, line, path, number).engine_start
+        case "baseline":
+            journal.baseline = _parsed(BaselineLine, line, path, number).baseline
+        case "setting":
+            journal.setting = _parsed(SettingLine, line, path, number).setting
+        case "finished_at":
+            journal.finished_at = _parsed(FinishedLine, line, path, number).finished_at
+        case _:
             journal.samples.add(_sample(_parsed(SampleLine, line, path, number)))
-    return header, journal
 
 
 def _sample(line: SampleLine) -> Sample:

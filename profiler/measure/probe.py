@@ -5,12 +5,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
-from planner.domain.errors import MeasurementError
 from profiler.fitting.forms import Floats
-from profiler.measure.requests import Sender
+from profiler.measure.requests import Sender, UnmeasurableError, Write
 from profiler.samples import Kind, Point, Sample
 from serving.load import Timing
 from serving.prompts import PromptWriter
@@ -69,6 +69,8 @@ class Probe:
 
         Raises
         ------
+        TooLongError, UnmeasurableError
+            When this point cannot be measured; others may.
         MeasurementError
         """
         began = time.perf_counter()
@@ -86,11 +88,14 @@ class Probe:
 
     async def sentinel(self) -> tuple[float, float]:
         """TTFT and mean gap of one short request: the same work every time, seconds."""
-        answer = await self.sender.one(self._fresh(SENTINEL_PROMPT), SENTINEL_ANSWER)
+        answer = await self.sender.one(self._new(SENTINEL_PROMPT), SENTINEL_ANSWER)
         return answer.ttft_s, answer.tpot_s
 
+    def _new(self, tokens: int, *, prefix_tokens: int = 0) -> Write:
+        """Write another prompt each time, never used before, after a prefix that all share."""
+        return partial(self._fresh, tokens, prefix_tokens=prefix_tokens)
+
     def _fresh(self, tokens: int, *, prefix_tokens: int = 0) -> str:
-        """Write a prompt never used before, after a prefix that all share."""
         self._number += 1
         if prefix_tokens == 0:
             return self.writer.unique(tokens, number=self._number)
@@ -106,7 +111,7 @@ class Probe:
         """
         new, cached = point.x, point.y
         if cached and point not in self._seen:
-            await self.sender.one(self._fresh(1, prefix_tokens=cached), 1)
+            await self.sender.one(self._new(1, prefix_tokens=cached), 1)
         before = await self._read()
         alone = [await self._alone_s(new, cached)]
         cheap = alone[0] < CHEAP_S
@@ -137,11 +142,11 @@ class Probe:
         return values, ()
 
     async def _alone_s(self, new: int, cached: int) -> float:
-        return (await self.sender.one(self._fresh(new, prefix_tokens=cached), 1)).ttft_s
+        return (await self.sender.one(self._new(new, prefix_tokens=cached), 1)).ttft_s
 
     async def _burst_s(self, new: int, cached: int, burst: int) -> float:
         """Seconds from sending a burst of prompts to the last first token."""
-        prompts = [self._fresh(new, prefix_tokens=cached) for _ in range(burst)]
+        prompts = [self._new(new, prefix_tokens=cached)] * burst
         answers = await self.sender.together(prompts, 1)
         return max(t.token_at_s[-1] for t in answers) - min(t.sent_at_s for t in answers)
 
@@ -156,17 +161,17 @@ class Probe:
         batch, context = point.x, point.y
         prefix = max(context - OWN_TOKENS, 0) // self.block_tokens * self.block_tokens
         if prefix and point not in self._seen:
-            await self.sender.one(self._fresh(1, prefix_tokens=prefix), 1)
+            await self.sender.one(self._new(1, prefix_tokens=prefix), 1)
         guessed = FIRST_OUTPUT + int(self._per_sequence * batch)
         output = min(self._outputs.get(point, guessed), MOST_OUTPUT)
         while True:
-            prompts = [self._fresh(context - prefix, prefix_tokens=prefix) for _ in range(batch)]
+            prompts = [self._new(context - prefix, prefix_tokens=prefix)] * batch
             answers = await self.sender.together(prompts, output)
             gaps = gaps_while_all_run(answers)
             if len(gaps) >= GAPS_WANTED * batch:
                 break
             if output >= MOST_OUTPUT:
-                raise MeasurementError(
+                raise UnmeasurableError(
                     f"{batch} sequences of {context} tokens never ran together long enough to "
                     "measure a decode step: a smaller batch (--max-batch) may"
                 )
@@ -197,18 +202,18 @@ class Probe:
         """
         new, batch = point.x, point.y
         output = self._outputs.get(point, 4 * FIRST_OUTPUT)
-        shorts = [self._fresh(OWN_TOKENS) for _ in range(batch)]
+        shorts = [self._new(OWN_TOKENS)] * batch
 
         async def come_later() -> Timing:
             await asyncio.sleep(SETTLE_S)
-            return await self.sender.one(self._fresh(new), 1)
+            return await self.sender.one(self._new(new), 1)
 
         answers, prompt = await asyncio.gather(self.sender.together(shorts, output), come_later())
         sent, first = prompt.sent_at_s, prompt.token_at_s[0]
         inside, alone = _gaps_around(answers, sent, first)
         if len(inside) == 0 or len(alone) < GAPS_WANTED:
             if output >= MOST_OUTPUT:
-                raise MeasurementError(
+                raise UnmeasurableError(
                     f"{point.text}: the answers were over before the prompt had been computed"
                 )
             self._outputs[point] = 2 * output

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
 
@@ -12,7 +12,7 @@ from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
-from profiler.measure.requests import TooLongError
+from profiler.measure.requests import TooLongError, UnmeasurableError
 from profiler.measure.watch import Watch
 from profiler.measure.where import Range, cost_s, largest_doubt
 from profiler.samples import Kind, Point
@@ -20,6 +20,8 @@ from profiler.samples import Kind, Point
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
+SHORTEST_TOKENS = 64
+"""A server that takes no longer requests than this is not shortened for any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ class Session:
     _since: datetime = field(init=False)
     _doubt: float | None = field(default=None, init=False)
     _engine: str | None = field(default=None, init=False)
-    _too_long: int | None = field(default=None, init=False)
+    _left_out: set[Point] = field(default_factory=set, init=False)
 
     async def run(self) -> bool:
         """Measure until the target or the budget is reached; return whether the target was.
@@ -108,19 +110,37 @@ class Session:
             When the engine answers no more. The journal holds what was measured before.
         """
         self._watch = Watch(read=self.probe.sentinel, tolerance_ratio=self.plan.disturbed_ratio)
-        self._spent_before_s = sum(s.took_s for s in self.journal.samples.taken)
         self._began_s = time.perf_counter()
         self._engine = self.identity()
+        self.journal.answered_by(self._engine)
         await self._watch.warm_up()
+        self._go_on()
+        taken = self.journal.samples.taken
+        self._spent_before_s = sum(s.took_s for s in taken if not s.disturbed)
         self._watched_s = time.perf_counter()
         self._since = datetime.now(UTC)
-        await self._cover(self._coarse(), held_out=False)
+        await self._cover_coarse()
         await self._cover(self._judges(), held_out=True)
         reached = await self._refine()
         await self._look_around()
-        await self._cover(self._coarse(), held_out=False)
+        await self._cover_coarse()
         self._own_up()
         return reached
+
+    def _go_on(self) -> None:
+        """Set aside what an earlier run measured on a machine that was faster or slower."""
+        journal, before = self.journal, self.journal.baseline
+        if before is not None and journal.samples.taken:
+            off = self._watch.since(before)
+            if off:
+                journal.disturb(
+                    journal.began_at,
+                    f"samples of an earlier run were set aside: the machine is {abs(off):.0%} "
+                    f"{'slower' if off > 0 else 'faster'} now than it was then",
+                )
+                before = None
+        if before is None:
+            journal.keep_baseline(*self._watch.baseline.tolist())
 
     @property
     def left_s(self) -> float:
@@ -140,6 +160,14 @@ class Session:
             for kind in tables
             for p in self.plan.area.drawn(kind, self.plan.held_out, seed=self.plan.seed)
         ]
+
+    async def _cover_coarse(self) -> None:
+        """Sample the coarse points; others when the server turns out to take less."""
+        while True:
+            area = self.plan.area
+            await self._cover(self._coarse(), held_out=False)
+            if self.plan.area is area:
+                return
 
     async def _cover(self, points: list[Point], *, held_out: bool) -> None:
         """Sample every point; those whose samples are set aside meanwhile once more."""
@@ -176,6 +204,7 @@ class Session:
                 self.plan.kinds,
                 step_tokens=self.plan.step_tokens,
                 left_s=self.left_s,
+                left_out=self._left_out,
             )
             if doubt is None:
                 return False
@@ -186,14 +215,16 @@ class Session:
         return False
 
     async def _take(self, point: Point, *, held_out: bool = False) -> None:
-        if self._too_long is not None and point.x + point.y >= self._too_long:
+        if point in self._left_out or not self.plan.area.holds(point):
             return
         self._say(point.text)
         try:
             sample = await self.probe.sample(point, held_out=held_out)
         except TooLongError as error:
-            self._too_long = point.x + point.y
-            self.journal.note(f"nothing longer than {self._too_long - 1} tokens: {error}")
+            self._shorten(point, error)
+            return
+        except UnmeasurableError as error:
+            self._leave_out(point, error)
             return
         if self._restarted():
             self.journal.note("the engine restarted in the middle: it was warmed up again")
@@ -202,6 +233,23 @@ class Session:
         self.journal.add(sample)
         if time.perf_counter() - self._watched_s > self.plan.look_every_s:
             await self._look_around()
+
+    def _shorten(self, point: Point, error: TooLongError) -> None:
+        """Take a shorter range when it is the prompt that does not fit; else leave the point out.
+
+        A server that does not say what it takes is asked for a quarter less each time.
+        """
+        told = error.longest_tokens
+        longest = point.tokens * 3 // 4 if told is None else told
+        if longest >= self.plan.area.longest_tokens or longest < SHORTEST_TOKENS:
+            self._leave_out(point, error)
+            return
+        self.plan = replace(self.plan, area=self.plan.area.within(longest))
+        self.journal.note(f"the tables end at requests of {longest} tokens: {error}")
+
+    def _leave_out(self, point: Point, error: MeasurementError) -> None:
+        self._left_out.add(point)
+        self.journal.note(f"left out: {point.text}: {error}")
 
     def _restarted(self) -> bool:
         """Whether this is another engine than before; a sample that saw both is thrown away."""
@@ -226,6 +274,7 @@ class Session:
                     "what follows was measured so"
                 )
                 await self._watch.rebase()
+                self.journal.keep_baseline(*self._watch.baseline.tolist())
         self._since = datetime.now(UTC)
         self._watched_s = time.perf_counter()
 

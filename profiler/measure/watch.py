@@ -71,6 +71,14 @@ class Watch:
         median = np.median(ratios, axis=0) - 1
         return float(median[np.argmax(np.abs(median))])
 
+    def since(self, before: tuple[float, float]) -> float:
+        """How much slower (above 0) or faster this baseline is than one of before; 0: usual."""
+        ratios = self.baseline[None, :] / np.array(before)
+        if not self._outside(ratios):
+            return 0.0
+        off = ratios[0] - 1
+        return float(off[np.argmax(np.abs(off))])
+
     def _outside(self, ratios: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> bool:
         limit = np.maximum(self.tolerance_ratio, SPREADS * self.spread)
         return bool(np.any(np.abs(np.median(ratios, axis=0) - 1) > limit))

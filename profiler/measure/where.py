@@ -1,7 +1,8 @@
 """Where to measure: the range, the coarse start, the candidates, and the next best point."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from profiler.measure.probe import BURST_CHEAP, OWN_TOKENS
 from profiler.samples import Kind, Point, Samples
 
 CANDIDATE_ROWS, CANDIDATE_COLUMNS = 9, 4
+ANSWER_ROOM = 64
+"""Tokens that an answer needs at the least while a decode step is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,22 @@ class Range:
 
     def holds(self, point: Point) -> bool:
         """Whether the engine takes requests of this point."""
-        length = point.y if point.kind is Kind.DECODE else point.x
-        if point.kind is Kind.PREFILL:
-            length += point.y
-        return length < self.longest_tokens - (point.kind is Kind.DECODE) * 64
+        room = ANSWER_ROOM if point.kind is Kind.DECODE else 0
+        return point.tokens < self.longest_tokens - room
+
+    def within(self, longest_tokens: int) -> Self:
+        """The same for a server that takes shorter requests than was thought."""
+        prompt = max(min(self.new_tokens[1], longest_tokens - 2), 1)
+        prefix = min(self.cached_tokens[1], longest_tokens // 2)
+        room = max(longest_tokens - 2 * ANSWER_ROOM, longest_tokens // 2, 1)
+        context = min(self.context_tokens[1], room)
+        return replace(
+            self,
+            new_tokens=(min(self.new_tokens[0], prompt), prompt),
+            cached_tokens=(0, prefix // self.block_tokens * self.block_tokens),
+            context_tokens=(min(self.context_tokens[0], context), context),
+            longest_tokens=longest_tokens,
+        )
 
     def coarse(self, kind: Kind) -> list[Point]:
         """The first points: the corners and the middle."""
@@ -155,9 +170,15 @@ class Doubt:
 
 
 def largest_doubt(
-    samples: Samples, area: Range, kinds: Sequence[Kind], *, step_tokens: int, left_s: float
+    samples: Samples,
+    area: Range,
+    kinds: Sequence[Kind],
+    *,
+    step_tokens: int,
+    left_s: float,
+    left_out: Set[Point] = frozenset(),
 ) -> Doubt | None:
-    """Where one more sample helps most, among those that can be paid.
+    """Where one more sample helps most, among those that can be paid and are not left out.
 
     New points are doubted as far as fits disagree there that leave out a point each or have
     another form; measured ones by the standard error of their mean.
@@ -179,7 +200,8 @@ def largest_doubt(
         new = [p for p in area.candidates(kind) if p not in measured]
         if new and kind is not Kind.MIXED:
             found += _doubts(samples, kind, new, step_tokens)
-    payable = [d for d in found if cost_s(samples, d.point) <= left_s]
+    possible = [d for d in found if d.point not in left_out and area.holds(d.point)]
+    payable = [d for d in possible if cost_s(samples, d.point) <= left_s]
     return max(payable, key=lambda d: d.ratio, default=None)
 
 

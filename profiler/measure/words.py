@@ -3,7 +3,7 @@
 from importlib.resources import files
 
 from planner.domain.errors import MeasurementError
-from profiler.measure.requests import Sender
+from profiler.measure.requests import Sender, TooLongError
 
 LEAST_WORDS = 64
 
@@ -38,8 +38,12 @@ async def learn_words(sender: Sender) -> tuple[str, ...]:
 
 
 async def _single_tokens(sender: Sender, words: list[str], extra: int) -> list[str]:
-    if await _count(sender, words) - extra == len(words):
-        return words
+    try:
+        if await _count(sender, words) - extra == len(words):
+            return words
+    except TooLongError:
+        if len(words) == 1:
+            raise
     if len(words) == 1:
         return []
     middle = len(words) // 2
@@ -50,5 +54,6 @@ async def _single_tokens(sender: Sender, words: list[str], extra: int) -> list[s
 
 
 async def _count(sender: Sender, words: list[str]) -> int:
-    answer = await sender.one("".join(f" {w}" for w in words), 1)
+    prompt = "".join(f" {w}" for w in words)
+    answer = await sender.one(lambda: prompt, 1)
     return answer.input_tokens

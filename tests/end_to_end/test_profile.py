@@ -27,12 +27,18 @@ def begin(state_dir: Path, out: Path) -> "subprocess.Popen[str]":
     )
 
 
+def taken(path: Path) -> int:
+    """Samples in a journal."""
+    journal = read_journal(path)
+    return 0 if journal is None else len(journal.samples.taken)
+
+
 def test_interrupted_profile_is_kept_and_gone_on_with(state_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "own.json"
     journal = tmp_path / "own.json.journal.jsonl"
     first = begin(state_dir, out)
     deadline = time.monotonic() + 300
-    while not (journal.exists() and len(read_journal(journal)[1].samples.taken) >= 12):
+    while not (journal.exists() and taken(journal) >= 12):
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -43,7 +49,7 @@ def test_interrupted_profile_is_kept_and_gone_on_with(state_dir: Path, tmp_path:
     partial = read_profile(out)
     assert partial.details is not None
     assert not partial.details.complete
-    had = len(read_journal(journal)[1].samples.taken)
+    had = taken(journal)
 
     second = begin(state_dir, out)
     _, said = second.communicate(timeout=400)

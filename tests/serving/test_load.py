@@ -143,6 +143,31 @@ def test_connection_cut_in_the_middle_is_a_failure() -> None:
     assert "RemoteProtocolError" in timing.error
 
 
+WHOLE = 'data: {"choices":[{"text":"x"}],"usage":null}'
+
+
+@pytest.mark.parametrize("kept", [25, len(WHOLE) - 1])
+def test_stream_that_ends_in_the_middle_of_a_line_is_a_failure(kept: int) -> None:
+    """Neither an exception nor a token: the line may lack its text or its end."""
+    timing = ask([(0.0, HEAD), (0.0, uncounted("x")), (0.0, framed(WHOLE[:kept]) + END)], 2)
+    assert timing.error in (
+        "the stream was cut off in the middle of a line",
+        "the answer ended after 1 of 2 tokens",
+    )
+
+
+def test_chunks_of_a_chat_are_said_to_be_none_of_a_completion() -> None:
+    body = framed('data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+    timing = ask([(0.0, HEAD), (0.0, body + END)], 1)
+    assert timing.error.startswith("the answer's chunks are none of /v1/completions")
+
+
+def test_space_after_the_colon_is_optional() -> None:
+    body = framed('data:{"choices":[{"text":"x"}],"usage":{"completion_tokens":1}}\n\n')
+    timing = ask([(0.0, HEAD), (0.0, body + framed("data:[DONE]\n\n") + END)], 1)
+    assert (timing.error, timing.text) == ("", "x")
+
+
 def test_http_error_is_kept_with_its_text() -> None:
     body = b"HTTP/1.1 503 Busy\r\nContent-Length: 9\r\nConnection: close\r\n\r\nno worker"
     assert ask([(0.0, body)], 1).error == "HTTP 503: no worker"

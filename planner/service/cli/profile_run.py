@@ -1,6 +1,7 @@
 """`poolwise profile run`: measure an engine, launched here or behind an address."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,13 @@ from planner.service.cli.profile_run_options import (
 if TYPE_CHECKING:
     from planner.domain.profile import Profile
 
+DEFAULT_CORES = 0.5
 EPILOG = (
     "Examples:\n\n"
     "poolwise profile run --out profile.json --quick\n\n"
     "poolwise profile run --url http://10.0.0.7:8000 --model Qwen/Qwen3-32B --role aggregated "
-    "--accelerator h100 --tp 2 --out qwen3-32b-h100-tp2.json\n\n"
+    "--accelerator h100 --tp 2 --kv-bytes-per-token 262144 --start-s 180 "
+    "--out qwen3-32b-h100-tp2.json\n\n"
     "What is measured is kept beside --out as it comes (….journal.jsonl): after an interruption "
     "the same command goes on from it, and what there was is a profile marked INCOMPLETE."
 )
@@ -55,11 +58,11 @@ def run(
     metrics_url: MetricsUrlOption = None,
     model: ModelOption = "tiny",
     name: NameOption = None,
-    accelerator: AcceleratorOption = "cpu-slot",
+    accelerator: AcceleratorOption = None,
     role: RoleOption = Measured.PAIR,
     tp: TpOption = 1,
     gpus: GpusOption = "",
-    cores: CoresOption = 0.5,
+    cores: CoresOption = None,
     engine_flag: EngineFlagOption = None,
     quick: QuickOption = False,
     budget_s: BudgetSOption = None,
@@ -92,17 +95,29 @@ def run(
     from profiler.files import profile_document
 
     check_writable(out, option="--out")
+    of_launched = {"--gpus": gpus or None, "--cores": cores, "--engine-flag": engine_flag}
+    of_running = {
+        "--kv-capacity-tokens": kv_capacity_tokens,
+        "--kv-bytes-per-token": kv_bytes_per_token,
+        "--start-s": start_s,
+        "--machine": machine,
+        "--words": words,
+    }
+    if url is None:
+        _refuse(of_running, "goes with --url: of an engine that is launched here it is read")
+    else:
+        _refuse(of_launched, "is of an engine that is launched here, not of one at a --url")
     asked = Asked(
         out=out,
         url=None if url is None else url.rstrip("/").removesuffix("/v1"),
         metrics_url=metrics_url,
         model=model,
         name=name,
-        accelerator=accelerator,
+        accelerator=_accelerator(accelerator, url, gpus, tp),
         role=role.value,
         tp=tp,
         gpus=_gpus(gpus),
-        cores=cores,
+        cores=DEFAULT_CORES if cores is None else cores,
         engine_flags=tuple(engine_flag or ()),
         quick=quick,
         budget_s=budget_s,
@@ -123,6 +138,23 @@ def run(
         output.print_json(profile_document(profile))
     else:
         output.note(_told(profile, out))
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Refuse the first option that would be ignored."""
+    for option, value in given.items():
+        if value is not None:
+            raise InputError(f"{option} {why}")
+
+
+def _accelerator(name: str | None, url: str | None, gpus: str, tp: int) -> str:
+    """The label of what computes; that of a share of this processor goes without saying."""
+    on_this_processor = url is None and not gpus
+    if on_this_processor and tp > 1:
+        raise InputError(f"--tp {tp} needs as many GPUs: give them with --gpus")
+    if name is None and not on_this_processor:
+        raise InputError("give --accelerator: the name that specs have for what it runs on")
+    return name or "cpu-slot"
 
 
 def _gpus(text: str) -> tuple[int, ...]:

@@ -31,7 +31,10 @@ ModelOption = Annotated[
     typer.Option("--model", help="tiny, smollm2, or a model's folder; with --url its served name."),
 ]
 AcceleratorOption = Annotated[
-    str, typer.Option("--accelerator", help="Its name in specs; here a share of the processor.")
+    str | None,
+    typer.Option(
+        "--accelerator", help="Its name in specs; cpu-slot for a share of this processor."
+    ),
 ]
 RoleOption = Annotated[
     Measured,
@@ -43,7 +46,10 @@ GpusOption = Annotated[
     str, typer.Option("--gpus", help="Launch on these GPUs, as 0,1,2; default: the processor.")
 ]
 CoresOption = Annotated[
-    float, typer.Option("--cores", help="Without GPUs: processor share of one worker, cores.")
+    float | None,
+    typer.Option(
+        "--cores", help="Without GPUs: processor share of one worker, cores; default: 0.5."
+    ),
 ]
 EngineFlagOption = Annotated[
     list[str] | None,
@@ -93,7 +99,9 @@ MachineOption = Annotated[
 ]
 WordsOption = Annotated[
     Path | None,
-    typer.Option("--words", help="Single-token words (JSON list), if asking finds too few."),
+    typer.Option(
+        "--words", help="With --url: single-token words (JSON list), if asking finds too few."
+    ),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Begin anew; an earlier run's journal is moved aside.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.service.cli.profile_run import EPILOG
 from profiler.files import read_profile
 from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
 
@@ -36,7 +37,10 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
     assert document["details"]["mixed_ratio"] > 0
     assert document["roles"] == ["aggregated"]
     assert profile.limits.kv_capacity_tokens == 8192
-    assert any("max_num_seqs 256 assumed" in n for n in profile.provenance.notes)
+    notes = " ".join(profile.provenance.notes)
+    assert "max_num_seqs 256 assumed" in notes
+    assert "flip_s and drain_s 5 assumed" in notes
+    assert "async_scheduling assumed" in notes
     assert "at most" in err  # progress, for people who wait
 
 
@@ -52,8 +56,10 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
         (("--max-batch", "0"), "--max-batch 0 must be at least 1"),
         (("--max-prompt", "600"), "--max-prompt 600: prompt and answer have room for 600 tokens"),
         (("--role", "pair"), "give its address as --metrics-url"),
-        (("--gpus", "one"), "give indices as in 0,1,2"),
         (("--words", "missing.json"), "--words missing.json: cannot be read"),
+        (("--gpus", "0,1"), "--gpus is of an engine that is launched here"),
+        (("--cores", "99"), "--cores is of an engine that is launched here"),
+        (("--engine-flag=--foo",), "--engine-flag is of an engine that is launched here"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_the_way_out(poolwise, server, more, said):
@@ -61,6 +67,77 @@ def test_what_cannot_be_measured_is_refused_with_the_way_out(poolwise, server, m
     assert status in (1, 2)
     assert said in " ".join(err.split())
     assert "Traceback" not in out + err
+
+
+def test_server_with_a_key_is_measured_and_perturbed(poolwise, monkeypatch):
+    with imitated_server(Imitation(key="secret")) as locked:
+        status, _, err = poolwise(*asked(locked, "--fresh"))
+        assert status == 1
+        assert "HTTP 401: give the right key" in " ".join(err.split())
+        assert poolwise(*perturbing(locked))[0] == 1
+        monkeypatch.setenv("POOLWISE_PROFILE_API_KEY", "secret")
+        status, out, err = poolwise(*asked(locked, "--fresh"))
+        assert status == 0, err
+        assert "secret" not in out + err + Path("own.json").read_text()
+        # Far too short for a result: that it is answered at all is the point.
+        status, _, err = poolwise(*perturbing(locked, "--phase-s", "0.1"))
+        assert "give longer phases" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("option", ["--url", "--metrics-url"])
+@pytest.mark.parametrize("address", ["http://[::1", "ftp://127.0.0.1", "http://"])
+def test_what_is_no_address_is_refused(poolwise, server, option, address):
+    status, out, err = poolwise(*asked(server, option, address))
+    assert status == 2
+    assert "is no address of a server" in " ".join(err.split())
+    assert "Traceback" not in out + err
+
+
+def interrupted(journal: Path) -> int:
+    """Take the end of a finished run away, and some samples; return how many are left."""
+    lines = journal.read_text().splitlines(keepends=True)
+    samples = [line for line in lines if line.startswith('{"kind"')]
+    dropped = {*samples[-3:], *(x for x in lines if x.startswith('{"finished_at"'))}
+    journal.write_text("".join(line for line in lines if line not in dropped))
+    return len(samples) - 3
+
+
+def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(poolwise):
+    """What was measured on one version is of that version, and of that day."""
+    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
+    with imitated_server(Imitation()) as engine:
+        assert poolwise(*asked(engine))[0] == 0
+        first, requests = own.read_text(), engine.asked
+
+        engine.version_told, engine.started_at, engine.slowness = "9.9.9", 2000.0, 3.0
+        status, _, err = poolwise(*asked(engine))
+        assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
+        assert own.read_text() == first
+
+        own.unlink()
+        assert poolwise(*asked(engine))[0] == 0
+        assert own.read_text() == first
+        assert engine.asked == requests
+
+        interrupted(journal)
+        status, _, err = poolwise(*asked(engine))
+        assert status == 2
+        assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
+
+
+def test_samples_are_a_profile_when_the_server_is_gone(poolwise):
+    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
+    with imitated_server(Imitation()) as engine:
+        assert poolwise(*asked(engine))[0] == 0
+    own.unlink()
+    left = interrupted(journal)
+    status, _, err = poolwise(*asked(engine))
+    assert status == 1
+    assert "kept as a profile marked INCOMPLETE: own.json" in " ".join(err.split())
+    profile = read_profile(own)
+    assert profile.details.complete is False
+    assert profile.details.samples == left
+    assert profile.provenance.notes[-1].startswith("INCOMPLETE: the run broke off")
 
 
 @pytest.mark.parametrize(
@@ -76,6 +153,32 @@ def test_what_the_server_does_not_tell_is_asked_for(poolwise, server, left_out, 
     assert server.asked == requests  # before anything is measured
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--gpus", "one", "--accelerator", "h100"), "give indices as in 0,1,2"),
+        (("--gpus", "0"), "give --accelerator"),
+        (("--url", "http://127.0.0.1:9"), "give --accelerator"),
+        (("--tp", "2"), "--tp 2 needs as many GPUs"),
+        (("--kv-capacity-tokens", "9"), "--kv-capacity-tokens goes with --url"),
+        (("--kv-bytes-per-token", "9"), "--kv-bytes-per-token goes with --url"),
+        (("--start-s", "9"), "--start-s goes with --url"),
+        (("--machine", "mine"), "--machine goes with --url"),
+        (("--words", "words.json"), "--words goes with --url"),
+    ],
+)
+def test_what_would_be_ignored_or_assumed_is_refused(poolwise, options, said):
+    status, _, err = poolwise("profile", "run", "--out", "x.json", *options)
+    assert (status, said in " ".join(err.split())) == (2, True)
+
+
+def test_examples_of_the_help_have_all_that_is_asked_for(poolwise):
+    line = EPILOG.split("poolwise ")[2].split("\n")[0].split()
+    status, _, err = poolwise(*line, "--url", "http://127.0.0.1:9")
+    assert status == 1
+    assert "is the server running" in " ".join(err.split())
+
+
 def test_unknown_model_to_launch_is_refused(poolwise):
     status, _, err = poolwise("profile", "run", "--out", "x.json", "--model", "gpt-none")
     assert status in (1, 2)
@@ -84,6 +187,7 @@ def test_unknown_model_to_launch_is_refused(poolwise):
 
 def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
     assert poolwise(*asked(server))[0] == 0
+    interrupted(Path("own.json.journal.jsonl"))
     status, _, err = poolwise(*asked(server, "--tp", "2"))
     assert status == 2
     assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())

@@ -8,7 +8,7 @@ import pytest
 from planner.domain.errors import MeasurementError
 from planner.domain.profile import Profile
 from profiler.live.perturb import Perturbation, PerturbPlan, Response, bottleneck_of
-from profiler.measure.requests import Sender
+from profiler.measure.requests import Sender, TooLongError
 from serving.load import LoadClient
 from serving.prompts import PromptWriter
 from tests.fakes.profiles import linear_profile
@@ -29,7 +29,7 @@ def perturbed(server: Imitation, profile: Profile, plan: PerturbPlan) -> list[Re
         client = LoadClient(url=server.url, model=MODEL)
         try:
             return await Perturbation(
-                sender=Sender(client=client, patience_s=0.0),
+                sender=Sender(client=client, patience_s=0.0, resumable=False),
                 writer=PromptWriter(words=WORDS, seed=1),
                 profile=profile,
                 plan=plan,
@@ -67,6 +67,31 @@ def test_deployment_that_waits_too_long_is_left_alone(server: Imitation) -> None
     plan = PerturbPlan(phase_s=1.0, phases=1, most_ttft_s=0.2)
     with pytest.raises(MeasurementError, match=r"stopped: a short request waited .* all added"):
         perturbed(server, linear_profile(first_token_s=0.02), plan)
+
+
+def test_added_load_ends_before_a_short_request_that_waits_is_answered(server: Imitation) -> None:
+    """A deployment that hangs is not kept loaded until it answers."""
+    server.slowness = 1000.0  # a minute for the first token
+    plan = PerturbPlan(phase_s=1.0, phases=1, most_ttft_s=0.2)
+    with pytest.raises(MeasurementError, match="stopped"):
+        perturbed(server, linear_profile(first_token_s=0.02), plan)
+    assert server.generated == 0
+
+
+def test_load_that_fails_ends_the_phase_with_its_own_error(server: Imitation) -> None:
+    server.longest = 100  # short requests fit, the prompts that are added do not
+    plan = PerturbPlan(extra_ratio=0.5, phase_s=60.0, phases=1, most_ttft_s=30.0)
+    with pytest.raises(TooLongError, match="maximum context length is 100"):
+        perturbed(server, linear_profile(first_token_s=0.02), plan)
+
+
+def test_deployment_that_refuses_is_not_promised_to_be_gone_on_with(server: Imitation) -> None:
+    server.refusals = [(429, {})] * 100
+    plan = PerturbPlan(phase_s=1.0, phases=1)
+    with pytest.raises(MeasurementError) as said:
+        perturbed(server, linear_profile(first_token_s=0.02), plan)
+    assert "free it of other load" in str(said.value)
+    assert "same command" not in str(said.value)
 
 
 def test_phase_too_short_for_readings_is_said(server: Imitation) -> None:

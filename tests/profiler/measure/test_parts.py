@@ -47,8 +47,9 @@ def test_journal_gives_back_samples_notes_and_disturbances(tmp_path: Path) -> No
     kept.note("something")
     kept.note("something")
     kept.disturb(AT + timedelta(seconds=5), "slower")
-    header, again = read_journal(path)
-    assert header.subject == {"of": "this"}
+    again = read_journal(path)
+    assert again is not None
+    assert again.subject == {"of": "this"}
     assert again.samples == kept.samples
     assert again.notes == ["something", "slower"]
     assert [s.disturbed for s in again.samples.taken] == [False, True]
@@ -69,6 +70,48 @@ def test_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     new_journal(path)
     with pytest.raises(ProfileError, match=r"of this then, that now.*--fresh"):
         open_journal(path, {"of": "that"}, began_at=AT)
+
+
+def test_journal_of_a_finished_run_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    kept = new_journal(path)
+    kept.add(sample(Kind.PREFILL, 64, 0, 0.1))
+    kept.finish(AT)
+    with pytest.raises(ProfileError, match=r"finished at 2026-01-01 00:00 UTC.*--fresh"):
+        new_journal(path)
+
+
+def test_journal_keeps_which_start_of_the_engine_answered(tmp_path: Path) -> None:
+    kept = new_journal(tmp_path / "j.jsonl")
+    kept.answered_by("1000.00")
+    kept.add(sample(Kind.PREFILL, 64, 0, 0.1))
+    kept.answered_by("1000.00")
+    assert kept.notes == []
+    again = new_journal(kept.path)
+    again.answered_by("2000.00")
+    assert "started anew between the runs" in again.notes[0]
+
+
+@pytest.mark.parametrize("text", ["", '{"schema_ver', '{"schema_version":"poolwise/profile-jour'])
+def test_journal_whose_first_line_was_cut_off_begins_anew(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_text(text)
+    assert new_journal(path).samples.taken == []
+    assert new_journal(path).subject == {"of": "this"}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"\x80\x81\n", "is not text"), (b'{"something": "else"}', "not a line of")],
+)
+def test_file_that_is_no_journal_is_refused_and_left_as_it_is(
+    tmp_path: Path, data: bytes, said: str
+) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(ProfileError, match=said):
+        new_journal(path)
+    assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("line", ["nonsense", '{"kind":"prefill","x":-1}', '{"note":3}'])

@@ -1,6 +1,9 @@
 """A run against a server: what it measures, keeps, and makes of every kind of answer."""
 
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.domain.errors import EngineError, InputError, MeasurementError
+from planner.domain.errors import EngineError, InputError, MeasurementError, ProfileError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from profiler.fitting.profile import Setting
@@ -95,6 +98,25 @@ def test_later_run_goes_on_from_the_journal(server: Imitation, tmp_path: Path) -
     measure(target(server), SHORT, again)
     assert had == len(again.samples.taken)  # nothing was missing
     assert server.asked - asked < asked / 2
+    last = again.samples.taken[-1].measured_at
+    profile = finished(again, SETTING, reached=True, target_ratio=PLAN.target_ratio)
+    assert profile.provenance.measured_at == last
+    with pytest.raises(ProfileError, match="was finished"):
+        journal(tmp_path)
+
+
+def test_samples_of_a_machine_that_was_faster_are_not_mixed_in(
+    server: Imitation, tmp_path: Path
+) -> None:
+    plan = replace(SHORT, disturbed_ratio=2.0)
+    measure(target(server), plan, journal(tmp_path))
+    again = journal(tmp_path)
+    had = len(again.samples.taken)
+    server.slowness = 10.0
+    measure(target(server), plan, again)
+    assert again.samples.disturbed >= had
+    assert any("of an earlier run were set aside" in note for note in again.notes)
+    assert all(again.samples.undisturbed(p) for p in AREA.coarse(Kind.PREFILL))
 
 
 def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Path) -> None:
@@ -102,6 +124,16 @@ def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Pa
     kept = journal(tmp_path)
     measure(target(server), SHORT, kept)
     assert any("429" in note for note in kept.notes)
+
+
+def test_prompts_sent_again_are_new_ones(server: Imitation, tmp_path: Path) -> None:
+    """Those of a group that were answered the first time are in the prefix cache since."""
+    server.refuse_every = 5
+    bare = replace(AREA, cached_tokens=(0, 0))
+    kept = journal(tmp_path)
+    measure(target(server), replace(SHORT, area=bare, kinds=(Kind.PREFILL,)), kept)
+    assert any("429" in note for note in kept.notes)
+    assert {found for _, found in server.found} == {0}
 
 
 def test_server_that_stays_busy_is_given_up(server: Imitation, tmp_path: Path) -> None:
@@ -120,6 +152,52 @@ def test_answers_that_end_early_are_refused(server: Imitation, tmp_path: Path) -
     server.ends_after = 3
     with pytest.raises(MeasurementError, match=r"ended after 3 of 12 tokens.*ignore_eos"):
         measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_streams_without_a_token_are_given_up_soon(server: Imitation, tmp_path: Path) -> None:
+    server.ends_after = 0
+    with pytest.raises(MeasurementError, match=r"3 times over.*hold no token"):
+        measure(target(server, patience_s=60.0), SHORT, journal(tmp_path))
+
+
+def test_stream_cut_in_the_middle_of_a_line_is_asked_for_again(
+    server: Imitation, tmp_path: Path
+) -> None:
+    server.cut_after = 3
+    with pytest.raises(MeasurementError, match="cut off in the middle of a line"):
+        measure(target(server, patience_s=1.0), SHORT, journal(tmp_path))
+
+
+ENDED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from planner.service.demo.signals import ending_on_signals
+from tests.profiler.measure import test_run as t
+from tests.profiler.measure.imitation import Imitation, imitated_server
+
+async def kill():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def end(now):
+    if now.samples == 2:
+        end.task = asyncio.ensure_future(kill())
+
+with imitated_server(Imitation()) as server, ending_on_signals():
+    t.measure(t.target(server), t.SHORT, t.journal(Path(sys.argv[1])), tell=end)
+"""
+
+
+def test_run_that_is_asked_to_end_leaves_without_a_word(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    # The server of this test says that its client is gone.
+    assert (done.returncode, "never retrieved" in done.stderr) == (128 + signal.SIGTERM, False)
+    assert len(journal(tmp_path).samples.taken) >= 2
 
 
 def test_server_that_counts_no_tokens_is_counted_by_chunks(
@@ -157,8 +235,44 @@ def test_context_that_is_too_long_is_left_out_and_said(server: Imitation, tmp_pa
     )
     kept = journal(tmp_path)
     measure(target(server), replace(SHORT, area=wide), kept)
-    assert any("nothing longer than 799 tokens" in note for note in kept.notes)
-    assert {p.x for p in kept.samples.points(Kind.PREFILL)} >= {16, 113}
+    assert any("the tables end at requests of 600 tokens" in note for note in kept.notes)
+    assert {p.x for p in kept.samples.points(Kind.PREFILL)} >= {16, 598}
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_tables_are_made_within_what_the_server_really_takes(
+    server: Imitation, tmp_path: Path, says: bool
+) -> None:
+    """Decoding counts sequences and contexts: only the latter say how long a request is."""
+    server.longest, server.says_longest = 250, says
+    wide = Range(
+        new_tokens=(16, 500),
+        cached_tokens=(0, 64),
+        sequences=(1, 8),
+        context_tokens=(32, 400),
+        longest_tokens=LONGEST,
+    )
+    kept = journal(tmp_path)
+    plan = replace(SHORT, area=wide, budget_s=4.0)
+    unknown = replace(target(server), words=None)  # all words at once are longer, too
+    reached = measure(unknown, plan, kept)
+    profile = finished(kept, SETTING, reached=reached, target_ratio=PLAN.target_ratio)
+    assert profile.prefill.x[-1] >= 100
+    assert profile.decode_step.y[-1] >= 64
+    assert all(words <= 250 for words, _ in server.found)
+
+
+def test_point_that_cannot_be_measured_is_left_out_and_said(
+    server: Imitation, tmp_path: Path
+) -> None:
+    # Answers are over before the prompt comes, and longer ones do not fit.
+    server.longest, server.step_s = 280, 1e-4
+    area = replace(AREA, longest_tokens=280)
+    plan = replace(SHORT, kinds=(Kind.PREFILL, Kind.DECODE, Kind.MIXED), area=area)
+    kept = journal(tmp_path)
+    measure(target(server), plan, kept)
+    assert any(note.startswith("left out: a prompt of 256") for note in kept.notes)
+    assert len(kept.samples.points(Kind.PREFILL)) == len(plan.area.coarse(Kind.PREFILL))
 
 
 def test_restarted_engine_is_warmed_up_again_and_said(server: Imitation, tmp_path: Path) -> None:
