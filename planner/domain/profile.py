@@ -312,6 +312,11 @@ class Profile:
         if not 0 <= self.first_token_s < math.inf:
             raise ValueError("first_token_s must be finite and at least 0 s")
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run that measured it broke off, and this is what it had by then."""
+        return self.details is not None and not self.details.complete
+
     def describes(self, shape: ReplicaShape) -> bool:
         """Whether a replica of this shape was measured by this profile.
 
