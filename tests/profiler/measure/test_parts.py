@@ -167,6 +167,47 @@ def test_point_whose_samples_disagree_is_measured_again() -> None:
     assert doubt.ratio > 0.1
 
 
+WITHOUT_CACHE = Range(
+    new_tokens=(32, 1024),
+    cached_tokens=(0, 0),
+    sequences=(1, 16),
+    context_tokens=(64, 1280),
+    longest_tokens=4096,
+    block_tokens=128,
+)
+
+
+def test_coarse_prompts_without_cached_prefixes_test_the_form_too() -> None:
+    points = WITHOUT_CACHE.coarse(Kind.PREFILL)
+    assert len(points) == 4
+    taken = [sample(p.kind, p.x, 0, 0.02 + 1e-3 * p.x * (1 + (p.x > 900))) for p in points]
+    doubt = largest_doubt(
+        Samples(taken * 9), WITHOUT_CACHE, (Kind.PREFILL,), step_tokens=4096, left_s=1e9
+    )
+    assert doubt is not None
+    assert not doubt.repeated
+    assert 0.05 < doubt.ratio < float("inf")
+
+
+def test_three_points_leave_every_other_place_in_doubt() -> None:
+    taken = [sample(Kind.PREFILL, n, 0, 0.02 + 1e-3 * n) for n in (32, 181, 1024)]
+    doubt = largest_doubt(
+        Samples(taken * 9), WITHOUT_CACHE, (Kind.PREFILL,), step_tokens=4096, left_s=1e9
+    )
+    assert doubt is not None
+    assert (doubt.repeated, doubt.ratio) == (False, float("inf"))
+    assert 60 < doubt.point.x < 100 or 350 < doubt.point.x < 550
+
+
+@pytest.mark.parametrize("kind", [Kind.PREFILL, Kind.DECODE])
+def test_a_run_that_breaks_off_has_the_corners_first(kind: Kind) -> None:
+    first = AREA.coarse(kind)[:3]
+    assert {max(p.x for p in first), max(p.y for p in first)} == {
+        max(p.x for p in AREA.coarse(kind)),
+        max(p.y for p in AREA.coarse(kind)),
+    }
+
+
 def test_nothing_that_cannot_be_paid_is_measured() -> None:
     assert largest_doubt(measured(), AREA, (Kind.DECODE,), step_tokens=1, left_s=0.0) is None
 
