@@ -1,5 +1,6 @@
 """From samples to a profile: tables that never get faster with more work, and their errors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,6 +27,8 @@ FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
 FLAT_RATIO = 0.01
 """Transfer time that does not grow with size is given a slope that adds this share at most."""
 SHORT_CONTEXT_TOKENS = 64.0
+UNKNOWN_ERROR_RATIO = 0.1
+"""Error of a table whose points tell nothing of it: too few to leave one out, none held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +101,7 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
     )
     idle = [s for s in samples.good(Kind.PREFILL) if "transfer_bytes" in s.values]
     transfer = _transfer(idle)
-    errors = [
-        f.median_error_ratio for f in (prefill_fit, decode_fit) if f.median_error_ratio is not None
-    ]
+    tables = (("prefill", prefill, prefill_fit), ("decode step", decode, decode_fit))
     shape = setting.shape
     return with_profile_id(
         Profile(
@@ -129,10 +130,9 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
                 machine=setting.machine,
                 engine=setting.engine,
                 points=prefill_fit.points + decode_fit.points,
-                error_ratio=max(
-                    errors, default=max(prefill_fit.noise_ratio, decode_fit.noise_ratio)
-                ),
-                notes=setting.notes,
+                error_ratio=max(_error_ratio(fit) for _, _, fit in tables),
+                notes=setting.notes
+                + tuple(note for table in tables for note in _unmeasured(*table)),
             ),
             details=_details(
                 samples, setting, tables=(prefill, decode), fits=(prefill_fit, decode_fit)
@@ -148,6 +148,31 @@ def _table(
     choice = fitted(samples, kind, step_tokens=setting.step_tokens)
     table = table_of(choice.seconds, points, x_name=x_name, y_name=y_name)
     return table, _fit_of(samples, kind, choice, table)
+
+
+def _error_ratio(fit: TableFit) -> float:
+    if fit.median_error_ratio is not None:
+        return fit.median_error_ratio
+    return max(fit.noise_ratio, UNKNOWN_ERROR_RATIO)
+
+
+def _unmeasured(name: str, table: TimeTable, fit: TableFit) -> Iterator[str]:
+    """What a table does not say, as sentences."""
+    most = f"{table.x[-1]:,.0f} {table.x_name}"
+    if table.reach is not None and len(table.y) == 1:
+        yield (
+            f"{name}: measured at {table.y[0]:,.0f} {table.y_name} only: nothing is said of more"
+        )
+    elif table.reach is not None:
+        yield (
+            f"{name}: measured up to {table.y[-1]:,.0f} {table.y_name}, but at {most} up to "
+            f"{table.reach[-1]:,.0f} only: nothing is said of what lies beyond"
+        )
+    if fit.median_error_ratio is None:
+        yield (
+            f"{name}: its error is not known, as {fit.points} points do not tell it: "
+            f"{_error_ratio(fit):.0%} is assumed"
+        )
 
 
 def _fit_of(samples: Samples, kind: Kind, choice: Choice, table: TimeTable) -> TableFit:

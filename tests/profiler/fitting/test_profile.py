@@ -170,6 +170,29 @@ def test_too_few_points_are_told() -> None:
         profile_of_samples(samples(of=(*PREFILL[:2], *DECODE)), SETTING)
 
 
+def test_an_interrupted_run_does_not_speak_of_what_it_did_not_measure() -> None:
+    few = [s for s in PREFILL if s.point.y == 0]
+    setting = marked_incomplete(SETTING, "the test said so")
+    profile = profile_of_samples(samples(of=(*few, *DECODE)), setting)
+    assert bool(profile.prefill.covers(np.array(1000.0), np.array(0.0)))
+    assert not bool(profile.prefill.covers(np.array(100.0), np.array(1000.0)))
+    notes = " ".join(profile.provenance.notes)
+    assert "prefill: measured at 0 cached tokens only: nothing is said of more" in notes
+    assert "prefill: its error is not known, as 3 points do not tell it: 10% is assumed" in notes
+    assert profile.provenance.error_ratio == pytest.approx(0.1)
+    again = profile_of(profile_document(profile).model_dump(mode="json"), where="test")
+    assert again.profile_id == profile.profile_id
+    assert not bool(again.prefill.covers(np.array(100.0), np.array(1000.0)))
+
+
+def test_a_corner_that_a_run_did_not_reach_is_said() -> None:
+    without = [s for s in DECODE if s.point != Point(Kind.DECODE, 16, 1000)]
+    profile = profile_of_samples(samples(of=(*PREFILL, *without)), SETTING)
+    (note,) = [n for n in profile.provenance.notes if "beyond" in n]
+    assert note.startswith("decode step: measured up to 1,000 context tokens, but at 16 sequences")
+    assert profile.prefill.reach is None
+
+
 def test_details_survive_the_file() -> None:
     setting = replace(
         marked_incomplete(SETTING, "the test said so"),
