@@ -1,6 +1,7 @@
 """A fitted form as a time table, over what was measured and no further."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,35 @@ def table_of(
     cells = np.maximum.accumulate(np.maximum.accumulate(cells, axis=0), axis=1)
     reach = _reach(points, x, y)
     return TimeTable(x_name=x_name, y_name=y_name, x=x, y=y, seconds=cells, reach=reach)
+
+
+def under_roof(
+    table: TimeTable, points: Scatter, least_s: Callable[[Floats, Floats], Floats], name: str
+) -> tuple[TimeTable, tuple[str, ...]]:
+    """The table without times that the accelerator's peak forbids, and what was done, as notes.
+
+    Where a measurement itself is faster than that by more than its noise, the peak is not that of
+    this engine, and bounds nothing.
+
+    Parameters
+    ----------
+    least_s : function of (x, y) to seconds
+        The roofline: what computing or reading takes at the peak.
+    """
+    faster = least_s(points.x, points.y) / points.seconds - 1
+    if bool(np.any(faster > np.maximum(3 * points.noise_ratio, NEAR_RATIO))):
+        return table, (
+            f"{name}: measured up to {faster.max():.0%} faster than the accelerator's peak allows: "
+            "a wrong accelerator name, model config or measurement? It bounds nothing here",
+        )
+    bound = np.maximum(table.seconds, least_s(table.x[:, None], table.y[None, :]))
+    rise = bound / table.seconds - 1
+    if not bool(np.any(rise > 0)):
+        return table, ()
+    return replace(table, seconds=bound), (
+        f"{name}: {int((rise > 0).sum())} of {rise.size} cells were raised to what the "
+        f"accelerator's peak allows (roofline), by at most {rise.max():.1%}",
+    )
 
 
 def _furthest(points: Scatter) -> Floats:
