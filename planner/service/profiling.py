@@ -16,9 +16,12 @@ from rich.progress import Progress as Bar
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
+from planner.service.catalogue_file import read_catalogue
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
+from planner.service.engine_formats import launched_engine
 from planner.service.settings import Settings, read_settings
+from profiler.engine_options import read_engine_options
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
@@ -89,6 +92,7 @@ class Asked:
     machine: str | None
     words: Path | None
     fresh: bool
+    start_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         if not 0.001 <= self.target_ratio <= 1:
@@ -108,6 +112,10 @@ class Asked:
                 raise InputError(f"{option} {value} must be at least 1")
         if self.covers.cached is not None and self.covers.cached < 0:
             raise InputError(f"--max-cached {self.covers.cached} must be at least 0")
+        if not 10 <= self.start_timeout_s <= 86_400:
+            raise InputError(
+                f"--start-timeout-s {self.start_timeout_s:g} must lie in 10..86400 seconds"
+            )
         if self.url is None and self.metrics_url is not None:
             raise InputError("--metrics-url goes with --url")
 
@@ -181,7 +189,12 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
     if not 0.1 <= asked.cores <= most:
         raise InputError(f"--cores {asked.cores:g} must lie between 0.1 and this machine's {most}")
     say = _say
+    options = read_engine_options(asked.engine_flags)
     site = _site(asked, settings, say)
+    engine = launched_engine(
+        site.model, options, accelerator=asked.accelerator, tp=asked.tp, gpus=bool(asked.gpus)
+    )
+    roof = engine.roof(read_catalogue(settings.catalogue.path))
     if not asked.quick:
         forget_files(site.model.directory)
     with LocalDeployment(site, progress=say) as deployment:
@@ -192,6 +205,10 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
             launched=launched,
             roles=asked.roles,
             source=_source(asked),
+            kv_bytes_per_token=engine.kv_bytes_per_token,
+            formats=engine.formats,
+            async_scheduling=options.async_scheduling,
+            roof=roof,
             restart=not asked.quick,
         )
         plan = _plan(
@@ -242,6 +259,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
         state_dir=settings.storage.state_dir / "local",
         cores_per_replica=asked.cores,
         gpus=asked.gpus,
+        ready_timeout_s=asked.start_timeout_s,
     )
 
 
