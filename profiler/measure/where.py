@@ -63,8 +63,7 @@ class Range:
                 furthest = (min(high, self.longest_tokens - most - 1), most)
                 wanted = [(low, 0), (high, 0), furthest, (middle, 0), (middle, most)]
             else:  # one more than determine a form, so that it can be tested
-                between = (_middle(low, middle), _middle(middle, high))
-                wanted = [(n, 0) for n in (low, high, *between)]
+                wanted = [(n, 0) for n in (low, high, middle, _middle(middle, high))]
         elif kind is Kind.DECODE:
             (low, high), (short, long) = self.sequences, self.context_tokens
             middle = _middle(low, high)
