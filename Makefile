@@ -8,6 +8,7 @@
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
 #   make bench-forecast   the forecaster on public traces, beside NVIDIA Dynamo's predictors (about 30 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
+#   make bench-serving   the running deployment: changes, kills, answers, soak (about an hour)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
 
@@ -26,7 +27,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines serve engine lint types imports package clean
+.PHONY: help demo test check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -67,7 +68,7 @@ check: lint types imports test package
 	@echo "[check] all green"
 
 bench: $(VENV)/stamp
-	@for file in benchmarks/bench_*.py; do
+	@for file in $(filter-out benchmarks/bench_serving.py,$(wildcard benchmarks/bench_*.py)); do
 	    echo "== $$file"
 	    $(BIN)/python -m benchmarks.$$(basename $$file .py)
 	done
@@ -104,6 +105,9 @@ bench-aiconfigurator: $(VENV)/aiconfigurator-stamp
 
 bench-engines: $(VENV)/stamp engine
 	@$(BIN)/python -m benchmarks.real_engines all $(BENCH_FLAGS)
+
+bench-serving: $(VENV)/stamp engine
+	@$(BIN)/python -m benchmarks.bench_serving $(BENCH_FLAGS)
 
 SPEC ?= poolwise-demo/spec.yaml
 serve: $(VENV)/stamp

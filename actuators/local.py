@@ -3,11 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from planner.domain.errors import ApplyError
+from planner.domain.errors import ApplyError, GuardRefusedError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import Diff, Step, StepKind
 from serving.deployment import LocalDeployment, WorkerState
 from serving.launcher import Worker
+from serving.members import check_leaving
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class LocalActuator:
             f"step {s.index + 1} wants an aggregated worker, which the P/D router cannot route"
             for s in diff.steps
             if Role.AGGREGATED in (s.shape.role, s.to_shape.role if s.to_shape else None)
+            and not self.deployment.routing.mixed
         ]
         ready = Counter({p.shape: p.ready for p in diff.from_fleet.pools})
         objections += [
@@ -45,15 +47,17 @@ class LocalActuator:
         """Set one step going."""
         match step.kind:
             case StepKind.START:
-                self.deployment.start(step.shape)
+                if self.deployment.claim_standby(step.shape) is None:
+                    self.deployment.start(step.shape)
             case StepKind.ROUTE:
                 worker = self._oldest(step.shape, WorkerState.STARTING)
                 self.deployment.await_ready(worker)
                 self.deployment.route(worker)
             case StepKind.DRAIN:
-                self.deployment.drain(self._newest(step.shape, WorkerState.READY))
+                self.deployment.drain(self._spare(step.shape, to=None))
             case StepKind.FLIP:
-                self.deployment.flip(self._newest(step.shape, WorkerState.READY), _target_of(step))
+                to_shape = _target_of(step)
+                self.deployment.flip(self._spare(step.shape, to=to_shape.role), to_shape)
             case StepKind.STOP:
                 self.deployment.stop(self._oldest(step.shape, WorkerState.DRAINING))
 
@@ -75,8 +79,24 @@ class LocalActuator:
                 f"the router does not send traffic to all {expected} replicas of {shape.label}"
             )
 
-    def _newest(self, shape: ReplicaShape, state: WorkerState) -> Worker:
-        return self._some(shape, state)[-1]
+    def _spare(self, shape: ReplicaShape, *, to: Role | None) -> Worker:
+        """The newest ready worker whose leaving parts no pair of its cell.
+
+        In a single cell the plan's own guards have judged that already.
+        """
+        ready = self._some(shape, WorkerState.READY)
+        members = self.deployment.members
+        for worker in reversed(ready):
+            try:
+                check_leaving(self.deployment.member(worker.name), members, to=to)
+            except GuardRefusedError:
+                if len(self.deployment.site.cells) > 1:
+                    continue
+            return worker
+        raise ApplyError(
+            f"every {shape.role} worker is the last one of its cell, whose other workers need it: "
+            "give the cell one more first"
+        )
 
     def _oldest(self, shape: ReplicaShape, state: WorkerState) -> Worker:
         return self._some(shape, state)[0]

@@ -1,49 +1,62 @@
-"""A disaggregated deployment on this machine: workers behind a P/D router.
+"""A disaggregated deployment on this machine: workers behind P/D routers, one for each cell.
 
 Roles live in the router, not in the engines, so a role flip moves a running worker from one
-side to the other: remove, wait until idle, add.
+side to the other: remove, wait until idle, add. Methods may be called from several threads; a
+change of one worker is up to one of them.
 """
 
+import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from planner.domain.errors import EngineError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
+from planner.domain.errors import EngineError, PoolwiseError, RouterError
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
+from serving.endpoints import (
+    Endpoints,
+    RouterEndpoint,
+    WorkerEndpoint,
+    forget_endpoints,
+    write_endpoints,
+)
 from serving.launcher import Launcher, LocalSite, Worker
-from serving.router import Router
-from serving.smg import start_smg
+from serving.members import CellReport, Member, WorkerState, report_cells
+from serving.routers import RoutedWorker, Router, RouterKind, start_router
+from serving.routers.drained import wait_handed_over, wait_idle
 from serving.telemetry import EngineReading, read_engine
 
-DRAIN_TIMEOUT_S = 120.0
-POLL_S = 0.2
+__all__ = ["LocalDeployment", "Member", "RouterSettings", "WorkerState"]
 
 
-class WorkerState(StrEnum):
-    """Where a worker is between its start and its end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Which router is put before the workers of a cell.
 
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
+    Parameters
+    ----------
+    mixed : bool
+        Aggregated workers may stand beside prefill and decode workers of a cell.
+    port : int or None
+        Loopback port of the first cell's router; further cells take the ports after it. None:
+        free ones.
+    """
 
-
-@dataclass(slots=True)
-class _Member:
-    worker: Worker
-    shape: ReplicaShape
-    state: WorkerState
+    kind: RouterKind = RouterKind.SMG
+    mixed: bool = False
+    port: int | None = None
 
 
 @dataclass(slots=True)
 class LocalDeployment:
-    """Workers and router of one state directory. Use as a context manager.
+    """Workers and routers of one state directory. Use as a context manager.
 
     Leaving the context ends everything that was started here, also after an error.
     """
@@ -51,10 +64,13 @@ class LocalDeployment:
     site: LocalSite
     purchase_option: PurchaseOption = PurchaseOption.ON_DEMAND
     progress: Callable[[str], None] = lambda _line: None
+    routing: RouterSettings = field(default_factory=RouterSettings)
     launcher: Launcher = field(init=False)
-    _router: Router | None = None
-    _members: dict[str, _Member] = field(default_factory=dict)
+    _routers: dict[str, Router] = field(default_factory=dict)
+    _members: dict[str, Member] = field(default_factory=dict)
+    _gate: str | None = None
     _client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10.0))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.site, self.progress)
@@ -62,9 +78,12 @@ class LocalDeployment:
     def __enter__(self) -> Self:
         self.launcher.__enter__()
         try:
-            self._router = start_smg(self.site.state_dir)
+            for index, cell in enumerate(self.site.cells):
+                port = None if self.routing.port is None else self.routing.port + index
+                self._routers[cell.name] = self._start_router(cell.name, port)
+            self.publish()
         except BaseException:
-            self.launcher.__exit__(None, None, None)
+            self.__exit__(None, None, None)
             raise
         return self
 
@@ -75,25 +94,70 @@ class LocalDeployment:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if self._router is not None:
-                self._router.stop()
+            with self._lock:
+                routers = list(self._routers.values())
+                self._routers.clear()
+                self._members.clear()
+            forget_endpoints(self.site.published_in)
+            for router in routers:
+                router.stop()
         finally:
-            self._router = None
             self._client.close()
-            self._members.clear()
             self.launcher.__exit__(kind, error, trace)
 
     @property
     def router(self) -> Router:
-        """The running router."""
-        if self._router is None:
-            raise EngineError("the deployment is not running: enter its context first")
-        return self._router
+        """The running router of the first cell."""
+        return self.router_of(self.site.cells[0].name)
 
-    def start(self, shape: ReplicaShape) -> Worker:
-        """Start a worker; it takes no traffic before `route`."""
-        worker = self.launcher.start(shape)
-        self._members[worker.name] = _Member(worker, shape, WorkerState.STARTING)
+    def router_of(self, cell: str) -> Router:
+        """The running router of a cell.
+
+        Raises
+        ------
+        EngineError
+            When the deployment does not run, or has no such cell.
+        """
+        router = self._routers.get(cell)
+        if router is None:
+            self.site.cell(cell)
+            raise EngineError("the deployment is not running: enter its context first")
+        return router
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All workers with what they do, oldest first."""
+        with self._lock:
+            return tuple(self._members.values())
+
+    def member(self, name: str) -> Member:
+        """One of them.
+
+        Raises
+        ------
+        EngineError
+            When there is none of this name.
+        """
+        member = self._members.get(name)
+        if member is None:
+            known = ", ".join(m.name for m in self.members) or "none at all"
+            raise EngineError(f"there is no worker {name} here; there is {known}")
+        return member
+
+    def cells(self) -> tuple[CellReport, ...]:
+        """Who serves in each cell, and what it lacks."""
+        return report_cells((c.name for c in self.site.cells), self.members)
+
+    def start(self, shape: ReplicaShape, cell: str | None = None) -> Worker:
+        """Start a worker; it takes no traffic before `route`.
+
+        Parameters
+        ----------
+        cell : str or None
+            None: the cell that lacks the role most.
+        """
+        worker = self.launcher.start(shape, cell or self.neediest(shape.role))
+        self._set(Member(worker=worker, shape=shape, state=WorkerState.STARTING))
         return worker
 
     def await_ready(self, worker: Worker) -> float:
@@ -104,66 +168,157 @@ class LocalDeployment:
         try:
             return self.launcher.await_ready(worker)
         except BaseException:
-            self._members.pop(worker.name, None)
-            self.launcher.stop(worker)
+            self.forget(worker)
             raise
+
+    def keep_as_standby(self, worker: Worker) -> None:
+        """Keep a proven worker without traffic, to be promoted in the time of a router add."""
+        self._set(replace(self.member(worker.name), state=WorkerState.STANDBY))
+
+    def claim_standby(self, shape: ReplicaShape) -> Worker | None:
+        """Take a standby worker that can be of this shape, to be routed; None where there is none.
+
+        The cell that lacks the role most comes first.
+        """
+        with self._lock:
+            spare = [
+                m
+                for m in self.members
+                if m.state is WorkerState.STANDBY and m.shape.engine == shape.engine
+            ]
+            home = self.neediest(shape.role)
+            spare.sort(key=lambda m: m.cell != home)
+            if not spare:
+                return None
+            self._set(replace(spare[0], shape=shape, state=WorkerState.STARTING))
+            return spare[0].worker
+
+    def promote(self, worker: Worker, shape: ReplicaShape) -> float:
+        """Let a standby worker take traffic in a role; return seconds."""
+        began = time.monotonic()
+        self.assign(worker, shape)
+        self.route(worker)
+        return time.monotonic() - began
 
     def route(self, worker: Worker) -> None:
         """Let a started worker take traffic."""
-        member = self._members[worker.name]
-        self.router.add(worker.url, member.shape.role)
-        member.state = WorkerState.READY
+        member = self.member(worker.name)
+        self.check_role(member.role, member.cell)
+        self.router_of(member.cell).add(worker.url, member.role)
+        self._set(replace(self.member(worker.name), state=WorkerState.READY, returns=False))
 
-    def drain(self, worker: Worker) -> float:
-        """Take a worker out of the rotation; wait until it is idle; return seconds."""
+    def drain(self, worker: Worker, *, ending: bool = True) -> float:
+        """Take a worker out of the rotation; wait until it is idle; return seconds.
+
+        Parameters
+        ----------
+        ending : bool
+            Its process is to end: also wait until decode has fetched what it computed.
+
+        Raises
+        ------
+        EngineError
+            When it still has requests after two minutes; it is left running without new traffic.
+        """
         began = time.monotonic()
-        member = self._members[worker.name]
-        member.state = WorkerState.DRAINING
-        self.router.remove(worker.url)
-        while not self._is_idle(worker):
-            if time.monotonic() - began > DRAIN_TIMEOUT_S:
-                raise EngineError(
-                    f"worker {worker.name} still has requests {DRAIN_TIMEOUT_S:.0f} s after it "
-                    "was taken out of the rotation; it was left running and without new traffic"
-                )
-            time.sleep(POLL_S)
+        member = self.member(worker.name)
+        self._set(replace(member, state=WorkerState.DRAINING, returns=not ending))
+        router = self.router_of(member.cell)
+        router.remove(worker.url)
+        router.wait_drained(worker.url)
+        wait_idle(worker.url, self._read)
+        if ending and member.role is Role.PREFILL:
+            ready = (m for m in self.members if m.state is WorkerState.READY)
+            fetching = [
+                m.worker.url for m in ready if (m.cell, m.role) == (member.cell, Role.DECODE)
+            ]
+            wait_handed_over(worker.url, fetching, self._read)
         return time.monotonic() - began
 
     def stop(self, worker: Worker) -> None:
         """End a worker's processes."""
-        self._members.pop(worker.name)
-        self.launcher.stop(worker)
+        self.member(worker.name)
+        self.forget(worker)
+
+    def forget(self, worker: Worker) -> None:
+        """End what is left of a worker, and take it off the list."""
+        with self._lock:
+            self._members.pop(worker.name, None)
+        with suppress(EngineError):  # stopped by another thread
+            self.launcher.stop(worker)
+        self.publish()
 
     def assign(self, worker: Worker, shape: ReplicaShape) -> None:
         """Give a drained worker another role; `route` lets it take traffic again."""
-        self._members[worker.name].shape = shape
+        self._set(replace(self.member(worker.name), shape=shape))
+
+    def neediest(self, role: Role) -> str:
+        """The cell with the fewest workers of a role; of equal ones the first."""
+        coming = [m for m in self.members if m.state is not WorkerState.DRAINING]
+        return min(
+            (c.name for c in self.site.cells),
+            key=lambda name: sum(1 for m in coming if (m.cell, m.role) == (name, role)),
+        )
+
+    def check_role(self, role: Role, cell: str) -> None:
+        """Refuse a role that the cell's router could not send requests to.
+
+        Raises
+        ------
+        RouterError
+        """
+        if self.routing.mixed:
+            return
+        routed = [m for m in self.members if m.state is WorkerState.READY]
+        others = {m.role for m in routed if m.cell == cell} - {role}
+        beside = bool(others) and Role.AGGREGATED in (role, *others)
+        if beside or (role is Role.AGGREGATED and self.routing.kind is RouterKind.SMG):
+            raise RouterError(
+                f"the router of cell {cell} was started without room for a {role} worker beside "
+                "the others: start the deployment with aggregated workers, behind smg"
+            )
 
     def flip(self, worker: Worker, to_shape: ReplicaShape) -> float:
-        """Move a routed worker into another role without restarting it; return seconds."""
+        """Move a routed worker into another role without restarting it; return seconds.
+
+        Raises
+        ------
+        OperationError
+            When that fails; the worker then is back in its old role where it can be.
+        """
         began = time.monotonic()
-        self.drain(worker)
-        self.assign(worker, to_shape)
-        self.route(worker)
+        before = self.member(worker.name)
+        self.check_role(to_shape.role, before.cell)
+        try:
+            self.drain(worker, ending=False)
+            self.assign(worker, to_shape)
+            self.route(worker)
+        except PoolwiseError as error:
+            raise self._brought_back(before, to_shape, error) from error
         return time.monotonic() - began
 
     def workers(self, shape: ReplicaShape, state: WorkerState) -> tuple[Worker, ...]:
         """Workers of a pool in a state, oldest first."""
-        return tuple(
-            m.worker for m in self._members.values() if (m.shape, m.state) == (shape, state)
-        )
+        return tuple(m.worker for m in self.members if (m.shape, m.state) == (shape, state))
 
     def fleet(self) -> Fleet:
-        """What runs now, from the processes and from the router's own list.
+        """What runs now, from the processes and from the routers' own lists.
 
         A ready worker that the router no longer lists as healthy counts as draining: it takes
-        no traffic.
+        no traffic. Standby workers are in no pool: they serve nobody yet.
         """
-        healthy = {(w.url, w.role) for w in self.router.workers() if w.healthy}
+        healthy = {
+            (w.url, w.role)
+            for router in list(self._routers.values())
+            for w in router.workers()
+            if w.healthy
+        }
         pools: dict[ReplicaShape, Pool] = {}
-        for member in self._members.values():
+        for member in self.members:
             state = member.state
-            routed = (member.worker.url, member.shape.role) in healthy
-            if state is WorkerState.READY and not routed:
+            if state is WorkerState.STANDBY:
+                continue
+            if state is WorkerState.READY and (member.worker.url, member.role) not in healthy:
                 state = WorkerState.DRAINING
             pools[member.shape] = self._counted(pools.get(member.shape), member.shape, state)
         ordered = tuple(pools[shape] for shape in sorted(pools))
@@ -171,19 +326,117 @@ class LocalDeployment:
 
     def reading(self, worker: Worker) -> EngineReading:
         """Scrape a worker's metrics."""
-        return read_engine(self._client, worker.url)
+        return self._read(worker.url)
 
     def readings(self) -> tuple[tuple[Worker, ReplicaShape, EngineReading], ...]:
         """Scrape all workers that have started, with the pool that each is in now."""
         return tuple(
             (m.worker, m.shape, self.reading(m.worker))
-            for m in self._members.values()
+            for m in self.members
             if m.state is not WorkerState.STARTING
         )
 
-    def _is_idle(self, worker: Worker) -> bool:
-        reading = self.reading(worker)
-        return reading.running == 0 and reading.waiting == 0
+    def restart_router(self, cell: str) -> None:
+        """Put a new router in the place of one that ended, at its address, with its workers.
+
+        Raises
+        ------
+        OperationError
+        """
+        ended = self.router_of(cell)
+        ended.stop()
+        port = int(ended.url.rpartition(":")[2])
+        started = self._start_router(cell, port)
+        with self._lock:
+            self._routers[cell] = started
+        self.publish()
+        for member in self.unrouted():
+            if member.cell == cell:
+                self.route(member.worker)
+
+    def unrouted(self) -> tuple[Member, ...]:
+        """Ready workers with a live process that their router does not list."""
+        lost = []
+        for cell in self.site.cells:
+            known = {w.url: w for w in self.router_of(cell.name).workers()}
+            lost += [m for m in self.members if m.cell == cell.name and self._is_lost(m, known)]
+        return tuple(lost)
+
+    def tell_gate(self, url: str | None) -> None:
+        """Note where a gate stands before this deployment; None: nowhere any more."""
+        self._gate = url
+        self.publish()
+
+    def endpoints(self) -> Endpoints:
+        """Where all parts answer now."""
+        return Endpoints(
+            pid=os.getpid(),
+            model=self.site.model.name,
+            routers=tuple(
+                RouterEndpoint(cell=cell, url=router.url, metrics_url=router.metrics_url)
+                for cell, router in list(self._routers.items())
+            ),
+            workers=tuple(
+                WorkerEndpoint(
+                    name=m.name,
+                    role=m.role,
+                    cell=m.cell,
+                    url=m.worker.url,
+                    kv_events=m.worker.kv_events,
+                )
+                for m in self.members
+                if m.state in (WorkerState.READY, WorkerState.DRAINING)
+            ),
+            gate=self._gate,
+        )
+
+    def publish(self) -> None:
+        """Write the endpoints file anew."""
+        with self._lock:
+            if self._routers:
+                write_endpoints(self.site.published_in, self.endpoints())
+
+    def _start_router(self, cell: str, port: int | None) -> Router:
+        name = "router" if len(self.site.cells) == 1 else f"router-{cell}"
+        kind, mixed = self.routing.kind, self.routing.mixed
+        return start_router(kind, self.site.state_dir, name=name, port=port, mixed=mixed)
+
+    def _read(self, url: str) -> EngineReading:
+        return read_engine(self._client, url)
+
+    def _set(self, member: Member) -> None:
+        with self._lock:
+            self._members[member.name] = member
+        self.publish()
+
+    def _is_lost(self, member: Member, known: dict[str, RoutedWorker]) -> bool:
+        return (
+            member.state is WorkerState.READY
+            and member.worker.url not in known
+            and self.launcher.is_alive(member.worker)
+        )
+
+    def _brought_back(
+        self, before: Member, to_shape: ReplicaShape, error: PoolwiseError
+    ) -> EngineError:
+        """Put a worker whose flip failed back into its old role; say how that went."""
+        worker = before.worker
+        what = f"{worker.name} could not become {to_shape.role}: {error}"
+        with self._lock:
+            if worker.name not in self._members:  # whoever watches has seen its end
+                return EngineError(f"{what}; its process is gone")
+            # Ready by our books: whoever watches restarts a dead one and routes a lost one.
+            self._set(before)
+        if not self.launcher.is_alive(worker):
+            return EngineError(f"{what}; its process is gone")
+        try:
+            router = self.router_of(before.cell)
+            router.remove(worker.url)
+            router.wait_drained(worker.url)
+            router.add(worker.url, before.role)
+        except PoolwiseError as second:
+            return EngineError(f"{what}; nor could it be brought back as {before.role}: {second}")
+        return EngineError(f"{what}; it is back as {before.role}")
 
     def _counted(self, pool: Pool | None, shape: ReplicaShape, state: WorkerState) -> Pool:
         pool = pool or Pool(shape=shape, purchase_option=self.purchase_option)

@@ -70,35 +70,66 @@ class EngineFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Loopback ports of one worker, fresh at each start."""
+    """Loopback ports of one worker, fresh at each start; None: it sends no KV events."""
 
     http: int
     nixl: int
+    kv_events: int | None = None
+
+    @property
+    def kv_events_address(self) -> str | None:
+        """Where its KV events go: the worker connects, who listens binds."""
+        return None if self.kv_events is None else f"tcp://127.0.0.1:{self.kv_events}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """Where a worker runs: GPU indices, or none of them for the processor."""
+    """Where a worker runs: GPU indices, or none of them for the processor.
+
+    Parameters
+    ----------
+    cpus : tuple of int
+        Processors that it is bound to; empty: any.
+    """
 
     gpus: tuple[int, ...] = ()
+    cpus: tuple[int, ...] = ()
 
 
 def command(
     engine: EngineInstall, model: ModelFiles, flags: EngineFlags, shape: ReplicaShape, ports: Ports
 ) -> list[str]:
-    """Build the command line of one worker: the shape's limits before the site's.
+    """Build the command line of one worker on this machine."""
+    line = [str(engine.python), "-m", "vllm.entrypoints.cli.main"]
+    served = str(model.directory)
+    return line + engine_arguments(served, flags, shape, ports, name=model.name, host="127.0.0.1")
+
+
+def engine_arguments(
+    model: str, flags: EngineFlags, shape: ReplicaShape, ports: Ports, *, name: str, host: str
+) -> list[str]:
+    """Arguments of `vllm` for one worker: the shape's limits before the site's.
 
     The KV role is a placeholder in NIXL: every worker can read a prompt and write an answer,
     and the router decides which of the two it does. A failed KV load fails the request, so
     that decode never computes a prompt unnoticed.
+
+    Parameters
+    ----------
+    model : str
+        What it loads: a folder, or a repository's name.
+    name : str
+        The name it is served under.
+    host : str
+        The address that it listens on.
     """
     transfer = {
         "kv_connector": NIXL,
         "kv_role": "kv_both",
         "kv_load_failure_policy": "fail",
     }
-    line = [str(engine.python), "-m", "vllm.entrypoints.cli.main", "serve", str(model.directory)]
-    line += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(ports.http)]
+    line = ["serve", model, "--served-model-name", name]
+    line += ["--host", host, "--port", str(ports.http)]
     line += ["--max-model-len", str(flags.max_model_len)]
     line += ["--max-num-seqs", str(shape.max_num_seqs or flags.max_num_seqs)]
     step_tokens = shape.max_num_batched_tokens or flags.max_num_batched_tokens
@@ -108,7 +139,14 @@ def command(
     line += format_options(shape)
     line += ["--disable-uvicorn-access-log"]
     line += ["--enforce-eager"] if flags.enforce_eager else []
+    if ports.kv_events_address is not None:
+        line += ["--kv-events-config", json.dumps(_kv_events(ports.kv_events_address))]
     return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
+
+
+def _kv_events(address: str) -> dict[str, str | bool]:
+    """What vLLM calls KVEventsConfig: blocks stored and removed are published over ZMQ."""
+    return {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": address, "topic": "kv"}
 
 
 _WEIGHT_OPTIONS = {

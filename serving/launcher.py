@@ -1,37 +1,20 @@
-"""Start and stop vLLM workers as supervised processes of this machine.
+"""Start and stop vLLM workers as supervised processes of this machine."""
 
-Every worker hangs below a supervisor (`supervisor.py`) that ends it when this process is gone,
-however it went. What a crashed run left all the same is recognised by a marker in its
-environment, and ended before anything is started; nothing else is touched.
-"""
-
-import fcntl
 import hashlib
-import json
-import os
-import random
-import signal
-import socket
-import subprocess
-import sys
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import httpx
 import psutil
 
-from planner.domain.errors import (
-    EngineError,
-    NoFreePortError,
-    NotEnoughMemoryError,
-    StateDirectoryError,
-)
+from planner.domain.errors import EngineError, NoFreeDeviceError, NotEnoughMemoryError
 from planner.domain.fleet import ReplicaShape
-from serving import supervisor
+from planner.domain.topology import Cell, check_cells
 from serving.cpu_quota import CpuGroup, make_cpu_group, remove_empty_groups
 from serving.engine import (
     Devices,
@@ -43,34 +26,57 @@ from serving.engine import (
     cpu_command,
     environment,
 )
+from serving.gpu_memory import check_gpu_memory
+from serving.processes import (
+    MARKER,
+    end_orphans,
+    end_supervised,
+    free_ports,
+    fresh_log,
+    lock_directory,
+    log_tail,
+    spawn_supervised,
+)
 
-MARKER = "POOLWISE_STATE_DIR"
-_PORTS = range(12_000, 32_000)
-"""Below the kernel's own range (from 32768 on by default) and above what services are given."""
+if TYPE_CHECKING:
+    import subprocess
+
 WORKER_BASE_BYTES = 2.2e9
 """Resident memory of one CPU worker without weights and KV cache; 2.5 GiB measured in all with
 1 GiB of KV cache, of which unused pages are not resident (vLLM 0.32)."""
 STARTING_CORES = 1.0
 STARTING_WEIGHT = 0.25
-GRACE_S = 5.0
+EVERYTHING = Cell(name="local")
+"""The one cell of a site that names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A running engine process."""
+    """A running engine process.
+
+    Parameters
+    ----------
+    shape : ReplicaShape
+        As it was started; its role may have been flipped since.
+    cell : str
+        The topology cell that it belongs to.
+    kv_events : str or None
+        Where its KV events go (ZMQ; who listens binds); None: it sends none.
+    """
 
     name: str
     shape: ReplicaShape
     url: str
     log_path: Path
     started_at_s: float
+    cell: str = EVERYTHING.name
+    kv_events: str | None = None
 
 
 @dataclass(slots=True)
 class _Process:
     worker: Worker
     supervisor: "subprocess.Popen[bytes]"
-    lifeline: IO[bytes]
     cpu_group: CpuGroup | None
     devices: Devices
 
@@ -89,6 +95,12 @@ class LocalSite:
         Device indices; empty on a machine without GPUs.
     ready_timeout_s : float
         A worker has its first token by then, or has failed; large models load for many minutes.
+    cells : tuple of Cell
+        Topology cells, each behind a router of its own.
+    kv_events : bool
+        Every worker publishes what its KV cache stores and evicts.
+    endpoints_dir : Path or None
+        Where commands that only look find the endpoints file; None: in the state directory.
     """
 
     engine: EngineInstall
@@ -99,6 +111,38 @@ class LocalSite:
     cpu_weight: float = 1.0
     gpus: tuple[int, ...] = ()
     ready_timeout_s: float = 300.0
+    cells: tuple[Cell, ...] = (EVERYTHING,)
+    kv_events: bool = False
+    endpoints_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError("a site has at least one cell")
+        check_cells(self.cells)
+
+    @property
+    def published_in(self) -> Path:
+        """Folder of the endpoints file."""
+        return self.endpoints_dir or self.state_dir
+
+    def cell(self, name: str) -> Cell:
+        """The cell of this name.
+
+        Raises
+        ------
+        EngineError
+            When the site has none of this name.
+        """
+        found = next((c for c in self.cells if c.name == name), None)
+        if found is None:
+            known = ", ".join(c.name for c in self.cells)
+            raise EngineError(f"there is no cell {name} here: take one of {known}")
+        return found
+
+    def gpus_of(self, cell: Cell) -> tuple[int, ...]:
+        """GPUs that workers of a cell may take."""
+        named = {g for c in self.cells for g in c.gpus}
+        return cell.gpus or tuple(g for g in self.gpus if g not in named)
 
 
 @dataclass(slots=True)
@@ -109,11 +153,13 @@ class Launcher:
     progress: Callable[[str], None] = lambda _line: None
     _processes: dict[str, _Process] = field(default_factory=dict)
     _lock: IO[str] | None = None
-    _started: int = 0
+    _open: bool = False
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __enter__(self) -> Self:
         self.site.state_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_directory(self.site.state_dir)
+        self._lock = lock_directory(self.site.state_dir)
+        self._open = True
         ended = end_orphans(self.site.state_dir)
         remove_empty_groups(self._owner)
         if ended:
@@ -126,7 +172,9 @@ class Launcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False  # what another thread wants to start now would outlive us
         self.stop_all()
+        end_orphans(self.site.state_dir)  # below a supervisor that somebody killed
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -139,7 +187,7 @@ class Launcher:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Workers that were started and not stopped, oldest first."""
-        return tuple(p.worker for p in self._processes.values())
+        return tuple(p.worker for p in list(self._processes.values()))
 
     @property
     def quota_is_enforced(self) -> bool:
@@ -148,26 +196,37 @@ class Launcher:
             p.cpu_group is not None for p in self._processes.values()
         )
 
-    def start(self, shape: ReplicaShape) -> Worker:
+    def start(self, shape: ReplicaShape, cell: str | None = None) -> Worker:
         """Start a worker and return at once; `await_ready` waits for it.
+
+        Parameters
+        ----------
+        cell : str or None
+            Name of its cell; None: the first one.
 
         Raises
         ------
-        NotEnoughMemoryError, NoFreePortError, EngineError
+        NotEnoughMemoryError, NoFreeDeviceError, NoFreePortError, EngineError
         """
+        if not self._open:
+            raise EngineError("nothing can be started: the launcher is not running")
+        home = self.site.cells[0] if cell is None else self.site.cell(cell)
         self._check_memory()
-        devices = self._free_devices(shape)
-        self._started += 1
-        name = f"{shape.role}-{self._started}"
-        http_port, nixl_port = free_ports(2)
-        ports = Ports(http=http_port, nixl=nixl_port)
+        devices = self._free_devices(shape, home)
+        name = f"{shape.role}-{next(self._numbers)}"
+        http_port, nixl_port, events_port = free_ports(3)
+        ports = Ports(
+            http=http_port, nixl=nixl_port, kv_events=events_port if self.site.kv_events else None
+        )
         line = command(self.site.engine, self.site.model, self.site.flags, shape, ports)
         worker = Worker(
             name=name,
             shape=shape,
             url=f"http://127.0.0.1:{ports.http}",
-            log_path=self._fresh_log(name),
+            log_path=fresh_log(self.site.state_dir, name),
             started_at_s=time.monotonic(),
+            cell=home.name,
+            kv_events=ports.kv_events_address,
         )
         group = None if devices.gpus else self._cpu_group(name)
         marker = {MARKER: str(self.site.state_dir.resolve())}
@@ -176,13 +235,10 @@ class Launcher:
             environment=environment(self.site.flags, devices, ports, marker),
             log_path=worker.log_path,
             cpu_group=group,
+            cpus=devices.cpus,
         )
         self._processes[name] = _Process(
-            worker=worker,
-            supervisor=started,
-            lifeline=_stdin_of(started),
-            cpu_group=group,
-            devices=devices,
+            worker=worker, supervisor=started, cpu_group=group, devices=devices
         )
         return worker
 
@@ -194,13 +250,15 @@ class Launcher:
         EngineError
             When it dies or is not ready in time, with its last log lines.
         """
-        process = self._processes[worker.name]
+        process = self._process(worker)
         timeout_s = self.site.ready_timeout_s if timeout_s is None else timeout_s
         deadline = worker.started_at_s + timeout_s
         with httpx.Client(base_url=worker.url, timeout=60.0) as client:
             while not _answers(client, self.site.model.name):
                 if process.supervisor.poll() is not None:
-                    raise self._failure(worker, "died while starting")
+                    stopped = worker.name not in self._processes
+                    how = "was stopped while it started" if stopped else "died while starting"
+                    raise self._failure(worker, how)
                 if time.monotonic() > deadline:
                     raise self._failure(worker, f"was not ready within {timeout_s:.0f} s")
                 time.sleep(0.25)
@@ -210,36 +268,51 @@ class Launcher:
 
     def process_of(self, worker: Worker) -> tuple[int, CpuGroup | None]:
         """Id of the process that a worker's processes hang below, and their control group."""
-        process = self._processes[worker.name]
+        process = self._process(worker)
         return process.supervisor.pid, process.cpu_group
 
     def check_alive(self) -> None:
         """Raise EngineError for the first worker that died by itself."""
-        for process in self._processes.values():
-            if process.supervisor.poll() is not None:
-                raise self._failure(process.worker, "died")
+        for worker in self.dead():
+            raise self._failure(worker, "died")
+
+    def dead(self) -> tuple[Worker, ...]:
+        """Workers that ended by themselves and were not stopped since."""
+        return tuple(
+            p.worker
+            for p in list(self._processes.values())
+            if p.supervisor.poll() is not None and p.worker.name in self._processes
+        )
+
+    def is_alive(self, worker: Worker) -> bool:
+        """Whether its process runs."""
+        process = self._processes.get(worker.name)
+        return process is not None and process.supervisor.poll() is None
 
     def stop(self, worker: Worker) -> None:
         """End a worker with all its processes; returns when they are gone."""
-        process = self._processes.pop(worker.name)
-        process.lifeline.close()
-        _wait_or_kill(process.supervisor)
+        process = self._process(worker)
+        del self._processes[worker.name]
+        end_supervised([process.supervisor])
 
     def stop_all(self) -> None:
         """End all workers at the same time."""
         processes = list(self._processes.values())
         self._processes.clear()
-        for process in processes:
-            process.lifeline.close()
-        for process in processes:
-            _wait_or_kill(process.supervisor)
+        end_supervised(p.supervisor for p in processes)
+
+    def _process(self, worker: Worker) -> _Process:
+        process = self._processes.get(worker.name)
+        if process is None:
+            raise EngineError(f"worker {worker.name} does not run any more: it was stopped")
+        return process
 
     def _check_memory(self) -> None:
         if self.site.gpus:
             return
         weights = sum(p.stat().st_size for p in self.site.model.directory.glob("*.safetensors"))
         needed = WORKER_BASE_BYTES + 2 * weights + self.site.flags.kv_cache_gib * 2**30
-        starting = sum(1 for p in self._processes.values() if _is_young(p.worker))
+        starting = sum(1 for worker in self.workers if _is_young(worker))
         free = psutil.virtual_memory().available - starting * needed
         if free < needed:
             raise NotEnoughMemoryError(
@@ -247,17 +320,20 @@ class Launcher:
                 f"{max(free, 0) / 2**30:.1f} GiB are free: stop something, or plan fewer replicas"
             )
 
-    def _free_devices(self, shape: ReplicaShape) -> Devices:
+    def _free_devices(self, shape: ReplicaShape, cell: Cell) -> Devices:
         if not self.site.gpus:
-            return Devices()
-        used = {gpu for p in self._processes.values() for gpu in p.devices.gpus}
-        free = [gpu for gpu in self.site.gpus if gpu not in used]
+            return Devices(cpus=cell.cpus)
+        here = self.site.gpus_of(cell)
+        used = {gpu for p in list(self._processes.values()) for gpu in p.devices.gpus}
+        free = [gpu for gpu in here if gpu not in used]
         if len(free) < shape.accelerators:
-            raise EngineError(
-                f"{shape.label} needs {shape.accelerators} GPUs, but {len(free)} of "
-                f"{len(self.site.gpus)} are free: stop a worker first"
+            raise NoFreeDeviceError(
+                f"{shape.label} needs {shape.accelerators} GPUs, but {len(free)} of {len(here)} "
+                f"in cell {cell.name} are free: stop a worker first"
             )
-        return Devices(gpus=tuple(free[: shape.accelerators]))
+        gpus = tuple(free[: shape.accelerators])
+        check_gpu_memory(gpus, self.site.flags.extra + shape.engine_flags)
+        return Devices(gpus=gpus, cpus=cell.cpus)
 
     def _cpu_group(self, name: str) -> CpuGroup | None:
         if self.site.cores_per_replica is None:
@@ -267,124 +343,11 @@ class Launcher:
             group.limit(STARTING_CORES, weight=STARTING_WEIGHT)
         return group
 
-    def _fresh_log(self, name: str) -> Path:
-        folder = self.site.state_dir / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.log"
-        path.unlink(missing_ok=True)
-        return path
-
     def _failure(self, worker: Worker, what: str) -> EngineError:
         return EngineError(
             f"worker {worker.name} {what}; its whole log is {worker.log_path}",
             log_tail=log_tail(worker.log_path),
         )
-
-
-def spawn_supervised(
-    line: list[str],
-    *,
-    environment: dict[str, str],
-    log_path: Path,
-    cpu_group: CpuGroup | None = None,
-) -> "subprocess.Popen[bytes]":
-    """Start a command below a supervisor; closing the returned process's stdin ends it."""
-    script = [sys.executable, "-I", "-S", supervisor.__file__]
-    script += ["--log", str(log_path), "--grace-s", str(GRACE_S)]
-    script += ["--cpu-group", str(cpu_group.directory)] if cpu_group else []
-    return subprocess.Popen(
-        [*script, "--", *line],
-        stdin=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
-
-
-def free_ports(count: int) -> list[int]:
-    """Find distinct free loopback ports, below those that the kernel hands out by itself.
-
-    An engine binds its ports up to a minute after they were chosen; meanwhile any outgoing
-    connection of the machine may have been given one of the kernel's range.
-
-    Raises
-    ------
-    NoFreePortError
-    """
-    found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if len(found) == count:
-            break
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-    if len(found) < count:
-        raise NoFreePortError(
-            f"no free port on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop - 1}: stop other "
-            "servers"
-        )
-    return found
-
-
-def log_tail(path: Path, *, lines: int = 12) -> tuple[str, ...]:
-    """Read the last lines of a log; none where there is no log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16384))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ()
-    return tuple(text.strip().splitlines()[-lines:])
-
-
-def end_orphans(state_dir: Path) -> int:
-    """End processes that carry this state directory's marker; return how many there were.
-
-    Only the directory's owner may call this: it holds the lock, so whoever carries the marker
-    has lost its owner.
-    """
-    marker = f"{MARKER}={state_dir.resolve()}".encode()
-    ended = 0
-    for _ in range(100):
-        pids = [pid for pid in psutil.pids() if pid != os.getpid() and _carries(pid, marker)]
-        if not pids:
-            break
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            ended += 1
-        time.sleep(0.1)
-    return ended
-
-
-def _carries(pid: int, marker: bytes) -> bool:
-    try:
-        with Path(f"/proc/{pid}/environ").open("rb") as file:
-            return marker in file.read().split(b"\0")
-    except OSError:
-        return False
-
-
-def _lock_directory(directory: Path) -> IO[str]:
-    file = (directory / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
-        raise StateDirectoryError(
-            f"{directory} is in use by another running Poolwise (process {owner}): wait for it, "
-            "stop it, or choose another directory with POOLWISE_STATE_DIR"
-        ) from error
-    file.truncate(0)
-    file.write(json.dumps(os.getpid()))
-    file.flush()
-    return file
 
 
 def _answers(client: httpx.Client, model: str) -> bool:
@@ -401,17 +364,3 @@ def _answers(client: httpx.Client, model: str) -> bool:
 def _is_young(worker: Worker) -> bool:
     """Whether a worker may not have taken its memory yet."""
     return time.monotonic() - worker.started_at_s < 20.0
-
-
-def _stdin_of(process: "subprocess.Popen[bytes]") -> IO[bytes]:
-    if process.stdin is None:
-        raise EngineError("a supervisor was started without its lifeline")
-    return process.stdin
-
-
-def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(timeout=GRACE_S + 4.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

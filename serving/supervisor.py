@@ -1,10 +1,10 @@
 """Keep one child process, and end it with all its descendants when its owner dies.
 
 Runs as a script of its own, on the standard library alone, so that it survives whatever
-happens to Poolwise: `python -I -S supervisor.py --log FILE --grace-s 5 [--cpu-group DIR] --
-COMMAND ...`. Standard input is a pipe whose other end the owner holds; the end of that pipe
-means that the owner is gone (SIGKILL included). The child's output goes to the log, which is
-rotated once. The supervisor ends with the child's exit status.
+happens to Poolwise: `python -I -S supervisor.py --log FILE --grace-s 5 [--cpu-group DIR]
+[--cpus 0,1] -- COMMAND ...`. Standard input is a pipe whose other end the owner holds; the end
+of that pipe means that the owner is gone (SIGKILL included). The child's output goes to the
+log, which is rotated once. The supervisor ends with the child's exit status.
 
 Descendants are found as processes that hang below this one: it is a subreaper, so whatever the
 child leaves behind is handed to it.
@@ -21,6 +21,7 @@ import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+POLL_S = 0.2
 LOG_LIMIT_BYTES = 8_000_000
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -105,7 +106,9 @@ def _reap() -> None:
         return
 
 
-def start(command: list[str], *, cpu_group: str | None) -> "subprocess.Popen[bytes]":
+def start(
+    command: list[str], *, cpu_group: str | None, cpus: list[int]
+) -> "subprocess.Popen[bytes]":
     """Start the child in a session of its own; it dies with this process at the latest."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -115,6 +118,8 @@ def start(command: list[str], *, cpu_group: str | None) -> "subprocess.Popen[byt
         if cpu_group:
             with open(f"{cpu_group}/cgroup.procs", "w") as file:  # noqa: PTH123
                 file.write(str(os.getpid()))
+        if cpus:
+            os.sched_setaffinity(0, cpus)
 
     return subprocess.Popen(
         command,
@@ -132,7 +137,7 @@ def watch(child: "subprocess.Popen[bytes]", log: Log) -> None:
     output = child.stdout.fileno()
     inputs = [output, 0]
     while True:
-        ready, _, _ = select.select(inputs, [], [], 0.5)
+        ready, _, _ = select.select(inputs, [], [], POLL_S)
         if output in ready:
             chunk = os.read(output, 65536)
             if chunk:
@@ -151,6 +156,7 @@ def main() -> int:
     parser.add_argument("--log", required=True)
     parser.add_argument("--grace-s", type=float, default=5.0)
     parser.add_argument("--cpu-group", default=None)
+    parser.add_argument("--cpus", default="")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -159,7 +165,8 @@ def main() -> int:
     try:
         for number in _STOP_SIGNALS:
             signal.signal(number, _raise_exit)
-        child = start(command, cpu_group=arguments.cpu_group)
+        cpus = [int(x) for x in arguments.cpus.split(",") if x]
+        child = start(command, cpu_group=arguments.cpu_group, cpus=cpus)
         watch(child, log)
     except (OSError, subprocess.SubprocessError) as error:
         log.write(f"supervisor: {error}\n".encode())

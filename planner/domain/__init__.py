@@ -12,6 +12,8 @@ candidate
     A replica shape that a spec's `shapes` asks for (`planner.optimize.shapes`).
 catalogue
     Accelerators with their vendors' figures and dated list prices (`hardware.Catalogue`).
+cell
+    Replicas behind one router, between which KV caches move fast (`topology.Cell`).
 demand
     Expected arrivals of one request class in one window (`forecast`).
 diff, step
@@ -41,6 +43,8 @@ shape
     changes its speed (`fleet.ReplicaShape`).
 slot
     On a machine without accelerators: a fixed share of its processor time, planned like one.
+standby
+    A worker that has generated a token and takes no traffic: no replica of a pool yet.
 tpot
     (e2e - ttft) / (output_tokens - 1) of one request, seconds.
 ttft

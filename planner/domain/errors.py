@@ -10,12 +10,14 @@
     │   │   └── OutsideProfileError   asked for lengths that were never measured
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
+    │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   └── UnknownPlanError       no plan under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
         ├── RouterError            the router refused, or paired workers without KV transfer
         ├── NoFreePortError        no loopback port could be had
         ├── NotEnoughMemoryError   the engines would not fit into the machine's memory
+        ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
         ├── MeasurementError       a measurement gave too little to fit a profile
@@ -61,6 +63,10 @@ class HistoryError(InputError):
     """Observed windows or a fleet handed in from outside are not usable."""
 
 
+class KeyFileError(InputError):
+    """A file of API keys is not usable, or has no key or already one of that name."""
+
+
 class UnknownPlanError(InputError):
     """No plan is stored under this id."""
 
@@ -101,6 +107,10 @@ class NoFreePortError(OperationError):
 
 class NotEnoughMemoryError(OperationError):
     """The engines would not fit into the machine's memory."""
+
+
+class NoFreeDeviceError(OperationError):
+    """All accelerators that a worker could take are taken."""
 
 
 class StateDirectoryError(OperationError):

@@ -11,6 +11,7 @@ from planner.domain.model import Dtype, Model, Quality
 from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
+from planner.domain.topology import Cell
 
 
 class TargetKind(StrEnum):
@@ -355,6 +356,9 @@ class Spec:
         after those that the spec lists.
     shapes : tuple of ShapeSearch
         Which further shapes were considered.
+    cells : tuple of Cell
+        Topology cells of the target; empty: one that holds everything. Plans do not know of them
+        yet: replicas are spread over cells when a plan is applied.
     held_by_others : tuple of Holding
         What was taken from inventory and budget because other models hold it (`plan_together`);
         not part of the file.
@@ -376,6 +380,7 @@ class Spec:
     guards: GuardSettings = field(default_factory=GuardSettings)
     approval: ApprovalPolicy = field(default_factory=ApprovalPolicy)
     shapes: tuple[ShapeSearch, ...] = ()
+    cells: tuple[Cell, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:

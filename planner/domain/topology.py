@@ -1,6 +1,9 @@
 """Where replicas stand, and over which links a KV cache moves between them."""
 
 import math
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -96,3 +99,66 @@ class Topology:
         missing = [d for d in Distance if d not in self.links]
         if missing:
             raise ValueError(f"the topology has no link class for {', '.join(missing)}")
+
+
+_CELL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Where KV caches move fast: the workers behind one router, as those of a host or a rack.
+
+    A worker belongs to one cell, and a request is computed and answered inside one.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case letters, digits and dashes, 30 characters at the most.
+    gpus : tuple of int
+        GPUs of this machine that belong to it; empty: those that no other cell names.
+    cpus : tuple of int
+        Processors of this machine that its workers are bound to; empty: any.
+    node_labels : tuple of (str, str)
+        On Kubernetes: labels of the nodes that belong to it.
+
+    Raises
+    ------
+    ValueError
+        When the name cannot be part of a host name, or a device is negative or given twice.
+    """
+
+    name: str
+    gpus: tuple[int, ...] = ()
+    cpus: tuple[int, ...] = ()
+    node_labels: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _CELL_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"a cell cannot be named {self.name!r}: take lower-case letters, digits and "
+                "dashes inside, 30 at the most"
+            )
+        for field_name in ("gpus", "cpus"):
+            devices = getattr(self, field_name)
+            if len(set(devices)) != len(devices) or any(d < 0 for d in devices):
+                raise ValueError(
+                    f"{field_name} of cell {self.name} must be different indices from 0 on, got "
+                    f"{list(devices)}"
+                )
+
+
+def check_cells(cells: Iterable[Cell]) -> None:
+    """Refuse cells that share a name or a GPU.
+
+    Raises
+    ------
+    ValueError
+    """
+    given = tuple(cells)
+    for what, times in (
+        ("name", Counter(c.name for c in given)),
+        ("GPU", Counter(g for c in given for g in c.gpus)),
+    ):
+        twice = [str(value) for value, count in times.items() if count > 1]
+        if twice:
+            raise ValueError(f"{what} {', '.join(twice)} is given to two cells: give it to one")

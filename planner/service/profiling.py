@@ -18,7 +18,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.service.catalogue_file import read_catalogue
 from planner.service.demo.signals import ending_on_signals
-from planner.service.demo.site import DemoModel, find_engine, prepare_model
+from planner.service.demo.site import find_model
 from planner.service.engine_formats import launched_engine
 from planner.service.settings import Settings, read_settings
 from profiler.engine_options import read_engine_options
@@ -33,7 +33,7 @@ from profiler.measure.where import Range
 from profiler.run import Target, breaking_off, finished, journal_for, measure
 from profiler.samples import Kind
 from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags, ModelFiles
+from serving.engine import EngineFlags
 from serving.launcher import LocalSite
 from serving.telemetry import EngineCounters, read_engine_async
 
@@ -228,21 +228,7 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
 
 
 def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> LocalSite:
-    directory = Path(asked.model)
-    is_folder = (directory / "config.json").is_file()
-    known = [m.value for m in DemoModel]
-    if not is_folder and asked.model not in known:
-        raise InputError(
-            f"--model {asked.model}: neither a folder with a config.json nor one of "
-            f"{', '.join(known)}; for a server that runs already give its --url"
-        )
-    engine = find_engine(settings)
-    if is_folder:
-        name = asked.name or directory.resolve().name
-        files = ModelFiles(name=name, directory=directory.resolve())
-    else:
-        cache = settings.storage.state_dir / "models"
-        files = prepare_model(engine, DemoModel(asked.model), cache, progress=say)
+    engine, files = find_model(asked.model, settings, name=asked.name, progress=say)
     longest = asked.max_model_len or (GPU_LONGEST if asked.gpus else CPU_LONGEST)
     flags = EngineFlags(
         max_model_len=longest,
@@ -257,6 +243,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
         model=files,
         flags=flags,
         state_dir=settings.storage.state_dir / "local",
+        endpoints_dir=settings.storage.state_dir,
         cores_per_replica=asked.cores,
         gpus=asked.gpus,
         ready_timeout_s=asked.start_timeout_s,

@@ -66,7 +66,7 @@ def run(options: ServeOptions) -> None:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
     _log_to_stderr()
-    with _listening(host, port) as listener, _opened(settings) as store:
+    with listening(host, port) as listener, _opened(settings) as store:
         deployment = make_deployment(spec, store, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         lifecycle.fail_interrupted(deployment, at=utc_now())
@@ -131,9 +131,17 @@ def _ignore(_signal: int, _frame: FrameType | None) -> None:
     """Do nothing: the signal has had its effect."""
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A bound socket, so that a taken port is told before anything starts."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+def listening(host: str, port: int) -> socket.socket:
+    """A bound socket, so that a taken port is told before anything starts.
+
+    Raises
+    ------
+    PoolwiseError
+        When the address is not this machine's, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio sends small pieces at once (TCP_NODELAY); else streams stall.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

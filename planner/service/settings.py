@@ -10,7 +10,10 @@ POOLWISE_ENGINE_PYTHON      Python that has vLLM; Poolwise only starts it (none)
 POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_PROMETHEUS_AUTHORIZATION
+                            value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
+POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
 ==========================  ===============================================================
 """
 
@@ -22,6 +25,7 @@ from planner.domain.errors import InputError
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_RETENTION_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,32 @@ class CatalogueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """How metrics are read.
+
+    Parameters
+    ----------
+    prometheus_authorization : str or None
+        Value of the header that a Prometheus server wants, as `Bearer ...`.
+    """
+
+    prometheus_authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRecordSettings:
+    """What is kept of requests that went through the gate.
+
+    Parameters
+    ----------
+    retention_s : float
+        Older records are deleted, seconds.
+    """
+
+    retention_s: float = DEFAULT_RETENTION_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
 
@@ -92,6 +122,8 @@ class Settings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    gate_records: GateRecordSettings = field(default_factory=GateRecordSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -120,6 +152,14 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             ),
         ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
+        telemetry=TelemetrySettings(
+            prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
+        ),
+        gate_records=GateRecordSettings(
+            retention_s=_whole(
+                environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, largest=10**9
+            )
+        ),
     )
 
 

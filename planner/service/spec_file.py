@@ -158,6 +158,7 @@ class _Reader:
             pools=pools,
             target=document.target.kind,
             routing=document.target.routing,
+            cells=tuple(part.cell for part in document.target.cells),
             budget=Budget(**document.budget.model_dump()),
             planning=document.planning.settings,
             forecast=document.forecast.settings,

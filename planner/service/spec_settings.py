@@ -22,6 +22,7 @@ from planner.domain.spec import (
     TargetKind,
     TransferLink,
 )
+from planner.domain.topology import Cell, check_cells
 from planner.service.documents.known_events import (
     MOST_EVENTS,
     KnownEventDocument,
@@ -109,6 +110,41 @@ class PlanningPart(SpecPart):
         )
 
 
+class CellPart(SpecPart):
+    """A topology cell: the workers behind one router, between which KV caches move fast."""
+
+    name: Name = Field(description="lower-case letters, digits and dashes, 30 at the most")
+    gpus: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="local: GPUs of this machine in it; empty: those that no other cell names",
+    )
+    cpus: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="local: processors that its workers are bound to; empty: any",
+    )
+    node_labels: dict[Name, Name] = Field(
+        default_factory=dict, description="kubernetes: labels of the nodes that belong to it"
+    )
+
+    @property
+    def cell(self) -> Cell:
+        """The same as a value."""
+        return Cell(
+            name=self.name,
+            gpus=tuple(self.gpus),
+            cpus=tuple(self.cpus),
+            node_labels=tuple(sorted(self.node_labels.items())),
+        )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            _ = self.cell
+        except ValueError as error:
+            raise PydanticCustomError("cell", "{why}", {"why": str(error)}) from None
+        return self
+
+
 class TargetPart(SpecPart):
     """What plans are applied to."""
 
@@ -125,6 +161,22 @@ class TargetPart(SpecPart):
         description="with routes_by uncached_input_tokens: where one bucket of prompt lengths ends "
         "and the next begins, increasing, tokens to compute",
     )
+
+    cells: list[CellPart] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="topology cells, each with a router of its own; a request is computed and "
+        "answered inside one; empty: one cell that holds everything",
+    )
+
+    @field_validator("cells")
+    @classmethod
+    def _cells_apart(cls, parts: list[CellPart]) -> list[CellPart]:
+        try:
+            check_cells(part.cell for part in parts)
+        except ValueError as error:
+            raise PydanticCustomError("cells", "{why}", {"why": str(error)}) from None
+        return parts
 
     @field_validator("uncached_input_buckets")
     @classmethod

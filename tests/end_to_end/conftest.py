@@ -10,9 +10,10 @@ from planner.domain.fleet import Role
 from planner.service.demo.describe import shape_in
 from planner.service.demo.site import MAX_MODEL_LEN, DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
-from serving.deployment import LocalDeployment
+from serving.deployment import LocalDeployment, RouterSettings
 from serving.engine import EngineFlags
 from serving.launcher import LocalSite
+from serving.routers import RouterKind
 
 MODEL = DemoModel.TINY
 
@@ -38,10 +39,10 @@ def site(state_dir: Path) -> LocalSite:
     )
 
 
-@pytest.fixture(scope="module")
-def deployment(site: LocalSite) -> Iterator[LocalDeployment]:
-    """One prefill and one decode worker behind the router."""
-    with LocalDeployment(site) as running:
+@pytest.fixture(scope="module", params=list(RouterKind))
+def deployment(site: LocalSite, request: pytest.FixtureRequest) -> Iterator[LocalDeployment]:
+    """One prefill and one decode worker behind each router that there is an adapter for."""
+    with LocalDeployment(site, routing=RouterSettings(kind=request.param)) as running:
         workers = [running.start(shape_in(role, MODEL)) for role in (Role.PREFILL, Role.DECODE)]
         for worker in workers:
             running.await_ready(worker)

@@ -19,7 +19,8 @@ from planner.domain.errors import (
 )
 from planner.domain.fleet import ReplicaShape, Role
 from serving.engine import EngineFlags, EngineInstall, ModelFiles
-from serving.launcher import MARKER, Launcher, LocalSite, end_orphans, free_ports, log_tail
+from serving.launcher import Launcher, LocalSite
+from serving.processes import MARKER, end_orphans, free_ports, log_tail
 
 PREFILL = ReplicaShape(role=Role.PREFILL, model="tiny", accelerator="cpu-slot")
 
@@ -59,6 +60,13 @@ def test_leaving_the_launcher_ends_its_workers(tmp_path: Path) -> None:
         while not log_tail(worker.log_path):
             launcher.check_alive()
     assert not psutil.pid_exists(int(log_tail(worker.log_path)[0]))
+
+
+def test_nothing_is_started_after_the_launcher_was_left(tmp_path: Path) -> None:
+    with Launcher(site_with(tmp_path, "sleep 60")) as launcher:
+        pass
+    with pytest.raises(EngineError, match="the launcher is not running"):
+        launcher.start(PREFILL)
 
 
 def test_two_owners_of_one_state_directory_are_refused(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving import launcher, supervisor
-from serving.launcher import spawn_supervised
+from serving import processes, supervisor
+from serving.processes import spawn_supervised
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -48,7 +48,7 @@ time.sleep(60)
 @pytest.fixture
 def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A stubborn child with a grandchild in a session of its own, below a supervisor."""
-    monkeypatch.setattr(launcher, "GRACE_S", 0.5)
+    monkeypatch.setattr(processes, "GRACE_S", 0.5)
     script = tmp_path / "family.py"
     script.write_text(FAMILY)
     pid_file = tmp_path / "pids"
@@ -93,7 +93,7 @@ def test_descendants_end_when_the_owner_is_killed_with_sigkill(tmp_path: Path) -
             sys.executable,
             "-c",
             "import sys, time\nfrom pathlib import Path\n"
-            "from serving.launcher import spawn_supervised\n"
+            "from serving.processes import spawn_supervised\n"
             f"spawn_supervised([sys.executable, {str(script)!r}, {str(pid_file)!r}], "
             f"environment={ENVIRONMENT!r}, log_path=Path({str(tmp_path / 'log')!r}))\n"
             "time.sleep(60)",

@@ -17,13 +17,19 @@ from planner.service.cli import (
     accelerators,
     backtest,
     demo,
+    deployment,
+    diagnose,
     forecast,
+    gate,
+    kv,
+    kv_tiers,
     plan,
     profile,
     recommend,
     serve,
     shapes,
     simulate,
+    status,
     trace,
     validate,
 )
@@ -46,8 +52,14 @@ app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command(epilog=kv.EPILOG)(kv.kv)
+app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
+app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(gate.app, name="gate")
+app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(trace.app, name="trace")
 

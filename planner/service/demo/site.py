@@ -104,6 +104,45 @@ def prepare_model(
     return ModelFiles(name=model.value, directory=directory)
 
 
+def find_model(
+    model: str,
+    settings: Settings,
+    *,
+    name: str | None = None,
+    progress: Callable[[str], None],
+) -> tuple[EngineInstall, ModelFiles]:
+    """Find the engine, and a model on disk or one of those that the project can make.
+
+    Parameters
+    ----------
+    model : str
+        A folder with a `config.json`, or the name of a DemoModel.
+    name : str or None
+        The name that a folder is served under; None: the folder's own.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    EngineError
+        When there is no engine, or making the model fails.
+    """
+    directory = Path(model)
+    is_folder = (directory / "config.json").is_file()
+    known = [m.value for m in DemoModel]
+    if not is_folder and model not in known:
+        raise InputError(
+            f"--model {model}: neither a folder with a config.json nor one of {', '.join(known)}; "
+            "a server that runs already is given by its address where a command has --url"
+        )
+    engine = find_engine(settings)
+    if is_folder:
+        resolved = directory.resolve()
+        return engine, ModelFiles(name=name or resolved.name, directory=resolved)
+    cache = settings.storage.state_dir / "models"
+    return engine, prepare_model(engine, DemoModel(model), cache, progress=progress)
+
+
 def remove_left_over(folder: Path, pattern: str) -> None:
     """Remove unfinished folders, named `….PID`, whose process is gone."""
     for path in folder.glob(pattern):
@@ -142,5 +181,6 @@ def local_site(
         model=files,
         flags=EngineFlags(max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=MAX_MODEL_LEN),
         state_dir=state_dir / "local",
+        endpoints_dir=state_dir,
         cores_per_replica=cores,
     )

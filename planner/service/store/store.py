@@ -21,7 +21,7 @@ from planner.service.documents.fleet import FleetDocument, fleet_document, fleet
 from planner.service.documents.history import WindowDocument, window_document, window_of
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
-from planner.service.store import forecasts
+from planner.service.store import forecasts, gate_requests
 from planner.service.store.database import open_engine, translated
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import (
@@ -42,6 +42,7 @@ from planner.service.store.tables import (
     PLANS,
     TOKENS,
 )
+from serving.gate.records import RequestRecord
 
 PARSED_WINDOWS = 16_384
 """Kept in memory; with their texts some 100 MB at the most."""
@@ -283,6 +284,25 @@ class Store:
         """The newest outcomes of a model's forecasts, newest window first."""
         with self._read() as connection:
             return forecasts.outcomes(connection, deployment, model, limit=limit)
+
+    def add_gate_requests(
+        self,
+        deployment: str,
+        records: Sequence[RequestRecord],
+        *,
+        now: datetime,
+        retention_s: float,
+    ) -> None:
+        """Keep what a gate saw of requests, for so long; no audit line, they are too many."""
+        with self._write() as connection:
+            gate_requests.add(connection, deployment, records, now=now, retention_s=retention_s)
+
+    def gate_requests_since(
+        self, deployment: str, *, start_at: datetime, limit: int
+    ) -> tuple[RequestRecord, ...]:
+        """The newest requests through a gate since an instant, oldest first."""
+        with self._read() as connection:
+            return gate_requests.since(connection, deployment, start_at=start_at, limit=limit)
 
     def put_fleet(
         self, deployment: str, fleet: Fleet, *, received_at: datetime, actor: str

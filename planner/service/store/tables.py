@@ -5,6 +5,7 @@ compares the two.
 """
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -148,4 +149,35 @@ FORECAST_OUTCOMES = Table(
         "request_class",
         name="uq_forecast_outcomes_window",
     ),
+)
+
+GATE_REQUESTS = Table(
+    "gate_requests",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("started_at", String(40), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("request_class", String(200), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("client", String(100), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("decision", String(20), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("cell", String(200), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=True),
+    Column("output_tokens", Integer, nullable=False),
+    Column("tokens_counted", Boolean, nullable=False),
+    Column("ttft_s", Float, nullable=True),
+    Column("tpot_s", Float, nullable=True),
+    Column("itl_p99_s", Float, nullable=True),
+    Column("e2e_s", Float, nullable=False),
+    Column("predicted_ttft_s", Float, nullable=True),
+    Column("predicted_tpot_s", Float, nullable=True),
+    Column("met", Boolean, nullable=True),
+    Column("cost_usd", Float, nullable=True),
+    Index("ix_gate_requests_deployment", "deployment", "started_at"),
 )

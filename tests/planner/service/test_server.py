@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from planner.service.server import listening
 from tests.planner.service.examples import fleet, history, write_spec
 from tests.planner.service.imagined import BUSY
 
@@ -155,3 +156,9 @@ def test_a_taken_port_is_one_clear_message(tmp_path, taken_port):
     assert "--port 0" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "state").exists()
+
+
+def test_what_is_listened_on_sends_small_pieces_at_once() -> None:
+    """Asyncio switches Nagle's algorithm off for sockets whose protocol is named, no others."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from planner.domain.errors import EngineError
+from serving.telemetry.histogram import Histogram
 
 SCRAPE_TIMEOUT_S = 20.0
 
@@ -77,42 +77,6 @@ class EngineReading:
     kv_capacity_tokens: int
     kv_block_tokens: int
     counters: EngineCounters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
-    """A Prometheus histogram since the engine's start, or over an interval.
-
-    Parameters
-    ----------
-    count, total : float
-        How many values, and their sum.
-    upper : tuple of float
-        Upper ends of the buckets, the last infinite.
-    counts : tuple of float
-        Values in each bucket (not cumulative).
-    """
-
-    count: float
-    total: float
-    upper: tuple[float, ...] = ()
-    counts: tuple[float, ...] = ()
-
-    def __sub__(self, earlier: Self) -> Self:
-        counts = self.counts
-        if self.upper == earlier.upper:
-            counts = tuple(a - b for a, b in zip(self.counts, earlier.counts, strict=True))
-        return type(self)(
-            count=self.count - earlier.count,
-            total=self.total - earlier.total,
-            upper=self.upper,
-            counts=counts,
-        )
-
-    @property
-    def mean(self) -> float | None:
-        """Mean value; None without any."""
-        return self.total / self.count if self.count > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,13 +289,8 @@ class _Samples:
         for labels, value in self._of(f"{name}_bucket"):
             end = float(labels["le"])
             cumulative[end] = cumulative.get(end, 0.0) + value
-        upper = tuple(sorted(cumulative))
-        below = [0.0, *(cumulative[end] for end in upper)]
-        return Histogram(
-            count=self.total(f"{name}_count"),
-            total=self.total(f"{name}_sum"),
-            upper=upper,
-            counts=tuple(b - a for a, b in pairwise(below)),
+        return Histogram.of(
+            cumulative, count=self.total(f"{name}_count"), total=self.total(f"{name}_sum")
         )
 
     def label_or_none(self, name: str, label: str) -> str | None:

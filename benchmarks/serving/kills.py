@@ -1,0 +1,193 @@
+"""kill -9 of each part under load: what failed, when service was whole again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.serving.rig import (
+    Say,
+    deployed,
+    ended_s,
+    kill_below,
+    kinds_of,
+    load,
+    shape,
+    site,
+    workload,
+)
+from planner.domain.errors import MeasurementError, PoolwiseError
+from planner.domain.fleet import Role
+from serving.caretaker import Caretaker
+from serving.deployment import LocalDeployment
+from serving.endpoints import read_endpoints
+from serving.load import Replay
+from serving.members import WorkerState
+from serving.processes import MARKER
+
+SETTLE_S = 15.0
+AFTER_S = 15.0
+PATIENCE_S = 240.0
+RATE_RPS = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Killing:
+    """One kill and what came of it."""
+
+    part: str
+    in_flight: int
+    failed_in_flight: int
+    failed_after: int
+    sent: int
+    errors: str
+    answers_again_s: float
+    whole_again_s: float
+
+    def row(self) -> str:
+        return (
+            f"| {self.part} | {self.sent} | {self.in_flight} | {self.failed_in_flight} | "
+            f"{self.failed_after} | {self.errors} | {self.answers_again_s:.1f} | "
+            f"{self.whole_again_s:.1f} |"
+        )
+
+
+def run(folder: Path, say: Say) -> str:
+    at = site(folder)
+    with deployed(at, (Role.PREFILL, Role.DECODE), say) as (deployment, steering):
+        steering.add(Role.DECODE, standby=True, say=say)
+        with Caretaker(deployment, say):
+            killings = [_kill(deployment, part, say) for part in ("prefill", "decode", "router")]
+    launcher = _kill_launcher(folder, say)
+    lines = [
+        f"1 prefill, 1 decode, 1 standby under {RATE_RPS:g} requests/s. In flight: sent before "
+        "the kill and not ended by then.",
+        "",
+        "| killed | sent | in flight | of them failed | failed, sent later (asked: 0) | as | "
+        "first answer of a later request, s | whole again, s |",
+        "|---|---|---|---|---|---|---|---|",
+        *(k.row() for k in killings),
+        "",
+        launcher,
+    ]
+    return "\n".join(lines)
+
+
+def _kill(deployment: LocalDeployment, part: str, say: Say) -> Killing:
+    def kill() -> None:
+        if part == "router":
+            kill_below(deployment.router.pid)
+            return
+        (member,) = [
+            m for m in deployment.members if m.role.value == part and m.state is WorkerState.READY
+        ]
+        kill_below(deployment.launcher.process_of(member.worker)[0])
+
+    def whole() -> bool:
+        (cell,) = deployment.cells()
+        known = deployment.router.workers() if deployment.router.is_alive() else ()
+        return (cell.prefill, cell.decode, cell.standby) == (1, 1, 1) and len(known) == 2
+
+    requests = workload(SETTLE_S + PATIENCE_S + AFTER_S, RATE_RPS)
+    seed = sum(map(ord, part))
+    with load(deployment.router.url, deployment.site, requests, seed) as running:
+        time.sleep(SETTLE_S)
+        killed_s = time.perf_counter()
+        kill()
+        say(f"killed {part}")
+        time.sleep(1.0)
+        whole_s = _wait(whole) - killed_s
+        say(f"whole again after {whole_s:.1f} s")
+        time.sleep(AFTER_S)
+    return _judged(part, running.result(), killed_s, whole_s)
+
+
+def _judged(part: str, replay: Replay, killed_s: float, whole_s: float) -> Killing:
+    timings = replay.timings
+    in_flight = [
+        t for t in timings if t.sent_at_s <= killed_s and (t.error or ended_s(t) > killed_s)
+    ]
+    later = [t for t in timings if t.sent_at_s > killed_s]
+    failed = [t.error for t in (*in_flight, *later) if t.error]
+    answered = [ended_s(t) for t in later if not t.error]
+    return Killing(
+        part=part,
+        in_flight=len(in_flight),
+        failed_in_flight=sum(1 for t in in_flight if t.error),
+        failed_after=sum(1 for t in later if t.error),
+        sent=len(timings),
+        errors=kinds_of(failed),
+        answers_again_s=min(answered, default=float("nan")) - killed_s,
+        whole_again_s=whole_s,
+    )
+
+
+def _wait(condition: Callable[[], bool]) -> float:
+    deadline = time.perf_counter() + PATIENCE_S
+    while time.perf_counter() < deadline:
+        with suppress(PoolwiseError):
+            if condition():
+                return time.perf_counter()
+        time.sleep(0.1)
+    raise MeasurementError(f"the deployment was not whole again after {PATIENCE_S:.0f} s")
+
+
+def _kill_launcher(folder: Path, say: Say) -> str:
+    """The manager itself: everything below it ends with it, the next one takes over."""
+    state = folder / "launcher"
+    (state).mkdir(parents=True, exist_ok=True)
+    models = Path(os.environ["POOLWISE_STATE_DIR"]) / "models"
+    if not (state / "models").exists():
+        (state / "models").symlink_to(models)
+    environment = {**os.environ, "POOLWISE_STATE_DIR": str(state)}
+    first, _ = _up(environment, state)
+    os.kill(first.pid, signal.SIGKILL)
+    killed = time.perf_counter()
+    first.wait()
+    while _marked(state):
+        time.sleep(0.1)
+    gone_s = time.perf_counter() - killed
+    say(f"after the launcher's end its processes were gone in {gone_s:.1f} s")
+    second, up_s = _up(environment, state)
+    second.send_signal(signal.SIGINT)
+    ending = time.perf_counter()
+    status = second.wait(timeout=60)
+    ended = time.perf_counter() - ending
+    return (
+        f"kill -9 of the launcher (`poolwise deployment up`, 1P1D of {shape().model}): all its "
+        f"processes gone after {gone_s:.1f} s; the next `up` on the same state directory served "
+        f"after {up_s:.0f} s; Ctrl-C ended it in {ended:.1f} s with status {status}, "
+        f"{len(_marked(state))} processes left."
+    )
+
+
+def _up(environment: dict[str, str], state: Path) -> tuple["subprocess.Popen[bytes]", float]:
+    began = time.perf_counter()
+    line = [sys.executable, "-m", "planner.service.cli.main", "deployment", "up"]
+    log = (state / "up.log").open("ab")
+    process = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
+    while True:
+        if process.poll() is not None:
+            raise MeasurementError((state / "up.log").read_text()[-800:])
+        with suppress(PoolwiseError):
+            told = read_endpoints(state)
+            if told.pid == process.pid and len(told.workers) == 2:
+                return process, time.perf_counter() - began
+        time.sleep(0.2)
+
+
+def _marked(state: Path) -> list[int]:
+    marker = f"{MARKER}={(state / 'local').resolve()}".encode()
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if marker in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found

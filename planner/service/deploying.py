@@ -1,0 +1,303 @@
+"""Run a local deployment in the foreground, steered from other terminals through its socket."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+from planner.domain.errors import InputError
+from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.topology import Cell
+from planner.service.demo.signals import ending_on_signals
+from planner.service.demo.site import find_model
+from planner.service.settings import Settings, read_settings
+from planner.service.spec_file import read_spec
+from serving.caretaker import Caretaker
+from serving.changes import Changes
+from serving.commands import Commands
+from serving.companion import Companion
+from serving.control import ControlClient, ControlServer
+from serving.deployment import LocalDeployment, RouterSettings
+from serving.engine import EngineFlags
+from serving.kubernetes import KubernetesDescription, render
+from serving.launcher import EVERYTHING, LocalSite, Worker
+from serving.processes import check_port
+from serving.routers import RouterKind
+
+Say = Callable[[str], None]
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the user asked for.
+
+    Parameters
+    ----------
+    prefill, decode, aggregated, standby : int
+        Workers to begin with, spread over the cells.
+    cells : int
+        So many cells, where `spec` names none.
+    cores : float
+        Processor share of a worker on a machine without GPUs, cores; 0: no limit.
+    port : int or None
+        Of the first cell's router.
+    gate_port : int or None
+        Of the gate; None: no gate.
+    """
+
+    model: str
+    name: str | None
+    prefill: int
+    decode: int
+    aggregated: int
+    standby: int
+    router: RouterKind
+    cells: int
+    spec: Path | None
+    accelerator: str
+    tp: int
+    gpus: tuple[int, ...]
+    cores: float
+    flags: EngineFlags
+    kv_events: bool
+    port: int | None
+    gate_port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.gate_port is not None and self.spec is None:
+            raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
+        if not self.aggregated and not (self.prefill and self.decode):
+            raise InputError(
+                "a deployment needs at least one prefill and one decode worker, or an aggregated "
+                f"one, got --prefill {self.prefill} --decode {self.decode} --aggregated "
+                f"{self.aggregated}"
+            )
+        if bool(self.prefill) != bool(self.decode):
+            raise InputError("prefill and decode workers go together: give at least one of each")
+        if self.is_mixed and self.router is not RouterKind.SMG:
+            raise InputError(
+                f"--router {self.router} sends nothing to aggregated workers beside prefill and "
+                "decode ones: take --router smg"
+            )
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a router has to tell aggregated workers from the others."""
+        return bool(self.aggregated and (self.prefill or self.router is RouterKind.SMG))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Of the workers that take traffic, in the order in which they are started."""
+        pair = (Role.PREFILL,) * self.prefill + (Role.DECODE,) * self.decode
+        return pair + (Role.AGGREGATED,) * self.aggregated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What is to be written as manifests; see `KubernetesDescription`."""
+
+    out: Path
+    prefix: str
+    namespace: str
+    model: str
+    name: str | None
+    prefill: int
+    decode: int
+    spec: Path | None
+    tp: int
+    flags: EngineFlags
+    engine_image: str
+    router_image: str
+    claim: str | None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--prefix", self.prefix), ("--namespace", self.namespace)):
+            if not _DNS_LABEL.fullmatch(value):
+                raise InputError(
+                    f"{option} {value}: take lower-case letters, digits and dashes inside, 30 at "
+                    "the most"
+                )
+
+
+def write_manifests(asked: Rendered) -> tuple[str, ...]:
+    """Write a deployment as Kubernetes manifests; names of the files.
+
+    Raises
+    ------
+    InputError
+        When the folder cannot be written, or the spec cannot be read.
+    """
+    cells = () if asked.spec is None else read_spec(asked.spec).cells
+    served = asked.name or asked.model.rstrip("/").rpartition("/")[2]
+    files = render(
+        KubernetesDescription(
+            name=asked.prefix,
+            namespace=asked.namespace,
+            model=asked.model,
+            served_name=served,
+            replicas={Role.PREFILL: asked.prefill, Role.DECODE: asked.decode},
+            shape=ReplicaShape(role=Role.PREFILL, model=served, accelerator="nvidia", tp=asked.tp),
+            flags=asked.flags,
+            cells=cells or (EVERYTHING,),
+            engine_image=asked.engine_image,
+            router_image=asked.router_image,
+            model_claim=asked.claim,
+        )
+    )
+    try:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            draft = asked.out / f"{name}.part"
+            draft.write_text(text)
+            draft.replace(asked.out / name)
+    except OSError as error:
+        raise InputError(f"--out {asked.out}: cannot be written: {error.strerror}") from error
+    return tuple(sorted(files))
+
+
+def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
+    """Run the deployment until somebody ends it.
+
+    Raises
+    ------
+    InputError, OperationError
+        When it does not come up; whatever was started has ended then.
+    """
+    site = deployment_site(asked, read_settings(environment), say)
+    routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
+    deployment = LocalDeployment(site, progress=say, routing=routing)
+    shape = ReplicaShape(
+        role=Role.PREFILL, model=site.model.name, accelerator=asked.accelerator, tp=asked.tp
+    )
+    changes = Changes(deployment, shape)
+    with ending_on_signals(), deployment:
+        first_workers(changes, asked, say)
+        caretaker = Caretaker(deployment, say)
+        commands = Commands(changes, caretaker)
+        with caretaker, ControlServer(site.state_dir, commands.answer), gate(deployment, asked):
+            for router in deployment.endpoints().routers:
+                say(f"cell {router.cell} answers at {router.url}/v1")
+            say(
+                "steer it with `poolwise deployment list|add|remove|flip|replace|down`; Ctrl-C ends"
+            )
+            while not commands.ended.wait(POLL_S):
+                pass
+        say("ending")
+
+
+@contextmanager
+def gate(deployment: LocalDeployment, asked: Asked) -> Iterator[None]:
+    """The gate before a deployment, where one was asked for; started again when it dies.
+
+    Raises
+    ------
+    EngineError
+        When it does not come up.
+    """
+    if asked.gate_port is None:
+        yield
+        return
+    check_port(asked.gate_port, whose="the gate")
+    url = f"http://127.0.0.1:{asked.gate_port}"
+    line = [sys.executable, "-m", "planner.service.cli.main", "gate", "run"]
+    line += ["--spec", str(asked.spec), "--port", str(asked.gate_port)]
+    beside = Companion(
+        name="gate",
+        line=line,
+        state_dir=deployment.site.state_dir,
+        is_up=lambda: _answers(url),
+        progress=deployment.progress,
+    )
+    with beside:
+        deployment.tell_gate(url)
+        deployment.progress(f"the gate answers at {url}/v1")
+        yield
+    deployment.tell_gate(None)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=2.0).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
+    """Engine, model, flags and cells of a deployment.
+
+    Raises
+    ------
+    InputError, EngineError
+        When there is no such model or engine, or the spec cannot be read.
+    """
+    engine, model = find_model(asked.model, settings, name=asked.name, progress=say)
+    return LocalSite(
+        engine=engine,
+        model=model,
+        flags=asked.flags,
+        state_dir=state_dir_of(settings),
+        endpoints_dir=settings.storage.state_dir,
+        cores_per_replica=asked.cores or None,
+        gpus=asked.gpus,
+        cells=_cells(asked),
+        kv_events=asked.kv_events,
+    )
+
+
+def state_dir_of(settings: Settings) -> Path:
+    """Where the local deployment of these settings keeps its state."""
+    return settings.storage.state_dir / "local"
+
+
+def client_of(environment: Mapping[str, str], say: Say) -> ControlClient:
+    """A client of the deployment that runs from this environment's state directory."""
+    return ControlClient(state_dir_of(read_settings(environment)), say)
+
+
+def first_workers(changes: Changes, asked: Asked, say: Say) -> None:
+    """Start the first workers at the same time, and route each that generated a token.
+
+    Raises
+    ------
+    OperationError
+        For the first worker that does not come up.
+    """
+    deployment, shape = changes.deployment, changes.shape
+    roles = asked.roles + (Role.DECODE if asked.decode else Role.AGGREGATED,) * asked.standby
+    workers = [deployment.start(replace(shape, role=role)) for role in roles]
+    say(f"{len(workers)} workers are starting, with logs in {deployment.site.state_dir / 'logs'}")
+
+    def prove(worker: Worker) -> None:
+        seconds = deployment.await_ready(worker)
+        standby = worker in workers[len(asked.roles) :]
+        (deployment.keep_as_standby if standby else deployment.route)(worker)
+        how = "is on standby" if standby else f"takes traffic in cell {worker.cell}"
+        say(f"{worker.name} generated a token after {seconds:.0f} s and {how}")
+
+    with ThreadPoolExecutor(max_workers=len(workers)) as pool:
+        coming = [pool.submit(prove, worker) for worker in workers]
+        try:
+            for future in coming:
+                future.result()
+        except BaseException:
+            deployment.launcher.stop_all()  # those that wait are told, instead of waited for
+            raise
+
+
+def _cells(asked: Asked) -> tuple[Cell, ...]:
+    if asked.spec is not None:
+        named = read_spec(asked.spec).cells
+        if named and asked.cells > 1:
+            raise InputError(f"{asked.spec} names cells already: leave --cells out")
+        if named:
+            return named
+    if asked.cells == 1:
+        return (EVERYTHING,)
+    return tuple(Cell(name=f"cell-{i}") for i in range(asked.cells))

@@ -1,0 +1,124 @@
+"""A command that runs beside a deployment, such as the gate: supervised, and started again."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from planner.domain.errors import EngineError
+from serving.caretaker import Deaths, RestartLimits
+from serving.processes import MARKER, end_supervised, fresh_log, log_tail, spawn_supervised
+
+if TYPE_CHECKING:
+    import subprocess
+
+POLL_S = 0.2
+
+
+@dataclass(slots=True)
+class Companion:
+    """Keeps one command running. Use as a context manager.
+
+    Parameters
+    ----------
+    name : str
+        For its log and for people.
+    is_up : callable
+        Whether it answers.
+    environment : mapping
+        Of the command, beside the marker of the state directory.
+    """
+
+    name: str
+    line: list[str]
+    state_dir: Path
+    is_up: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    progress: Callable[[str], None] = lambda _line: None
+    limits: RestartLimits = field(default_factory=RestartLimits)
+    start_timeout_s: float = 60.0
+    _process: "subprocess.Popen[bytes] | None" = None
+    _log: Path = field(default_factory=Path)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._start()
+        try:
+            self._await_up()
+        except BaseException:
+            self._end()
+            raise
+        self._thread = threading.Thread(
+            target=self._watch, name=f"poolwise-{self.name}", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._end()
+
+    @property
+    def pid(self) -> int:
+        """Process that the command hangs below.
+
+        Raises
+        ------
+        EngineError
+            When it does not run.
+        """
+        if self._process is None:
+            raise EngineError(f"the {self.name} does not run")
+        return self._process.pid
+
+    def _start(self) -> None:
+        self._log = fresh_log(self.state_dir, self.name)
+        marker = {MARKER: str(self.state_dir.resolve())}
+        self._process = spawn_supervised(
+            self.line, environment={**self.environment, **marker}, log_path=self._log
+        )
+
+    def _await_up(self) -> None:
+        deadline = time.monotonic() + self.start_timeout_s
+        while not self.is_up():
+            if not self._runs() or time.monotonic() > deadline:
+                raise EngineError(
+                    f"the {self.name} did not come up; its whole log is {self._log}",
+                    log_tail=log_tail(self._log),
+                )
+            time.sleep(POLL_S)
+
+    def _watch(self) -> None:
+        deaths = Deaths(self.limits)
+        while not self._stop.wait(POLL_S):
+            if self._runs():
+                continue
+            pause_s = deaths.pause_s(time.monotonic())
+            if pause_s is None:
+                self.progress(f"gave up on the {self.name}: look at {self._log}")
+                return
+            self.progress(f"the {self.name} died; it is started again")
+            if self._stop.wait(pause_s):
+                return
+            self._end()
+            self._start()
+
+    def _runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _end(self) -> None:
+        if self._process is not None:
+            end_supervised([self._process])
+            self._process = None

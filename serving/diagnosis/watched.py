@@ -1,0 +1,122 @@
+"""What a diagnosis rests on: some moments of every worker, and what to compare them with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from planner.domain.fleet import Role
+from planner.domain.profile import Profile
+from planner.domain.slo import Slo
+from serving.telemetry.signals import TargetSignals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One moment of a worker.
+
+    Parameters
+    ----------
+    running, waiting : float
+        Requests in the batch and in the queue.
+    waiting_for_kv : float
+        Those of `waiting` that wait for a KV cache from another worker.
+    kv_usage_ratio : float
+        Share of the KV cache in use, 0..1.
+    """
+
+    running: float
+    waiting: float
+    waiting_for_kv: float
+    kv_usage_ratio: float
+
+    @property
+    def queued(self) -> float:
+        """Requests that wait for the worker itself."""
+        return max(self.waiting - self.waiting_for_kv, 0.0)
+
+
+def look_of(signals: TargetSignals) -> Look | None:
+    """The moment at the end of an interval; None where the worker does not tell it."""
+    told = signals.activity
+    running, waiting = told.running.value, told.waiting.value
+    usage = told.kv_usage_ratio.value
+    if not signals.answers or running is None or waiting is None or usage is None:
+        return None
+    return Look(
+        running=running,
+        waiting=waiting,
+        waiting_for_kv=told.waiting_for_kv.value or 0.0,
+        kv_usage_ratio=usage,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedWorker:
+    """One worker over the interval.
+
+    Parameters
+    ----------
+    role : Role
+    signals : TargetSignals
+        Rates and latencies of the whole interval.
+    looks : tuple of Look
+        Moments of it, evenly spaced.
+    """
+
+    role: Role
+    signals: TargetSignals
+    looks: tuple[Look, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardsticks:
+    """What measurements are compared with; each is optional, and without it less can be told.
+
+    Parameters
+    ----------
+    slo : Slo or None
+        The strictest objectives that are promised.
+    profiles : mapping of Role to Profile
+        What one replica of a role was measured to do.
+    max_num_seqs : mapping of Role to int
+        Batch limit, where no profile tells it.
+    link_bytes_per_s : float or None
+        What all KV transfers get together.
+    """
+
+    slo: Slo | None = None
+    profiles: Mapping[Role, Profile] = field(default_factory=dict)
+    max_num_seqs: Mapping[Role, int] = field(default_factory=dict)
+    link_bytes_per_s: float | None = None
+
+    @property
+    def matters_s(self) -> float:
+        """Seconds of a first token's time from which they are worth a name.
+
+        A tenth of the objective; a twentieth of a second without one.
+        """
+        return 0.05 if self.slo is None else 0.1 * self.slo.ttft_s
+
+    def batch_limit(self, role: Role) -> int | None:
+        """Sequences that a replica runs together at the most; None: not known."""
+        if role in self.max_num_seqs:
+            return self.max_num_seqs[role]
+        profile = self.profiles.get(role)
+        return None if profile is None else profile.limits.max_num_seqs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """A deployment over an interval.
+
+    Parameters
+    ----------
+    seconds : float
+        Its length.
+    front : TargetSignals or None
+        The gate or router that requests come in by; None: it was not read.
+    """
+
+    seconds: float
+    workers: tuple[WatchedWorker, ...]
+    front: TargetSignals | None = None
+    yardsticks: Yardsticks = field(default_factory=Yardsticks)

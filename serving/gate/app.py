@@ -1,0 +1,490 @@
+"""The gate's ASGI application: who asks, what for, whether it may; then the exchange."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from planner.domain.slo import DEFAULT_CLASS, Slo
+from serving.gate.admission import Case, Decision, Promise, Way, Why, decide
+from serving.gate.asgi import Receive, Scope, Send, answer, header, headers_of, read_body, refuse
+from serving.gate.cells import Cell, Cells
+from serving.gate.estimates import Prompt
+from serving.gate.exchange import Books, Caller, Exchange
+from serving.gate.keys import ApiKey, Keys
+from serving.gate.rates import Bucket
+from serving.gate.refusals import Headers, Refusal
+from serving.gate.requests import Asked, Kind, read_request
+from serving.gate.upstream import (
+    ClientWatch,
+    End,
+    NoAnswerError,
+    NoConnectionError,
+    Upstream,
+    relay,
+)
+
+LOG = logging.getLogger("poolwise.gate")
+CLASS_HEADER = b"x-poolwise-class"
+DOWN_RETRY_S = 2.0
+READY_TIMEOUT_S = 3.0
+_GENERATING = {"/v1/chat/completions": Kind.CHAT, "/v1/completions": Kind.COMPLETION}
+_DEFAULT_ATTAINMENT = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """What a gate does.
+
+    Parameters
+    ----------
+    models : tuple of str
+        Served model names; requests for others are refused. Empty: the upstream judges.
+    slos : mapping of str to Slo
+        Promises by request class.
+    anonymous : bool
+        Whether requests without a key are taken; their class comes from the header
+        `x-poolwise-class`.
+    admission : bool
+        Whether requests may be shed.
+    direct : bool
+        Whether short prompts may be sent straight to decode workers.
+    max_body_bytes : int
+    """
+
+    models: tuple[str, ...] = ()
+    slos: Mapping[str, Slo] = field(default_factory=dict)
+    anonymous: bool = False
+    admission: bool = True
+    direct: bool = True
+    max_body_bytes: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    headers: Headers
+    body: bytes
+    receive: Receive
+    send: Send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Route:
+    """What was decided, and where it may go: cells, each with a worker or by its router."""
+
+    decision: Decision
+    ways: tuple[tuple[Cell, str | None], ...]
+
+
+class Gate:
+    """One gate. `open` before the first request, `close` after the last, in one event loop."""
+
+    def __init__(self, settings: GateSettings, cells: Cells, books: Books, keys: Keys) -> None:
+        self.settings = settings
+        self.cells = cells
+        self.books = books
+        self._upstream = Upstream()
+        self._callers: dict[str, Caller] = {}
+        self._keys = keys
+        self._ranks: dict[int, float] = {}
+        self.use_keys(keys)
+
+    async def open(self) -> None:
+        """Make the client for upstreams."""
+        await self._upstream.open()
+
+    async def close(self) -> None:
+        """Close connections to upstreams."""
+        await self._upstream.close()
+
+    def use_keys(self, keys: Keys) -> None:
+        """Take these keys from now on; rate limits that did not change go on."""
+        self._keys = keys
+        priorities = sorted({*keys.priorities, *([0] if self.settings.anonymous else [])})
+        lowest = len(priorities) - 1
+        self._ranks = {p: (lowest - i) / max(lowest, 1) for i, p in enumerate(priorities)}
+        now_s = time.monotonic()
+        self._callers = {
+            key.key_hash: self._caller_of(key, self._callers.get(key.key_hash), now_s)
+            for key in keys.keys
+        }
+
+    def _caller_of(self, key: ApiKey, known: Caller | None, now_s: float) -> Caller:
+        return Caller(
+            name=key.name,
+            request_class=key.request_class,
+            priority=key.priority,
+            rank=self._ranks[key.priority],
+            requests=_bucket(key.requests_per_s, known.requests if known else None, now_s),
+            tokens=_bucket(key.tokens_per_s, known.tokens if known else None, now_s),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; a fault of the gate is logged and told as one."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"the gate answers HTTP only, not {scope['type']}")
+        try:
+            await self._answer(scope, receive, send)
+        except Exception:  # the last resort: the others' requests go on
+            LOG.exception("a request to %s failed by a fault of the gate", scope["path"])
+            self.books.metrics.count("refused", "fault")
+            with contextlib.suppress(RuntimeError):  # its answer has begun: it is broken off
+                text = "the gate failed; its log says why"
+                await refuse(send, Refusal(status=500, reason="fault", message=text))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, method = cast("str", scope["path"]), cast("str", scope["method"])
+        kind = _GENERATING.get(path)
+        if kind is not None and method == "POST":
+            refusal = await self._generate(scope, receive, send, kind)
+        elif method in ("GET", "HEAD"):
+            refusal = await self._look(scope, receive, send, path)
+        else:
+            refusal = _unknown(path, method)
+        if refusal is not None:
+            self.books.metrics.count("refused", refusal.reason)
+            await refuse(send, refusal)
+
+    async def _look(self, scope: Scope, receive: Receive, send: Send, path: str) -> Refusal | None:
+        if path == "/healthz":
+            await answer(send, 200, [(b"content-type", b"text/plain")], b"ok\n")
+        elif path == "/readyz":
+            problem = await self._not_ready()
+            text = (problem or "ready") + "\n"
+            status = 503 if problem else 200
+            await answer(send, status, [(b"content-type", b"text/plain")], text.encode())
+        elif path == "/metrics":
+            self._show_cells()
+            kind = b"text/plain; version=0.0.4; charset=utf-8"
+            await answer(send, 200, [(b"content-type", kind)], self.books.metrics.text())
+        elif path == "/v1/models":
+            return await self._models(scope, receive, send)
+        else:
+            return _unknown(path, "GET")
+        return None
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
+        headers = headers_of(scope)
+        caller = self._who(headers)
+        if isinstance(caller, Refusal):
+            return caller
+        exchange = self._exchange(_LISTING, caller, time.monotonic())
+        for cell in self.cells.by_load():
+            try:
+                with ClientWatch(receive):
+                    url = f"{cell.url}/v1/models"
+                    async with self._upstream.request("GET", url, headers, None) as response:
+                        await relay(response, send, exchange.meter, exchange.begun)
+            except (NoConnectionError, NoAnswerError) as error:
+                self._failed(cell, error)
+                continue
+            return None
+        return self._nobody()
+
+    async def _generate(
+        self, scope: Scope, receive: Receive, send: Send, kind: Kind
+    ) -> Refusal | None:
+        """Answer a chat or completion request; a refusal where it is not passed on."""
+        arrived_s = time.monotonic()
+        headers = headers_of(scope)
+        caller = self._who(headers)
+        body = await read_body(receive, self.settings.max_body_bytes)
+        if body is None:
+            return None
+        if isinstance(body, Refusal):
+            return caller if isinstance(caller, Refusal) else body
+        cells = self.cells.by_load()
+        exchange = self._prepared(caller, body, kind, cells, arrived_s)
+        if isinstance(exchange, Refusal):
+            return exchange
+        route = self._decide(exchange, cells)
+        name, decision = exchange.caller.request_class, route.decision
+        self.books.metrics.count("decisions", name, decision.way.value, decision.why.value)
+        if decision.way is Way.SHED:
+            refusal = _shed(decision)
+            exchange.shed(decision, refusal.status)
+            return refusal
+        request = _Request(headers=headers, body=body, receive=receive, send=send)
+        return await self._send_on(exchange, route, request)
+
+    def _prepared(
+        self,
+        caller: Caller | Refusal,
+        body: bytes,
+        kind: Kind,
+        cells: Sequence[Cell],
+        arrived_s: float,
+    ) -> Exchange | Refusal:
+        """The request as understood and charged, or the first thing that is wrong with it."""
+        if isinstance(caller, Refusal):
+            return caller
+        disaggregated = any(cell.disaggregated for cell in cells) or not cells
+        asked = read_request(body, kind, disaggregated=disaggregated)
+        if isinstance(asked, Refusal):
+            return asked
+        if (wrong := self._wrong_model(asked)) is not None:
+            return wrong
+        if not cells:
+            return self._nobody()
+        exchange = self._exchange(asked, caller, arrived_s)
+        return _over_rate(exchange) or exchange
+
+    def _who(self, headers: Headers) -> Caller | Refusal:
+        """The caller by API key; without a key only where that is allowed."""
+        given = header(headers, b"authorization")
+        if given is not None and given[:7].lower() == "bearer ":
+            key = self._keys.find(given[7:].strip())
+            if key is not None:
+                return self._callers[key.key_hash]
+            if not self.settings.anonymous:
+                return _unauthorized("this API key is not known here: it was revoked, or mistyped")
+        elif not self.settings.anonymous:
+            return _unauthorized("an API key is needed: send it as `Authorization: Bearer KEY`")
+        name = header(headers, CLASS_HEADER) or DEFAULT_CLASS
+        if name != DEFAULT_CLASS and name not in self.settings.slos:
+            known = ", ".join(sorted({DEFAULT_CLASS, *self.settings.slos}))
+            return Refusal(
+                status=400,
+                reason="unknown_class",
+                message=f"there is no request class {name!r} here, only {known}: correct the "
+                "header x-poolwise-class, or leave it out",
+            )
+        return Caller(name="", request_class=name, priority=0, rank=self._ranks.get(0, 0.0))
+
+    def _wrong_model(self, asked: Asked) -> Refusal | None:
+        models = self.settings.models
+        if asked.model is None or not models or asked.model in models:
+            return None
+        return Refusal(  # in vLLM's words
+            status=404,
+            reason="unknown_model",
+            message=f"The model `{asked.model}` does not exist.",
+            param="model",
+        )
+
+    def _exchange(self, asked: Asked, caller: Caller, arrived_s: float) -> Exchange:
+        model = asked.model or (self.settings.models[0] if self.settings.models else "")
+        count = self.books.prompts.count(asked, model)
+        slos = self.settings.slos
+        return Exchange(
+            books=self.books,
+            caller=caller,
+            asked=asked,
+            model=model,
+            count=count,
+            prompt=Prompt(
+                input_tokens=count.tokens,
+                output_tokens=self.books.answers.expected(asked, caller.request_class),
+            ),
+            slo=slos.get(caller.request_class) or slos.get(DEFAULT_CLASS),
+            arrived_s=arrived_s,
+        )
+
+    def _decide(self, exchange: Exchange, cells: Sequence[Cell]) -> _Route:
+        """The least loaded cell that takes it; where none does, what that one said."""
+        decision, worker = self._decide_in(exchange, cells[0])
+        chosen, said = cells[0], decision
+        for cell in cells[1:]:
+            if decision.way is not Way.SHED:
+                break
+            chosen = cell
+            decision, worker = self._decide_in(exchange, cell)
+        if decision.way is Way.SHED:
+            decision = said
+        others = [(cell, None) for cell in cells if cell is not chosen]
+        own = [(chosen, worker), (chosen, None)] if worker else [(chosen, None)]
+        return _Route(decision=decision, ways=(*own, *others))
+
+    def _decide_in(self, exchange: Exchange, cell: Cell) -> tuple[Decision, str | None]:
+        """What one cell says, and the decode worker to send to directly.
+
+        Without estimates, or with stale readings, requests are let in.
+        """
+        now_s = time.monotonic()
+        if cell.times is None:
+            return Decision(way=Way.ADMIT, why=Why.NO_ESTIMATE), None
+        exchange.expect_cached(cell.cached_ratio)
+        slo = exchange.slo
+        attainment = slo.attainment_ratio if slo else _DEFAULT_ATTAINMENT
+        target = cell.direct_worker(now_s) if self.settings.direct else None
+        decision = decide(
+            Case(
+                times=cell.times,
+                load=cell.load(now_s),
+                prompt=exchange.prompt,
+                promise=Promise(slo=slo, rank=exchange.caller.rank),
+                slack=cell.errors.slack(cell.times, attainment, now_s),
+                worker=None if target is None else target[1],
+            )
+        )
+        if decision.estimate is not None and decision.estimate.extrapolated:
+            self.books.metrics.count("extrapolated", cell.name)
+        stale = cell.is_stale(now_s)
+        if stale:
+            self.books.metrics.count("stale", cell.name)
+        if decision.way is Way.SHED and (stale or not self.settings.admission):
+            why = Why.NO_ESTIMATE if stale else Why.OFF
+            decision = Decision(way=Way.ADMIT, why=why, estimate=decision.estimate)
+        goes_direct = target is not None and decision.way is Way.DIRECT
+        return decision, target[0].name if target is not None and goes_direct else None
+
+    async def _send_on(
+        self, exchange: Exchange, route: _Route, request: _Request
+    ) -> Refusal | None:
+        """Send it the first way that takes a connection."""
+        problem = ""
+        for cell, worker in route.ways:
+            exchange.go(cell, route.decision, worker=worker)
+            try:
+                end = await self._relay(exchange, _url(cell, worker, exchange.asked), request)
+            except NoConnectionError as failed:
+                self._failed(cell, failed)
+                problem = f"does not take connections ({failed})"
+                continue
+            except NoAnswerError as failed:
+                self._failed(cell, failed)
+                problem = f"closed the connection before its answer was complete ({failed})"
+                break
+            exchange.end(end)
+            return None
+        exchange.status = 502
+        exchange.end(End.FAILED)
+        return Refusal(
+            status=502, reason="bad_gateway", message=f"the server behind the gate {problem}"
+        )
+
+    async def _relay(self, exchange: Exchange, url: str, request: _Request) -> End:
+        end = End.CANCELLED
+        passed = request.headers, request.body
+        try:
+            with ClientWatch(request.receive):
+                async with self._upstream.request("POST", url, *passed) as response:
+                    exchange.status = response.status
+                    end = await relay(response, request.send, exchange.meter, exchange.begun)
+        except (NoConnectionError, NoAnswerError):
+            raise
+        except BaseException:  # the gate itself is being stopped, or has a fault
+            exchange.end(End.FAILED)
+            raise
+        return end
+
+    async def _not_ready(self) -> str:
+        """Why no request can be served now, or an empty text."""
+        cells = self.cells.all
+        if not cells:
+            return self.cells.problem or "no router is known"
+        problems = []
+        for cell in cells:
+            try:
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    url = f"{cell.url}/v1/models"
+                    async with self._upstream.request("GET", url, [], None) as response:
+                        if response.status < 500:
+                            return ""
+                        problems.append(f"{cell.url} answers {response.status}")
+            except (NoConnectionError, NoAnswerError, TimeoutError) as error:
+                problems.append(f"{cell.url}: {str(error) or 'no answer in time'}")
+        return "; ".join(problems)
+
+    def _show_cells(self) -> None:
+        now_s = time.monotonic()
+        metrics = self.books.metrics
+        for cell in self.cells.all:
+            metrics.show("in_flight", cell.name, cell.ledger.in_flight)
+            metrics.show("waiting", cell.name, cell.ledger.waiting)
+            metrics.show("kv_usage_ratio", cell.name, cell.load(now_s).kv_usage_ratio)
+            metrics.show("cached_ratio", cell.name, cell.cached_ratio if cell.observed else None)
+        metrics.show_records(self.books.records.written, self.books.records.dropped)
+
+    def _failed(self, cell: Cell, error: Exception) -> None:
+        kind = "no_connection" if isinstance(error, NoConnectionError) else "no_answer"
+        self.books.metrics.count("upstream_errors", cell.name, kind)
+
+    def _nobody(self) -> Refusal:
+        problem = self.cells.problem or "no router takes connections"
+        return Refusal(
+            status=503,
+            reason="no_upstream",
+            message=f"nothing can serve requests now: {problem}",
+            retry_after_s=DOWN_RETRY_S,
+        )
+
+
+_LISTING = Asked(kind=Kind.COMPLETION, model=None, stream=False, characters=0)
+
+
+def _bucket(per_s: float | None, known: Bucket | None, now_s: float) -> Bucket | None:
+    if per_s is None:
+        return None
+    if known is not None and known.per_s == per_s:
+        return known
+    return Bucket(per_s=per_s, at_s=now_s)
+
+
+def _over_rate(exchange: Exchange) -> Refusal | None:
+    """Charge a request to its caller's limits, or say when it may come again."""
+    caller, now_s = exchange.caller, exchange.arrived_s
+    for what, bucket, amount in (
+        ("requests", caller.requests, 1.0),
+        ("tokens", caller.tokens, float(exchange.count.tokens)),
+    ):
+        wait_s = 0.0 if bucket is None else bucket.wait_s(amount, now_s)
+        if bucket is not None and wait_s > 0:
+            return Refusal(
+                status=429,
+                reason=f"rate_{what}",
+                message=f"key {caller.name} may use {bucket.per_s:g} {what} a second: come again "
+                f"in {wait_s:.1f} s",
+                retry_after_s=wait_s,
+            )
+    if caller.requests is not None:
+        caller.requests.take(1.0, now_s)
+    if caller.tokens is not None:
+        caller.tokens.take(exchange.count.tokens, now_s)
+    return None
+
+
+def _url(cell: Cell, worker: str | None, asked: Asked) -> str:
+    path = "/v1/chat/completions" if asked.kind is Kind.CHAT else "/v1/completions"
+    base = next((w.url for w in cell.workers if w.name == worker), cell.url)
+    return base + path
+
+
+_SHED_BECAUSE = {
+    Why.TTFT: "its first token would come too late",
+    Why.TPOT: "its tokens would come too slowly",
+    Why.OTHERS_TPOT: "the answers under way would become too slow",
+    Why.E2E: "its answer would be complete too late",
+    Why.KV_CACHE: "the KV cache is full",
+}
+
+
+def _shed(decision: Decision) -> Refusal:
+    return Refusal(
+        status=503,
+        reason="shed",
+        message="overloaded: with this request now, "
+        f"{_SHED_BECAUSE.get(decision.why, 'promises would be missed')}; come again after the "
+        "time in Retry-After",
+        retry_after_s=decision.retry_after_s,
+    )
+
+
+def _unauthorized(message: str) -> Refusal:
+    return Refusal(status=401, reason="unknown_key", message=message)
+
+
+def _unknown(path: str, method: str) -> Refusal:
+    if path in _GENERATING:
+        return Refusal(
+            status=405, reason="unknown_path", message=f"{path} takes POST, not {method}"
+        )
+    return Refusal(
+        status=404,
+        reason="unknown_path",
+        message=f"the gate has no {path[:100]}: it has /v1/chat/completions, /v1/completions and "
+        "/v1/models",
+    )

@@ -1,0 +1,163 @@
+"""What the gate looks at in a request's body; the body itself is passed on as it came."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeGuard
+
+from serving.gate.refusals import Refusal
+
+NOT_FROM_CLIENTS = (
+    "kv_transfer_params",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
+)
+"""Fields by which the router steers KV transfers: from a client they could read other people's
+prompts (vLLM #51505)."""
+
+LARGEST_COUNT = 10_000_000
+
+
+class Kind(StrEnum):
+    """Which of the two generating calls."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as far as decisions need it; no text is kept.
+
+    Parameters
+    ----------
+    model : str or None
+        None: the server's own.
+    stream : bool
+    characters : int
+        Length of the prompt's text.
+    prompt_tokens : int or None
+        Where the prompt came as token ids: how many. None: text.
+    max_tokens : int or None
+        The longest answer that the client wants; None: the server decides.
+    answers : int
+        Answers to the same prompt (`n`).
+    """
+
+    kind: Kind
+    model: str | None
+    stream: bool
+    characters: int
+    prompt_tokens: int | None = None
+    max_tokens: int | None = None
+    answers: int = 1
+
+
+def read_request(body: bytes, kind: Kind, *, disaggregated: bool) -> Asked | Refusal:
+    """What a body asks for, or why it is not passed on.
+
+    Parameters
+    ----------
+    disaggregated : bool
+        Whether prompts are computed by other workers than answers: then several prompts in one
+        request would mix up their KV caches (vLLM #51505).
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return _bad(f"the body is no JSON: {error}", reason="invalid_json")
+    if not isinstance(data, dict):
+        return _bad("the body must be a JSON object", reason="invalid_json")
+    return _forbidden(data) or _read(data, kind, disaggregated=disaggregated)
+
+
+def _forbidden(data: Mapping[str, object]) -> Refusal | None:
+    for name in NOT_FROM_CLIENTS:
+        if name in data:
+            return _bad(
+                f"`{name}` is set by the router and is not accepted from clients: leave it out",
+                param=name,
+                reason="kv_transfer_params",
+            )
+    extra = data.get("vllm_xargs")  # vLLM merges these with its own arguments
+    if isinstance(extra, dict) and any(name in extra for name in NOT_FROM_CLIENTS):
+        return _bad(
+            "`vllm_xargs` holds KV transfer parameters, which the router sets: leave them out",
+            param="vllm_xargs",
+            reason="kv_transfer_params",
+        )
+    return None
+
+
+def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Asked | Refusal:
+    model, answers = data.get("model"), data.get("n")
+    if model is not None and not isinstance(model, str):
+        return _bad("`model` must be a string", param="model")
+    characters, tokens = 0, None
+    if kind is Kind.CHAT:
+        characters = _characters_of(data.get("messages"))
+    else:
+        prompt = data.get("prompt")
+        if disaggregated and _prompts_in(prompt) > 1:
+            return _bad(
+                f"`prompt` holds {_prompts_in(prompt)} prompts: here prompts and answers are "
+                "computed by different workers, and KV caches of several prompts in one request "
+                "would be mixed up; send one request for each",
+                param="prompt",
+                reason="multi_prompt",
+            )
+        characters, tokens = _length_of(prompt)
+    longest = data.get("max_completion_tokens", data.get("max_tokens"))
+    return Asked(
+        kind=kind,
+        model=model,
+        stream=data.get("stream") is True,
+        characters=characters,
+        prompt_tokens=tokens,
+        max_tokens=longest if _is_count(longest) else None,
+        answers=answers if _is_count(answers) else 1,
+    )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    """Whether it counts something; what is absurdly large is left to the upstream to judge."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+
+
+def _prompts_in(prompt: object) -> int:
+    """Prompts in the field: a list of numbers is one prompt, given as token ids."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
+        return len(prompt)
+    return 1
+
+
+def _length_of(prompt: object) -> tuple[int, int | None]:
+    """(characters, tokens) of one or several prompts; tokens where they are given as ids."""
+    if isinstance(prompt, str):
+        return len(prompt), None
+    if not isinstance(prompt, list) or not prompt:
+        return 0, None
+    if isinstance(prompt[0], int):
+        return 0, len(prompt)
+    if isinstance(prompt[0], list):
+        return 0, sum(len(part) for part in prompt if isinstance(part, list))
+    return sum(len(part) for part in prompt if isinstance(part, str)), None
+
+
+def _characters_of(messages: object) -> int:
+    """Characters of all texts in chat messages; pictures and sounds count nothing."""
+    total = 0
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, str):
+            total += len(content)
+        elif isinstance(content, list):
+            texts = (part.get("text") for part in content if isinstance(part, dict))
+            total += sum(len(text) for text in texts if isinstance(text, str))
+    return total
+
+
+def _bad(message: str, *, param: str | None = None, reason: str = "bad_request") -> Refusal:
+    return Refusal(status=400, reason=reason, message=message, param=param)

@@ -1,0 +1,201 @@
+"""Passes one request to an upstream and its answer back, byte for byte.
+
+aiohttp is the client: of those measured it costs least per streamed piece (docs/serving/gate.md).
+"""
+
+import asyncio
+import contextlib
+import io
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import aiohttp
+
+from serving.gate.answer import AnswerMeter
+from serving.gate.asgi import Receive, Send
+from serving.gate.refusals import Headers
+
+CONNECT_TIMEOUT_S = 5.0
+KEEPALIVE_S = 2.0
+"""Shorter than servers keep idle connections (uvicorn: 5 s), so that none is closed in our face."""
+LARGE_BODY_BYTES = 1 << 20
+WHOLE_ANSWER_BYTES = 1 << 20
+"""Answers of a known length up to this are passed on in one piece."""
+
+_ONE_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers that belong to one connection: RFC 9110, section 7.6.1."""
+_OURS = _ONE_HOP | {
+    b"host",
+    b"content-length",
+    b"authorization",  # the key is the gate's, nobody behind it needs to know it
+    b"expect",
+    b"x-poolwise-class",
+}
+
+
+class End(StrEnum):
+    """How an exchange ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class NoConnectionError(Exception):
+    """The upstream took no connection; nothing was sent to it."""
+
+
+class NoAnswerError(Exception):
+    """The upstream closed the connection before it answered."""
+
+
+@dataclass(slots=True)
+class Upstream:
+    """A client for all upstreams. Open it inside the running event loop."""
+
+    _session: aiohttp.ClientSession | None = field(default=None)
+
+    async def open(self) -> None:
+        """Make the client."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, method: str, url: str, headers: Headers, body: bytes | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; its answer, whose connection is closed if it is not read to the end.
+
+        Raises
+        ------
+        NoConnectionError, NoAnswerError
+            As they say.
+        """
+        assert self._session is not None
+        passed = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in headers if n not in _OURS]
+        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
+        try:
+            response = await self._session.request(
+                method, url, headers=passed, data=data, allow_redirects=False
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NoConnectionError(_reason(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswerError(_reason(error)) from error
+        try:
+            yield response
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+async def relay(
+    response: aiohttp.ClientResponse,
+    send: Send,
+    meter: AnswerMeter,
+    begun: Callable[[], None],
+) -> End:
+    """Pass an answer on as it comes.
+
+    An answer that the upstream breaks off is left unfinished, so that the server closes the
+    client's connection as the upstream closed ours.
+
+    Parameters
+    ----------
+    begun : callable
+        Called once, with the first token.
+    """
+    headers = [(n.lower(), v) for n, v in response.raw_headers if n.lower() not in _ONE_HOP]
+    length = response.content_length
+    whole = length is not None and length <= WHOLE_ANSWER_BYTES
+    if whole:  # a broken answer is then told by its status, not in its middle
+        try:
+            body = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise NoAnswerError(_reason(error)) from error
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        meter.take(body, time.monotonic())
+        meter.finish()
+        return End.COMPLETE
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    content = response.content
+    try:
+        while True:
+            data = await content.readany()
+            now_s = time.monotonic()
+            more = bool(data) and not content.at_eof()  # the end is told with the last piece
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+            waiting = meter.first_token_s is None
+            meter.take(data, now_s)
+            if waiting and meter.first_token_s is not None:
+                begun()
+            if not more:
+                break
+    except (aiohttp.ClientError, OSError):
+        return End.FAILED
+    meter.finish()
+    return End.COMPLETE
+
+
+class ClientWatch:
+    """Cancels the current task when its client goes away; a context manager.
+
+    Parameters
+    ----------
+    gone : bool
+        Whether the client went away before the answer was complete.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def __enter__(self) -> "ClientWatch":
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> bool:
+        """Swallow the cancellation that this watch caused, no other."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._watcher = None
+        if self.gone and self._task is not None and self._task.uncancel() > 0:
+            return False
+        return self.gone and kind is not None and issubclass(kind, asyncio.CancelledError)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._watcher is not None and self._task is not None:
+            self.gone = True
+            self._task.cancel()

@@ -1,0 +1,212 @@
+"""Processes of one state directory: started below a supervisor, found again after a crash.
+
+Everything that is started hangs below a supervisor (`supervisor.py`) that ends it when this
+process is gone, however it went. What a crashed run left all the same is recognised by a marker
+in its environment; nothing else is touched.
+"""
+
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from planner.domain.errors import EngineError, NoFreePortError, StateDirectoryError
+from serving import supervisor
+from serving.cpu_quota import CpuGroup
+
+MARKER = "POOLWISE_STATE_DIR"
+GRACE_S = 5.0
+"""What is asked to stop is killed after so long, seconds."""
+KILL_S = 4.0
+"""Within so long after that everything is gone, seconds."""
+_PORTS = range(12_000, 32_000)
+"""Below the kernel's own range (from 32768 on by default) and above what services are given."""
+
+
+def spawn_supervised(
+    line: list[str],
+    *,
+    environment: dict[str, str],
+    log_path: Path,
+    cpu_group: CpuGroup | None = None,
+    cpus: Sequence[int] = (),
+) -> "subprocess.Popen[bytes]":
+    """Start a command below a supervisor; closing the returned process's stdin ends it.
+
+    Parameters
+    ----------
+    cpus : sequence of int
+        Processors that it may run on; empty: any.
+    """
+    script = [sys.executable, "-I", "-S", supervisor.__file__]
+    script += ["--log", str(log_path), "--grace-s", str(GRACE_S)]
+    script += ["--cpu-group", str(cpu_group.directory)] if cpu_group else []
+    script += ["--cpus", ",".join(map(str, cpus))] if cpus else []
+    return subprocess.Popen(
+        [*script, "--", *line],
+        stdin=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def stdin_of(process: "subprocess.Popen[bytes]") -> IO[bytes]:
+    """The lifeline of a supervised process.
+
+    Raises
+    ------
+    EngineError
+        When it was started without one.
+    """
+    if process.stdin is None:
+        raise EngineError("a supervisor was started without its lifeline")
+    return process.stdin
+
+
+def end_supervised(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
+    """End supervised processes at the same time; all are gone after GRACE_S + KILL_S seconds."""
+    ending = list(processes)
+    for process in ending:
+        stdin_of(process).close()
+    deadline = time.monotonic() + GRACE_S + KILL_S
+    for process in ending:
+        try:
+            process.wait(timeout=max(deadline - time.monotonic(), 0.01))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def fresh_log(state_dir: Path, name: str) -> Path:
+    """Where a new process logs; what an earlier one of the name wrote is kept as `.old`."""
+    folder = state_dir / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.log"
+    if path.exists():
+        path.replace(path.with_suffix(".log.old"))
+    return path
+
+
+def log_tail(path: Path, *, lines: int = 12) -> tuple[str, ...]:
+    """Read the last lines of a log; none where there is no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(text.strip().splitlines()[-lines:])
+
+
+def free_ports(count: int) -> list[int]:
+    """Find distinct free loopback ports, below those that the kernel hands out by itself.
+
+    An engine binds its ports up to a minute after they were chosen; meanwhile any outgoing
+    connection of the machine may have been given one of the kernel's range.
+
+    Raises
+    ------
+    NoFreePortError
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            break
+        if _is_free(port):
+            found.append(port)
+    if len(found) < count:
+        raise NoFreePortError(
+            f"no free port on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop - 1}: stop other "
+            "servers"
+        )
+    return found
+
+
+def check_port(port: int, *, whose: str) -> None:
+    """Refuse a loopback port that somebody else listens on.
+
+    Raises
+    ------
+    NoFreePortError
+    """
+    if not _is_free(port):
+        raise NoFreePortError(
+            f"port {port} of 127.0.0.1, wanted for {whose}, is taken: stop what listens there, or "
+            "choose another port"
+        )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections of the one before that linger do not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def end_orphans(state_dir: Path) -> int:
+    """End processes that carry this state directory's marker; return how many there were.
+
+    Only the directory's owner may call this: it holds the lock, so whoever carries the marker
+    has lost its owner.
+    """
+    marker = f"{MARKER}={state_dir.resolve()}".encode()
+    ended = 0
+    for _ in range(100):
+        pids = [pid for pid in psutil.pids() if pid != os.getpid() and _carries(pid, marker)]
+        if not pids:
+            break
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            ended += 1
+        time.sleep(0.1)
+    return ended
+
+
+def _carries(pid: int, marker: bytes) -> bool:
+    try:
+        with Path(f"/proc/{pid}/environ").open("rb") as file:
+            return marker in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def lock_directory(directory: Path) -> IO[str]:
+    """Become the only owner of a state directory; closing the returned file gives it up.
+
+    Raises
+    ------
+    StateDirectoryError
+        When another process owns it.
+    """
+    file = (directory / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise StateDirectoryError(
+            f"{directory} is in use by another running Poolwise (process {owner}): wait for it, "
+            "stop it, or choose another directory with POOLWISE_STATE_DIR"
+        ) from error
+    file.truncate(0)
+    file.write(json.dumps(os.getpid()))
+    file.flush()
+    return file

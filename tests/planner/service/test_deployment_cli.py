@@ -1,0 +1,155 @@
+"""`poolwise deployment` as people use it, with stub engines: up, steer, down, and bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from planner.service.cli.main import run
+
+STUB = Path(__file__).resolve().parents[2] / "fakes" / "stub_engine.py"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STUB} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    monkeypatch.setenv("POOLWISE_STATE_DIR", str(tmp_path / "s"))
+    monkeypatch.setenv("POOLWISE_ENGINE_PYTHON", str(python))
+    return dict(os.environ)
+
+
+def start(environment: dict[str, str], tmp_path: Path, *options: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "planner.service.cli.main", "deployment", "up", "--cores", "0"]
+    line += ["--model", str(tmp_path / "model"), "--router", "vllm-router", *options]
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for text in process.stderr:
+        if "steer it" in text:
+            return process
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+@pytest.fixture
+def up(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(environment, tmp_path, "--standby", "1")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    capsys.readouterr()
+    assert run(["deployment", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def workers(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
+    return {w["name"]: (w["role"], w["state"]) for w in told(capsys, "list")["workers"]}
+
+
+def test_it_is_steered_while_it_runs(
+    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert workers(capsys) == {
+        "prefill-1": ("prefill", "ready"),
+        "decode-2": ("decode", "ready"),
+        "decode-3": ("decode", "standby"),
+    }
+    told(capsys, "promote", "decode-3", "prefill")
+    told(capsys, "flip", "prefill-1", "decode")
+    told(capsys, "add", "decode")
+    told(capsys, "remove", "decode-2")
+    assert told(capsys, "replace", "--max-num-seqs", "4")["replaced"] == 3
+    roles = sorted(role for role, state in workers(capsys).values() if state == "ready")
+    assert roles == ["decode", "decode", "prefill"]
+    assert run(["deployment", "list"]) == 0
+    assert "1 prefill, 2 decode" in capsys.readouterr().out
+    assert run(["deployment", "down"]) == 0
+    assert up.wait(timeout=20) == 0
+
+
+def test_a_guard_refuses_with_a_reason(
+    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["deployment", "remove", "prefill-1"]) == 1
+    assert "is the last prefill worker of cell local" in capsys.readouterr().err
+    assert run(["deployment", "flip", "nobody", "decode"]) == 1
+    assert "there is no worker nobody here; there is prefill-1" in capsys.readouterr().err
+    assert run(["deployment", "add", "decode", "--cell", "mars"]) == 1
+    assert "there is no cell mars here" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_and_what_it_started(
+    environment: dict[str, str], tmp_path: Path, up: subprocess.Popen[str]
+) -> None:
+    up.send_signal(signal.SIGINT)
+    assert up.wait(timeout=20) == 130
+    assert not (tmp_path / "s" / "endpoints.json").exists()
+    assert not (tmp_path / "s" / "local" / "control.sock").exists()
+
+
+def test_a_second_one_on_the_same_state_directory_is_refused(
+    up: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(tmp_path / "model")
+    assert run(["deployment", "up", "--model", model]) == 1
+    assert f"process {up.pid}" in capsys.readouterr().err
+    assert len(workers(capsys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--decode", "0"), "at least one prefill and one decode worker"),
+        (("--router", "nginx"), "take one of smg, vllm-router"),
+        (("--router", "vllm-router", "--aggregated", "1"), "take --router smg"),
+        (("--model", "nowhere"), "neither a folder with a config.json"),
+        (("--gpus", "a"), "give indices as in 0,1"),
+    ],
+)
+def test_bad_input_is_told(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str], options: tuple, said: str
+) -> None:
+    assert run(["deployment", "up", *options]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_worker_that_dies_at_its_start_ends_all_with_its_log(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = time.monotonic()
+    line = ["deployment", "up", "--model", str(tmp_path / "model"), "--cores", "0"]
+    assert run([*line, "--engine-flag", "--stub-dies"]) == 1
+    assert "RuntimeError: told to die" in capsys.readouterr().err
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "s" / "endpoints.json").exists()
+
+
+def test_without_a_deployment_the_way_to_one_is_told(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["deployment", "list"]) == 1
+    assert "poolwise deployment up" in capsys.readouterr().err
+
+
+def test_manifests_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "deploy"
+    line = ["deployment", "render", "--model", "org/m", "--out", str(out)]
+    assert run(line) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "access.yaml",
+        "cell-local.yaml",
+        "kustomization.yaml",
+    }
+    assert run([*line, "--target", "nomad"]) == 2
+    assert run([*line, "--namespace", "No_Name"]) == 2

@@ -1,0 +1,211 @@
+"""Over real sockets: what the upstream says reaches the client byte for byte, and ends with it."""
+
+import asyncio
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+from tests.fakes.upstream import STREAM_HEAD, Received, StubUpstream, event, piece, says, whole
+from tests.serving.gate.running import running_gate
+
+ASK = {"model": "tiny", "prompt": "a secret word", "max_tokens": 4, "stream": True}
+USAGE = ',"usage":{"prompt_tokens":7,"completion_tokens":3}'
+EVENTS = [
+    event("one"),
+    event(" tw\\u00f6"),
+    event(' \\"completion_tokens\\": 99'),
+    f'data: {{"choices":[]{USAGE}}}\n\n'.encode(),
+    b"data: [DONE]\n\n",
+]
+
+
+def stream(parts: list[bytes]) -> bytes:
+    return STREAM_HEAD + b"".join(piece(p) for p in parts) + piece(b"")
+
+
+def wait_until(condition, *, seconds: float = 5.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_stream_passes_unchanged_whatever_its_pieces(path):
+    whole_text = b"".join(EVENTS)
+    cut = [whole_text[i : i + 7] for i in range(0, len(whole_text), 7)]
+    with StubUpstream(says(stream(cut))) as upstream, running_gate(upstream.url) as gate:
+        answer = httpx.post(f"{gate.url}{path}", json=ASK)
+        assert answer.status_code == 200
+        assert answer.content == whole_text
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["x-upstream"] == "yes"
+        wait_until(lambda: gate.sink.records)
+    (record,) = gate.sink.records
+    assert (record.outcome, record.status) == ("complete", 200)
+    assert (record.input_tokens, record.output_tokens, record.tokens_counted) == (7, 3, True)
+    assert upstream.received[0].path == path
+
+
+def test_the_body_goes_on_as_it_came_and_the_key_does_not():
+    body = b'{ "model":"tiny",  "prompt":"caf\\u00e9 \xc3\xa9", "temperature":0.10 }'
+    answer = whole(b'{"choices":[]}', headers=("Content-Type: application/json",))
+    with StubUpstream(says(answer)) as upstream, running_gate(upstream.url) as gate:
+        headers = {"Authorization": "Bearer sk-mine", "X-Request-Id": "abc"}
+        httpx.post(f"{gate.url}/v1/completions", content=body, headers=headers)
+    (received,) = upstream.received
+    assert received.body == body
+    assert received.header("x-request-id") == "abc"
+    assert received.header("authorization") is None
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "503 Service Unavailable"])
+def test_errors_of_the_upstream_pass_unchanged(status):
+    body = b'{"error": {"message": "no", "odd": 1.0}}'
+    headers = ("Content-Type: application/json", "Retry-After: 7")
+    with (
+        StubUpstream(says(whole(body, status=status, headers=headers))) as upstream,
+        running_gate(upstream.url) as gate,
+    ):
+        answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+    assert answer.status_code == int(status[:3])
+    assert answer.content == body
+    assert answer.headers["retry-after"] == "7"
+
+
+def test_pieces_are_not_held_back():
+    async def slowly(writer: asyncio.StreamWriter, _request: Received) -> None:
+        writer.write(STREAM_HEAD + piece(EVENTS[0]))
+        await writer.drain()
+        await asyncio.sleep(1.0)
+        writer.write(piece(EVENTS[-1]) + piece(b""))
+
+    with StubUpstream(slowly) as upstream, running_gate(upstream.url) as gate:
+        began = time.monotonic()
+        with httpx.stream("POST", f"{gate.url}/v1/completions", json=ASK) as answer:
+            pieces = answer.iter_raw()
+            assert next(pieces) == EVENTS[0]
+            assert time.monotonic() - began < 0.8
+            assert b"".join(pieces) == EVENTS[-1]
+
+
+def test_a_client_that_hangs_up_ends_the_request_at_the_upstream():
+    async def endless(writer: asyncio.StreamWriter, _request: Received) -> None:
+        writer.write(STREAM_HEAD)
+        for _ in range(1000):
+            writer.write(piece(event("more")))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    with StubUpstream(endless) as upstream, running_gate(upstream.url) as gate:
+        with httpx.stream("POST", f"{gate.url}/v1/completions", json=ASK) as answer:
+            next(answer.iter_raw())
+        assert upstream.dropped.wait(3)
+        wait_until(lambda: gate.sink.records)
+        assert gate.gate.cells.all[0].ledger.in_flight == 0
+    (record,) = gate.sink.records
+    assert record.outcome == "cancelled"
+    assert record.output_tokens >= 1
+
+
+def test_a_client_that_hangs_up_before_the_answer_begins_ends_it_too():
+    async def silent(_writer: asyncio.StreamWriter, _request: Received) -> None:
+        await asyncio.sleep(5)
+
+    with StubUpstream(silent) as upstream, running_gate(upstream.url) as gate:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{gate.url}/v1/completions", json=ASK, timeout=0.3)
+        assert upstream.dropped.wait(3)
+        wait_until(lambda: gate.sink.records)
+    assert gate.sink.records[0].outcome == "cancelled"
+
+
+def test_an_answer_that_the_upstream_breaks_off_is_broken_off():
+    async def broken(writer: asyncio.StreamWriter, _request: Received) -> None:
+        writer.write(STREAM_HEAD + piece(EVENTS[0]))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+
+    with StubUpstream(broken) as upstream, running_gate(upstream.url) as gate:
+        with (
+            httpx.stream("POST", f"{gate.url}/v1/completions", json=ASK) as answer,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            answer.read()
+        wait_until(lambda: gate.sink.records)
+    assert gate.sink.records[0].outcome == "failed"
+
+
+def test_an_upstream_that_hangs_up_without_an_answer_is_told():
+    async def nothing(writer: asyncio.StreamWriter, _request: Received) -> None:
+        writer.transport.abort()
+
+    with StubUpstream(nothing) as upstream, running_gate(upstream.url) as gate:
+        answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        assert len(upstream.received) == 1  # it may have been run: it is not sent again
+    assert answer.status_code == 502
+    assert "closed the connection" in answer.json()["error"]["message"]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_of_two_cells_the_one_that_takes_connections_answers():
+    dead = f"http://127.0.0.1:{free_port()}"
+    with (
+        StubUpstream(says(stream(EVENTS))) as upstream,
+        running_gate(dead, upstream.url) as gate,
+    ):
+        answers = [httpx.post(f"{gate.url}/v1/completions", json=ASK) for _ in range(3)]
+        assert [a.content for a in answers] == [b"".join(EVENTS)] * 3
+        metrics = httpx.get(f"{gate.url}/metrics").text
+        assert (
+            f'poolwise_gate_upstream_errors_total{{cell="{dead}",error="no_connection"}} 3.0'
+            in (metrics)
+        )
+
+
+def test_without_any_upstream_requests_fail_and_the_gate_is_not_ready():
+    with running_gate(f"http://127.0.0.1:{free_port()}") as gate:
+        answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        assert answer.status_code == 502
+        assert answer.json()["error"]["type"] == "UpstreamError"
+        assert httpx.get(f"{gate.url}/healthz").status_code == 200
+        assert httpx.get(f"{gate.url}/readyz").status_code == 503
+
+
+def test_models_are_the_upstreams_and_nothing_else_of_it_is_reached():
+    listing = whole(b'{"data": [{"id": "tiny"}]}')
+    with StubUpstream(says(listing)) as upstream, running_gate(upstream.url) as gate:
+        assert httpx.get(f"{gate.url}/v1/models").content == b'{"data": [{"id": "tiny"}]}'
+        assert httpx.get(f"{gate.url}/readyz").status_code == 200
+        for method, path in (("GET", "/workers"), ("POST", "/workers"), ("DELETE", "/workers/1")):
+            assert httpx.request(method, f"{gate.url}{path}").status_code == 404
+        assert {r.path for r in upstream.received} == {"/v1/models"}
+
+
+def test_no_word_of_a_prompt_or_an_answer_is_kept(caplog):
+    with (
+        caplog.at_level("DEBUG"),
+        StubUpstream(says(stream(EVENTS))) as upstream,
+        running_gate(upstream.url) as gate,
+    ):
+        httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        wait_until(lambda: gate.sink.records)
+        metrics = httpx.get(f"{gate.url}/metrics").text
+    kept = (
+        metrics
+        + repr(gate.sink.records)
+        + "".join(
+            r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore"))
+        )
+    )
+    assert "secret" not in kept
+    assert "one" not in json.dumps([r.reason for r in gate.sink.records])

@@ -1,0 +1,58 @@
+"""A command beside a deployment is there, comes back, and ends with it."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from planner.domain.errors import EngineError
+from serving.caretaker import RestartLimits
+from serving.companion import Companion
+
+
+def companion(tmp_path: Path, code: str) -> Companion:
+    started = tmp_path / "started"
+    return Companion(
+        name="gate",
+        line=[sys.executable, "-c", code.format(started=started)],
+        state_dir=tmp_path,
+        is_up=started.exists,
+        limits=RestartLimits(attempts=2, first_pause_s=0.05),
+        start_timeout_s=10.0,
+    )
+
+
+SLEEPS = (
+    "import os, time\nopen({str!r}, 'a').write(str(os.getpid()) + ' ')\n".replace(
+        "{str!r}", "'{started}'"
+    )
+    + "time.sleep(60)"
+)
+
+
+def pids(tmp_path: Path) -> list[int]:
+    return [int(p) for p in (tmp_path / "started").read_text().split()]
+
+
+def test_it_comes_back_after_a_kill_and_ends_with_its_context(tmp_path: Path) -> None:
+    with companion(tmp_path, SLEEPS):
+        (first,) = pids(tmp_path)
+        os.kill(first, 9)
+        deadline = time.monotonic() + 15
+        while len(pids(tmp_path)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = pids(tmp_path)[1]
+    assert not psutil.pid_exists(second)
+
+
+def test_one_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EngineError, match="the gate did not come up") as raised,
+        companion(tmp_path, "raise SystemExit('no such command {started}')"),
+    ):
+        pass
+    assert "no such command" in str(raised.value)

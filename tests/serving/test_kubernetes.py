@@ -1,0 +1,121 @@
+"""Manifests hold only what the API knows, and what makes prefill and decode work."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes.client import ApiClient
+
+from planner.domain.fleet import Role
+from planner.domain.topology import Cell
+from serving.engine import EngineFlags
+from serving.kubernetes import KubernetesDescription, render
+from tests.serving.conftest import PREFILL
+
+KINDS = {
+    "Deployment": "V1Deployment",
+    "Service": "V1Service",
+    "ServiceAccount": "V1ServiceAccount",
+    "Role": "V1Role",
+    "RoleBinding": "V1RoleBinding",
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def described(*cells: Cell) -> KubernetesDescription:
+    return KubernetesDescription(
+        name="poolwise",
+        namespace="serving",
+        model="/models/qwen",
+        served_name="qwen",
+        replicas={Role.PREFILL: 2, Role.DECODE: 3},
+        shape=PREFILL,
+        flags=EngineFlags(enforce_eager=False),
+        cells=cells or (Cell(name="local"),),
+        engine_image="engine:1",
+        router_image="router:1",
+        model_claim="models",
+    )
+
+
+def documents(*cells: Cell) -> list[dict]:
+    files = render(described(*cells))
+    del files["kustomization.yaml"]
+    return [d for text in files.values() for d in yaml.safe_load_all(text)]
+
+
+@pytest.mark.parametrize(
+    "document", documents(), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}"
+)
+def test_the_api_knows_every_field(document: dict) -> None:
+    api = ApiClient()
+    read = api.deserialize(json.dumps(document), KINDS[document["kind"]], "application/json")
+    assert api.sanitize_for_serialization(read) == document
+
+
+def workload(component: str, found: list[dict]) -> dict:
+    (one,) = [
+        d
+        for d in found
+        if d["kind"] == "Deployment"
+        and d["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    ]
+    return one
+
+
+def test_workers_carry_what_a_pair_needs() -> None:
+    found = documents()
+    for role, count in (("prefill", 2), ("decode", 3)):
+        deployment = workload(role, found)
+        pod = deployment["spec"]["template"]
+        (container,) = pod["spec"]["containers"]
+        assert deployment["spec"]["replicas"] == count
+        assert pod["metadata"]["annotations"] == {"smg.ai/kv-connector": "NixlConnector"}
+        arguments = container["args"]
+        transfer = json.loads(arguments[arguments.index("--kv-transfer-config") + 1])
+        assert transfer["kv_load_failure_policy"] == "fail"
+        names = {e["name"] for e in container["env"]}
+        assert {"VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"} <= names
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+
+
+def test_the_routers_selectors_match_the_workers_of_its_cell_only() -> None:
+    cells = (
+        Cell(name="a", node_labels=(("topology.kubernetes.io/zone", "a"),)),
+        Cell(name="b"),
+    )
+    found = documents(*cells)
+    pods = {
+        d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"]
+        for d in found
+        if d["kind"] == "Deployment"
+    }
+    for cell in ("a", "b"):
+        (router,) = [
+            d
+            for d in found
+            if d["metadata"]["name"] == f"poolwise-{cell}-router" and d["kind"] == "Deployment"
+        ]
+        arguments = router["spec"]["template"]["spec"]["containers"][0]["args"]
+        start = arguments.index("--prefill-selector") + 1
+        wanted = dict(pair.split("=") for pair in arguments[start : start + 3])
+        chosen = [n for n, labels in pods.items() if wanted.items() <= labels.items()]
+        assert chosen == [f"poolwise-{cell}-prefill"]
+    zone = next(d for d in found if d["metadata"]["name"] == "poolwise-a-decode")
+    assert zone["spec"]["template"]["spec"]["nodeSelector"] == {"topology.kubernetes.io/zone": "a"}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_builds_what_is_in_deploy() -> None:
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(ROOT / "deploy" / "kubernetes")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = [d["kind"] for d in yaml.safe_load_all(done.stdout)]
+    assert kinds.count("Deployment") == 3
