@@ -26,6 +26,7 @@ from benchmarks.profiling import client, parts, points, repeats
 from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
+from planner.service.engine_formats import launched_kv_bytes
 from profiler.files import read_profile, write_profile
 from profiler.local import Launched, LocalProfiling
 from profiler.measure.session import Plan
@@ -128,6 +129,7 @@ def _profile(
         ),
         roles=roles,
         source="benchmarks.bench_profiler",
+        kv_bytes_per_token=launched_kv_bytes(now.deployment.site.model.directory),
     ).run(plan, journal_for(out, {"bench": out.name}, fresh=False))
     write_profile(profile, out)
     assert profile.details is not None

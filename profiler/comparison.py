@@ -159,8 +159,8 @@ def decode_rate(profile: Profile, *, itl_s: float, context_tokens: int) -> tuple
     """
     table, limits = profile.decode_step, profile.limits
     fitting = limits.kv_capacity_tokens // max(context_tokens, 1)
-    most = min(int(table.x[-1]), limits.max_num_seqs, fitting)
     context = np.asarray(float(context_tokens))
+    most = min(int(table.most_x(float(context))), limits.max_num_seqs, fitting)
     if most < 1 or not bool(table.covers(np.asarray(1.0), context)):
         return None
     batches = np.arange(1, most + 1, dtype=np.float64)

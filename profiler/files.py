@@ -43,6 +43,10 @@ class TableDocument(StrictDocument):
     x: list[Quantity] = Field(min_length=1, description="increasing, in units of x_name")
     y: list[Quantity] = Field(min_length=1, description="increasing, in units of y_name")
     seconds: list[list[Seconds]] = Field(description="one row per x, one column per y, seconds")
+    reach: list[Quantity] | None = Field(
+        default=None,
+        description="the largest y known at each x; null: all of y, and any where y has one value",
+    )
 
     @classmethod
     def of(cls, table: TimeTable) -> Self:
@@ -53,6 +57,7 @@ class TableDocument(StrictDocument):
             x=table.x.tolist(),
             y=table.y.tolist(),
             seconds=table.seconds.tolist(),
+            reach=None if table.reach is None else table.reach.tolist(),
         )
 
     def table(self) -> TimeTable:
@@ -66,6 +71,7 @@ class TableDocument(StrictDocument):
             x=np.asarray(self.x, dtype=np.float64),
             y=np.asarray(self.y, dtype=np.float64),
             seconds=seconds,
+            reach=None if self.reach is None else np.asarray(self.reach, dtype=np.float64),
         )
 
 
@@ -154,6 +160,9 @@ def profile_id_of(profile: Profile) -> str:
             del content["limits"][later]
     if not content["provenance"]["notes"]:
         del content["provenance"]["notes"]
+    for table in ("prefill", "decode_step"):
+        if content[table]["reach"] is None:
+            del content[table]["reach"]
     for later in ("weight_dtype", "kv_dtype", "details"):
         if content[later] is None:
             del content[later]

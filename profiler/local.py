@@ -1,18 +1,17 @@
 """Profile an engine that was launched here: its workers, their starts, drains and flips."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
+from planner.domain.model import Dtype
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.domain.profile_details import StartUp
 from profiler.fitting.profile import Seen, Setting
@@ -29,9 +28,9 @@ from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import start_up_of
+from profiler.roofline import Roof
 from profiler.run import Target, breaking_off, finished, measure
 from serving.deployment import LocalDeployment
-from serving.engine import cpu_number_format
 from serving.launcher import Worker
 from serving.load import Completion, LoadClient
 from serving.prompts import PromptWriter, read_words
@@ -84,12 +83,24 @@ class LocalProfiling:
         What the profile may be used for.
     source : str
         Who measured, how.
+    kv_bytes_per_token : float
+        In the format that the engine keeps.
+    formats : (Dtype or None, Dtype or None)
+        Of weights and KV cache, as the engine was told; None: the model's own.
+    async_scheduling : bool or None
+        As the engine was told; None: nothing.
+    roof : Roof or None
+        What no step can be faster than, where it is known.
     """
 
     deployment: LocalDeployment
     launched: Launched
     roles: tuple[Role, ...]
     source: str
+    kv_bytes_per_token: float
+    formats: tuple[Dtype | None, Dtype | None] = (None, None)
+    async_scheduling: bool | None = None
+    roof: Roof | None = None
     restart: bool = False
     """Start the answering worker once more at the end: its files are in the page cache then."""
     _seen_hit: float | None = None
@@ -99,6 +110,8 @@ class LocalProfiling:
     _drain_s: float | None = None
     _flip_s: float | None = None
     _power_w: float | None = None
+    _memory_bytes: float | None = None
+    _by_role: tuple[tuple[str, str], ...] = ()
     _reading: EngineReading | None = None
 
     def __post_init__(self) -> None:
@@ -147,9 +160,16 @@ class LocalProfiling:
         warm = self._warm or (None if launched.cold else first)
         flip_s = self._flip_s if self._flip_s is not None else 0.0
         return Setting(
-            shape=launched.computing.shape,
+            shape=replace(
+                launched.computing.shape, weight_dtype=self.formats[0], kv_dtype=self.formats[1]
+            ),
             roles=self.roles,
-            limits=engine_limits(deployment, worker),
+            limits=engine_limits(
+                deployment,
+                worker,
+                kv_bytes_per_token=self.kv_bytes_per_token,
+                async_scheduling=self.async_scheduling,
+            ),
             lifecycle=LifecycleTimes(
                 start_cold_s=cold_s,
                 start_warm_s=cold_s if warm is None else warm.total_s,
@@ -161,17 +181,21 @@ class LocalProfiling:
             measured_at=datetime.now(UTC),
             source=self.source,
             notes=facts.notes + self._unmeasured(),
+            roof=self.roof,
             seen=Seen(
                 start_cold=first if launched.cold else None,
                 start_warm=warm,
                 drain_s=self._drain_s,
                 direct_prefill_ratio=self._direct,
                 prefix_cache_hit_ratio=self._seen_hit,
-                memory_bytes=machine.memory_bytes or self._resident_bytes(worker),
+                memory_bytes=self._memory_bytes
+                or machine.memory_bytes
+                or self._resident_bytes(worker),
                 power_w=self._power_w,
                 facts=(
                     *facts.told,
                     *machine.told,
+                    *self._by_role,
                     ("flags", self._flags()),
                     ("KV link", "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
                 ),
@@ -310,15 +334,35 @@ class LocalProfiling:
     def _machine(self) -> MachineFacts:
         return gpu_facts(self._gpus) if self._gpus else cpu_facts()
 
+    @property
+    def _replicas(self) -> dict[str, tuple[int, ...]]:
+        """GPUs of each worker by what it does, in the order in which they were started."""
+        launched, gpus = self.launched, self.deployment.site.gpus
+        workers = [w for w in (launched.prefill, launched.answering) if w is not None]
+        count = launched.answering.shape.accelerators
+        return {str(w.shape.role): gpus[i * count : (i + 1) * count] for i, w in enumerate(workers)}
+
     @contextmanager
     def _gauge(self) -> Iterator[None]:
-        """Read the power of the first replica's GPUs while it is loaded."""
+        """Read power and memory of every replica's GPUs while it is loaded."""
         if not self._gpus:
             yield
             return
-        with PowerGauge(self._gpus) as gauge:
+        with ExitStack() as gauges:
+            reading = {
+                role: gauges.enter_context(PowerGauge(g)) for role, g in self._replicas.items()
+            }
             yield
-        self._power_w = gauge.busy_w
+            used = {role: gpu_facts(g).memory_bytes for role, g in self._replicas.items()}
+        power = {role: gauge.busy_w for role, gauge in reading.items()}
+        self._power_w = max((w for w in power.values() if w is not None), default=None)
+        self._memory_bytes = max((b for b in used.values() if b is not None), default=None)
+        self._by_role = tuple(
+            (f"{what} of the {role} worker, {unit}", f"{value:.0f}")
+            for what, unit, of in (("power", "W", power), ("memory", "bytes", used))
+            for role, value in of.items()
+            if value is not None
+        )
 
     def _resident_bytes(self, worker: Worker) -> float | None:
         """Resident memory of a worker's processes, shared pages counted in each."""
@@ -368,8 +412,21 @@ def _log_of(worker: Worker) -> str:
         return ""
 
 
-def engine_limits(deployment: LocalDeployment, worker: Worker) -> EngineLimits:
+def engine_limits(
+    deployment: LocalDeployment,
+    worker: Worker,
+    *,
+    kv_bytes_per_token: float,
+    async_scheduling: bool | None = None,
+) -> EngineLimits:
     """What a running worker admits at once.
+
+    Parameters
+    ----------
+    kv_bytes_per_token : float
+        In the format that the engine keeps.
+    async_scheduling : bool or None
+        None: as vLLM does unless told.
 
     Raises
     ------
@@ -380,32 +437,15 @@ def engine_limits(deployment: LocalDeployment, worker: Worker) -> EngineLimits:
     shape = worker.shape
     return EngineLimits(
         kv_capacity_tokens=reading.kv_capacity_tokens,
-        kv_bytes_per_token=kv_bytes_per_token(
-            site.model.directory, value_bytes=2 if site.gpus else _cpu_value_bytes()
-        ),
+        kv_bytes_per_token=kv_bytes_per_token,
         max_num_seqs=shape.max_num_seqs or site.flags.max_num_seqs,
         max_num_batched_tokens=shape.max_num_batched_tokens or site.flags.max_num_batched_tokens,
         max_model_len=site.flags.max_model_len,
         kv_block_tokens=reading.kv_block_tokens,
-        async_scheduling=bool(site.gpus),  # what vLLM does unless told; never on CPUs
+        # On unless told otherwise, and never on CPUs.
+        async_scheduling=bool(site.gpus) and async_scheduling is not False,
         late_kv_notice=True,
     )
-
-
-def _cpu_value_bytes() -> int:
-    """Bytes of one number in the format that CPU workers compute in."""
-    return 4 if cpu_number_format() == "float32" else 2
-
-
-def kv_bytes_per_token(model_directory: Path, *, value_bytes: int = 2) -> float:
-    """KV bytes of one token, from the model's `config.json`.
-
-    2 (keys, values) x layers x kv_heads x head_size x bytes of a number (BF16: 2).
-    """
-    config = json.loads((model_directory / "config.json").read_text())
-    heads = config.get("num_key_value_heads") or config["num_attention_heads"]
-    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    return float(2 * config["num_hidden_layers"] * heads * head_size * value_bytes)
 
 
 def describe_machine(deployment: LocalDeployment) -> str:

@@ -83,6 +83,40 @@ def decode_work(model: Model, batch: Floats, context_tokens: Floats) -> Work:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roof:
+    """What no step of a replica can take less time than.
+
+    Parameters
+    ----------
+    model : Model
+        In the formats that it is served in.
+    peak : Peak
+        Of one accelerator.
+    accelerators : int
+        That share the work.
+    """
+
+    model: Model
+    peak: Peak
+    accelerators: int
+
+    def prefill_s(self, new_tokens: Floats, cached_tokens: Floats) -> Floats:
+        """Least seconds of a prompt."""
+        return self._least_s(prefill_work(self.model, new_tokens, cached_tokens))
+
+    def decode_s(self, batch: Floats, context_tokens: Floats) -> Floats:
+        """Least seconds of a decode step."""
+        return self._least_s(decode_work(self.model, batch, context_tokens))
+
+    def _least_s(self, work: Work) -> Floats:
+        """Of experts only those that a token passes through are sure to be read."""
+        model, count = self.model, self.accelerators
+        spared = model.weight_bytes * (1 - model.active_parameters / model.parameters)
+        read = Work(flop=work.flop, memory_bytes=work.memory_bytes - spared)
+        return np.maximum(read.compute_s(self.peak, count), read.memory_s(self.peak, count))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Roofed:
     """Measured throughput and the two roofs over it, tokens/s.

@@ -227,7 +227,11 @@ def environment(
         **marker,
     }
     if devices.gpus:
-        return kept | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices.gpus))}
+        # By bus, as NVML numbers them: CUDA's own order begins with the fastest.
+        return kept | {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices.gpus)),
+        }
     return kept | {
         "VLLM_CPU_KVCACHE_SPACE": str(flags.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -93,6 +93,8 @@ class LocalSite:
         A worker's weight against other processes where the cores are fought over; 1 is theirs.
     gpus : tuple of int
         Device indices; empty on a machine without GPUs.
+    ready_timeout_s : float
+        A worker has its first token by then, or has failed; large models load for many minutes.
     cells : tuple of Cell
         Topology cells, each behind a router of its own.
     kv_events : bool
@@ -108,6 +110,7 @@ class LocalSite:
     cores_per_replica: float | None = 0.5
     cpu_weight: float = 1.0
     gpus: tuple[int, ...] = ()
+    ready_timeout_s: float = 300.0
     cells: tuple[Cell, ...] = (EVERYTHING,)
     kv_events: bool = False
     endpoints_dir: Path | None = None
@@ -239,7 +242,7 @@ class Launcher:
         )
         return worker
 
-    def await_ready(self, worker: Worker, *, timeout_s: float = 300.0) -> float:
+    def await_ready(self, worker: Worker, *, timeout_s: float | None = None) -> float:
         """Wait until the worker has generated a token; return seconds since its start.
 
         Raises
@@ -248,6 +251,7 @@ class Launcher:
             When it dies or is not ready in time, with its last log lines.
         """
         process = self._process(worker)
+        timeout_s = self.site.ready_timeout_s if timeout_s is None else timeout_s
         deadline = worker.started_at_s + timeout_s
         with httpx.Client(base_url=worker.url, timeout=60.0) as client:
             while not _answers(client, self.site.model.name):

@@ -52,6 +52,7 @@ from planner.domain.errors import EngineError, MeasurementError
 from planner.domain.fleet import Role
 from planner.domain.profile import LifecycleTimes
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
+from planner.service.engine_formats import launched_kv_bytes
 from planner.service.settings import read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Setting, profile_of_samples
@@ -238,7 +239,11 @@ def setting_of(now: Running) -> Setting:
     worker = now.workers[-1]
     return Setting(
         shape=now.workers[0].shape,
-        limits=engine_limits(now.deployment, worker),
+        limits=engine_limits(
+            now.deployment,
+            worker,
+            kv_bytes_per_token=launched_kv_bytes(now.deployment.site.model.directory),
+        ),
         lifecycle=LifecycleTimes(
             start_cold_s=now.start_s, start_warm_s=now.start_s, flip_s=0.0, drain_s=0.0
         ),

@@ -60,6 +60,12 @@ def decode_share(shape: Shape, served: NDArray[np.bool_]) -> Floats:
     return np.asarray(share / share.sum())
 
 
+def _mean_context(shape: Shape, served: NDArray[np.bool_]) -> float:
+    """Tokens that a running sequence has so far: its prompt and half the answer, on average."""
+    context = shape.input_tokens + shape.output_tokens / 2
+    return float(decode_share(shape, served) @ context)
+
+
 def admission(profile: Profile, shape: Shape, served: NDArray[np.bool_]) -> Admission:
     """Sequences that one replica runs together: by `max_num_seqs`, KV capacity and measurement.
 
@@ -67,14 +73,15 @@ def admission(profile: Profile, shape: Shape, served: NDArray[np.bool_]) -> Admi
     a batch the long ones are found more often (`decode_share`). Half a block each is not filled.
     First come first served leaves room unused while the first prompt in line does not fit: half
     of it on average, length-biased, E[R^2] / (2 E[R]). The batch is also held to the largest one
-    measured, since step times beyond it would be extrapolated.
+    measured at their mean context, since step times beyond it would be extrapolated.
     """
     held = shape.input_tokens + shape.output_tokens / 2 + profile.limits.kv_block_tokens / 2
     held_mean = float(decode_share(shape, served) @ held)
     weight = shape.weight * served
     unused = float(weight @ shape.input_tokens**2) / (2 * float(weight @ shape.input_tokens))
     by_memory = max(int((profile.limits.kv_capacity_tokens - unused) / held_mean), 1)
-    by_batch = min(profile.limits.max_num_seqs, max(int(profile.decode_step.x[-1]), 1))
+    measured = profile.decode_step.most_x(_mean_context(shape, served))
+    by_batch = min(profile.limits.max_num_seqs, max(int(measured), 1))
     if by_memory < by_batch:
         return Admission(sequences=by_memory, limit=Bottleneck.MEMORY)
     return Admission(sequences=by_batch, limit=Bottleneck.BATCHING)
@@ -88,8 +95,7 @@ def step_times(profile: Profile, shape: Shape, served: NDArray[np.bool_], most: 
     OutsideProfileError
         When the mean context lies beyond what was measured.
     """
-    share = decode_share(shape, served)
-    context = float(share @ (shape.input_tokens + shape.output_tokens / 2))
+    context = _mean_context(shape, served)
     measured = profile.decode_step.at(np.arange(1, most + 1, dtype=np.float64), context)
     # Measured tables dip by noise; a larger batch is never taken to be faster.
     rising: Floats = np.maximum.accumulate(measured)

@@ -307,6 +307,8 @@ class Plan:
         What other models hold of what is shared; the plan was made with the rest.
     estimated : bool
         True when any profile behind it is an estimate; never applied automatically.
+    incomplete : bool
+        True when any profile behind it is of a run that broke off.
     """
 
     plan_id: str
@@ -324,3 +326,4 @@ class Plan:
     estimated: bool
     shadow_prices: tuple[ShadowPrice, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
+    incomplete: bool = False

@@ -40,8 +40,11 @@ class TimeTable:
     x_name, y_name : str
         What the axes count, for messages.
     x : (nx,) float, increasing
-    y : (ny,) float, increasing; one point means that y makes no difference
+    y : (ny,) float, increasing; one point without a reach means that y makes no difference
     seconds : (nx, ny) float
+    reach : (nx,) float, not increasing, or None
+        The largest y that is known at each x, where less is known than all of `y`: a corner that
+        was not measured, or a single y that says nothing of others. None: all of it.
     """
 
     x_name: str
@@ -49,6 +52,7 @@ class TimeTable:
     x: Floats
     y: Floats
     seconds: Floats
+    reach: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.seconds.shape != (len(self.x), len(self.y)):
@@ -64,12 +68,39 @@ class TimeTable:
                 raise ValueError(f"{name} must increase and not be negative")
         if not bool(np.all(np.isfinite(self.seconds))) or self.seconds.min() <= 0:
             raise ValueError("seconds must be finite and above 0")
+        self._check_reach()
+
+    def _check_reach(self) -> None:
+        reach = self.reach
+        if reach is None:
+            return
+        if reach.shape != self.x.shape:
+            raise ValueError(f"reach has {reach.size} values, not one per {self.x_name}")
+        if not bool(np.all((reach >= 0) & (reach <= self.y[-1]))) or bool(
+            np.any(np.diff(reach) > 0)
+        ):
+            raise ValueError(
+                f"reach must not grow with {self.x_name}, and lie between 0 and the last "
+                f"{self.y_name}, {self.y[-1]:g}"
+            )
 
     def covers(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Which points the measurements bound from above (below the first point is covered)."""
-        inside_x = np.asarray(x, dtype=np.float64) <= self.x[-1]
-        inside_y = np.asarray(y, dtype=np.float64) <= self.y[-1]
-        return np.asarray(inside_x & (inside_y | (len(self.y) == 1)), dtype=np.bool_)
+        xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if self.reach is not None:
+            inside_y = ys <= np.interp(xs, self.x, self.reach)
+        else:
+            inside_y = (ys <= self.y[-1]) | (len(self.y) == 1)
+        return np.asarray((xs <= self.x[-1]) & inside_y, dtype=np.bool_)
+
+    def most_x(self, y: float) -> float:
+        """The largest x that was measured, with so much y where some of `y` was not reached."""
+        if self.reach is None or not self.reach[-1] < y <= self.reach[0]:
+            return float(self.x[-1])
+        # The reach falls from here on: between two lines it is straight.
+        last = int(np.flatnonzero(self.reach >= y)[-1])
+        (x, x1), (far, far1) = self.x[last : last + 2], self.reach[last : last + 2]
+        return float(x + (x1 - x) * (far - y) / (far - far1))
 
     def at(self, x: Floats | float, y: Floats | float) -> Floats:
         """Seconds at (x, y), broadcast.
@@ -86,9 +117,14 @@ class TimeTable:
         inside = self.covers(xs, ys)
         if not bool(np.all(inside)):
             bad = ~inside
+            corner = (
+                ""
+                if self.reach is None
+                else f" (at the most {self.x_name} {self.reach[-1]:g} {self.y_name})"
+            )
             raise OutsideProfileError(
                 f"the profile was measured up to {self.x[-1]:g} {self.x_name} and "
-                f"{self.y[-1]:g} {self.y_name}, but {float(xs[bad].max()):g} and "
+                f"{self.y[-1]:g} {self.y_name}{corner}, but {float(xs[bad].max()):g} and "
                 f"{float(ys[bad].max()):g} were asked for: measure further "
                 f"(`poolwise profile run`) or shorten the requests"
             )
@@ -311,6 +347,11 @@ class Profile:
             )
         if not 0 <= self.first_token_s < math.inf:
             raise ValueError("first_token_s must be finite and at least 0 s")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run that measured it broke off, and this is what it had by then."""
+        return self.details is not None and not self.details.complete
 
     def describes(self, shape: ReplicaShape) -> bool:
         """Whether a replica of this shape was measured by this profile.

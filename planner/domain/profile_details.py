@@ -78,7 +78,7 @@ class ProfileDetails:
     drain_s : float or None
         Beyond the last answer, seconds.
     memory_bytes, power_w : float or None
-        Of one replica while it was loaded.
+        Of one replica while it was loaded; of several the most.
     samples, disturbed_samples : int
         Measurements; those set aside because the machine was not itself.
     complete : bool

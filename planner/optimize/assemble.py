@@ -84,6 +84,7 @@ def assemble(
         estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
         shadow_prices=proof.shadow_prices,
         held_by_others=problem.held_by_others,
+        incomplete=any(p.interrupted for p in profiles),
     )
     return replace(plan, plan_id=plan_id_of(plan))
 

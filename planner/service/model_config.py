@@ -111,6 +111,26 @@ def model_of(
     )
 
 
+def computes_in(config: Mapping[str, object]) -> Dtype:
+    """The format of numbers that the model computes in unless told."""
+    text = config.get("text_config")
+    return _dtype(config, text if isinstance(text, Mapping) else config)
+
+
+def kv_bytes_per_token(config: Mapping[str, object], kv_dtype: Dtype | None = None) -> float:
+    """Bytes of KV cache of one token; the model may be one whose parameters are not counted.
+
+    Raises
+    ------
+    SpecError
+        When a needed field is missing.
+    """
+    uncounted = Overrides(
+        parameters=1, weight_dtype=Dtype.BFLOAT16, kv_dtype=kv_dtype, max_context_tokens=1
+    )
+    return model_of(config, name="", priority=0, overrides=uncounted).kv_bytes_per_token
+
+
 def _dense_parameters(config: Mapping[str, object], head_size: int, kv_heads: int) -> int:
     """Weights of a dense llama-like decoder.
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
+from planner.service.catalogue_file import read_catalogue
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
+from planner.service.engine_formats import launched_engine
 from planner.service.profiling_progress import say, shown
 from planner.service.settings import Settings, read_settings
+from profiler.engine_options import read_engine_options
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
@@ -93,6 +96,7 @@ class Asked:
     machine: str | None
     words: Path | None
     fresh: bool
+    start_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         if not 0.001 <= self.target_ratio <= 1:
@@ -112,6 +116,10 @@ class Asked:
                 raise InputError(f"{option} {value} must be at least 1")
         if self.covers.cached is not None and self.covers.cached < 0:
             raise InputError(f"--max-cached {self.covers.cached} must be at least 0")
+        if not 10 <= self.start_timeout_s <= 86_400:
+            raise InputError(
+                f"--start-timeout-s {self.start_timeout_s:g} must lie in 10..86400 seconds"
+            )
         if self.url is None and self.metrics_url is not None:
             raise InputError("--metrics-url goes with --url")
 
@@ -190,7 +198,12 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
     most = os.cpu_count() or 1
     if not 0.1 <= asked.cores <= most:
         raise InputError(f"--cores {asked.cores:g} must lie between 0.1 and this machine's {most}")
+    options = read_engine_options(asked.engine_flags)
     site = _site(asked, settings, say)
+    engine = launched_engine(
+        site.model, options, accelerator=asked.accelerator, tp=asked.tp, gpus=bool(asked.gpus)
+    )
+    roof = engine.roof(read_catalogue(settings.catalogue.path))
     if not asked.quick:
         forget_files(site.model.directory)
     with LocalDeployment(site, progress=say) as deployment:
@@ -202,6 +215,10 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
             launched=launched,
             roles=asked.roles,
             source=_source(asked),
+            kv_bytes_per_token=engine.kv_bytes_per_token,
+            formats=engine.formats,
+            async_scheduling=options.async_scheduling,
+            roof=roof,
             restart=not asked.quick,
         )
         plan = _plan(
@@ -240,6 +257,7 @@ def _site(asked: Asked, settings: Settings, say: Callable[[str], None]) -> Local
         endpoints_dir=settings.storage.state_dir,
         cores_per_replica=asked.cores,
         gpus=asked.gpus,
+        ready_timeout_s=asked.start_timeout_s,
     )
 
 

@@ -176,14 +176,38 @@ def _outside(
                 f"{name} computed prompts of up to {new.max():,} tokens but was measured up to "
                 f"{table.x[-1]:,.0f}: times beyond are extrapolated"
             )
-        step = group.profile.decode_step
-        own = result.decode_group == number
-        context = (result.input_tokens + result.output_tokens)[own]
-        if len(context) and len(step.y) > 1 and context.max() > step.y[-1]:
+        cached = result.cached_tokens[own]
+        if table.reach is not None and not bool(
+            np.all(table.covers(np.minimum(new, table.x[-1]), cached))
+        ):
             yield (
-                f"{name} decoded with contexts of up to {context.max():,} tokens but was measured "
-                f"up to {step.y[-1]:,.0f}: times beyond are extrapolated"
+                f"{name} took up to {cached.max():,} tokens of a prompt from the cache but was not "
+                f"measured so far (up to {table.reach[0]:,.0f} tokens with short prompts, "
+                f"{table.reach[-1]:,.0f} with long ones): times beyond are extrapolated"
             )
+        yield from _long_answers(name, group, result, result.decode_group == number)
+
+
+def _long_answers(
+    name: str, group: ReplicaGroup, result: SimulationResult, own: Flags
+) -> Iterator[str]:
+    """Contexts beyond what was measured, and batches that were not measured with such contexts."""
+    step, most = group.profile.decode_step, group.profile.limits.max_num_seqs
+    context = (result.input_tokens + result.output_tokens)[own]
+    if len(context) == 0:
+        return
+    if (len(step.y) > 1 or step.reach is not None) and context.max() > step.y[-1]:
+        yield (
+            f"{name} decoded with contexts of up to {context.max():,} tokens but was measured "
+            f"up to {step.y[-1]:,.0f}: times beyond are extrapolated"
+        )
+    usual = float(np.median(context))
+    if step.reach is not None and step.most_x(usual) < min(most, step.x[-1]):
+        yield (
+            f"{name} may decode {most:,} sequences at once but was measured up to "
+            f"{step.most_x(usual):,.0f} with contexts of {usual:,.0f} tokens: steps of more are "
+            "extrapolated"
+        )
 
 
 def holes(arrival_s: Floats, duration_s: float) -> Iterator[str]:

@@ -51,7 +51,12 @@ class Choice:
         return self.fitted.seconds(x, y)
 
     def doubt(self, x: Floats, y: Floats) -> Floats:
-        """(points,) how far the fits are apart there, a ratio: half the range of logarithms."""
+        """(points,) how far the fits are apart there, a ratio: half the range of logarithms.
+
+        Infinite where there is no other fit: points that just determine a form do not test it.
+        """
+        if not self.spreads:
+            return np.full(np.shape(x), np.inf)
         all_fits = np.stack([np.log(f.seconds(x, y)) for f in (self.fitted, *self.spreads)])
         return np.asarray((all_fits.max(axis=0) - all_fits.min(axis=0)) / 2)
 

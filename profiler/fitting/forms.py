@@ -177,9 +177,14 @@ def _fit_sum(points: Scatter, terms: Terms) -> Fitted:
     return _Sum(coefficients=coefficients, terms=terms)
 
 
-def _placed(x: Floats, y: Floats) -> Floats:
+def placed(x: Floats, y: Floats) -> Floats:
     """(points, 2) positions in which distances mean relative differences."""
     return np.stack([np.log(np.maximum(x, 1.0)), np.log1p(y / LENGTH_UNIT_TOKENS)], axis=1)
+
+
+def tokens_at(place: Floats) -> Floats:
+    """Tokens (y) whose second position of `placed` this is."""
+    return np.asarray(np.expm1(place) * LENGTH_UNIT_TOKENS, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,7 +194,7 @@ class _Surface:
 
     def seconds(self, x: Floats, y: Floats) -> Floats:
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        flat = self.surface(_placed(x.ravel(), y.ravel()))
+        flat = self.surface(placed(x.ravel(), y.ravel()))
         return np.asarray(np.exp(flat).reshape(x.shape), dtype=np.float64)
 
 
@@ -202,7 +207,7 @@ class Interpolated:
 
     def fit(self, points: Scatter) -> Fitted:
         """Solve for the surface; noisy points are passed by at a distance."""
-        at = _placed(points.x, points.y)
+        at = placed(points.x, points.y)
         level = 1 if np.linalg.matrix_rank(np.column_stack([at, np.ones(len(at))])) > 2 else 0
         surface = RBFInterpolator(
             at,
@@ -244,7 +249,7 @@ class Corrected:
         physical = self.physical.fit(points)
         left = np.log(points.seconds / physical.seconds(points.x, points.y))
         surface = RBFInterpolator(
-            _placed(points.x, points.y),
+            placed(points.x, points.y),
             left,
             kernel="gaussian",
             epsilon=1.0 / CORRECTION_REACH,

@@ -1,5 +1,6 @@
 """From samples to a profile: tables that never get faster with more work, and their errors."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -19,13 +20,16 @@ from planner.domain.profile_details import ProfileDetails, StartUp, TableFit
 from profiler.files import with_profile_id
 from profiler.fitting.choice import Choice, error_interval, fitted
 from profiler.fitting.prompts import with_every_prompt
-from profiler.fitting.tables import table_of
+from profiler.fitting.tables import table_of, under_roof
+from profiler.roofline import Roof
 from profiler.samples import Kind, Sample, Samples, mean_of
 
 FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
 FLAT_RATIO = 0.01
 """Transfer time that does not grow with size is given a slope that adds this share at most."""
 SHORT_CONTEXT_TOKENS = 64.0
+UNKNOWN_ERROR_RATIO = 0.1
+"""Error of a table whose points tell nothing of it: too few to leave one out, none held out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class Setting:
         What a reader should know.
     complete : bool
         False: the run was interrupted.
+    roof : Roof or None
+        What no step can be faster than; None: model or accelerator are not known well enough.
     """
 
     shape: ReplicaShape
@@ -70,6 +76,7 @@ class Setting:
     source: str
     notes: tuple[str, ...] = ()
     complete: bool = True
+    roof: Roof | None = None
     seen: Seen = field(default_factory=Seen)
 
     @property
@@ -90,17 +97,10 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
         When too few points were measured.
     """
     samples = with_every_prompt(samples)
-    prefill, prefill_fit = _table(
-        samples, Kind.PREFILL, setting, x_name="new tokens", y_name="cached tokens"
-    )
-    decode, decode_fit = _table(
-        samples, Kind.DECODE, setting, x_name="sequences", y_name="context tokens"
-    )
+    prefill, prefill_fit, prefill_notes = _table(samples, Kind.PREFILL, setting)
+    decode, decode_fit, decode_notes = _table(samples, Kind.DECODE, setting)
     idle = [s for s in samples.good(Kind.PREFILL) if "transfer_bytes" in s.values]
     transfer = _transfer(idle)
-    errors = [
-        f.median_error_ratio for f in (prefill_fit, decode_fit) if f.median_error_ratio is not None
-    ]
     shape = setting.shape
     return with_profile_id(
         Profile(
@@ -129,10 +129,8 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
                 machine=setting.machine,
                 engine=setting.engine,
                 points=prefill_fit.points + decode_fit.points,
-                error_ratio=max(
-                    errors, default=max(prefill_fit.noise_ratio, decode_fit.noise_ratio)
-                ),
-                notes=setting.notes,
+                error_ratio=max(_error_ratio(fit) for fit in (prefill_fit, decode_fit)),
+                notes=(*setting.notes, *prefill_notes, *decode_notes),
             ),
             details=_details(
                 samples, setting, tables=(prefill, decode), fits=(prefill_fit, decode_fit)
@@ -141,13 +139,51 @@ def profile_of_samples(samples: Samples, setting: Setting) -> Profile:
     )
 
 
+_NAMES = {
+    Kind.PREFILL: ("prefill", "new tokens", "cached tokens"),
+    Kind.DECODE: ("decode step", "sequences", "context tokens"),
+}
+
+
 def _table(
-    samples: Samples, kind: Kind, setting: Setting, *, x_name: str, y_name: str
-) -> tuple[TimeTable, TableFit]:
+    samples: Samples, kind: Kind, setting: Setting
+) -> tuple[TimeTable, TableFit, tuple[str, ...]]:
+    """A table, how far off it is, and what should be known of it."""
+    name, x_name, y_name = _NAMES[kind]
     points = samples.scatter(kind)
     choice = fitted(samples, kind, step_tokens=setting.step_tokens)
     table = table_of(choice.seconds, points, x_name=x_name, y_name=y_name)
-    return table, _fit_of(samples, kind, choice, table)
+    notes: tuple[str, ...] = ()
+    if setting.roof is not None:
+        of = setting.roof.prefill_s if kind is Kind.PREFILL else setting.roof.decode_s
+        table, notes = under_roof(table, points, of, name)
+    fit = _fit_of(samples, kind, choice, table)
+    return table, fit, (*notes, *_unmeasured(name, table, fit))
+
+
+def _error_ratio(fit: TableFit) -> float:
+    if fit.median_error_ratio is not None:
+        return fit.median_error_ratio
+    return max(fit.noise_ratio, UNKNOWN_ERROR_RATIO)
+
+
+def _unmeasured(name: str, table: TimeTable, fit: TableFit) -> Iterator[str]:
+    """What a table does not say, as sentences."""
+    most = f"{table.x[-1]:,.0f} {table.x_name}"
+    if table.reach is not None and len(table.y) == 1:
+        yield (
+            f"{name}: measured at {table.y[0]:,.0f} {table.y_name} only: nothing is said of more"
+        )
+    elif table.reach is not None:
+        yield (
+            f"{name}: measured up to {table.y[-1]:,.0f} {table.y_name}, but at {most} up to "
+            f"{table.reach[-1]:,.0f} only: nothing is said of what lies beyond"
+        )
+    if fit.median_error_ratio is None:
+        yield (
+            f"{name}: its error is not known, as {fit.points} points do not tell it: "
+            f"{_error_ratio(fit):.0%} is assumed"
+        )
 
 
 def _fit_of(samples: Samples, kind: Kind, choice: Choice, table: TimeTable) -> TableFit:

@@ -1,6 +1,7 @@
 """One profiling run: coarse points, points to judge by, then wherever the doubt is largest."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -208,7 +209,7 @@ class Session:
             )
             if doubt is None:
                 return False
-            self._doubt = doubt.ratio
+            self._doubt = doubt.ratio if math.isfinite(doubt.ratio) else None
             if doubt.ratio <= self.plan.target_ratio:
                 return True
             await self._take(doubt.point, held_out=doubt.held_out)

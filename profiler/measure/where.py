@@ -70,17 +70,19 @@ class Range:
         )
 
     def coarse(self, kind: Kind) -> list[Point]:
-        """The first points: the corners and the middle."""
+        """The first points: the corners, so that a run that breaks off has them; the middle."""
         if kind is Kind.PREFILL:
             (low, high), most = self.new_tokens, self.cached_tokens[1]
             middle = _middle(low, high)
-            wanted = [(low, 0), (middle, 0), (high, 0)]
             if most:
-                wanted += [(middle, most), (min(high, self.longest_tokens - most - 1), most)]
+                furthest = (min(high, self.longest_tokens - most - 1), most)
+                wanted = [(low, 0), (high, 0), furthest, (middle, 0), (middle, most)]
+            else:  # one more than determine a form, so that it can be tested
+                wanted = [(n, 0) for n in (low, high, middle, _middle(middle, high))]
         elif kind is Kind.DECODE:
             (low, high), (short, long) = self.sequences, self.context_tokens
             middle = _middle(low, high)
-            wanted = [(low, short), (middle, short), (high, short), (middle, long), (high, long)]
+            wanted = [(low, short), (high, short), (high, long), (middle, short), (middle, long)]
         else:
             middle = _middle(*self.new_tokens)
             some, many = _middle(*self.sequences), self.sequences[1]
@@ -198,11 +200,18 @@ def largest_doubt(
             for p in measured
         ]
         new = [p for p in area.candidates(kind) if p not in measured]
+        # Of equal doubts the first counts: the furthest from what was measured.
+        new.sort(key=lambda p: -min((_apart(p, m) for m in measured), default=0.0))
         if new and kind is not Kind.MIXED:
             found += _doubts(samples, kind, new, step_tokens)
     possible = [d for d in found if d.point not in left_out and area.holds(d.point)]
     payable = [d for d in possible if cost_s(samples, d.point) <= left_s]
     return max(payable, key=lambda d: d.ratio, default=None)
+
+
+def _apart(a: Point, b: Point) -> float:
+    """How many times as much work of either kind one is as the other, in logarithms."""
+    return abs(float(np.log((a.x + 1) / (b.x + 1)))) + abs(float(np.log((a.y + 64) / (b.y + 64))))
 
 
 def _doubts(samples: Samples, kind: Kind, new: list[Point], step_tokens: int) -> Iterable[Doubt]:

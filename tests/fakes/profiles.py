@@ -15,6 +15,7 @@ from planner.domain.profile import (
     TimeTable,
     TransferTime,
 )
+from planner.domain.profile_details import ProfileDetails, TableFit
 
 ALL_ROLES = (Role.PREFILL, Role.DECODE, Role.AGGREGATED)
 
@@ -117,3 +118,20 @@ def linear_profile(
 def with_limits(profile: Profile, **limits: bool | int) -> Profile:
     """The same engine with other limits."""
     return replace(profile, limits=replace(profile.limits, **limits))
+
+
+def interrupted(profile: Profile) -> Profile:
+    """The same profile, of a run that broke off."""
+    fit = TableFit(
+        form="physical",
+        points=4,
+        held_out_points=0,
+        median_error_ratio=None,
+        p90_error_ratio=None,
+        median_error_interval=None,
+        noise_ratio=0.01,
+    )
+    details = ProfileDetails(
+        prefill=fit, decode_step=fit, samples=8, disturbed_samples=0, complete=False
+    )
+    return replace(profile, details=details)

@@ -10,6 +10,7 @@ from planner.domain.errors import EngineError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.model import Dtype
 from serving.engine import (
+    Devices,
     EngineFlags,
     EngineInstall,
     ModelFiles,
@@ -17,6 +18,7 @@ from serving.engine import (
     command,
     cpu_command,
     cpu_number_format,
+    environment,
 )
 
 PLAIN = ReplicaShape(role=Role.DECODE, model="tiny", accelerator="h100", tp=4)
@@ -99,3 +101,11 @@ def test_a_stated_number_format_is_not_replaced_by_the_processors() -> None:
 def test_formats_that_vllm_does_not_make_are_refused(stated: dict[str, Dtype], said: str) -> None:
     with pytest.raises(EngineError, match=said):
         line(replace(PLAIN, **stated))
+
+
+def test_gpus_are_numbered_as_nvidias_management_library_does() -> None:
+    ports = Ports(http=1, nixl=2)
+    given = environment(EngineFlags(), Devices(gpus=(2, 5)), ports, {})
+    assert given["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert given["CUDA_VISIBLE_DEVICES"] == "2,5"
+    assert "CUDA_DEVICE_ORDER" not in environment(EngineFlags(), Devices(), ports, {})

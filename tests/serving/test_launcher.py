@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -47,10 +48,10 @@ def test_engine_that_dies_on_start_is_told_with_its_last_log_lines(tmp_path: Pat
 
 
 def test_engine_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    with Launcher(site_with(tmp_path, "sleep 60")) as launcher:
+    with Launcher(replace(site_with(tmp_path, "sleep 60"), ready_timeout_s=1.0)) as launcher:
         worker = launcher.start(PREFILL)
         with pytest.raises(EngineError, match="was not ready within 1 s"):
-            launcher.await_ready(worker, timeout_s=1)
+            launcher.await_ready(worker)
 
 
 def test_leaving_the_launcher_ends_its_workers(tmp_path: Path) -> None:

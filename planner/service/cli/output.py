@@ -71,6 +71,13 @@ def print_table(
     out.print(table)
 
 
+def distrust(*, estimated: bool, incomplete: bool) -> str:
+    """What a title adds where profiles are not to be trusted like whole measured ones."""
+    return (", ESTIMATED profiles: rough" if estimated else "") + (
+        ", INCOMPLETE profiles: measuring broke off" if incomplete else ""
+    )
+
+
 def print_lines(title: str, lines: Sequence[str]) -> None:
     """A heading and a list; nothing when the list is empty."""
     from rich.markup import escape

@@ -19,10 +19,10 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     explain : bool
         With the equation of every row, and what small changes would cost.
     """
-    estimated = ", ESTIMATED profiles: rough" if plan.estimated else ""
+    distrust = output.distrust(estimated=plan.estimated, incomplete=plan.incomplete)
     sought = "".join(f", {_term_text(term)}" for term in plan.objective if term.sought)
     price = f"{plan.usd_per_hour:,.2f} USD/h"
-    title = f"Plan {plan.plan_id}: {plan.status}, {price}{sought}{estimated}"
+    title = f"Plan {plan.plan_id}: {plan.status}, {price}{sought}{distrust}"
     rows = [
         [
             window.start_at.strftime("%m-%d %H:%M"),

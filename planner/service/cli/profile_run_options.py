@@ -94,6 +94,13 @@ KvBytesPerTokenOption = Annotated[
 StartSOption = Annotated[
     float | None, typer.Option("--start-s", help="With --url: how long a start takes, seconds.")
 ]
+StartTimeoutSOption = Annotated[
+    float,
+    typer.Option(
+        "--start-timeout-s",
+        help="Launched here: a worker has its first token by then, or has failed, seconds.",
+    ),
+]
 MachineOption = Annotated[
     str | None, typer.Option("--machine", help="With --url: what it runs on, for provenance.")
 ]

@@ -97,10 +97,10 @@ def recommend(
 def _show(answer: "RecommendationDocument") -> None:
     from planner.service.documents.replica_shape import label_of
 
-    estimated = ", ESTIMATED profiles: rough" if answer.estimated else ""
+    distrust = output.distrust(estimated=answer.estimated, incomplete=answer.incomplete)
     output.print_table(
         f"Recommended for the next window ({answer.status}, {answer.usd_per_hour:,.2f} "
-        f"USD/h{estimated})",
+        f"USD/h{distrust})",
         ("pool", "bought", "now", "replicas", "why"),
         [
             [

@@ -108,7 +108,7 @@ def _problem(spec: "Spec", model: str, trace: Path, start_at: datetime | None) -
 
 def _show(answer: "ShapesAnswer", *, compared: bool) -> None:
     kept = sum(one.verdict == "kept" for one in answer.shapes)
-    estimated = ", ESTIMATED profiles: rough" if answer.estimated else ""
+    distrust = output.distrust(estimated=answer.estimated, incomplete=answer.incomplete)
     lengths = [c.context_tokens for c in answer.shapes[0].contexts] if answer.shapes else []
     columns = (
         "shape",
@@ -124,7 +124,7 @@ def _show(answer: "ShapesAnswer", *, compared: bool) -> None:
         *(f"at {_short(tokens)}" for tokens in lengths),
     )
     output.print_table(
-        f"{answer.model}: {kept} of {len(answer.shapes)} shapes are kept{estimated}",
+        f"{answer.model}: {kept} of {len(answer.shapes)} shapes are kept{distrust}",
         columns,
         _rows(answer.shapes),
         numbers_from=4,

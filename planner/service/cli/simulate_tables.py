@@ -12,13 +12,13 @@ _OUTCOMES = ("finished", "rejected", "aborted", "failed", "in_flight", "not_arri
 
 def show_simulation(result: "SimulationDocument") -> None:
     """Print pools, latencies, outcomes, cost, attainment, and what to know before believing it."""
-    estimated = ", ESTIMATED profiles: rough" if result.estimated else ""
+    distrust = output.distrust(estimated=result.estimated, incomplete=result.incomplete)
     from planner.service.reports.quantities import counted
 
     runs = "" if result.futures is None else f"{counted(result.futures.count, 'future')}, "
     output.print_table(
         f"{runs}{counted(result.requests, 'request')}, {_interval(result.duration_s)} s"
-        f"{' each' if runs else ''}, router {result.router}{estimated}",
+        f"{' each' if runs else ''}, router {result.router}{distrust}",
         ("pool", "", "replicas", "busy", "KV peak", "accelerator-hours"),
         [_pool(pool) for pool in result.pools],
         numbers_from=2,

@@ -57,6 +57,12 @@ def validate(
     )
     if has_estimates(checked):
         output.note("Some profiles are ESTIMATED: plans are rough and never applied by themselves.")
+    broken = [profile.profile_id for profile in checked.profiles if profile.interrupted]
+    if broken:
+        output.note(
+            f"INCOMPLETE profiles, as measuring broke off: {', '.join(broken)}; their notes say "
+            "what is missing (`poolwise profile show`)."
+        )
 
 
 def _pools(spec: "Spec") -> list[list[str]]:
@@ -103,6 +109,7 @@ def _facts(spec: "Spec") -> dict[str, object]:
                 "kv_dtype": profile.kv_dtype,
                 "roles": [role.value for role in profile.roles],
                 "kind": profile.provenance.kind.value,
+                "incomplete": profile.interrupted,
                 "error_ratio": profile.provenance.error_ratio,
             }
             for profile in spec.profiles

@@ -63,6 +63,7 @@ from planner.service.demo.wording import (
     provenance_text,
     quota_text,
 )
+from planner.service.engine_formats import launched_kv_bytes
 from planner.service.settings import Settings
 from planner.service.spec_file import read_spec
 from planner.simulate import ReplicaGroup, Scenario, simulate
@@ -273,6 +274,7 @@ class Demo:
             launched=pair,
             roles=tuple(Role),
             source="poolwise quick sweep, through the P/D path",
+            kv_bytes_per_token=launched_kv_bytes(deployment.site.model.directory),
         ).run(plan, journal, tell=tell)
 
     def _saved_profile(self) -> Profile | None:

@@ -51,6 +51,7 @@ class ShapesAnswer(Document):
     model: str
     max_context_tokens: int
     estimated: bool = Field(description="true: some rest on estimates, which are rough")
+    incomplete: bool = Field(description="true: some rest on a profile whose measuring broke off")
     shapes: list[CandidateDocument]
 
 
@@ -64,11 +65,12 @@ def shapes_answer(
     contexts : sequence of int
         Lengths of requests, tokens, that are counted.
     """
-    kinds = {c.profile.provenance.kind for c in found if c.profile is not None}
+    profiles = [c.profile for c in found if c.profile is not None]
     return ShapesAnswer(
         model=model,
         max_context_tokens=spec.model(model).max_context_tokens,
-        estimated=ProfileKind.ESTIMATED in kinds,
+        estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
+        incomplete=any(p.interrupted for p in profiles),
         shapes=[_document(spec, one, contexts) for one in found],
     )
 

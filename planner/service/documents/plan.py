@@ -192,6 +192,9 @@ class PlanDocument(Document):
     held_by_others: list[HoldingDocument] = Field(
         default_factory=list, description="what other models hold of what all share"
     )
+    incomplete: bool = Field(
+        default=False, description="true: rests on a profile whose measuring broke off"
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -218,6 +221,7 @@ def plan_document(plan: Plan) -> PlanDocument:
         estimated=plan.estimated,
         shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
         held_by_others=[HoldingDocument.model_validate(h) for h in plan.held_by_others],
+        incomplete=plan.incomplete,
     )
 
 
@@ -253,6 +257,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
             estimated=document.estimated,
             shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),
             held_by_others=tuple(Holding(**h.model_dump()) for h in document.held_by_others),
+            incomplete=document.incomplete,
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

@@ -32,7 +32,8 @@ class RecommendationDocument(Document):
     plan_id: str
     status: PlanStatus
     usd_per_hour: float
-    estimated: bool
+    estimated: bool = Field(description="true: rests on an estimated profile")
+    incomplete: bool = Field(description="true: rests on a profile whose measuring broke off")
     relaxations: list[str] = Field(description="for an infeasible plan: what to relax")
     findings: list[FindingDocument] = Field(description="what the guards say of the change")
 
@@ -48,6 +49,7 @@ def recommendation_document(
         status=decision.plan.status,
         usd_per_hour=decision.plan.usd_per_hour,
         estimated=decision.plan.estimated,
+        incomplete=decision.plan.incomplete,
         relaxations=list(decision.plan.relaxations),
         findings=finding_documents(decision.findings),
     )

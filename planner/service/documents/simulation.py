@@ -140,6 +140,7 @@ class SimulationDocument(Document):
     futures: FuturesDocument | None = Field(description="null: given requests were replayed")
     extrapolated_requests: int = Field(description="outside what the profiles measured")
     estimated: bool = Field(description="true: rests on an estimated profile")
+    incomplete: bool = Field(description="true: rests on a profile whose measuring broke off")
     flags: list[str] = Field(description="what to know before believing the figures")
     series: SeriesDocument | None = Field(default=None, description="null: not asked for")
 
@@ -153,7 +154,7 @@ def simulation_document(seen: Simulated, *, series: bool = False) -> SimulationD
         Whether pools over time are told.
     """
     total, runs = seen.total, seen.total.runs
-    kinds = {group.profile.provenance.kind for group in seen.scenario.groups}
+    profiles = [group.profile for group in seen.scenario.groups]
     return SimulationDocument(
         requests=total.requests,
         duration_s=seen.duration_s,
@@ -172,7 +173,8 @@ def simulation_document(seen: Simulated, *, series: bool = False) -> SimulationD
         stopped=None if seen.stopped is None else StoppedDocument.model_validate(seen.stopped),
         futures=_futures(seen),
         extrapolated_requests=total.extrapolated_requests,
-        estimated=ProfileKind.ESTIMATED in kinds,
+        estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
+        incomplete=any(p.interrupted for p in profiles),
         flags=list(seen.flags),
         series=_series(seen.results[0].series) if series else None,
     )

@@ -12,7 +12,7 @@ from planner.domain.profile import Profile, ProfileKind
 from planner.domain.spec import PlanningSettings, PoolBounds
 from planner.optimize import plan
 from planner.optimize.constraints import CONSTRAINTS
-from tests.fakes.profiles import linear_profile
+from tests.fakes.profiles import interrupted, linear_profile
 from tests.planner.optimize.scenarios import (
     ALL_ROLES,
     NOW,
@@ -147,6 +147,12 @@ def test_alternatives_come_with_their_cost_or_why_they_cannot_serve() -> None:
 def test_estimated_profiles_mark_the_plan() -> None:
     guessed = spec(profiles=(linear_profile(kind=ProfileKind.ESTIMATED),))
     assert plan(guessed, forecast([1.0]), None, made_at=NOW).estimated
+
+
+def test_profiles_of_interrupted_runs_mark_the_plan() -> None:
+    broken = spec(profiles=(interrupted(linear_profile()),))
+    assert plan(broken, forecast([1.0]), None, made_at=NOW).incomplete
+    assert not plan(spec(), forecast([1.0]), None, made_at=NOW).incomplete
 
 
 def test_requests_longer_than_measured_are_refused() -> None:

@@ -1,5 +1,6 @@
 """The catalogue of accelerators: shipped, overridden, and what is refused."""
 
+import csv
 from datetime import date
 
 import pytest
@@ -59,10 +60,20 @@ def test_every_shipped_entry_names_its_sources_and_is_plausible(entry):
         ("RTX4090", "rtx-4090"),
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA L4", "l4"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA A10G", "a10g"),
     ],
 )
 def test_accelerators_are_known_by_their_usual_names(name, found):
     assert SHIPPED.find(name).name == found
+
+
+def test_every_listed_price_of_the_public_table_is_in_the_catalogue(poolwise_data):
+    path = poolwise_data / "profiles/silybench/gpu_prices_2026-09-25.csv"
+    with path.open() as file:
+        listed = {(r["provider"], float(r["usd_per_gpu_hour"])) for r in csv.DictReader(file)}
+    known = {(p.provider, p.usd_per_gpu_hour) for e in SHIPPED.entries for p in e.prices}
+    assert listed <= known
 
 
 def test_a_processor_slot_is_no_accelerator_of_the_catalogue():

@@ -15,7 +15,8 @@ import pytest
 from planner.domain.fleet import Role
 from planner.service.cli import plan as plan_module
 from planner.service.documents import read_plan
-from tests.fakes.profiles import linear_profile
+from profiler.files import write_profile
+from tests.fakes.profiles import interrupted, linear_profile
 from tests.planner.service.examples import (
     NOON,
     fleet,
@@ -175,6 +176,25 @@ def test_an_estimate_is_labelled_in_every_output(poolwise, folder):
     assert json.loads(out)["estimated"] is True
     _, _, err = poolwise("validate", "-s", "spec.yaml", "--allow-estimates")
     assert "ESTIMATED" in err
+
+
+def test_an_interrupted_profile_is_labelled_in_every_output(poolwise, folder):
+    write_profile(interrupted(linear_profile()), folder / "tiny.json")
+    asked = ("-s", "spec.yaml", "-t", "trace.jsonl")
+    for command in (
+        ("plan", *asked),
+        ("shapes", *asked),
+        ("simulate", *asked, "--fleet", "fleet.json"),
+        ("recommend", "-s", "spec.yaml", "--history", "history.json"),
+    ):
+        _, out, _ = poolwise(*command)
+        assert "INCOMPLETE profiles" in out, command
+        _, out, _ = poolwise(*command, "--json")
+        assert json.loads(out)["incomplete"] is True, command
+    _, _, err = poolwise("validate", "-s", "spec.yaml")
+    assert "INCOMPLETE" in err
+    _, out, _ = poolwise("validate", "-s", "spec.yaml", "--json")
+    assert json.loads(out)["profiles"][0]["incomplete"] is True
 
 
 def test_validate_says_what_is_there_and_prints_the_schema(poolwise):

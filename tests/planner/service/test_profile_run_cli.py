@@ -222,3 +222,19 @@ def test_perturbing_what_is_not_there_is_refused(poolwise, server, more, said):
     assert status in (1, 2)
     assert said in " ".join(err.split())
     assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--engine-flag=--max-num-seqs=8",), "give it as --max-num-seqs"),
+        (("--engine-flag=--kv-cache-dtype=nvfp4",), "a format whose bytes are not known here"),
+        (("--start-timeout-s", "1"), "--start-timeout-s 1 must lie in 10..86400 seconds"),
+    ],
+)
+def test_options_of_an_engine_that_its_profile_would_not_know_of_start_nothing(
+    poolwise, more, said
+):
+    status, out, err = poolwise("profile", "run", "--out", "own.json", *more)
+    assert (status, out) == (2, "")
+    assert said in err

@@ -1,7 +1,9 @@
 """`poolwise simulate`: every option does what it says, and bad input is one clear message."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from pyarrow import parquet
@@ -284,6 +286,19 @@ def test_lengths_outside_the_profile_are_flagged_with_the_pool(simulate, folder)
     assert "computed prompts of up to 1,000 tokens but was measured up to 500" in err
     assert "480 of 480 requests lie outside what the profiles measured" in err
     assert "480 finished" in out
+
+
+def test_what_a_profile_does_not_reach_is_flagged_with_the_pool(simulate, folder):
+    whole = linear_profile()
+    prefill = replace(whole.prefill, reach=np.array([16.0, 0.0]))
+    steps = replace(whole.decode_step, reach=np.array([1_000.0, 0.0]))
+    write_profile(replace(whole, prefill=prefill, decode_step=steps), folder / "tiny.json")
+    rows = [row | {"hash_ids": [1, 2 + i]} for i, row in enumerate(rows_of(folder))]
+    write_rows(folder / "shared.jsonl", rows)
+    _, _, err = simulate(source="-t shared.jsonl --fleet fleet.json")
+    assert "may decode 64 sequences at once but was measured up to" in err
+    assert "tokens: steps of more are extrapolated" in err
+    assert "took up to 512 tokens of a prompt from the cache but was not measured so far" in err
 
 
 def test_an_empty_pool_is_flagged_when_others_can_serve(simulate, folder):

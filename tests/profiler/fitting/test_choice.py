@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from planner.domain.errors import MeasurementError
+from planner.domain.errors import MeasurementError, OutsideProfileError
+from planner.domain.profile import TimeTable
 from profiler.fitting.choice import choose, error_interval
 from profiler.fitting.forms import (
     Corrected,
@@ -72,6 +73,41 @@ def test_error_interval_holds_the_median() -> None:
 def test_too_few_points_are_said() -> None:
     with pytest.raises(MeasurementError, match="needs at least 3"):
         choose(scatter(X[:2], Y[:2], X[:2]), FORMS)
+
+
+def covered(table: TimeTable, x: float, y: float) -> bool:
+    return bool(table.covers(np.array([x]), np.array([y]))[0])
+
+
+def test_a_corner_that_was_not_measured_is_not_covered() -> None:
+    batch, context = np.array([1.0, 16.0, 256.0, 16.0]), np.array([64.0, 64.0, 64.0, 8000.0])
+    points = scatter(batch, context, 0.01 + 1e-3 * batch + 1e-7 * batch * context)
+    table = table_of(choose(points, (PhysicalStep(),)).seconds, points, x_name="x", y_name="y")
+    assert covered(table, 16, 8000)
+    assert covered(table, 256, 64)
+    assert not covered(table, 256, 8000)
+    assert not covered(table, 128, 4000)
+    assert covered(table, 64, 400)
+    with pytest.raises(OutsideProfileError, match=r"8000 y \(at the most x 64 y\)"):
+        table.at(256, 8000)
+    most = table.most_x(1000.0)
+    assert 16 < most < 256
+    assert covered(table, most, 1000)
+    assert not covered(table, most + 2, 1000)
+
+
+def test_a_rectangle_that_was_measured_is_covered_to_its_corner() -> None:
+    points = scatter(X, Y + X / 1e4, 0.01 + 1e-3 * X)
+    table = table_of(choose(points, FORMS).seconds, points, x_name="x", y_name="y")
+    assert table.reach is None
+    assert covered(table, 2000, 1000)
+
+
+def test_a_single_y_says_nothing_of_others() -> None:
+    points = scatter(X[::2], 0 * X[::2], 0.01 + 1e-3 * X[::2])
+    table = table_of(choose(points, FORMS).seconds, points, x_name="x", y_name="y")
+    assert covered(table, 2000, 0)
+    assert not covered(table, 32, 1)
 
 
 def test_table_covers_what_was_measured_and_never_falls() -> None:

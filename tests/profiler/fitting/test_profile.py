@@ -9,10 +9,12 @@ import pytest
 
 from planner.domain.errors import MeasurementError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.model import Model
 from planner.domain.profile import EngineLimits, LifecycleTimes
 from profiler.files import profile_document, profile_of
 from profiler.fitting.profile import Seen, Setting, marked_incomplete, profile_of_samples
 from profiler.measure.probe import gaps_while_all_run
+from profiler.roofline import Peak, Roof
 from profiler.samples import Kind, Point, Sample, Samples
 from serving.load import Timing
 
@@ -75,6 +77,7 @@ def decode(batch: int, context: int, *, held_out: bool = False) -> Sample:
 
 
 PREFILL = [prefill(n, c) for n in (50, 200, 1000) for c in (0, 1000)]
+PREFILL_ABOVE = [prefill(n, c) for n in (200, 500, 1000) for c in (0, 1000)]
 DECODE = [decode(b, c) for b in (1, 4, 16) for c in (64, 1000)]
 
 
@@ -168,6 +171,66 @@ def test_prompts_beside_answers_are_held_against_prompts_alone() -> None:
 def test_too_few_points_are_told() -> None:
     with pytest.raises(MeasurementError, match=r"2 points were measured.*at least 3"):
         profile_of_samples(samples(of=(*PREFILL[:2], *DECODE)), SETTING)
+
+
+def test_an_interrupted_run_does_not_speak_of_what_it_did_not_measure() -> None:
+    few = [s for s in PREFILL if s.point.y == 0]
+    setting = marked_incomplete(SETTING, "the test said so")
+    profile = profile_of_samples(samples(of=(*few, *DECODE)), setting)
+    assert bool(profile.prefill.covers(np.array(1000.0), np.array(0.0)))
+    assert not bool(profile.prefill.covers(np.array(100.0), np.array(1000.0)))
+    notes = " ".join(profile.provenance.notes)
+    assert "prefill: measured at 0 cached tokens only: nothing is said of more" in notes
+    assert "prefill: its error is not known, as 3 points do not tell it: 10% is assumed" in notes
+    assert profile.provenance.error_ratio == pytest.approx(0.1)
+    again = profile_of(profile_document(profile).model_dump(mode="json"), where="test")
+    assert again.profile_id == profile.profile_id
+    assert not bool(again.prefill.covers(np.array(100.0), np.array(1000.0)))
+
+
+def test_a_corner_that_a_run_did_not_reach_is_said() -> None:
+    without = [s for s in DECODE if s.point != Point(Kind.DECODE, 16, 1000)]
+    profile = profile_of_samples(samples(of=(*PREFILL, *without)), SETTING)
+    (note,) = [n for n in profile.provenance.notes if "beyond" in n]
+    assert note.startswith("decode step: measured up to 1,000 context tokens, but at 16 sequences")
+    assert profile.prefill.reach is None
+
+
+def roof(bytes_per_s: float) -> Roof:
+    """Of a model of 1 GB that no accelerator computes at more than `bytes_per_s` of reading."""
+    model = Model(
+        name="tiny",
+        layers=1,
+        kv_heads=1,
+        head_size=64,
+        parameters=500_000_000,
+        active_parameters=500_000_000,
+        max_context_tokens=4096,
+    )
+    peak = Peak(flop_per_s=1e18, bytes_per_s=bytes_per_s)
+    return Roof(model=model, peak=peak, accelerators=1)
+
+
+def test_no_cell_is_faster_than_the_accelerators_peak() -> None:
+    # 1 GB read at 4.8e10 bytes/s takes 20.8 ms: about the fastest measured decode step (21 ms).
+    slow = [replace(s, values={**s.values, "step_s": 0.9 * s.values["step_s"]}) for s in DECODE]
+    free = profile_of_samples(samples(of=(*PREFILL, *DECODE)), SETTING)
+    same = profile_of_samples(samples(), replace(SETTING, roof=roof(1e12)))
+    assert np.array_equal(free.decode_step.seconds, same.decode_step.seconds)
+    bound = roof(1e9 / 0.0195)
+    raised = profile_of_samples(samples(of=(*PREFILL_ABOVE, *slow)), replace(SETTING, roof=bound))
+    least = bound.decode_s(raised.decode_step.x[:, None], raised.decode_step.y[None, :])
+    assert (raised.decode_step.seconds >= least).all()
+    (note,) = [n for n in raised.provenance.notes if "decode step" in n]
+    assert "were raised to what the accelerator's peak allows (roofline), by at most" in note
+
+
+def test_a_peak_that_measurements_pass_bounds_nothing_and_is_said() -> None:
+    free = profile_of_samples(samples(), SETTING)
+    doubtful = profile_of_samples(samples(), replace(SETTING, roof=roof(1e9)))
+    assert np.array_equal(free.decode_step.seconds, doubtful.decode_step.seconds)
+    notes = " ".join(doubtful.provenance.notes)
+    assert "faster than the accelerator's peak allows: a wrong accelerator name" in notes
 
 
 def test_details_survive_the_file() -> None:

@@ -10,6 +10,21 @@ from profiler.imports.distserve import PROMPTS, read, read_kv_tokens, read_times
 from tests.profiler.imports.examples import DISTSERVE, DISTSERVE_KV, write_json
 
 MODEL = "facebook/opt-13b"
+EVERYWHERE = np.meshgrid(
+    np.array([1.0, 7, 50, 94, 95, 96, 100, 105, 110, 120, 135, 150, 170, 200, 400, 1024]),
+    np.array([1.0, 10, 40, 100, 200, 300, 500, 700, 1000, 1500, 2000, 2048]),
+    indexing="ij",
+)
+"""Batches and contexts, most of them between the lines of a table."""
+
+
+def fitted_step_s(fit, batch, context):
+    """Seconds of a decode step by a published fit."""
+    small, large = (
+        a + b * batch * context + c * batch
+        for a, b, c in (fit["decoding_smallbs"], fit["decoding_largebs"])
+    )
+    return np.where(batch < fit["decoding_large_small_bs_threshold"], small, large) / 1e3
 
 
 @pytest.fixture
@@ -52,16 +67,30 @@ def test_every_public_fit_is_found_again(poolwise_data, engine):
             a, b, c = fit["prefill"]
             prompts = (a + b * PROMPTS + c * PROMPTS**2) / 1e3
             assert found.prefill.seconds[:, 0] == pytest.approx(prompts, rel=1e-12)
-            lifts = " ".join(note for note in found.notes if "decode step: lifted" in note)
-            for batch in (1, 94, 95, 1024):
-                a, b, c = fit["decoding_smallbs" if batch < 95 else "decoding_largebs"]
-                for context in (1, 2048):
-                    told = float(found.decode_step.at(batch, context))
-                    step_s = (a + b * batch * context + c * batch) / 1e3
-                    named = f" {batch} sequences at {context} context" in lifts
-                    assert named or told == pytest.approx(step_s, rel=1e-12)
+            told = found.decode_step.at(*EVERYWHERE)
+            step_s = fitted_step_s(fit, *EVERYWHERE)
+            level_s = fitted_step_s(fit, 94.0, EVERYWHERE[1])
+            truth = np.where(EVERYWHERE[0] >= 95, np.maximum(step_s, level_s), step_s)
+            assert np.abs(told / truth - 1).max() < 0.02
+            assert told[EVERYWHERE[0] < 95] == pytest.approx(step_s[EVERYWHERE[0] < 95], rel=1e-9)
+            lifted = bool(np.any(truth > step_s * (1 + 1e-9)))
+            assert any("decode step: lifted" in note for note in found.notes) == lifted
             kv = read_kv_tokens(folder / "max_num_tokens.csv", model)
             assert found.kv_capacity_tokens == kv[int(tp), 1]
+
+
+def test_where_large_batches_begin_the_table_is_the_fit_or_level(poolwise_data):
+    path = poolwise_data / "profiles/distserve/profiler-a100-80g.distserve.json"
+    found = read(path, model="facebook/opt-66b", tp=2)
+    fit = json.loads(path.read_text())["facebook/opt-66b"]["2"]
+    for batch, context in ((96, 100), (110, 100), (200, 500)):
+        fitted = float(fitted_step_s(fit, batch, context))
+        level = float(fitted_step_s(fit, 94, context))
+        told = float(found.decode_step.at(batch, context))
+        assert told == pytest.approx(max(fitted, level), rel=0.005)
+    (note,) = [n for n in found.notes if "lifted" in n]
+    assert "the fit falls at batch 95" in note
+    assert "at most +62.0%; where the KV cache holds them, " in note
 
 
 def test_what_is_not_there_is_told_what_is(fits):
