@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from planner.domain.errors import PoolwiseError
 
-PARTS = ("changes", "kills", "answers", "gate", "admission", "kv", "telemetry", "diagnose", "soak")
+PARTS = ("changes", "kills", "answers", "gate", "admission", "kv", "tiers", "diagnosis", "soak")
 
 
 def main() -> int:

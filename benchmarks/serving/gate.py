@@ -21,7 +21,7 @@ import numpy as np
 from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
 from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
-from serving.launcher import free_ports
+from serving.processes import free_ports
 
 ROUNDS, SECONDS = 5, 1.5
 SETTLE_S = 3.0

@@ -24,8 +24,9 @@ from serving.kv.policy import recommend_policies
 from serving.kv.reuse import Reuse
 from serving.kv.subscriber import EventFeed, catch_up, pump
 from serving.kv.view import KvSnapshot, KvView
-from serving.launcher import Worker, free_ports
+from serving.launcher import Worker
 from serving.load import Completion, LoadClient
+from serving.processes import free_ports
 from serving.prompts import PromptWriter
 from serving.telemetry.signals import TargetKind, TargetSignals
 from serving.telemetry.targets import Look, Target, look, metrics_page, signals_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.launcher import free_ports
+from serving.processes import free_ports
 
 
 @dataclass
