@@ -1,6 +1,7 @@
 """The journal, the watch, where to measure, and what a log says of a start."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -244,6 +245,7 @@ def test_start_is_split_by_the_engines_log() -> None:
     assert start_up_of("", 5.0).load_s is None
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no posix_fadvise on this system")
 def test_files_are_dropped_from_the_page_cache(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"x" * 4096)
-    assert forget_files(tmp_path) in (0, 4096)
+    assert forget_files(tmp_path) == 4096
