@@ -214,6 +214,7 @@ def test_perturbing_tells_what_each_kind_of_load_did(poolwise, server):
         (("--extra", "2"), "--extra 2 must lie above 0 and be at most 1"),
         (("--phase-s", "0"), "--phase-s 0 must lie above 0"),
         (("--model", "another"), "does not serve another"),
+        (("--url", "http://[::1"), "is no address of a server"),
         (("--url", "http://127.0.0.1:9"), "is the server running"),
     ],
 )
