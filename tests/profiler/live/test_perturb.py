@@ -57,7 +57,8 @@ def test_prompts_slow_down_a_server_that_is_short_of_prefill(server: Imitation) 
     plan = PerturbPlan(extra_ratio=0.08, phase_s=7.0, phases=1, most_ttft_s=30.0)
     responses = perturbed(server, linear_profile(first_token_s=0.02), plan)
     assert [r.kind for r in responses] == ["prefill", "decode", "requests"]
-    assert responses[0].ttft_ratio > 0.5
+    prefill, *others = responses  # beside each other: a busy machine slows all of them
+    assert prefill.ttft_ratio > 2 * max(abs(other.ttft_ratio) for other in others)
     assert bottleneck_of(responses) == "prefill"
     assert server.running == 0  # nothing is left behind
 
