@@ -237,7 +237,7 @@ def _truth_table(seen: Seen) -> str:
         *(f"| {a} | {b} | {c} | {d} |" for a, b, c, d in rows),
         "",
         f"In caches of this size: {f['cache_aware_ratio']:.1%} routed by cache, "
-        f"{f['blind_ratio']:.1%} in turn. Recommended: "
+        f"{f['blind_ratio']:.1%} blindly. Recommended: "
         + "; ".join(f"`{a.option}` ({a.reasons[0]})" for a in advice),
     ]
     return "\n".join(lines)

@@ -6,7 +6,8 @@ count as referenced too. The references go into ghosts, which hold hashes and no
 
 * everything seen so far (an infinite cache),
 * one cache of the present size per worker, each request sent to the one that holds most of it,
-* the same, with requests sent round in turn, whatever the caches hold.
+* the same, with requests sent anywhere (evenly, by a fixed sequence that looks random: in turn,
+  traffic that is periodic too would always meet the same worker).
 
 Only a sample of the blocks is tracked, chosen by hash, with caches smaller by the same factor: hit
 ratios of LRU caches stay what they are. The sample halves when it grows past `most_blocks`, so
@@ -35,6 +36,9 @@ MOST_OPEN = 10_000
 LONGEST_PROMPT_BLOCKS = 20_000
 MATCH_RATIO = 0.3
 """Share of a prompt that a cache must hold before it draws the request: smg's default."""
+
+_MULTIPLIER, _INCREMENT = 6364136223846793005, 1442695040888963407
+"""Knuth's linear congruential generator (MMIX): the same draws for the same events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ class ReusePotential:
     cache_aware_ratio : float
         Found in caches of the present size, each request sent where most of it lies.
     blind_ratio : float
-        The same, with requests sent round in turn.
+        The same, with requests sent anywhere.
     """
 
     blocks: int
@@ -171,7 +175,7 @@ class Reuse:
     _aware: dict[str, _Ghost] = field(default_factory=dict)
     _blind: dict[str, _Ghost] = field(default_factory=dict)
     _open: "OrderedDict[int, _Open]" = field(default_factory=OrderedDict)
-    _turn: int = 0
+    _draw: int = 1
 
     def __post_init__(self) -> None:
         self.resize(self.capacities)
@@ -243,14 +247,14 @@ class Reuse:
             self._halve()
 
     def _route(self, chain: list[int]) -> tuple[_Way, _Way]:
-        """Where a new request goes: where most of it lies, and whose turn it is."""
+        """Where a new request goes: where most of it lies, and anywhere."""
         names = list(self._aware)
         held = {name: self._aware[name].leading(chain) for name in names}
         best = max(names, key=held.__getitem__)
         if held[best] <= MATCH_RATIO * len(chain):
             best = min(names, key=lambda n: self._aware[n].used)
-        self._turn += 1
-        return _Way(best), _Way(names[self._turn % len(names)])
+        self._draw = (self._draw * _MULTIPLIER + _INCREMENT) % 2**64
+        return _Way(best), _Way(names[(self._draw >> 33) % len(names)])
 
     def _ancestors(self, block: int | None) -> list[int]:
         """Blocks from the prompt's beginning to `block`, as far as they are known."""

@@ -136,7 +136,7 @@ def _show_reuse(snapshot: "KvSnapshot") -> None:
             [
                 f"{reuse.infinite_ratio:.1%} in a cache without bounds",
                 f"{reuse.cache_aware_ratio:.1%} in caches of the present size, routed by cache",
-                f"{reuse.blind_ratio:.1%} in caches of the present size, routed in turn",
+                f"{reuse.blind_ratio:.1%} in caches of the present size, routed blindly",
             ],
         )
     if snapshot.prefix_reuse_ratio is not None:
