@@ -5,6 +5,8 @@ speed independent of how many others run, as it is on GPUs. Where no cgroup can 
 workers run unlimited, and callers say so.
 """
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ but made steps under traffic a fifth longer than those that the profiler had see
 V1_ROOT = Path("/sys/fs/cgroup/cpu")
 V2_ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "poolwise-"
+PATIENCE_S = 3.0
+"""For so long groups of processes that were just killed are tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ def make_cpu_group(owner: str, name: str) -> CpuGroup | None:
             group = CpuGroup(directory=directory, version=version)
             group.limit(None)
         except OSError:
-            if directory.is_dir():
+            with suppress(OSError):  # never made, or of processes that still end
                 directory.rmdir()
             return None
         return group
@@ -68,11 +72,23 @@ def _has_cpu_controller(root: Path, version: int) -> bool:
         return False
 
 
-def remove_empty_groups(owner: str) -> None:
-    """Remove groups of this owner that a crashed run left behind; occupied ones stay."""
+def remove_empty_groups(owner: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Remove groups of this owner that a crashed run left behind; occupied ones stay.
+
+    A killed process leaves its group some time after it was killed, so that is waited for.
+    """
+    deadline = time.monotonic() + patience_s
     for root in (V1_ROOT, V2_ROOT):
         for directory in root.glob(f"{_PREFIX}{owner}-*"):
-            try:
-                directory.rmdir()
-            except OSError:
-                continue
+            while not _removed(directory) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+
+def _removed(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
