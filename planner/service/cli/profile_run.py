@@ -1,7 +1,6 @@
 """`poolwise profile run`: measure an engine, launched here or behind an address."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,14 @@ if TYPE_CHECKING:
     from planner.domain.profile import Profile
 
 DEFAULT_CORES = 0.5
+_OF_LAUNCHED: tuple[str, ...] = ("--gpus", "--cores", "--engine-flag")
+_OF_RUNNING: tuple[str, ...] = (
+    "--kv-capacity-tokens",
+    "--kv-bytes-per-token",
+    "--start-s",
+    "--machine",
+    "--words",
+)
 EPILOG = (
     "Examples:\n\n"
     "poolwise profile run --out profile.json --quick\n\n"
@@ -91,24 +98,15 @@ def run(
     coarse, then measures wherever the fitted tables are most in doubt, until that is below
     --target-error or the budget ends.
     """
-    from planner.service.cli import output
     from planner.service.profiling import Asked, Coverage, run_profile
     from planner.service.whole_file import check_writable
-    from profiler.files import profile_document
 
     check_writable(out, option="--out")
-    of_launched = {"--gpus": gpus or None, "--cores": cores, "--engine-flag": engine_flag}
-    of_running = {
-        "--kv-capacity-tokens": kv_capacity_tokens,
-        "--kv-bytes-per-token": kv_bytes_per_token,
-        "--start-s": start_s,
-        "--machine": machine,
-        "--words": words,
-    }
-    if url is None:
-        _refuse(of_running, "goes with --url: of an engine that is launched here it is read")
-    else:
-        _refuse(of_launched, "is of an engine that is launched here, not of one at a --url")
+    _check_belonging(
+        url,
+        launched=(gpus or None, cores, engine_flag),
+        running=(kv_capacity_tokens, kv_bytes_per_token, start_s, machine, words),
+    )
     asked = Asked(
         out=out,
         url=None if url is None else url.rstrip("/").removesuffix("/v1"),
@@ -136,16 +134,30 @@ def run(
         words=words,
         fresh=fresh,
     )
-    profile = run_profile(asked, os.environ)
+    _show(run_profile(asked, os.environ), out, json=json)
+
+
+def _show(profile: "Profile", out: Path, *, json: bool) -> None:
+    from planner.service.cli import output
+    from profiler.files import profile_document
+
     if json:
         output.print_json(profile_document(profile))
     else:
         output.note(_told(profile, out))
 
 
-def _refuse(given: Mapping[str, object], why: str) -> None:
-    """Refuse the first option that would be ignored."""
-    for option, value in given.items():
+def _check_belonging(
+    url: str | None, *, launched: tuple[object, ...], running: tuple[object, ...]
+) -> None:
+    """Refuse the first option that would be ignored: it belongs to the other way of measuring."""
+    if url is None:
+        options, given = _OF_RUNNING, running
+        why = "goes with --url: of an engine that is launched here it is read"
+    else:
+        options, given = _OF_LAUNCHED, launched
+        why = "is of an engine that is launched here, not of one at a --url"
+    for option, value in zip(options, given, strict=True):
         if value is not None:
             raise InputError(f"{option} {why}")
 
