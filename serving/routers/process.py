@@ -135,6 +135,32 @@ class RouterProcess:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class OwnRouter:
+    """What every router that runs as a process of ours tells alike; adapters add the rest."""
+
+    running: RouterProcess
+
+    @property
+    def url(self) -> str:
+        """Base URL of its OpenAI-compatible API."""
+        return self.running.url
+
+    @property
+    def metrics_url(self) -> str:
+        """Its metrics page."""
+        return self.running.metrics_url
+
+    @property
+    def pid(self) -> int:
+        """Process that the router hangs below."""
+        return self.running.process.pid
+
+    def is_alive(self) -> bool:
+        """Whether its process runs."""
+        return self.running.is_alive()
+
+
 def start_process(
     name: str,
     package: str,

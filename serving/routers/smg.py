@@ -8,7 +8,7 @@ from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
 from serving.engine import NIXL
 from serving.routers.port import RoutedWorker
-from serving.routers.process import RETRY_OPTIONS, RouterProcess, start_process
+from serving.routers.process import RETRY_OPTIONS, OwnRouter, start_process
 
 _LABELS = {"kv_connector": NIXL, "kv_role": "kv_both"}
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "regular": Role.AGGREGATED}
@@ -16,29 +16,8 @@ _WORKER_TYPES = {role: name for name, role in _ROLES.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class SmgRouter:
+class SmgRouter(OwnRouter):
     """A running smg process."""
-
-    running: RouterProcess
-
-    @property
-    def url(self) -> str:
-        """Base URL of its OpenAI-compatible API."""
-        return self.running.url
-
-    @property
-    def metrics_url(self) -> str:
-        """Its metrics page."""
-        return self.running.metrics_url
-
-    @property
-    def pid(self) -> int:
-        """Process that smg hangs below."""
-        return self.running.process.pid
-
-    def is_alive(self) -> bool:
-        """Whether its process runs."""
-        return self.running.is_alive()
 
     def add(self, url: str, role: Role) -> None:
         """Register a worker and wait until the router uses it."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
 from serving.routers.port import RoutedWorker
-from serving.routers.process import RETRY_OPTIONS, RouterProcess, start_process
+from serving.routers.process import RETRY_OPTIONS, OwnRouter, start_process
 
 HEALTH_INTERVAL_S = 2
 """Between checks; its default of a minute leaves dead workers in the rotation as long."""
@@ -23,29 +23,8 @@ _WORKER_TYPES = {role: name for name, role in _ROLES.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class VllmRouter:
+class VllmRouter(OwnRouter):
     """A running vllm-router process."""
-
-    running: RouterProcess
-
-    @property
-    def url(self) -> str:
-        """Base URL of its OpenAI-compatible API."""
-        return self.running.url
-
-    @property
-    def metrics_url(self) -> str:
-        """Its metrics page."""
-        return self.running.metrics_url
-
-    @property
-    def pid(self) -> int:
-        """Process that vllm-router hangs below."""
-        return self.running.process.pid
-
-    def is_alive(self) -> bool:
-        """Whether its process runs."""
-        return self.running.is_alive()
 
     def add(self, url: str, role: Role) -> None:
         """Register a worker and wait until the router uses it."""

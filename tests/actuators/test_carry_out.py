@@ -9,8 +9,8 @@ from actuators.actuator import carry_out
 from actuators.dry_run import DryRunActuator, render_text
 from planner.domain.errors import ApplyError, RouterError, StalePlanError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
-from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import Diff, Step, StepKind
+from tests.actuators import steps
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PREFILL = ReplicaShape(role=Role.PREFILL, model="m", accelerator="h100")
@@ -23,20 +23,7 @@ def fleet_of(prefill: int, decode: int) -> Fleet:
 
 
 def diff_of(fleet: Fleet, *kinds: StepKind) -> Diff:
-    steps = tuple(
-        Step(
-            index=i,
-            kind=kind,
-            shape=PREFILL,
-            to_shape=DECODE if kind is StepKind.FLIP else None,
-            purchase_option=PurchaseOption.ON_DEMAND,
-            expected_s=1.0,
-            expected_usd=0.0,
-            reason="because",
-        )
-        for i, kind in enumerate(kinds)
-    )
-    return Diff(plan_id="plan-1", from_fleet=fleet, steps=steps)
+    return steps.diff_of(fleet, PREFILL, DECODE, *kinds)
 
 
 def counts(fleet: Fleet) -> tuple[int, int]:

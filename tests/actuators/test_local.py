@@ -10,12 +10,12 @@ from actuators.actuator import carry_out
 from actuators.local import LocalActuator
 from planner.domain.errors import ApplyError
 from planner.domain.fleet import Role
-from planner.domain.hardware import PurchaseOption
-from planner.domain.rollout import Diff, Step, StepKind
+from planner.domain.rollout import Diff, StepKind
 from planner.domain.topology import Cell
 from serving.changes import Changes
 from serving.deployment import LocalDeployment, RouterSettings, WorkerState
 from serving.routers import RouterKind
+from tests.actuators.steps import diff_of
 from tests.serving.conftest import DECODE, PREFILL, StubSite
 
 
@@ -31,20 +31,7 @@ def running(stub_site: StubSite, *roles: Role, cells: int = 1) -> Iterator[Chang
 
 
 def diff(actuator: LocalActuator, *kinds: StepKind) -> Diff:
-    steps = tuple(
-        Step(
-            index=i,
-            kind=kind,
-            shape=PREFILL,
-            to_shape=DECODE if kind is StepKind.FLIP else None,
-            purchase_option=PurchaseOption.ON_DEMAND,
-            expected_s=1.0,
-            expected_usd=0.0,
-            reason="test",
-        )
-        for i, kind in enumerate(kinds)
-    )
-    return Diff(plan_id="p", from_fleet=actuator.read_fleet(), steps=steps)
+    return diff_of(actuator.read_fleet(), PREFILL, DECODE, *kinds)
 
 
 def test_a_standby_worker_is_taken_before_a_new_one_is_started(stub_site: StubSite) -> None:
