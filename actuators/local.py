@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from planner.domain.errors import ApplyError, GuardRefusedError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import Diff, Step, StepKind
-from serving.deployment import LocalDeployment, WorkerState
-from serving.launcher import Worker
-from serving.members import check_leaving
+from serving.fleet.deployment import LocalDeployment, WorkerState
+from serving.fleet.members import check_leaving
+from serving.workers.launcher import Worker
 
 
 @dataclass(slots=True)

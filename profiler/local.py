@@ -30,11 +30,11 @@ from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import start_up_of
 from profiler.roofline import Roof
 from profiler.run import Target, breaking_off, finished, measure
-from serving.deployment import LocalDeployment
-from serving.launcher import Worker
-from serving.load import Completion, LoadClient
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.deployment import LocalDeployment
 from serving.telemetry import EngineCounters, EngineReading
+from serving.traffic.load import Completion, LoadClient
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.launcher import Worker
 
 DIRECT_PROMPT_TOKENS, DIRECT_BURST, DIRECT_SAMPLES = 384, 4, 2
 HIT_PROMPT_BLOCKS = 4

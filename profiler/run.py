@@ -16,8 +16,8 @@ from profiler.measure.probe import Probe, ReadCounters
 from profiler.measure.requests import PATIENCE_S, Sender
 from profiler.measure.session import Plan, Session, Tell, enough_to_fit
 from profiler.measure.words import learn_words
-from serving.load import LoadClient
-from serving.prompts import PromptWriter
+from serving.traffic.load import LoadClient
+from serving.traffic.prompts import PromptWriter
 
 REQUEST_TIMEOUT_S = 600.0
 """A prompt of 100,000 tokens on a slow engine takes minutes."""

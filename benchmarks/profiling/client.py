@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.profiling.engines import MODEL, Engines, Say
 from planner.domain.errors import EngineError
-from serving.load import Completion, Timing
+from serving.traffic.load import Completion, Timing
 
 Floats = NDArray[np.float64]
 LEVELS = (0.5, 0.9, 0.95, 0.99)

@@ -13,11 +13,11 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
 from profiler.measure.where import Range
-from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite, Worker
-from serving.load import LoadClient
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.deployment import LocalDeployment
+from serving.traffic.load import LoadClient
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite, Worker
 
 MODEL = "tiny"
 QUOTA_CORES = 0.5

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.profiling.engines import MODEL, Engines
 from planner.domain.errors import EngineError
-from serving.load import Completion
+from serving.traffic.load import Completion
 
 LENGTHS, REPEATS = (64, 128, 256, 512, 768), 7
 BOUND = 0.10

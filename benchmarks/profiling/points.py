@@ -16,7 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.domain.workload import Workload
 from planner.simulate import ReplicaGroup, Scenario, simulate
-from serving.load import Completion
+from serving.traffic.load import Completion
 
 POINTS, REPEATS = 50, 3
 SPREADS = 1.5

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from planner.domain.errors import EngineError
-from serving.cpu_quota import CpuGroup, make_cpu_group
+from serving.workers.cpu_quota import CpuGroup, make_cpu_group
 
 COMPUTING = "VLLM::Worker"
 """What vLLM's process that computes steps calls itself."""

@@ -62,13 +62,13 @@ from profiler.measure.journal import open_journal
 from profiler.measure.session import Plan
 from profiler.measure.where import Range
 from profiler.run import Target, measure
-from serving.cpu_quota import CpuGroup
-from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite, Worker
-from serving.load import Completion, LoadClient, Replay, Timing, replay
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.deployment import LocalDeployment
 from serving.telemetry import EngineCounters
+from serving.traffic.load import Completion, LoadClient, Replay, Timing, replay
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.cpu_quota import CpuGroup
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite, Worker
 
 PLAN = Plan(
     area=Range(

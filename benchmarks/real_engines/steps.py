@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.real_engines.recording import write_atomically
 from planner.domain.errors import MeasurementError
 from profiler.measure.probe import gaps_while_all_run
-from serving.load import Completion, LoadClient, Timing
-from serving.prompts import PromptWriter
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.traffic.prompts import PromptWriter
 
 BATCHES = (1, 2, 4, 8, 16)
 PROMPT_TOKENS = 160

@@ -24,12 +24,12 @@ from planner.domain.workload import Workload
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.profiling import Asked, Coverage, run_profile
 from planner.service.settings import read_settings
-from serving.deployment import LocalDeployment
-from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite
-from serving.load import LoadClient, Replay, replay
-from serving.prompts import PromptWriter
+from serving.fleet.deployment import LocalDeployment
+from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
+from serving.traffic.load import LoadClient, Replay, replay
+from serving.traffic.prompts import PromptWriter
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite
 
 SLO = Slo(model=MODEL, ttft_s=4.0, tpot_s=0.16, attainment_ratio=0.95)
 OVERLOAD = 1.5

@@ -14,9 +14,9 @@ from benchmarks.serving.rig import (
     without_prefix_cache,
 )
 from planner.domain.fleet import Role
-from serving.load import Completion, LoadClient
-from serving.prompts import PromptWriter, read_words
 from serving.routers import RouterKind, start_router
+from serving.traffic.load import Completion, LoadClient
+from serving.traffic.prompts import PromptWriter, read_words
 
 REQUESTS = 500
 OUTPUT_TOKENS = 16

@@ -19,8 +19,8 @@ from benchmarks.serving.rig import (
 )
 from planner.domain.errors import MeasurementError
 from planner.domain.fleet import Role
-from serving.changes import Changes
-from serving.members import WorkerState
+from serving.fleet.changes import Changes
+from serving.fleet.members import WorkerState
 
 CHANGES = 20
 BEFORE_S = 60.0

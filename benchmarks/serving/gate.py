@@ -20,8 +20,8 @@ import numpy as np
 
 from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
-from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
-from serving.processes import free_ports
+from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
+from serving.workers.processes import free_ports
 
 ROUNDS, SECONDS = 5, 1.5
 SETTLE_S = 3.0

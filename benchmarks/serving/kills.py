@@ -25,12 +25,12 @@ from benchmarks.serving.rig import (
 )
 from planner.domain.errors import MeasurementError, PoolwiseError
 from planner.domain.fleet import Role
-from serving.caretaker import Caretaker
-from serving.deployment import LocalDeployment
-from serving.endpoints import read_endpoints
-from serving.load import Replay
-from serving.members import WorkerState
-from serving.processes import MARKER
+from serving.fleet.caretaker import Caretaker
+from serving.fleet.deployment import LocalDeployment
+from serving.fleet.endpoints import read_endpoints
+from serving.fleet.members import WorkerState
+from serving.traffic.load import Replay
+from serving.workers.processes import MARKER
 
 SETTLE_S = 15.0
 AFTER_S = 15.0

@@ -24,12 +24,12 @@ from serving.kv.policy import recommend_policies
 from serving.kv.reuse import Reuse
 from serving.kv.subscriber import EventFeed, catch_up, pump
 from serving.kv.view import KvSnapshot, KvView
-from serving.launcher import Worker
-from serving.load import Completion, LoadClient
-from serving.processes import free_ports
-from serving.prompts import PromptWriter
 from serving.telemetry.signals import TargetKind, TargetSignals
 from serving.telemetry.targets import Look, Target, look, metrics_page, signals_of
+from serving.traffic.load import Completion, LoadClient
+from serving.traffic.prompts import PromptWriter
+from serving.workers.launcher import Worker
+from serving.workers.processes import free_ports
 
 BLOCK, BLOCKS = 128, 60
 DOCUMENTS, ROUNDS = 6, 5

@@ -18,13 +18,13 @@ from planner.domain.workload import Workload
 from planner.service.demo.describe import shape_in
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
-from serving.background import BackgroundReplay
-from serving.changes import Changes
-from serving.deployment import LocalDeployment, RouterSettings
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite
-from serving.load import Replay, Timing
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.changes import Changes
+from serving.fleet.deployment import LocalDeployment, RouterSettings
+from serving.traffic.background import BackgroundReplay
+from serving.traffic.load import Replay, Timing
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite
 
 Say = Callable[[str], None]
 

@@ -5,14 +5,14 @@ import time
 from pathlib import Path
 
 import psutil
+from benchmarks.serving.fleet.changes import BEFORE_S
 
-from benchmarks.serving.changes import BEFORE_S
 from benchmarks.serving.rig import Say, Span, deployed, load, site, timed, workload
 from planner.domain.fleet import Role
-from serving.caretaker import Caretaker
-from serving.changes import Changes
-from serving.deployment import LocalDeployment
-from serving.members import WorkerState
+from serving.fleet.caretaker import Caretaker
+from serving.fleet.changes import Changes
+from serving.fleet.deployment import LocalDeployment
+from serving.fleet.members import WorkerState
 
 SECONDS = 600.0
 EVERY_S = 60.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from serving.load import Completion, LoadClient, Timing
-from serving.prompts import PromptWriter
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.traffic.prompts import PromptWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

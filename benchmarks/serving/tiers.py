@@ -16,7 +16,7 @@ from benchmarks.profiling.engines import MODEL, Engines, engines
 from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import ReplicaShape, Role
 from serving.kv.tiers import EngineSite, Tier, TierKind, tier_flags
-from serving.load import Completion, Timing
+from serving.traffic.load import Completion, Timing
 
 REQUESTS, PROMPT_TOKENS, ANSWER_TOKENS = 16, 512, 8
 BOUND = 1.1

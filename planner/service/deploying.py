@@ -17,17 +17,17 @@ from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
-from serving.caretaker import Caretaker
-from serving.changes import Changes
-from serving.commands import Commands
-from serving.companion import Companion
-from serving.control import ControlClient, ControlServer
-from serving.deployment import LocalDeployment, RouterSettings
-from serving.engine import EngineFlags
-from serving.kubernetes import KubernetesDescription, render
-from serving.launcher import EVERYTHING, LocalSite, Worker
-from serving.processes import check_port
+from serving.fleet.caretaker import Caretaker
+from serving.fleet.changes import Changes
+from serving.fleet.commands import Commands
+from serving.fleet.companion import Companion
+from serving.fleet.control import ControlClient, ControlServer
+from serving.fleet.deployment import LocalDeployment, RouterSettings
+from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import EVERYTHING, LocalSite, Worker
+from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")

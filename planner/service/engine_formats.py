@@ -16,7 +16,7 @@ from planner.service.model_config import (
 )
 from profiler.engine_options import EngineOptions
 from profiler.roofline import Roof, peak_of
-from serving.engine import ModelFiles, cpu_number_format
+from serving.workers.engine import ModelFiles, cpu_number_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.domain.errors import EngineError, InputError
-from serving.endpoints import Endpoints
+from serving.fleet.endpoints import Endpoints
 from serving.kv.events import EventAddress
 from serving.kv.subscriber import EventFeed, catch_up, pump
 from serving.kv.view import KvSnapshot, KvView

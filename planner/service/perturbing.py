@@ -13,8 +13,8 @@ from profiler.live.perturb import Perturbation, PerturbPlan, Response
 from profiler.measure.facts import API_KEY, read_engine_facts
 from profiler.measure.requests import Sender
 from profiler.measure.words import learn_words
-from serving.load import LoadClient
-from serving.prompts import PromptWriter
+from serving.traffic.load import LoadClient
+from serving.traffic.prompts import PromptWriter
 
 
 def perturb_server(path: Path, url: str, model: str | None, plan: PerturbPlan) -> list[Response]:

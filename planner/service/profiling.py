@@ -36,10 +36,10 @@ from profiler.run import (
     salvaging,
 )
 from profiler.samples import Kind
-from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite
+from serving.fleet.deployment import LocalDeployment
 from serving.telemetry import EngineCounters, read_engine_async
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite
 
 FULL_S, QUICK_S = 500.0, 85.0
 SHORTEST_PROMPT, SHORTEST_CONTEXT = 32, 64

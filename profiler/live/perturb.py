@@ -23,8 +23,8 @@ from planner.domain.errors import MeasurementError
 from planner.domain.profile import Profile
 from profiler.fitting.forms import Floats
 from profiler.measure.requests import Sender
-from serving.load import Timing
-from serving.prompts import PromptWriter
+from serving.traffic.load import Timing
+from serving.traffic.prompts import PromptWriter
 
 SENTINEL_PROMPT, SENTINEL_ANSWER, SENTINEL_EVERY_S = 64, 8, 0.25
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 128

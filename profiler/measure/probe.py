@@ -12,9 +12,9 @@ import numpy as np
 from profiler.fitting.forms import Floats
 from profiler.measure.requests import Sender, UnmeasurableError, Write
 from profiler.samples import Kind, Point, Sample
-from serving.load import Timing
-from serving.prompts import PromptWriter
 from serving.telemetry import EngineCounters
+from serving.traffic.load import Timing
+from serving.traffic.prompts import PromptWriter
 
 CHEAP_S = 0.5
 """A prompt that takes less is sent more often: it is disturbed most and costs little."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from planner.domain.errors import MeasurementError
 from profiler.measure.facts import API_KEY
-from serving.load import NO_COMPLETION, Completion, LoadClient, Timing
+from serving.traffic.load import NO_COMPLETION, Completion, LoadClient, Timing
 
 PATIENCE_S = 90.0
 """A server that is down or refuses load is asked again for so long: an engine restarts in it."""

@@ -14,7 +14,7 @@ import httpx
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
-from serving.endpoints import Endpoints, WorkerEndpoint, read_endpoints
+from serving.fleet.endpoints import Endpoints, WorkerEndpoint, read_endpoints
 from serving.gate.estimates import CellLoad, CellTimes, WorkerLoad
 from serving.gate.load import CellLedger, Errors, Others
 from serving.telemetry import EngineReading, parse_engine

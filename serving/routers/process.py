@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
-from serving.processes import (
+from serving.workers.processes import (
     MARKER,
     check_port,
     end_supervised,

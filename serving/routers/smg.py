@@ -6,9 +6,9 @@ from typing import cast
 
 from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
-from serving.engine import NIXL
 from serving.routers.port import RoutedWorker
 from serving.routers.process import RETRY_OPTIONS, OwnRouter, start_process
+from serving.workers.engine import NIXL
 
 _LABELS = {"kv_connector": NIXL, "kv_role": "kv_both"}
 _ROLES = {"prefill": Role.PREFILL, "decode": Role.DECODE, "regular": Role.AGGREGATED}

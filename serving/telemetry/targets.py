@@ -10,7 +10,7 @@ import httpx
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
-from serving.endpoints import Endpoints
+from serving.fleet.endpoints import Endpoints
 from serving.telemetry.interval import Interval
 from serving.telemetry.names import SOURCES
 from serving.telemetry.page import Page

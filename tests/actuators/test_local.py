@@ -12,8 +12,8 @@ from planner.domain.errors import ApplyError
 from planner.domain.fleet import Role
 from planner.domain.rollout import Diff, StepKind
 from planner.domain.topology import Cell
-from serving.changes import Changes
-from serving.deployment import LocalDeployment, RouterSettings, WorkerState
+from serving.fleet.changes import Changes
+from serving.fleet.deployment import LocalDeployment, RouterSettings, WorkerState
 from serving.routers import RouterKind
 from tests.actuators.steps import diff_of
 from tests.serving.conftest import DECODE, PREFILL, StubSite

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.serving.kills import _judged
 from benchmarks.serving.rig import Span, gaps_within, kinds_of
 from planner.domain.workload import Workload
-from serving.load import Replay, Timing
+from serving.traffic.load import Replay, Timing
 
 
 def timing(sent: float, *tokens: float, error: str = "") -> Timing:

@@ -10,10 +10,10 @@ from planner.domain.fleet import Role
 from planner.service.demo.describe import shape_in
 from planner.service.demo.site import MAX_MODEL_LEN, DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
-from serving.deployment import LocalDeployment, RouterSettings
-from serving.engine import EngineFlags
-from serving.launcher import LocalSite
+from serving.fleet.deployment import LocalDeployment, RouterSettings
 from serving.routers import RouterKind
+from serving.workers.engine import EngineFlags
+from serving.workers.launcher import LocalSite
 
 MODEL = DemoModel.TINY
 

@@ -17,7 +17,7 @@ import pytest
 from forecaster.readers import TraceFormat
 from forecaster.writers import write_trace
 from planner.domain.workload import Workload
-from serving.processes import MARKER
+from serving.workers.processes import MARKER
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

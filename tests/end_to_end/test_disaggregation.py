@@ -12,11 +12,11 @@ from planner.domain.fleet import Fleet, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.service.demo.describe import shape_in
-from serving.deployment import LocalDeployment, WorkerState
-from serving.launcher import Worker
-from serving.load import Completion, LoadClient, Timing
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.deployment import LocalDeployment, WorkerState
 from serving.telemetry import EngineCounters
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.launcher import Worker
 from tests.end_to_end.conftest import MODEL
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from planner.domain.fleet import ReplicaShape, Role
-from serving.engine import EngineFlags, EngineInstall, ModelFiles
-from serving.launcher import LocalSite
+from serving.workers.engine import EngineFlags, EngineInstall, ModelFiles
+from serving.workers.launcher import LocalSite
 
 STUB = Path(__file__).resolve().parents[1] / "fakes" / "stub_engine.py"
 PREFILL = ReplicaShape(role=Role.PREFILL, model="tiny", accelerator="cpu-slot")

@@ -85,8 +85,8 @@ def up(
     """Start a deployment here and keep it up until Ctrl-C or `poolwise deployment down`."""
     from planner.service.cli import output
     from planner.service.deploying import Asked, bring_up
-    from serving.engine import EngineFlags
     from serving.routers import RouterKind
+    from serving.workers.engine import EngineFlags
 
     if router not in list(RouterKind):
         raise InputError(f"--router {router}: take one of {', '.join(RouterKind)}")
@@ -238,7 +238,7 @@ def render(
     """Write the same deployment as manifests, for `kubectl apply -k`."""
     from planner.service.cli import output
     from planner.service.deploying import Rendered, write_manifests
-    from serving.engine import EngineFlags
+    from serving.workers.engine import EngineFlags
 
     if target != "kubernetes":
         raise InputError(f"--target {target}: manifests are written for kubernetes only")

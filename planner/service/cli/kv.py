@@ -59,7 +59,7 @@ def kv(
     from planner.service.documents.kv import KvDocument
     from planner.service.kv_watching import deployed_source, named_source, watch_kv
     from planner.service.settings import read_settings
-    from serving.endpoints import read_endpoints
+    from serving.fleet.endpoints import read_endpoints
     from serving.kv.policy import recommend_policies
 
     if not 0.5 <= duration <= LONGEST_S:

@@ -77,7 +77,7 @@ def targets_of(asked: Asked) -> "tuple[Target, ...]":
         When nothing was given, and no deployment runs from the state directory.
     """
     from planner.service.settings import read_settings
-    from serving.endpoints import read_endpoints
+    from serving.fleet.endpoints import read_endpoints
     from serving.telemetry import targets
     from serving.telemetry.signals import Source, TargetKind
 

@@ -9,11 +9,11 @@ from planner.domain.fleet import Role
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
 from planner.service.demo.outcome import MeasuredWindow, Throughput
-from serving.background import BackgroundReplay
-from serving.deployment import LocalDeployment
-from serving.load import Completion, LoadClient, Replay, Timing
-from serving.prompts import PromptWriter
+from serving.fleet.deployment import LocalDeployment
 from serving.telemetry import EngineReading
+from serving.traffic.background import BackgroundReplay
+from serving.traffic.load import Completion, LoadClient, Replay, Timing
+from serving.traffic.prompts import PromptWriter
 
 POLL_S = 0.25
 

@@ -11,7 +11,7 @@ from planner.domain.rollout import Approval, Diff, GuardFinding
 from planner.domain.slo import Slo
 from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.service.demo.traffic import DemoTraffic
-from serving.load import Replay
+from serving.traffic.load import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

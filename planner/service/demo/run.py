@@ -73,11 +73,11 @@ from profiler.measure.session import Plan as MeasuringPlan
 from profiler.measure.session import Progress
 from profiler.measure.where import Range
 from profiler.run import journal_for
-from serving.background import BackgroundReplay
-from serving.deployment import LocalDeployment
-from serving.launcher import LocalSite
-from serving.load import Replay
-from serving.prompts import PromptWriter, read_words
+from serving.fleet.deployment import LocalDeployment
+from serving.traffic.background import BackgroundReplay
+from serving.traffic.load import Replay
+from serving.traffic.prompts import PromptWriter, read_words
+from serving.workers.launcher import LocalSite
 
 WINDOW_S = 60.0
 HISTORY_WINDOWS = 6

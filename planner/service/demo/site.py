@@ -13,8 +13,8 @@ import psutil
 import serving.cpu_engine
 from planner.domain.errors import EngineError, InputError
 from planner.service.settings import Settings
-from serving.engine import EngineFlags, EngineInstall, ModelFiles
-from serving.launcher import LocalSite
+from serving.workers.engine import EngineFlags, EngineInstall, ModelFiles
+from serving.workers.launcher import LocalSite
 
 CORES_PER_REPLICA = 0.5
 MAX_MODEL_LEN = 4096

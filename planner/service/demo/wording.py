@@ -6,8 +6,8 @@ from planner.domain.plan import Prediction
 from planner.domain.profile import Profile
 from planner.domain.workload import Workload
 from planner.service.demo.outcome import MeasuredWindow
-from serving.background import BackgroundReplay
-from serving.deployment import LocalDeployment
+from serving.fleet.deployment import LocalDeployment
+from serving.traffic.background import BackgroundReplay
 
 
 def answering(

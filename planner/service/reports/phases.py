@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from planner.service.demo.outcome import Outcome
 from planner.service.reports.page import AFTER, BEFORE, DURING
-from serving.load import Replay
+from serving.traffic.load import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

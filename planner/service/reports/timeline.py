@@ -31,7 +31,7 @@ from planner.service.reports.quantities import (
     time_unit,
 )
 from planner.service.reports.replicas import draw_replicas, replica_keys
-from serving.load import Timing
+from serving.traffic.load import Timing
 
 LOG_FROM_RATIO = 40.0
 """Latencies that span more than this are shown on a logarithmic axis: a queue that grew would

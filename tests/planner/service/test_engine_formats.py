@@ -7,7 +7,7 @@ from planner.domain.model import Dtype
 from planner.service.catalogue_file import read_catalogue
 from planner.service.engine_formats import launched_engine, launched_kv_bytes
 from profiler.engine_options import read_engine_options
-from serving.engine import ModelFiles, cpu_number_format
+from serving.workers.engine import ModelFiles, cpu_number_format
 from tests.planner.service.examples import CONFIG, write_json
 
 DEEPSEEK_V3 = {

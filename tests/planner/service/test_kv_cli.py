@@ -5,7 +5,7 @@ import json
 import pytest
 
 from serving.kv.events import EventAddress, events_address
-from serving.processes import free_ports
+from serving.workers.processes import free_ports
 from tests.serving.diagnosis.live import LoadedWorker, running
 from tests.serving.kv.wire import payload, publisher, removed, stored
 

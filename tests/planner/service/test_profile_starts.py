@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from planner.service.profiling import _start
-from serving.launcher import Worker
+from serving.workers.launcher import Worker
 
 
 @dataclass

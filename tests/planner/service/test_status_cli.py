@@ -16,7 +16,7 @@ from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
 from planner.domain.workload import Shape
 from planner.service.store import open_store
 from profiler.files import write_profile
-from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
+from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.test_profile_cli import CONFIG
 from tests.serving.telemetry.servers import Served, serving

@@ -16,7 +16,7 @@ from profiler.fitting.profile import Seen, Setting, marked_incomplete, profile_o
 from profiler.measure.probe import gaps_while_all_run
 from profiler.roofline import Peak, Roof
 from profiler.samples import Kind, Point, Sample, Samples
-from serving.load import Timing
+from serving.traffic.load import Timing
 
 BANDWIDTH = 2e8
 FIRST_S = 0.03

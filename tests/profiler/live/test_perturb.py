@@ -9,8 +9,8 @@ from planner.domain.errors import MeasurementError
 from planner.domain.profile import Profile
 from profiler.live.perturb import Perturbation, PerturbPlan, Response, bottleneck_of
 from profiler.measure.requests import Sender, TooLongError
-from serving.load import LoadClient
-from serving.prompts import PromptWriter
+from serving.traffic.load import LoadClient
+from serving.traffic.prompts import PromptWriter
 from tests.fakes.profiles import linear_profile
 from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
 

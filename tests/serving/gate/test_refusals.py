@@ -12,7 +12,7 @@ import pytest
 
 from planner.domain.fleet import Role
 from planner.domain.slo import Slo
-from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
+from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from serving.gate.app import GateSettings
 from serving.gate.cells import Cells
 from serving.gate.keys import ApiKey, Keys, add_key, hash_of, read_keys, revoke_key

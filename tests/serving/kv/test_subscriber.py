@@ -9,7 +9,7 @@ from planner.domain.fleet import Role
 from serving.kv.events import EventAddress, events_address
 from serving.kv.subscriber import EventFeed, catch_up, pump
 from serving.kv.view import KvView, WorkerKv
-from serving.processes import free_ports
+from serving.workers.processes import free_ports
 from tests.serving.kv.wire import payload, publisher, removed, stored
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from planner.domain.errors import NoFreePortError, RouterError
 from planner.domain.fleet import Role
-from serving.launcher import Launcher, Worker
-from serving.load import Completion, LoadClient, Timing
 from serving.routers import Router, RouterKind, start_router
 from serving.routers import process as router_process
 from serving.routers.drained import wait_idle
 from serving.telemetry import read_engine
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.workers.launcher import Launcher, Worker
 from tests.serving.conftest import AGGREGATED, DECODE, PREFILL, StubSite
 
 KINDS = list(RouterKind)

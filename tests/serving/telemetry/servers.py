@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.processes import free_ports
+from serving.workers.processes import free_ports
 
 
 @dataclass

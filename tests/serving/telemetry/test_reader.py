@@ -8,7 +8,7 @@ import pytest
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
-from serving.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
+from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
 from serving.telemetry.machine import ELSEWHERE, look_at_machine, with_hardware
 from serving.telemetry.reader import StraightReader
 from serving.telemetry.signals import Source, TargetKind, TargetState

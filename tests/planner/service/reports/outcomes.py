@@ -40,7 +40,7 @@ from planner.rollout import after
 from planner.service.demo.outcome import MeasuredWindow, Outcome, RolledOut, Throughput
 from planner.service.demo.traffic import DemoTraffic
 from planner.service.demo.verdict import judge
-from serving.load import Replay, Timing
+from serving.traffic.load import Replay, Timing
 from tests.fakes.profiles import linear_profile
 
 START_AT = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -15,8 +15,8 @@ import psutil
 from planner.domain.errors import EngineError, NoFreeDeviceError, NotEnoughMemoryError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.topology import Cell, check_cells
-from serving.cpu_quota import CpuGroup, make_cpu_group, remove_empty_groups
-from serving.engine import (
+from serving.workers.cpu_quota import CpuGroup, make_cpu_group, remove_empty_groups
+from serving.workers.engine import (
     Devices,
     EngineFlags,
     EngineInstall,
@@ -26,8 +26,8 @@ from serving.engine import (
     cpu_command,
     environment,
 )
-from serving.gpu_memory import check_gpu_memory
-from serving.processes import (
+from serving.workers.gpu_memory import check_gpu_memory
+from serving.workers.processes import (
     MARKER,
     end_orphans,
     end_supervised,

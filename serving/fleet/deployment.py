@@ -20,18 +20,18 @@ import httpx
 from planner.domain.errors import EngineError, PoolwiseError, RouterError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.hardware import PurchaseOption
-from serving.endpoints import (
+from serving.fleet.endpoints import (
     Endpoints,
     RouterEndpoint,
     WorkerEndpoint,
     forget_endpoints,
     write_endpoints,
 )
-from serving.launcher import Launcher, LocalSite, Worker
-from serving.members import CellReport, Member, WorkerState, report_cells
+from serving.fleet.members import CellReport, Member, WorkerState, report_cells
 from serving.routers import RoutedWorker, Router, RouterKind, start_router
 from serving.routers.drained import wait_handed_over, wait_idle
 from serving.telemetry import EngineReading, read_engine
+from serving.workers.launcher import Launcher, LocalSite, Worker
 
 __all__ = ["LocalDeployment", "Member", "RouterSettings", "WorkerState"]
 

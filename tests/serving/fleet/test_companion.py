@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from planner.domain.errors import EngineError
-from serving.caretaker import RestartLimits
-from serving.companion import Companion
+from serving.fleet.caretaker import RestartLimits
+from serving.fleet.companion import Companion
 
 
 def companion(tmp_path: Path, code: str) -> Companion:

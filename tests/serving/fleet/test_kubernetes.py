@@ -11,8 +11,8 @@ from kubernetes.client import ApiClient
 
 from planner.domain.fleet import Role
 from planner.domain.topology import Cell
-from serving.engine import EngineFlags
-from serving.kubernetes import KubernetesDescription, render
+from serving.fleet.kubernetes import KubernetesDescription, render
+from serving.workers.engine import EngineFlags
 from tests.serving.conftest import PREFILL
 
 KINDS = {
@@ -22,7 +22,7 @@ KINDS = {
     "Role": "V1Role",
     "RoleBinding": "V1RoleBinding",
 }
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def described(*cells: Cell) -> KubernetesDescription:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from planner.domain.errors import EngineError
-from serving.caretaker import Deaths, RestartLimits
-from serving.processes import MARKER, end_supervised, fresh_log, log_tail, spawn_supervised
+from serving.fleet.caretaker import Deaths, RestartLimits
+from serving.workers.processes import MARKER, end_supervised, fresh_log, log_tail, spawn_supervised
 
 if TYPE_CHECKING:
     import subprocess

@@ -14,9 +14,9 @@ from planner.domain.errors import (
     PoolwiseError,
 )
 from planner.domain.fleet import ReplicaShape, Role
-from serving.deployment import LocalDeployment
-from serving.engine import EngineFlags
-from serving.members import Member, WorkerState, check_leaving
+from serving.fleet.deployment import LocalDeployment
+from serving.fleet.members import Member, WorkerState, check_leaving
+from serving.workers.engine import EngineFlags
 
 Say = Callable[[str], None]
 

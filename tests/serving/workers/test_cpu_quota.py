@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from serving.cpu_quota import make_cpu_group, remove_empty_groups
+from serving.workers.cpu_quota import make_cpu_group, remove_empty_groups
 
 
 def test_a_group_is_removed_once_its_last_process_has_ended() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from planner.domain.errors import EngineError
 from planner.domain.workload import PrefixBlocks, Workload
-from serving.prompts import PromptWriter, read_words
+from serving.traffic.prompts import PromptWriter, read_words
 
 WORDS = tuple(f"w{i}" for i in range(300))
 WRITER = PromptWriter(words=WORDS, seed=7)

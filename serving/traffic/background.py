@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from planner.domain.errors import MeasurementError
 from planner.domain.workload import Workload
-from serving.load import LoadClient, Replay, replay
-from serving.prompts import PromptWriter
+from serving.traffic.load import LoadClient, Replay, replay
+from serving.traffic.prompts import PromptWriter
 
 
 @dataclass(slots=True)

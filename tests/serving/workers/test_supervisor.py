@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving import processes, supervisor
-from serving.processes import spawn_supervised
+from serving.workers import processes, supervisor
+from serving.workers.processes import spawn_supervised
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -93,7 +93,7 @@ def test_descendants_end_when_the_owner_is_killed_with_sigkill(tmp_path: Path) -
             sys.executable,
             "-c",
             "import sys, time\nfrom pathlib import Path\n"
-            "from serving.processes import spawn_supervised\n"
+            "from serving.workers.processes import spawn_supervised\n"
             f"spawn_supervised([sys.executable, {str(script)!r}, {str(pid_file)!r}], "
             f"environment={ENVIRONMENT!r}, log_path=Path({str(tmp_path / 'log')!r}))\n"
             "time.sleep(60)",

@@ -15,13 +15,13 @@ import pytest
 from planner.domain.errors import EngineError, GuardRefusedError, NotEnoughMemoryError
 from planner.domain.fleet import Role
 from planner.domain.topology import Cell
-from serving.caretaker import Caretaker, Deaths, RestartLimits
-from serving.changes import Changes
-from serving.deployment import LocalDeployment, RouterSettings, WorkerState
-from serving.endpoints import read_endpoints
-from serving.launcher import Launcher, LocalSite, Worker
-from serving.load import Completion, LoadClient, Timing
+from serving.fleet.caretaker import Caretaker, Deaths, RestartLimits
+from serving.fleet.changes import Changes
+from serving.fleet.deployment import LocalDeployment, RouterSettings, WorkerState
+from serving.fleet.endpoints import read_endpoints
 from serving.routers import RouterKind
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.workers.launcher import Launcher, LocalSite, Worker
 from tests.serving.conftest import PREFILL, StubSite
 
 QUICK = RouterSettings(kind=RouterKind.VLLM_ROUTER)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from planner.domain.slo import Slo
 from planner.domain.workload import Floats, LatencySummary, ObservedWindow, Workload
-from serving.prompts import PromptWriter
+from serving.traffic.prompts import PromptWriter
 
 REQUEST_TIMEOUT_S = 120.0
 NO_COMPLETION = "the answer's chunks are none of /v1/completions: they have no text"

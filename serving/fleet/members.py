@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from planner.domain.errors import GuardRefusedError
 from planner.domain.fleet import ReplicaShape, Role
-from serving.launcher import Worker
+from serving.workers.launcher import Worker
 
 PARTNERS = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
 

@@ -9,7 +9,7 @@ import pytest
 from planner.domain.errors import EngineError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.model import Dtype
-from serving.engine import (
+from serving.workers.engine import (
     Devices,
     EngineFlags,
     EngineInstall,

@@ -11,7 +11,7 @@ import yaml
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.topology import Cell
-from serving.engine import NIXL, EngineFlags, Ports, engine_arguments
+from serving.workers.engine import NIXL, EngineFlags, Ports, engine_arguments
 
 Json = dict[str, object]
 

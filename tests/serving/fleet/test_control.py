@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from planner.domain.errors import EngineError, InputError, OperationError
-from serving.control import ControlClient, ControlServer, socket_path
+from serving.fleet.control import ControlClient, ControlServer, socket_path
 
 
 def answer(request, say):

@@ -16,8 +16,8 @@ from typing import Self
 
 from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import ReplicaShape
-from serving.deployment import LocalDeployment
-from serving.members import Member, WorkerState
+from serving.fleet.deployment import LocalDeployment
+from serving.fleet.members import Member, WorkerState
 
 POLL_S = 0.25
 RECONCILE_S = 2.0

@@ -21,8 +21,8 @@ from typing import IO
 import psutil
 
 from planner.domain.errors import EngineError, NoFreePortError, StateDirectoryError
-from serving import supervisor
-from serving.cpu_quota import CpuGroup
+from serving.workers import supervisor
+from serving.workers.cpu_quota import CpuGroup
 
 MARKER = "POOLWISE_STATE_DIR"
 GRACE_S = 5.0

@@ -3,7 +3,7 @@
 import pytest
 
 from planner.domain.errors import NotEnoughMemoryError
-from serving.gpu_memory import GpuMemory, check_gpu_memory, read_gpu_memory
+from serving.workers.gpu_memory import GpuMemory, check_gpu_memory, read_gpu_memory
 
 GIB = 2**30
 

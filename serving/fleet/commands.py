@@ -8,11 +8,11 @@ from typing import TypeVar, cast
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from serving.caretaker import Caretaker
-from serving.changes import Changes
-from serving.control import Json, Say
-from serving.engine import EngineFlags
-from serving.members import Member
+from serving.fleet.caretaker import Caretaker
+from serving.fleet.changes import Changes
+from serving.fleet.control import Json, Say
+from serving.fleet.members import Member
+from serving.workers.engine import EngineFlags
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import pytest
 
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
-from serving.endpoints import (
+from serving.fleet.endpoints import (
     Endpoints,
     RouterEndpoint,
     WorkerEndpoint,

@@ -10,8 +10,8 @@ import pytest
 
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
-from serving.load import Completion, LoadClient, Replay, Timing, replay
-from serving.prompts import PromptWriter
+from serving.traffic.load import Completion, LoadClient, Replay, Timing, replay
+from serving.traffic.prompts import PromptWriter
 
 WORDS = tuple(f"word{i}" for i in range(200))
 

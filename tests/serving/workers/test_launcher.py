@@ -18,9 +18,9 @@ from planner.domain.errors import (
     StateDirectoryError,
 )
 from planner.domain.fleet import ReplicaShape, Role
-from serving.engine import EngineFlags, EngineInstall, ModelFiles
-from serving.launcher import Launcher, LocalSite
-from serving.processes import MARKER, end_orphans, free_ports, log_tail
+from serving.workers.engine import EngineFlags, EngineInstall, ModelFiles
+from serving.workers.launcher import Launcher, LocalSite
+from serving.workers.processes import MARKER, end_orphans, free_ports, log_tail
 
 PREFILL = ReplicaShape(role=Role.PREFILL, model="tiny", accelerator="cpu-slot")
 

@@ -1,0 +1,1 @@
+"""Requests of our own to a running engine, timed token by token."""

@@ -1,0 +1,1 @@
+"""One engine as a supervised process: its flags, its start, its end."""
