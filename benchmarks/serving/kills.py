@@ -1,4 +1,4 @@
-"""kill -9 of each part under load: what failed, when service was whole again."""
+"""kill -9 of each part under load through the gate: what failed, when service was whole again."""
 
 import os
 import signal
@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from benchmarks.serving.gate import spec_for
 from benchmarks.serving.rig import (
     Say,
     deployed,
@@ -25,7 +26,10 @@ from benchmarks.serving.rig import (
 )
 from planner.domain.errors import MeasurementError, PoolwiseError
 from planner.domain.fleet import Role
+from planner.service.deploying import gate
+from planner.service.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
+from serving.fleet.companion import Companion
 from serving.fleet.deployment import LocalDeployment
 from serving.fleet.endpoints import read_endpoints
 from serving.fleet.members import WorkerState
@@ -37,6 +41,7 @@ AFTER_S = 15.0
 PATIENCE_S = 600.0
 """A start takes minutes where the machine has other work."""
 RATE_RPS = 1.5
+PARTS = ("prefill", "decode", "router", "gate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +66,23 @@ class Killing:
 
 
 def run(folder: Path, say: Say) -> str:
-    at = site(folder)
+    at = replace(site(folder), endpoints_dir=folder)  # where the gate looks
     with deployed(at, (Role.PREFILL, Role.DECODE), say) as (deployment, steering):
         steering.add(Role.DECODE, standby=True, say=say)
-        with Caretaker(deployment, say):
-            killings = [_kill(deployment, part, say) for part in ("prefill", "decode", "router")]
+        options = GateOptions(
+            spec=spec_for(folder),
+            port=0,
+            anonymous=True,
+            admission=False,
+            direct=False,  # every request takes both workers
+        )
+        with Caretaker(deployment, say), gate(deployment, options) as front:
+            assert front is not None
+            killings = [_kill(deployment, front, part, say) for part in PARTS]
     launcher = _kill_launcher(folder, say)
     lines = [
-        f"1 prefill, 1 decode, 1 standby under {RATE_RPS:g} requests/s. In flight: sent before "
+        f"1 prefill, 1 decode, 1 standby under {RATE_RPS:g} requests/s through the gate (no "
+        "admission, no direct way). In flight: sent before "
         "the kill and not ended by then.",
         "",
         "| killed | sent | in flight | of them failed | failed, sent later (asked: 0) | as | "
@@ -81,8 +95,11 @@ def run(folder: Path, say: Say) -> str:
     return "\n".join(lines)
 
 
-def _kill(deployment: LocalDeployment, part: str, say: Say) -> Killing:
+def _kill(deployment: LocalDeployment, front: Companion, part: str, say: Say) -> Killing:
     def kill() -> None:
+        if part == "gate":
+            kill_below(front.pid)
+            return
         if part == "router":
             kill_below(deployment.router.pid)
             return
@@ -94,11 +111,14 @@ def _kill(deployment: LocalDeployment, part: str, say: Say) -> Killing:
     def whole() -> bool:
         (cell,) = deployment.cells()
         known = deployment.router.workers() if deployment.router.is_alive() else ()
-        return (cell.prefill, cell.decode, cell.standby) == (1, 1, 1) and len(known) == 2
+        here = (cell.prefill, cell.decode, cell.standby) == (1, 1, 1) and len(known) == 2
+        return here and front.is_up()
 
     requests = workload(SETTLE_S + PATIENCE_S + AFTER_S, RATE_RPS)
     seed = sum(map(ord, part))
-    with load(deployment.router.url, deployment.site, requests, seed) as running:
+    url = deployment.endpoints().gate
+    assert url is not None
+    with load(url, deployment.site, requests, seed) as running:
         time.sleep(SETTLE_S)
         killed_s = time.perf_counter()
         kill()
@@ -159,14 +179,14 @@ def _kill_launcher(folder: Path, say: Say) -> str:
     gone_s = time.perf_counter() - killed
     say(f"after the launcher's end its processes were gone in {gone_s:.1f} s")
     second, up_s = _up(environment, state)
-    second.send_signal(signal.SIGINT)
+    second.terminate()  # what runs in the background of a shell ignores SIGINT
     ending = time.perf_counter()
     status = second.wait(timeout=60)
     ended = time.perf_counter() - ending
     return (
         f"kill -9 of the launcher (`poolwise deployment up`, 1P1D of {shape().model}): all its "
         f"processes gone after {gone_s:.1f} s; the next `up` on the same state directory served "
-        f"after {up_s:.0f} s; Ctrl-C ended it in {ended:.1f} s with status {status}, "
+        f"after {up_s:.0f} s; SIGTERM ended it in {ended:.1f} s with status {status}, "
         f"{len(_marked(state))} processes left."
     )
 

@@ -1,5 +1,6 @@
 """Run a local deployment in the foreground, steered from other terminals through its socket."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.topology import Cell
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
+from planner.service.gate import GateOptions, check_access
+from planner.service.server import listening
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from serving.fleet.caretaker import Caretaker
@@ -27,7 +30,6 @@ from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
-from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
@@ -48,8 +50,8 @@ class Asked:
         Processor share of a worker on a machine without GPUs, cores; 0: no limit.
     port : int or None
         Of the first cell's router.
-    gate_port : int or None
-        Of the gate; None: no gate.
+    gate : GateOptions or None
+        None: no gate.
     """
 
     model: str
@@ -68,11 +70,9 @@ class Asked:
     flags: EngineFlags
     kv_events: bool
     port: int | None
-    gate_port: int | None = None
+    gate: GateOptions | None = None
 
     def __post_init__(self) -> None:
-        if self.gate_port is not None and self.spec is None:
-            raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
         if not self.aggregated and not (self.prefill and self.decode):
             raise InputError(
                 "a deployment needs at least one prefill and one decode worker, or an aggregated "
@@ -170,6 +170,8 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     InputError, OperationError
         When it does not come up; whatever was started has ended then.
     """
+    if asked.gate is not None:  # before engines load for minutes
+        check_access(asked.gate)
     site = deployment_site(asked, read_settings(environment), say)
     routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
     deployment = LocalDeployment(site, progress=say, routing=routing)
@@ -181,7 +183,8 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
         first_workers(changes, asked, say)
         caretaker = Caretaker(deployment, say)
         commands = Commands(changes, caretaker)
-        with caretaker, ControlServer(site.state_dir, commands.answer), gate(deployment, asked):
+        control = ControlServer(site.state_dir, commands.answer)
+        with caretaker, control, gate(deployment, asked.gate):
             for router in deployment.endpoints().routers:
                 say(f"cell {router.cell} answers at {router.url}/v1")
             say(
@@ -193,33 +196,44 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
 
 
 @contextmanager
-def gate(deployment: LocalDeployment, asked: Asked) -> Iterator[None]:
+def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[Companion | None]:
     """The gate before a deployment, where one was asked for; started again when it dies.
+
+    Its socket is held here, so that nobody is turned away meanwhile.
 
     Raises
     ------
     EngineError
         When it does not come up.
     """
-    if asked.gate_port is None:
-        yield
+    if options is None:
+        yield None
         return
-    check_port(asked.gate_port, whose="the gate")
-    url = f"http://127.0.0.1:{asked.gate_port}"
-    line = [sys.executable, "-m", "planner.service.cli.main", "gate", "run"]
-    line += ["--spec", str(asked.spec), "--port", str(asked.gate_port)]
-    beside = Companion(
-        name="gate",
-        line=line,
-        state_dir=deployment.site.state_dir,
-        is_up=lambda: _answers(url),
-        progress=deployment.progress,
-    )
-    with beside:
-        deployment.tell_gate(url)
-        deployment.progress(f"the gate answers at {url}/v1")
-        yield
-    deployment.tell_gate(None)
+    with listening(options.host, options.port) as listener:
+        url = f"http://{options.host}:{listener.getsockname()[1]}"
+        line = [sys.executable, "-m", "planner.service.cli.main", "gate", "run"]
+        line += ["--spec", str(options.spec), "--listen-fd", str(listener.fileno())]
+        line += ["--anonymous"] * options.anonymous + ["--no-admission"] * (not options.admission)
+        line += ["--no-direct"] * (not options.direct)
+        beside = Companion(
+            name="gate",
+            line=line,
+            state_dir=deployment.site.state_dir,
+            environment=_where_to_look(deployment.site),
+            is_up=lambda: _answers(url),
+            listener=listener,
+            progress=deployment.progress,
+        )
+        with beside:
+            deployment.tell_gate(url)
+            deployment.progress(f"the gate answers at {url}/v1")
+            yield beside
+        deployment.tell_gate(None)
+
+
+def _where_to_look(site: LocalSite) -> Mapping[str, str]:
+    """The environment of a gate that follows this deployment."""
+    return {**os.environ, "POOLWISE_STATE_DIR": str(site.published_in)}
 
 
 def _answers(url: str) -> bool:

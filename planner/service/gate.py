@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,8 @@ class GateOptions:
     ----------
     routers : tuple of str
         Base URLs; empty: those of the deployment that runs from the state directory.
+    listen_fd : int or None
+        An open socket that listens already; host and port are not looked at.
     record : bool
         Whether requests are recorded in the store.
     """
@@ -53,6 +55,7 @@ class GateOptions:
     keys: Path | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    listen_fd: int | None = None
     anonymous: bool = False
     admission: bool = True
     direct: bool = True
@@ -92,13 +95,11 @@ def run_gate(options: GateOptions) -> None:
     settings = read_settings(os.environ)
     known = read_catalogue(settings.catalogue.path)
     spec = read_spec(options.spec, allow_estimates=options.allow_estimates, catalogue=known)
-    path = keys_path(options.keys)
-    keys = read_keys(path)
-    _check_access(options, keys, path)
+    path, keys = keys_path(options.keys), check_access(options)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     state_dir = settings.storage.state_dir
     opened = closing(open_store(settings.storage.database_url)) if options.record else nullcontext()
-    with listening(options.host, options.port) as listener, opened as store:
+    with _listener(options) as listener, opened as store:
         sink = None
         if store is not None:
             retention_s = settings.gate_records.retention_s
@@ -165,7 +166,16 @@ def prices_of(spec: Spec, profiles: Sequence[Profile]) -> Prices | None:
     return Prices(prefill_usd_per_s=prefill, decode_usd_per_s=decode)
 
 
-def _check_access(options: GateOptions, keys: Keys, path: Path) -> None:
+def check_access(options: GateOptions) -> Keys:
+    """The keys that the gate would have.
+
+    Raises
+    ------
+    InputError
+        When nobody could use it, or everybody on a network.
+    """
+    path = keys_path(options.keys)
+    keys = read_keys(path)
     if options.anonymous and options.host not in LOOPBACK:
         raise InputError(
             f"--anonymous goes with a loopback address only, not with {options.host}: give keys "
@@ -176,6 +186,7 @@ def _check_access(options: GateOptions, keys: Keys, path: Path) -> None:
             f"{path} holds no API key, so that nobody could use the gate: make one with `poolwise "
             "gate key add NAME`, or let everybody on this machine in with --anonymous"
         )
+    return keys
 
 
 def _cleaned(routers: Sequence[str]) -> tuple[str, ...]:
@@ -190,6 +201,29 @@ def _cleaned(routers: Sequence[str]) -> tuple[str, ...]:
         if not url.startswith(("http://", "https://")):
             raise InputError(f"--router {url} is no address: write it as http://127.0.0.1:30000")
     return tuple(url.rstrip("/").removesuffix("/v1") for url in routers)
+
+
+def _listener(options: GateOptions) -> AbstractContextManager[socket.socket]:
+    """The socket to serve on.
+
+    Raises
+    ------
+    InputError, OperationError
+        When the port is taken, or the inherited file is no listening socket.
+    """
+    if options.listen_fd is None:
+        return listening(options.host, options.port)
+    try:
+        given = socket.socket(fileno=options.listen_fd)
+        listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise InputError(
+            f"--listen-fd {options.listen_fd} is no open socket ({error.strerror}): it is for "
+            "programs that start a gate; people take --port"
+        ) from error
+    if not listens:
+        raise InputError(f"--listen-fd {options.listen_fd} is a socket that does not listen")
+    return given
 
 
 def _url_of(listener: socket.socket) -> str:

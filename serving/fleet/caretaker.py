@@ -128,14 +128,16 @@ class Caretaker:
             cell=member.cell,
             standby=member.state is WorkerState.STANDBY,
         )
+        self.progress(f"{member.name} died; its log is {member.worker.log_path}")
+        # The substitute comes first: a router that knows nobody refuses at once, one whose worker
+        # is dead tries again.
+        promoted = not leaving and not place.standby and self._promote(place)
         if not leaving:
             with suppress(PoolwiseError):  # a dead router forgets by itself
                 self.deployment.router_of(member.cell).remove(member.worker.url)
         self.deployment.forget(member.worker)
-        self.progress(f"{member.name} died; its log is {member.worker.log_path}")
-        if leaving:
-            return
-        self._start_again(place, promoted=not place.standby and self._promote(place))
+        if not leaving:
+            self._start_again(place, promoted=promoted)
 
     def _promote(self, place: _Place) -> bool:
         """Let a standby worker take the place; whether there was one."""

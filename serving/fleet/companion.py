@@ -1,6 +1,7 @@
 """A command that runs beside a deployment, such as the gate: supervised, and started again."""
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,9 @@ class Companion:
         Whether it answers.
     environment : mapping
         Of the command, beside the marker of the state directory.
+    listener : socket or None
+        Where it takes connections. It stays open here, so that what comes while the command is
+        started again waits in the kernel instead of being turned away.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Companion:
     state_dir: Path
     is_up: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    listener: socket.socket | None = None
     progress: Callable[[str], None] = lambda _line: None
     limits: RestartLimits = field(default_factory=RestartLimits)
     start_timeout_s: float = 60.0
@@ -87,7 +92,10 @@ class Companion:
         self._log = fresh_log(self.state_dir, self.name)
         marker = {MARKER: str(self.state_dir.resolve())}
         self._process = spawn_supervised(
-            self.line, environment={**self.environment, **marker}, log_path=self._log
+            self.line,
+            environment={**self.environment, **marker},
+            log_path=self._log,
+            keep_fds=[] if self.listener is None else [self.listener.fileno()],
         )
 
     def _await_up(self) -> None:

@@ -16,14 +16,17 @@ from serving.gate.estimates import Prompt
 from serving.gate.exchange import Books, Caller, Exchange
 from serving.gate.keys import ApiKey, Keys
 from serving.gate.rates import Bucket
-from serving.gate.refusals import Headers, Refusal
+from serving.gate.refusals import Headers, Refusal, unauthorized, unknown_path
 from serving.gate.requests import Asked, Kind, read_request
 from serving.gate.upstream import (
     ClientWatch,
     End,
     NoAnswerError,
     NoConnectionError,
+    NotReadyError,
     Upstream,
+    again_and_again,
+    is_not_ready,
     relay,
 )
 
@@ -53,6 +56,8 @@ class GateSettings:
     direct : bool
         Whether short prompts may be sent straight to decode workers.
     max_body_bytes : int
+    patience_s : float
+        How long to go on trying where no router takes requests, seconds.
     """
 
     models: tuple[str, ...] = ()
@@ -61,6 +66,7 @@ class GateSettings:
     admission: bool = True
     direct: bool = True
     max_body_bytes: int = 16 * 1024 * 1024
+    patience_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +149,7 @@ class Gate:
         elif method in ("GET", "HEAD"):
             refusal = await self._look(scope, receive, send, path)
         else:
-            refusal = _unknown(path, method)
+            refusal = unknown_path(path, method, taken=path in _GENERATING)
         if refusal is not None:
             self.books.metrics.count("refused", refusal.reason)
             await refuse(send, refusal)
@@ -163,7 +169,7 @@ class Gate:
         elif path == "/v1/models":
             return await self._models(scope, receive, send)
         else:
-            return _unknown(path, "GET")
+            return unknown_path(path, "GET", taken=path in _GENERATING)
         return None
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
@@ -240,9 +246,9 @@ class Gate:
             if key is not None:
                 return self._callers[key.key_hash]
             if not self.settings.anonymous:
-                return _unauthorized("this API key is not known here: it was revoked, or mistyped")
+                return unauthorized("this API key is not known here: it was revoked, or mistyped")
         elif not self.settings.anonymous:
-            return _unauthorized("an API key is needed: send it as `Authorization: Bearer KEY`")
+            return unauthorized("an API key is needed: send it as `Authorization: Bearer KEY`")
         name = header(headers, CLASS_HEADER) or DEFAULT_CLASS
         if name != DEFAULT_CLASS and name not in self.settings.slos:
             known = ", ".join(sorted({DEFAULT_CLASS, *self.settings.slos}))
@@ -334,13 +340,17 @@ class Gate:
     async def _send_on(
         self, exchange: Exchange, route: _Route, request: _Request
     ) -> Refusal | None:
-        """Send it the first way that takes a connection."""
-        problem = ""
-        for cell, worker in route.ways:
+        """Send it the first way that takes it.
+
+        Where none does, nobody computes it: a router that is started again is waited for.
+        """
+        problem, until_s = "", time.monotonic() + self.settings.patience_s
+        async for cell, worker in again_and_again(route.ways, self.settings.patience_s):
             exchange.go(cell, route.decision, worker=worker)
             try:
-                end = await self._relay(exchange, _url(cell, worker, exchange.asked), request)
-            except NoConnectionError as failed:
+                url = _url(cell, worker, exchange.asked)
+                end = await self._relay(exchange, url, request, until_s)
+            except (NoConnectionError, NotReadyError) as failed:
                 self._failed(cell, failed)
                 problem = f"does not take connections ({failed})"
                 continue
@@ -356,15 +366,17 @@ class Gate:
             status=502, reason="bad_gateway", message=f"the server behind the gate {problem}"
         )
 
-    async def _relay(self, exchange: Exchange, url: str, request: _Request) -> End:
+    async def _relay(self, exchange: Exchange, url: str, request: _Request, until_s: float) -> End:
         end = End.CANCELLED
         passed = request.headers, request.body
         try:
             with ClientWatch(request.receive):
                 async with self._upstream.request("POST", url, *passed) as response:
+                    if is_not_ready(response) and time.monotonic() < until_s:
+                        raise NotReadyError
                     exchange.status = response.status
                     end = await relay(response, request.send, exchange.meter, exchange.begun)
-        except (NoConnectionError, NoAnswerError):
+        except (NoConnectionError, NotReadyError, NoAnswerError):
             raise
         except BaseException:  # the gate itself is being stopped, or has a fault
             exchange.end(End.FAILED)
@@ -400,7 +412,7 @@ class Gate:
         metrics.show_records(self.books.records.written, self.books.records.dropped)
 
     def _failed(self, cell: Cell, error: Exception) -> None:
-        kind = "no_connection" if isinstance(error, NoConnectionError) else "no_answer"
+        kind = _KINDS.get(type(error), "no_answer")
         self.books.metrics.count("upstream_errors", cell.name, kind)
 
     def _nobody(self) -> Refusal:
@@ -413,6 +425,7 @@ class Gate:
         )
 
 
+_KINDS = {NoConnectionError: "no_connection", NotReadyError: "not_ready"}
 _LISTING = Asked(kind=Kind.COMPLETION, model=None, stream=False, characters=0)
 
 
@@ -470,21 +483,4 @@ def _shed(decision: Decision) -> Refusal:
         f"{_SHED_BECAUSE.get(decision.why, 'promises would be missed')}; come again after the "
         "time in Retry-After",
         retry_after_s=decision.retry_after_s,
-    )
-
-
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(status=401, reason="unknown_key", message=message)
-
-
-def _unknown(path: str, method: str) -> Refusal:
-    if path in _GENERATING:
-        return Refusal(
-            status=405, reason="unknown_path", message=f"{path} takes POST, not {method}"
-        )
-    return Refusal(
-        status=404,
-        reason="unknown_path",
-        message=f"the gate has no {path[:100]}: it has /v1/chat/completions, /v1/completions and "
-        "/v1/models",
     )

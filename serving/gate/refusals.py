@@ -70,3 +70,22 @@ class Refusal:
         if self.status == 401:
             found.append((b"www-authenticate", b"Bearer"))
         return found
+
+
+def unauthorized(message: str) -> Refusal:
+    """There is no such key, or none was given."""
+    return Refusal(status=401, reason="unknown_key", message=message)
+
+
+def unknown_path(path: str, method: str, *, taken: bool) -> Refusal:
+    """The path is not served, or (`taken`) not by this method."""
+    if taken:
+        return Refusal(
+            status=405, reason="unknown_path", message=f"{path} takes POST, not {method}"
+        )
+    return Refusal(
+        status=404,
+        reason="unknown_path",
+        message=f"the gate has no {path[:100]}: it has /v1/chat/completions, /v1/completions and "
+        "/v1/models",
+    )

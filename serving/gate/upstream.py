@@ -7,9 +7,10 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 import aiohttp
 
@@ -20,6 +21,8 @@ from serving.gate.refusals import Headers
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 2.0
 """Shorter than servers keep idle connections (uvicorn: 5 s), so that none is closed in our face."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.5
+"""Between two rounds of attempts to connect."""
 LARGE_BODY_BYTES = 1 << 20
 WHOLE_ANSWER_BYTES = 1 << 20
 """Answers of a known length up to this are passed on in one piece."""
@@ -47,6 +50,9 @@ _OURS = _ONE_HOP | {
 }
 
 
+_Way = TypeVar("_Way")
+
+
 class End(StrEnum):
     """How an exchange ended."""
 
@@ -57,6 +63,10 @@ class End(StrEnum):
 
 class NoConnectionError(Exception):
     """The upstream took no connection; nothing was sent to it."""
+
+
+class NotReadyError(Exception):
+    """A router that has nobody to ask yet: 503, and no word on when to come again."""
 
 
 class NoAnswerError(Exception):
@@ -114,6 +124,27 @@ class Upstream:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+async def again_and_again(ways: Sequence[_Way], patience_s: float) -> AsyncIterator[_Way]:
+    """Every way in turn, and all of them again after growing pauses while patience lasts."""
+    pause_s, until_s = FIRST_PAUSE_S, time.monotonic() + patience_s
+    while True:
+        for way in ways:
+            yield way
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return
+        await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def is_not_ready(response: aiohttp.ClientResponse) -> bool:
+    """Whether the upstream answers that it cannot serve anybody just now.
+
+    One that sheds on purpose says `Retry-After` with it, and is believed.
+    """
+    return response.status == 503 and "retry-after" not in response.headers
 
 
 async def relay(

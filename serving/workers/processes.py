@@ -24,7 +24,8 @@ from planner.domain.errors import EngineError, NoFreePortError, StateDirectoryEr
 from serving.workers import supervisor
 from serving.workers.cpu_quota import CpuGroup
 
-MARKER = "POOLWISE_STATE_DIR"
+MARKER = "POOLWISE_DEPLOYMENT_DIR"
+"""In the environment of all that a manager starts, with its folder: what a crash left is found."""
 GRACE_S = 5.0
 """What is asked to stop is killed after so long, seconds."""
 KILL_S = 4.0
@@ -40,6 +41,7 @@ def spawn_supervised(
     log_path: Path,
     cpu_group: CpuGroup | None = None,
     cpus: Sequence[int] = (),
+    keep_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start a command below a supervisor; closing the returned process's stdin ends it.
 
@@ -47,15 +49,19 @@ def spawn_supervised(
     ----------
     cpus : sequence of int
         Processors that it may run on; empty: any.
+    keep_fds : sequence of int
+        Open files, such as a listening socket, that the command has under the same numbers.
     """
     script = [sys.executable, "-I", "-S", supervisor.__file__]
     script += ["--log", str(log_path), "--grace-s", str(GRACE_S)]
     script += ["--cpu-group", str(cpu_group.directory)] if cpu_group else []
     script += ["--cpus", ",".join(map(str, cpus))] if cpus else []
+    script += ["--keep-fds", ",".join(map(str, keep_fds))] if keep_fds else []
     return subprocess.Popen(
         [*script, "--", *line],
         stdin=subprocess.PIPE,
         env=environment,
+        pass_fds=tuple(keep_fds),
         start_new_session=True,
     )
 

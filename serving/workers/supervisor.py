@@ -107,7 +107,7 @@ def _reap() -> None:
 
 
 def start(
-    command: list[str], *, cpu_group: str | None, cpus: list[int]
+    command: list[str], *, cpu_group: str | None, cpus: list[int], keep_fds: list[int]
 ) -> "subprocess.Popen[bytes]":
     """Start the child in a session of its own; it dies with this process at the latest."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -124,6 +124,7 @@ def start(
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
+        pass_fds=keep_fds,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -157,6 +158,7 @@ def main() -> int:
     parser.add_argument("--grace-s", type=float, default=5.0)
     parser.add_argument("--cpu-group", default=None)
     parser.add_argument("--cpus", default="")
+    parser.add_argument("--keep-fds", default="")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -165,8 +167,12 @@ def main() -> int:
     try:
         for number in _STOP_SIGNALS:
             signal.signal(number, _raise_exit)
-        cpus = [int(x) for x in arguments.cpus.split(",") if x]
-        child = start(command, cpu_group=arguments.cpu_group, cpus=cpus)
+        child = start(
+            command,
+            cpu_group=arguments.cpu_group,
+            cpus=_numbers(arguments.cpus),
+            keep_fds=_numbers(arguments.keep_fds),
+        )
         watch(child, log)
     except (OSError, subprocess.SubprocessError) as error:
         log.write(f"supervisor: {error}\n".encode())
@@ -181,6 +187,10 @@ def main() -> int:
             if arguments.cpu_group:
                 _remove_group(arguments.cpu_group)
     return child.returncode if child is not None and child.returncode is not None else 1
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(x) for x in text.split(",") if x]
 
 
 def _raise_exit(_number: int, _frame: object) -> None:

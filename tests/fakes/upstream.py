@@ -47,6 +47,7 @@ class StubUpstream:
     """Use as a context manager; `answer` may be exchanged between requests."""
 
     answer: Answer
+    port: int = 0
     received: list[Received] = field(default_factory=list)
     dropped: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -70,7 +71,7 @@ class StubUpstream:
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stop.wait()

@@ -81,15 +81,23 @@ def up(
     gate_port: Annotated[
         int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")
     ] = 8766,
+    anonymous: Annotated[
+        bool,
+        typer.Option("--anonymous", help="The gate takes requests of this machine without a key."),
+    ] = False,
 ) -> None:
     """Start a deployment here and keep it up until Ctrl-C or `poolwise deployment down`."""
     from planner.service.cli import output
     from planner.service.deploying import Asked, bring_up
+    from planner.service.gate import GateOptions
     from serving.routers import RouterKind
     from serving.workers.engine import EngineFlags
 
     if router not in list(RouterKind):
         raise InputError(f"--router {router}: take one of {', '.join(RouterKind)}")
+    if gate and spec is None:
+        raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
+    before = GateOptions(spec=spec, port=gate_port, anonymous=anonymous) if gate and spec else None
     longest = max_model_len or (16_384 if gpus else 4096)
     asked = Asked(
         model=model,
@@ -114,7 +122,7 @@ def up(
         ),
         kv_events=kv_events,
         port=port,
-        gate_port=gate_port if gate else None,
+        gate=before,
     )
     bring_up(asked, os.environ, output.note)
 

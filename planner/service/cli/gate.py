@@ -44,6 +44,14 @@ def run(
     port: Annotated[
         int, typer.Option("--port", help="Port, 0 for any free one.", min=0, max=65535)
     ] = 8766,
+    listen_fd: Annotated[
+        int | None,
+        typer.Option(
+            "--listen-fd",
+            min=0,
+            help="Listen on this open socket instead, which whoever starts the gate keeps open.",
+        ),
+    ] = None,
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Take requests of this machine without a key.")
     ] = False,
@@ -72,6 +80,7 @@ def run(
             keys=keys,
             host=host,
             port=port,
+            listen_fd=listen_fd,
             anonymous=anonymous,
             admission=admission,
             direct=direct,

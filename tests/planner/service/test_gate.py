@@ -218,3 +218,23 @@ def test_a_taken_port_is_told(tmp_path):
         done = called(tmp_path, *arguments)
     assert done.returncode == 1
     assert f"port {port}" in done.stderr
+
+
+def test_only_a_listening_socket_is_taken_over(tmp_path):
+    write_spec(tmp_path)
+    spec = ("run", "--spec", str(tmp_path / "spec.yaml"), "--anonymous", "--no-record")
+    refused = called(tmp_path, *spec, "--listen-fd", "77")
+    assert refused.returncode == 2
+    assert "--listen-fd 77 is no open socket" in refused.stderr
+    with socket.socket() as silent:
+        line, environment = command(tmp_path, *spec, "--listen-fd", str(silent.fileno()))
+        refused = subprocess.run(
+            line,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=[silent.fileno()],
+        )
+    assert refused.returncode == 2
+    assert "does not listen" in refused.stderr

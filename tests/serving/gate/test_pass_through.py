@@ -3,11 +3,13 @@
 import asyncio
 import json
 import socket
+import threading
 import time
 
 import httpx
 import pytest
 
+from serving.gate.app import GateSettings
 from tests.fakes.upstream import STREAM_HEAD, Received, StubUpstream, event, piece, says, whole
 from tests.serving.gate.running import running_gate
 
@@ -172,8 +174,41 @@ def test_of_two_cells_the_one_that_takes_connections_answers():
         )
 
 
+def test_a_request_waits_for_a_router_that_is_started_again():
+    port = free_port()
+    with running_gate(f"http://127.0.0.1:{port}") as gate:
+        answers = []
+        asking = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{gate.url}/v1/completions", json=ASK))
+        )
+        asking.start()
+        wait_until(
+            lambda: 'error="no_connection"' in httpx.get(f"{gate.url}/metrics").text, seconds=20
+        )
+        with StubUpstream(says(stream(EVENTS)), port=port) as upstream:
+            asking.join(20)
+            assert len(upstream.received) == 1
+        assert [a.content for a in answers] == [b"".join(EVENTS)]
+        wait_until(lambda: gate.sink.records)
+    assert [r.outcome for r in gate.sink.records] == ["complete"]
+
+
+@pytest.mark.parametrize("says_when", [(), ("Retry-After: 1",)])
+def test_a_router_that_has_nobody_to_ask_is_asked_again_unless_it_says_when(says_when):
+    refusal = whole(b"nobody", status="503 Service Unavailable", headers=says_when)
+    patient = GateSettings(models=("tiny",), anonymous=True, patience_s=0.5)
+    with (
+        StubUpstream(says(refusal)) as upstream,
+        running_gate(upstream.url, settings=patient) as gate,
+    ):
+        answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        assert (answer.status_code, answer.content) == (503, b"nobody")
+        assert (len(upstream.received) == 1) == bool(says_when)
+
+
 def test_without_any_upstream_requests_fail_and_the_gate_is_not_ready():
-    with running_gate(f"http://127.0.0.1:{free_port()}") as gate:
+    impatient = GateSettings(models=("tiny",), anonymous=True, patience_s=0.3)
+    with running_gate(f"http://127.0.0.1:{free_port()}", settings=impatient) as gate:
         answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
         assert answer.status_code == 502
         assert answer.json()["error"]["type"] == "UpstreamError"
