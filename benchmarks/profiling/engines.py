@@ -59,7 +59,12 @@ class Engines:
 
 @contextmanager
 def engines(
-    roles: tuple[Role, ...], folder: Path, say: Say, *, sequences: int = LARGEST_BATCH
+    roles: tuple[Role, ...],
+    folder: Path,
+    say: Say,
+    *,
+    sequences: int = LARGEST_BATCH,
+    longest: int = LONGEST,
 ) -> Iterator[Engines]:
     """Start workers in these roles, each under its quota, and end them.
 
@@ -71,7 +76,7 @@ def engines(
         engine=engine,
         model=prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say),
         flags=EngineFlags(
-            max_model_len=LONGEST, max_num_batched_tokens=LONGEST, max_num_seqs=sequences
+            max_model_len=longest, max_num_batched_tokens=LONGEST, max_num_seqs=sequences
         ),
         state_dir=folder / "local",
         cores_per_replica=QUOTA_CORES,

@@ -25,6 +25,7 @@ from serving.telemetry.targets import Target, metrics_page
 
 PLAN = WatchPlan(for_s=20.0, every_s=0.5)
 SEQUENCES = 48
+LONGEST = 8192
 DECODE = ReplicaShape(role=Role.DECODE, model=MODEL, accelerator="cpu-slot")
 Say = Callable[[str], None]
 
@@ -75,7 +76,8 @@ STATES = (
     State(
         name="long answers",
         asked=Bottleneck.DECODE,
-        load=LoadShape(rate_rps=1.5, prompt_tokens=32, answer_tokens=300),
+        load=LoadShape(rate_rps=2.0, prompt_tokens=32, answer_tokens=400),
+        warm_s=20.0,
     ),
     State(
         name="decode held to 0.12 cores",
@@ -86,8 +88,8 @@ STATES = (
     State(
         name="prompts cached at prefill only",
         asked=Bottleneck.CACHE_TRANSFER,
-        load=LoadShape(rate_rps=0.8, prompt_tokens=1930, answer_tokens=2, shared_tokens=1920),
-        warm_s=15.0,
+        load=LoadShape(rate_rps=1.5, prompt_tokens=7930, answer_tokens=2, shared_tokens=7920),
+        warm_s=30.0,
         decode=replace(DECODE, engine_flags=("--no-enable-prefix-caching",)),
     ),
     State(
@@ -123,7 +125,9 @@ class Outcome:
 def run(folder: Path, say: Say) -> str:
     """Put a real deployment into each state and diagnose it; the table."""
     outcomes: list[Outcome] = []
-    with engines((Role.PREFILL, Role.DECODE), folder, say, sequences=SEQUENCES) as now:
+    with engines(
+        (Role.PREFILL, Role.DECODE), folder, say, sequences=SEQUENCES, longest=LONGEST
+    ) as now:
         slo = _objectives(now, say)
         current = now.workers[1]
         shape = DECODE

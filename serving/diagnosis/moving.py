@@ -25,6 +25,9 @@ class Moves:
     wait_s : float
         From the request's arrival at decode until its cache is there, by Little's law over the
         requests that wait for one; at least `mean_s`.
+    noticed_s : float
+        Of it: until the step that is running ends. Engines look for arrived caches between steps,
+        so a worker that writes many answers sees them a step later, however fast the way is.
     per_s, bytes_per_s : float
     prefill_s : float or None
         Computing the same prompt.
@@ -37,12 +40,18 @@ class Moves:
 
     mean_s: float
     wait_s: float
+    noticed_s: float
     per_s: float
     bytes_per_s: float
     prefill_s: float | None
     alone_s: float | None
     alone_is_known: bool
     failed_per_s: float
+
+    @property
+    def moving_s(self) -> float:
+        """What the way takes of the wait."""
+        return max(self.wait_s - self.noticed_s, 0.0)
 
     @property
     def under_way(self) -> float:
@@ -58,6 +67,7 @@ def moves_of(
     per_s = decode.rate(lambda w: w.signals.activity.transfer.transfers_per_s)
     if transfer_s is None or per_s is None or per_s * seconds < LEAST_TRANSFERS:
         return None
+    itl_s = decode.mean_s(lambda w: w.signals.activity.itl)
     moved = decode.rate(lambda w: w.signals.activity.transfer.bytes_per_s) or 0.0
     failed = decode.rate(lambda w: w.signals.activity.transfer.failed_per_s) or 0.0
     expired = 0.0
@@ -72,6 +82,7 @@ def moves_of(
     return Moves(
         mean_s=transfer_s,
         wait_s=max(decode.waiting_for_kv / per_s, transfer_s),
+        noticed_s=min(decode.running / len(decode.workers), 1.0) * (itl_s or 0.0),
         per_s=per_s,
         bytes_per_s=moved,
         prefill_s=(
@@ -96,19 +107,25 @@ def judge_transfer(moves: Moves | None, yardsticks: Yardsticks) -> Judgement:
             bound=moves.prefill_s,
         ),
         Evidence(what="the transfer itself", value=moves.mean_s, unit=Unit.SECONDS),
+        Evidence(
+            what="of both, until a step of other answers ends",
+            value=min(moves.noticed_s, moves.wait_s),
+            unit=Unit.SECONDS,
+        ),
         Evidence(what="KV caches moved", value=moves.per_s, unit=Unit.PER_S),
     ]
     if moves.failed_per_s > 0:
         evidence.append(
             Evidence(what="transfers failed or expired", value=moves.failed_per_s, unit=Unit.PER_S)
         )
-    ratio = min(moves.wait_s / max(moves.prefill_s, 1e-6), moves.wait_s / yardsticks.matters_s)
+    lost_s = moves.moving_s
+    ratio = min(lost_s / max(moves.prefill_s, 1e-6), lost_s / yardsticks.matters_s)
     return Suspicion(
         bottleneck=Bottleneck.CACHE_TRANSFER,
         role=None,
         pressure_ratio=ratio,
         is_short=ratio >= 1.0,
-        held_up_requests=moves.wait_s * moves.per_s,
+        held_up_requests=lost_s * moves.per_s,
         evidence=tuple(evidence),
         action=(
             "use a faster transport (shared memory, RDMA), keep prefill and decode of a request in "

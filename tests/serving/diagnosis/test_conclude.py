@@ -1,12 +1,14 @@
 """Each shortage is named from what it does to the metrics, and nothing else is."""
 
+from dataclasses import replace
+
 import pytest
 
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
 from planner.domain.slo import Slo
 from serving.diagnosis.conclude import diagnose
-from serving.diagnosis.finding import Confidence
+from serving.diagnosis.finding import Confidence, Finding
 from serving.telemetry.signals import TargetState
 from tests.serving.diagnosis.states import front, look, moved, times, watch, worker
 
@@ -123,6 +125,20 @@ def test_a_kv_cache_that_takes_longer_to_move_than_to_compute_is_cache_transfer(
     found = diagnose(watch(calm_prefill(), slow, slo=SLO))
     assert found.bottleneck is Bottleneck.CACHE_TRANSFER
     assert found.role is None
+
+
+def test_caches_that_wait_for_the_end_of_a_step_are_not_cache_transfer() -> None:
+    def with_step(itl: float) -> Finding:
+        busy = worker(
+            D,
+            [look(running=20, waiting=0.2, waiting_for_kv=0.2)] * 20,
+            latencies=legs(queue=0.2, prefill=0.02, itl=itl),
+            transfer=moved([0.15] * 20, per_s=1.0),
+        )
+        return diagnose(watch(calm_prefill(), busy, slo=replace(SLO, tpot_s=0.5)))
+
+    assert with_step(0.18).bottleneck is Bottleneck.NONE
+    assert with_step(0.01).bottleneck is Bottleneck.CACHE_TRANSFER
 
 
 def test_a_link_that_is_full_is_network() -> None:
