@@ -134,6 +134,7 @@ def test_caches_that_wait_for_the_end_of_a_step_are_not_cache_transfer() -> None
             [look(running=20, waiting=0.2, waiting_for_kv=0.2)] * 20,
             latencies=legs(queue=0.2, prefill=0.02, itl=itl),
             transfer=moved([0.15] * 20, per_s=1.0),
+            output_tokens_per_s=100,
         )
         return diagnose(watch(calm_prefill(), busy, slo=replace(SLO, tpot_s=0.5)))
 
