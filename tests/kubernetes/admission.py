@@ -69,13 +69,14 @@ def dynamo_graph_webhook(review: Review) -> str | None:
     if review.user.name == DYNAMO_OPERATOR:
         return None
     before = _components(review.old)
+    word = "services" if "services" in review.object.get("spec", {}) else "components"
     for name, component in _components(review.object).items():
         was = before.get(name)
-        if was is None or not _adapted(component):
+        if was is None or not (_adapted(component) or _adapted(was)):
             continue
-        if component.get("replicas") != was.get("replicas"):
+        if component.get("replicas", 1) != was.get("replicas", 1):
             return (
-                f"replicas of component {name!r} cannot be modified directly when scaling adapter "
+                f"spec.{word}[{name}].replicas cannot be modified directly when scaling adapter "
                 "is enabled; scale or update the related DynamoGraphDeploymentScalingAdapter "
                 "instead"
             )

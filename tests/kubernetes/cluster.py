@@ -140,7 +140,9 @@ class FakeCluster:
             for one in self.api.store.all(kind.key, namespace)
         ]
 
-    def update(self, obj: Object, *, manager: str = "kubectl") -> Object:
+    def update(
+        self, obj: Object, *, manager: str = "kubectl", user: User = ADMIN
+    ) -> Object:
         """Replace an object, as a client that read it would; a resourceVersion is checked."""
         kind = self._kind(obj)
         obj = deepcopy(obj)
@@ -149,7 +151,7 @@ class FakeCluster:
         if not kind.unconditional_update:
             current = self.get(kind.plural, request.name, namespace)["metadata"]
             obj["metadata"].setdefault("resourceVersion", current["resourceVersion"])
-        return self.api.writing.update(request, _ignore)[1]
+        return self.api.writing.update(request.asking(user=user), _ignore)[1]
 
     def write_status(self, obj: Object, *, manager: str = "kube-controller-manager") -> Object:
         """Replace the status of an object, as its controller does."""
@@ -172,10 +174,14 @@ class FakeCluster:
         request = self._at(kind, "PUT", body, namespace, manager)
         return self.api.writing.update(request.asking(name=name, subresource="scale"), _ignore)[1]
 
-    def delete(self, plural: str, name: str, namespace: str = "default") -> None:
+    def delete(
+        self, plural: str, name: str, namespace: str = "default", *, grace_s: int | None = None
+    ) -> None:
+        """Delete an object; a pod on a node only starts to terminate unless `grace_s` is 0."""
         kind = self.kind(plural)
         request = self._at(kind, "DELETE", {}, namespace, "kubectl").asking(name=name)
-        self.api.writing.delete(request)
+        options = {} if grace_s is None else {"gracePeriodSeconds": grace_s}
+        self.api.writing.delete(request.asking(body=options))
 
     def kind(self, plural: str, version: str = "") -> Kind:
         """The kind of a plural; its storage version unless one is named. KeyError if not served."""
