@@ -1,8 +1,8 @@
 """Operators: the kinds that keep counts for others, each copying them to what it made."""
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes.access import service_account
 from tests.kubernetes.workloads import (
     condition,
@@ -48,7 +48,7 @@ def keep_deployment(
                 "template": {
                     "metadata": {"labels": {**(pod.get("metadata") or {}).get("labels", {}),
                                             **labels}},
-                    "spec": deepcopy(pod.get("spec") or _GPU_FREE_POD),
+                    "spec": copied(pod.get("spec") or _GPU_FREE_POD),
                 },
             },
         }  # fmt: skip
@@ -206,7 +206,7 @@ def _keep_set(
             "kind": "LeaderWorkerSet",
             "metadata": {"name": name, "labels": {**labels, f"{_DS}/revision": hashed},
                          "ownerReferences": [owner_reference(whole)]},
-            "spec": {**deepcopy(role["spec"]), "replicas": wanted},
+            "spec": {**copied(role["spec"]), "replicas": wanted},
         }, namespace, manager="lws-controller-manager")  # fmt: skip
     if found["spec"]["replicas"] != wanted:
         found["spec"]["replicas"] = wanted
@@ -293,7 +293,7 @@ def _keep_clique(
             "apiVersion": "grove.io/v1alpha1", "kind": "PodClique",
             "metadata": {"name": name, "labels": labels,
                          "ownerReferences": [owner_reference(owner)]},
-            "spec": deepcopy(clique["spec"]),
+            "spec": copied(clique["spec"]),
         }, owner["metadata"]["namespace"], manager="grove-operator")  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """Admission webhooks, as callables in the test's own process."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes.access import User
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.kinds import Kind
@@ -35,8 +35,8 @@ class Review:
             user=request.user,
             manager=request.manager,
             dry_run=request.dry_run,
-            object=deepcopy(new),
-            old=deepcopy(old),
+            object=copied(new),
+            old=copied(old),
         )
 
 

@@ -1,8 +1,7 @@
 """A whole fake cluster in one value: server, objects, tokens, faults, log."""
 
 import secrets
-from collections.abc import Iterable
-from copy import deepcopy
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +9,7 @@ from typing import Any, Self
 import kubernetes
 import yaml
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes.access import ADMIN, Rule, User, service_account
 from tests.kubernetes.admission import Webhook, dynamo_graph_webhook
 from tests.kubernetes.api import Api
@@ -120,7 +120,7 @@ class FakeCluster:
         at = self._at(kind, "POST", manifest, namespace, manager)
         made = self.api.writing.create(at.asking(name=""), _ignore)[1]
         if "status" in manifest and kind.has_status:
-            made["status"] = deepcopy(manifest["status"])
+            made["status"] = copied(manifest["status"])
             made = self.write_status(made, manager=manager)
         return made
 
@@ -132,12 +132,17 @@ class FakeCluster:
             raise KeyError(f"no {plural} {namespace}/{name}")
         return self.api.registry.converted(kind, stored, kind.version)
 
-    def objects(self, plural: str, namespace: str = "") -> list[Object]:
-        """All objects of a kind."""
+    def objects(
+        self,
+        plural: str,
+        namespace: str = "",
+        having: Callable[[Object], bool] = lambda _metadata: True,
+    ) -> list[Object]:
+        """All objects of a kind, or those whose metadata passes."""
         kind = self.kind(plural)
         return [
             self.api.registry.converted(kind, one, kind.version)
-            for one in self.api.store.all(kind.key, namespace)
+            for one in self.api.store.all(kind.key, namespace, having)
         ]
 
     def update(
@@ -145,7 +150,7 @@ class FakeCluster:
     ) -> Object:
         """Replace an object, as a client that read it would; a resourceVersion is checked."""
         kind = self._kind(obj)
-        obj = deepcopy(obj)
+        obj = copied(obj)
         namespace = obj["metadata"].get("namespace", "")
         request = self._at(kind, "PUT", obj, namespace, manager)
         if not kind.unconditional_update:
@@ -156,7 +161,7 @@ class FakeCluster:
     def write_status(self, obj: Object, *, manager: str = "kube-controller-manager") -> Object:
         """Replace the status of an object, as its controller does."""
         kind = self._kind(obj)
-        obj = deepcopy(obj)
+        obj = copied(obj)
         obj["metadata"].pop("resourceVersion", None)
         current = self.get(f"{kind.plural}.{kind.group}".rstrip("."), obj["metadata"]["name"],
                            obj["metadata"].get("namespace", ""), version=kind.version)  # fmt: skip

@@ -1,8 +1,8 @@
 """Conversion webhooks: kinds whose versions differ in more than their name."""
 
-from copy import deepcopy
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes.kinds import Convert
 
 Object = dict[str, Any]
@@ -10,8 +10,8 @@ Object = dict[str, Any]
 
 def dynamo_graph(stored: Object, version: str) -> Object:
     """DynamoGraphDeployment: a map of services in v1alpha1, a list of components in v1beta1."""
-    spec = deepcopy(stored.get("spec", {}))
-    status = deepcopy(stored.get("status", {}))
+    spec = copied(stored.get("spec", {}))
+    status = copied(stored.get("status", {}))
     if version == "v1alpha1":
         if "components" in spec:
             spec["services"] = {one.pop("name"): _service(one) for one in spec.pop("components")}
@@ -50,7 +50,7 @@ def _component(name: str, service: Object) -> Object:
 
 def dynamo_adapter(stored: Object, version: str) -> Object:
     """DynamoGraphDeploymentScalingAdapter: `serviceName` became `componentName`."""
-    spec = deepcopy(stored.get("spec", {}))
+    spec = copied(stored.get("spec", {}))
     reference = spec.get("dgdRef", {})
     old, new = ("componentName", "serviceName")
     if version == "v1beta1":

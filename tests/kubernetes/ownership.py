@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.schemas import Schema, child, is_atomic, list_keys
 
@@ -231,7 +231,7 @@ def merge(schema: Schema | None, live: Any, config: Any) -> Any:
         return merged
     if isinstance(config, list) and isinstance(live, list) and not is_atomic(schema, config):
         return _merged_list(schema or {}, live, config)
-    return deepcopy(config)
+    return copied(config)
 
 
 def _merged_list(schema: Schema, live: list[Any], config: list[Any]) -> list[Any]:
@@ -243,7 +243,7 @@ def _merged_list(schema: Schema, live: list[Any], config: list[Any]) -> list[Any
         key = _item_key(schema, keys, item)
         at = next((i for i, one in enumerate(merged) if _item_key(schema, keys, one) == key), None)
         if at is None:
-            merged.append(deepcopy(item))
+            merged.append(copied(item))
         else:
             merged[at] = merge(schema.get("items"), merged[at], item)
     return merged

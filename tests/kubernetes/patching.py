@@ -1,8 +1,8 @@
 """JSON patch, JSON merge patch and strategic merge patch, each on a plain object."""
 
-from copy import deepcopy
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.schemas import STRATEGIC_KEYS, Schema, child, list_keys
 
@@ -15,7 +15,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 def merge_patch(target: Any, patch: Any) -> Any:
     """RFC 7386: null removes, lists are replaced whole."""
     if not isinstance(patch, dict):
-        return deepcopy(patch)
+        return copied(patch)
     merged = dict(target) if isinstance(target, dict) else {}
     for field, value in patch.items():
         if value is None:
@@ -28,9 +28,9 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def strategic_patch(target: Any, patch: Any, schema: Schema | None) -> Any:
     """Merge patch, where lists that are keyed in the schema are merged by their key."""
     if not isinstance(patch, dict):
-        return deepcopy(patch)
+        return copied(patch)
     if patch.get("$patch") == "replace":
-        return {field: deepcopy(v) for field, v in patch.items() if field != "$patch"}
+        return {field: copied(v) for field, v in patch.items() if field != "$patch"}
     merged = dict(target) if isinstance(target, dict) else {}
     retained = patch.get("$retainKeys")
     if retained is not None:
@@ -57,10 +57,10 @@ def _strategic_list(target: Any, patch: list[Any], schema: Schema | None) -> lis
     if schema is not None and schema.get("x-kubernetes-list-type") == "set":
         return current + [one for one in patch if one not in current]
     if not keys:
-        return deepcopy(patch)
+        return copied(patch)
     key = STRATEGIC_KEYS.get(keys, keys[0])
     if any(item.get("$patch") == "replace" for item in patch):
-        return [deepcopy(item) for item in patch if "$patch" not in item]
+        return [copied(item) for item in patch if "$patch" not in item]
     for item in patch:
         if key not in item:
             raise errors.bad_request(
@@ -86,7 +86,7 @@ def json_patch(target: Any, operations: Any) -> Any:
             "error decoding patch: json: cannot unmarshal object into Go value of type "
             "jsonpatch.Patch"
         )
-    result = deepcopy(target)
+    result = copied(target)
     for operation in operations:
         try:
             result = _operate(result, operation)
@@ -103,10 +103,10 @@ def _operate(document: Any, operation: dict[str, Any]) -> Any:
                 raise ValueError(f"testing value {operation['path']} failed")
             return document
         case "add":
-            return _add(document, path, deepcopy(operation["value"]))
+            return _add(document, path, copied(operation["value"]))
         case "replace":
             _read(document, path)
-            return _replace(document, path, deepcopy(operation["value"]))
+            return _replace(document, path, copied(operation["value"]))
         case "remove":
             return _remove(document, path)
         case "move":
@@ -114,7 +114,7 @@ def _operate(document: Any, operation: dict[str, Any]) -> Any:
             value = _read(document, source)
             return _add(_remove(document, source), path, value)
         case "copy":
-            return _add(document, path, deepcopy(_read(document, _parts(operation["from"]))))
+            return _add(document, path, copied(_read(document, _parts(operation["from"]))))
     raise ValueError(f"unexpected kind: {operation['op']}")
 
 

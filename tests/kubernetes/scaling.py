@@ -1,8 +1,8 @@
 """The `scale` subresource: an `autoscaling/v1` Scale as a view on another kind."""
 
-from copy import deepcopy
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.kinds import Kind, ScalePaths
 from tests.kubernetes.schemas import Schema, builtin_schema
@@ -57,7 +57,7 @@ def with_scale(kind: Kind, stored: Object, scale: Object) -> Object:
             "spec.replicas", f"{replicas}: must be greater than or equal to 0"
         )
         raise errors.invalid("Scale", "autoscaling", stored["metadata"]["name"], [cause])
-    changed = deepcopy(stored)
+    changed = copied(stored)
     holder = changed
     for field in paths.spec[:-1]:
         holder = holder.setdefault(field, {})

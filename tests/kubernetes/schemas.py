@@ -8,13 +8,13 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from copy import deepcopy
 from datetime import datetime
 from functools import cache
 
 import kubernetes.client.models
 from pydantic import BaseModel
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.cel import evaluate
 
@@ -187,7 +187,7 @@ def _joined(path: str, field: str) -> str:
 def pruned(schema: Schema | None, value: typing.Any) -> typing.Any:
     """The value without fields that the schema does not have."""
     if schema is None:
-        return deepcopy(value)
+        return copied(value)
     keeps = schema.get("x-kubernetes-preserve-unknown-fields")
     if isinstance(value, list):
         return [pruned(schema.get("items"), item) for item in value]
@@ -198,7 +198,7 @@ def pruned(schema: Schema | None, value: typing.Any) -> typing.Any:
             if below is not None:
                 kept[field] = pruned(below, item)
             elif keeps or schema.get("type") != "object":
-                kept[field] = deepcopy(item)
+                kept[field] = copied(item)
         return kept
     if schema.get("format") == "quantity" and type_name(value) in {"integer", "number"}:
         return str(value)
@@ -229,7 +229,7 @@ def fill_defaults(schema: Schema | None, value: object) -> None:
     elif isinstance(value, dict):
         for field, below in schema.get("properties", {}).items():
             if field not in value and "default" in below:
-                value[field] = deepcopy(below["default"])
+                value[field] = copied(below["default"])
         for field, item in value.items():
             fill_defaults(child(schema, field), item)
 

@@ -167,16 +167,14 @@ class ControllerSimulation:
 
     def _collect_garbage(self) -> None:
         """Delete what an object owned that is gone."""
-        store = self.cluster.api.store
-        uids = {one["metadata"]["uid"] for key in store.keys() for one in store.all(key)}
-        for key in store.keys():
-            for one in store.all(key):
-                owners = one["metadata"].get("ownerReferences", [])
-                gone = owners and not any(owner["uid"] in uids for owner in owners)
-                if gone and not terminating(one):
-                    at = one["metadata"]
-                    self.cluster.delete(f"{key[1]}.{key[0]}".rstrip("."), at["name"],
-                                        at.get("namespace", ""))  # fmt: skip
+        found = list(self.cluster.api.store.metadata())
+        uids = {metadata["uid"] for _, metadata in found}
+        for key, metadata in found:
+            owners = metadata.get("ownerReferences", ())
+            gone = owners and not any(owner["uid"] in uids for owner in owners)
+            if gone and "deletionTimestamp" not in metadata:
+                self.cluster.delete(f"{key[1]}.{key[0]}".rstrip("."), metadata["name"],
+                                    metadata.get("namespace", ""))  # fmt: skip
 
     # -- scheduler ----------------------------------------------------------------------------
 

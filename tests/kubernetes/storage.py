@@ -1,9 +1,11 @@
 """What the server keeps: objects, one revision counter, and the history that watches read."""
 
 import threading
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from tests.kubernetes.plain import copied
 
 Object = dict[str, Any]
 KindKey = tuple[str, str]
@@ -36,15 +38,28 @@ class Store:
         """A copy of the object."""
         with self.lock:
             found = self._objects.get(key, {}).get((namespace, name))
-            return deepcopy(found)
+            return copied(found)
 
-    def all(self, key: KindKey, namespace: str = "") -> list[Object]:
-        """Copies of all objects of a kind, by namespace and name."""
+    def all(
+        self,
+        key: KindKey,
+        namespace: str = "",
+        having: Callable[[Object], bool] = lambda _metadata: True,
+    ) -> list[Object]:
+        """Copies of the objects of a kind whose metadata passes, by namespace and name."""
         with self.lock:
             kept = self._objects.get(key, {})
             return [
-                deepcopy(kept[at]) for at in sorted(kept) if not namespace or at[0] == namespace
+                copied(kept[at])
+                for at in sorted(kept)
+                if (not namespace or at[0] == namespace) and having(kept[at]["metadata"])
             ]
+
+    def metadata(self) -> Iterator[tuple[KindKey, Object]]:
+        """The metadata of every object, not copied: to read only."""
+        with self.lock:
+            for key, kept in self._objects.items():
+                yield from ((key, one["metadata"]) for one in list(kept.values()))
 
     def keys(self) -> list[KindKey]:
         with self.lock:
@@ -54,7 +69,7 @@ class Store:
         """Write an object; returns it with its new resourceVersion."""
         with self.lock:
             self.revision += 1
-            stored = deepcopy(stored)
+            stored = copied(stored)
             metadata = stored["metadata"]
             metadata["resourceVersion"] = str(self.revision)
             at = (metadata.get("namespace", ""), metadata["name"])
@@ -62,17 +77,17 @@ class Store:
             before = kind.get(at)
             kind[at] = stored
             self._remember("ADDED" if before is None else "MODIFIED", key, stored, before)
-            return deepcopy(stored)
+            return copied(stored)
 
     def remove(self, key: KindKey, namespace: str, name: str) -> Object:
         """Remove an object; returns it as it was last, with the revision of its removal."""
         with self.lock:
             self.revision += 1
             before = self._objects[key].pop((namespace, name))
-            last = deepcopy(before)
+            last = copied(before)
             last["metadata"]["resourceVersion"] = str(self.revision)
             self._remember("DELETED", key, last, before)
-            return deepcopy(last)
+            return copied(last)
 
     def _remember(self, what: str, key: KindKey, stored: Object, before: Object | None) -> None:
         self.history.append(

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from copy import deepcopy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes.selectors import selects
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ def owner_reference(owner: Object) -> Object:
 def owned(sim: "ControllerSimulation", plural: str, owner: Object) -> list[Object]:
     """The objects of a kind whose controller is the owner."""
     uid = owner["metadata"]["uid"]
-    return [
-        one
-        for one in sim.cluster.objects(plural, owner["metadata"]["namespace"])
-        if any(r["uid"] == uid for r in one["metadata"].get("ownerReferences", ()))
-    ]
+
+    def is_its(metadata: Object) -> bool:
+        return any(r["uid"] == uid for r in metadata.get("ownerReferences", ()))
+
+    return sim.cluster.objects(plural, owner["metadata"]["namespace"], having=is_its)
 
 
 def make_pod(
     sim: "ControllerSimulation", owner: Object, template: Object, labels: Object, name: str = ""
 ) -> None:
     """Create a pod of a template; without a name it gets a generated one."""
-    metadata = deepcopy(template.get("metadata") or {})
+    metadata = copied(template.get("metadata") or {})
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
     metadata["ownerReferences"] = [owner_reference(owner)]
     if name:
@@ -68,7 +68,7 @@ def make_pod(
     else:
         metadata["generateName"] = f"{owner['metadata']['name']}-"
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
-           "spec": deepcopy(template.get("spec") or {})}  # fmt: skip
+           "spec": copied(template.get("spec") or {})}  # fmt: skip
     sim.cluster.create(pod, owner["metadata"]["namespace"], manager="kube-controller-manager")
 
 
@@ -126,7 +126,7 @@ def reconcile_deployment(sim: "ControllerSimulation", deployment: Object) -> Non
 def _make_replica_set(
     sim: "ControllerSimulation", deployment: Object, name: str, hashed: str
 ) -> Object:
-    spec = deepcopy(deployment["spec"])
+    spec = copied(deployment["spec"])
     labels = {"pod-template-hash": hashed}
     spec["template"]["metadata"]["labels"] |= labels
     selector = spec["selector"]

@@ -3,10 +3,10 @@
 import secrets
 import uuid
 from collections.abc import Callable
-from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.kubernetes.plain import copied
 from tests.kubernetes import errors, ownership, patching, scaling, schemas
 from tests.kubernetes.admission import Admission, Review
 from tests.kubernetes.builtin_rules import (
@@ -355,7 +355,7 @@ def decoded(request: Request, warn: Warn) -> Object:
     if not isinstance(request.body, dict):
         raise errors.bad_request("the object provided is unrecognized (must be of type "
                                  f"{kind.kind}): couldn't get version/kind")  # fmt: skip
-    obj = deepcopy(request.body)
+    obj = copied(request.body)
     if kind.custom and not obj.get("kind"):
         raise errors.bad_request("Object 'Kind' is missing in the request body")
     obj.setdefault("apiVersion", kind.api_version)
@@ -465,21 +465,21 @@ def named_rightly(request: Request, config: Object) -> None:
 def combined(kind: Kind, subresource: str, before: Object, obj: Object) -> Object:
     """What a write leaves: `status` and the rest are kept apart, system metadata stays."""
     if subresource == "status":
-        after = deepcopy(before)
+        after = copied(before)
         after.pop("status", None)
         if "status" in obj:
-            after["status"] = deepcopy(obj["status"])
+            after["status"] = copied(obj["status"])
         return after
-    after = deepcopy(obj)
+    after = copied(obj)
     after["apiVersion"], after["kind"] = before["apiVersion"], before["kind"]
     if kind.has_status:
         after.pop("status", None)
         if "status" in before:
-            after["status"] = deepcopy(before["status"])
+            after["status"] = copied(before["status"])
     for field in _KEPT:
         after["metadata"].pop(field, None)
         if field in before["metadata"]:
-            after["metadata"][field] = deepcopy(before["metadata"][field])
+            after["metadata"][field] = copied(before["metadata"][field])
     return after
 
 
