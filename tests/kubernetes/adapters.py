@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes.access import service_account
+from tests.kubernetes.plain import copied
 from tests.kubernetes.workloads import (
     condition,
     owned,
@@ -106,9 +106,7 @@ def reconcile_graph(sim: "ControllerSimulation", graph: Object) -> None:
     }, manager="dynamo-operator")  # fmt: skip
 
 
-def _keep_adapter(
-    sim: "ControllerSimulation", graph: Object, component: Object, name: str
-) -> None:
+def _keep_adapter(sim: "ControllerSimulation", graph: Object, component: Object, name: str) -> None:
     namespace = graph["metadata"]["namespace"]
     if find(sim, "dynamographdeploymentscalingadapters", name, namespace) is not None:
         return
@@ -196,9 +194,9 @@ def _keep_set(
     namespace = whole["metadata"]["namespace"]
     name = f"{whole['metadata']['name']}-0-{hashed}-{role['name']}"
     for one in owned(sim, "leaderworkersets", whole):
-        if one["metadata"]["labels"][f"{_DS}/role"] == role["name"]:
-            if one["metadata"]["name"] != name:
-                sim.cluster.delete("leaderworkersets", one["metadata"]["name"], namespace)
+        mine = one["metadata"]["labels"][f"{_DS}/role"] == role["name"]
+        if mine and one["metadata"]["name"] != name:
+            sim.cluster.delete("leaderworkersets", one["metadata"]["name"], namespace)
     found = find(sim, "leaderworkersets", name, namespace)
     if found is None:
         return sim.cluster.create({

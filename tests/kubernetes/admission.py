@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes.access import User
 from tests.kubernetes.errors import ApiError
 from tests.kubernetes.kinds import Kind
+from tests.kubernetes.plain import copied
 from tests.kubernetes.routing import Request
 
 Object = dict[str, Any]

@@ -93,12 +93,8 @@ def metadata_problems(kind: Kind, obj: Object) -> Iterator[Cause]:
     metadata = obj["metadata"]
     name = metadata.get("name", "")
     if not name:
-        yield errors.required(
-            "metadata.name", "Required value: name or generateName is required"
-        )
-    elif kind.kind not in _FREE_NAMES and (
-        not _DNS_SUBDOMAIN.fullmatch(name) or len(name) > 253
-    ):
+        yield errors.required("metadata.name", "Required value: name or generateName is required")
+    elif kind.kind not in _FREE_NAMES and (not _DNS_SUBDOMAIN.fullmatch(name) or len(name) > 253):
         yield errors.wrong(
             "metadata.name",
             f'"{name}": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric '

@@ -142,8 +142,10 @@ def _value(tree: Any, names: dict[str, Any]) -> Any:
 def _operate(operator: str, left: Any, right: Any, names: dict[str, Any]) -> Any:
     if operator in {"&&", "||"}:
         first = _value(left, names)
-        return (first and _value(right, names)) if operator == "&&" else (
-            first or _value(right, names)
+        return (
+            (first and _value(right, names))
+            if operator == "&&"
+            else (first or _value(right, names))
         )
     a, b = _value(left, names), _value(right, names)
     actions = {

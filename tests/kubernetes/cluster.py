@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,13 +10,13 @@ from typing import Any, Self
 import kubernetes
 import yaml
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes.access import ADMIN, Rule, User, service_account
 from tests.kubernetes.admission import Webhook, dynamo_graph_webhook
 from tests.kubernetes.api import Api
 from tests.kubernetes.conversions import CONVERSIONS
 from tests.kubernetes.faults import Call, Fault
 from tests.kubernetes.kinds import Kind
+from tests.kubernetes.plain import copied
 from tests.kubernetes.routing import Request
 from tests.kubernetes.server import ApiServer
 
@@ -42,7 +43,7 @@ class FakeCluster:
             self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         wanted = sorted(p.stem for p in CRD_FOLDER.glob("*.yaml")) if crds == "all" else crds
         for name in wanted:
-            self.load(CRD_FOLDER / f"{name}.yaml")
+            self.create(_definition(name))
         self.server = ApiServer(self.api)
 
     def __enter__(self) -> Self:
@@ -85,9 +86,7 @@ class FakeCluster:
         configuration.api_key = {"authorization": f"Bearer {token or self.admin_token}"}
         return kubernetes.client.ApiClient(configuration)
 
-    def kubeconfig(
-        self, path: Path, token: str | None = None, namespace: str = "default"
-    ) -> Path:
+    def kubeconfig(self, path: Path, token: str | None = None, namespace: str = "default") -> Path:
         """Write a kubeconfig file for this cluster; returns its path."""
         made = {
             "apiVersion": "v1",
@@ -124,8 +123,10 @@ class FakeCluster:
             made = self.write_status(made, manager=manager)
         return made
 
-    def get(self, plural: str, name: str, namespace: str = "default", *, version: str = "") -> Object:
-        """An object by its plural, qualified where ambiguous: `deployments.apps`. KeyError if none."""
+    def get(
+        self, plural: str, name: str, namespace: str = "default", *, version: str = ""
+    ) -> Object:
+        """An object by its plural, `deployments.apps` where ambiguous. KeyError if none."""
         kind = self.kind(plural, version)
         stored = self.api.store.get(kind.key, namespace if kind.namespaced else "", name)
         if stored is None:
@@ -145,9 +146,7 @@ class FakeCluster:
             for one in self.api.store.all(kind.key, namespace, having)
         ]
 
-    def update(
-        self, obj: Object, *, manager: str = "kubectl", user: User = ADMIN
-    ) -> Object:
+    def update(self, obj: Object, *, manager: str = "kubectl", user: User = ADMIN) -> Object:
         """Replace an object, as a client that read it would; a resourceVersion is checked."""
         kind = self._kind(obj)
         obj = copied(obj)
@@ -189,12 +188,12 @@ class FakeCluster:
         self.api.writing.delete(request.asking(body=options))
 
     def kind(self, plural: str, version: str = "") -> Kind:
-        """The kind of a plural; its storage version unless one is named. KeyError if not served."""
+        """The kind of a plural, in its storage version unless one is named. KeyError if none."""
         name, _, group = plural.partition(".")
         for known in self.api.registry.kinds.values():
-            if known.plural == name and group in {"", known.group}:
-                if known.version == (version or known.storage_version):
-                    return known
+            wanted = version or known.storage_version
+            if known.plural == name and known.version == wanted and group in {"", known.group}:
+                return known
         raise KeyError(f"no kind with plural {plural!r} is served")
 
     def _kind(self, manifest: Object) -> Kind:
@@ -203,9 +202,7 @@ class FakeCluster:
             raise KeyError(f"no kind {manifest['kind']} of {manifest['apiVersion']} is served")
         return found
 
-    def _at(
-        self, kind: Kind, method: str, body: Object, namespace: str, manager: str
-    ) -> Request:
+    def _at(self, kind: Kind, method: str, body: Object, namespace: str, manager: str) -> Request:
         metadata = body.get("metadata", {})
         namespace = metadata.get("namespace", namespace) if kind.namespaced else ""
         return Request(
@@ -244,6 +241,12 @@ class FakeCluster:
 
     def forget_calls(self) -> None:
         self.server.log.clear()
+
+
+@cache
+def _definition(name: str) -> Object:
+    loaded: Object = yaml.safe_load((CRD_FOLDER / f"{name}.yaml").read_text())
+    return loaded
 
 
 def _ignore(_warning: str) -> None:

@@ -1,4 +1,4 @@
-"""The API that the contract is checked on: the fake, and a real cluster where KUBECONFIG names one."""
+"""What the contract is checked on: the fake, and a real cluster where KUBECONFIG names one."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,7 @@ from tests.kubernetes.site import Site, fake_site, real_site
 __all__ = ["cluster"]
 
 
-@pytest.fixture(
-    scope="session", params=["fake", pytest.param("real", marks=pytest.mark.cluster)]
-)
+@pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
 def served(request: pytest.FixtureRequest) -> Iterator[Site]:
     """An API server with the contract's own kind, for the whole session."""
     if request.param == "fake":

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes.kinds import Convert
+from tests.kubernetes.plain import copied
 
 Object = dict[str, Any]
 

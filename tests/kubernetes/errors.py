@@ -1,4 +1,4 @@
-"""The failures an API server answers with, each a `Status` object worded as the real one words it."""
+"""The failures an API server answers with: `Status` objects, worded as the real ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +116,8 @@ def already_exists(plural: str, group: str, name: str) -> ApiError:
 
 def conflict(plural: str, group: str, name: str, why: str = "") -> ApiError:
     why = why or (
-        "the object has been modified; please apply your changes to the latest version and try again"
+        "the object has been modified; please apply your changes to the latest version and try "
+        "again"
     )
     what = qualified(plural, group)
     return ApiError(
@@ -172,8 +173,7 @@ def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiErr
     listed = sentences[0] if len(sentences) == 1 else "[" + ", ".join(sentences) + "]"
     details = _details(name, group, kind)
     details["causes"] = [
-        {"reason": cause.reason, "message": cause.message, "field": cause.field}
-        for cause in causes
+        {"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes
     ]
     return ApiError(
         422,

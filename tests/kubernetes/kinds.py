@@ -158,9 +158,7 @@ def _path(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(".") if part)
 
 
-def _builtin(
-    group: str, version: str, kind: str, plural: str, model: str = "", **how: Any
-) -> Kind:
+def _builtin(group: str, version: str, kind: str, plural: str, model: str = "", **how: Any) -> Kind:
     if model:
         how["schema"] = builtin_schema(model)
     return Kind(group=group, version=version, kind=kind, plural=plural,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
+from tests.kubernetes.plain import copied
 from tests.kubernetes.schemas import Schema, child, is_atomic, list_keys
 
 Object = dict[str, Any]

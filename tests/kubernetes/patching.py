@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
+from tests.kubernetes.plain import copied
 from tests.kubernetes.schemas import STRATEGIC_KEYS, Schema, child, list_keys
 
 JSON_PATCH = "application/json-patch+json"
@@ -63,9 +63,7 @@ def _strategic_list(target: Any, patch: list[Any], schema: Schema | None) -> lis
         return [copied(item) for item in patch if "$patch" not in item]
     for item in patch:
         if key not in item:
-            raise errors.bad_request(
-                f"map: {item} does not contain declared merge key: {key}"
-            )
+            raise errors.bad_request(f"map: {item} does not contain declared merge key: {key}")
         at = next((i for i, one in enumerate(current) if one.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
             current = [one for one in current if one.get(key) != item[key]]
@@ -133,8 +131,8 @@ def _index(holder: list[Any], part: str) -> int:
 
 def _read(document: Any, path: list[str]) -> Any:
     for part in path:
-        document = document[_index(document, part)] if isinstance(document, list) else (
-            document[part]
+        document = (
+            document[_index(document, part)] if isinstance(document, list) else (document[part])
         )
     return document
 

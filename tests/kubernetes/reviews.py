@@ -62,9 +62,7 @@ def subject_review(request: Request) -> Object:
     """SelfSubjectReview: who the one who asks is."""
     user = {"username": request.user.name, "groups": list(request.user.groups)}
     body = request.body if isinstance(request.body, dict) else {}
-    return _review(
-        "SelfSubjectReview", "authentication.k8s.io/v1", body, {"userInfo": user}
-    )
+    return _review("SelfSubjectReview", "authentication.k8s.io/v1", body, {"userInfo": user})
 
 
 def _review(kind: str, api_version: str, body: Object, status: Object) -> Object:

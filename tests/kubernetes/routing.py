@@ -77,9 +77,7 @@ class Request:
         return replace(self, **changes)
 
 
-def route(
-    method: str, target: str, headers: dict[str, str], body: bytes, user: User
-) -> Request:
+def route(method: str, target: str, headers: dict[str, str], body: bytes, user: User) -> Request:
     """Read a request line, its headers (lower-case names) and its body."""
     parts = urlsplit(target)
     content_type = headers.get("content-type", "application/json").partition(";")[0].strip()

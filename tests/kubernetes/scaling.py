@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.kinds import Kind, ScalePaths
+from tests.kubernetes.plain import copied
 from tests.kubernetes.schemas import Schema, builtin_schema
 from tests.kubernetes.selectors import selector_text
 
@@ -53,9 +53,7 @@ def with_scale(kind: Kind, stored: Object, scale: Object) -> Object:
     paths = kind.scale or ScalePaths()
     replicas = scale.get("spec", {}).get("replicas", 0)
     if replicas < 0:
-        cause = errors.wrong(
-            "spec.replicas", f"{replicas}: must be greater than or equal to 0"
-        )
+        cause = errors.wrong("spec.replicas", f"{replicas}: must be greater than or equal to 0")
         raise errors.invalid("Scale", "autoscaling", stored["metadata"]["name"], [cause])
     changed = copied(stored)
     holder = changed

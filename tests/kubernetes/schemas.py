@@ -14,9 +14,9 @@ from functools import cache
 import kubernetes.client.models
 from pydantic import BaseModel
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes import errors
 from tests.kubernetes.cel import evaluate
+from tests.kubernetes.plain import copied
 
 Schema = dict[str, typing.Any]
 
@@ -111,8 +111,11 @@ def _of_type(annotation: object, above: tuple[str, ...]) -> Schema:
         kinds = {one.get("type") for one in found}
         if kinds == {"integer", "string"}:
             return {"x-kubernetes-int-or-string": True}
-        return found[0] if len(found) == 1 else ({"type": "string"} if bytes in _bare(arguments)
-                                                 else found[0])
+        return (
+            found[0]
+            if len(found) == 1
+            else ({"type": "string"} if bytes in _bare(arguments) else found[0])
+        )
     if origin is list:
         return {"type": "array", "items": _of_type(arguments[0], above)}
     if origin is dict:
@@ -260,17 +263,18 @@ def problems(
         return
     if schema.get("x-kubernetes-int-or-string"):
         if type_name(value) not in {"integer", "string"}:
-            yield errors.wrong(path, f'"{type_name(value)}": {path} in body must be of type '
-                                     f'integer,string: "{type_name(value)}"')
+            yield errors.wrong(
+                path,
+                f'"{type_name(value)}": {path} in body must be of type '
+                f'integer,string: "{type_name(value)}"',
+            )
         return
     expected = schema.get("type")
     found = type_name(value)
     if expected and found != expected and not (expected == "number" and found == "integer"):
         if value is None and schema.get("nullable"):
             return
-        yield errors.wrong(
-            path, f'"{found}": {path} in body must be of type {expected}: "{found}"'
-        )
+        yield errors.wrong(path, f'"{found}": {path} in body must be of type {expected}: "{found}"')
         return
     yield from _bounds(schema, value, path)
     if isinstance(value, dict):
@@ -308,16 +312,20 @@ def _bounds(schema: Schema, value: typing.Any, path: str) -> Iterator[errors.Cau
         yield errors.unsupported(path, str(value), [str(one) for one in schema["enum"]])
     if type_name(value) in {"integer", "number"}:
         if "minimum" in schema and value < schema["minimum"]:
-            yield errors.wrong(path, f"{value}: {path} in body should be greater than or equal "
-                                     f"to {schema['minimum']}")
+            yield errors.wrong(
+                path,
+                f"{value}: {path} in body should be greater than or equal to {schema['minimum']}",
+            )
         if "maximum" in schema and value > schema["maximum"]:
-            yield errors.wrong(path, f"{value}: {path} in body should be less than or equal to "
-                                     f"{schema['maximum']}")
+            yield errors.wrong(
+                path, f"{value}: {path} in body should be less than or equal to {schema['maximum']}"
+            )
     sized = {"minItems": list, "minLength": str, "minProperties": dict}
     for word, kind in sized.items():
         if word in schema and isinstance(value, kind) and len(value) < schema[word]:
-            yield errors.wrong(path, f"{len(value)}: {path} in body should have at least "
-                                     f"{schema[word]} items")
+            yield errors.wrong(
+                path, f"{len(value)}: {path} in body should have at least {schema[word]} items"
+            )
     if "maxItems" in schema and isinstance(value, list) and len(value) > schema["maxItems"]:
         yield errors.Cause(
             reason="FieldValueTooMany",
@@ -325,7 +333,7 @@ def _bounds(schema: Schema, value: typing.Any, path: str) -> Iterator[errors.Cau
             field=path,
         )
     if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
-        yield errors.wrong(path, f'"{value}": {path} in body should match \'{schema["pattern"]}\'')
+        yield errors.wrong(path, f"\"{value}\": {path} in body should match '{schema['pattern']}'")
 
 
 def _rules(schema: Schema, value: object, path: str, before: object) -> Iterator[errors.Cause]:

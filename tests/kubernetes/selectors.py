@@ -28,8 +28,8 @@ def _label_test(part: str) -> Callable[[Labels], bool]:
         values = {value.strip() for value in found["values"].split(",")}
         inside = found["word"] == "in"
         key = found["key"]
-        return lambda labels: (labels.get(key) in values) if inside else (
-            labels.get(key) not in values
+        return lambda labels: (
+            (labels.get(key) in values) if inside else (labels.get(key) not in values)
         )
     for sign in ("!=", "==", "="):
         if sign in part:

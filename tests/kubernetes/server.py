@@ -119,7 +119,7 @@ class Exchange(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def _exchange(self, request: Request, call: Call) -> None:
         striking = self.server.faults.striking(call)
@@ -213,7 +213,7 @@ class Exchange(BaseHTTPRequestHandler):
         finally:
             self.connection.settimeout(None)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """The log of calls is `Log`; nothing goes to standard error."""
 
 

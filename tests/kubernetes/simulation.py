@@ -250,8 +250,11 @@ class ControllerSimulation:
 
     def _count_disruptions(self) -> None:
         for budget in self._objects("poddisruptionbudgets"):
-            pods = [p for p in self.cluster.objects("pods", budget["metadata"]["namespace"])
-                    if selects(budget["spec"].get("selector"), p["metadata"].get("labels", {}))]
+            pods = [
+                p
+                for p in self.cluster.objects("pods", budget["metadata"]["namespace"])
+                if selects(budget["spec"].get("selector"), p["metadata"].get("labels", {}))
+            ]
             healthy = sum(is_ready(pod) and not terminating(pod) for pod in pods)
             spec = budget["spec"]
             if "minAvailable" in spec:

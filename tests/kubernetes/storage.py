@@ -61,7 +61,7 @@ class Store:
             for key, kept in self._objects.items():
                 yield from ((key, one["metadata"]) for one in list(kept.values()))
 
-    def keys(self) -> list[KindKey]:
+    def kind_keys(self) -> list[KindKey]:
         with self.lock:
             return list(self._objects)
 

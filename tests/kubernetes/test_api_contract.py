@@ -315,7 +315,7 @@ def test_apply_meets_another_manager_with_409_until_forced(site: Site) -> None:
         apply()
     status = refused(caught)
     assert (status["code"], status["reason"]) == (409, "Conflict")
-    assert status["message"].startswith("Apply failed with 1 conflict: conflict with \"hpa\"")
+    assert status["message"].startswith('Apply failed with 1 conflict: conflict with "hpa"')
     cause = status["details"]["causes"][0]
     assert (cause["reason"], cause["field"]) == ("FieldManagerConflict", ".spec.replicas")
     assert site.settled("decode")["spec"]["replicas"] == 0
@@ -367,9 +367,7 @@ def test_a_dry_run_answers_as_a_write_and_stores_nothing(site: Site) -> None:
         "decode", site.namespace, {"spec": {"replicas": 4}}, dry_run="All"
     )
     assert tried.spec.replicas == 4
-    site.apps.create_namespaced_deployment(
-        site.namespace, deployment("other", 1), dry_run="All"
-    )
+    site.apps.create_namespaced_deployment(site.namespace, deployment("other", 1), dry_run="All")
     site.apps.delete_namespaced_deployment("decode", site.namespace, dry_run="All")
     assert site.settled("decode")["spec"] == made["spec"]
     with pytest.raises(ApiException) as caught:

@@ -27,7 +27,9 @@ def config_map(site: Site, name: str, **labels: str) -> str:
 
 
 def names(listed: Any) -> list[str]:
-    return [item.metadata.name for item in listed.items if not item.metadata.name.startswith("kube")]
+    return [
+        item.metadata.name for item in listed.items if not item.metadata.name.startswith("kube")
+    ]
 
 
 # -- lists -------------------------------------------------------------------------------------
@@ -57,9 +59,7 @@ def test_a_label_selector_picks(site: Site, selector: str, expected: list[str]) 
 def test_a_field_selector_picks_and_an_unsupported_one_is_400(site: Site) -> None:
     config_map(site, "a")
     config_map(site, "b")
-    listed = site.core.list_namespaced_config_map(
-        site.namespace, field_selector="metadata.name=b"
-    )
+    listed = site.core.list_namespaced_config_map(site.namespace, field_selector="metadata.name=b")
     assert names(listed) == ["b"]
     with pytest.raises(ApiException) as caught:
         site.core.list_namespaced_config_map(site.namespace, field_selector="data.a=b")
@@ -147,9 +147,7 @@ def test_a_running_watch_sees_a_later_write(site: Site) -> None:
 
 def test_a_watch_sends_a_bookmark_before_it_ends(site: Site) -> None:
     since = config_map(site, "a")
-    events = watched(
-        site, resource_version=since, allow_watch_bookmarks=True, timeout_seconds=4
-    )
+    events = watched(site, resource_version=since, allow_watch_bookmarks=True, timeout_seconds=4)
     assert [e["type"] for e in events] == ["BOOKMARK"]
     assert int(events[0]["resourceVersion"]) >= int(since)
 

@@ -120,7 +120,9 @@ def test_a_stuck_rollout_exceeds_its_deadline(cluster: FakeCluster) -> None:
     sim = ControllerSimulation(cluster, stuck=lambda _pod: True)
     sim.step()
     sim.step(60.0)
-    reasons = {c["type"]: c["reason"] for c in status(cluster, "deployments", "decode")["conditions"]}
+    reasons = {
+        c["type"]: c["reason"] for c in status(cluster, "deployments", "decode")["conditions"]
+    }
     assert reasons["Progressing"] == "ProgressDeadlineExceeded"
 
 
@@ -169,7 +171,9 @@ def test_a_scaling_adapter_drives_its_component(cluster: FakeCluster) -> None:
 def test_a_count_that_an_adapter_owns_is_denied_to_everyone_else(cluster: FakeCluster) -> None:
     made = cluster.create(graph(adapter=True))
     made["spec"]["components"][1]["replicas"] = 3
-    with pytest.raises(ApiError, match="cannot be modified directly when scaling adapter") as caught:
+    with pytest.raises(
+        ApiError, match="cannot be modified directly when scaling adapter"
+    ) as caught:
         cluster.update(made)
     assert caught.value.code == 403
     made["spec"]["components"][1]["replicas"] = 1
@@ -267,12 +271,12 @@ def test_a_disruption_budget_limits_evictions_and_not_scaling(cluster: FakeClust
 def test_it_runs_in_a_thread(cluster: FakeCluster) -> None:
     cluster.create(deployment("decode", 1))
     sim = ControllerSimulation(cluster, startup_s=30.0)
-    with sim.running(speed=1000.0):
-        with cluster.api.store.changed:
-            ready = cluster.api.store.changed.wait_for(
-                lambda: cluster.get("deployments", "decode").get("status", {}).get("readyReplicas"),
-                timeout=30,
-            )
+    changed = cluster.api.store.changed
+    with sim.running(speed=1000.0), changed:
+        ready = changed.wait_for(
+            lambda: cluster.get("deployments", "decode").get("status", {}).get("readyReplicas"),
+            timeout=30,
+        )
     assert ready == 1
 
 

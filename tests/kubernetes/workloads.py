@@ -86,9 +86,7 @@ def write_status(
                                  manager=manager or "kube-controller-manager")  # fmt: skip
 
 
-def condition(
-    obj: Object, what: str, *, holds: bool, reason: str, message: str = ""
-) -> Object:
+def condition(obj: Object, what: str, *, holds: bool, reason: str, message: str = "") -> Object:
     """A condition; its transition time moves only when its status does."""
     status = "True" if holds else "False"
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -136,8 +134,12 @@ def _make_replica_set(
         "labels": spec["template"]["metadata"]["labels"],
         "ownerReferences": [owner_reference(deployment)],
     }
-    manifest = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata,
-                "spec": {key: spec[key] for key in ("replicas", "selector", "template")}}
+    manifest = {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": metadata,
+        "spec": {key: spec[key] for key in ("replicas", "selector", "template")},
+    }
     return sim.cluster.create(manifest, deployment["metadata"]["namespace"],
                               manager="kube-controller-manager")  # fmt: skip
 

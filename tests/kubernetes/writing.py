@@ -2,11 +2,9 @@
 
 import secrets
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.kubernetes.plain import copied
 from tests.kubernetes import errors, ownership, patching, scaling, schemas
 from tests.kubernetes.admission import Admission, Review
 from tests.kubernetes.builtin_rules import (
@@ -15,14 +13,23 @@ from tests.kubernetes.builtin_rules import (
     initial_status,
     metadata_problems,
 )
+from tests.kubernetes.decoding import (
+    Warn,
+    check_types,
+    check_unknown,
+    decoded,
+    fill,
+    named_rightly,
+    scale_decoded,
+)
 from tests.kubernetes.kinds import Kind, Registry, custom_kinds
 from tests.kubernetes.ownership import Writer
+from tests.kubernetes.plain import copied
 from tests.kubernetes.routing import Request
 from tests.kubernetes.storage import Store
 
 Object = dict[str, Any]
 Answer = tuple[int, Object]
-Warn = Callable[[str], None]
 
 CRDS = ("apiextensions.k8s.io", "customresourcedefinitions")
 _KEPT = ("uid", "creationTimestamp", "generation", "deletionTimestamp",
@@ -154,8 +161,12 @@ class Writing:
             fill_builtin_defaults(kind, after)
         schemas.fill_defaults(kind.schema if kind.custom else None, after)
         if not applied:
-            writer = Writer(manager=request.manager, operation="Update",
-                            api_version=kind.api_version, subresource=request.subresource)
+            writer = Writer(
+                manager=request.manager,
+                operation="Update",
+                api_version=kind.api_version,
+                subresource=request.subresource,
+            )
             after["metadata"]["managedFields"] = ownership.after_update(
                 kind.schema, before, after, writer, now_text()
             )
@@ -167,9 +178,8 @@ class Writing:
         self._validate(kind, after, before)
         if after == before or request.dry_run:
             return after
-        if after["metadata"].get("deletionTimestamp") and not after["metadata"].get("finalizers"):
-            if not after["metadata"].get("deletionGracePeriodSeconds"):
-                return self._removed(kind, after)
+        if _may_go(after["metadata"]):
+            return self._removed(kind, after)
         return self._stored(kind, after)
 
     # -- patch --------------------------------------------------------------------------------
@@ -184,8 +194,9 @@ class Writing:
         if request.content_type == patching.APPLY_PATCH:
             return self._apply(request, warn)
         if "force" in request.query:
-            raise options_invalid(errors.not_permitted(
-                "force", "may not be specified for non-apply patch"))
+            raise options_invalid(
+                errors.not_permitted("force", "may not be specified for non-apply patch")
+            )
         with self._store.lock:
             before = self.current(request)
             scales = request.subresource == "scale"
@@ -223,8 +234,9 @@ class Writing:
     def _apply(self, request: Request, warn: Warn) -> Answer:
         kind = request.served
         if not request.query.get("fieldManager"):
-            raise options_invalid(errors.required(
-                "fieldManager", "Required value: is required for apply patch"))
+            raise options_invalid(
+                errors.required("fieldManager", "Required value: is required for apply patch")
+            )
         force = request.query.get("force", "") == "true"
         config = request.body
         if not isinstance(config, dict) or not {"apiVersion", "kind"} <= config.keys():
@@ -249,8 +261,12 @@ class Writing:
     def _apply_object(self, request: Request, config: Object, *, force: bool) -> Answer:
         kind = request.served
         found = self._store.get(kind.key, request.namespace, request.name)
-        writer = Writer(manager=request.manager, operation="Apply",
-                        api_version=kind.api_version, subresource=request.subresource)
+        writer = Writer(
+            manager=request.manager,
+            operation="Apply",
+            api_version=kind.api_version,
+            subresource=request.subresource,
+        )
         config = {field: value for field, value in config.items()
                   if field != "status" or request.subresource or not kind.has_status}  # fmt: skip
         config["metadata"] = {**config.get("metadata", {}), "name": request.name}
@@ -259,13 +275,11 @@ class Writing:
                 raise errors.not_found(kind.plural, kind.group, request.name)
             self._check_namespace(request, config["metadata"])
             made = ownership.apply(kind.schema, {}, config, writer, at=now_text(), force=force)
-            _fill(kind, made)
+            fill(kind, made)
             return 201, self._create(request, made, "Apply")
         before = self.current(request)
         check_version(kind, request.name, before, config["metadata"])
-        merged = ownership.apply(
-            kind.schema, before, config, writer, at=now_text(), force=force
-        )
+        merged = ownership.apply(kind.schema, before, config, writer, at=now_text(), force=force)
         merged["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
         return 200, self._replace(request, before, merged, applied=True)
 
@@ -274,8 +288,12 @@ class Writing:
         before = self.current(request)
         check_version(kind, request.name, before, config.get("metadata", {}))
         whole = scaling.with_scale(kind, {"metadata": {"name": request.name}}, config)
-        writer = Writer(manager=request.manager, operation="Apply",
-                        api_version=kind.api_version, subresource="scale")
+        writer = Writer(
+            manager=request.manager,
+            operation="Apply",
+            api_version=kind.api_version,
+            subresource="scale",
+        )
         merged = ownership.apply(kind.schema, before, whole, writer, at=now_text(), force=force)
         return scaling.scale_of(kind, self._replace(request, before, merged, applied=True))
 
@@ -318,7 +336,7 @@ class Writing:
                 self._store.remove(key, at.get("namespace", ""), at["name"])
             self._registry.remove(*key)
         elif kind.key == ("", "namespaces"):
-            for key in self._store.keys():
+            for key in self._store.kind_keys():
                 for instance in self._store.all(key, metadata["name"]):
                     self._store.remove(key, metadata["name"], instance["metadata"]["name"])
         return self._store.remove(kind.key, metadata.get("namespace", ""), metadata["name"])
@@ -333,8 +351,12 @@ class Writing:
         if kind.key == CRDS:
             expected = f"{after['spec']['names']['plural']}.{after['spec']['group']}"
             if after["metadata"]["name"] != expected:
-                causes.append(errors.wrong("metadata.name", f'"{after["metadata"]["name"]}": must '
-                                           "be spec.names.plural+\".\"+spec.group"))
+                causes.append(
+                    errors.wrong(
+                        "metadata.name",
+                        f'"{after["metadata"]["name"]}": must be spec.names.plural+"."+spec.group',
+                    )
+                )
         if causes:
             raise errors.invalid(kind.kind, kind.group, after["metadata"].get("name", ""), causes)
 
@@ -349,91 +371,6 @@ class Writing:
         return self._registry.converted(kind, kept, kind.version)
 
 
-def decoded(request: Request, warn: Warn) -> Object:
-    """The body of a create or update: checked, pruned, with defaults."""
-    kind = request.served
-    if not isinstance(request.body, dict):
-        raise errors.bad_request("the object provided is unrecognized (must be of type "
-                                 f"{kind.kind}): couldn't get version/kind")  # fmt: skip
-    obj = copied(request.body)
-    if kind.custom and not obj.get("kind"):
-        raise errors.bad_request("Object 'Kind' is missing in the request body")
-    obj.setdefault("apiVersion", kind.api_version)
-    obj.setdefault("kind", kind.kind)
-    if obj["apiVersion"] != kind.api_version:
-        raise errors.bad_request(
-            f"the API version in the data ({obj['apiVersion']}) does not match the expected API "
-            f"version ({kind.api_version})"
-        )
-    if obj["kind"] != kind.kind:
-        raise errors.bad_request(
-            f"{kind.kind} in version \"{kind.version}\" cannot be handled as a {kind.kind}: "
-            f"the kind in the data is {obj['kind']}"
-        )
-    check_unknown(request, kind.schema, obj, warn)
-    obj = schemas.pruned(kind.schema, obj)
-    obj = schemas.without_nulls(kind.schema, obj)
-    obj.setdefault("metadata", {})
-    if not kind.custom:
-        check_types(kind.kind, kind.version, kind.schema, obj)
-    _fill(kind, obj)
-    return obj
-
-
-def _fill(kind: Kind, obj: Object) -> None:
-    if kind.custom:
-        schemas.fill_defaults(kind.schema, obj)
-    else:
-        fill_builtin_defaults(kind, obj)
-
-
-def scale_decoded(request: Request, warn: Warn) -> Object:
-    """The body of a PUT on `/scale`."""
-    if not isinstance(request.body, dict):
-        raise errors.bad_request("the object provided is unrecognized (must be of type Scale)")
-    check_unknown(request, scaling.schema(), request.body, warn)
-    check_types("Scale", "v1", scaling.schema(), request.body)
-    return request.body
-
-
-def check_unknown(
-    request: Request, schema: schemas.Schema, obj: Object, warn: Warn, *, patch: bool = False
-) -> None:
-    """Unknown fields: refused, warned of or ignored, as `fieldValidation` says."""
-    how = request.query.get("fieldValidation", "Warn")
-    unknown = [f'unknown field "{field}"' for field in schemas.unknown_fields(schema, obj)]
-    if not unknown or how == "Ignore":
-        return
-    if how == "Warn":
-        for one in unknown:
-            warn(one)
-        return
-    kind = "Scale" if request.subresource == "scale" else request.served.kind
-    sentence = f"strict decoding error: {', '.join(unknown)}"
-    if patch:
-        shown = str(request.body).replace("'", '"')
-        raise errors.invalid("", "", "", [errors.wrong("patch", f'"{shown}": {sentence}')])
-    raise errors.bad_request(
-        f'{kind} in version "{request.served.version}" cannot be handled as a {kind}: {sentence}'
-    )
-
-
-def check_types(kind: str, version: str, schema: schemas.Schema, obj: Object) -> None:
-    """Wrong types in a built-in kind: the typed decoder's 400."""
-    go_types = {"integer": "int32", "boolean": "bool", "object": "struct", "array": "slice"}
-    for cause in schemas.problems(schema, obj, ""):
-        found, separator, _ = cause.message.removeprefix("Invalid value: ").partition(
-            f": {cause.field} in body must be of type "
-        )
-        if separator:
-            wanted = cause.message.rpartition("of type ")[2].partition(":")[0]
-            raise errors.bad_request(
-                f'{kind} in version "{version}" cannot be handled as a {kind}: json: cannot '
-                f"unmarshal {found.strip(chr(34))} into Go struct field {kind}.{cause.field} of "
-                f"type {go_types.get(wanted, wanted)}"
-            )
-
-
 def check_version(kind: Kind, name: str, before: Object, metadata: Object) -> None:
     """The 409 for a resourceVersion or uid that is not the stored one."""
     version = metadata.get("resourceVersion")
@@ -446,20 +383,6 @@ def check_version(kind: Kind, name: str, before: Object, metadata: Object) -> No
             f"Precondition failed: UID in precondition: {uid}, UID in object meta: "
             f"{before['metadata']['uid']}",
         )  # fmt: skip
-
-
-def named_rightly(request: Request, config: Object) -> None:
-    kind = request.served
-    if config["apiVersion"] != kind.api_version or config["kind"] != kind.kind:
-        raise errors.bad_request(
-            f"{config['apiVersion']}, Kind={config['kind']} in the patch does not match "
-            f"{kind.api_version}, Kind={kind.kind} of the request"
-        )
-    name = config.get("metadata", {}).get("name", request.name)
-    if name != request.name:
-        raise errors.bad_request(
-            f"the name of the object ({name}) does not match the name on the URL ({request.name})"
-        )
 
 
 def combined(kind: Kind, subresource: str, before: Object, obj: Object) -> Object:
@@ -481,6 +404,15 @@ def combined(kind: Kind, subresource: str, before: Object, obj: Object) -> Objec
         if field in before["metadata"]:
             after["metadata"][field] = copied(before["metadata"][field])
     return after
+
+
+def _may_go(metadata: Object) -> bool:
+    """Whether a deleted object waits for nothing more."""
+    return bool(
+        metadata.get("deletionTimestamp")
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+    )
 
 
 def _generation_moves(kind: Kind, before: Object, after: Object) -> bool:
