@@ -1,13 +1,14 @@
 """From a routed request to an answer, without HTTP."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.kubernetes import discovery, errors, reviews
 from tests.kubernetes.access import Access
 from tests.kubernetes.admission import Admission
 from tests.kubernetes.kinds import Registry, builtin_kinds
+from tests.kubernetes.patching import APPLY_PATCH
 from tests.kubernetes.reading import Reading
 from tests.kubernetes.routing import Request
 from tests.kubernetes.storage import Store
@@ -59,6 +60,7 @@ class Api:
         if not request.plural:
             return self._plain(request)
         request = self.located(request)
+        self._check_creation(request)
         warnings: list[str] = []
         special = self._special(request)
         if special is not None:
@@ -75,6 +77,17 @@ class Api:
         code, body = verbs[request.verb]()
         headers = {"Warning": ", ".join(f'299 - "{w}"' for w in warnings)} if warnings else {}
         return Answer(code=code, body=body, headers=headers)
+
+    def _check_creation(self, request: Request) -> None:
+        """Apply and update of what is not there also need `create`."""
+        kind = request.served
+        creates = request.content_type == APPLY_PATCH or (
+            request.verb == "update" and kind.create_on_update
+        )
+        if request.verb not in {"patch", "update"} or request.subresource or not creates:
+            return
+        if self.store.get(kind.key, request.namespace, request.name) is None:
+            self.access.check(request.user, replace(request.attributes, verb="create"))
 
     def _plain(self, request: Request) -> Answer:
         if request.path in {"/healthz", "/livez", "/readyz"}:

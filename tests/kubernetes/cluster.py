@@ -107,7 +107,13 @@ class FakeCluster:
     # -- objects, past access, faults and log -------------------------------------------------
 
     def load(self, manifests: Path | str, namespace: str = "default") -> list[Object]:
-        """Create every object of a YAML file or text; returns them as stored."""
+        """Create every object of a YAML file or text; returns them as stored.
+
+        Raises
+        ------
+        ApiError
+            When the server's validation, strict on unknown fields, refuses one.
+        """
         text = manifests.read_text() if isinstance(manifests, Path) else manifests
         return [self.create(one, namespace) for one in yaml.safe_load_all(text) if one]
 
@@ -208,7 +214,7 @@ class FakeCluster:
         return Request(
             method=method, path="", group=kind.group, version=kind.version, plural=kind.plural,
             namespace=namespace, name=metadata.get("name", ""), body=body, kind=kind,
-            query={"fieldManager": manager, "fieldValidation": "Ignore"},
+            query={"fieldManager": manager, "fieldValidation": "Strict"},
         )  # fmt: skip
 
     # -- faults, hooks, log -------------------------------------------------------------------

@@ -205,6 +205,8 @@ def pruned(schema: Schema | None, value: typing.Any) -> typing.Any:
         return kept
     if schema.get("format") == "quantity" and type_name(value) in {"integer", "number"}:
         return str(value)
+    if schema.get("format") == "date-time" and isinstance(value, str):
+        return value.replace("+00:00", "Z")
     return value
 
 

@@ -135,7 +135,7 @@ class ControllerSimulation:
         self, plural: str, name: str, replicas: int, *, every_s: float = 15.0,
         namespace: str = "default", manager: str = "kube-controller-manager",
     ) -> Fight:  # fmt: skip
-        """Let a second controller, such as an HPA, hold a count; change or remove it in `fights`."""
+        """Let a second controller, such as an HPA, hold a count; `fights` lists them."""
         made = Fight(plural=plural, name=name, namespace=namespace, replicas=replicas,
                      every_s=every_s, manager=manager, next_at_s=self.now_s + every_s)  # fmt: skip
         self.fights.append(made)

@@ -339,6 +339,19 @@ def test_a_field_no_longer_applied_goes_with_its_last_owner(site: Site) -> None:
     assert "fixed" not in left["spec"]
 
 
+def test_a_count_no_longer_applied_falls_back_to_one(site: Site) -> None:
+    site.deployment(replicas=0)
+
+    def apply(**spec: Any) -> Any:
+        return site.apps.patch_namespaced_deployment(
+            "decode", site.namespace, applied("decode", **spec), _content_type=APPLY,
+            field_manager="poolwise", force=True,
+        )  # fmt: skip
+
+    assert apply(replicas=3).spec.replicas == 3
+    assert apply().spec.replicas == 1
+
+
 def test_apply_merges_a_keyed_list_and_leaves_the_rest(site: Site) -> None:
     roles = [{"name": "prefill", "replicas": 1}, {"name": "decode", "replicas": 1}]
     site.pools.create("a", {"engine": "vllm", "roles": roles}, field_manager="owner")

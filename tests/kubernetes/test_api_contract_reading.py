@@ -260,6 +260,17 @@ def test_access_is_refused_before_existence_is_told(site: Site) -> None:
     assert limited.raw("GET", "/apis/not-installed.test/v1/namespaces/default/x/a")[0] == 403
 
 
+def test_apply_of_what_is_not_there_needs_the_right_to_create(site: Site) -> None:
+    limited = site.limited([
+        {"apiGroups": [GROUP], "resources": ["pools"], "verbs": ["get", "patch"]},
+    ])  # fmt: skip
+    with pytest.raises(ApiException) as caught:
+        limited.pools.apply("a", {"engine": "vllm"}, "poolwise")
+    assert 'cannot create resource "pools"' in refused(caught)["message"]
+    site.pools.create("a", {"engine": "vllm"})
+    assert limited.pools.apply("a", {"fixed": 1}, "poolwise")["spec"]["fixed"] == 1
+
+
 def test_a_rule_may_name_its_objects(site: Site) -> None:
     config_map(site, "mine")
     config_map(site, "other")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiException, CoreV1Api
 
 from tests.kubernetes.cluster import CRD_FOLDER, FakeCluster
 from tests.kubernetes.errors import ApiError
@@ -263,6 +264,13 @@ def test_a_disruption_budget_limits_evictions_and_not_scaling(cluster: FakeClust
     sim = ControllerSimulation(cluster)
     sim.step()
     assert status(cluster, "poddisruptionbudgets", "decode")["disruptionsAllowed"] == 0
+    pod = cluster.objects("pods")[0]["metadata"]["name"]
+    with pytest.raises(ApiException) as caught:
+        CoreV1Api(cluster.client()).create_namespaced_pod_eviction(
+            pod, "default", {"metadata": {"name": pod, "namespace": "default"}}
+        )
+    assert caught.value.status == 429
+    assert "violate the pod's disruption budget" in caught.value.body
     cluster.scale("deployments", "decode", 0)
     sim.step()
     assert not cluster.objects("pods")
