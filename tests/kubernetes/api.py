@@ -53,6 +53,7 @@ class Api:
         if request.verb not in kind.verbs:
             raise errors.method_not_allowed(kind.plural, kind.group)
         _check_options(request)
+        _check_body(request)
         return request.asking(kind=kind)
 
     def answer(self, request: Request) -> Answer:
@@ -131,12 +132,23 @@ class Api:
         return 200, listed
 
 
+_JSON_OR_YAML = ("application/json", "application/yaml")
 _OPTIONS = {
     "create": "CreateOptions",
     "update": "UpdateOptions",
     "patch": "PatchOptions",
     "delete": "DeleteOptions",
 }
+
+
+def _check_body(request: Request) -> None:
+    """The 415 and 400 for bodies that are no JSON or YAML object."""
+    if request.body is None or request.verb == "patch":
+        return
+    if request.content_type not in _JSON_OR_YAML:
+        raise errors.unsupported_media_type(_JSON_OR_YAML)
+    if not isinstance(request.body, dict):
+        raise errors.bad_request("couldn't get version/kind; json parse error: no object")
 
 
 def _check_options(request: Request) -> None:

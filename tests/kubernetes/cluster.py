@@ -13,6 +13,7 @@ import yaml
 from tests.kubernetes.access import ADMIN, Rule, User, service_account
 from tests.kubernetes.admission import Webhook, dynamo_graph_webhook
 from tests.kubernetes.api import Api
+from tests.kubernetes.certificates import make
 from tests.kubernetes.conversions import CONVERSIONS
 from tests.kubernetes.faults import Call, Fault
 from tests.kubernetes.kinds import Kind
@@ -32,9 +33,12 @@ class FakeCluster:
     ----------
     crds
         Names of files in `crds/` to install, without `.yaml`; "all" installs every one.
+    tls_folder
+        Where to keep a certificate of this server's own, which makes it speak HTTPS. `kubectl`
+        sends tokens over HTTPS only.
     """
 
-    def __init__(self, *, crds: Iterable[str] | str = ()) -> None:
+    def __init__(self, *, crds: Iterable[str] | str = (), tls_folder: Path | None = None) -> None:
         self.api = Api()
         self.api.registry.conversions.update(CONVERSIONS)
         self.api.admission.webhooks["vdynamographdeployment.kb.io"] = dynamo_graph_webhook
@@ -44,7 +48,8 @@ class FakeCluster:
         wanted = sorted(p.stem for p in CRD_FOLDER.glob("*.yaml")) if crds == "all" else crds
         for name in wanted:
             self.create(_definition(name))
-        self.server = ApiServer(self.api)
+        tls, self.certificate = make(tls_folder) if tls_folder else (None, None)
+        self.server = ApiServer(self.api, tls)
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +63,10 @@ class FakeCluster:
         self.close()
 
     def close(self) -> None:
+        """Stop the server. Raises what went wrong inside it, if anything did."""
         self.server.close()
+        for failure in self.server.failures:
+            raise RuntimeError("the fake API server itself failed on a request") from failure
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -83,16 +91,20 @@ class FakeCluster:
     def client(self, token: str | None = None) -> kubernetes.client.ApiClient:
         """An official client, of the administrator unless a token is given."""
         configuration = kubernetes.client.Configuration(host=self.url)
+        configuration.ssl_ca_cert = str(self.certificate) if self.certificate else None
         configuration.api_key = {"authorization": f"Bearer {token or self.admin_token}"}
         return kubernetes.client.ApiClient(configuration)
 
     def kubeconfig(self, path: Path, token: str | None = None, namespace: str = "default") -> Path:
         """Write a kubeconfig file for this cluster; returns its path."""
+        target = {"server": self.url}
+        if self.certificate:
+            target["certificate-authority"] = str(self.certificate)
         made = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "fake", "cluster": target}],
             "users": [{"name": "user", "user": {"token": token or self.admin_token}}],
             "contexts": [
                 {

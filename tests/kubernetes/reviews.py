@@ -15,7 +15,8 @@ Object = dict[str, Any]
 
 def access_review(access: Access, request: Request) -> Object:
     """SelfSubjectAccessReview: whether the one who asks may do something."""
-    asked = request.body.get("spec", {}).get("resourceAttributes")
+    body = request.body or {}
+    asked = body.get("spec", {}).get("resourceAttributes")
     if asked is None:
         raise errors.invalid("SelfSubjectAccessReview", "authorization.k8s.io", "", [errors.wrong(
             "spec.resourceAttributes",
@@ -34,12 +35,13 @@ def access_review(access: Access, request: Request) -> Object:
     status: Object = {"allowed": allowed}
     if not allowed:
         status["reason"] = refusal(request.user, attributes)
-    return _review("SelfSubjectAccessReview", "authorization.k8s.io/v1", request.body, status)
+    return _review("SelfSubjectAccessReview", "authorization.k8s.io/v1", body, status)
 
 
 def rules_review(access: Access, request: Request) -> Object:
     """SelfSubjectRulesReview: every rule that holds in a namespace."""
-    namespace = request.body.get("spec", {}).get("namespace", "")
+    body = request.body or {}
+    namespace = body.get("spec", {}).get("namespace", "")
     if not namespace:
         raise errors.bad_request("no namespace on request")
     rules = [
@@ -55,7 +57,7 @@ def rules_review(access: Access, request: Request) -> Object:
     if "system:masters" in request.user.groups:
         rules.append({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})
     status = {"resourceRules": rules, "nonResourceRules": [], "incomplete": False}
-    return _review("SelfSubjectRulesReview", "authorization.k8s.io/v1", request.body, status)
+    return _review("SelfSubjectRulesReview", "authorization.k8s.io/v1", body, status)
 
 
 def subject_review(request: Request) -> Object:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -44,10 +45,12 @@ class ApiServer(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 64
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, tls: ssl.SSLContext | None = None) -> None:
         self.api = api
+        self._tls = tls
         self.faults = Faults()
         self.log = Log()
+        self.failures: list[Exception] = []
         self.stopping = threading.Event()
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -57,7 +60,8 @@ class ApiServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.server_port}"
 
     def close(self) -> None:
         """Stop listening, close every connection, wait for their threads."""
@@ -74,6 +78,11 @@ class ApiServer(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            # The handshake is left to the connection's own thread, at its first read.
+            connection = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         with self._lock:
             self._sockets.add(connection)
         return connection, address
@@ -139,6 +148,13 @@ class Exchange(BaseHTTPRequestHandler):
             answer = Answer(code=404, body="404 page not found\n")
         except errors.ApiError as error:
             answer = Answer(code=error.code, body=error.status_body, headers=error.headers)
+        except (_CutError, OSError):
+            raise
+        except Exception as error:
+            # A fault of the fake itself: the test is to hear of it, see `FakeCluster.close`.
+            self.server.failures.append(error)
+            broken = errors.internal_error(f"the fake API server failed: {error!r}")
+            answer = Answer(code=500, body=broken.status_body)
         self._send(answer, call)
 
     def _strike(self, striking: list[Fault], moment: str, call: Call) -> None:
@@ -159,6 +175,10 @@ class Exchange(BaseHTTPRequestHandler):
 
     def _wait_for_client(self) -> None:
         """Until the client closes the connection, or the server stops."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            # Its state cannot be peeked at.
+            self.server.stopping.wait()
+            return
         self.connection.settimeout(0.1)
         while not self.server.stopping.is_set():
             try:
@@ -203,6 +223,9 @@ class Exchange(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _client_gone(self) -> bool:
+        if isinstance(self.connection, ssl.SSLSocket):
+            # Cannot be peeked at; the next event that is written finds out.
+            return False
         self.connection.settimeout(0.0)
         try:
             return self.connection.recv(1, socket.MSG_PEEK) == b""

@@ -456,6 +456,17 @@ def test_the_schema_of_a_custom_kind_is_enforced(site: Site, spec: Object, words
     assert status["details"]["causes"]
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [([], "application/json", 400), ({}, "text/plain", 415), ({"kind": "Secret"}, JSON, 415)],
+)
+def test_a_body_that_is_no_such_object_is_refused(
+    site: Site, body: Any, content_type: str, code: int
+) -> None:
+    path = f"/apis/apps/v1/namespaces/{site.namespace}/deployments"
+    assert site.raw("POST", path, body, content_type)[0] == code
+
+
 def test_the_schema_of_a_custom_kind_fills_defaults(site: Site) -> None:
     assert site.pools.create("a", {"engine": "vllm"})["spec"]["drain_s"] == 60
 

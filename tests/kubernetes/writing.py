@@ -256,6 +256,7 @@ class Writing:
                 )
             if not kind.custom:
                 check_types(kind.kind, kind.version, kind.schema, config)
+            config = schemas.pruned(kind.schema, config)
             return self._apply_object(request, config, force=force)
 
     def _apply_object(self, request: Request, config: Object, *, force: bool) -> Answer:
