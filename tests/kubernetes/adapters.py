@@ -244,12 +244,13 @@ def reconcile_llm_service(sim: "ControllerSimulation", service: Object) -> None:
 def reconcile_runtime(sim: "ControllerSimulation", runtime: Object) -> None:
     metadata, config = runtime["metadata"], runtime["spec"]["deploymentConfig"]
     gpus = config["resources"].get("gpu", "0")
-    pod = {"containers": [{"name": "vllm", "image": "engine:1", "resources": {
+    pod: Object = {"containers": [{"name": "vllm", "image": "engine:1", "resources": {
         "limits": {"nvidia.com/gpu": gpus}}}]}  # fmt: skip
-    terms = config.get("nodeSelectorTerms", ())
-    for rule in (rule for term in terms for rule in term.get("matchExpressions", ())):
-        if rule["operator"] == "In" and len(rule["values"]) == 1:
-            pod.setdefault("nodeSelector", {})[rule["key"]] = rule["values"][0]  # type: ignore[call-overload]
+    if config.get("nodeSelectorTerms"):
+        required = {"nodeSelectorTerms": config["nodeSelectorTerms"]}
+        pod["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
+        }
     labels = {"app": metadata["name"]}
     child = keep_deployment(sim, runtime, metadata["name"], config["replicas"], labels,
                             {"spec": pod}, "production-stack-operator")  # fmt: skip

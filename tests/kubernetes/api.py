@@ -45,6 +45,8 @@ class Api:
         if kind is None:
             raise errors.PageNotFoundError
         if request.subresource and request.subresource not in kind.subresources:
+            if not kind.custom:
+                raise errors.PageNotFoundError
             raise errors.ApiError(
                 404, "NotFound", "the server could not find the requested resource", details={}
             )

@@ -132,9 +132,8 @@ class Reading:
                 yield {"type": "ERROR", "object": errors.expired(message).status_body}
                 return
             yield from self._events(request, kind, changes, matches)
-            if changes:
-                revision = changes[-1].revision
-            elif bookmarks and time.monotonic() >= bookmark_at:
+            revision = now
+            if not changes and bookmarks and time.monotonic() >= bookmark_at:
                 yield _bookmark(kind, now, {})
                 bookmark_at = ends_at + 1
             yield None

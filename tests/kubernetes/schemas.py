@@ -46,7 +46,10 @@ _LIST_KEYS: dict[tuple[str, str], tuple[str, ...]] = {
     ("V1NodeStatus", "addresses"): ("type",),
 }
 # Where strategic merge uses another key than server-side apply.
-STRATEGIC_KEYS = {("containerPort", "protocol"): "containerPort", ("port", "protocol"): "port"}
+STRATEGIC_KEYS: dict[tuple[str, ...], str] = {
+    ("containerPort", "protocol"): "containerPort",
+    ("port", "protocol"): "port",
+}
 _ATOMIC = {
     "V1LabelSelector", "V1LocalObjectReference", "V1ObjectReference", "V1OwnerReference",
     "V1SecretKeySelector", "V1ConfigMapKeySelector", "V1ObjectFieldSelector",

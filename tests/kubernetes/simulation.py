@@ -294,11 +294,9 @@ def _fitting(pod: Object, nodes: list[Object], used: dict[str, int]) -> tuple[st
     """A node with room for the pod, or why there is none. Without nodes there is always room."""
     if not nodes:
         return "node-0", ""
-    wanted = pod["spec"].get("nodeSelector", {})
     short = 0
     for node in nodes:
-        labels = node["metadata"].get("labels", {})
-        if any(labels.get(key) != value for key, value in wanted.items()):
+        if not _accepts(pod["spec"], node["metadata"].get("labels", {})):
             continue
         name = node["metadata"]["name"]
         free = int(node.get("status", {}).get("allocatable", {}).get(GPU, 0)) - used.get(name, 0)
@@ -311,3 +309,12 @@ def _fitting(pod: Object, nodes: list[Object], used: dict[str, int]) -> tuple[st
     if short:
         reasons.append(f"{short} Insufficient {GPU}")
     return None, f"0/{len(nodes)} nodes are available: {', '.join(reasons)}."
+
+
+def _accepts(pod: Object, labels: dict[str, str]) -> bool:
+    """Whether a pod's node selector and its required node affinity take a node."""
+    if not selects({"matchLabels": pod.get("nodeSelector", {})}, labels):
+        return False
+    affinity = pod.get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return required is None or any(selects(term, labels) for term in required["nodeSelectorTerms"])

@@ -127,15 +127,13 @@ class Site:
         return found
 
     def raw(
-        self, method: str, path: str, body: Any = None, content_type: str = "application/json",
-        headers: dict[str, str] | None = None,
-    ) -> tuple[int, Any]:  # fmt: skip
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+    ) -> tuple[int, Any]:
         """A plain request; the code and the decoded body whatever the code is."""
         configuration = self.client.configuration
-        headers = {"Content-Type": content_type, **(headers or {})}
-        token = configuration.api_key.get("authorization")
-        if token and "Authorization" not in headers:
-            headers["Authorization"] = token
+        headers = {"Content-Type": content_type}
+        for setting in configuration.auth_settings().values():
+            headers[setting["key"]] = setting["value"]
         pool = urllib3.PoolManager(
             ca_certs=configuration.ssl_ca_cert, cert_file=configuration.cert_file,
             key_file=configuration.key_file, retries=False,

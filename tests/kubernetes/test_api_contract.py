@@ -151,6 +151,16 @@ def test_scale_shows_count_and_selector(site: Site) -> None:
     assert scale.metadata.uid == made["metadata"]["uid"]
 
 
+@pytest.mark.parametrize("kind", ["StatefulSet", "ReplicaSet"])
+def test_other_workloads_have_the_same_scale(site: Site, kind: str) -> None:
+    path = f"/apis/apps/v1/namespaces/{site.namespace}/{kind.lower()}s"
+    manifest = deployment("decode", 0) | {"kind": kind}
+    assert site.raw("POST", path, manifest)[0] == 201
+    code, scale = site.raw("PATCH", f"{path}/decode/scale", {"spec": {"replicas": 2}}, MERGE)
+    assert (code, scale["kind"], scale["spec"]) == (200, "Scale", {"replicas": 2})
+    assert scale["status"]["selector"] == "app=decode"
+
+
 def test_scale_of_zero_leaves_the_count_out(site: Site) -> None:
     site.deployment(replicas=0)
     path = f"/apis/apps/v1/namespaces/{site.namespace}/deployments/decode/scale"
@@ -402,7 +412,8 @@ def test_an_unknown_dry_run_is_refused_not_written(site: Site) -> None:
     path = f"/apis/apps/v1/namespaces/{site.namespace}/deployments/decode?dryRun=Some"
     code, status = site.raw("PATCH", path, {"spec": {"replicas": 4}}, MERGE)
     assert code == 422
-    assert 'dryRun: Unsupported value: "Some"' in status["message"]
+    assert "dryRun: Unsupported value" in status["message"]
+    assert site.settled("decode")["spec"]["replicas"] == 0
 
 
 def test_strict_validation_refuses_an_unknown_field(site: Site) -> None:

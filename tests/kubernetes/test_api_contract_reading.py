@@ -163,6 +163,20 @@ def test_a_watch_from_a_forgotten_version_is_410(site: Site) -> None:
     assert "Expired: too old resource version: 1" in caught.value.reason
 
 
+def test_a_running_watch_outlives_forgetting(site: Site) -> None:
+    if site.fake is None:
+        pytest.skip("a real cluster forgets after five minutes")
+    since = config_map(site, "a")
+    site.core.create_namespaced_service_account(site.namespace, {"metadata": {"name": "x"}})
+    forget = threading.Timer(0.5, site.fake.compact)
+    late = threading.Timer(1.0, config_map, (site, "b"))
+    forget.start()
+    late.start()
+    events = watched(site, resource_version=since, timeout_seconds=2)
+    late.join()
+    assert [e["name"] for e in events] == ["b"]
+
+
 def test_a_page_from_a_forgotten_version_is_410(site: Site) -> None:
     if site.fake is None:
         pytest.skip("a real cluster forgets after five minutes")

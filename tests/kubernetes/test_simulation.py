@@ -86,6 +86,31 @@ def test_pods_without_a_gpu_stay_pending_and_say_why(cluster: FakeCluster) -> No
     assert status(cluster, "deployments", "decode")["readyReplicas"] == 3
 
 
+def test_a_runtime_is_placed_by_its_node_selector_terms(cluster: FakeCluster) -> None:
+    rule = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A100"]}
+    cluster.create({
+        "apiVersion": "production-stack.vllm.ai/v1alpha1", "kind": "VLLMRuntime",
+        "metadata": {"name": "decode"},
+        "spec": {"model": {"modelURL": "hf://a/b"}, "vllmConfig": {},
+                 "deploymentConfig": {"replicas": 2, "image": {}, "resources": {"gpu": "1"},
+                                      "nodeSelectorTerms": [{"matchExpressions": [rule]}]}},
+    })  # fmt: skip
+    sim = ControllerSimulation(cluster)
+    sim.gpus("H100", 8)
+    sim.gpus("A100", 1)
+    sim.step()
+    assert [p["spec"].get("nodeName") for p in cluster.objects("pods")].count("node-a100") == 1
+    (event,) = cluster.objects("events")
+    assert event["message"] == (
+        "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, "
+        "1 Insufficient nvidia.com/gpu."
+    )
+    cluster.scale("vllmruntimes", "decode", 1)
+    sim.step()
+    assert status(cluster, "vllmruntimes", "decode")["modelStatus"] == "Ready"
+    assert len(cluster.objects("pods")) == 1
+
+
 def test_a_draining_pod_holds_its_gpu_until_it_stops(cluster: FakeCluster) -> None:
     cluster.create(on_gpu("decode", 1))
     cluster.create(on_gpu("prefill", 0))
