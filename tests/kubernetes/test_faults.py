@@ -78,6 +78,17 @@ def test_a_call_that_hangs_runs_into_the_clients_timeout(
     assert count(cluster) == left
 
 
+def test_a_slow_write_lands_after_the_client_gave_up(
+    cluster: FakeCluster, apps: k8s.AppsV1Api
+) -> None:
+    cluster.fault(**SCALE, latency_s=1.0)
+    with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+        scale_to(apps, 5, timeout_s=0.2)
+    assert count(cluster) == 2
+    with cluster.api.store.changed:
+        assert cluster.api.store.changed.wait_for(lambda: count(cluster) == 5, timeout=30)
+
+
 def test_the_nth_call_is_hit_and_the_others_are_not(
     cluster: FakeCluster, apps: k8s.AppsV1Api
 ) -> None:
