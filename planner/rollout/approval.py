@@ -15,7 +15,7 @@ from datetime import datetime
 
 from planner.domain.errors import PlanStateError
 from planner.domain.rollout import Approval, ApprovalState, Diff, StepKind
-from planner.domain.spec import ApprovalPolicy
+from planner.domain.guards import ApprovalPolicy
 
 _S = ApprovalState
 _WAITING = frozenset({_S.DRAFT, _S.PENDING, _S.APPROVED})

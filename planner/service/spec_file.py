@@ -20,10 +20,9 @@ from planner.domain.hardware import Accelerator, Catalogue, Offer, PurchaseOptio
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind
 from planner.domain.slo import DEFAULT_CLASS, Slo
+from planner.domain.guards import ApprovalPolicy, GuardSettings
 from planner.domain.spec import (
-    ApprovalPolicy,
     Budget,
-    GuardSettings,
     LoopSettings,
     PoolBounds,
     Spec,

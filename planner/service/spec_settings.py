@@ -9,10 +9,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from planner.domain.guards import ApprovalPolicy, GuardSettings
 from planner.domain.spec import (
-    ApprovalPolicy,
     ForecastSettings,
-    GuardSettings,
     LoopMode,
     LoopSettings,
     Objective,

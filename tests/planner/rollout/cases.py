@@ -18,7 +18,8 @@ from planner.domain.plan import (
 )
 from planner.domain.rollout import Step
 from planner.domain.slo import Slo
-from planner.domain.spec import Budget, GuardSettings, LoopMode, LoopSettings, PoolBounds, Spec
+from planner.domain.guards import GuardSettings
+from planner.domain.spec import Budget, LoopMode, LoopSettings, PoolBounds, Spec
 from planner.rollout.effects import PoolKey
 from tests.fakes.profiles import linear_profile
 

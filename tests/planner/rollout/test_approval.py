@@ -4,7 +4,7 @@ import pytest
 
 from planner.domain.errors import PlanStateError
 from planner.domain.rollout import Approval, ApprovalState
-from planner.domain.spec import ApprovalPolicy
+from planner.domain.guards import ApprovalPolicy
 from planner.rollout import (
     approve,
     begin,
