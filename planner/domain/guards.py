@@ -144,9 +144,7 @@ class FreezeWindow:
         if self.start_at is not None and self.end_at is not None:
             return self.start_at <= at < self.end_at
         local = at.astimezone(self.zone)
-        return any(
-            self._begins_on(local - timedelta(days=back), local) for back in (0, 1)
-        )
+        return any(self._begins_on(local - timedelta(days=back), local) for back in (0, 1))
 
     def _begins_on(self, day: datetime, local: datetime) -> bool:
         """Whether the window that begins on this day holds the local instant (wall clock)."""

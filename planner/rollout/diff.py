@@ -74,6 +74,15 @@ def wanted_of(fleet: Fleet, plan: Plan) -> Wanted:
     return Wanted(plan_id=plan.plan_id, model=plan.model, replicas=replicas)
 
 
+def led_to(diff: Diff, *, model: str) -> Wanted:
+    """What a diff would have led to, for completing it from another fleet."""
+    pools = pools_by_key(diff.from_fleet)
+    for step in diff.steps:
+        pools = applied(pools, step)
+    replicas = {k: p.replicas for k, p in pools.items() if k.shape.model == model}
+    return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
+
+
 def diff(fleet: Fleet, plan: Plan, spec: Spec, *, can_flip: bool = True) -> Diff:
     """Ordered steps that turn `fleet` into the first window of `plan`; see `diff_to`."""
     return diff_to(fleet, wanted_of(fleet, plan), spec, can_flip=can_flip)
