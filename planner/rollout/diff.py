@@ -118,7 +118,7 @@ def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) 
     goal = _goal(fleet, wanted, spec, can_flip=can_flip)
     pools = pools_by_key(fleet)
     steps: list[Step] = []
-    while (step := _next_step(pools, goal)) is not None:
+    while (step := _next_step(pools, goal, steps)) is not None:
         step = replace(step, index=len(steps))
         pools = applied(pools, step)
         steps.append(step)
@@ -154,7 +154,9 @@ def _receivers_first(item: tuple[PoolKey, int]) -> tuple[int, PoolKey]:
     return _RECEIVERS_FIRST.index(item[0].shape.role), item[0]
 
 
-def _next_step(pools: Pools, goal: _Goal) -> Step | None:
+def _next_step(pools: Pools, goal: _Goal, taken: list[Step]) -> Step | None:
+    if taken and taken[-1].kind is StepKind.STOP and _out_of_service(pools, goal):
+        return _stop(pools, goal)  # what drained together stops together
     return next((s for choose in _CHOICES if (s := choose(pools, goal)) is not None), None)
 
 
