@@ -53,7 +53,9 @@ def test_without_observation_a_smaller_fleet_is_recommended_but_not_allowed() ->
     )
     verdicts = {f.guard: f.verdict for f in decision.findings}
     assert {r.shape: r.replicas for r in decision.recommendations}[D] == 1
-    assert verdicts["stale_observation"] is Verdict.REFUSE
+    assert verdicts["stale_observation"] is Verdict.CLAMP
+    assert decision.recommended.steps
+    assert not decision.diff.steps
     assert refused(decision.findings)
 
 
