@@ -168,10 +168,24 @@ def _start_with_room(pools: Pools, goal: _Goal) -> Step | None:
 
 
 def _route(pools: Pools, goal: _Goal) -> Step | None:
+    """Decode first: a prefill replica that takes prompts without any holds them up."""
+    decodes = ready_in(pools, Role.DECODE, model=goal.model)
+    coming = sum(n for k, n in goal.replicas.items() if k.shape.role is Role.DECODE)
+    held = Role.PREFILL if coming and not decodes else None
+    return _routed(pools, goal, held=held)
+
+
+def _route_anyway(pools: Pools, goal: _Goal) -> Step | None:
+    return _routed(pools, goal, held=None)
+
+
+def _routed(pools: Pools, goal: _Goal, *, held: Role | None) -> Step | None:
     able = [
         key
         for key, planned in goal.replicas.items()
-        if pool_at(pools, key).starting > 0 and pool_at(pools, key).ready < planned
+        if pool_at(pools, key).starting > 0
+        and pool_at(pools, key).ready < planned
+        and key.shape.role is not held
     ]
     if not able:
         return None
@@ -257,6 +271,7 @@ _CHOICES: tuple[Callable[[Pools, _Goal], Step | None], ...] = (
     # What follows breaks a promise of `diff`; the guards find it and say so.
     _lose_anyway,
     _start_anyway,
+    _route_anyway,
 )
 
 
@@ -330,6 +345,11 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
     if _left(pools, key, goal) < _ENOUGH:
         return False
     without = pools | {key: replace(pool, ready=pool.ready - 1)}
+    prefills, decodes = (
+        ready_in(without, role, model=goal.model) for role in (Role.PREFILL, Role.DECODE)
+    )
+    if key.shape.role is Role.DECODE and prefills and not decodes:
+        return False  # prompts would go to prefill replicas that have nobody to hand them to
     return serves(without, model=goal.model) or not serves(pools, model=goal.model)
 
 

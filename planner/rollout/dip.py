@@ -74,12 +74,14 @@ class Dip:
     def lost_ratio(
         self, *, load_ratio: float, window_s: float, patience_s: float, span_s: float
     ) -> Interval:
-        """Share of a window's requests that miss their objectives because of the dip.
+        """Share of a window's requests that miss their objectives in the dip.
 
         A fluid queue: what comes above what can be done piles up, and is worked off when capacity
         is back. The low end believes in more capacity and counts only requests that nobody can
         have served within their patience; the high end believes in less, and counts everybody who
-        comes while there is a queue, or whose answer falls into the dip.
+        comes while there is a queue, or whose answer falls into the dip. Beside the worse fleet,
+        which may miss some all the time, the loss is at most the high end, and at least the low
+        end less what that fleet misses.
 
         Parameters
         ----------

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.domain.fleet import Fleet, ReplicaShape
+from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import Diff, StepKind
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
@@ -72,6 +72,16 @@ class Walker:
         return Flip(from_group=own, to_group=to, replicas=1)
 
 
+def whole_pairs(counts: Mapping[ReplicaShape, int]) -> dict[ReplicaShape, int]:
+    """The fleet without prefill replicas that have no decode, and without decode for nobody.
+
+    The guard `zero` lets no such fleet through; the twin's router sends prompts to them.
+    """
+    has = {s.role for s, n in counts.items() if n}
+    paired = {Role.PREFILL, Role.DECODE} <= has
+    return {s: n for s, n in counts.items() if n and (paired or s.role is Role.AGGREGATED)}
+
+
 _NOTHING = (StepKind.ROUTE, StepKind.STOP)
 """The twin sends traffic to what is ready, and what has drained is gone."""
 
@@ -97,6 +107,12 @@ class Walk:
     ends_ratio: float
     finished: bool
     requests: int
+
+    def as_predicted(self, noise_ratio: float) -> bool:
+        """Whether the loss lies in the predicted interval, but for noise."""
+        low = self.predicted.low_ratio - (1.0 - self.ends_ratio)
+        lost = max(0.0, self.lost_ratio)
+        return low - noise_ratio <= lost <= self.predicted.high_ratio + noise_ratio
 
 
 def walk(
