@@ -24,7 +24,7 @@ fleets_that_serve = st.builds(
     ),
 )
 WALKS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
 )
 
 
