@@ -37,12 +37,12 @@ def main() -> None:
             seen = walk(
                 before, wanted, settings, load_ratio=load_ratio, seed=number, can_flip=can_flip
             )
-            name = "tight, dips" if name == "tight" and seen.dip.depth_ratio > 0 else name
-            cases[name] += 1
+            kind = "tight, dips" if name == "tight" and seen.dip.depth_ratio > 0 else name
+            cases[kind] += 1
             if _holds(seen):
-                held[name] += 1
+                held[kind] += 1
             else:
-                sys.stdout.write(_line(name, before, wanted, load_ratio, seen) + "\n")
+                sys.stdout.write(_line(kind, before, wanted, load_ratio, seen) + "\n")
     for name, count in sorted(cases.items()):
         sys.stdout.write(f"{name}: {held[name]} of {count} hold\n")
 

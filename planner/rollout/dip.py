@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from planner.domain.rollout import Diff, Step
+from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import Spec
 from planner.rollout.capacity import Capacity, Floor, capacity, rates, worse_of
 from planner.rollout.effects import PoolKey, Pools, applied, pool_at, pools_by_key
 
 CAPACITY_ERROR_RATIO = 0.25
 """How far the coarse capacities may be off while they are compared with a load, either way."""
+FASTER_RATIO = 0.25
+"""By how much a step may be faster than expected; a drain of who has nothing to do ends at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +22,8 @@ class StateOnTheWay:
     ----------
     first_step : int
         Index of the group's first step.
-    expected_s : float
-        How long it lasts, seconds.
+    expected_s, least_s : float
+        How long it lasts, and how long at least, seconds.
     prefill_ratio, decode_ratio, aggregated_ratio, service_ratio : float
         Capacity over that of the worse of both end fleets; above 1 it is more. 1 where the worse
         one has none.
@@ -31,6 +33,7 @@ class StateOnTheWay:
 
     first_step: int
     expected_s: float
+    least_s: float
     prefill_ratio: float
     decode_ratio: float
     aggregated_ratio: float
@@ -77,8 +80,9 @@ class Dip:
         """Share of a window's requests that miss their objectives in the dip.
 
         A fluid queue: what comes above what can be done piles up, and is worked off when capacity
-        is back. The low end believes in more capacity and counts only requests that nobody can
-        have served within their patience; the high end believes in less, and counts everybody who
+        is back. The low end believes in more capacity and faster steps, in roles that stand in
+        for each other, and counts only requests that nobody can have served within their patience;
+        the high end believes in less, and counts everybody who
         comes while there is a queue, or whose answer falls into the dip. Beside the worse fleet,
         which may miss some all the time, the loss is at most the high end, and at least the low
         end less what that fleet misses.
@@ -98,10 +102,9 @@ class Dip:
             return Interval(low_ratio=0.0, high_ratio=0.0)
         missed, queue, affected_s = 0.0, 0.0, 0.0
         for state in self.states:
-            able = state.lowest_ratio * (1 + CAPACITY_ERROR_RATIO)
-            excess = (load_ratio - able) * state.expected_s - able * patience_s
-            if state.lowest_ratio < 1.0:
-                missed += max(0.0, excess)
+            able = state.service_ratio * (1 + CAPACITY_ERROR_RATIO)
+            if state.service_ratio < 1.0:
+                missed += max(0.0, (load_ratio - able) * state.least_s - able * patience_s)
             less = state.lowest_ratio
             if less < 1.0:
                 less *= 1 - CAPACITY_ERROR_RATIO
@@ -159,9 +162,12 @@ def _state(group: tuple[Step, ...], have: Capacity, floor: Floor) -> StateOnTheW
     def over(part: float, whole: float) -> float:
         return part / whole if whole > 0 else 1.0
 
+    steady = [s.expected_s for s in group if s.kind is not StepKind.DRAIN]
+
     return StateOnTheWay(
         first_step=group[0].index,
         expected_s=max(step.expected_s for step in group),
+        least_s=(1 - FASTER_RATIO) * max(steady, default=0.0),
         prefill_ratio=over(have.prefill, floor.prefill),
         decode_ratio=over(have.decode, floor.decode),
         aggregated_ratio=over(have.aggregated, floor.aggregated),
