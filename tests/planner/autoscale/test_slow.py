@@ -56,7 +56,6 @@ def test_without_observation_a_smaller_fleet_is_recommended_but_not_allowed() ->
     assert verdicts["stale_observation"] is Verdict.CLAMP
     assert decision.recommended.steps
     assert not decision.diff.steps
-    assert refused(decision.findings)
 
 
 def test_an_infeasible_decision_says_so_for_every_pool() -> None:
