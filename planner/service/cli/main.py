@@ -19,6 +19,7 @@ from planner.service.cli import (
     demo,
     deployment,
     diagnose,
+    diff,
     forecast,
     gate,
     kv,
@@ -52,6 +53,7 @@ app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=diff.EPILOG)(diff.diff)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
