@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from planner.domain.errors import InfeasibleError, InputError
+from planner.domain.errors import OperationError, InputError
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
@@ -92,7 +92,7 @@ def diff(
         running = read_fleet(fleet, spec=checked, read_at=now)
         proposal = propose(checked, expected, running, model=model, now=now)
     if proposal.diff is None or proposal.plan.status == "infeasible":
-        raise InfeasibleError(
+        raise OperationError(
             "no fleet keeps the objectives, so there is nothing to change to: `poolwise plan` "
             "says what to relax"
         )

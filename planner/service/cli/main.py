@@ -27,6 +27,7 @@ from planner.service.cli import (
     plan,
     profile,
     recommend,
+    render,
     serve,
     shapes,
     simulate,
@@ -63,6 +64,7 @@ app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
+app.add_typer(render.app, name="render")
 app.add_typer(trace.app, name="trace")
 
 
