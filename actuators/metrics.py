@@ -20,7 +20,7 @@ Labels = tuple[str, ...]
 """Values of `LABELS`, in their order."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class DesiredReplicas(Collector):
     """The newest approved counts; no series at all once nobody confirms them.
 

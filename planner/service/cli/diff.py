@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from planner.domain.errors import OperationError, InputError
+from planner.domain.errors import InputError, OperationError
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
