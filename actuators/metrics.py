@@ -53,6 +53,11 @@ class DesiredReplicas(Collector):
             self._counts = {**dict.fromkeys(self._counts, 0), **counts}
             self._confirmed_at = self.clock()
 
+    def confirm(self) -> None:
+        """The counts that are shown are still wanted."""
+        with self._lock:
+            self._confirmed_at = self.clock()
+
     def current(self) -> dict[Labels, int]:
         """Counts by labels; empty when they are too old."""
         with self._lock:

@@ -17,5 +17,6 @@ class ExportedFleetActuator(RecordedFleetActuator):
 
     def apply(self, step: Step) -> None:
         """Want one step more."""
-        wanted = after(self.read_fleet(), [step], at=datetime.now(UTC))
-        self.store.put_fleet(self.spec.name, wanted, actor="metrics")
+        now = datetime.now(UTC)
+        wanted = after(self.read_fleet(), [step], at=now)
+        self.store.put_fleet(self.spec.name, wanted, received_at=now, actor="metrics")
