@@ -86,7 +86,8 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
     """
     if spec.target not in (TargetKind.DRY_RUN, TargetKind.METRICS):
         raise InputError(
-            f"`poolwise serve` applies to targets dry_run and metrics in this version, not to {spec.target}: "
+            f"`poolwise serve` applies to targets dry_run and metrics in this version, not to "
+            f"{spec.target}: "
             "give --dry-run, or set target.kind to dry_run (`poolwise demo` drives local processes)"
         )
     name = sole_model(spec, model)

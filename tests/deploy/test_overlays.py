@@ -42,6 +42,13 @@ def test_an_api_server_takes_every_object(folder: Path) -> None:
         assert cluster.objects("deployments")
 
 
+def test_selectors_name_poolwise_only() -> None:
+    own = {"matchLabels": {"app.kubernetes.io/name": "poolwise-planner"}}
+    specs = {o["kind"]: o.get("spec", {}) for o in _rendered(DEPLOY / "poolwise" / "base")}
+    assert specs["NetworkPolicy"]["podSelector"] == own
+    assert specs["PodDisruptionBudget"]["selector"] == own
+
+
 def test_poolwise_may_scale_and_nothing_else() -> None:
     with FakeCluster() as cluster:
         _create(cluster, _rendered(DEPLOY / "poolwise" / "overlays" / "scale-deployments"))
