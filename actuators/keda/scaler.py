@@ -1,7 +1,7 @@
 """Serves desired replicas to KEDA by its external-push protocol.
 
 `externalscaler_pb2.py` is generated:
-`python -m grpc_tools.protoc -I. --python_out=. actuators/keda/externalscaler.proto`.
+`python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. actuators/keda/externalscaler.proto`.
 """
 
 import time
