@@ -21,6 +21,7 @@ class TargetKind(StrEnum):
     DRY_RUN = "dry_run"
     LOCAL = "local"
     KUBERNETES = "kubernetes"
+    METRICS = "metrics"
 
 
 class RoutesBy(StrEnum):

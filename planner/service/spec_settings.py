@@ -145,7 +145,8 @@ class TargetPart(SpecPart):
     """What plans are applied to."""
 
     kind: TargetKind = Field(
-        default=TargetKind.DRY_RUN, description="dry_run shows only; local starts processes"
+        default=TargetKind.DRY_RUN,
+        description="dry_run shows only; local starts processes; metrics exports desired replicas",
     )
     routes_by: list[RoutesBy] = Field(
         default_factory=list,
