@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import psutil
-from benchmarks.serving.fleet.changes import BEFORE_S
+from benchmarks.serving.changes import BEFORE_S
 
 from benchmarks.serving.rig import Say, Span, deployed, load, site, timed, workload
 from planner.domain.fleet import Role
