@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -16,6 +17,8 @@ FIELD_MANAGER = "poolwise"
 MAX_TRIES = 4
 MAX_RETRY_AFTER_S = 30.0
 _BUSY = (429, 503)
+
+Answer = TypeVar("Answer")
 
 
 class ClusterError(OperationError):
@@ -34,7 +37,7 @@ class Asked:
     writes: bool
 
 
-def ask[Answer](
+def ask(
     call: Callable[[], Answer], asked: Asked, *, sleep: Callable[[float], None] = time.sleep
 ) -> Answer:
     """Make one call.
