@@ -86,10 +86,15 @@ def write_scale(
     return _scale(answer)
 
 
-def _scale(answer: dict[str, dict[str, object]]) -> Scale:
+def _scale(answer: object) -> Scale:
     """Read an autoscaling/v1 Scale; a count of 0 is left out by servers."""
     return Scale(
-        replicas=int(str(answer.get("spec", {}).get("replicas", 0))),
-        observed_replicas=int(str(answer.get("status", {}).get("replicas", 0))),
-        resource_version=str(answer["metadata"]["resourceVersion"]),
+        replicas=int(_text(answer, "spec", "replicas", "0")),
+        observed_replicas=int(_text(answer, "status", "replicas", "0")),
+        resource_version=_text(answer, "metadata", "resourceVersion", ""),
     )
+
+
+def _text(answer: object, part: str, name: str, absent: str) -> str:
+    fields = answer.get(part) if isinstance(answer, dict) else None
+    return str(fields.get(name, absent)) if isinstance(fields, dict) else absent
