@@ -1,14 +1,13 @@
 """The port between a rollout and the world, and the one way to carry out a diff."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Protocol
 
 from planner.domain.errors import ApplyError, PoolwiseError, StalePlanError
 from planner.domain.fleet import Fleet
-from planner.domain.rollout import Diff, Step, StepKind
+from planner.domain.rollout import Diff, Step
 
 
 class Actuator(Protocol):
@@ -44,7 +43,7 @@ def carry_out(
 ) -> tuple[AppliedStep, ...]:
     """Apply a diff: check that the fleet is still the one it was made from, then each step.
 
-    Consecutive starts run at the same time; every other step waits for the one before.
+    Steps of one group (`Diff.groups`) run at the same time; every group waits for the one before.
 
     Raises
     ------
@@ -66,18 +65,9 @@ def carry_out(
             f"plan {diff.plan_id} cannot be applied, nothing was touched: " + "; ".join(objections)
         )
     applied: list[AppliedStep] = []
-    for steps in _together(diff.steps):
+    for steps in diff.groups:
         applied += _carry_out(actuator, steps, diff, tell)
     return tuple(applied)
-
-
-def _together(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
-    """Group consecutive starts; every other step stands alone."""
-    for starts, group in groupby(steps, key=lambda s: s.kind is StepKind.START):
-        if starts:
-            yield tuple(group)
-        else:
-            yield from ((step,) for step in group)
 
 
 def _carry_out(

@@ -10,7 +10,7 @@ from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.spec import Spec
 from planner.optimize import Problem, build_problem, plan, with_demand_level
-from planner.rollout import GuardConditions, diff, guard
+from planner.rollout import GuardConditions, clamp, diff, diff_to, guard, with_clamps
 
 Key = tuple[ReplicaShape, PurchaseOption]
 
@@ -40,16 +40,21 @@ class Decision:
 
     Parameters
     ----------
+    diff : Diff
+        Steps that may be taken: what guards clamp is not in it.
     findings : tuple of GuardFinding
         Empty when no conditions were given to judge by.
     recommendations : tuple of PoolRecommendation
         One per pool of the spec, the fleet or the plan; those without replicas too.
+    recommended : Diff
+        Steps to the plan itself, whatever guards say.
     """
 
     plan: Plan
     diff: Diff
     findings: tuple[GuardFinding, ...]
     recommendations: tuple[PoolRecommendation, ...]
+    recommended: Diff
 
 
 def decide(
@@ -77,15 +82,28 @@ def decide(
     """
     spec = with_demand_level(spec, forecast)
     made = plan(spec, forecast, fleet, made_at=now, explain=explain)
-    steps = diff(fleet, made, spec)
-    findings = () if conditions is None else guard(steps, spec, conditions, plan=made)
+    recommended = diff(fleet, made, spec, can_flip=conditions is None or conditions.can_flip)
+    steps: Diff = recommended
+    findings: tuple[GuardFinding, ...] = ()
+    if conditions is not None:
+        steps, findings = guarded(fleet, made, spec, conditions)
     problem = build_problem(spec, forecast, fleet, made_at=now)
     return Decision(
         plan=made,
         diff=steps,
         findings=findings,
         recommendations=_recommendations(spec, problem, made, fleet),
+        recommended=recommended,
     )
+
+
+def guarded(
+    fleet: Fleet, made: Plan, spec: Spec, conditions: GuardConditions
+) -> tuple[Diff, tuple[GuardFinding, ...]]:
+    """The steps towards a plan that may be taken now, and every guard's word on them."""
+    wanted, clamps = clamp(fleet, made, spec, conditions)
+    steps = diff_to(fleet, wanted, spec, can_flip=conditions.can_flip)
+    return steps, with_clamps(guard(steps, spec, conditions, plan=made), clamps)
 
 
 def _recommendations(

@@ -14,10 +14,14 @@ catalogue
     Accelerators with their vendors' figures and dated list prices (`hardware.Catalogue`).
 cell
     Replicas behind one router, between which KV caches move fast (`topology.Cell`).
+clamp
+    A guard's cut of what is wanted, with its reason (`planner.rollout.guards`).
 demand
     Expected arrivals of one request class in one window (`forecast`).
 diff, step
     Ordered actions from a fleet to a plan (`rollout`).
+dip
+    Capacity below that of the worse of both end fleets while a diff runs (`planner.rollout.dip`).
 fleet, pool, replica
     All pools; identical replicas; one engine (`fleet`).
 goodput

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
 
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.hardware import PurchaseOption
@@ -61,9 +62,24 @@ class Diff:
     steps: tuple[Step, ...]
 
     @property
+    def groups(self) -> tuple[tuple[Step, ...], ...]:
+        """Steps that do not depend on each other, in order: they may run at the same time.
+
+        Consecutive steps of one kind; of drains no more follow each other than the disruption
+        budget allows. Every flip stands alone: its replica serves in neither role meanwhile.
+        """
+        by_kind = groupby(self.steps, key=lambda s: (s.kind, s.index if s.to_shape else 0))
+        return tuple(tuple(group) for _, group in by_kind)
+
+    @property
     def expected_s(self) -> float:
-        """Expected duration of all steps one after another, seconds."""
-        return sum(s.expected_s for s in self.steps)
+        """Expected duration, each group's steps at the same time, seconds."""
+        return sum(max(s.expected_s for s in group) for group in self.groups)
+
+    @property
+    def expected_usd(self) -> float:
+        """What all steps waste together, USD."""
+        return sum(s.expected_usd for s in self.steps)
 
 
 class Verdict(StrEnum):
@@ -101,7 +117,19 @@ class ApprovalState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """Who decided what about a plan, and when."""
+    """Who decided what about a plan, and when.
+
+    Parameters
+    ----------
+    fleet_version : str
+        Of the fleet that the plan was made from; it is applied to no other one.
+    requested_by : str
+        Who asked for it; empty in plans of earlier versions.
+    approvers : tuple of str
+        Who has said yes so far, in order.
+    needed : int
+        How many different ones have to.
+    """
 
     plan_id: str
     state: ApprovalState
@@ -109,3 +137,6 @@ class Approval:
     changed_at: datetime
     changed_by: str
     reason: str = ""
+    requested_by: str = ""
+    approvers: tuple[str, ...] = ()
+    needed: int = 1

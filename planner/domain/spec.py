@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.forecast import KnownEvent
+from planner.domain.guards import ApprovalPolicy, GuardSettings
 from planner.domain.hardware import Accelerator
 from planner.domain.model import Dtype, Model, Quality
 from planner.domain.plan import Holding
@@ -20,6 +21,7 @@ class TargetKind(StrEnum):
     DRY_RUN = "dry_run"
     LOCAL = "local"
     KUBERNETES = "kubernetes"
+    METRICS = "metrics"
 
 
 class RoutesBy(StrEnum):
@@ -304,41 +306,6 @@ class LoopSettings:
     slow_interval_s: float = 60.0
     seed: int = 0
     solver_time_limit_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardSettings:
-    """Bounds on what a rollout may do.
-
-    Parameters
-    ----------
-    max_disrupted_replicas : int
-        Replicas taken out of service at once.
-    scale_down_stabilization_s : float
-        Capacity is taken away only when it was unneeded for so long, seconds.
-    stale_observation_s : float
-        Older observations forbid scale-down, seconds.
-    """
-
-    max_disrupted_replicas: int = 1
-    scale_down_stabilization_s: float = 300.0
-    stale_observation_s: float = 180.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalPolicy:
-    """Which changes need a person.
-
-    Parameters
-    ----------
-    auto_below_replicas : int
-        A diff that touches fewer replicas is approved by the policy itself; 0: never.
-    expires_s : float
-        A pending plan expires after so long, seconds.
-    """
-
-    auto_below_replicas: int = 0
-    expires_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from planner.rollout.approval import (
     fail,
     finish,
     has_expired,
+    persons_needed,
     policy_approves,
     reject,
     replicas_touched,
@@ -15,22 +16,46 @@ from planner.rollout.approval import (
     submit,
     supersede,
 )
-from planner.rollout.diff import diff
+from planner.rollout.diff import Wanted, diff, diff_to, led_to, wanted_of
+from planner.rollout.dip import Dip, dip
 from planner.rollout.effects import after
-from planner.rollout.guards import GuardConditions, guard, refused
+from planner.rollout.guards import (
+    Change,
+    GuardConditions,
+    clamp,
+    deadline_s,
+    fallback,
+    frozen,
+    guard,
+    refused,
+    with_clamps,
+)
+from planner.rollout.victims import Candidate, victims
 
 __all__ = [
+    "Candidate",
+    "Change",
+    "Dip",
     "GuardConditions",
+    "Wanted",
     "after",
     "approve",
     "begin",
+    "clamp",
+    "deadline_s",
     "diff",
+    "diff_to",
+    "dip",
     "draft",
     "expire",
     "fail",
+    "fallback",
     "finish",
+    "frozen",
     "guard",
+    "led_to",
     "has_expired",
+    "persons_needed",
     "policy_approves",
     "refused",
     "reject",
@@ -38,4 +63,7 @@ __all__ = [
     "roll_back",
     "submit",
     "supersede",
+    "victims",
+    "wanted_of",
+    "with_clamps",
 ]

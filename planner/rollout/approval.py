@@ -3,6 +3,7 @@
 ::
 
     draft -> pending -> approved -> applying -> applied -> rolled_back
+    pending -> pending (one of two persons has said yes)
     pending -> rejected
     applying -> failed -> applying (a second run completes it) or rolled_back
     draft, pending, approved -> expired, superseded
@@ -14,8 +15,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from planner.domain.errors import PlanStateError
+from planner.domain.guards import ApprovalPolicy
 from planner.domain.rollout import Approval, ApprovalState, Diff, StepKind
-from planner.domain.spec import ApprovalPolicy
+from planner.domain.spec import Spec
+from planner.rollout.durations import usd_per_hour
+from planner.rollout.effects import PoolKey
 
 _S = ApprovalState
 _WAITING = frozenset({_S.DRAFT, _S.PENDING, _S.APPROVED})
@@ -34,14 +38,22 @@ _ALLOWED_FROM = {
 """State reached -> states it may be reached from."""
 
 
-def draft(*, plan_id: str, fleet_version: str, by: str, at: datetime) -> Approval:
-    """A plan that nobody was asked about yet, bound to the fleet it was made from."""
+def draft(*, plan_id: str, fleet_version: str, by: str, at: datetime, needed: int = 1) -> Approval:
+    """A plan that nobody was asked about yet, bound to the fleet it was made from.
+
+    Parameters
+    ----------
+    needed : int
+        How many persons have to say yes (`persons_needed`).
+    """
     return Approval(
         plan_id=plan_id,
         state=ApprovalState.DRAFT,
         fleet_version=fleet_version,
         changed_at=at,
         changed_by=by,
+        requested_by=by,
+        needed=needed,
     )
 
 
@@ -50,9 +62,43 @@ def submit(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Ap
     return _moved(approval, ApprovalState.PENDING, by=by, at=at, reason=reason)
 
 
-def approve(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
-    """Allow the change: pending -> approved."""
-    return _moved(approval, ApprovalState.APPROVED, by=by, at=at, reason=reason)
+def approve(
+    approval: Approval,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    policy: ApprovalPolicy | None = None,
+) -> Approval:
+    """Allow the change: pending -> approved, or pending still while a second person is needed.
+
+    Parameters
+    ----------
+    policy : ApprovalPolicy or None
+        Says whether who asked for the plan may approve it; None: yes.
+
+    Raises
+    ------
+    PlanStateError
+        When it is not pending, `by` has approved it already, or asked for it and must not.
+    """
+    if approval.state is ApprovalState.PENDING and by in approval.approvers:
+        raise PlanStateError(
+            f"plan {approval.plan_id} has the approval of {by} already; it needs "
+            f"{approval.needed - len(approval.approvers)} more, by somebody else"
+        )
+    own = by == approval.requested_by
+    if own and policy is not None and not policy.requester_may_approve:
+        raise PlanStateError(
+            f"plan {approval.plan_id} was asked for by {by}, who must not approve it "
+            "(approval.requester_may_approve is false): somebody else has to"
+        )
+    approvers = (*approval.approvers, by)
+    if len(approvers) >= approval.needed:
+        moved = _moved(approval, ApprovalState.APPROVED, by=by, at=at, reason=reason)
+        return replace(moved, approvers=approvers)
+    _check_move(approval, ApprovalState.APPROVED)
+    return replace(approval, changed_by=by, changed_at=at, reason=reason, approvers=approvers)
 
 
 def reject(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
@@ -96,20 +142,55 @@ def replicas_touched(diff: Diff) -> int:
     return sum(step.kind in kinds for step in diff.steps)
 
 
-def policy_approves(diff: Diff, policy: ApprovalPolicy) -> bool:
-    """Whether the change is small enough to need no person."""
-    return replicas_touched(diff) < policy.auto_below_replicas
+def usd_per_hour_change(diff: Diff, spec: Spec) -> float:
+    """By how much the diff changes the price of the fleet, USD/h; below 0: it gets cheaper."""
+    change = 0.0
+    for step in diff.steps:
+        price = usd_per_hour(PoolKey(step.shape, step.purchase_option), spec)
+        change += price if step.kind is StepKind.START else 0.0
+        change -= price if step.kind is StepKind.DRAIN else 0.0
+    return change
+
+
+def policy_approves(diff: Diff, spec: Spec) -> bool:
+    """Whether the change is small enough to need no person: in size, in cost, or in both.
+
+    A limit that is not set is not looked at; where none is, nothing is small enough.
+    """
+    policy = spec.approval
+    checks = []
+    if policy.auto_below_replicas > 0:
+        checks.append(replicas_touched(diff) < policy.auto_below_replicas)
+    if policy.auto_below_usd_per_hour is not None:
+        checks.append(abs(usd_per_hour_change(diff, spec)) < policy.auto_below_usd_per_hour)
+    return bool(checks) and all(checks)
+
+
+def persons_needed(diff: Diff, spec: Spec) -> int:
+    """How many persons have to approve the change, where persons approve: 1 or 2."""
+    policy = spec.approval
+    size, usd = policy.two_persons_from_replicas, policy.two_persons_from_usd_per_hour
+    large = size is not None and replicas_touched(diff) >= size
+    dear = usd is not None and abs(usd_per_hour_change(diff, spec)) >= usd
+    return 2 if large or dear else 1
 
 
 def has_expired(approval: Approval, policy: ApprovalPolicy, *, now: datetime) -> bool:
-    """Whether a pending plan has waited longer than the policy allows."""
+    """Whether a pending or approved plan has waited longer than the policy allows."""
     waited_s = (now - approval.changed_at).total_seconds()
+    if approval.state is ApprovalState.APPROVED:
+        return policy.approved_expires_s is not None and waited_s > policy.approved_expires_s
     return approval.state is ApprovalState.PENDING and waited_s > policy.expires_s
 
 
 def _moved(
     approval: Approval, state: ApprovalState, *, by: str, at: datetime, reason: str
 ) -> Approval:
+    _check_move(approval, state)
+    return replace(approval, state=state, changed_by=by, changed_at=at, reason=reason)
+
+
+def _check_move(approval: Approval, state: ApprovalState) -> None:
     allowed = _ALLOWED_FROM[state]
     if approval.state not in allowed:
         wanted = " or ".join(sorted(allowed))
@@ -117,4 +198,3 @@ def _moved(
             f"plan {approval.plan_id} is {approval.state} since "
             f"{approval.changed_at.isoformat()}; only a plan that is {wanted} can become {state}"
         )
-    return replace(approval, state=state, changed_by=by, changed_at=at, reason=reason)

@@ -1,18 +1,21 @@
 """Ordered steps from a fleet to a plan's first window.
 
-The order keeps capacity on the way: new replicas start and take traffic before old ones leave.
-Where another role of the same accelerator and parallelism has a replica to spare and a flip is
-faster than a start and a drain, it flips. Old replicas leave early only where the inventory has
-no room for the new ones. Consecutive START steps do not depend on each other.
+The order keeps capacity on the way: new replicas start and take traffic before old ones leave, at
+most the disruption budget of them at once, and prefill and decode grow and shrink in turns, so
+that the planned ratio of both is kept. Where another role of the same accelerator and parallelism
+has a replica to spare and a flip is faster than a start and a drain, it flips. Old replicas leave
+early only where the inventory has no room for the new ones, those first whose leaving costs least.
+`Diff.groups` says which steps do not depend on each other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from planner.domain.fleet import Fleet, Role
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import Spec
+from planner.rollout.capacity import Floor, capacity, rates, worse_of
 from planner.rollout.durations import expected_s, lifecycle_of, start_s, usd_per_hour
 from planner.rollout.effects import (
     PoolKey,
@@ -26,6 +29,25 @@ from planner.rollout.effects import (
 
 _RECEIVERS_FIRST = (Role.DECODE, Role.AGGREGATED, Role.PREFILL)
 """Decode is there before the prefill that hands requests to it, and leaves after it."""
+_ENOUGH = 1.0 - 1e-9
+"""Share of a floor that counts as all of it: sums of rates are rounded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Replicas by pool that a rollout leads to.
+
+    Parameters
+    ----------
+    model : str
+        Only pools of this model are touched.
+    replicas : mapping of PoolKey to int
+        Every pool of the model that the fleet or the plan has.
+    """
+
+    plan_id: str
+    model: str
+    replicas: Mapping[PoolKey, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +56,73 @@ class _Goal:
 
     model: str
     replicas: dict[PoolKey, int]
-    floors: dict[Role, int]
+    floor: Floor
+    each_rps: dict[PoolKey, float]
     inventory: dict[str, int]
+    most_disrupted: int
+    can_flip: bool
     spec: Spec
     fleet: Fleet
 
 
-def diff(fleet: Fleet, plan: Plan, spec: Spec) -> Diff:
-    """Ordered steps that turn `fleet` into the first window of `plan`.
+def wanted_of(fleet: Fleet, plan: Plan) -> Wanted:
+    """What a plan's first window wants, pools that it no longer has included."""
+    replicas = {PoolKey(p.shape, p.purchase_option): 0 for p in fleet.pools}
+    replicas = {k: n for k, n in replicas.items() if k.shape.model == plan.model}
+    for planned in plan.windows[0].pools:
+        replicas[PoolKey(planned.shape, planned.purchase_option)] = planned.replicas
+    return Wanted(plan_id=plan.plan_id, model=plan.model, replicas=replicas)
 
-    Only pools of the plan's model are touched. Replicas that are starting already are routed,
-    those that are draining already are stopped, so a half-applied plan is completed.
+
+def led_to(diff: Diff, *, model: str) -> Wanted:
+    """What a diff would have led to, for completing it from another fleet."""
+    pools = pools_by_key(diff.from_fleet)
+    for step in diff.steps:
+        pools = applied(pools, step)
+    replicas = {k: p.replicas for k, p in pools.items() if k.shape.model == model}
+    return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
+
+
+def diff(fleet: Fleet, plan: Plan, spec: Spec, *, can_flip: bool = True) -> Diff:
+    """Ordered steps that turn `fleet` into the first window of `plan`; see `diff_to`."""
+    return diff_to(fleet, wanted_of(fleet, plan), spec, can_flip=can_flip)
+
+
+def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) -> Diff:
+    """Ordered steps that turn `fleet` into what is wanted.
+
+    Replicas that are starting already are routed, those that are draining already are stopped, so
+    a half-applied plan is completed.
 
     Parameters
     ----------
     spec : Spec
-        For inventory, prices and the profiles' lifecycle times.
+        For inventory, prices, the profiles' lifecycle times and the disruption budget.
+    can_flip : bool
+        Whether the target can change the role of a running replica. False: starts and drains
+        only.
 
     Returns
     -------
     Diff
-        `after(fleet, result.steps)` has the plan's replicas, all of them ready. No step leaves a
-        role with fewer ready replicas than min(1, planned, there before), unless the inventory
-        has no room for any other order: the guard `serving_floor` finds those.
+        `after(fleet, result.steps)` has the wanted replicas, all of them ready. No step leaves a
+        role, or the service, with less ready capacity than the worse of both end fleets, unless
+        the inventory has no room for any other order: `dip` says by how much, and the guards
+        `dip` and `serving_floor` judge it.
 
     Raises
     ------
     SpecError
         When the fleet holds a pool whose accelerator the spec does not price.
     """
-    goal = _goal(fleet, plan, spec)
+    goal = _goal(fleet, wanted, spec, can_flip=can_flip)
     pools = pools_by_key(fleet)
     steps: list[Step] = []
-    while (step := _next_step(pools, goal)) is not None:
+    while (step := _next_step(pools, goal, steps)) is not None:
         step = replace(step, index=len(steps))
         pools = applied(pools, step)
         steps.append(step)
-    return Diff(plan_id=plan.plan_id, from_fleet=fleet, steps=tuple(steps))
+    return Diff(plan_id=wanted.plan_id, from_fleet=fleet, steps=tuple(steps))
 
 
 def floors(fleet: Fleet, planned: dict[Role, int], *, model: str) -> dict[Role, int]:
@@ -79,17 +131,20 @@ def floors(fleet: Fleet, planned: dict[Role, int], *, model: str) -> dict[Role, 
     return {r: min(1, planned.get(r, 0), ready_in(pools, r, model=model)) for r in Role}
 
 
-def _goal(fleet: Fleet, plan: Plan, spec: Spec) -> _Goal:
-    replicas = {PoolKey(p.shape, p.purchase_option): 0 for p in fleet.pools}
-    replicas = {k: n for k, n in replicas.items() if k.shape.model == plan.model}
-    for planned in plan.windows[0].pools:
-        replicas[PoolKey(planned.shape, planned.purchase_option)] = planned.replicas
-    by_role = {r: sum(n for k, n in replicas.items() if k.shape.role == r) for r in Role}
+def _goal(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool) -> _Goal:
+    before = pools_by_key(fleet)
+    own = {k: n for k, n in wanted.replicas.items() if k.shape.model == wanted.model}
+    each_rps = rates({**dict.fromkeys(before), **dict.fromkeys(own)}, spec)
+    final = {key: replace(pool_at({}, key), ready=count) for key, count in own.items()}
+    ends = [capacity(pools, each_rps, model=wanted.model) for pools in (before, final)]
     return _Goal(
-        model=plan.model,
-        replicas=dict(sorted(replicas.items(), key=_receivers_first)),
-        floors=floors(fleet, by_role, model=plan.model),
+        model=wanted.model,
+        replicas=dict(sorted(own.items(), key=_receivers_first)),
+        floor=worse_of(*ends),
+        each_rps=each_rps,
         inventory={a.name: a.inventory for a in spec.accelerators},
+        most_disrupted=max(1, spec.guards.max_disrupted_replicas),
+        can_flip=can_flip,
         spec=spec,
         fleet=fleet,
     )
@@ -99,29 +154,57 @@ def _receivers_first(item: tuple[PoolKey, int]) -> tuple[int, PoolKey]:
     return _RECEIVERS_FIRST.index(item[0].shape.role), item[0]
 
 
-def _next_step(pools: Pools, goal: _Goal) -> Step | None:
+def _next_step(pools: Pools, goal: _Goal, taken: list[Step]) -> Step | None:
+    if taken and taken[-1].kind is StepKind.STOP and _out_of_service(pools, goal):
+        return _stop(pools, goal)  # what drained together stops together
     return next((s for choose in _CHOICES if (s := choose(pools, goal)) is not None), None)
 
 
 def _start_with_room(pools: Pools, goal: _Goal) -> Step | None:
-    for key in _to_start(pools, goal):
+    for key in sorted(_to_start(pools, goal), key=lambda k: _grown(pools, k, goal, ready=False)):
         if _room(pools, key, goal) >= key.shape.accelerators:
             return _start(pools, key, goal)
     return None
 
 
 def _route(pools: Pools, goal: _Goal) -> Step | None:
-    for key, planned in goal.replicas.items():
-        pool = pool_at(pools, key)
-        if pool.starting > 0 and pool.ready < planned:
-            reason = f"{key.shape.label} answers its health check and may take traffic"
-            return _step(StepKind.ROUTE, key, goal, reason=reason)
-    return None
+    """Decode first: a prefill replica that takes prompts without any holds them up."""
+    decodes = ready_in(pools, Role.DECODE, model=goal.model)
+    coming = sum(n for k, n in goal.replicas.items() if k.shape.role is Role.DECODE)
+    held = Role.PREFILL if coming and not decodes else None
+    return _routed(pools, goal, held=held)
+
+
+def _route_anyway(pools: Pools, goal: _Goal) -> Step | None:
+    return _routed(pools, goal, held=None)
+
+
+def _routed(pools: Pools, goal: _Goal, *, held: Role | None) -> Step | None:
+    able = [
+        key
+        for key, planned in goal.replicas.items()
+        if pool_at(pools, key).starting > 0
+        and pool_at(pools, key).ready < planned
+        and key.shape.role is not held
+    ]
+    if not able:
+        return None
+    key = min(able, key=lambda k: _grown(pools, k, goal, ready=True))
+    reason = f"{key.shape.label} answers its health check and may take traffic"
+    return _step(StepKind.ROUTE, key, goal, reason=reason)
+
+
+def _grown(pools: Pools, key: PoolKey, goal: _Goal, *, ready: bool) -> float:
+    """Replicas of the pool's role over those it shall have: who lags is served first."""
+    keys = [k for k in goal.replicas if k.shape.role is key.shape.role]
+    have = sum(pool_at(pools, k).ready if ready else pool_at(pools, k).replicas for k in keys)
+    planned = sum(goal.replicas[k] for k in keys)
+    return have / planned if planned else float("inf")
 
 
 def _flip_safely(pools: Pools, goal: _Goal) -> Step | None:
     for giver, receiver in _flips(pools, goal):
-        if _may_lose_one(pools, giver, goal):
+        if _out_of_service(pools, goal) < goal.most_disrupted and _may_lose_one(pools, giver, goal):
             return _flip(giver, receiver, goal)
     return None
 
@@ -141,21 +224,37 @@ def _stop(pools: Pools, goal: _Goal) -> Step | None:
 
 
 def _drain_safely(pools: Pools, goal: _Goal) -> Step | None:
+    if _out_of_service(pools, goal) >= goal.most_disrupted:
+        return None
     waiting = {key.shape.accelerator for key in _to_start(pools, goal)}
-    surplus = sorted(_to_drain(pools, goal), key=lambda k: k.shape.accelerator not in waiting)
+    surplus = sorted(
+        _to_drain(pools, goal),
+        key=lambda k: (k.shape.accelerator not in waiting, -_grown(pools, k, goal, ready=False)),
+    )
     for key in surplus:
         if _may_lose_one(pools, key, goal):
             return _drain(pools, key, goal, blocking=key.shape.accelerator in waiting)
     return None
 
 
-def _flip_anyway(pools: Pools, goal: _Goal) -> Step | None:
-    return next((_flip(giver, to, goal) for giver, to in _flips(pools, goal)), None)
+def _lose_anyway(pools: Pools, goal: _Goal) -> Step | None:
+    """Flip or drain where it costs least; what is waited for goes first."""
+    waiting = {key.shape.accelerator for key in _to_start(pools, goal)}
+    flips = [(giver, receiver) for giver, receiver in _flips(pools, goal)]
+    losing: list[tuple[PoolKey, PoolKey | None]] = [*flips]
+    losing += [(key, None) for key in _to_drain(pools, goal)]
+    if not losing:
+        return None
 
+    def least(choice: tuple[PoolKey, PoolKey | None]) -> tuple[float, bool]:
+        key, receiver = choice
+        useful = receiver is not None or key.shape.accelerator in waiting
+        return -_left(pools, key, goal), not useful
 
-def _drain_anyway(pools: Pools, goal: _Goal) -> Step | None:
-    keys = _to_drain(pools, goal)
-    return next((_drain(pools, key, goal, blocking=True) for key in keys), None)
+    key, receiver = min(losing, key=least)
+    if receiver is not None:
+        return _flip(key, receiver, goal)
+    return _drain(pools, key, goal, blocking=True)
 
 
 def _start_anyway(pools: Pools, goal: _Goal) -> Step | None:
@@ -167,12 +266,12 @@ _CHOICES: tuple[Callable[[Pools, _Goal], Step | None], ...] = (
     _route,
     _flip_safely,
     _start_instead_of_flip,
-    _stop,
     _drain_safely,
+    _stop,
     # What follows breaks a promise of `diff`; the guards find it and say so.
-    _flip_anyway,
-    _drain_anyway,
+    _lose_anyway,
     _start_anyway,
+    _route_anyway,
 )
 
 
@@ -192,7 +291,8 @@ def _flips(pools: Pools, goal: _Goal) -> Iterator[tuple[PoolKey, PoolKey]]:
 
 
 def _may_flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> bool:
-    if _engine_of(giver) != _engine_of(receiver) or giver.shape.role == receiver.shape.role:
+    same_role = giver.shape.role == receiver.shape.role
+    if not goal.can_flip or same_role or _engine_of(giver) != _engine_of(receiver):
         return False
     times = lifecycle_of(giver.shape, goal.spec)
     return times.flip_s < start_s(receiver.shape, goal.spec, goal.fleet) + times.drain_s
@@ -225,15 +325,31 @@ def _room(pools: Pools, key: PoolKey, goal: _Goal) -> int:
     return goal.inventory.get(name, 0) - used
 
 
+def _out_of_service(pools: Pools, goal: _Goal) -> int:
+    return sum(p.draining for k, p in pools.items() if k.shape.model == goal.model)
+
+
+def _left(pools: Pools, key: PoolKey, goal: _Goal) -> float:
+    """Share of the floor that is there when the pool has lost one; a starting one goes first."""
+    pool = pool_at(pools, key)
+    if pool.starting == 0:
+        pools = pools | {key: replace(pool, ready=pool.ready - 1)}
+    return capacity(pools, goal.each_rps, model=goal.model).lowest_ratio(goal.floor)
+
+
 def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
-    """Whether the role keeps its floor, and requests are still answered if they were."""
+    """Whether every floor is kept, and requests are still answered if they were."""
     pool = pool_at(pools, key)
     if pool.starting > 0:
         return True
-    without = pools | {key: replace(pool, ready=pool.ready - 1)}
-    role = key.shape.role
-    if ready_in(without, role, model=goal.model) < goal.floors[role]:
+    if _left(pools, key, goal) < _ENOUGH:
         return False
+    without = pools | {key: replace(pool, ready=pool.ready - 1)}
+    prefills, decodes = (
+        ready_in(without, role, model=goal.model) for role in (Role.PREFILL, Role.DECODE)
+    )
+    if key.shape.role is Role.DECODE and prefills and not decodes:
+        return False  # prompts would go to prefill replicas that have nobody to hand them to
     return serves(without, model=goal.model) or not serves(pools, model=goal.model)
 
 

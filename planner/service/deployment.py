@@ -7,15 +7,25 @@ from typing import Protocol
 
 from actuators.actuator import Actuator
 from forecaster.memory import Memory
-from planner.domain.rollout import Diff, StepKind
-from planner.domain.spec import Spec
+from planner.domain.fleet import Role
+from planner.domain.plan import Plan
+from planner.domain.rollout import ApprovalState, Diff, StepKind
+from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
-from planner.rollout import GuardConditions
-from planner.service.store import DecisionRecord, Store
+from planner.rollout import Change, GuardConditions
+from planner.service.store import DecisionRecord, PlanRecord, Store
 
 LONGEST_HISTORY = 5_000
 """Windows of each class that a forecast looks back on; at 5 minutes each more than two weeks.
 More than the steps that `forecaster.panel` looks back on: cut shorter, it would learn all anew."""
+_MOVED = (
+    ApprovalState.APPLYING,
+    ApprovalState.APPLIED,
+    ApprovalState.FAILED,
+    ApprovalState.ROLLED_BACK,
+)
+MOST_RECENT = 50
+"""Rollouts looked back on for the rate limits."""
 LONGEST_RUN = 1_000
 """Decisions looked back on to find since when capacity is unneeded."""
 
@@ -59,6 +69,8 @@ class Deployment:
         The model that is planned (version 1 plans one).
     clock : callable
         Gives the instant at which something ended.
+    leads : callable
+        Whether this process is the one that may move the fleet.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
     """
@@ -69,6 +81,7 @@ class Deployment:
     actuator: Actuator
     store: Store
     clock: Callable[[], datetime] = utc_now
+    leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
 
 
@@ -89,13 +102,59 @@ class StoreObserver:
 
 
 def guard_conditions(
-    deployment: Deployment, *, observed_at: datetime | None, now: datetime
+    deployment: Deployment, observation: Observation, *, now: datetime
 ) -> GuardConditions:
     """What the guards need to know beside the diff."""
-    decisions = deployment.store.decisions(deployment.spec.name, limit=LONGEST_RUN)
+    store, spec = deployment.store, deployment.spec
+    decisions = store.decisions(spec.name, limit=LONGEST_RUN)
+    moved: tuple[PlanRecord, ...] = ()
+    if spec.target is not TargetKind.DRY_RUN:
+        moved = store.plans(spec.name, limit=MOST_RECENT, states=_MOVED)
     return GuardConditions(
-        now=now, observed_at=observed_at, unneeded_since=_unneeded_since(decisions)
+        now=now,
+        observed_at=observation.observed_at,
+        unneeded_since=_unneeded_since(decisions),
+        idle_since=_idle_since(observation),
+        recent=tuple(change for record in moved for change in _changes(record)),
+        last_plan=_last_plan(moved),
+        leader=deployment.leads(),
+        can_flip=spec.target is not TargetKind.KUBERNETES,
     )
+
+
+def _idle_since(observation: Observation) -> datetime | None:
+    """The end of the last window in which something arrived, of those before the first one."""
+    busy = [w.end_at for w in observation.windows if w.requests > 0]
+    begun = [w.start_at for w in observation.windows]
+    return max(busy, default=min(begun, default=None))
+
+
+def _changes(record: PlanRecord) -> list[Change]:
+    """What a rollout did to every role; all of its steps count, done or not."""
+    steps = record.diff.steps
+    return [
+        Change(
+            at=record.approval.changed_at,
+            role=role,
+            added=sum(
+                (s.kind is StepKind.START and s.shape.role is role)
+                or (s.to_shape is not None and s.to_shape.role is role)
+                for s in steps
+            ),
+            removed=sum(
+                s.kind in (StepKind.DRAIN, StepKind.FLIP) and s.shape.role is role for s in steps
+            ),
+        )
+        for role in Role
+    ]
+
+
+def _last_plan(moved: tuple[PlanRecord, ...]) -> Plan | None:
+    """The plan that was applied last; none when a later rollout broke off."""
+    newest = max(moved, key=lambda record: record.approval.changed_at, default=None)
+    if newest is None or newest.approval.state is not ApprovalState.APPLIED:
+        return None
+    return newest.plan
 
 
 def takes_away(diff: Diff) -> bool:

@@ -1,6 +1,7 @@
 """A plan's way to the fleet: proposed, approved or rejected, applied once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -16,8 +17,10 @@ from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
 from planner.domain.spec import TargetKind
+from planner.rollout import GuardConditions
 from planner.service.deployment import Deployment, guard_conditions
-from planner.service.documents import diff_document, finding_documents
+from planner.service.documents import diff_document, diff_of, finding_documents
+from planner.service.falling_back import is_fallback
 from planner.service.store import PlanRecord
 
 
@@ -50,7 +53,13 @@ def propose(
         False: a draft, which nobody is asked about.
     """
     plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
-    approval = rollout.draft(plan_id=plan_id, fleet_version=fleet.version, by=by, at=at)
+    approval = rollout.draft(
+        plan_id=plan_id,
+        fleet_version=fleet.version,
+        by=by,
+        at=at,
+        needed=rollout.persons_needed(decision.diff, deployment.spec),
+    )
     if ask and decision.plan.status is not PlanStatus.INFEASIBLE:
         approval = rollout.submit(approval, by=by, at=at)
     record = PlanRecord(
@@ -76,23 +85,25 @@ def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
 def approve(
     deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
 ) -> PlanRecord:
-    """Allow a pending plan; a plan that is approved already stays so.
+    """Allow a pending plan; a plan that is approved already, or by this person, stays so.
 
     Raises
     ------
     PlanStateError
-        When it is not pending, or waited longer than the policy allows.
+        When it is not pending, waited longer than the policy allows, or `by` asked for it and
+        must not approve it.
     """
     expire_old(deployment, at=at)
-    return _change(
-        deployment,
-        plan_id,
-        rollout.approve,
-        by=by,
-        at=at,
-        reason=reason,
-        settled=ApprovalState.APPROVED,
-    )
+    policy = deployment.spec.approval
+
+    def change(approval: Approval) -> Approval:
+        pending = approval.state is ApprovalState.PENDING
+        if approval.state is ApprovalState.APPROVED or (pending and by in approval.approvers):
+            return approval
+        return rollout.approve(approval, by=by, at=at, reason=reason, policy=policy)
+
+    deployment.store.change_approval(plan_id, change, action="plan.approve")
+    return deployment.store.plan(plan_id)
 
 
 def reject(
@@ -111,13 +122,15 @@ def reject(
 
 
 def expire_old(deployment: Deployment, *, at: datetime) -> None:
-    """Expire plans that waited for a person longer than the policy allows."""
+    """Expire plans that waited longer than the policy allows: for a person, or to be applied."""
     policy = deployment.spec.approval
 
     def change(approval: Approval) -> Approval:
         if not rollout.has_expired(approval, policy, now=at):
             return approval
         reason = f"nobody decided within {policy.expires_s:g} s"
+        if approval.state is ApprovalState.APPROVED:
+            reason = f"it was not applied within {policy.approved_expires_s:g} s"
         return rollout.expire(approval, by=POLICY, at=at, reason=reason)
 
     for record in waiting(deployment):
@@ -125,7 +138,10 @@ def expire_old(deployment: Deployment, *, at: datetime) -> None:
 
 
 def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
-    """Bring the fleet to the first window of an approved plan; once, however often it is asked.
+    """Carry out exactly the steps that were approved; once, however often it is asked.
+
+    A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
+    to where the approved ones would have led.
 
     Raises
     ------
@@ -144,8 +160,9 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
     _check_state(record)
     fleet = deployment.actuator.read_fleet()
     _check_fleet(deployment, record, fleet, by=by, at=at)
-    diff = rollout.diff(fleet, record.plan, deployment.spec)
-    _check_guards(deployment, record, diff, at=at)
+    conditions = _conditions(deployment, record, at=at)
+    diff = _agreed_steps(deployment, record, fleet, conditions)
+    _check_guards(deployment, record, diff, conditions)
     _change(deployment, plan_id, rollout.begin, by=by, at=at, reason=f"{len(diff.steps)} steps")
     _run(deployment, plan_id, diff, by=by)
     return deployment.store.plan(plan_id)
@@ -184,11 +201,33 @@ def _check_fleet(
     )
 
 
-def _check_guards(deployment: Deployment, record: PlanRecord, diff: Diff, *, at: datetime) -> None:
-    """A person's approval overrides delays, never refusals; the policy's overrides nothing."""
+def _conditions(deployment: Deployment, record: PlanRecord, *, at: datetime) -> GuardConditions:
     observation = deployment.observer.observe(now=at)
-    conditions = guard_conditions(deployment, observed_at=observation.observed_at, now=at)
-    automatic = record.approval.changed_by == POLICY
+    return replace(
+        guard_conditions(deployment, observation, now=at),
+        completing=record.approval.state is ApprovalState.FAILED,
+        falling_back=is_fallback(record.plan.plan_id),
+    )
+
+
+def _agreed_steps(
+    deployment: Deployment, record: PlanRecord, fleet: Fleet, conditions: GuardConditions
+) -> Diff:
+    """The steps that were shown and approved, or those that complete them."""
+    spec = deployment.spec
+    agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
+    if record.approval.state is not ApprovalState.FAILED:
+        return replace(agreed, from_fleet=fleet)
+    wanted = rollout.led_to(agreed, model=record.plan.model)
+    return rollout.diff_to(fleet, wanted, spec, can_flip=conditions.can_flip)
+
+
+def _check_guards(
+    deployment: Deployment, record: PlanRecord, diff: Diff, conditions: GuardConditions
+) -> None:
+    """A person's approval overrides delays, never refusals; the policy's overrides nothing."""
+    approval = record.approval
+    automatic = POLICY in (approval.approvers or (approval.changed_by,))
     findings = rollout.guard(
         diff, deployment.spec, conditions, plan=record.plan, automatic=automatic
     )

@@ -8,18 +8,22 @@ from planner import rollout
 from planner.autoscale.slow import Decision, decide
 from planner.domain.errors import PoolwiseError
 from planner.domain.forecast import Forecast
+from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
-from planner.domain.rollout import ApprovalState
+from planner.domain.rollout import ApprovalState, Verdict
 from planner.domain.spec import LoopMode
 from planner.domain.workload import ObservedWindow
-from planner.service.deployment import Deployment, guard_conditions, takes_away
+from planner.rollout import GuardConditions
+from planner.service.deployment import Deployment, Observation, guard_conditions, takes_away
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
+from planner.service.falling_back import fall_back
 from planner.service.forecast_outcomes import take_outcomes
 from planner.service.lifecycle import (
     POLICY,
     apply,
     approve,
+    describe,
     expire_old,
     forbidden,
     propose,
@@ -34,6 +38,7 @@ class Outcome(StrEnum):
 
     OFF = "off"
     NO_DATA = "no_data"
+    FELL_BACK = "fell_back"
     UNCHANGED = "unchanged"
     INFEASIBLE = "infeasible"
     ADVISED = "advised"
@@ -50,6 +55,7 @@ class Seen:
     forecast: Forecast
     windows: tuple[ObservedWindow, ...]
     observed_at: datetime
+    observation: Observation
     outcomes: tuple[ForecastOutcome, ...]
 
 
@@ -115,28 +121,61 @@ def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
         forecast=forecast,
         windows=observation.windows,
         observed_at=observation.observed_at,
+        observation=observation,
         outcomes=outcomes,
     )
 
 
 def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickReport:
+    unseen = _fall_back(deployment, seen, now=now)
+    if unseen is not None:
+        return unseen
     if seen is None:
         return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
     spec = deployment.spec
     fleet = deployment.actuator.read_fleet()
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
-    conditions = guard_conditions(deployment, observed_at=seen.observed_at, now=now)
+    conditions = guard_conditions(deployment, seen.observation, now=now)
     decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
 
     if decision.plan.status is PlanStatus.INFEASIBLE:
         reason = "; ".join(decision.plan.relaxations) or "no fleet keeps the objectives"
         return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
+    return _carry_on(deployment, decision, conditions, now=now)
+
+
+def _fall_back(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickReport | None:
+    """Where the load was not seen for long, go where the spec says; None: plan as always."""
+    observation = Observation(windows=(), observed_at=None) if seen is None else seen.observation
+    if deployment.spec.guards.fallback is Fallback.CURRENT:
+        return None
+    fleet = deployment.actuator.read_fleet()
+    decision = fall_back(deployment, fleet, observation, now=now)
+    if decision is None:
+        return None
+    conditions = guard_conditions(deployment, observation, now=now)
+    conditions = replace(conditions, falling_back=True)
+    report = _carry_on(deployment, decision, conditions, now=now)
+    if report.outcome not in (Outcome.APPLIED, Outcome.UNCHANGED):
+        return report
+    reason = f"the load cannot be seen, so the fallback counts: {report.reason}"
+    return replace(report, outcome=Outcome.FELL_BACK, reason=reason)
+
+
+def _carry_on(
+    deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
+) -> TickReport:
+    """Approve -> apply, where there is something to do."""
     if not decision.diff.steps:
+        clamps = [f for f in decision.findings if f.verdict is Verdict.CLAMP]
+        if decision.recommended.steps and clamps:
+            reason = "; ".join(describe(finding) for finding in clamps)
+            return TickReport(outcome=Outcome.HELD, reason=reason, decision=decision)
         reason = "the fleet is what the plan wants"
         return TickReport(outcome=Outcome.UNCHANGED, reason=reason, decision=decision)
 
-    approved = _approve(deployment, decision, now=now)
+    approved = _approve(deployment, decision, conditions, now=now)
     if isinstance(approved, TickReport):
         return approved
 
@@ -145,19 +184,25 @@ def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickRe
     return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
 
 
-def _approve(deployment: Deployment, decision: Decision, *, now: datetime) -> str | TickReport:
+def _approve(
+    deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
+) -> str | TickReport:
     """Id of the plan that is approved and to be applied, or why none is."""
     spec, plan_id = deployment.spec, decision.plan.plan_id
     if spec.loop.mode is LoopMode.ADVISE:
         propose(deployment, decision, by=POLICY, at=now, ask=False)
         reason = f"plan {plan_id} is advice, nothing moves"
         return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
-    automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(
-        decision.diff, spec.approval
-    )
-    if not automatic or decision.plan.estimated:
+    automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(decision.diff, spec)
+    if not automatic or rollout.persons_needed(decision.diff, spec) > 1:
         return _ask(deployment, decision, now=now)
-    held = forbidden(decision.findings)
+    by_itself, by_person = (
+        rollout.guard(decision.diff, spec, conditions, plan=decision.plan, automatic=automatic)
+        for automatic in (True, False)
+    )
+    held = forbidden(by_itself)
+    if held and not rollout.refused(by_person):
+        return _ask(deployment, decision, now=now)
     if held:
         return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
     propose(deployment, decision, by=POLICY, at=now)
@@ -200,6 +245,6 @@ def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> N
             plan_id=None if decision is None else decision.plan.plan_id,
             outcome=report.outcome.value,
             reason=report.reason,
-            removes=decision is not None and takes_away(decision.diff),
+            removes=decision is not None and takes_away(decision.recommended),
         )
     )

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
 from planner.service.forecast_metrics import ForecastMetrics
-from planner.service.loop import TickReport
+from planner.service.loop import Outcome, TickReport
 
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
 _GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
@@ -16,8 +17,15 @@ _GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters and gauges of one service."""
+    """Counters and gauges of one service.
 
+    Parameters
+    ----------
+    desired : DesiredReplicas or None
+        Counts that an autoscaler of the cluster follows, where it moves the fleet.
+    """
+
+    desired: DesiredReplicas | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
@@ -32,6 +40,8 @@ class Metrics:
 
     def __post_init__(self) -> None:
         name, registry = ("deployment",), self.registry
+        if self.desired is not None:
+            registry.register(self.desired)
         self.ticks = Counter(
             "poolwise_ticks", "Ticks by outcome", ("deployment", "outcome"), registry=registry
         )
@@ -90,11 +100,21 @@ class Metrics:
         self.tick_seconds.labels(deployment).observe(took_s)
         if report.outcome.value in _GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
+            self._confirm(report)
         if report.seen is not None:
             self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
             self.record_plan(deployment, report.decision.plan)
             self.record_fleet(deployment, report.decision.diff.from_fleet)
+
+    def _confirm(self, report: TickReport) -> None:
+        """The exported counts hold on: this tick came to a decision about them."""
+        if self.desired is None or report.decision is None:
+            return
+        if report.outcome is Outcome.APPLIED:
+            self.desired.confirm()
+        else:
+            self.desired.publish(report.decision.diff.from_fleet)
 
     def record_plan(self, deployment: str, plan: Plan) -> None:
         """Show the first window of the newest plan."""

@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, TargetKind
 from planner.service import lifecycle
@@ -21,6 +22,7 @@ from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
+from planner.service.exported import ExportedFleetActuator
 from planner.service.metrics import Metrics
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
@@ -82,9 +84,10 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
     InputError
         When this version has none for the target.
     """
-    if spec.target is not TargetKind.DRY_RUN:
+    if spec.target not in (TargetKind.DRY_RUN, TargetKind.METRICS):
         raise InputError(
-            f"`poolwise serve` applies to target dry_run in this version, not to {spec.target}: "
+            f"`poolwise serve` applies to targets dry_run and metrics in this version, not to "
+            f"{spec.target}: "
             "give --dry-run, or set target.kind to dry_run (`poolwise demo` drives local processes)"
         )
     name = sole_model(spec, model)
@@ -92,9 +95,17 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
         spec=spec,
         model=name,
         observer=StoreObserver(store=store, deployment=spec.name, model=name),
-        actuator=RecordedFleetActuator(store=store, spec=spec),
+        actuator=_actuator(spec, store),
         store=store,
     )
+
+
+def _actuator(spec: Spec, store: Store) -> RecordedFleetActuator | MetricsActuator:
+    if spec.target is not TargetKind.METRICS:
+        return RecordedFleetActuator(store=store, spec=spec)
+    # Two ticks in a row may fail before an autoscaler is left to hold what it has.
+    desired = DesiredReplicas(deployment=spec.name, valid_for_s=3 * spec.loop.slow_interval_s)
+    return MetricsActuator(record=ExportedFleetActuator(store=store, spec=spec), desired=desired)
 
 
 def _serve(
@@ -104,7 +115,8 @@ def _serve(
     *,
     insecure_local: bool,
 ) -> None:
-    metrics = Metrics()
+    actuator = deployment.actuator
+    metrics = Metrics(desired=actuator.desired if isinstance(actuator, MetricsActuator) else None)
     service = Service(
         deployment=deployment,
         metrics=metrics,

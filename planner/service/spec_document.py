@@ -17,11 +17,10 @@ from pydantic_core import PydanticCustomError
 from planner.domain.fleet import Role
 from planner.domain.model import Dtype, Quality
 from planner.domain.slo import DEFAULT_CLASS, NO_SINGLE_GAPS
+from planner.service.spec_guards import ApprovalPart, GuardsPart
 from planner.service.spec_part import Name, SpecPart
 from planner.service.spec_settings import (
-    ApprovalPart,
     ForecastPart,
-    GuardsPart,
     LoopPart,
     PlanningPart,
     TargetPart,

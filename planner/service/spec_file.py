@@ -16,14 +16,13 @@ from pydantic import JsonValue, ValidationError
 
 from planner.domain.errors import InputError, ProfileError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.guards import ApprovalPolicy
 from planner.domain.hardware import Accelerator, Catalogue, Offer, PurchaseOption
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.spec import (
-    ApprovalPolicy,
     Budget,
-    GuardSettings,
     LoopSettings,
     PoolBounds,
     Spec,
@@ -163,7 +162,7 @@ class _Reader:
             planning=document.planning.settings,
             forecast=document.forecast.settings,
             loop=LoopSettings(**document.loop.model_dump()),
-            guards=GuardSettings(**document.guards.model_dump()),
+            guards=document.guards.settings,
             approval=ApprovalPolicy(**document.approval.model_dump()),
         )
         spec = _normalized(spec)
@@ -173,6 +172,7 @@ class _Reader:
         self._raise()
         spec = self._with_found(replace(spec, shapes=searches))
         self._check_roles(spec)
+        self._check_pins(document, spec)
         self._raise()
         spec = replace(spec, profiles=self._complete(spec, listed=len(document.pools)))
         self._raise()
@@ -325,6 +325,13 @@ class _Reader:
                 f"model {model.name} cannot be served: pools has no {missing} pool for it (give "
                 "prefill and decode, or aggregated, or let `shapes` find some)",
             )
+
+    def _check_pins(self, document: SpecDocument, spec: Spec) -> None:
+        """Guards name pools that may be planned."""
+        labels = sorted({bounds.shape.label for bounds in spec.pools})
+        for field in ("pins", "fallback_pools") if self.complete else ():
+            for index, pin in enumerate(getattr(document.guards, field)):
+                self._known(("guards", field, index, "pool"), pin.pool, labels)
 
     def _check_ratios(self, document: SpecDocument) -> None:
         low = document.planning.min_prefill_per_decode

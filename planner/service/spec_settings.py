@@ -10,9 +10,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from planner.domain.spec import (
-    ApprovalPolicy,
     ForecastSettings,
-    GuardSettings,
     LoopMode,
     LoopSettings,
     Objective,
@@ -32,8 +30,6 @@ from planner.service.spec_part import Name, SpecPart
 
 _FORECAST = ForecastSettings()
 _LOOP = LoopSettings()
-_GUARDS = GuardSettings()
-_APPROVAL = ApprovalPolicy()
 
 
 class TransferLinkPart(SpecPart):
@@ -149,7 +145,8 @@ class TargetPart(SpecPart):
     """What plans are applied to."""
 
     kind: TargetKind = Field(
-        default=TargetKind.DRY_RUN, description="dry_run shows only; local starts processes"
+        default=TargetKind.DRY_RUN,
+        description="dry_run shows only; local starts processes; metrics exports desired replicas",
     )
     routes_by: list[RoutesBy] = Field(
         default_factory=list,
@@ -272,44 +269,4 @@ class LoopPart(SpecPart):
     seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
         default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"
-    )
-
-
-class GuardsPart(SpecPart):
-    """Bounds on what a rollout may do."""
-
-    max_disrupted_replicas: int = Field(
-        default=_GUARDS.max_disrupted_replicas,
-        ge=1,
-        le=10**6,
-        description="replicas taken out of service at once, count",
-    )
-    scale_down_stabilization_s: float = Field(
-        default=_GUARDS.scale_down_stabilization_s,
-        ge=0,
-        le=1e9,
-        description="capacity goes only when it was unneeded for so long, seconds",
-    )
-    stale_observation_s: float = Field(
-        default=_GUARDS.stale_observation_s,
-        gt=0,
-        le=1e9,
-        description="older observations forbid scale-down, seconds",
-    )
-
-
-class ApprovalPart(SpecPart):
-    """Which changes need a person."""
-
-    auto_below_replicas: int = Field(
-        default=_APPROVAL.auto_below_replicas,
-        ge=0,
-        le=10**6,
-        description="a diff that touches fewer replicas is approved by policy; 0: never",
-    )
-    expires_s: float = Field(
-        default=_APPROVAL.expires_s,
-        gt=0,
-        le=1e9,
-        description="a pending plan expires after, seconds",
     )

@@ -1,6 +1,6 @@
 """Plans: make, look, approve, reject, apply."""
 
-from datetime import datetime
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -119,10 +119,10 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     # Planned for the instant that the demand is known up to, so that lead times count from where
     # the forecast's windows begin; demand that was handed in was seen up to that instant.
     now = forecast.made_at
-    observed_at: datetime | None = now
-    if body.forecast is None and body.history is None:
-        observed_at = deployment.observer.observe(now=now).observed_at
-    conditions = guard_conditions(deployment, observed_at=observed_at, now=now)
+    observation = deployment.observer.observe(now=now)
+    if body.forecast is not None or body.history is not None:
+        observation = replace(observation, observed_at=now)
+    conditions = guard_conditions(deployment, observation, now=now)
     spec = with_objective(deployment.spec, body.objective)
     return decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
 

@@ -19,6 +19,7 @@ from planner.service.cli import (
     demo,
     deployment,
     diagnose,
+    diff,
     forecast,
     gate,
     kv,
@@ -26,6 +27,7 @@ from planner.service.cli import (
     plan,
     profile,
     recommend,
+    render,
     serve,
     shapes,
     simulate,
@@ -52,6 +54,7 @@ app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
 app.command(epilog=serve.EPILOG)(serve.serve)
+app.command(epilog=diff.EPILOG)(diff.diff)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
@@ -61,6 +64,7 @@ app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
+app.add_typer(render.app, name="render")
 app.add_typer(trace.app, name="trace")
 
 

@@ -12,12 +12,14 @@ from planner.service.documents.plan import plan_document, plan_of, read_plan
 from planner.service.documents.rollout import (
     approval_document,
     diff_document,
+    diff_of,
     finding_documents,
 )
 
 __all__ = [
     "approval_document",
     "diff_document",
+    "diff_of",
     "finding_documents",
     "fleet_document",
     "fleet_from",

@@ -1,20 +1,24 @@
 """Diffs, guard findings and approvals as JSON."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pydantic import AwareDatetime, Field
 
+from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import (
     Approval,
     ApprovalState,
     Diff,
     GuardFinding,
+    Step,
     StepKind,
     Verdict,
 )
+from planner.domain.spec import Spec
 from planner.service.documents.document import Document
-from planner.service.documents.fleet import FleetDocument, fleet_document
+from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.replica_shape import ShapeOfReplicaDocument
 
 
@@ -37,7 +41,9 @@ class DiffDocument(Document):
     plan_id: str
     from_fleet: FleetDocument
     steps: list[StepDocument]
-    expected_s: float = Field(description="all steps one after another, seconds")
+    expected_s: float = Field(
+        description="all steps, those that do not depend on each other together, seconds"
+    )
 
 
 class FindingDocument(Document):
@@ -57,6 +63,9 @@ class ApprovalDocument(Document):
     changed_at: AwareDatetime
     changed_by: str
     reason: str
+    requested_by: str = Field(default="", description="who asked for the plan")
+    approvers: tuple[str, ...] = Field(default=(), description="who has said yes so far")
+    needed: int = Field(default=1, description="how many different ones have to")
 
 
 def diff_document(diff: Diff) -> DiffDocument:
@@ -80,6 +89,38 @@ def diff_document(diff: Diff) -> DiffDocument:
             for step in diff.steps
         ],
         expected_s=diff.expected_s,
+    )
+
+
+def diff_of(document: DiffDocument, *, spec: Spec, read_at: datetime) -> Diff:
+    """The diff that a document describes, with the shapes as the spec writes them.
+
+    Raises
+    ------
+    HistoryError
+        When it names what the spec no longer has.
+    """
+
+    def shape(fields: ShapeOfReplicaDocument) -> ReplicaShape:
+        return spec.normalized(fields.shape(fields.model))
+
+    fleet = fleet_of(document.from_fleet, spec=spec, read_at=read_at, where="the plan's fleet")
+    return Diff(
+        plan_id=document.plan_id,
+        from_fleet=fleet,
+        steps=tuple(
+            Step(
+                index=step.index,
+                kind=step.kind,
+                shape=shape(step.shape),
+                to_shape=None if step.to_shape is None else shape(step.to_shape),
+                purchase_option=step.purchase_option,
+                expected_s=step.expected_s,
+                expected_usd=step.expected_usd,
+                reason=step.reason,
+            )
+            for step in document.steps
+        ),
     )
 
 

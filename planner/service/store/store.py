@@ -4,6 +4,7 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -442,6 +443,9 @@ def _approval_of(row: RowMapping) -> Approval:
         changed_at=instant(row["changed_at"]),
         changed_by=row["changed_by"],
         reason=row["reason"],
+        requested_by=row["requested_by"],
+        approvers=tuple(json.loads(row["approvers"])),
+        needed=row["needed"],
     )
 
 
@@ -454,6 +458,9 @@ def _append_approval(connection: Connection, approval: Approval) -> None:
             changed_at=stamp(approval.changed_at),
             changed_by=approval.changed_by,
             reason=approval.reason,
+            requested_by=approval.requested_by,
+            approvers=json.dumps(approval.approvers),
+            needed=approval.needed,
         )
     )
 

@@ -49,6 +49,9 @@ APPROVALS = Table(
     Column("changed_at", String(40), nullable=False),
     Column("changed_by", String(200), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("requested_by", String(200), nullable=False, server_default=""),
+    Column("approvers", Text, nullable=False, server_default="[]"),
+    Column("needed", Integer, nullable=False, server_default="1"),
     Index("ix_approvals_plan_id", "plan_id", "seq"),
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.guards import GuardSettings
 from planner.domain.hardware import Accelerator, Offer, PurchaseOption
 from planner.domain.model import Model
 from planner.domain.plan import (
@@ -18,7 +19,7 @@ from planner.domain.plan import (
 )
 from planner.domain.rollout import Step
 from planner.domain.slo import Slo
-from planner.domain.spec import Budget, GuardSettings, LoopMode, LoopSettings, PoolBounds, Spec
+from planner.domain.spec import Budget, LoopMode, LoopSettings, PoolBounds, Spec
 from planner.rollout.effects import PoolKey
 from tests.fakes.profiles import linear_profile
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from planner.domain.errors import PlanStateError
+from planner.domain.guards import ApprovalPolicy
 from planner.domain.rollout import Approval, ApprovalState
-from planner.domain.spec import ApprovalPolicy
+from planner.domain.spec import Spec
 from planner.rollout import (
     approve,
     begin,
@@ -14,6 +16,7 @@ from planner.rollout import (
     fail,
     finish,
     has_expired,
+    persons_needed,
     policy_approves,
     reject,
     roll_back,
@@ -83,7 +86,60 @@ def test_a_pending_plan_expires_and_an_approved_one_does_not() -> None:
     assert not has_expired(moved(submit, approve), policy, now=late)
 
 
-def test_the_policy_approves_only_changes_below_its_size() -> None:
-    change = diff(fleet({P: 1, D: 1}), plan({P: 1, D: 3}), spec())
-    assert not policy_approves(change, ApprovalPolicy(auto_below_replicas=2))
-    assert policy_approves(change, ApprovalPolicy(auto_below_replicas=3))
+def policy_spec(**policy) -> Spec:
+    return replace(spec(), approval=ApprovalPolicy(**policy))
+
+
+GROWTH = diff(fleet({P: 1, D: 1}), plan({P: 1, D: 3}), spec())
+"""Two replicas more, 8 USD/h more."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "approved"),
+    [
+        ({}, False),
+        ({"auto_below_replicas": 2}, False),
+        ({"auto_below_replicas": 3}, True),
+        ({"auto_below_usd_per_hour": 8.0}, False),
+        ({"auto_below_usd_per_hour": 8.1}, True),
+        ({"auto_below_replicas": 3, "auto_below_usd_per_hour": 8.0}, False),
+    ],
+)
+def test_the_policy_approves_only_changes_below_its_size_and_cost(policy, approved: bool) -> None:
+    assert policy_approves(GROWTH, policy_spec(**policy)) is approved
+
+
+def test_large_and_dear_changes_need_two_persons() -> None:
+    assert persons_needed(GROWTH, policy_spec()) == 1
+    assert persons_needed(GROWTH, policy_spec(two_persons_from_replicas=2)) == 2
+    assert persons_needed(GROWTH, policy_spec(two_persons_from_replicas=3)) == 1
+    assert persons_needed(GROWTH, policy_spec(two_persons_from_usd_per_hour=8.0)) == 2
+
+
+def test_two_different_persons_have_to_approve_where_two_are_needed() -> None:
+    asked = submit(replace(DRAFT, needed=2), by="loop", at=NOW)
+    once = approve(asked, by="ann", at=NOW)
+    assert (once.state, once.approvers) == (ApprovalState.PENDING, ("ann",))
+    with pytest.raises(PlanStateError, match="approval of ann already"):
+        approve(once, by="ann", at=NOW)
+    twice = approve(once, by="bea", at=NOW)
+    assert (twice.state, twice.approvers) == (ApprovalState.APPROVED, ("ann", "bea"))
+
+
+def test_where_one_is_needed_the_first_yes_is_enough() -> None:
+    assert approve(moved(submit), by="ann", at=NOW).state is ApprovalState.APPROVED
+
+
+def test_who_asked_may_not_approve_when_the_policy_says_so() -> None:
+    strict = ApprovalPolicy(requester_may_approve=False)
+    asked = submit(replace(DRAFT, requested_by="ann"), by="ann", at=NOW)
+    with pytest.raises(PlanStateError, match="somebody else has to"):
+        approve(asked, by="ann", at=NOW, policy=strict)
+    assert approve(asked, by="bea", at=NOW, policy=strict).state is ApprovalState.APPROVED
+    assert approve(asked, by="ann", at=NOW, policy=ApprovalPolicy()).approvers == ("ann",)
+
+
+def test_an_approved_plan_expires_where_the_policy_limits_that() -> None:
+    late, approved = NOW + timedelta(seconds=61), moved(submit, approve)
+    assert has_expired(approved, ApprovalPolicy(approved_expires_s=60.0), now=late)
+    assert not has_expired(approved, ApprovalPolicy(approved_expires_s=62.0), now=late)

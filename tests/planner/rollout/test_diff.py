@@ -132,9 +132,9 @@ def test_aggregated_becomes_disaggregated_without_a_gap_where_there_is_room() ->
     steps = diff(fleet({A: 1}), plan({P: 1, D: 1}), spec(h100=3)).steps
     assert words(steps) == [
         "start prefill:h100:tp1",
-        "route prefill:h100:tp1",
         "start decode:h100:tp1",
         "route decode:h100:tp1",
+        "route prefill:h100:tp1",
         "drain aggregated:h100:tp1",
         "stop aggregated:h100:tp1",
     ]
@@ -144,8 +144,8 @@ def test_aggregated_flips_when_only_one_slot_is_free() -> None:
     steps = diff(fleet({A: 1}), plan({P: 1, D: 1}), spec(h100=2)).steps
     assert words(steps) == [
         "start prefill:h100:tp1",
-        "route prefill:h100:tp1",
         "flip aggregated:h100:tp1 -> decode:h100:tp1",
+        "route prefill:h100:tp1",
     ]
 
 

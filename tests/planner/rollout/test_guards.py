@@ -1,8 +1,10 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from planner.domain.fleet import Fleet
+from planner.domain.guards import Pause
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Verdict
 from planner.domain.spec import Budget, LoopMode, Spec
@@ -40,7 +42,7 @@ def test_a_safe_change_passes_every_guard() -> None:
 
 
 def test_an_empty_diff_passes_every_guard() -> None:
-    conditions = GuardConditions(now=NOW, paused_in=True, paused_out=True, frozen=True)
+    conditions = GuardConditions(now=NOW, paused=Pause.ALL, leader=False)
     assert verdicts(fleet({P: 1, D: 1}), plan({P: 1, D: 1}), spec(), conditions) == {}
 
 
@@ -67,21 +69,13 @@ def test_a_flip_does_not_wait_for_stabilization() -> None:
 
 
 def test_a_pause_holds_its_own_direction_only() -> None:
-    pause_in = GuardConditions(
-        now=NOW, observed_at=NOW, unneeded_since=FRESH.unneeded_since, paused_in=True
-    )
-    pause_out = GuardConditions(now=NOW, observed_at=NOW, paused_out=True)
+    pause_in = replace(FRESH, paused=Pause.IN)
+    pause_out = replace(FRESH, paused=Pause.OUT)
     grow, shrink = plan({P: 1, D: 3}), plan({P: 1, D: 1})
     before = fleet({P: 1, D: 2})
     assert verdicts(before, grow, spec(), pause_in) == {}
-    assert verdicts(before, shrink, spec(), pause_in) == {"paused": Verdict.DELAY}
-    assert verdicts(before, grow, spec(), pause_out) == {"paused": Verdict.DELAY}
-
-
-def test_nothing_moves_in_a_freeze_window() -> None:
-    conditions = GuardConditions(now=NOW, observed_at=NOW, frozen=True)
-    held = verdicts(fleet({P: 1, D: 1}), plan({P: 1, D: 2}), spec(), conditions)
-    assert held == {"frozen": Verdict.DELAY}
+    assert verdicts(before, shrink, spec(), pause_in) == {"paused": Verdict.REFUSE}
+    assert verdicts(before, grow, spec(), pause_out) == {"paused": Verdict.REFUSE}
 
 
 def test_a_pool_outside_its_bounds_is_refused() -> None:
@@ -122,7 +116,10 @@ def test_replicas_that_still_drain_use_up_the_disruption_budget() -> None:
 
 def test_a_service_gap_needs_a_person() -> None:
     gap = fleet({A: 1}), plan({P: 1, D: 1}), spec(h100=2)
-    assert verdicts(*gap, automatic=True) == {"serving_floor": Verdict.REFUSE}
+    assert verdicts(*gap, automatic=True) == {
+        "serving_floor": Verdict.REFUSE,
+        "dip": Verdict.REFUSE,
+    }
     assert verdicts(*gap, automatic=False) == {}
 
 

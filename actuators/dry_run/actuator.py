@@ -48,17 +48,3 @@ class DryRunActuator:
 
 def _before(fleet: Fleet, diff: Diff, step: Step) -> Sequence[Pool]:
     return after(fleet, diff.steps[: step.index], at=fleet.read_at).pools
-
-
-def render_text(diff: Diff) -> str:
-    """Write a diff for people, one line a step."""
-    if not diff.steps:
-        return "nothing to change: the fleet is as planned"
-    lines = []
-    for step in diff.steps:
-        to = f" -> {step.to_shape.label}" if step.to_shape else ""
-        lines.append(
-            f"{step.index + 1:>3}. {step.kind:<6} {step.shape.label}{to}  "
-            f"(about {step.expected_s:.0f} s)  {step.reason}"
-        )
-    return "\n".join(lines)

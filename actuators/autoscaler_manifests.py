@@ -1,0 +1,134 @@
+"""Manifests that make HPA or KEDA follow the exported counts.
+
+Sources: the references of HorizontalPodAutoscaler v2, KEDA's scalers, prometheus-adapter.
+"""
+
+from dataclasses import dataclass
+
+from actuators.dry_run.kinds import KINDS
+from actuators.dry_run.targets import CountTarget
+from actuators.metrics import LABELS, NAME
+from planner.domain.errors import InputError
+
+Json = dict[str, object]
+STABILIZATION_S = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """A target that an autoscaler may move between two counts."""
+
+    deployment: str
+    target: CountTarget
+    labels: dict[str, str]
+    min_replicas: int
+    max_replicas: int
+
+    def __post_init__(self) -> None:
+        if not KINDS[self.target.kind].scale:
+            raise InputError(
+                f"{self.target.label} has no scale subresource, so no autoscaler can move it: "
+                "target an object that has one"
+            )
+        if self.max_replicas < max(1, self.min_replicas):
+            raise InputError(f"{self.target.label}: max_replicas must be at least min_replicas, 1")
+
+    @property
+    def name(self) -> str:
+        """Of the autoscaler's object."""
+        return f"poolwise-{self.target.name}"
+
+    @property
+    def query(self) -> str:
+        """PromQL for the desired count. No data when the counts are not known, never zero."""
+        pairs = ",".join(f'{key}="{value}"' for key, value in sorted(self.labels.items()))
+        return f"max({NAME}{{{pairs}}})"
+
+
+def labels_of(deployment: str, target: CountTarget, model: str) -> dict[str, str]:
+    """Labels of the series that holds a target's count."""
+    named = (deployment, target.model or model, target.role.value, target.accelerator, target.tp)
+    return {key: str(v) for key, v in zip(LABELS, named, strict=True) if v is not None}
+
+
+def hpa(scaled: Scaled) -> Json:
+    """An HPA v2. Without tolerance 0 it would ignore 10 -> 11 (its default is 10 %)."""
+    metric: Json = {"name": NAME, "selector": {"matchLabels": scaled.labels}}
+    external: Json = {"metric": metric, "target": {"type": "AverageValue", "averageValue": "1"}}
+    return _object(
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        scaled,
+        {
+            "scaleTargetRef": _reference(scaled.target),
+            "minReplicas": max(1, scaled.min_replicas),
+            "maxReplicas": scaled.max_replicas,
+            "metrics": [{"type": "External", "external": external}],
+            "behavior": _behavior(),
+        },
+    )
+
+
+def keda(scaled: Scaled, *, prometheus: str) -> Json:
+    """A ScaledObject that asks a Prometheus server."""
+    metadata: Json = {
+        "serverAddress": prometheus,
+        "query": scaled.query,
+        "threshold": "1",
+        "ignoreNullValues": "false",
+    }
+    return _scaled_object(scaled, {"type": "prometheus", "metadata": metadata})
+
+
+def keda_push(scaled: Scaled, *, scaler: str) -> Json:
+    """A ScaledObject that asks Poolwise's own external scaler (`host:port`)."""
+    metadata: Json = {"scalerAddress": scaler, **scaled.labels}
+    return _scaled_object(scaled, {"type": "external-push", "metadata": metadata})
+
+
+def adapter_rule() -> Json:
+    """A rule for prometheus-adapter's `rules.external`, which serves the metric to HPAs."""
+    return {
+        "externalRules": [
+            {
+                "seriesQuery": f'{{__name__="{NAME}"}}',
+                "resources": {"namespaced": False},
+                "name": {"matches": NAME},
+                "metricsQuery": "max(<<.Series>>{<<.LabelMatchers>>})",
+            }
+        ]
+    }
+
+
+def _scaled_object(scaled: Scaled, trigger: Json) -> Json:
+    behavior: Json = {"horizontalPodAutoscalerConfig": {"behavior": _behavior()}}
+    return _object(
+        "keda.sh/v1alpha1",
+        "ScaledObject",
+        scaled,
+        {
+            "scaleTargetRef": _reference(scaled.target),
+            "minReplicaCount": max(1, scaled.min_replicas),
+            "maxReplicaCount": scaled.max_replicas,
+            "advanced": behavior,
+            "triggers": [{**trigger, "metricType": "AverageValue"}],
+        },
+    )
+
+
+def _object(api_version: str, kind: str, scaled: Scaled, spec: Json) -> Json:
+    metadata: Json = {"name": scaled.name}
+    if scaled.target.namespace:
+        metadata["namespace"] = scaled.target.namespace
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _reference(target: CountTarget) -> Json:
+    return {"apiVersion": target.api_version, "kind": target.kind, "name": target.name}
+
+
+def _behavior() -> Json:
+    return {
+        "scaleUp": {"stabilizationWindowSeconds": 0, "tolerance": "0"},
+        "scaleDown": {"stabilizationWindowSeconds": STABILIZATION_S, "tolerance": "0"},
+    }

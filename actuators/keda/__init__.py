@@ -1,0 +1,1 @@
+"""An external scaler that KEDA asks for desired replicas (extra `keda`)."""

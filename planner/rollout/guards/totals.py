@@ -1,0 +1,115 @@
+"""What the fleet that results must keep; one that broke it before may come nearer."""
+
+from planner.domain.fleet import Fleet, Role
+from planner.domain.rollout import Verdict
+from planner.domain.spec import PoolBounds, Spec
+from planner.rollout.durations import usd_per_hour
+from planner.rollout.effects import key_of
+from planner.rollout.guards.case import Case, Judgement
+from planner.rollout.guards.moves import accelerators_of
+from planner.rollout.guards.orders import pins_of
+
+
+def pinned(case: Case) -> Judgement:
+    """A pinned pool moves towards its pin only, and not past it."""
+    present, outcome = case.wish.present, case.replicas
+    for pin in pins_of(case.wish):
+        now, then = (
+            sum(n for k, n in replicas.items() if k.shape.label == pin.pool)
+            for replicas in (present, outcome)
+        )
+        low, high = min(now, pin.replicas), max(now, pin.replicas)
+        if not low <= then <= high:
+            return Verdict.REFUSE, f"{pin.pool} is pinned to {pin.replicas}, not to {then} replicas"
+    return None
+
+
+def zero(case: Case) -> Judgement:
+    """No half of a pair is left, and nothing goes to zero unless the spec lets it."""
+    before, outcome, wish = case.wish.present, case.replicas, case.wish
+    had = {r for r in Role if wish.of_role(before, r)}
+    has = {r for r in Role if wish.of_role(outcome, r)}
+    pair = {Role.PREFILL, Role.DECODE}
+    served = Role.AGGREGATED in had or pair <= had
+    if not served or Role.AGGREGATED in has or pair <= has:
+        return None
+    if not has and case.spec.guards.scale_to_zero:
+        return None
+    left = "nothing" if not has else " and ".join(sorted(has))
+    return Verdict.REFUSE, f"{left} would be left, which answers no request"
+
+
+def pool_bounds(case: Case) -> Judgement:
+    """No pool leaves its bounds; a plan that its bounds hold back says so."""
+    for bounds in case.spec.pools:
+        count = _replicas_of(case.outcome, bounds)
+        limit = bounds.max_replicas
+        if limit is not None and count > max(limit, _replicas_of(case.before, bounds)):
+            return Verdict.REFUSE, f"{bounds.shape.label}: {count} replicas, at most {limit}"
+        if count < min(bounds.min_replicas, _replicas_of(case.before, bounds)):
+            least = bounds.min_replicas
+            return Verdict.REFUSE, f"{bounds.shape.label}: {count} replicas, at least {least}"
+    rows = () if case.plan is None else case.plan.binding
+    held = [r.sentence for r in rows if r.row.startswith(_BOUND_ROWS)]
+    return (Verdict.CLAMP, "; ".join(held)) if held else None
+
+
+def role_bounds(case: Case) -> Judgement:
+    """No role leaves its hard limits."""
+    for role in Role:
+        limits = case.spec.guards.of_role(role)
+        now, then = (case.wish.of_role(r, role) for r in (case.wish.present, case.replicas))
+        if limits.max_replicas is not None and then > max(limits.max_replicas, now):
+            return Verdict.REFUSE, f"{role}: {then} replicas, at most {limits.max_replicas}"
+        if then < min(limits.min_replicas, now):
+            return Verdict.REFUSE, f"{role}: {then} replicas, at least {limits.min_replicas}"
+    return None
+
+
+def max_accelerators(case: Case) -> Judgement:
+    """All roles together stay within the limit, unless it is a step towards it."""
+    limit = case.spec.guards.max_accelerators
+    now, then = (accelerators_of({key_of(p): p.replicas for p in f.pools}) for f in _ends(case))
+    if limit is None or then <= max(limit, now):
+        return None
+    return Verdict.REFUSE, f"{then} accelerators over all roles, at most {limit}"
+
+
+def budget(case: Case) -> Judgement:
+    """The fleet that results stays inside the budget, unless it is a step towards it."""
+    limits = case.spec.budget
+    if limits.usd_per_hour is not None:
+        usd = _usd_per_hour(case.outcome, case.spec)
+        if usd > limits.usd_per_hour and usd > _usd_per_hour(case.before, case.spec):
+            return Verdict.REFUSE, f"{usd:.2f} USD/h, the budget is {limits.usd_per_hour:.2f} USD/h"
+    if limits.power_w is not None:
+        watts, before = _power_w(case.outcome, case.spec), _power_w(case.before, case.spec)
+        if watts is None or before is None:
+            return Verdict.REFUSE, "a power budget is set, but an accelerator's power_w is unknown"
+        if watts > limits.power_w and watts > before:
+            return Verdict.REFUSE, f"{watts:.0f} W, the budget is {limits.power_w:.0f} W"
+    return None
+
+
+_BOUND_ROWS = ("keep_max_replicas", "keep_min_replicas")
+"""Rows of the optimizer that hold a pool at its bounds."""
+
+
+def _ends(case: Case) -> tuple[Fleet, Fleet]:
+    return case.before, case.outcome
+
+
+def _replicas_of(fleet: Fleet, bounds: PoolBounds) -> int:
+    return sum(p.replicas for p in fleet.pools if p.shape == bounds.shape)
+
+
+def _usd_per_hour(fleet: Fleet, spec: Spec) -> float:
+    return sum(p.replicas * usd_per_hour(key_of(p), spec) for p in fleet.pools if p.replicas)
+
+
+def _power_w(fleet: Fleet, spec: Spec) -> float | None:
+    known = {a.name: a.power_w for a in spec.accelerators}
+    watts = [(known.get(p.shape.accelerator), p.accelerators) for p in fleet.pools]
+    if any(power is None and count for power, count in watts):
+        return None
+    return sum((power or 0.0) * count for power, count in watts)

@@ -1,0 +1,211 @@
+"""Guards and approval policies act in the loop and in `apply`, as the spec sets them."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from planner.domain.errors import GuardRefusedError, PlanStateError
+from planner.domain.fleet import Role
+from planner.domain.rollout import ApprovalState
+from planner.service import lifecycle
+from planner.service.loop import Outcome, tick
+from tests.planner.service.examples import NOON, history
+from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
+
+LOCAL = {"kind": "local"}
+"""Whose applied plans have moved something, unlike those of a dry run."""
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def deployment(**changes):
+        made.append(make_deployment(tmp_path, **changes))
+        return made[-1]
+
+    yield deployment
+    for one in made:
+        one.store.close()
+
+
+def replicas(deployment) -> tuple[int, int]:
+    fleet = deployment.actuator.fleet
+    return fleet.replicas(Role.PREFILL), fleet.replicas(Role.DECODE)
+
+
+def busy(make, **changes):
+    deployment = make(**{"loop": {"mode": "auto"}} | changes)
+    observe(deployment, history(**BUSY))
+    return deployment
+
+
+def test_a_rate_limit_lets_the_fleet_grow_bit_by_bit(make):
+    limit = {"scale_up": {"replicas": 1, "period_s": 60}}
+    deployment = busy(make, guards=limit, target=LOCAL)
+    assert tick(deployment, now=NOON).outcome is Outcome.APPLIED
+    first = replicas(deployment)
+    assert first[0] == 2
+    assert tick(deployment, now=NOON + timedelta(seconds=30)).outcome is Outcome.HELD
+    assert replicas(deployment) == first
+    assert tick(deployment, now=NOON + timedelta(seconds=60)).outcome is Outcome.APPLIED
+    assert replicas(deployment)[0] == 3
+
+
+def test_without_a_rate_limit_it_grows_at_once(make):
+    deployment = busy(make, target=LOCAL)
+    tick(deployment, now=NOON)
+    assert replicas(deployment)[0] > 3
+
+
+def test_a_paused_deployment_holds_and_says_so(make):
+    deployment = busy(make, guards={"pause": "all"})
+    report = tick(deployment, now=NOON)
+    assert report.outcome is Outcome.HELD
+    assert "paused" in report.reason
+    assert report.decision.recommended.steps  # what is recommended stays visible
+    assert deployment.actuator.done == []
+
+
+def test_a_freeze_window_binds_the_loop_and_people(make):
+    frozen = {"start_at": "2026-11-02T00:00:00+00:00", "end_at": "2026-11-03T00:00:00+00:00"}
+    deployment = busy(make, loop={"mode": "approve"}, guards={"freeze_windows": [frozen]})
+    plan_id = tick(deployment, now=NOON).decision.plan.plan_id
+    lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    with pytest.raises(GuardRefusedError, match="freeze window"):
+        lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
+    assert deployment.actuator.done == []
+
+
+def test_a_freeze_window_that_lets_people_through_does(make):
+    frozen = {"start_at": "2026-11-02T00:00:00+00:00", "end_at": "2026-11-03T00:00:00+00:00"}
+    deployment = busy(
+        make, loop={"mode": "approve"}, guards={"freeze_windows": [frozen | {"manual": True}]}
+    )
+    plan_id = tick(deployment, now=NOON).decision.plan.plan_id
+    lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    applied = lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
+    assert applied.approval.state is ApprovalState.APPLIED
+
+
+def test_only_the_leader_applies(make):
+    follower = replace(busy(make), leads=lambda: False)
+    report = tick(follower, now=NOON)
+    assert report.outcome is Outcome.HELD
+    assert "leader" in report.reason
+    assert follower.actuator.done == []
+
+
+def test_exactly_the_steps_that_were_shown_are_applied(make):
+    limit = {"scale_up": {"replicas": 1}}
+    deployment = busy(make, loop={"mode": "approve"}, guards=limit)
+    report = tick(deployment, now=NOON)
+    plan_id = report.decision.plan.plan_id
+    shown = [(s.kind, s.shape) for s in report.decision.diff.steps]
+    assert len(shown) < len(report.decision.recommended.steps)
+    lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
+    assert [(s.kind, s.shape) for s in deployment.actuator.done] == shown
+
+
+def test_a_clamped_scale_down_counts_as_unneeded_until_it_may_happen(make):
+    deployment = make(
+        prefill=3,
+        loop={"mode": "auto"},
+        guards={"scale_down_stabilization_s": 120, "stale_observation_s": 100_000},
+    )
+    observe(deployment, history(**IDLE))
+    outcomes = [tick(deployment, now=NOON + timedelta(seconds=60 * n)).outcome for n in range(4)]
+    assert outcomes[:2] == [Outcome.HELD, Outcome.HELD]
+    assert Outcome.APPLIED in outcomes
+    assert replicas(deployment)[0] == 1
+
+
+def test_two_persons_have_to_approve_a_large_change(make):
+    deployment = busy(make, loop={"mode": "auto"}, approval={"two_persons_from_replicas": 2})
+    report = tick(deployment, now=NOON)
+    assert report.outcome is Outcome.PENDING  # even in mode auto
+    plan_id = report.decision.plan.plan_id
+    once = lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    assert (once.approval.state, once.approval.approvers) == (ApprovalState.PENDING, ("ann",))
+    again = lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    assert again.approval == once.approval
+    with pytest.raises(PlanStateError):
+        lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
+    twice = lifecycle.approve(deployment, plan_id, by="bea", at=NOON)
+    assert twice.approval.approvers == ("ann", "bea")
+    applied = lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
+    assert applied.approval.state is ApprovalState.APPLIED
+
+
+def test_without_that_policy_one_person_is_enough(make):
+    deployment = busy(make, loop={"mode": "approve"})
+    plan_id = tick(deployment, now=NOON).decision.plan.plan_id
+    assert lifecycle.approve(deployment, plan_id, by="ann", at=NOON).approval.state == "approved"
+
+
+def test_who_asked_does_not_approve_where_the_policy_says_so(make):
+    strict = {"requester_may_approve": False}
+    deployment = busy(make, loop={"mode": "advise"}, approval=strict)
+    decision = tick(deployment, now=NOON).decision
+    deployment.store.close()
+    asked = busy(make, loop={"mode": "off"}, approval=strict)
+    plan_id = lifecycle.propose(
+        asked, replace(decision, plan=replace(decision.plan, plan_id="p-ann")), by="ann", at=NOON
+    ).plan.plan_id
+    with pytest.raises(PlanStateError, match="somebody else"):
+        lifecycle.approve(asked, plan_id, by="ann", at=NOON)
+    assert lifecycle.approve(asked, plan_id, by="bea", at=NOON).approval.state == "approved"
+
+
+def test_a_change_of_small_price_is_approved_by_policy(make):
+    cheap = {"auto_below_usd_per_hour": 1_000.0}
+    deployment = busy(make, loop={"mode": "approve"}, approval=cheap)
+    assert tick(deployment, now=NOON).outcome is Outcome.APPLIED
+    dear = busy(make, loop={"mode": "approve"}, approval={"auto_below_usd_per_hour": 0.5})
+    assert tick(dear, now=NOON + timedelta(seconds=1)).outcome is Outcome.PENDING
+
+
+def test_an_approved_plan_that_nobody_applied_expires(make):
+    deployment = busy(make, loop={"mode": "approve"}, approval={"approved_expires_s": 60})
+    plan_id = tick(deployment, now=NOON).decision.plan.plan_id
+    lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    lifecycle.expire_old(deployment, at=NOON + timedelta(seconds=61))
+    approval = deployment.store.plan(plan_id).approval
+    assert approval.state is ApprovalState.EXPIRED
+    assert "not applied" in approval.reason
+
+
+FALLBACK = {
+    "fallback": "static",
+    "fallback_after": 3,
+    "fallback_pools": [
+        {"pool": "prefill:cpu:tp1", "replicas": 5},
+        {"pool": "decode:cpu:tp1", "replicas": 2},
+    ],
+}
+
+
+def test_when_the_load_cannot_be_seen_for_long_the_fallback_counts(make):
+    guards = FALLBACK | {"stale_observation_s": 60}
+    deployment = busy(make, guards=guards, loop={"mode": "auto", "slow_interval_s": 60})
+    tick(deployment, now=NOON)
+    seen = replicas(deployment)
+    tick(deployment, now=NOON + timedelta(seconds=130))  # twice too old: not yet
+    assert replicas(deployment) == seen != (5, 2)
+    report = tick(deployment, now=NOON + timedelta(seconds=190))
+    assert report.outcome is Outcome.FELL_BACK
+    assert "cannot be seen" in report.reason
+    assert replicas(deployment) == (5, 2)
+    again = tick(deployment, now=NOON + timedelta(seconds=250))
+    assert again.outcome is Outcome.FELL_BACK
+    assert replicas(deployment) == (5, 2)
+
+
+def test_without_a_fallback_the_fleet_stays_as_it_was_last_seen_to_be_needed(make):
+    deployment = busy(make, guards={"stale_observation_s": 60})
+    tick(deployment, now=NOON)
+    seen = replicas(deployment)
+    tick(deployment, now=NOON + timedelta(seconds=190))
+    assert replicas(deployment) == seen
