@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from planner.domain.errors import ApplyError
 from planner.domain.spec import Spec
 
 
@@ -30,3 +31,11 @@ def with_usable_inventory(spec: Spec, stock_outs: tuple[StockOut, ...], *, now: 
             for a in spec.accelerators
         ),
     )
+
+
+class StockOutError(ApplyError):
+    """Replicas found no accelerator before their deadline."""
+
+    def __init__(self, message: str, stock_out: StockOut) -> None:
+        super().__init__(message)
+        self.stock_out = stock_out
