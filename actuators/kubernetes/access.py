@@ -6,6 +6,7 @@ from actuators.kubernetes.counts import Counter
 from actuators.kubernetes.resources import Json, at, post
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_SETS = ("list", "leaderworkerset.x-k8s.io", "leaderworkersets", "")
 Right = tuple[str, str, str, str]
 """Verb, API group, resource, subresource."""
 
@@ -19,6 +20,7 @@ def rights_needed(counter: Counter) -> tuple[Right, ...]:
         *((("get", *own, "scale"),) if counter.scales else ()),
         ("patch", *own, written),
         ("list", "", "pods", ""),
+        *((_SETS,) if counter.target.kind == "DisaggregatedSet" else ()),
     )
 
 

@@ -16,6 +16,8 @@ FIELD_MANAGER = "poolwise"
 
 MAX_TRIES = 4
 MAX_RETRY_AFTER_S = 30.0
+PAUSE_S = 1.0
+"""Before a read whose connection broke is tried again."""
 _BUSY = (429, 503)
 
 Answer = TypeVar("Answer")
@@ -68,7 +70,7 @@ def ask(
                     f"could not {asked.doing}: the API server cannot be reached; check the "
                     "kubeconfig and the network"
                 ) from error
-            sleep(1.0)
+            sleep(PAUSE_S)
     raise AssertionError("unreachable: the last try returns or raises")
 
 

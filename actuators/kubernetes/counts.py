@@ -113,11 +113,16 @@ class Counter:
         try:
             patch(self.api, way, body, doing, content=content, dry_run=dry_run)
         except ClusterError as error:
-            if not self.scales and error.status == 422 and "test" in str(error).lower():
+            # A failed `test` of a JSON patch is a 422 that does not say so.
+            moved = error.status == 422 and not self.scales and self._has_moved(read)
+            if moved:
                 raise ClusterError(
                     f"could not {doing}: someone else changed it meanwhile; plan again", status=409
                 ) from error
             raise
+
+    def _has_moved(self, read: Count) -> bool:
+        return self.read().resource_version != read.resource_version
 
     def _field(self, document: Json) -> Count:
         target = self.target

@@ -9,11 +9,9 @@ from kubernetes.client import ApiClient
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.resources import Json, at, entries, get, number, path_of, text
 
+_SETS = ("leaderworkerset.x-k8s.io/v1", "leaderworkersets")
 _LEADER = "leaderworkerset.sigs.k8s.io/worker-index=0"
 _SELECTORS = {
-    "DisaggregatedSet": (
-        "disaggregatedset.x-k8s.io/name={name},disaggregatedset.x-k8s.io/role={part}," + _LEADER
-    ),
     "DynamoGraphDeployment": (
         "nvidia.com/dynamo-graph-deployment-name={name},nvidia.com/dynamo-component={part}"
     ),
@@ -38,13 +36,25 @@ class Pods:
 
 def pods_of(api: ApiClient, counter: Counter, count: Count) -> Pods:
     """Look at the pods behind a count. Raises ClusterError."""
-    selector = count.selector or _SELECTORS.get(counter.target.kind, "").format(
-        name=counter.target.name, part=counter.target.part
-    )
+    selector = count.selector or _selector(api, counter)
     path = path_of("v1", counter.namespace, "pods")
     doing = f"list the pods of {counter.target.label}"
     found = entries(get(api, path, doing, labelSelector=selector), "items") if selector else []
     return judged(found)
+
+
+def _selector(api: ApiClient, counter: Counter) -> str:
+    target = counter.target
+    if target.kind != "DisaggregatedSet":
+        return _SELECTORS.get(target.kind, "").format(name=target.name, part=target.part)
+    # Names of its sets carry a revision; pods carry the name of their set.
+    labels = f"disaggregatedset.x-k8s.io/name={target.name}"
+    labels += f",disaggregatedset.x-k8s.io/role={target.part}"
+    path = path_of(_SETS[0], counter.namespace, _SETS[1])
+    found = get(api, path, f"list the sets of {target.label}", labelSelector=labels)
+    names = [text(one, "metadata", "name") for one in entries(found, "items")]
+    chosen = f"leaderworkerset.sigs.k8s.io/name in ({','.join(names)}),{_LEADER}"
+    return chosen if names else ""
 
 
 def judged(pods: Iterable[Json]) -> Pods:

@@ -92,7 +92,7 @@ def test_pods_that_do_not_come_are_told_with_their_reason():
     with rigged() as rig:
         rig.simulation.stuck = lambda pod: pod["metadata"]["labels"]["app"] == "prefill"
         actuator = rig.actuator()
-        with pytest.raises(ApplyError, match="1 of 2 replicas are ready after 600 s"):
+        with pytest.raises(ApplyError, match="0 of 2 replicas are ready after 600 s"):
             carry_out(actuator, grown(actuator, *GROW))
 
 
