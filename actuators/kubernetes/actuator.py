@@ -42,7 +42,7 @@ class KubernetesActuator:
     sleep: Callable[[float], None] = time.sleep
     poll_s: float = POLL_S
     observe_s: float = OBSERVE_S
-    _counters: dict[Key, Counter] = field(default_factory=dict)
+    counters: dict[Key, Counter] = field(default_factory=dict, init=False)
     _counts: dict[CountTarget, int] = field(default_factory=dict)
     _serving: dict[CountTarget, int] = field(default_factory=dict)
 
@@ -56,8 +56,8 @@ class KubernetesActuator:
                     f"{named}: say which under target.objects"
                 )
             namespace = found[0].namespace or self.cluster.namespace
-            self._counters[key] = Counter(self.api, found[0], namespace)
-        taken = [counter.target for counter in self._counters.values()]
+            self.counters[key] = Counter(self.api, found[0], namespace)
+        taken = [counter.target for counter in self.counters.values()]
         for one in taken:
             if taken.count(one) > 1:
                 raise InputError(
@@ -73,7 +73,7 @@ class KubernetesActuator:
             When an object cannot be read.
         """
         pools = []
-        for (shape, option), counter in self._counters.items():
+        for (shape, option), counter in self.counters.items():
             count = counter.read()
             pods = pods_of(self.api, counter, count)
             ready = min(pods.ready, count.replicas)
@@ -93,7 +93,7 @@ class KubernetesActuator:
 
     def preflight(self, diff: Diff) -> tuple[str, ...]:
         """Ask the cluster about every target and write before the first one; nothing is changed."""
-        return objections_to(diff, self._counters, self.api, self.cluster)
+        return objections_to(diff, self.counters, self.api, self.cluster)
 
     def apply(self, step: Step) -> None:
         """Write the count that a step changes, once.
@@ -190,7 +190,7 @@ class KubernetesActuator:
     def _placed(self, accelerator: str) -> int:
         """Accelerators of a type that our pods occupy."""
         placed = 0
-        for (shape, _option), counter in self._counters.items():
+        for (shape, _option), counter in self.counters.items():
             if shape.accelerator == accelerator:
                 pods = pods_of(self.api, counter, counter.read())
                 there = pods.ready + pods.coming + pods.leaving - pods.unplaced
@@ -209,7 +209,7 @@ class KubernetesActuator:
         return count
 
     def _counter(self, step: Step) -> Counter:
-        counter = self._counters.get((step.shape, step.purchase_option))
+        counter = self.counters.get((step.shape, step.purchase_option))
         if counter is None:
             raise ApplyError(
                 f"no object holds the count of {step.shape.label}: name one under target.objects"

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from actuators.actuator import carry_out
+from actuators.kubernetes.stock_out import StockOutError
 from planner import rollout
 from planner.autoscale.slow import Decision
 from planner.domain.errors import (
@@ -259,6 +260,8 @@ def _run(deployment: Deployment, plan_id: str, diff: Diff, *, by: str) -> None:
         done = carry_out(deployment.actuator, diff)
     except BaseException as error:
         reason = str(error) or type(error).__name__
+        if isinstance(error.__cause__, StockOutError):
+            deployment.stock_outs.append(error.__cause__.stock_out)
         _change(deployment, plan_id, rollout.fail, by=by, at=clock(), reason=reason)
         raise
     reason = f"{len(done)} steps done"

@@ -1,8 +1,8 @@
 """Every API call of an apply, hit by every fault: as before, as planned, or failed and completed.
 
 The apply grows prefill from 1 to 2 and shrinks decode from 2 to 1. After each fault the cluster is
-healed and a fresh actuator plans again from what it reads. Whatever was hit, no count may be written
-twice over and none may fall below the floor.
+healed and a fresh actuator plans again from what it reads. Whatever was hit, no count may be
+written twice over and none may fall below the floor.
 """
 
 import subprocess
