@@ -138,7 +138,6 @@ class CellPart(SpecPart):
         return self
 
 
-
 class ForecastPart(SpecPart):
     """How far to look and how careful to be."""
 

@@ -64,9 +64,7 @@ class ObjectPart(SpecPart):
     def target(self) -> CountTarget:
         """As a value."""
         given = self.model_dump(exclude={"api_version"})
-        return CountTarget(
-            api_version=self.api_version or KINDS[self.kind].api_version, **given
-        )
+        return CountTarget(api_version=self.api_version or KINDS[self.kind].api_version, **given)
 
 
 class TargetPart(SpecPart):
