@@ -1,58 +1,19 @@
 """Which object holds the count of which pool, as a file says it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from actuators.dry_run.kinds import KINDS
 from planner.domain.errors import InputError
-from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.fleet import Role
+from planner.domain.target import CountTarget
 
+__all__ = ["CountTarget", "read_targets"]
 _KEYS = frozenset(
     {"role", "model", "accelerator", "tp", "kind", "api_version", "namespace", "name", "part"}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountTarget:
-    """A count in a cluster or in a repository, and the pool that it is the count of.
-
-    Parameters
-    ----------
-    model, accelerator : str or None
-        None: any.
-    tp : int or None
-        None: any.
-    part : str
-        Which of several counts in one object: a role or a component by name.
-    """
-
-    role: Role
-    model: str | None = None
-    accelerator: str | None = None
-    tp: int | None = None
-    kind: str
-    api_version: str
-    namespace: str | None = None
-    name: str
-    part: str = ""
-
-    def is_for(self, shape: ReplicaShape) -> bool:
-        """Whether it holds the count of this shape's pool."""
-        return (
-            self.role is shape.role
-            and self.model in (None, shape.model)
-            and self.accelerator in (None, shape.accelerator)
-            and self.tp in (None, shape.tp)
-        )
-
-    @property
-    def label(self) -> str:
-        """As people write it: `Deployment serving/decode`."""
-        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {place}" + (f" ({self.part})" if self.part else "")
 
 
 def read_targets(path: Path) -> tuple[CountTarget, ...]:

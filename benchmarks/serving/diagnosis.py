@@ -88,7 +88,7 @@ STATES = (
     State(
         name="prompts cached at prefill only",
         asked=Bottleneck.CACHE_TRANSFER,
-        load=LoadShape(rate_rps=1.5, prompt_tokens=7930, answer_tokens=2, shared_tokens=7920),
+        load=LoadShape(rate_rps=1.5, prompt_tokens=3930, answer_tokens=2, shared_tokens=3920),
         warm_s=30.0,
         decode=replace(DECODE, engine_flags=("--no-enable-prefix-caching",)),
     ),

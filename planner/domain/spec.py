@@ -12,6 +12,7 @@ from planner.domain.model import Dtype, Model, Quality
 from planner.domain.plan import Holding
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
+from planner.domain.target import ClusterTarget
 from planner.domain.topology import Cell
 
 
@@ -339,6 +340,7 @@ class Spec:
     profiles: tuple[Profile, ...]
     pools: tuple[PoolBounds, ...]
     target: TargetKind = TargetKind.DRY_RUN
+    cluster: ClusterTarget = field(default_factory=ClusterTarget)
     routing: Routing = field(default_factory=Routing)
     budget: Budget = field(default_factory=Budget)
     planning: PlanningSettings = field(default_factory=PlanningSettings)

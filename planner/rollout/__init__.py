@@ -16,7 +16,7 @@ from planner.rollout.approval import (
     submit,
     supersede,
 )
-from planner.rollout.diff import Wanted, diff, diff_to, led_to, wanted_of
+from planner.rollout.diff import Wanted, diff, diff_to, led_from, led_to, wanted_of
 from planner.rollout.dip import Dip, dip
 from planner.rollout.effects import after
 from planner.rollout.guards import (
@@ -53,6 +53,7 @@ __all__ = [
     "finish",
     "frozen",
     "guard",
+    "led_from",
     "led_to",
     "has_expired",
     "persons_needed",

@@ -83,6 +83,17 @@ def led_to(diff: Diff, *, model: str) -> Wanted:
     return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
 
 
+def led_from(diff: Diff, *, model: str) -> Wanted:
+    """What there was before a diff, for going back to it from another fleet.
+
+    Pools that only the diff made are wanted empty.
+    """
+    before = pools_by_key(diff.from_fleet)
+    replicas = dict.fromkeys(led_to(diff, model=model).replicas, 0)
+    replicas |= {k: p.replicas for k, p in before.items() if k.shape.model == model}
+    return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
+
+
 def diff(fleet: Fleet, plan: Plan, spec: Spec, *, can_flip: bool = True) -> Diff:
     """Ordered steps that turn `fleet` into the first window of `plan`; see `diff_to`."""
     return diff_to(fleet, wanted_of(fleet, plan), spec, can_flip=can_flip)

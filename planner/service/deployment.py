@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from actuators.actuator import Actuator
+from actuators.kubernetes.stock_out import StockOut, with_usable_inventory
 from forecaster.memory import Memory
 from planner.domain.fleet import Role
 from planner.domain.plan import Plan
@@ -71,6 +72,8 @@ class Deployment:
         Gives the instant at which something ended.
     leads : callable
         Whether this process is the one that may move the fleet.
+    stock_outs : list of StockOut
+        What the target could not have; grows as plans are applied.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
     """
@@ -83,6 +86,11 @@ class Deployment:
     clock: Callable[[], datetime] = utc_now
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
+    stock_outs: list[StockOut] = field(default_factory=list)
+
+    def plannable(self, *, now: datetime) -> Spec:
+        """The spec, without the accelerators that the target could not have lately."""
+        return with_usable_inventory(self.spec, tuple(self.stock_outs), now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

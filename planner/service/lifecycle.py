@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from actuators.actuator import carry_out
+from actuators.kubernetes.stock_out import StockOutError
 from planner import rollout
 from planner.autoscale.slow import Decision
 from planner.domain.errors import (
@@ -168,6 +169,60 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
     return deployment.store.plan(plan_id)
 
 
+def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+    """Put the fleet back to what it was before a plan that was applied, or failed on its way.
+
+    Orders of people (pause, pins, freeze windows, hard limits) hold here too; delays do not.
+
+    Raises
+    ------
+    PlanStateError
+        When the plan changed nothing, or a later plan was applied since: that one has to go first.
+    GuardRefusedError, ApplyError
+        As `apply`.
+    """
+    record = deployment.store.plan(plan_id)
+    if record.approval.state is ApprovalState.ROLLED_BACK:
+        return record
+    if record.approval.state not in (ApprovalState.APPLIED, ApprovalState.FAILED):
+        raise PlanStateError(
+            f"plan {plan_id} is {record.approval.state}; only a plan that was applied, or failed "
+            "on its way, can be rolled back"
+        )
+    _check_last(deployment, record)
+    fleet, spec = deployment.actuator.read_fleet(), deployment.spec
+    agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
+    observation = deployment.observer.observe(now=at)
+    conditions = replace(guard_conditions(deployment, observation, now=at), completing=True)
+    back = rollout.diff_to(
+        fleet,
+        rollout.led_from(agreed, model=record.plan.model),
+        spec,
+        can_flip=conditions.can_flip,
+    )
+    findings = rollout.guard(back, spec, conditions, plan=record.plan, automatic=False)
+    reasons = [describe(finding) for finding in findings if finding.verdict is Verdict.REFUSE]
+    if reasons:
+        raise GuardRefusedError(f"plan {plan_id} must not be rolled back now: {'; '.join(reasons)}")
+    done = carry_out(deployment.actuator, back)
+    reason = f"{len(done)} steps back to the fleet before it"
+    return _change(
+        deployment, plan_id, rollout.roll_back, by=by, at=deployment.clock(), reason=reason
+    )
+
+
+def _check_last(deployment: Deployment, record: PlanRecord) -> None:
+    moved = deployment.store.plans(
+        deployment.spec.name, limit=100, states=(ApprovalState.APPLIED, ApprovalState.FAILED)
+    )
+    later = [r for r in moved if r.approval.changed_at > record.approval.changed_at]
+    if later:
+        raise PlanStateError(
+            f"plan {later[0].plan.plan_id} was applied after {record.plan.plan_id}: roll that one "
+            "back first"
+        )
+
+
 def fail_interrupted(deployment: Deployment, *, at: datetime) -> None:
     """Mark plans that a stopped service left half-applied; applying again completes them."""
     interrupted = deployment.store.plans(
@@ -259,6 +314,8 @@ def _run(deployment: Deployment, plan_id: str, diff: Diff, *, by: str) -> None:
         done = carry_out(deployment.actuator, diff)
     except BaseException as error:
         reason = str(error) or type(error).__name__
+        if isinstance(error.__cause__, StockOutError):
+            deployment.stock_outs.append(error.__cause__.stock_out)
         _change(deployment, plan_id, rollout.fail, by=by, at=clock(), reason=reason)
         raise
     reason = f"{len(done)} steps done"

@@ -132,7 +132,7 @@ def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickRe
         return unseen
     if seen is None:
         return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
-    spec = deployment.spec
+    spec = deployment.plannable(now=now)
     fleet = deployment.actuator.read_fleet()
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.

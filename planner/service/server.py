@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, TargetKind
@@ -84,11 +85,11 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
     InputError
         When this version has none for the target.
     """
-    if spec.target not in (TargetKind.DRY_RUN, TargetKind.METRICS):
+    if spec.target is TargetKind.LOCAL:
         raise InputError(
-            f"`poolwise serve` applies to targets dry_run and metrics in this version, not to "
-            f"{spec.target}: "
-            "give --dry-run, or set target.kind to dry_run (`poolwise demo` drives local processes)"
+            "`poolwise serve` applies to targets dry_run, kubernetes and metrics in this version, "
+            "not to local: give --dry-run, or set target.kind (`poolwise demo` drives local "
+            "processes)"
         )
     name = sole_model(spec, model)
     return Deployment(
@@ -100,7 +101,11 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
     )
 
 
-def _actuator(spec: Spec, store: Store) -> RecordedFleetActuator | MetricsActuator:
+def _actuator(spec: Spec, store: Store) -> Actuator:
+    if spec.target is TargetKind.KUBERNETES:
+        from planner.service.kubernetes_target import kubernetes_actuator
+
+        return kubernetes_actuator(spec)
     if spec.target is not TargetKind.METRICS:
         return RecordedFleetActuator(store=store, spec=spec)
     # Two ticks in a row may fail before an autoscaler is left to hold what it has.

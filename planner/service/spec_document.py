@@ -23,8 +23,8 @@ from planner.service.spec_settings import (
     ForecastPart,
     LoopPart,
     PlanningPart,
-    TargetPart,
 )
+from planner.service.spec_target import TargetPart
 
 API_VERSION = "poolwise/v1"
 

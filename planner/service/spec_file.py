@@ -156,6 +156,7 @@ class _Reader:
             profiles=profiles,
             pools=pools,
             target=document.target.kind,
+            cluster=document.target.cluster,
             routing=document.target.routing,
             cells=tuple(part.cell for part in document.target.cells),
             budget=Budget(**document.budget.model_dump()),

@@ -15,12 +15,9 @@ from planner.domain.spec import (
     LoopSettings,
     Objective,
     PlanningSettings,
-    RoutesBy,
-    Routing,
-    TargetKind,
     TransferLink,
 )
-from planner.domain.topology import Cell, check_cells
+from planner.domain.topology import Cell
 from planner.service.documents.known_events import (
     MOST_EVENTS,
     KnownEventDocument,
@@ -139,71 +136,6 @@ class CellPart(SpecPart):
         except ValueError as error:
             raise PydanticCustomError("cell", "{why}", {"why": str(error)}) from None
         return self
-
-
-class TargetPart(SpecPart):
-    """What plans are applied to."""
-
-    kind: TargetKind = Field(
-        default=TargetKind.DRY_RUN,
-        description="dry_run shows only; local starts processes; metrics exports desired replicas",
-    )
-    routes_by: list[RoutesBy] = Field(
-        default_factory=list,
-        description="what its router can tell requests apart by, to send them to different pools; "
-        "empty: it only balances load",
-    )
-    uncached_input_buckets: list[int] = Field(
-        default=[2048, 8192],
-        description="with routes_by uncached_input_tokens: where one bucket of prompt lengths ends "
-        "and the next begins, increasing, tokens to compute",
-    )
-
-    cells: list[CellPart] = Field(
-        default_factory=list,
-        max_length=1000,
-        description="topology cells, each with a router of its own; a request is computed and "
-        "answered inside one; empty: one cell that holds everything",
-    )
-
-    @field_validator("cells")
-    @classmethod
-    def _cells_apart(cls, parts: list[CellPart]) -> list[CellPart]:
-        try:
-            check_cells(part.cell for part in parts)
-        except ValueError as error:
-            raise PydanticCustomError("cells", "{why}", {"why": str(error)}) from None
-        return parts
-
-    @field_validator("uncached_input_buckets")
-    @classmethod
-    def _increasing(cls, limits: list[int]) -> list[int]:
-        try:
-            Routing(bucket_limits=tuple(limits))
-        except ValueError:
-            raise PydanticCustomError(
-                "buckets", "limits must increase and be at least 1 token"
-            ) from None
-        return limits
-
-    @model_validator(mode="after")
-    def _buckets_where_asked_for(self) -> Self:
-        if RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by and not self.uncached_input_buckets:
-            raise PydanticCustomError(
-                "buckets",
-                "routes_by uncached_input_tokens needs uncached_input_buckets: give at least one "
-                "limit, as in [2048, 8192], or take uncached_input_tokens out of routes_by",
-            )
-        return self
-
-    @property
-    def routing(self) -> Routing:
-        """What it can do, as a value."""
-        by_length = RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by
-        return Routing(
-            by_class=RoutesBy.REQUEST_CLASS in self.routes_by,
-            bucket_limits=tuple(self.uncached_input_buckets) if by_length else (),
-        )
 
 
 class ForecastPart(SpecPart):

@@ -102,6 +102,15 @@ def reject_plan(
     return plan_resource(record)
 
 
+@ROUTER.post("/{plan_id}/rollback")
+def roll_plan_back(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
+    """Put the fleet back to what it was before this plan; again and again is once.
+
+    409 when the plan changed nothing, a later one was applied, or a guard forbids it.
+    """
+    return plan_resource(lifecycle.roll_back(service.deployment, plan_id, by=by, at=service.now()))
+
+
 @ROUTER.post("/{plan_id}/apply")
 def apply_plan(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
     """Bring the fleet to an approved plan; once, however often it is asked.

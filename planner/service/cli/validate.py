@@ -1,18 +1,20 @@
 """`poolwise validate`: check a spec and all that it names."""
 
 import json as json_module
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import ApplyError, InputError
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import EstimatesOption, JsonOption
 
 if TYPE_CHECKING:
     from planner.domain.spec import Spec
+    from planner.service.kubernetes_target import FoundPool
 
 EPILOG = (
     "Examples:\n\n"
@@ -46,9 +48,12 @@ def validate(
     from planner.service.spec_file import has_estimates, read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
+    found = _in_the_cluster(checked)
+    problems = [problem for pool in found for problem in pool.problems]
     if json:
-        typer.echo(json_module.dumps(_facts(checked), indent=2))
-        return
+        facts = _facts(checked) | {"cluster": [asdict(pool) for pool in found]}
+        typer.echo(json_module.dumps(facts | {"valid": not problems}, indent=2))
+        raise typer.Exit(1 if problems else 0)
     output.print_table(
         f"{spec} is valid: {checked.name}, target {checked.target} ({checked.spec_id})",
         ("pool", "model", "replicas", "profile", "kind", "error"),
@@ -63,6 +68,32 @@ def validate(
             f"INCOMPLETE profiles, as measuring broke off: {', '.join(broken)}; their notes say "
             "what is missing (`poolwise profile show`)."
         )
+    _show_cluster(found, problems)
+
+
+def _in_the_cluster(spec: "Spec") -> "tuple[FoundPool, ...]":
+    """What a cluster says of the spec's pools; nothing for other targets."""
+    from planner.domain.spec import TargetKind
+
+    if spec.target is not TargetKind.KUBERNETES:
+        return ()
+    from planner.service.kubernetes_target import look_at
+
+    return look_at(spec)
+
+
+def _show_cluster(found: "tuple[FoundPool, ...]", problems: list[str]) -> None:
+    """What the cluster has; raises what stands in the way."""
+    if not found:
+        return
+    output.print_table(
+        "In the cluster (nothing was changed; one more and one less were tried as a dry run)",
+        ("pool", "count", "ready", "starting", "draining"),
+        [[f.pool, f.count, str(f.ready), str(f.starting), str(f.draining)] for f in found],
+        numbers_from=2,
+    )
+    if problems:
+        raise ApplyError("\n".join(dict.fromkeys(problems)))
 
 
 def _pools(spec: "Spec") -> list[list[str]]:

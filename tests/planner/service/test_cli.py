@@ -254,7 +254,7 @@ BAD_INPUT = [
     ),
     ("serve -s none.yaml", "none.yaml"),
     ("serve -s spec.yaml --insecure-local --host 0.0.0.0", "loopback"),
-    ("serve -s local.yaml", "target dry_run"),
+    ("serve -s local.yaml", "not to local"),
 ]
 
 

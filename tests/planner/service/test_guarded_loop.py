@@ -7,6 +7,7 @@ import pytest
 
 from planner.domain.errors import GuardRefusedError, PlanStateError
 from planner.domain.fleet import Role
+from planner.domain.guards import Pause
 from planner.domain.rollout import ApprovalState
 from planner.service import lifecycle
 from planner.service.loop import Outcome, tick
@@ -209,3 +210,57 @@ def test_without_a_fallback_the_fleet_stays_as_it_was_last_seen_to_be_needed(mak
     seen = replicas(deployment)
     tick(deployment, now=NOON + timedelta(seconds=190))
     assert replicas(deployment) == seen
+
+
+def applied(make, **changes):
+    deployment = busy(make, target=LOCAL, **changes)
+    report = tick(deployment, now=NOON)
+    assert report.outcome is Outcome.APPLIED
+    return deployment, report.decision.plan.plan_id
+
+
+def test_a_plan_that_was_applied_can_be_rolled_back_once(make):
+    deployment, plan_id = applied(make)
+    assert replicas(deployment) != (1, 1)
+    for _ in range(2):
+        record = lifecycle.roll_back(deployment, plan_id, by="eve", at=NOON)
+        assert record.approval.state is ApprovalState.ROLLED_BACK
+        assert replicas(deployment) == (1, 1)
+    assert record.approval.changed_by == "eve"
+
+
+def test_a_plan_that_failed_on_its_way_can_be_rolled_back(make):
+    deployment = busy(make, target=LOCAL)
+    deployment.actuator.fails_at = 2
+    report = tick(deployment, now=NOON)
+    assert report.outcome is Outcome.FAILED
+    (record,) = deployment.store.plans("shop", limit=5)
+    before = len(deployment.actuator.done)
+    assert before == 2
+    lifecycle.roll_back(deployment, record.plan.plan_id, by="eve", at=NOON)
+    assert replicas(deployment) == (1, 1)
+
+
+def test_a_plan_that_changed_nothing_or_is_not_the_last_is_not_rolled_back(make):
+    deployment, plan_id = applied(make)
+    observe(deployment, history(**IDLE))
+    asked = make_plan_waiting(deployment)
+    with pytest.raises(PlanStateError, match="only a plan that was applied"):
+        lifecycle.roll_back(deployment, asked, by="eve", at=NOON)
+    assert plan_id != asked
+
+
+def make_plan_waiting(deployment):
+    from planner.autoscale.slow import decide
+    from planner.service.loop import _look
+
+    seen = _look(deployment, now=NOON)
+    decision = decide(deployment.spec, seen.forecast, deployment.actuator.read_fleet(), now=NOON)
+    return lifecycle.propose(deployment, decision, by="eve", at=NOON).plan.plan_id
+
+
+def test_a_pause_holds_a_rollback_too(make):
+    deployment, plan_id = applied(make)
+    paused = replace(deployment.spec, guards=replace(deployment.spec.guards, pause=Pause.ALL))
+    with pytest.raises(GuardRefusedError, match=r"must not be rolled back now: .*paused"):
+        lifecycle.roll_back(replace(deployment, spec=paused), plan_id, by="eve", at=NOON)

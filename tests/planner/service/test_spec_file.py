@@ -303,7 +303,7 @@ def test_a_mixture_of_experts_must_state_its_parameters(tmp_path):
         ({"pools": [{**SPEC["pools"][0], "min_replicas": 3, "max_replicas": 2}]}, "below"),
         ({"accelerators": [{**SPEC["accelerators"][0], "usd_per_gpu_hour": {}}]}, "no price"),
         ({"accelerators": [{**SPEC["accelerators"][0], "per_node": 0}]}, "per_node"),
-        ({"target": {"kind": "slurm"}}, "'dry_run', 'local' or 'kubernetes'"),
+        ({"target": {"kind": "slurm"}}, "'dry_run', 'local', 'kubernetes' or 'metrics'"),
         ({"loop": {"mode": "yolo"}}, "loop.mode"),
         ({"forecast": {"horizon_windows": 2.5}}, "horizon_windows"),
         ({"slos": "fast please"}, "slos"),

@@ -111,7 +111,7 @@ def test_the_routers_selectors_match_the_workers_of_its_cell_only() -> None:
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 def test_kustomize_builds_what_is_in_deploy() -> None:
     done = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "deploy" / "kubernetes")],
+        ["kubectl", "kustomize", str(ROOT / "deploy" / "examples" / "vllm-pd")],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,1 @@
+"""Steer worker counts on a Kubernetes cluster."""

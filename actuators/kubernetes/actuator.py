@@ -1,0 +1,232 @@
+"""Moves replicas of a disaggregated deployment on Kubernetes by writing counts, one at a time."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from kubernetes.client import ApiClient
+
+from actuators.kubernetes.counts import Count, Counter
+from actuators.kubernetes.pods import Pods, pods_of
+from actuators.kubernetes.preflight import objections_to
+from actuators.kubernetes.stock_out import StockOut, StockOutError
+from actuators.kubernetes.victims import mark_victim
+from planner.domain.errors import ApplyError, InputError
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
+from planner.domain.hardware import PurchaseOption
+from planner.domain.rollout import Diff, Step, StepKind
+from planner.domain.target import ClusterTarget, CountTarget
+
+POLL_S = 2.0
+OBSERVE_S = 60.0
+"""A controller that has not begun with a new count after so long is not running."""
+Key = tuple[ReplicaShape, PurchaseOption]
+
+
+@dataclass(slots=True)
+class KubernetesActuator:
+    """Counts of pools in one namespace.
+
+    Parameters
+    ----------
+    shapes : sequence of (ReplicaShape, PurchaseOption)
+        The pools; each has exactly one object that holds its count.
+    """
+
+    api: ApiClient
+    cluster: ClusterTarget
+    shapes: Sequence[Key]
+    objects: tuple[CountTarget, ...]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    poll_s: float = POLL_S
+    observe_s: float = OBSERVE_S
+    counters: dict[Key, Counter] = field(default_factory=dict, init=False)
+    _counts: dict[CountTarget, int] = field(default_factory=dict)
+    _serving: dict[CountTarget, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in self.shapes:
+            found = [one for one in self.objects if one.is_for(key[0])]
+            if len(found) != 1:
+                named = ", ".join(one.label for one in found) or "none"
+                raise InputError(
+                    f"pool {key[0].label} needs exactly one object that holds its count, found "
+                    f"{named}: say which under target.objects"
+                )
+            namespace = found[0].namespace or self.cluster.namespace
+            self.counters[key] = Counter(self.api, found[0], namespace)
+        taken = [counter.target for counter in self.counters.values()]
+        for one in taken:
+            if taken.count(one) > 1:
+                raise InputError(
+                    f"{one.label} holds the counts of several pools: give each pool its own"
+                )
+
+    def read_fleet(self) -> Fleet:
+        """Read all counts and pods; replicas asked for and not there yet are starting.
+
+        Raises
+        ------
+        ClusterError
+            When an object cannot be read.
+        """
+        pools = []
+        for (shape, option), counter in self.counters.items():
+            count = counter.read()
+            pods = pods_of(self.api, counter, count)
+            ready = min(pods.ready, count.replicas)
+            self._counts[counter.target] = count.replicas
+            self._serving[counter.target] = ready
+            pools.append(
+                Pool(
+                    shape=shape,
+                    purchase_option=option,
+                    ready=ready,
+                    starting=count.replicas - ready,
+                    draining=pods.leaving,
+                )
+            )
+        found = tuple(pools)
+        return Fleet(pools=found, read_at=datetime.now(UTC), version=version_of(found))
+
+    def preflight(self, diff: Diff) -> tuple[str, ...]:
+        """Ask the cluster about every target and write before the first one; nothing is changed."""
+        return objections_to(diff, self.counters, self.api, self.cluster)
+
+    def apply(self, step: Step) -> None:
+        """Write the count that a step changes, once.
+
+        Raises
+        ------
+        ApplyError, ClusterError
+            When the count is not the one that is known, or the cluster refuses.
+        """
+        if step.kind not in (StepKind.START, StepKind.DRAIN):
+            return
+        counter = self._counter(step)
+        count = self._unchanged(counter)
+        more = 1 if step.kind is StepKind.START else -1
+        wanted = count.replicas + more
+        if wanted < 0:
+            raise ApplyError(f"{counter.target.label} has no replica left to take away")
+        if step.kind is StepKind.DRAIN:
+            mark_victim(self.api, counter, pods_of(self.api, counter, count))
+        counter.write(count, wanted)
+        target = counter.target
+        self._counts[target] = wanted
+        serving = self._serving.get(target, count.replicas)
+        if step.kind is StepKind.DRAIN and count.replicas <= serving:  # else one that is starting
+            self._serving[target] = serving - 1
+
+    def await_ready(self, step: Step) -> None:
+        """Wait until the cluster shows the step's effect.
+
+        Raises
+        ------
+        StockOutError
+            When replicas found no accelerator before the deadline.
+        ApplyError
+            When they did not become ready, or the count is not what was written.
+        """
+        counter = self._counter(step)
+        if step.kind is StepKind.START:
+            self._await(counter, _all_ready, self.cluster.progress_deadline_s, step)
+        elif step.kind is StepKind.ROUTE:
+            # A pod that is ready takes traffic: there is nothing to write.
+            serving = self._serving.get(counter.target, 0) + 1
+            self._serving[counter.target] = serving
+            deadline_s = self.cluster.progress_deadline_s
+            self._await(counter, lambda _count, pods: pods.ready >= serving, deadline_s, step)
+        elif step.kind is StepKind.DRAIN:
+            self._await(counter, _was_taken, self.observe_s, step)
+        elif step.kind is StepKind.STOP:
+            self._await(counter, _nobody_leaves, self.cluster.progress_deadline_s, step)
+
+    def _await(
+        self,
+        counter: Counter,
+        holds: Callable[[Count, Pods], bool],
+        limit_s: float,
+        step: Step,
+    ) -> None:
+        until_s = self.clock() + limit_s
+        while True:
+            count = self._unchanged(counter)
+            pods = pods_of(self.api, counter, count)
+            if holds(count, pods):
+                return
+            if self.clock() >= until_s:
+                raise self._late(counter, count, pods, step, limit_s)
+            self.sleep(self.poll_s)
+
+    def _late(
+        self, counter: Counter, count: Count, pods: Pods, step: Step, limit_s: float
+    ) -> ApplyError:
+        label = counter.target.label
+        why = "; ".join(pods.why)
+        if step.kind in (StepKind.DRAIN, StepKind.STOP):
+            return ApplyError(
+                f"{label} still shows {pods.ready + pods.coming + pods.leaving} pods for "
+                f"{count.replicas} replicas after {limit_s:g} s: look whether its controller runs"
+            )
+        if pods.unplaced:
+            shape = step.shape
+            until = datetime.now(UTC) + timedelta(seconds=self.cluster.stock_out_cooldown_s)
+            usable = self._placed(shape.accelerator)
+            return StockOutError(
+                f"{label}: {pods.unplaced} of {count.replicas} replicas found no "
+                f"{shape.accelerator} within {limit_s:g} s ({why}); until {until:%H:%M} UTC plans "
+                f"count on {usable} of them",
+                StockOut(accelerator=shape.accelerator, usable=usable, until_at=until),
+            )
+        return ApplyError(
+            f"{label}: {pods.ready} of {count.replicas} replicas are ready after {limit_s:g} s"
+            + (f" ({why})" if why else "")
+            + "; look at its pods, then plan again"
+        )
+
+    def _placed(self, accelerator: str) -> int:
+        """Accelerators of a type that our pods occupy."""
+        placed = 0
+        for (shape, _option), counter in self.counters.items():
+            if shape.accelerator == accelerator:
+                pods = pods_of(self.api, counter, counter.read())
+                there = pods.ready + pods.coming + pods.leaving - pods.unplaced
+                placed += there * shape.accelerators
+        return placed
+
+    def _unchanged(self, counter: Counter) -> Count:
+        """The count as it is, which must be the one that we read or wrote last."""
+        count = counter.read()
+        known = self._counts.setdefault(counter.target, count.replicas)
+        if count.replicas != known:
+            raise ApplyError(
+                f"{counter.target.label} has {count.replicas} replicas, not {known} as expected: "
+                "somebody else changed it; it is left as it is, plan again"
+            )
+        return count
+
+    def _counter(self, step: Step) -> Counter:
+        counter = self.counters.get((step.shape, step.purchase_option))
+        if counter is None:
+            raise ApplyError(
+                f"no object holds the count of {step.shape.label}: name one under target.objects"
+            )
+        if step.kind is StepKind.FLIP:
+            raise ApplyError("a pod's role cannot be changed in place on Kubernetes: plan again")
+        return counter
+
+
+def _all_ready(count: Count, pods: Pods) -> bool:
+    return pods.ready >= count.replicas
+
+
+def _was_taken(count: Count, pods: Pods) -> bool:
+    """The controller has begun: no more pods stay than are wanted."""
+    return pods.ready + pods.coming <= count.replicas
+
+
+def _nobody_leaves(_count: Count, pods: Pods) -> bool:
+    return pods.leaving == 0

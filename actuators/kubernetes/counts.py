@@ -1,0 +1,161 @@
+"""Reads and writes one count, by `/scale` where the kind has it, else as a field of the object.
+
+Every write is bound to the resource version that was read, so that nobody's change is overwritten;
+when one way is refused, no other is tried.
+"""
+
+from dataclasses import dataclass
+
+from kubernetes.client import ApiClient
+
+from actuators.dry_run.kinds import KINDS, count_path
+from actuators.kubernetes.client import ClusterError
+from actuators.kubernetes.resources import Json, at, get, number, patch, path_of, text
+from planner.domain.target import CountTarget
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A count as it was read.
+
+    Parameters
+    ----------
+    selector : str
+        Labels of its pods, as the object says them; empty: it does not.
+    path : str
+        A JSON pointer to the count, for kinds without `/scale`.
+    guards : tuple of (pointer, value)
+        What must still hold when it is written, beside the version.
+    """
+
+    replicas: int
+    resource_version: str
+    selector: str = ""
+    path: str = ""
+    guards: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One count in a namespace of a cluster."""
+
+    api: ApiClient
+    target: CountTarget
+    namespace: str
+
+    @property
+    def plural(self) -> str:
+        """The resource, as in URLs."""
+        return KINDS[self.target.kind].plural
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core."""
+        return self.target.api_version.rpartition("/")[0]
+
+    @property
+    def scales(self) -> bool:
+        """Whether it is written through `/scale`."""
+        return KINDS[self.target.kind].scale
+
+    def object_path(self, part: str = "") -> str:
+        """The URL path of the object, or of a part of it."""
+        target = self.target
+        return path_of(target.api_version, self.namespace, self.plural, target.name, part)
+
+    def object(self) -> Json:
+        """Read the whole object. Raises ClusterError."""
+        return get(self.api, self.object_path(), f"read {self.target.label}")
+
+    def read(self) -> Count:
+        """Read the count.
+
+        Raises
+        ------
+        ClusterError
+            When it is refused, or the object has no such count.
+        """
+        if not self.scales:
+            return self._field(self.object())
+        found = get(self.api, self.object_path("scale"), f"read the scale of {self.target.label}")
+        return Count(
+            replicas=number(found, "spec", "replicas"),
+            resource_version=text(found, "metadata", "resourceVersion"),
+            selector=text(found, "status", "selector"),
+        )
+
+    def write(self, read: Count, replicas: int, *, dry_run: bool = False) -> None:
+        """Set the count if the object is still as it was read.
+
+        Raises
+        ------
+        ClusterError
+            Status 409 when it changed since; any other refusal; or a connection that broke.
+        """
+        doing = f"scale {self.target.label} from {read.replicas} to {replicas}"
+        if self.scales:
+            body: object = {
+                "metadata": {"resourceVersion": read.resource_version},
+                "spec": {"replicas": replicas},
+            }
+            way, content = self.object_path("scale"), MERGE_PATCH
+        else:
+            body = [
+                {"op": "test", "path": pointer, "value": value} for pointer, value in read.guards
+            ] + [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": read.resource_version},
+                {"op": "replace", "path": read.path, "value": replicas},
+            ]
+            way, content = self.object_path(), JSON_PATCH
+        try:
+            patch(self.api, way, body, doing, content=content, dry_run=dry_run)
+        except ClusterError as error:
+            # A failed `test` of a JSON patch is a 422 that does not say so.
+            moved = error.status == 422 and not self.scales and self._has_moved(read)
+            if moved:
+                raise ClusterError(
+                    f"could not {doing}: someone else changed it meanwhile; plan again", status=409
+                ) from error
+            raise
+
+    def _has_moved(self, read: Count) -> bool:
+        return self.read().resource_version != read.resource_version
+
+    def _field(self, document: Json) -> Count:
+        target = self.target
+        pointer, place, guards = "", document, []
+        found: object = place
+        for key in count_path(target.kind, target.api_version, target.part):
+            if key.startswith("["):
+                name = key.strip("[]")
+                index = _index(found, name)
+                if index is None:
+                    raise ClusterError(
+                        f"{target.label}: there is no {name} in it; correct the part in the spec"
+                    )
+                pointer += f"/{index}"
+                guards.append((f"{pointer}/name", name))
+                found = found[index] if isinstance(found, list) else None
+            else:
+                pointer += "/" + key.replace("~", "~0").replace("/", "~1")
+                found = at(found, key)
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise ClusterError(
+                f"{target.label} has no count at {pointer}: write one there first; a missing one "
+                "may be set by something else"
+            )
+        return Count(
+            replicas=found,
+            resource_version=text(document, "metadata", "resourceVersion"),
+            path=pointer,
+            guards=tuple(guards),
+        )
+
+
+def _index(items: object, name: str) -> int | None:
+    if not isinstance(items, list):
+        return None
+    return next((i for i, x in enumerate(items) if at(x, "name") == name), None)

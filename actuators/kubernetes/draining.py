@@ -1,0 +1,54 @@
+"""Whether a pod that is told to end finishes the requests that it has begun."""
+
+import re
+
+from actuators.kubernetes.resources import Json, at, entries, number
+
+_SHUTDOWN = re.compile(r"--shutdown-timeout[= ](\d+(?:\.\d+)?)")
+_SLEEP = re.compile(r"\bsleep\s+(\d+)")
+DEFAULT_GRACE_S = 30
+
+
+def cut_short(pod: Json) -> str:
+    """Why requests would be ended with the pod; empty where they may finish.
+
+    vLLM ends running requests on SIGTERM unless `--shutdown-timeout` is given, and Kubernetes ends
+    the container after its grace period, of which a preStop hook takes its part.
+    """
+    grace_s = number(pod, "spec", "terminationGracePeriodSeconds", absent=DEFAULT_GRACE_S)
+    needs_s = 0.0
+    for container in entries(pod, "spec", "containers"):
+        waits_s, drains_s = _pre_stop_s(container), _shutdown_s(container)
+        if drains_s is None and waits_s == 0:
+            continue
+        needs_s = max(needs_s, waits_s + (drains_s or 0.0))
+    if needs_s == 0:
+        return (
+            "its engine ends running requests at once when it is told to stop: give vLLM "
+            "--shutdown-timeout, or the container a preStop hook that waits"
+        )
+    if grace_s <= needs_s:
+        return (
+            f"it is killed after terminationGracePeriodSeconds {grace_s} s, but finishing its "
+            f"requests may take {needs_s:g} s: make the first larger"
+        )
+    return ""
+
+
+def _shutdown_s(container: Json) -> float | None:
+    words = [*_words(container, "command"), *_words(container, "args")]
+    found = _SHUTDOWN.search(" ".join(words))
+    return None if found is None else float(found[1])
+
+
+def _pre_stop_s(container: Json) -> float:
+    hook = at(container, "lifecycle", "preStop")
+    asleep = number(hook, "sleep", "seconds")
+    command = at(hook, "exec", "command")
+    said = _SLEEP.search(" ".join(map(str, command))) if isinstance(command, list) else None
+    return float(max(asleep, int(said[1]) if said else 0))
+
+
+def _words(container: Json, key: str) -> list[str]:
+    found = at(container, key)
+    return [str(x) for x in found] if isinstance(found, list) else []

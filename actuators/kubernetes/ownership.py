@@ -1,0 +1,122 @@
+"""Who else holds a count: autoscalers, a parent object, a field manager such as a GitOps tool.
+
+One owner per field (docs/guards.md, row 12): where there is another, nothing is written.
+"""
+
+import json
+
+from kubernetes.client import ApiClient
+
+from actuators.dry_run.kinds import count_path
+from actuators.kubernetes.client import FIELD_MANAGER, ClusterError
+from actuators.kubernetes.counts import Counter
+from actuators.kubernetes.resources import Json, at, entries, get, path_of, text
+
+GITOPS = ("argocd", "argo-cd", "kustomize-controller", "helm-controller", "flux", "fleetagent")
+"""Field managers that write a whole manifest again and again. Helm's own is left out: it writes
+only when somebody upgrades."""
+_MADE_TO_BE_SCALED = (
+    "DynamoGraphDeploymentScalingAdapter",
+    "DisaggregatedSetRoleScaler",
+    "PodClique",
+    "PodCliqueScalingGroup",
+)
+"""Their owners read the count from them instead of writing it back."""
+_AUTOSCALERS = (
+    ("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    ("keda.sh/v1alpha1", "scaledobjects", "ScaledObject"),
+)
+
+
+def other_owners(api: ApiClient, counter: Counter, document: Json) -> tuple[str, ...]:
+    """Objections, one sentence each, against writing this count.
+
+    Raises
+    ------
+    ClusterError
+        When the autoscalers of the namespace cannot be listed.
+    """
+    label = counter.target.label
+    found = [
+        f"{label} belongs to {one['kind']} {one['name']}, which would set it back: make that one "
+        "the target"
+        for one in entries(document, "metadata", "ownerReferences")
+        if one.get("controller") and counter.target.kind not in _MADE_TO_BE_SCALED
+    ]
+    found += [
+        f"{label} is scaled by {kind} {name}: delete that, or take this pool out of the spec"
+        for kind, name in _autoscalers(api, counter)
+    ]
+    found += [
+        f"{label}: {manager} keeps its count, and would write its own back: let it ignore this "
+        "field, or take the pool out of the spec"
+        for manager in _managers(counter, document)
+    ]
+    return tuple(found)
+
+
+def _autoscalers(api: ApiClient, counter: Counter) -> list[tuple[str, str]]:
+    found = []
+    for version, plural, kind in _AUTOSCALERS:
+        path = path_of(version, counter.namespace, plural)
+        try:
+            listed = entries(get(api, path, f"list {plural} in {counter.namespace}"), "items")
+        except ClusterError as error:
+            if error.status == 404:  # its CRD is not installed
+                continue
+            raise
+        found += [
+            (kind, text(one, "metadata", "name"))
+            for one in listed
+            if _aims_at(one, counter) and not _is_off(one)
+        ]
+    return found
+
+
+def _aims_at(one: Json, counter: Counter) -> bool:
+    reference = at(one, "spec", "scaleTargetRef")
+    kind = text(reference, "kind") or "Deployment"  # KEDA's default
+    return (kind, text(reference, "name")) == (counter.target.kind, counter.target.name)
+
+
+def _is_off(one: Json) -> bool:
+    """A ScaledObject that somebody has paused."""
+    notes = at(one, "metadata", "annotations")
+    return isinstance(notes, dict) and notes.get("autoscaling.keda.sh/paused") == "true"
+
+
+def _managers(counter: Counter, document: Json) -> list[str]:
+    target = counter.target
+    path = count_path(target.kind, target.api_version, target.part)
+    return [
+        text(entry, "manager")
+        for entry in entries(document, "metadata", "managedFields")
+        if text(entry, "manager") != FIELD_MANAGER
+        and _holds(at(entry, "fieldsV1"), path)
+        and (
+            text(entry, "operation") == "Apply"
+            or any(name in text(entry, "manager").lower() for name in GITOPS)
+        )
+    ]
+
+
+def _holds(fields: object, path: tuple[str, ...]) -> bool:
+    """Whether a tree of managed fields has a path."""
+    for key in path:
+        if not isinstance(fields, dict):
+            return False
+        if key.startswith("["):
+            fields = next((v for k, v in fields.items() if _is_named(k, key.strip("[]"))), None)
+        else:
+            fields = fields.get(f"f:{key}")
+    return fields is not None
+
+
+def _is_named(key: str, name: str) -> bool:
+    if not key.startswith("k:"):
+        return False
+    try:
+        keys: object = json.loads(key[2:])
+    except ValueError:
+        return False
+    return isinstance(keys, dict) and keys.get("name") == name

@@ -1,0 +1,153 @@
+"""Counts on a cluster follow a diff, and nothing moves that should not."""
+
+import pytest
+
+from actuators.actuator import carry_out
+from actuators.kubernetes.stock_out import StockOutError, with_usable_inventory
+from planner.domain.errors import ApplyError, InputError, StalePlanError
+from planner.domain.fleet import Role
+from planner.domain.rollout import StepKind
+from planner.domain.target import ClusterTarget
+from tests.actuators.kubernetes.rig import (
+    DECODE,
+    OPTION,
+    PREFILL,
+    counted,
+    deployment,
+    grown,
+    rigged,
+)
+
+GROW = ((StepKind.START, PREFILL), (StepKind.ROUTE, PREFILL))
+SHRINK = ((StepKind.DRAIN, DECODE), (StepKind.STOP, DECODE))
+
+
+def states(fleet):
+    return {p.shape.role: (p.ready, p.starting, p.draining) for p in fleet.pools}
+
+
+def test_a_fleet_is_read_with_what_is_on_its_way():
+    with rigged(prefill=1, decode=2) as rig:
+        rig.cluster.scale("deployments", "prefill", 3, manager="kubectl")
+        rig.simulation.step()
+        fleet = rig.actuator().read_fleet()
+        assert states(fleet) == {Role.PREFILL: (1, 2, 0), Role.DECODE: (2, 0, 0)}
+
+
+def test_a_diff_is_carried_out_and_seen():
+    with rigged(prefill=1, decode=2) as rig:
+        actuator = rig.actuator()
+        done = carry_out(actuator, grown(actuator, *GROW, *SHRINK))
+        assert len(done) == 4
+        assert states(rig.actuator().read_fleet()) == {
+            Role.PREFILL: (2, 0, 0),
+            Role.DECODE: (1, 0, 0),
+        }
+        counts = [w for w in rig.cluster.writes if w.subresource == "scale"]
+        assert [(w.name, w.body["spec"]["replicas"]) for w in counts] == [
+            ("prefill", 2),
+            ("decode", 1),
+        ]
+        assert {w.manager for w in rig.cluster.writes} == {"poolwise"}
+
+
+def test_several_starts_of_a_pool_are_counted_up():
+    with rigged(prefill=1) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *[(StepKind.START, PREFILL)] * 3, *[(StepKind.ROUTE, PREFILL)] * 3)
+        carry_out(actuator, diff)
+        assert rig.replicas("prefill") == 4
+
+
+def test_the_pod_that_leaves_is_the_one_that_serves_nobody():
+    with rigged(decode=2) as rig:
+        rig.cluster.scale("deployments", "decode", 3, manager="kubectl")
+        rig.simulation.step()
+        before = {p["metadata"]["name"] for p in rig.cluster.objects("pods", "default")}
+        actuator = rig.actuator()
+        carry_out(actuator, grown(actuator, (StepKind.DRAIN, DECODE)))
+        rig.simulation.step(60.0)
+        after = {p["metadata"]["name"] for p in rig.cluster.objects("pods", "default")}
+        assert len(before - after) == 1
+        assert states(rig.actuator().read_fleet())[Role.DECODE] == (2, 0, 0)
+
+
+def test_without_accelerators_the_inventory_shrinks_for_a_while(example_spec):
+    with rigged(prefill=1, decode=2, gpus=4) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *[(StepKind.START, PREFILL)] * 2)
+        with pytest.raises(ApplyError, match=r"1 of 3 replicas found no h100 .* Insufficient") as r:
+            carry_out(actuator, diff)
+        cause = r.value.__cause__
+        assert isinstance(cause, StockOutError)
+        assert (cause.stock_out.accelerator, cause.stock_out.usable) == ("h100", 4)
+        out = cause.stock_out
+        spec = example_spec("h100", 8)
+        assert with_usable_inventory(spec, (out,), now=out.until_at).accelerators[0].inventory == 8
+        early = with_usable_inventory(spec, (out,), now=diff.from_fleet.read_at)
+        assert early.accelerators[0].inventory == 4
+
+
+def test_pods_that_do_not_come_are_told_with_their_reason():
+    with rigged() as rig:
+        rig.simulation.stuck = lambda pod: pod["metadata"]["labels"]["app"] == "prefill"
+        actuator = rig.actuator()
+        with pytest.raises(ApplyError, match="0 of 2 replicas are ready after 600 s"):
+            carry_out(actuator, grown(actuator, *GROW))
+
+
+def test_a_plan_of_another_fleet_touches_nothing():
+    with rigged() as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *GROW)
+        rig.cluster.scale("deployments", "decode", 5, manager="kubectl")
+        rig.simulation.step(200.0)
+        with pytest.raises(StalePlanError):
+            carry_out(actuator, diff)
+        assert [w for w in rig.cluster.writes if w.manager == "poolwise"] == []
+
+
+def test_a_drain_that_would_end_requests_is_refused_unless_it_is_allowed():
+    with rigged() as rig:
+        rig.cluster.delete("deployments", "decode")
+        rig.simulation.step(300.0)
+        rig.cluster.load(deployment("decode", 2, shutdown_s=200))
+        rig.simulation.step()
+        rig.simulation.step(120.0)
+        actuator = rig.actuator()
+        diff = grown(actuator, *SHRINK)
+        with pytest.raises(ApplyError, match="killed after terminationGracePeriodSeconds 130 s"):
+            carry_out(actuator, diff)
+        assert rig.replicas("decode") == 2
+        rig.target = ClusterTarget(require_drain=False)
+        other = rig.actuator()
+        carry_out(other, grown(other, *SHRINK))
+        assert rig.replicas("decode") == 1
+
+
+def test_every_pool_needs_one_object_of_its_own():
+    with rigged() as rig:
+        rig.objects = (counted(Role.PREFILL, "prefill"),)
+        with pytest.raises(InputError, match=r"decode:h100:tp1 needs exactly one object.* none"):
+            rig.actuator()
+        rig.objects = (
+            counted(Role.PREFILL, "x"),
+            counted(Role.DECODE, "a"),
+            counted(Role.DECODE, "b"),
+        )
+        with pytest.raises(InputError, match="found Deployment a, Deployment b"):
+            rig.actuator()
+
+
+def test_flips_are_refused():
+    from planner.domain.rollout import Diff
+    from tests.actuators.kubernetes.rig import step
+
+    with rigged() as rig:
+        actuator = rig.actuator()
+        fleet = actuator.read_fleet()
+        flip = step(0, StepKind.FLIP, DECODE, to=PREFILL)
+        with pytest.raises(ApplyError, match="role cannot be changed in place"):
+            carry_out(actuator, Diff(plan_id="p", from_fleet=fleet, steps=(flip,)))
+        assert OPTION is flip.purchase_option
+        assert rig.cluster.writes == []
