@@ -5,8 +5,8 @@ Sources: the references of HorizontalPodAutoscaler v2, KEDA's scalers, prometheu
 
 from dataclasses import dataclass
 
-from actuators.dry_run.kinds import KINDS
 from actuators.dry_run.targets import CountTarget
+from actuators.kinds import KINDS
 from actuators.metrics import LABELS, NAME
 from planner.domain.errors import InputError
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import yaml
 
 from actuators.dry_run.counts import TargetCount
-from actuators.dry_run.kinds import KINDS, count_path
 from actuators.dry_run.targets import CountTarget
+from actuators.kinds import KINDS, count_path
 
 Json = dict[str, object]
 

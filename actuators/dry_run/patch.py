@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from actuators.dry_run.counts import TargetCount
-from actuators.dry_run.kinds import count_path
 from actuators.dry_run.targets import CountTarget
+from actuators.kinds import count_path
 from planner.domain.errors import InputError
 
 _KUSTOMIZED = frozenset({"Deployment", "StatefulSet"})

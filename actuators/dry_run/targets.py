@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from actuators.dry_run.kinds import KINDS
+from actuators.kinds import KINDS
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.domain.target import CountTarget

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kubernetes.client import ApiClient
 
-from actuators.dry_run.kinds import KINDS, count_path
+from actuators.kinds import KINDS, count_path
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.resources import Json, at, get, number, patch, path_of, text
 from planner.domain.target import CountTarget

@@ -7,7 +7,7 @@ import json
 
 from kubernetes.client import ApiClient
 
-from actuators.dry_run.kinds import count_path
+from actuators.kinds import count_path
 from actuators.kubernetes.client import FIELD_MANAGER, ClusterError
 from actuators.kubernetes.counts import Counter
 from actuators.kubernetes.resources import Json, at, entries, get, path_of, text

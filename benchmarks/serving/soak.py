@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import psutil
-from benchmarks.serving.changes import BEFORE_S
 
+from benchmarks.serving.changes import BEFORE_S
 from benchmarks.serving.rig import Say, Span, deployed, load, site, timed, workload
 from planner.domain.fleet import Role
 from serving.fleet.caretaker import Caretaker

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from actuators.dry_run.kinds import KINDS
+from actuators.kinds import KINDS
 from planner.domain.fleet import Role
 from planner.domain.spec import RoutesBy, Routing, TargetKind
 from planner.domain.target import ClusterTarget, CountTarget

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from actuators.actuator import carry_out
-from actuators.dry_run.kinds import KINDS
+from actuators.kinds import KINDS
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind
 from planner.domain.target import ClusterTarget

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from actuators.actuator import carry_out
-from actuators.dry_run.kinds import count_path
+from actuators.kinds import count_path
 from actuators.kubernetes.actuator import KubernetesActuator
 from actuators.kubernetes.connection import connect
 from planner.domain.errors import ApplyError, InputError, PoolwiseError
