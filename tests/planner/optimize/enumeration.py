@@ -27,7 +27,8 @@ def _by_cost(case: Problem) -> Iterator[tuple[float, Integers, Integers]]:
     candidates = []
     for counts in product(range(MOST + 1), repeat=options * windows):
         replicas = np.array(counts, dtype=np.int64).reshape(options, windows)
-        for flipped in product(range(2), repeat=len(arcs)):
+        there = [_before(case, replicas, case.flips[f].source, t) for f, t in arcs]
+        for flipped in product(*(range(min(MOST, n) + 1) for n in there)):
             flips = np.zeros((len(case.flips), windows), dtype=np.int64)
             for (f, t), n in zip(arcs, flipped, strict=True):
                 flips[f, t] = n
