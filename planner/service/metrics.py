@@ -23,9 +23,12 @@ class Metrics:
     ----------
     desired : DesiredReplicas or None
         Counts that an autoscaler of the cluster follows, where it moves the fleet.
+    stale_after_s : float
+        Decisions by load that was seen longer ago do not confirm them, seconds.
     """
 
     desired: DesiredReplicas | None = None
+    stale_after_s: float = 180.0
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
@@ -100,16 +103,21 @@ class Metrics:
         self.tick_seconds.labels(deployment).observe(took_s)
         if report.outcome.value in _GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
-            self._confirm(report)
+            self._confirm(report, at)
         if report.seen is not None:
             self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
             self.record_plan(deployment, report.decision.plan)
             self.record_fleet(deployment, report.decision.diff.from_fleet)
 
-    def _confirm(self, report: TickReport) -> None:
-        """The exported counts hold on: this tick came to a decision about them."""
-        if self.desired is None or report.decision is None:
+    def _confirm(self, report: TickReport, at: datetime) -> None:
+        """The exported counts hold on: this tick came to a decision about them, by fresh load.
+
+        Else they expire, and whatever follows them holds what it has.
+        """
+        if self.desired is None or report.decision is None or report.seen is None:
+            return
+        if (at - report.seen.observed_at).total_seconds() > self.stale_after_s:
             return
         if report.outcome is Outcome.APPLIED:
             self.desired.confirm()

@@ -121,7 +121,10 @@ def _serve(
     insecure_local: bool,
 ) -> None:
     actuator = deployment.actuator
-    metrics = Metrics(desired=actuator.desired if isinstance(actuator, MetricsActuator) else None)
+    metrics = Metrics(
+        desired=actuator.desired if isinstance(actuator, MetricsActuator) else None,
+        stale_after_s=deployment.spec.guards.stale_observation_s,
+    )
     service = Service(
         deployment=deployment,
         metrics=metrics,
