@@ -319,6 +319,7 @@ WRITES = [
     ("POST", "/v1/plans/x/approve"),
     ("POST", "/v1/plans/x/reject"),
     ("POST", "/v1/plans/x/apply"),
+    ("POST", "/v1/plans/x/rollback"),
     ("POST", "/v1/recommendations"),
     ("POST", "/v1/forecasts"),
     ("POST", "/v1/simulations"),
