@@ -5,7 +5,8 @@ import re
 from actuators.kubernetes.resources import Json, at, entries, number
 
 _SHUTDOWN = re.compile(r"--shutdown-timeout[= ](\d+(?:\.\d+)?)")
-_SLEEP = re.compile(r"\bsleep\s+(\d+)")
+_SLEEP = re.compile(r"\bsleep\s+(\d+)([smh]?)")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 DEFAULT_GRACE_S = 30
 
 
@@ -18,14 +19,13 @@ def cut_short(pod: Json) -> str:
     grace_s = number(pod, "spec", "terminationGracePeriodSeconds", absent=DEFAULT_GRACE_S)
     needs_s = 0.0
     for container in entries(pod, "spec", "containers"):
-        waits_s, drains_s = _pre_stop_s(container), _shutdown_s(container)
-        if drains_s is None and waits_s == 0:
-            continue
-        needs_s = max(needs_s, waits_s + (drains_s or 0.0))
+        drains_s = _shutdown_s(container)
+        if drains_s is not None:  # a sidecar's waiting finishes nothing
+            needs_s = max(needs_s, _pre_stop_s(container) + drains_s)
     if needs_s == 0:
         return (
             "its engine ends running requests at once when it is told to stop: give vLLM "
-            "--shutdown-timeout, or the container a preStop hook that waits"
+            "--shutdown-timeout"
         )
     if grace_s <= needs_s:
         return (
@@ -46,7 +46,7 @@ def _pre_stop_s(container: Json) -> float:
     asleep = number(hook, "sleep", "seconds")
     command = at(hook, "exec", "command")
     said = _SLEEP.search(" ".join(map(str, command))) if isinstance(command, list) else None
-    return float(max(asleep, int(said[1]) if said else 0))
+    return float(max(asleep, int(said[1]) * _UNITS_S[said[2]] if said else 0))
 
 
 def _words(container: Json, key: str) -> list[str]:

@@ -9,9 +9,10 @@ from kubernetes.client import ApiClient
 from actuators.kubernetes.access import may
 from actuators.kubernetes.counts import MERGE_PATCH, Counter
 from actuators.kubernetes.pods import Pods, is_ready, started_at
-from actuators.kubernetes.resources import patch, path_of, text
+from actuators.kubernetes.resources import Json, at, patch, path_of, text
 from planner.rollout.victims import Candidate, victims
 
+_CHEAPEST = "-1000"
 COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -26,9 +27,15 @@ def mark_victim(api: ApiClient, counter: Counter, pods: Pods) -> None:
             name=text(pod, "metadata", "name"), ready=is_ready(pod), started_at=started_at(pod)
         )
         for pod in pods.all
-        if not text(pod, "metadata", "deletionTimestamp")
+        if not text(pod, "metadata", "deletionTimestamp") and not _is_marked(pod)
     ]
     for name in victims(candidates, 1):
         path = path_of("v1", counter.namespace, "pods", name)
-        body = {"metadata": {"annotations": {COST: "-1000"}}}
+        body = {"metadata": {"annotations": {COST: _CHEAPEST}}}
         patch(api, path, body, f"mark pod {name} as the one that leaves", content=MERGE_PATCH)
+
+
+def _is_marked(pod: Json) -> bool:
+    """Whether an earlier step of the same rollout chose it."""
+    notes = at(pod, "metadata", "annotations")
+    return isinstance(notes, dict) and notes.get(COST) == _CHEAPEST

@@ -56,7 +56,7 @@ class ClusterTarget:
     context : str or None
         Of the kubeconfig; None: the current one.
     objects : tuple of CountTarget
-        Which object holds the count of which pool; empty: found by labels.
+        Which object holds the count of which pool.
     progress_deadline_s : float
         A replica that is not ready so long after it was asked for has failed, seconds.
     stock_out_cooldown_s : float

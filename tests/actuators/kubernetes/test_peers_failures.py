@@ -3,11 +3,17 @@
 import pytest
 
 from actuators.actuator import carry_out
+from actuators.kubernetes.draining import cut_short
 from planner.domain.errors import ApplyError
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind
 from planner.domain.target import ClusterTarget
 from tests.actuators.kubernetes.rig import DECODE, PREFILL, counted, deployment, grown, rigged
+
+
+def sleeping(command):
+    return {"preStop": {"exec": {"command": ["sh", "-c", command]}}}
+
 
 BOTH = (
     (StepKind.START, PREFILL),
@@ -113,3 +119,18 @@ def test_13559_a_scale_down_that_would_end_running_requests_is_refused(shutdown_
         with pytest.raises(ApplyError, match=said):
             carry_out(actuator, diff)
         assert rig.cluster.writes == []
+
+
+@pytest.mark.parametrize(
+    ("containers", "grace_s", "drains"),
+    [
+        ([{"args": ["--shutdown-timeout=60"]}], 90, True),
+        ([{"args": ["serve"]}, {"lifecycle": sleeping("sleep 5")}], 90, False),  # a sidecar's
+        ([{"args": ["serve"], "lifecycle": sleeping("sleep 5")}], 90, False),
+        ([{"args": ["--shutdown-timeout=20"], "lifecycle": sleeping("sleep 2m")}], 130, False),
+        ([{"args": ["--shutdown-timeout=20"], "lifecycle": sleeping("sleep 2m")}], 150, True),
+    ],
+)
+def test_13559_only_an_engine_that_drains_passes(containers, grace_s, drains):
+    pod = {"spec": {"terminationGracePeriodSeconds": grace_s, "containers": containers}}
+    assert (cut_short(pod) == "") is drains

@@ -1,8 +1,10 @@
 """What stands in the way is told in one sentence before anything moves."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from actuators.actuator import carry_out
 from actuators.kinds import count_path
@@ -15,6 +17,7 @@ from planner.domain.target import ClusterTarget
 from tests.actuators.kubernetes.rig import DECODE, OPTION, PREFILL, counted, grown, rigged
 from tests.kubernetes.access import Rule
 
+ROOT = Path(__file__).resolve().parents[3]
 GROW = ((StepKind.START, PREFILL), (StepKind.START, DECODE))
 READS = Rule(verbs=("get",), groups=("apps",), resources=("deployments", "deployments/scale"))
 PODS = Rule(verbs=("list",), groups=("",), resources=("pods",))
@@ -35,6 +38,21 @@ def refused(rig, *, match):
 def test_the_least_rights_are_enough():
     with rigged() as rig:
         rig.token = rig.cluster.token_with(READS, PODS, WRITES, LOOKS)
+        actuator = rig.actuator()
+        carry_out(actuator, grown(actuator, *GROW))
+        carry_out(actuator, grown(actuator, (StepKind.DRAIN, DECODE), (StepKind.STOP, DECODE)))
+        assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 2)
+
+
+def test_the_role_that_is_shipped_is_enough():
+    path = ROOT / "deploy" / "poolwise" / "overlays" / "scale-deployments" / "role.yaml"
+    role, _binding = yaml.safe_load_all(path.read_text())
+    rules = [
+        Rule(verbs=tuple(r["verbs"]), groups=tuple(r["apiGroups"]), resources=tuple(r["resources"]))
+        for r in role["rules"]
+    ]
+    with rigged() as rig:
+        rig.token = rig.cluster.token_with(*rules)
         actuator = rig.actuator()
         carry_out(actuator, grown(actuator, *GROW))
         carry_out(actuator, grown(actuator, (StepKind.DRAIN, DECODE), (StepKind.STOP, DECODE)))
