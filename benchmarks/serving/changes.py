@@ -40,7 +40,7 @@ def run(folder: Path, say: Say, *, changes: int = CHANGES) -> str:
             quiet = timed("before", lambda: time.sleep(BEFORE_S))
             done = []
             for number in range(changes):
-                span = _one(steering, rng, number)
+                span = one_change(steering, rng, number)
                 say(f"{number + 1}/{changes}: {span.what}, {span.took_s:.1f} s")
                 done.append(span)
                 time.sleep(PAUSE_S)
@@ -78,7 +78,7 @@ def run(folder: Path, say: Say, *, changes: int = CHANGES) -> str:
     return "\n".join(lines)
 
 
-def _one(steering: Changes, rng: random.Random, number: int) -> Span:
+def one_change(steering: Changes, rng: random.Random, number: int) -> Span:
     """One change that leaves a pair."""
     ready = [m for m in steering.deployment.members if m.state is WorkerState.READY]
     count = {r: sum(1 for m in ready if m.role is r) for r in (Role.PREFILL, Role.DECODE)}

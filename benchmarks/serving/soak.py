@@ -1,18 +1,21 @@
-"""Mixed load with a change every minute: memory flat, KV caches empty at the end, no zombie."""
+"""Mixed load through the gate, changes every minute: memory flat, KV empty at the end, no zombie."""
 
 import os
+import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from benchmarks.serving.changes import BEFORE_S
-from benchmarks.serving.rig import Say, Span, deployed, load, site, timed, workload
+from benchmarks.serving.changes import BEFORE_S, one_change
+from benchmarks.serving.gate import spec_for
+from benchmarks.serving.rig import Say, Span, deployed, load, site, workload
 from planner.domain.fleet import Role
+from planner.service.deploying import gate
+from planner.service.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
-from serving.fleet.changes import Changes
 from serving.fleet.deployment import LocalDeployment
-from serving.fleet.members import WorkerState
 
 SECONDS = 600.0
 EVERY_S = 60.0
@@ -20,40 +23,48 @@ LEASE_S = 40.0
 """KV caches that nobody fetched are dropped after 30 s."""
 
 
+Resident = tuple[float, float, float]
+"""MiB: manager with load generator, router, gate."""
+
+
 def run(folder: Path, say: Say, *, seconds: float = SECONDS) -> str:
-    at = site(folder)
+    rng = random.Random(2)
+    at = replace(site(folder), endpoints_dir=folder)
+    options = GateOptions(spec=spec_for(folder), port=0, anonymous=True, admission=False)
     roles = (Role.PREFILL, Role.PREFILL, Role.DECODE)
-    memory: list[tuple[float, float, float]] = []
+    memory: list[Resident] = []
     done: list[Span] = []
-    with deployed(at, roles, say) as (deployment, steering), Caretaker(deployment, say):
-        requests = workload(seconds + BEFORE_S)
+    with (
+        deployed(at, roles, say) as (deployment, steering),
+        Caretaker(deployment, say),
+        gate(deployment, options),
+    ):
         began = time.monotonic()
-        with load(deployment.router.url, at, requests, seed=31) as running:
-            while time.monotonic() - began < seconds:
-                memory.append((time.monotonic() - began, *_resident(deployment)))
-                time.sleep(EVERY_S / 2)
-                if len(memory) % 2 == 0:
-                    done.append(_change(steering))
-                    say(f"{done[-1].what}, {done[-1].took_s:.1f} s")
+        requests = workload(seconds + BEFORE_S)
+        with load(str(deployment.endpoints().gate), at, requests, seed=31) as running:
+            while (left := began + seconds - time.monotonic()) > 0:
+                memory.append(_resident(deployment))
+                pause = len(done) * EVERY_S + EVERY_S / 2 - (seconds - left)
+                time.sleep(min(max(pause, 1.0), left))
+                done.append(one_change(steering, rng, len(done)))
+                say(f"{done[-1].what}, {done[-1].took_s:.1f} s; MiB {_said(memory[-1])}")
         replay = running.result()
         time.sleep(LEASE_S)
         usage = [deployment.reading(m.worker).kv_usage_ratio for m in deployment.members]
-        memory.append((time.monotonic() - began, *_resident(deployment)))
-        zombies = [
-            p.pid
-            for p in psutil.Process(os.getpid()).children(recursive=True)
-            if p.status() == psutil.STATUS_ZOMBIE
-        ]
+        memory.append(_resident(deployment))
+        zombies = [p.pid for p in _below() if p.status() == psutil.STATUS_ZOMBIE]
     settled = memory[len(memory) // 3]
+    rows = zip(("manager and load generator", "router", "gate"), settled, memory[-1], strict=True)
+    kinds = [s.what.split()[0] for s in done]
     return "\n".join(
         [
-            f"{seconds:.0f} s of load, {len(done)} changes; {len(replay.timings)} requests, "
-            f"{len(replay.failures)} failed (asked: 0).",
+            f"{seconds:.0f} s of load through the gate, {len(done)} changes "
+            f"({', '.join(f'{kinds.count(k)} {k}' for k in sorted(set(kinds)))}); "
+            f"{len(replay.timings)} requests, {len(replay.failures)} failed (asked: 0).",
             "",
-            "| | at a third | at the end |",
+            "| MiB | at a third | at the end |",
             "|---|---|---|",
-            f"| manager and load generator, MiB | {settled[1]:.0f} | {memory[-1][1]:.0f} |",
-            f"| router, MiB | {settled[2]:.0f} | {memory[-1][2]:.0f} |",
+            *(f"| {name} | {before:.0f} | {after:.0f} |" for name, before, after in rows),
             "",
             f"KV usage of the workers {LEASE_S:.0f} s after the last answer: "
             f"{', '.join(f'{u:.4f}' for u in usage)} (asked: 0). "
@@ -62,16 +73,34 @@ def run(folder: Path, say: Say, *, seconds: float = SECONDS) -> str:
     )
 
 
-def _resident(deployment: LocalDeployment) -> tuple[float, float]:
+def _resident(deployment: LocalDeployment) -> Resident:
     own = psutil.Process().memory_info().rss / 2**20
-    below = psutil.Process(deployment.router.pid).children(recursive=True)
-    return own, sum(p.memory_info().rss for p in below) / 2**20
+    router = _sum_mib(psutil.Process(deployment.router.pid).children(recursive=True))
+    gates = [p for p in _below() if _is_gate(p)]
+    return own, router, _sum_mib(gates)
 
 
-def _change(steering: Changes) -> Span:
-    """Flips the spare worker to and fro."""
-    ready = [m for m in steering.deployment.members if m.state is WorkerState.READY]
-    by_role = {r: [m.name for m in ready if m.role is r] for r in (Role.PREFILL, Role.DECODE)}
-    spare = max(by_role, key=lambda r: len(by_role[r]))
-    to = Role.DECODE if spare is Role.PREFILL else Role.PREFILL
-    return timed(f"flip {spare} to {to}", lambda: steering.flip(by_role[spare][0], to))
+def _said(memory: Resident) -> str:
+    return ", ".join(f"{one:.0f}" for one in memory)
+
+
+def _below() -> list[psutil.Process]:
+    return psutil.Process(os.getpid()).children(recursive=True)
+
+
+def _is_gate(process: psutil.Process) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return "--listen-fd" in line and not process.children()
+
+
+def _sum_mib(processes: list[psutil.Process]) -> float:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total / 2**20

@@ -12,6 +12,7 @@ from planner.domain.slo import DEFAULT_CLASS, Slo
 from serving.gate.admission import Case, Decision, Promise, Way, Why, decide
 from serving.gate.asgi import Receive, Scope, Send, answer, header, headers_of, read_body, refuse
 from serving.gate.cells import Cell, Cells
+from serving.gate.connections import Link, link_of
 from serving.gate.estimates import Prompt
 from serving.gate.exchange import Books, Caller, Exchange
 from serving.gate.keys import ApiKey, Keys
@@ -73,8 +74,8 @@ class GateSettings:
 class _Request:
     headers: Headers
     body: bytes
-    receive: Receive
     send: Send
+    link: Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +148,14 @@ class Gate:
         if kind is not None and method == "POST":
             refusal = await self._generate(scope, receive, send, kind)
         elif method in ("GET", "HEAD"):
-            refusal = await self._look(scope, receive, send, path)
+            refusal = await self._look(scope, send, path)
         else:
             refusal = unknown_path(path, method, taken=path in _GENERATING)
         if refusal is not None:
             self.books.metrics.count("refused", refusal.reason)
             await refuse(send, refusal)
 
-    async def _look(self, scope: Scope, receive: Receive, send: Send, path: str) -> Refusal | None:
+    async def _look(self, scope: Scope, send: Send, path: str) -> Refusal | None:
         if path == "/healthz":
             await answer(send, 200, [(b"content-type", b"text/plain")], b"ok\n")
         elif path == "/readyz":
@@ -167,23 +168,23 @@ class Gate:
             kind = b"text/plain; version=0.0.4; charset=utf-8"
             await answer(send, 200, [(b"content-type", kind)], self.books.metrics.text())
         elif path == "/v1/models":
-            return await self._models(scope, receive, send)
+            return await self._models(scope, send)
         else:
             return unknown_path(path, "GET", taken=path in _GENERATING)
         return None
 
-    async def _models(self, scope: Scope, receive: Receive, send: Send) -> Refusal | None:
-        headers = headers_of(scope)
+    async def _models(self, scope: Scope, send: Send) -> Refusal | None:
+        headers, link = headers_of(scope), link_of(scope)
         caller = self._who(headers)
         if isinstance(caller, Refusal):
             return caller
         exchange = self._exchange(_LISTING, caller, time.monotonic())
         for cell in self.cells.by_load():
             try:
-                with ClientWatch(receive):
+                with ClientWatch(link):
                     url = f"{cell.url}/v1/models"
                     async with self._upstream.request("GET", url, headers, None) as response:
-                        await relay(response, send, exchange.meter, exchange.begun)
+                        await relay(response, send, link, exchange.meter, exchange.begun)
             except (NoConnectionError, NoAnswerError) as error:
                 self._failed(cell, error)
                 continue
@@ -213,7 +214,7 @@ class Gate:
             refusal = _shed(decision)
             exchange.shed(decision, refusal.status)
             return refusal
-        request = _Request(headers=headers, body=body, receive=receive, send=send)
+        request = _Request(headers=headers, body=body, send=send, link=link_of(scope))
         return await self._send_on(exchange, route, request)
 
     def _prepared(
@@ -370,12 +371,14 @@ class Gate:
         end = End.CANCELLED
         passed = request.headers, request.body
         try:
-            with ClientWatch(request.receive):
+            with ClientWatch(request.link):
                 async with self._upstream.request("POST", url, *passed) as response:
                     if is_not_ready(response) and time.monotonic() < until_s:
                         raise NotReadyError
                     exchange.status = response.status
-                    end = await relay(response, request.send, exchange.meter, exchange.begun)
+                    end = await relay(
+                        response, request.send, request.link, exchange.meter, exchange.begun
+                    )
         except (NoConnectionError, NotReadyError, NoAnswerError):
             raise
         except BaseException:  # the gate itself is being stopped, or has a fault

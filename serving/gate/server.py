@@ -14,6 +14,7 @@ import uvicorn
 
 from planner.domain.errors import KeyFileError
 from serving.gate.app import Gate
+from serving.gate.connections import Connection
 from serving.gate.keys import read_keys
 
 LOG = logging.getLogger("poolwise.gate")
@@ -73,7 +74,7 @@ async def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
         gate,
-        http="httptools",
+        http=Connection,
         lifespan="off",
         ws="none",
         access_log=False,

@@ -15,7 +15,8 @@ from typing import TypeVar
 import aiohttp
 
 from serving.gate.answer import AnswerMeter
-from serving.gate.asgi import Receive, Send
+from serving.gate.asgi import Message, Send
+from serving.gate.connections import Link
 from serving.gate.refusals import Headers
 
 CONNECT_TIMEOUT_S = 5.0
@@ -150,6 +151,7 @@ def is_not_ready(response: aiohttp.ClientResponse) -> bool:
 async def relay(
     response: aiohttp.ClientResponse,
     send: Send,
+    link: Link,
     meter: AnswerMeter,
     begun: Callable[[], None],
 ) -> End:
@@ -164,6 +166,11 @@ async def relay(
         Called once, with the first token.
     """
     headers = [(n.lower(), v) for n, v in response.raw_headers if n.lower() not in _ONE_HOP]
+    head: Message = {
+        "type": "http.response.start",
+        "status": response.status,
+        "headers": headers,
+    }
     length = response.content_length
     whole = length is not None and length <= WHOLE_ANSWER_BYTES
     if whole:  # a broken answer is then told by its status, not in its middle
@@ -171,29 +178,43 @@ async def relay(
             body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(_reason(error)) from error
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        with link:
+            await send(head)
+            await send({"type": "http.response.body", "body": body, "more_body": False})
         meter.take(body, time.monotonic())
         meter.finish()
         return End.COMPLETE
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     content = response.content
     try:
-        while True:
+        with link:  # the first piece mostly came with the head
+            await send(head)
+            data = content.read_nowait(-1)
+            more = await _pass(data, content, send, meter, begun) if data else True
+        while more:
             data = await content.readany()
-            now_s = time.monotonic()
-            more = bool(data) and not content.at_eof()  # the end is told with the last piece
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-            waiting = meter.first_token_s is None
-            meter.take(data, now_s)
-            if waiting and meter.first_token_s is not None:
-                begun()
-            if not more:
-                break
+            more = await _pass(data, content, send, meter, begun)
     except (aiohttp.ClientError, OSError):
         return End.FAILED
     meter.finish()
     return End.COMPLETE
+
+
+async def _pass(
+    data: bytes,
+    content: aiohttp.StreamReader,
+    send: Send,
+    meter: AnswerMeter,
+    begun: Callable[[], None],
+) -> bool:
+    """Pass on a piece of an answer; whether more is to come."""
+    now_s = time.monotonic()
+    more = bool(data) and not content.at_eof()  # the end is told with the last piece
+    await send({"type": "http.response.body", "body": data, "more_body": more})
+    waiting = meter.first_token_s is None
+    meter.take(data, now_s)
+    if waiting and meter.first_token_s is not None:
+        begun()
+    return more
 
 
 class ClientWatch:
@@ -205,28 +226,25 @@ class ClientWatch:
         Whether the client went away before the answer was complete.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    __slots__ = ("_link", "_task", "gone")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
         self.gone = False
 
     def __enter__(self) -> "ClientWatch":
-        self._watcher = asyncio.create_task(self._watch())
+        self._link.on_leave(self._leave)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> bool:
         """Swallow the cancellation that this watch caused, no other."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-        self._watcher = None
+        self._link.on_leave(None)
         if self.gone and self._task is not None and self._task.uncancel() > 0:
             return False
         return self.gone and kind is not None and issubclass(kind, asyncio.CancelledError)
 
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._watcher is not None and self._task is not None:
+    def _leave(self) -> None:
+        if self._task is not None:
             self.gone = True
             self._task.cancel()
