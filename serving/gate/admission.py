@@ -136,9 +136,9 @@ class Case:
 def decide(case: Case) -> Decision:
     """Let a request in, send it straight to a decode worker, or shed it."""
     expected = estimate(case.times, case.load, case.prompt)
-    if case.worker is not None:
+    if case.worker is not None and _has_room(case, case.worker):
         direct = estimate_direct(case.times, case.worker, case.prompt)
-        if _goes_direct(case, case.worker, direct, expected):
+        if _goes_direct(case, direct, expected):
             return Decision(way=Way.DIRECT, why=Why.SHORT_PROMPT, estimate=direct)
     if case.load.is_idle:
         return Decision(way=Way.ADMIT, why=Why.IDLE, estimate=expected)
@@ -204,19 +204,23 @@ def _limit(objective_s: float, idle_s: float, slack_s: float, promise: Promise) 
     return alone_s + (objective_s - alone_s) * promise.share
 
 
-def _goes_direct(case: Case, worker: WorkerLoad, direct: Estimate, expected: Estimate) -> bool:
+def _goes_direct(case: Case, direct: Estimate, expected: Estimate) -> bool:
     """Whether a decode worker answers sooner, without a promise per token being missed.
 
     The longest gap that it makes is a step with the whole prompt in it. That stays within the
     strictest promise under way, so that even such a prompt in every step would not break it.
     """
     prompt, strictest_s, slo = case.prompt, case.strictest_tpot_s, case.promise.slo
-    has_room = (
+    if strictest_s is None or direct.ttft_s >= expected.ttft_s:
+        return False
+    gap_s = direct.tpot_s + case.times.work_s(prompt.new_tokens, prompt.cached_tokens)
+    return gap_s <= strictest_s and (slo is None or direct.ttft_s <= slo.ttft_s)
+
+
+def _has_room(case: Case, worker: WorkerLoad) -> bool:
+    """Whether a decode worker may take a prompt beside its answers: one at a time."""
+    return (
         worker.direct_prompts == 0
         and worker.kv_usage_ratio <= DIRECT_KV_RATIO
         and worker.running < case.times.decode.limits.max_num_seqs
     )
-    if not has_room or strictest_s is None or direct.ttft_s >= expected.ttft_s:
-        return False
-    gap_s = direct.tpot_s + case.times.work_s(prompt.new_tokens, prompt.cached_tokens)
-    return gap_s <= strictest_s and (slo is None or direct.ttft_s <= slo.ttft_s)

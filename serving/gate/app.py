@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,8 @@ from serving.gate.upstream import (
     NoAnswerError,
     NoConnectionError,
     NotReadyError,
+    Patience,
     Upstream,
-    again_and_again,
     is_not_ready,
     relay,
 )
@@ -183,7 +184,7 @@ class Gate:
             try:
                 with ClientWatch(link):
                     url = f"{cell.url}/v1/models"
-                    async with self._upstream.request("GET", url, headers, None) as response:
+                    with await self._upstream.request("GET", url, headers, None) as response:
                         await relay(response, send, link, exchange.meter, exchange.begun)
             except (NoConnectionError, NoAnswerError) as error:
                 self._failed(cell, error)
@@ -345,22 +346,26 @@ class Gate:
 
         Where none does, nobody computes it: a router that is started again is waited for.
         """
-        problem, until_s = "", time.monotonic() + self.settings.patience_s
-        async for cell, worker in again_and_again(route.ways, self.settings.patience_s):
+        patience = Patience(time.monotonic() + self.settings.patience_s)
+        problem, ways = "", itertools.cycle(route.ways)
+        for tried in itertools.count(1):
+            cell, worker = next(ways)
             exchange.go(cell, route.decision, worker=worker)
             try:
                 url = _url(cell, worker, exchange.asked)
-                end = await self._relay(exchange, url, request, until_s)
+                end = await self._relay(exchange, url, request, patience.until_s)
             except (NoConnectionError, NotReadyError) as failed:
                 self._failed(cell, failed)
                 problem = f"does not take connections ({failed})"
-                continue
             except NoAnswerError as failed:
                 self._failed(cell, failed)
                 problem = f"closed the connection before its answer was complete ({failed})"
                 break
-            exchange.end(end)
-            return None
+            else:
+                exchange.end(end)
+                return None
+            if tried % len(route.ways) == 0 and not await patience.again():
+                break
         exchange.status = 502
         exchange.end(End.FAILED)
         return Refusal(
@@ -371,14 +376,16 @@ class Gate:
         end = End.CANCELLED
         passed = request.headers, request.body
         try:
-            with ClientWatch(request.link):
-                async with self._upstream.request("POST", url, *passed) as response:
-                    if is_not_ready(response) and time.monotonic() < until_s:
-                        raise NotReadyError
-                    exchange.status = response.status
-                    end = await relay(
-                        response, request.send, request.link, exchange.meter, exchange.begun
-                    )
+            with (
+                ClientWatch(request.link),
+                await self._upstream.request("POST", url, *passed) as response,
+            ):
+                if is_not_ready(response) and time.monotonic() < until_s:
+                    raise NotReadyError
+                exchange.status = response.status
+                end = await relay(
+                    response, request.send, request.link, exchange.meter, exchange.begun
+                )
         except (NoConnectionError, NotReadyError, NoAnswerError):
             raise
         except BaseException:  # the gate itself is being stopped, or has a fault
@@ -396,7 +403,7 @@ class Gate:
             try:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     url = f"{cell.url}/v1/models"
-                    async with self._upstream.request("GET", url, [], None) as response:
+                    with await self._upstream.request("GET", url, [], None) as response:
                         if response.status < 500:
                             return ""
                         problems.append(f"{cell.url} answers {response.status}")

@@ -126,6 +126,7 @@ class CellTimes:
     _prompts: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
     _steps: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
     _fixed: dict[int, float] = field(default_factory=dict, repr=False)
+    _transfers: dict[int, float] = field(default_factory=dict, repr=False)
 
     def prompt_s(self, new_tokens: int, cached_tokens: int) -> float:
         """Seconds to compute a prompt alone."""
@@ -158,8 +159,11 @@ class CellTimes:
         """Seconds to move a prompt's KV cache; 0 where nothing is moved."""
         if not self.disaggregated:
             return 0.0
-        kv_bytes = self.prefill.limits.kv_bytes_per_token * input_tokens
-        return float(self.prefill.transfer.seconds(kv_bytes))
+        key = _coarse(input_tokens)
+        if key not in self._transfers:
+            kv_bytes = self.prefill.limits.kv_bytes_per_token * key
+            self._transfers[key] = float(self.prefill.transfer.seconds(kv_bytes))
+        return self._transfers[key]
 
     @property
     def steps_to_join(self) -> float:

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from serving.gate.admission import Slack
@@ -46,6 +46,8 @@ class CellLedger:
     _answering: dict[int, UnderWay] = field(default_factory=dict)
     _due: list[tuple[float, int]] = field(default_factory=list)
     _promises: dict[float, int] = field(default_factory=dict)
+    _direct_waiting: Counter[str] = field(default_factory=Counter)
+    _direct_answering: Counter[str] = field(default_factory=Counter)
     _work_s: float = 0.0
     _held_tokens: float = 0.0
     _answer_tokens: float = 0.0
@@ -73,14 +75,16 @@ class CellLedger:
 
     def on_worker(self, worker: str) -> tuple[int, int]:
         """(requests, of them without a first token) that were sent straight to a worker."""
-        waiting = sum(1 for one in self._waiting.values() if one.worker == worker)
-        answering = sum(1 for one in self._answering.values() if one.worker == worker)
-        return waiting + answering, waiting
+        waiting = self._direct_waiting[worker]
+        return waiting + self._direct_answering[worker], waiting
 
     def add(self, one: UnderWay) -> None:
         """A request was let in."""
         self._waiting[id(one)] = one
-        self._work_s += one.work_s if one.worker is None else 0.0
+        if one.worker is None:
+            self._work_s += one.work_s
+        else:
+            self._direct_waiting[one.worker] += 1
         self._held_tokens += one.prompt.input_tokens + one.prompt.output_tokens
         if one.tpot_promise_s is not None:
             count = self._promises.get(one.tpot_promise_s, 0)
@@ -95,15 +99,23 @@ class CellLedger:
         if one.worker is None:
             self._work_s -= one.work_s
             self._latest_start_s = now_s
+        else:
+            self._direct_waiting[one.worker] -= 1
+            self._direct_answering[one.worker] += 1
         self._answering[id(one)] = one
         self._answer_tokens += one.prompt.output_tokens
 
     def end(self, one: UnderWay) -> None:
         """It is over, however it ended."""
         if self._waiting.pop(id(one), None) is not None:
-            self._work_s -= one.work_s if one.worker is None else 0.0
+            if one.worker is None:
+                self._work_s -= one.work_s
+            else:
+                self._direct_waiting[one.worker] -= 1
         elif self._answering.pop(id(one), None) is not None:
             self._answer_tokens -= one.prompt.output_tokens
+            if one.worker is not None:
+                self._direct_answering[one.worker] -= 1
         else:
             return
         self._held_tokens -= one.prompt.input_tokens + one.prompt.output_tokens
@@ -113,6 +125,8 @@ class CellLedger:
                 del self._promises[one.tpot_promise_s]
         if not self._waiting and not self._answering:  # no rounding error survives an idle moment
             self._work_s = self._held_tokens = self._answer_tokens = 0.0
+            self._direct_waiting.clear()
+            self._direct_answering.clear()
 
     def load(
         self,

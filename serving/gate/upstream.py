@@ -4,13 +4,11 @@ aiohttp is the client: of those measured it costs least per streamed piece (docs
 """
 
 import asyncio
-import contextlib
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
 
 import aiohttp
 
@@ -49,9 +47,6 @@ _OURS = _ONE_HOP | {
     b"expect",
     b"x-poolwise-class",
 }
-
-
-_Way = TypeVar("_Way")
 
 
 class End(StrEnum):
@@ -95,11 +90,10 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    @contextlib.asynccontextmanager
     async def request(
         self, method: str, url: str, headers: Headers, body: bytes | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; its answer, whose connection is closed if it is not read to the end.
+    ) -> "Answering":
+        """Send a request; its answer, to be left as a context manager.
 
         Raises
         ------
@@ -117,27 +111,50 @@ class Upstream:
             raise NoConnectionError(_reason(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(_reason(error)) from error
-        try:
-            yield response
-        finally:
-            response.close() if not response.content.at_eof() else response.release()
+        return Answering(response)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """An upstream's answer, whose connection is closed if it is not read to the end."""
+
+    response: aiohttp.ClientResponse
+
+    def __enter__(self) -> aiohttp.ClientResponse:
+        return self.response
+
+    def __exit__(self, *_failed: object) -> None:
+        if self.response.content.at_eof():
+            self.response.release()
+        else:
+            self.response.close()
 
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-async def again_and_again(ways: Sequence[_Way], patience_s: float) -> AsyncIterator[_Way]:
-    """Every way in turn, and all of them again after growing pauses while patience lasts."""
-    pause_s, until_s = FIRST_PAUSE_S, time.monotonic() + patience_s
-    while True:
-        for way in ways:
-            yield way
-        left_s = until_s - time.monotonic()
+@dataclass(slots=True)
+class Patience:
+    """Whether to try all ways once more, after growing pauses.
+
+    Parameters
+    ----------
+    until_s : float
+        On the monotonic clock, seconds.
+    """
+
+    until_s: float
+    _pause_s: float = FIRST_PAUSE_S
+
+    async def again(self) -> bool:
+        """Wait a little; False once patience is at its end."""
+        left_s = self.until_s - time.monotonic()
         if left_s <= 0:
-            return
-        await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            return False
+        await asyncio.sleep(min(self._pause_s, left_s))
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return True
 
 
 def is_not_ready(response: aiohttp.ClientResponse) -> bool:
