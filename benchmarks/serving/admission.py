@@ -74,12 +74,12 @@ def run(folder: Path, say: Callable[[str], None]) -> str:
         run_profile(asked, os.environ)
     with _pair(folder, say) as now:
         spec, endpoints = _spec(folder, now), _endpoints(now)
-        with gate_process(folder, spec, endpoints, "--no-admission", "--no-direct") as port:
-            capacity_rps = _capacity(now, port, say)
-            without = _outcome(now, port, OVERLOAD * capacity_rps, say, "without admission")
-        with gate_process(folder, spec, endpoints) as port:
-            _replayed(now, port, _workload(1.0, WARM_UP, seed=7))
-            with_it = _outcome(now, port, OVERLOAD * capacity_rps, say, "with admission")
+        with gate_process(folder, spec, endpoints, "--no-admission", "--no-direct") as gate:
+            capacity_rps = _capacity(now, gate.port, say)
+            without = _outcome(now, gate.port, OVERLOAD * capacity_rps, say, "without admission")
+        with gate_process(folder, spec, endpoints) as gate:
+            _replayed(now, gate.port, _workload(1.0, WARM_UP, seed=7))
+            with_it = _outcome(now, gate.port, OVERLOAD * capacity_rps, say, "with admission")
     return report(capacity_rps, without, with_it)
 
 

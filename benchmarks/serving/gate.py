@@ -13,10 +13,11 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
@@ -55,6 +56,14 @@ LOADS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A server under load."""
+
+    port: int
+    pid: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Taken:
     """All rounds of one target under one load."""
@@ -62,6 +71,8 @@ class Taken:
     rps: list[float] = field(default_factory=list)
     first_s: list[float] = field(default_factory=list)
     cpu_share: list[float] = field(default_factory=list)
+    target_s: list[float] = field(default_factory=list)
+    """Processor time of the target for each request, seconds."""
 
     @property
     def p50_s(self) -> float:
@@ -72,41 +83,58 @@ class Taken:
 def run(folder: Path, say: Callable[[str], None]) -> str:
     """Measure; the report as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    with targets(folder) as ports:
-        taken = {(name, load): Taken() for load in LOADS for name in ports}
+    with targets(folder) as there:
+        taken = {(name, load): Taken() for load in LOADS for name in there}
         for load in LOADS:
             for number in range(ROUNDS):
-                names = list(ports) if number % 2 == 0 else list(reversed(ports))
+                names = list(there) if number % 2 == 0 else list(reversed(there))
                 for name in names:
-                    _measure(ports[name], load, taken[name, load])
+                    _measure(there[name], load, taken[name, load])
             say(f"{load.streams} streams of {load.tokens} tokens measured")
-    return report(taken, list(ports))
+    return report(taken, list(there))
+
+
+LESS = {"gate, no records": ("--no-record",), "gate, only passing and counting": ("--no-record",)}
+"""The gate with parts of its work taken away; the last one knows of no workers either, so that it
+neither estimates nor decides."""
 
 
 @contextmanager
-def targets(folder: Path) -> Iterator[dict[str, int]]:
-    """Ports of the stub, the bare pass-throughs, the gate, and the router where it starts."""
+def targets(folder: Path) -> Iterator[dict[str, Target]]:
+    """The stub, the bare pass-throughs, the gate whole and in part, the router where it starts."""
     with ExitStack() as stack:
         worker, second, bare, bare_httpx, router, metrics = free_ports(6)
-        for port in (worker, second):
-            stack.enter_context(_process([PEERS, "stub", str(port), "0"], port))
+
+        def start(line: Sequence[str], port: int) -> Target:
+            return Target(port=port, pid=stack.enter_context(_process(line, port)))
+
         upstream = f"http://127.0.0.1:{worker}"
-        stack.enter_context(_process([PEERS, "bare", str(bare), upstream, "aiohttp"], bare))
+        there = {"stub alone": start([PEERS, "stub", str(worker), "0"], worker)}
+        start([PEERS, "stub", str(second), "0"], second)
+        there["bare aiohttp"] = start([PEERS, "bare", str(bare), upstream, "aiohttp"], bare)
+        whole = gate_process(folder, spec_for(folder), _stub_endpoints(worker))
+        there["gate"] = stack.enter_context(whole)
+        for name, options in LESS.items():
+            part = folder / name.replace(" ", "-").replace(",", "")
+            part.mkdir(exist_ok=True)
+            known = _stub_endpoints(worker)
+            if name == list(LESS)[-1]:
+                known = replace(known, workers=())
+            less = gate_process(part, spec_for(part), known, *options)
+            there[name] = stack.enter_context(less)
         line = [PEERS, "bare", str(bare_httpx), upstream, "httpx"]
-        stack.enter_context(_process(line, bare_httpx))
-        gate = stack.enter_context(gate_process(folder, spec_for(folder), _stub_endpoints(worker)))
-        ports = {"stub alone": worker, "bare aiohttp": bare, "gate": gate, "bare httpx": bare_httpx}
+        there["bare httpx"] = start(line, bare_httpx)
         line = ["smg", "launch", "--worker-urls", upstream, f"http://127.0.0.1:{second}"]
         line += ["--host", "127.0.0.1", "--port", str(router), "--prometheus-port", str(metrics)]
         line += ["--prometheus-host", "127.0.0.1", "--log-level", "error"]
         line += ["--policy", "round_robin"]
         try:
-            stack.enter_context(_process(line, router))
+            started = start(line, router)
             _await_answers(router)
-            ports["router alone (smg)"] = router
+            there["router alone (smg)"] = started
         except OperationError:
             pass  # the report says that it is missing
-        yield ports
+        yield there
 
 
 def _stub_endpoints(worker: int) -> Endpoints:
@@ -121,8 +149,8 @@ def _stub_endpoints(worker: int) -> Endpoints:
 
 
 @contextmanager
-def gate_process(folder: Path, spec: Path, endpoints: Endpoints, *options: str) -> Iterator[int]:
-    """A gate in front of a deployment, its records in a database under `folder`; its port."""
+def gate_process(folder: Path, spec: Path, endpoints: Endpoints, *options: str) -> Iterator[Target]:
+    """A gate in front of a deployment, its records in a database under `folder`."""
     state = folder / "gate-state"
     state.mkdir(parents=True, exist_ok=True)
     write_endpoints(state, endpoints)
@@ -131,9 +159,9 @@ def gate_process(folder: Path, spec: Path, endpoints: Endpoints, *options: str) 
     line += ["--port", str(port), "--anonymous", *options]
     environment = {**os.environ, "POOLWISE_STATE_DIR": str(state)}
     environment.pop("POOLWISE_DATABASE_URL", None)
-    with _process(line, port, environment=environment):
+    with _process(line, port, environment=environment) as pid:
         time.sleep(SETTLE_S)
-        yield port
+        yield Target(port=port, pid=pid)
 
 
 def spec_for(folder: Path) -> Path:
@@ -166,14 +194,14 @@ target: {{kind: dry_run}}
 @contextmanager
 def _process(
     module: Sequence[str], port: int, *, environment: dict[str, str] | None = None
-) -> Iterator[None]:
-    """A process that listens on a port; ended in the end."""
+) -> Iterator[int]:
+    """A process that listens on a port, ended in the end; its id."""
     log = subprocess.DEVNULL if "POOLWISE_BENCH_LOG" not in os.environ else None
     line = [sys.executable, "-m", *module]
     running = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
     try:
         _await_port(running, port, " ".join(module))
-        yield
+        yield running.pid
     finally:
         running.terminate()
         try:
@@ -214,16 +242,24 @@ def _await_answers(port: int) -> None:
     raise OperationError("the router does not answer")
 
 
-def _measure(port: int, load: Load, taken: Taken) -> None:
+def _measure(target: Target, load: Load, taken: Taken) -> None:
     line = [sys.executable, "-m", PEERS, "load"]
-    line += [str(port), str(load.streams), str(load.tokens), str(SECONDS)]
+    line += [str(target.port), str(load.streams), str(load.tokens), str(SECONDS)]
+    before_s = _processor_s(target.pid)
     done = subprocess.run(line, capture_output=True, check=True)
+    used_s = _processor_s(target.pid) - before_s
     found = json.loads(done.stdout)
     if found["failed"]:
         raise OperationError(f"{found['failed']} requests failed")
     taken.rps.append(found["requests"] / found["span_s"])
     taken.first_s.append(float(np.median(found["first_s"])))
     taken.cpu_share.append(found["cpu_share"])
+    taken.target_s.append(used_s / found["requests"])
+
+
+def _processor_s(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def report(taken: dict[tuple[str, Load], Taken], names: Sequence[str]) -> str:
@@ -233,8 +269,9 @@ def report(taken: dict[tuple[str, Load], Taken], names: Sequence[str]) -> str:
         f"{cores} cores; {ROUNDS} rounds of {SECONDS:g} s of each, in turns; medians over rounds. "
         "TTFT as the generator sees it; added: over the stub alone.",
         "",
-        "| load | target | requests/s | TTFT p50 | added | generator's CPU |",
-        "|---|---|---|---|---|---|",
+        "| load | target | requests/s | TTFT p50 | added | its processor time a request "
+        "| generator's CPU |",
+        "|---|---|---|---|---|---|---|",
     ]
     for load in LOADS:
         alone = taken[names[0], load]
@@ -243,7 +280,7 @@ def report(taken: dict[tuple[str, Load], Taken], names: Sequence[str]) -> str:
             lines.append(
                 f"| {load.streams} x {load.tokens} tokens | {name} | {np.median(one.rps):,.0f} "
                 f"| {1e3 * one.p50_s:.2f} ms | {1e3 * (one.p50_s - alone.p50_s):.2f} ms "
-                f"| {np.median(one.cpu_share):.2f} cores |"
+                f"| {1e6 * np.median(one.target_s):.0f} us | {np.median(one.cpu_share):.2f} cores |"
             )
     lines += [
         "",

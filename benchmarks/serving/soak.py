@@ -1,4 +1,4 @@
-"""Mixed load through the gate, changes every minute: memory flat, KV empty at the end, no zombie."""
+"""Mixed load through the gate, changes every minute: memory flat, KV empty in the end, no zombie."""
 
 import os
 import random
