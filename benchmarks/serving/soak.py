@@ -1,4 +1,4 @@
-"""Mixed load through the gate, changes every minute: memory flat, KV empty in the end, no zombie."""
+"""Mixed load through the gate, changes every minute: memory flat, no KV held, no zombie."""
 
 import os
 import random
