@@ -383,6 +383,7 @@ class LocalDeployment:
                     cell=m.cell,
                     url=m.worker.url,
                     kv_events=m.worker.kv_events,
+                    draining=m.state is WorkerState.DRAINING,
                 )
                 for m in self.members
                 if m.state in (WorkerState.READY, WorkerState.DRAINING)

@@ -26,6 +26,8 @@ class WorkerEndpoint:
         Its OpenAI-compatible API and `/metrics`.
     kv_events : str or None
         Address at which a subscriber has to bind to get its KV events (ZMQ); None: it sends none.
+    draining : bool
+        It ends what it has begun; nobody may send it anything new.
     """
 
     name: str
@@ -33,6 +35,7 @@ class WorkerEndpoint:
     cell: str
     url: str
     kv_events: str | None = None
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,14 @@ def write_endpoints(state_dir: Path, endpoints: Endpoints) -> None:
     draft.replace(path)
 
 
+def written_at_ns(state_dir: Path) -> int | None:
+    """When the file was replaced last, nanoseconds; None where there is none."""
+    try:
+        return (state_dir / FILE_NAME).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def forget_endpoints(state_dir: Path) -> None:
     """Take the file away: the deployment has ended."""
     (state_dir / FILE_NAME).unlink(missing_ok=True)
@@ -119,6 +130,7 @@ def read_endpoints(state_dir: Path) -> Endpoints:
                     cell=w["cell"],
                     url=w["url"],
                     kv_events=w["kv_events"],
+                    draining=bool(w.get("draining")),
                 )
                 for w in workers
             ),

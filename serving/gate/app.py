@@ -294,6 +294,9 @@ class Gate:
     def _decide(self, exchange: Exchange, cells: Sequence[Cell]) -> _Route:
         """The least loaded cell that takes it; where none does, what that one said."""
         decision, worker = self._decide_in(exchange, cells[0])
+        if worker is not None and self.cells.have_moved():
+            cells = self.cells.by_load() or cells
+            decision, worker = self._decide_in(exchange, cells[0])
         chosen, said = cells[0], decision
         for cell in cells[1:]:
             if decision.way is not Way.SHED:

@@ -14,7 +14,7 @@ import httpx
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
-from serving.fleet.endpoints import Endpoints, WorkerEndpoint, read_endpoints
+from serving.fleet.endpoints import Endpoints, WorkerEndpoint, read_endpoints, written_at_ns
 from serving.gate.estimates import CellLoad, CellTimes, WorkerLoad
 from serving.gate.load import CellLedger, Errors, Others
 from serving.telemetry import EngineReading, parse_engine
@@ -78,8 +78,8 @@ class Cell:
         self._look()
 
     def of_role(self, *roles: Role) -> tuple[WorkerEndpoint, ...]:
-        """Workers of some roles."""
-        return tuple(w for w in self.workers if w.role in roles)
+        """Workers of some roles that take requests."""
+        return tuple(w for w in self.workers if w.role in roles and not w.draining)
 
     @property
     def busyness(self) -> float:
@@ -189,6 +189,7 @@ class Cells:
     problem: str = ""
     _cells: dict[str, Cell] = field(default_factory=dict)
     _endpoints: Endpoints | None = None
+    _read_at_ns: int | None = None
 
     def __post_init__(self) -> None:
         self._cells = {url: Cell(name=url, url=url) for url in self.routers}
@@ -202,10 +203,21 @@ class Cells:
         """Cells, the least loaded first."""
         return sorted(self._cells.values(), key=lambda cell: cell.busyness)
 
+    def have_moved(self) -> bool:
+        """Whether the endpoints file was replaced since it was read; if so, it is read now.
+
+        Asked before a worker is sent to directly: it may be draining, or about to end.
+        """
+        if self.state_dir is None or written_at_ns(self.state_dir) == self._read_at_ns:
+            return False
+        self.refresh()
+        return True
+
     def refresh(self) -> None:
         """Read the endpoints file again; cells that stay keep what is known of them."""
         if self.state_dir is None:
             return
+        self._read_at_ns = written_at_ns(self.state_dir)
         try:
             endpoints = read_endpoints(self.state_dir)
         except EngineError as error:

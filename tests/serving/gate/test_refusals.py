@@ -282,6 +282,27 @@ def test_a_short_prompt_goes_straight_to_the_decode_worker(tmp_path):
     assert [len(json.loads(r.body)["prompt"]) for r in router.received] == [4000]
 
 
+def test_a_worker_that_drains_is_sent_nothing_from_then_on(tmp_path):
+    """The gate hears of it with the next request, not with its next look in two seconds."""
+    slo = Slo(model="tiny", ttft_s=60.0, tpot_s=5.0)
+
+    def worker_answer(request, writer):
+        writer.write(whole(worker_page() if request.method == "GET" else b'{"choices":[]}'))
+
+    with StubUpstream(OK) as router, StubUpstream(worker_answer) as worker:
+        there = endpoints(router.url, worker.url)
+        write_endpoints(tmp_path, there)
+        cells = Cells(model="tiny", profiles=(linear_profile(),), state_dir=tmp_path)
+        settings = GateSettings(models=("tiny",), slos={"default": slo}, anonymous=True)
+        with running_gate(settings=settings, cells=cells) as gate:
+            time.sleep(0.5)
+            assert post(gate.url).content == b'{"choices":[]}'
+            leaving = tuple(replace(w, draining=w.role is Role.DECODE) for w in there.workers)
+            write_endpoints(tmp_path, replace(there, workers=leaving))
+            assert post(gate.url).content != b'{"choices":[]}'
+    assert [r.decision for r in gate.sink.records] == ["direct", "admit"]
+
+
 def endpoints(router: str, worker: str) -> Endpoints:
     return Endpoints(
         pid=1,
