@@ -265,10 +265,6 @@ def test_without_readings_of_the_workers_everybody_is_let_in_and_that_is_counted
 
 def test_a_short_prompt_goes_straight_to_the_decode_worker(tmp_path):
     slo = Slo(model="tiny", ttft_s=1.0, tpot_s=0.1)
-
-    async def worker_answer(writer, request):
-        writer.write(whole(worker_page() if request.method == "GET" else b'{"choices":[]}'))
-
     with StubUpstream(OK) as router, StubUpstream(worker_answer) as worker:
         write_endpoints(tmp_path, endpoints(router.url, worker.url))
         cells = Cells(model="tiny", profiles=(linear_profile(),), state_dir=tmp_path)
@@ -284,11 +280,7 @@ def test_a_short_prompt_goes_straight_to_the_decode_worker(tmp_path):
 
 def test_a_worker_that_drains_is_sent_nothing_from_then_on(tmp_path):
     """The gate hears of it with the next request, not with its next look in two seconds."""
-    slo = Slo(model="tiny", ttft_s=60.0, tpot_s=5.0)
-
-    def worker_answer(request, writer):
-        writer.write(whole(worker_page() if request.method == "GET" else b'{"choices":[]}'))
-
+    slo = Slo(model="tiny", ttft_s=1.0, tpot_s=0.1)
     with StubUpstream(OK) as router, StubUpstream(worker_answer) as worker:
         there = endpoints(router.url, worker.url)
         write_endpoints(tmp_path, there)
@@ -301,6 +293,10 @@ def test_a_worker_that_drains_is_sent_nothing_from_then_on(tmp_path):
             write_endpoints(tmp_path, replace(there, workers=leaving))
             assert post(gate.url).content != b'{"choices":[]}'
     assert [r.decision for r in gate.sink.records] == ["direct", "admit"]
+
+
+async def worker_answer(writer, request):
+    writer.write(whole(worker_page() if request.method == "GET" else b'{"choices":[]}'))
 
 
 def endpoints(router: str, worker: str) -> Endpoints:
