@@ -3,12 +3,15 @@
 Sources: the references of HorizontalPodAutoscaler v2, KEDA's scalers, prometheus-adapter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actuators.dry_run.targets import CountTarget
 from actuators.kinds import KINDS
-from actuators.metrics import LABELS, NAME
+from actuators.metrics import LABELS, NAME, label_values
 from planner.domain.errors import InputError
+from planner.domain.fleet import ReplicaShape
+from planner.domain.spec import PoolBounds
+from planner.domain.target import CountTarget
 
 Json = dict[str, object]
 STABILIZATION_S = 300
@@ -45,10 +48,51 @@ class Scaled:
         return f"max({NAME}{{{pairs}}})"
 
 
-def labels_of(deployment: str, target: CountTarget, model: str) -> dict[str, str]:
-    """Labels of the series that holds a target's count."""
-    named = (deployment, target.model or model, target.role.value, target.accelerator, target.tp)
-    return {key: str(v) for key, v in zip(LABELS, named, strict=True) if v is not None}
+def scaled_pools(
+    deployment: str, pools: Sequence[PoolBounds], objects: Sequence[CountTarget]
+) -> list[Scaled]:
+    """Every pool with the object that an autoscaler moves for it.
+
+    Raises
+    ------
+    InputError
+        When a pool has no upper bound, or not exactly one object, or one named as another's.
+    """
+    found: list[Scaled] = []
+    for pool in pools:
+        shape, most = pool.shape, pool.max_replicas
+        matching = [target for target in objects if target.is_for(shape)]
+        if len(matching) != 1:
+            names = ", ".join(target.label for target in matching) or "none"
+            raise InputError(
+                f"pool {shape.label} of {shape.model} needs exactly one object that holds its "
+                f"count, found {names}: say which under target.objects"
+            )
+        if most is None:
+            raise InputError(
+                f"pool {shape.label} of {shape.model} needs max_replicas, which bounds its "
+                "autoscaler"
+            )
+        (target,) = matching
+        one = Scaled(
+            deployment=deployment,
+            target=target,
+            labels=labels_of(deployment, shape),
+            min_replicas=pool.min_replicas,
+            max_replicas=most,
+        )
+        if any((o.target.namespace, o.name) == (target.namespace, one.name) for o in found):
+            raise InputError(
+                f"{one.name} would be the autoscaler of several pools: give each pool an object "
+                "of its own, with a name of its own"
+            )
+        found.append(one)
+    return found
+
+
+def labels_of(deployment: str, shape: ReplicaShape) -> dict[str, str]:
+    """Labels of the series that holds a pool's count."""
+    return dict(zip(LABELS, label_values(deployment, shape), strict=True))
 
 
 def hpa(scaled: Scaled) -> Json:

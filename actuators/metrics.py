@@ -11,13 +11,18 @@ from prometheus_client.registry import Collector
 
 from actuators.actuator import Actuator
 from planner.domain.errors import ApplyError
-from planner.domain.fleet import Fleet
+from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.rollout import Diff, Step, StepKind
 
 NAME = "poolwise_desired_replicas"
 LABELS = ("deployment", "model", "role", "accelerator", "tp")
 Labels = tuple[str, ...]
 """Values of `LABELS`, in their order."""
+
+
+def label_values(deployment: str, shape: ReplicaShape) -> Labels:
+    """What a pool's series is labelled with."""
+    return (deployment, shape.model, shape.role.value, shape.accelerator, str(shape.tp))
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +50,7 @@ class DesiredReplicas(Collector):
         """Show this fleet's counts from now on; the decision behind them is current."""
         counts: dict[Labels, int] = {}
         for pool in fleet.pools:
-            shape = pool.shape
-            key = (self.deployment, shape.model, shape.role.value, shape.accelerator, str(shape.tp))
+            key = label_values(self.deployment, pool.shape)
             counts[key] = counts.get(key, 0) + pool.replicas
         with self._lock:
             # A pool that is gone is wanted at zero: without its series the HPA would keep it.

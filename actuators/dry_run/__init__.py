@@ -4,15 +4,12 @@ from actuators.dry_run.actuator import DryRunActuator
 from actuators.dry_run.counts import TargetCount, planned_counts, target_counts
 from actuators.dry_run.manifests import render_manifests
 from actuators.dry_run.patch import render_patch
-from actuators.dry_run.targets import CountTarget, read_targets
 from actuators.dry_run.text import render_text
 
 __all__ = [
-    "CountTarget",
     "DryRunActuator",
     "TargetCount",
     "planned_counts",
-    "read_targets",
     "render_manifests",
     "render_patch",
     "render_text",

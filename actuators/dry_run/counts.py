@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actuators.dry_run.targets import CountTarget
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.rollout import Diff
+from planner.domain.target import CountTarget
 from planner.rollout import after
 
 
@@ -49,7 +49,7 @@ def target_counts(diff: Diff, targets: Sequence[CountTarget]) -> tuple[TargetCou
             names = ", ".join(t.label for t in found) or "none"
             raise InputError(
                 f"pool {shape.label} of {shape.model} needs exactly one target, these match: "
-                f"{names}; give role, accelerator and tp in the targets"
+                f"{names}; give role, accelerator and tp in target.objects"
             )
         if found[0] in by_target:
             raise InputError(

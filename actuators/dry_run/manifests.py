@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import yaml
 
 from actuators.dry_run.counts import TargetCount
-from actuators.dry_run.targets import CountTarget
 from actuators.kinds import KINDS, count_path
+from planner.domain.target import CountTarget
 
 Json = dict[str, object]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from actuators.dry_run.counts import TargetCount
-from actuators.dry_run.targets import CountTarget
 from actuators.kinds import count_path
 from planner.domain.errors import InputError
+from planner.domain.target import CountTarget
 
 _KUSTOMIZED = frozenset({"Deployment", "StatefulSet"})
 """Kinds that kustomize's `replicas:` sets."""

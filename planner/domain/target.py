@@ -1,6 +1,6 @@
 """Where a plan's counts are written: objects in a cluster or in a repository."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.domain.fleet import ReplicaShape, Role
 
@@ -72,3 +72,8 @@ class ClusterTarget:
     progress_deadline_s: float = 1800.0
     stock_out_cooldown_s: float = 1800.0
     require_drain: bool = True
+
+    @property
+    def located(self) -> tuple[CountTarget, ...]:
+        """Its objects, each with its namespace."""
+        return tuple(replace(o, namespace=o.namespace or self.namespace) for o in self.objects)

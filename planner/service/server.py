@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -33,6 +34,9 @@ from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.tokens import hash_of, new_token
 
+if TYPE_CHECKING:
+    from actuators.keda.scaler import Listener as KedaListener
+
 LOG = logging.getLogger("poolwise.serve")
 
 
@@ -43,6 +47,7 @@ class ServeOptions:
     spec: Path
     host: str | None = None
     port: int | None = None
+    keda_port: int | None = None
     dry_run: bool = False
     insecure_local: bool = False
     new_token: bool = False
@@ -69,11 +74,18 @@ def run(options: ServeOptions) -> None:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
     _log_to_stderr()
-    with listening(host, port) as listener, _opened(settings) as store:
+    keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
+    with (
+        listening(host, port) as listener,
+        _keda_listening(spec, host, keda_port) as keda,
+        _opened(settings) as store,
+    ):
         deployment = make_deployment(spec, store, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         lifecycle.fail_interrupted(deployment, at=utc_now())
-        _announce(options, spec, listener, token)
+        if keda is not None and isinstance(deployment.actuator, MetricsActuator):
+            keda.start(deployment.actuator.desired.current)
+        _announce(options, spec, listener, token, keda)
         _serve(deployment, listener, settings.server, insecure_local=options.insecure_local)
 
 
@@ -151,7 +163,30 @@ def _ignore(_signal: int, _frame: FrameType | None) -> None:
     """Do nothing: the signal has had its effect."""
 
 
-def listening(host: str, port: int) -> socket.socket:
+@contextmanager
+def _keda_listening(spec: Spec, host: str, port: int | None) -> "Iterator[KedaListener | None]":
+    """The port that KEDA asks, taken; None where none is wanted."""
+    if port is None:
+        yield None
+        return
+    if spec.target is not TargetKind.METRICS:
+        raise InputError(
+            f"--keda-port (or POOLWISE_KEDA_PORT) goes with target.kind metrics, not with "
+            f"{spec.target}: KEDA is told the counts that this target exports"
+        )
+    try:
+        from actuators.keda import scaler
+    except ImportError as error:
+        raise InputError(
+            "--keda-port needs gRPC, which is not installed: `pip install poolwise[keda]`"
+        ) from error
+    # gRPC cannot be handed a socket, and says on standard error what is wrong with a port.
+    listening(host, port, option="--keda-port").close()
+    with scaler.listening(host, port) as listener:
+        yield listener
+
+
+def listening(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A bound socket, so that a taken port is told before anything starts.
 
     Raises
@@ -173,7 +208,7 @@ def listening(host: str, port: int) -> socket.socket:
         listener.close()
         raise NoFreePortError(
             f"cannot listen on {host} port {port}: {error.strerror}; choose another one with "
-            "--port, or any free one with --port 0"
+            f"{option}, or any free one with {option} 0"
         ) from error
     return listener
 
@@ -197,15 +232,22 @@ def _token(store: Store, *, renew: bool) -> str | None:
 
 
 def _announce(
-    options: ServeOptions, spec: Spec, listener: socket.socket, token: str | None
+    options: ServeOptions,
+    spec: Spec,
+    listener: socket.socket,
+    token: str | None,
+    keda: "KedaListener | None",
 ) -> None:
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    name = f"[{host}]" if ":" in host else host
+    url, scaler = f"http://{name}:{port}", f"{name}:{keda.port}" if keda else None
     if options.as_json:
         facts = {"url": url, "deployment": spec.name, "mode": spec.loop.mode, "token": token}
-        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.write(json.dumps(facts | {"keda": scaler}) + "\n")
     else:
         sys.stdout.write(f"Poolwise plans {spec.name} on {url} (mode {spec.loop.mode})\n")
+        if scaler:
+            sys.stdout.write(f"KEDA may ask for desired replicas at {scaler} (external-push)\n")
         if token:
             sys.stdout.write(f"Bearer token for writes, shown only now: {token}\n")
     sys.stdout.flush()

@@ -9,6 +9,7 @@ POOLWISE_DATABASE_URL       SQLAlchemy URL (SQLite file `poolwise.db` in the sta
 POOLWISE_ENGINE_PYTHON      Python that has vLLM; Poolwise only starts it (none)
 POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
+POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (none: it does not)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
@@ -66,12 +67,15 @@ class ServerSettings:
     host : str
     port : int
         0: any free port.
+    keda_port : int or None
+        Of KEDA's external scaler, 0: any free port. None: not served.
     max_body_bytes : int
         Larger request bodies are refused with 413.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    keda_port: int | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES
 
 
@@ -147,6 +151,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         server=ServerSettings(
             host=environ.get("POOLWISE_HOST", "127.0.0.1"),
             port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
+            keda_port=(
+                _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
+                if environ.get("POOLWISE_KEDA_PORT", "").strip()
+                else None
+            ),
             max_body_bytes=_whole(
                 environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
             ),

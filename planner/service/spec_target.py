@@ -58,6 +58,12 @@ class ObjectPart(SpecPart):
             raise PydanticCustomError(
                 "part", "kind {kind} {needs}", {"kind": self.kind, "needs": needs}
             )
+        if self.kind == "LLMInferenceService" and self.part not in ("prefill", "decode"):
+            raise PydanticCustomError(
+                "part",
+                "the part of an LLMInferenceService is prefill or decode, not {part}",
+                {"part": self.part},
+            )
         return self
 
     @property
@@ -75,9 +81,7 @@ class TargetPart(SpecPart):
         description="dry_run shows only; local starts processes; kubernetes writes counts of "
         "objects; metrics exports desired replicas",
     )
-    namespace: str = Field(
-        default=_CLUSTER.namespace, max_length=63, description="kubernetes: of the objects"
-    )
+    namespace: str = Field(default=_CLUSTER.namespace, max_length=63, description="of the objects")
     kubeconfig: str | None = Field(
         default=None,
         description="kubernetes: path; default: as kubectl finds it, inside a cluster the service "
@@ -89,7 +93,8 @@ class TargetPart(SpecPart):
     objects: list[ObjectPart] = Field(
         default_factory=list,
         max_length=1000,
-        description="kubernetes: which object holds the count of which pool",
+        description="which Kubernetes object holds the count of which pool: kind kubernetes writes "
+        "it, `poolwise diff` and `poolwise render` name it",
     )
     progress_deadline_s: float = Field(
         default=_CLUSTER.progress_deadline_s,
@@ -168,11 +173,11 @@ class TargetPart(SpecPart):
 
     @model_validator(mode="after")
     def _objects_where_needed(self) -> Self:
-        if self.objects and self.kind is not TargetKind.KUBERNETES:
+        if self.objects and self.kind is TargetKind.LOCAL:
             raise PydanticCustomError(
                 "objects",
-                "objects go with kind kubernetes, not with {kind}: set target.kind to kubernetes",
-                {"kind": self.kind.value},
+                "objects are of a cluster and do not go with kind local: take them out, or set "
+                "target.kind to kubernetes, metrics or dry_run",
             )
         return self
 

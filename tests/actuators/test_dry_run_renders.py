@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actuators.dry_run import (
-    read_targets,
-    render_manifests,
-    render_patch,
-    target_counts,
-)
+from actuators.dry_run import render_manifests, render_patch, target_counts
+from actuators.kinds import KINDS
 from planner.domain.errors import InputError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.domain.rollout import StepKind
+from planner.domain.target import CountTarget
 from tests.actuators.steps import diff_of
 
 DECODE = ReplicaShape(role=Role.DECODE, model="m", accelerator="h100", tp=2)
@@ -44,11 +41,20 @@ spec:
     template: {spec: {containers: [{name: replicas, args: ["--replicas: 2"]}]}}
     replicas: 2 # tuned by hand"""
 KUSTOMIZATION = "resources: [../base]\nreplicas:\n- name: decode\n  count: 2 # prod\n"
-TARGETS = """\
-targets:
-- {role: prefill, accelerator: h100, tp: 2, kind: Deployment, namespace: serving, name: prefill}
-- {role: decode, accelerator: h100, tp: 2, kind: Deployment, namespace: serving, name: decode}
-"""
+
+
+def _target(role: Role, name: str, kind: str = "Deployment", part: str = "") -> CountTarget:
+    return CountTarget(
+        role=role,
+        kind=kind,
+        api_version=KINDS[kind].api_version,
+        namespace="serving",
+        name=name,
+        part=part,
+    )
+
+
+PAIR = (_target(Role.PREFILL, "prefill"), _target(Role.DECODE, "decode"))
 
 
 def _git(folder: Path, *arguments: str, text: str | None = None) -> str:
@@ -70,14 +76,8 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def _targets(tmp_path: Path, text: str = TARGETS) -> Path:
-    path = tmp_path / "targets.yaml"
-    path.write_text(text)
-    return path
-
-
 def test_git_applies_the_patch_and_only_the_counts_change(repository: Path, tmp_path: Path) -> None:
-    counts = target_counts(DIFF, read_targets(_targets(tmp_path)))
+    counts = target_counts(DIFF, PAIR)
     patch = render_patch(counts, repository / "deploy")
     (tmp_path / "p.patch").write_bytes(patch.encode())
     _git(repository, "apply", str(tmp_path / "p.patch"))
@@ -103,11 +103,11 @@ def test_what_cannot_be_patched_is_said(
     (repository / "deploy" / "my prod" / "kustomization.yaml").unlink()
     (repository / "deploy" / "all.yaml").write_text(OBJECTS.replace(old, new))
     with pytest.raises(InputError, match=said):
-        render_patch(target_counts(DIFF, read_targets(_targets(tmp_path))), repository)
+        render_patch(target_counts(DIFF, PAIR), repository)
 
 
-def test_manifests_show_a_scale_for_each_changed_target(tmp_path: Path) -> None:
-    text = render_manifests(target_counts(DIFF, read_targets(_targets(tmp_path))))
+def test_manifests_show_a_scale_for_each_changed_target() -> None:
+    text = render_manifests(target_counts(DIFF, PAIR))
     assert text.startswith(
         "# PATCH /apis/apps/v1/namespaces/serving/deployments/decode/scale: 2 -> 4\n"
     )
@@ -130,36 +130,15 @@ def test_manifests_show_a_scale_for_each_changed_target(tmp_path: Path) -> None:
         ("StormService", ("template",)),
     ],
 )
-def test_kinds_without_scale_show_the_field(tmp_path: Path, kind: str, keys: tuple[str]) -> None:
-    targets = f"targets:\n- {{role: decode, kind: {kind}, name: x, part: decode}}\n" + (
-        "- {role: prefill, kind: Deployment, name: p}\n"
-    )
-    text = render_manifests(target_counts(DIFF, read_targets(_targets(tmp_path, targets))))
+def test_kinds_without_scale_show_the_field(kind: str, keys: tuple[str]) -> None:
+    targets = (PAIR[0], _target(Role.DECODE, "x", kind, "decode"))
+    text = render_manifests(target_counts(DIFF, targets))
     shown = yaml.safe_load(text)
     assert shown["kind"] == kind
     assert tuple(shown["spec"]) == keys
     assert "replicas: 4" in text
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("targets: [{role: decode, kind: Pod, name: x}]", "kind 'Pod' is not known"),
-        ("targets: [{role: decode, kind: Deployment}]", "no name"),
-        ("targets: [{role: decode, kind: StormService, name: x}]", "needs a part"),
-        ("targets: [{role: decode, kind: Deployment, name: x, gpu: a}]", "unknown keys gpu"),
-        ("targets: []", "no targets"),
-        ("targets: [{role: decode, kind: Deployment, name: x, tp: 0}]", "tp must be"),
-    ],
-)
-def test_a_bad_targets_file_is_refused_in_one_sentence(
-    tmp_path: Path, text: str, said: str
-) -> None:
-    with pytest.raises(InputError, match=said):
-        read_targets(_targets(tmp_path, text))
-
-
-def test_a_pool_without_a_target_is_refused(tmp_path: Path) -> None:
-    only = "targets: [{role: decode, kind: Deployment, name: x}]"
+def test_a_pool_without_a_target_is_refused() -> None:
     with pytest.raises(InputError, match="prefill:h100:tp2 of m needs exactly one target"):
-        target_counts(DIFF, read_targets(_targets(tmp_path, only)))
+        target_counts(DIFF, PAIR[1:])

@@ -1,17 +1,21 @@
 """The exported counts, as Prometheus reads them, and the manifests that follow them."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from actuators.actuator import carry_out
-from actuators.autoscaler_manifests import Scaled, hpa, keda, keda_push, labels_of
-from actuators.dry_run import CountTarget, DryRunActuator
+from actuators.autoscaler_manifests import Scaled, hpa, keda, keda_push, scaled_pools
+from actuators.dry_run import DryRunActuator
+from actuators.kinds import KINDS
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import ApplyError, InputError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.domain.rollout import StepKind
+from planner.domain.spec import PoolBounds
+from planner.domain.target import CountTarget
 from tests.actuators.steps import diff_of
 from tests.kubernetes import FakeCluster
 
@@ -75,18 +79,15 @@ def test_with_a_reader_success_needs_ready_replicas() -> None:
         carry_out(actuator, diff_of(FLEET, DECODE, PREFILL, StepKind.START))
 
 
-def _scaled(kind: str = "Deployment", part: str = "") -> Scaled:
-    target = CountTarget(
-        role=Role.DECODE,
-        accelerator="h100",
-        tp=2,
-        kind=kind,
-        api_version="apps/v1",
-        name="decode",
-        part=part,
-    )
-    labels = labels_of("chat", target, "m")
-    return Scaled(deployment="chat", target=target, labels=labels, min_replicas=0, max_replicas=8)
+def _target(kind: str = "Deployment", name: str = "decode", **more: object) -> CountTarget:
+    version = KINDS[kind].api_version
+    return CountTarget(role=Role.DECODE, kind=kind, api_version=version, name=name, **more)
+
+
+def _scaled(**more: object) -> Scaled:
+    bounds = PoolBounds(shape=DECODE, max_replicas=8)
+    (one,) = scaled_pools("chat", [bounds], [_target(**more)])
+    return one
 
 
 def test_an_api_server_takes_the_autoscalers() -> None:
@@ -114,4 +115,32 @@ def test_the_labels_select_the_series_that_is_exported() -> None:
 
 def test_a_kind_without_scale_is_refused() -> None:
     with pytest.raises(InputError, match="no scale subresource"):
-        _scaled("StormService", "decode")
+        _scaled(kind="StormService", part="decode")
+
+
+@pytest.mark.parametrize(
+    ("pools", "objects", "said"),
+    [
+        ({"max_replicas": 8}, [], "needs exactly one object that holds its count, found none"),
+        ({"max_replicas": 8}, ["a", "b"], "found Deployment a, Deployment b"),
+        ({}, ["a"], "needs max_replicas, which bounds its autoscaler"),
+        ({"max_replicas": 0}, ["a"], "max_replicas must be at least"),
+    ],
+)
+def test_a_pool_that_no_autoscaler_can_follow_is_refused(
+    pools: dict[str, int], objects: list[str], said: str
+) -> None:
+    bounds = [PoolBounds(shape=DECODE, **pools)]
+    with pytest.raises(InputError, match=said):
+        scaled_pools("chat", bounds, [_target(name=name) for name in objects])
+
+
+@pytest.mark.parametrize("kinds", [("Deployment", "Deployment"), ("Deployment", "StatefulSet")])
+def test_one_autoscaler_for_two_pools_is_refused(kinds: tuple[str, str]) -> None:
+    pools = [PoolBounds(shape=s, max_replicas=8) for s in (DECODE, PREFILL)]
+    objects = [
+        replace(_target(kind=kind), role=role)
+        for kind, role in zip(kinds, (Role.DECODE, Role.PREFILL), strict=True)
+    ]
+    with pytest.raises(InputError, match="poolwise-decode would be the autoscaler of several"):
+        scaled_pools("chat", pools, objects)

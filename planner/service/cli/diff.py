@@ -19,14 +19,15 @@ from planner.service.cli.options import (
 
 if TYPE_CHECKING:
     from planner.domain.rollout import Diff
+    from planner.domain.target import CountTarget
 
 EPILOG = (
-    "Targets are YAML: {targets: [{role, accelerator, tp, kind, name, namespace, part}, ...]}; "
-    "docs/actuators.md has an example.\n\n"
+    "For manifests and patches, target.objects of the spec says which object holds the count of "
+    "which pool; docs/actuators.md has an example.\n\n"
     "Examples:\n\n"
     "poolwise diff --spec spec.yaml --trace requests.csv --fleet fleet.json\n\n"
-    "poolwise diff --spec spec.yaml --trace requests.csv --fleet fleet.json --targets targets.yaml "
-    "--manifests deploy/ --format patch | git apply"
+    "poolwise diff --spec spec.yaml --trace requests.csv --fleet fleet.json --manifests deploy/ "
+    "--format patch | git apply"
 )
 
 
@@ -44,10 +45,6 @@ def diff(
         Literal["text", "json", "manifests", "patch"],
         typer.Option("--format", "-f", help="Steps, JSON, what a cluster is sent, or for git."),
     ] = "text",
-    targets: Annotated[
-        Path | None,
-        typer.Option("--targets", help="Which object counts which pool (YAML).", metavar="FILE"),
-    ] = None,
     manifests: Annotated[
         Path | None,
         typer.Option("--manifests", help="Folder of YAML in git, for patch.", metavar="DIR"),
@@ -62,8 +59,6 @@ def diff(
 
     Guards are not asked (`poolwise plan` shows them). Changes nothing.
     """
-    if format_ in ("manifests", "patch") and targets is None:
-        raise InputError(f"--format {format_} needs --targets FILE: which object counts which pool")
     if (format_ == "patch") != (manifests is not None):
         raise InputError("--manifests DIR goes with --format patch, which needs it")
     from planner.service.documents.fleet import read_fleet
@@ -71,6 +66,11 @@ def diff(
     from planner.service.spec_file import read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
+    if format_ in ("manifests", "patch") and not checked.cluster.objects:
+        raise InputError(
+            f"--format {format_} needs target.objects in {spec}: which object holds the count of "
+            "which pool"
+        )
     model = sole_model(checked, model)
     until = instant(at, option="--at")
     history = trace_history(
@@ -96,19 +96,22 @@ def diff(
             "no fleet keeps the objectives, so there is nothing to change to: `poolwise plan` "
             "says what to relax"
         )
-    _print(proposal.diff, "json" if json else format_, targets, manifests)
+    _print(proposal.diff, "json" if json else format_, checked.cluster.located, manifests)
 
 
-def _print(diff: "Diff", format_: str, targets: Path | None, manifests: Path | None) -> None:
+def _print(
+    diff: "Diff", format_: str, objects: "tuple[CountTarget, ...]", manifests: Path | None
+) -> None:
     from actuators import dry_run
     from planner.service.documents import diff_document
 
-    counts = dry_run.target_counts(diff, dry_run.read_targets(targets)) if targets else ()
     if format_ == "json":
         output.print_json(diff_document(diff))
     elif format_ == "manifests":
+        counts = dry_run.target_counts(diff, objects)
         typer.echo(dry_run.render_manifests(counts), nl=False)
     elif format_ == "patch" and manifests is not None:
+        counts = dry_run.target_counts(diff, objects)
         typer.echo(dry_run.render_patch(counts, manifests), nl=False)
     else:
         typer.echo(dry_run.render_text(diff))

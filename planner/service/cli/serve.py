@@ -27,6 +27,15 @@ def serve(
         int | None,
         typer.Option("--port", help="Port, 0 for any free one (default 8765).", min=0, max=65535),
     ] = None,
+    keda_port: Annotated[
+        int | None,
+        typer.Option(
+            "--keda-port",
+            help="Answer KEDA's external scaler on this port too, 0 for any free one.",
+            min=0,
+            max=65535,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -53,6 +62,7 @@ def serve(
             spec=spec,
             host=host,
             port=port,
+            keda_port=keda_port,
             dry_run=dry_run,
             insecure_local=insecure_local,
             new_token=new_token,

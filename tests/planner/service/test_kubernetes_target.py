@@ -106,6 +106,10 @@ def test_validate_names_what_stands_in_the_way(cluster, target, tmp_path):
         ([{"role": "decode", "kind": "RayService", "name": "x"}], "RayService cannot be steered"),
         ([{"role": "decode", "kind": "DynamoGraphDeployment", "name": "x"}], "needs `part`"),
         ([{"role": "decode", "kind": "Deployment", "name": "x", "part": "y"}], "has no parts"),
+        (
+            [{"role": "decode", "kind": "LLMInferenceService", "name": "x", "part": "y"}],
+            "is prefill or decode, not y",
+        ),
         ([{"role": "cook", "kind": "Deployment", "name": "x"}], "'prefill', 'decode'"),
     ],
 )
@@ -117,10 +121,18 @@ def test_objects_that_cannot_be_are_refused_with_their_line(tmp_path, objects, s
     assert "spec.yaml:" in str(caught.value)
 
 
-def test_objects_go_with_a_cluster_only(tmp_path):
-    path = write_spec(tmp_path, target={"kind": "dry_run", "objects": OBJECTS})
-    with pytest.raises(SpecError, match="objects go with kind kubernetes, not with dry_run"):
+def test_objects_do_not_go_with_local_processes(tmp_path):
+    path = write_spec(tmp_path, target={"kind": "local", "objects": OBJECTS})
+    with pytest.raises(SpecError, match="do not go with kind local"):
         read_spec(path)
+
+
+@pytest.mark.parametrize("kind", ["dry_run", "metrics", "kubernetes"])
+def test_objects_are_in_the_targets_namespace_unless_they_say_another(tmp_path, kind):
+    objects = [OBJECTS[0], OBJECTS[1] | {"namespace": "other"}]
+    target = {"kind": kind, "namespace": "serving", "objects": objects}
+    cluster = read_spec(write_spec(tmp_path, target=target)).cluster
+    assert [one.namespace for one in cluster.located] == ["serving", "other"]
 
 
 def busy(tmp_path, simulation, target, **changes):
