@@ -126,7 +126,7 @@ def guard_conditions(
         recent=tuple(change for record in moved for change in _changes(record)),
         last_plan=_last_plan(moved),
         leader=deployment.leads(),
-        can_flip=spec.target is not TargetKind.KUBERNETES,
+        can_flip=spec.target not in (TargetKind.KUBERNETES, TargetKind.METRICS),
     )
 
 

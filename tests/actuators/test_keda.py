@@ -15,7 +15,6 @@ from planner.domain.errors import NoFreePortError  # noqa: E402
 KEY = ("chat", "m", "decode", "h100", "2")
 METADATA = dict(zip(("deployment", "model", "role", "accelerator", "tp"), KEY, strict=True))
 REF = pb.ScaledObjectRef(name="decode", namespace="serving", scalerMetadata=METADATA)
-REQUEST = pb.GetMetricsRequest(scaledObjectRef=REF, metricName="poolwise_desired_replicas")
 WAIT_S = 20
 STREAMS = 500
 
@@ -34,17 +33,18 @@ class Client:
         )
         return call(request, timeout=WAIT_S)
 
-    def count(self) -> int:
-        (value,) = self.ask("GetMetrics", REQUEST, pb.GetMetricsResponse).metricValues
+    def count(self, ref: pb.ScaledObjectRef = REF) -> int:
+        request = pb.GetMetricsRequest(scaledObjectRef=ref, metricName="poolwise_desired_replicas")
+        (value,) = self.ask("GetMetrics", request, pb.GetMetricsResponse).metricValues
         return value.metricValue
 
-    def stream(self):
+    def stream(self, ref: pb.ScaledObjectRef = REF):
         call = self.channel.unary_stream(
             "/externalscaler.ExternalScaler/StreamIsActive",
             request_serializer=pb.ScaledObjectRef.SerializeToString,
             response_deserializer=pb.IsActiveResponse.FromString,
         )
-        return call(REF, timeout=3 * WAIT_S)
+        return call(ref, timeout=3 * WAIT_S)
 
 
 class Asked(Client):

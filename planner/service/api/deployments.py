@@ -52,10 +52,10 @@ def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
 def put_fleet(
     name: str, body: FleetDocument, service: ServiceParameter, by: Writer
 ) -> FleetDocument:
-    """Hand in what runs now; for target dry_run, whose fleet Poolwise cannot read itself."""
+    """Hand in what runs now; for targets dry_run and metrics, which do not read it themselves."""
     service.check_deployment(name)
     deployment, now = service.deployment, service.now()
-    if deployment.spec.target is not TargetKind.DRY_RUN:
+    if deployment.spec.target not in (TargetKind.DRY_RUN, TargetKind.METRICS):
         raise HTTPException(409, f"the fleet of target {deployment.spec.target} is read, not told")
     fleet = fleet_of(body, spec=deployment.spec, read_at=now, where="fleet")
     deployment.store.put_fleet(name, fleet, received_at=now, actor=by)

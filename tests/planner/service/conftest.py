@@ -1,5 +1,7 @@
 """Commands in a folder with everything that they need."""
 
+import socket
+
 import pytest
 
 from planner.service.cli.main import run
@@ -31,3 +33,11 @@ def poolwise(folder, capfd):
         return status, captured.out, captured.err
 
     return command
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]

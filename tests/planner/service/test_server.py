@@ -1,14 +1,11 @@
 """`poolwise serve` as a process with a real socket: starts, answers, remembers, stops."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -16,26 +13,7 @@ import pytest
 from planner.service.server import listening
 from tests.planner.service.examples import fleet, history, write_spec
 from tests.planner.service.imagined import BUSY
-
-
-@contextmanager
-def served(folder, *arguments):
-    """A running server; (process, facts that it printed)."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
-            *("--spec", str(folder / "spec.yaml"), "--json", *arguments),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "POOLWISE_STATE_DIR": str(folder / "state"), "POOLWISE_PORT": "0"},
-    )
-    try:
-        yield process, json.loads(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+from tests.planner.service.served import hand_in, served
 
 
 def test_the_service_plans_applies_and_remembers_after_a_restart(tmp_path):
@@ -92,22 +70,6 @@ def test_the_loop_forecasts_and_what_came_stands_beside_it(tmp_path):
     assert told["q90_coverage_ratio"] is not None
 
 
-def hand_in(client, here):
-    """Windows of a second, 5 requests each, up to now."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    windows = [
-        {
-            "start_at": (now - timedelta(seconds=back)).isoformat(),
-            "window_s": 1.0,
-            "requests": 5,
-            "input_tokens": 500,
-            "output_tokens": 50,
-        }
-        for back in range(30, 0, -1)
-    ]
-    assert client.post(f"{here}/observations", json={"history": windows}).status_code == 201
-
-
 def test_a_new_token_ends_the_old_one(tmp_path):
     write_spec(tmp_path)
     with served(tmp_path) as (_, first), served(tmp_path, "--new-token") as (_, second):
@@ -128,14 +90,6 @@ def test_a_local_server_needs_no_token_and_makes_none(tmp_path):
         assert facts["token"] is None
         answer = httpx.put(f"{facts['url']}/v1/deployments/shop/fleet", json=fleet())
     assert answer.status_code == 200
-
-
-@pytest.fixture
-def taken_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        yield taken.getsockname()[1]
 
 
 def test_a_taken_port_is_one_clear_message(tmp_path, taken_port):

@@ -1,0 +1,44 @@
+"""`poolwise serve` as a process of its own, and load that it is told of."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+
+@contextmanager
+def served(folder, *arguments):
+    """A running server; (process, facts that it printed)."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+            *("--spec", str(folder / "spec.yaml"), "--json", *arguments),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "POOLWISE_STATE_DIR": str(folder / "state"), "POOLWISE_PORT": "0"},
+    )
+    try:
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def hand_in(client, here):
+    """Windows of a second, 5 requests each, up to now."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    windows = [
+        {
+            "start_at": (now - timedelta(seconds=back)).isoformat(),
+            "window_s": 1.0,
+            "requests": 5,
+            "input_tokens": 500,
+            "output_tokens": 50,
+        }
+        for back in range(30, 0, -1)
+    ]
+    assert client.post(f"{here}/observations", json={"history": windows}).status_code == 201
