@@ -3,6 +3,8 @@
 Sources: the references of HorizontalPodAutoscaler v2, KEDA's scalers, prometheus-adapter.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from planner.domain.target import CountTarget
 
 Json = dict[str, object]
 STABILIZATION_S = 300
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+"""https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,8 @@ class Scaled:
     @property
     def query(self) -> str:
         """PromQL for the desired count. No data when the counts are not known, never zero."""
-        pairs = ",".join(f'{key}="{value}"' for key, value in sorted(self.labels.items()))
+        # Quoted as JSON is, which PromQL reads too.
+        pairs = ",".join(f"{key}={json.dumps(v)}" for key, v in sorted(self.labels.items()))
         return f"max({NAME}{{{pairs}}})"
 
 
@@ -96,7 +101,19 @@ def labels_of(deployment: str, shape: ReplicaShape) -> dict[str, str]:
 
 
 def hpa(scaled: Scaled) -> Json:
-    """An HPA v2. Without tolerance 0 it would ignore 10 -> 11 (its default is 10 %)."""
+    """An HPA v2. Without tolerance 0 it would ignore 10 -> 11 (its default is 10 %).
+
+    Raises
+    ------
+    InputError
+        When a name cannot be selected by: an HPA takes label values of Kubernetes only.
+    """
+    for key, value in scaled.labels.items():
+        if not _LABEL_VALUE.fullmatch(value):
+            raise InputError(
+                f"an HPA cannot select the series of {key} {value!r}, which is no label value of "
+                "Kubernetes: use `poolwise render keda`, or another name"
+            )
     metric: Json = {"name": NAME, "selector": {"matchLabels": scaled.labels}}
     external: Json = {"metric": metric, "target": {"type": "AverageValue", "averageValue": "1"}}
     return _object(

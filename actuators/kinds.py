@@ -28,12 +28,15 @@ class CountedKind:
         Counts are written through the object's `scale` subresource.
     path : tuple of str
         Where the count stands; `PART` and `NAMED_PART` stand for the target's part.
+    keyed : bool
+        Server-side apply merges its lists by name; else a part of one replaces it.
     """
 
     api_version: str
     plural: str
     scale: bool = True
     path: tuple[str, ...] = REPLICAS
+    keyed: bool = True
 
     @property
     def has_parts(self) -> bool:
@@ -81,6 +84,7 @@ KINDS: dict[str, CountedKind] = {
         plural="stormservices",
         scale=False,
         path=("spec", "template", "spec", "roles", NAMED_PART, "replicas"),
+        keyed=False,
     ),
     "VLLMRuntime": CountedKind(
         api_version="production-stack.vllm.ai/v1alpha1",

@@ -14,7 +14,7 @@ Json = dict[str, object]
 def render_manifests(counts: Sequence[TargetCount]) -> str:
     """One YAML document for each target whose count changes, under the request it belongs to."""
     documents = [
-        f"# {_request(c.target)}: {c.before} -> {c.planned}\n"
+        f"# {_request(c.target)}: {c.before} -> {c.planned}\n{_warning(c.target)}"
         + yaml.safe_dump(manifest(c.target, c.planned), sort_keys=False)
         for c in counts
         if c.before != c.planned
@@ -45,3 +45,9 @@ def _request(target: CountTarget) -> str:
     kind = KINDS[target.kind]
     place = f"namespaces/{target.namespace or 'default'}/{kind.plural}/{target.name}"
     return f"PATCH /apis/{target.api_version}/{place}" + ("/scale" if kind.scale else "")
+
+
+def _warning(target: CountTarget) -> str:
+    if KINDS[target.kind].keyed:
+        return ""
+    return "# To look at only: applied as it stands it would replace the whole list of roles.\n"

@@ -14,6 +14,7 @@ from planner.service.spec_part import Name, SpecPart
 from planner.service.spec_settings import CellPart
 
 _CLUSTER = ClusterTarget()
+_NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class ObjectPart(SpecPart):
@@ -31,7 +32,9 @@ class ObjectPart(SpecPart):
     api_version: str | None = Field(
         default=None, description="of the kind; default: the one that this version knows"
     )
-    namespace: str | None = Field(default=None, description="default: that of the target")
+    namespace: str | None = Field(
+        default=None, pattern=_NAMESPACE, description="default: that of the target"
+    )
     name: str = Field(min_length=1, max_length=253, description="name of the object")
     part: str = Field(
         default="", description="role or component, for objects that hold several counts"
@@ -81,7 +84,9 @@ class TargetPart(SpecPart):
         description="dry_run shows only; local starts processes; kubernetes writes counts of "
         "objects; metrics exports desired replicas",
     )
-    namespace: str = Field(default=_CLUSTER.namespace, max_length=63, description="of the objects")
+    namespace: str = Field(
+        default=_CLUSTER.namespace, pattern=_NAMESPACE, description="of the objects"
+    )
     kubeconfig: str | None = Field(
         default=None,
         description="kubernetes: path; default: as kubectl finds it, inside a cluster the service "

@@ -144,3 +144,15 @@ def test_one_autoscaler_for_two_pools_is_refused(kinds: tuple[str, str]) -> None
     ]
     with pytest.raises(InputError, match="poolwise-decode would be the autoscaler of several"):
         scaled_pools("chat", pools, objects)
+
+
+def test_a_name_that_is_no_label_value_goes_with_a_query_only() -> None:
+    shape = replace(DECODE, model='Qwen/"3"')
+    pools = [PoolBounds(shape=shape, max_replicas=8)]
+    (one,) = scaled_pools("chat", pools, [_target()])
+    with pytest.raises(InputError, match=r"select the series of model .* no label value"):
+        hpa(one)
+    assert r'model="Qwen/\"3\""' in one.query
+    desired = DesiredReplicas(deployment="chat", valid_for_s=60)
+    desired.publish(Fleet(pools=(Pool(shape=shape, ready=1),), read_at=FLEET.read_at, version="w"))
+    assert r'model="Qwen/\"3\""' in _text(desired)
