@@ -1,9 +1,9 @@
 """A worker's `/metrics` as vLLM writes it, from the load it served: for tests of what reads it."""
 
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.fakes.pages import answering
 
 LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -72,27 +72,11 @@ def served_pages(pages):
     """
     left = list(pages)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            answer = left.pop(0) if len(left) > 1 else left[0]
-            if self.path != "/metrics":
-                answer = 404
-            status, body = (answer, b"") if isinstance(answer, int) else (200, answer.encode())
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(asked):
+        page = left.pop(0) if len(left) > 1 else left[0]
+        if asked.path != "/metrics":
+            page = 404
+        return (page, "") if isinstance(page, int) else page
 
-        def log_message(self, *_arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer) as url:
+        yield url

@@ -1,10 +1,10 @@
 """A stub vLLM worker on loopback whose counters grow with time, as under a steady load."""
 
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.fakes.pages import answering
 
 ENDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -70,25 +70,5 @@ def _histogram(name, count, value, ends):
 def running(worker):
     """Serve its page; yields its URL."""
     began = time.monotonic() - 100.0
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = worker.page(time.monotonic() - began).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(lambda _asked: worker.page(time.monotonic() - began)) as url:
+        yield url

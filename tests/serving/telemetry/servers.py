@@ -2,18 +2,17 @@
 
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
 from serving.workers.processes import free_ports
+from tests.fakes.pages import Asked, answering
 
 
 @dataclass
@@ -32,47 +31,14 @@ class Served:
 def serving(served: Served) -> Iterator[Served]:
     """Answer every GET and POST with what is served at that moment."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            served.bodies.append(self.rfile.read(length).decode())
-            served.headers.append(dict(self.headers))
-            time.sleep(served.delay_s)
-            if served.text is None:
-                self.connection.close()
-                return
-            body = served.text.encode()
-            self.send_response(served.status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(asked: Asked) -> tuple[int, str] | None:
+        served.bodies.append(asked.body)
+        served.headers.append(asked.headers)
+        time.sleep(served.delay_s)
+        return None if served.text is None else (served.status, served.text)
 
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def log_message(self, *_arguments) -> None:
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_arguments) -> None:
-            pass
-
-    server = Quiet(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    served.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(answer) as served.url:
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 CONFIG = """
