@@ -100,7 +100,7 @@ class Listener:
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[Listener]:
+def listening(host: str, port: int, *, most_calls: int = MOST_CALLS) -> Iterator[Listener]:
     """Take a port (0: any free one), in a thread of its own; open calls end with the block.
 
     Raises
@@ -113,7 +113,9 @@ def listening(host: str, port: int) -> Iterator[Listener]:
     thread.start()
 
     try:
-        server, bound = asyncio.run_coroutine_threadsafe(_bound(host, port), loop).result()
+        server, bound = asyncio.run_coroutine_threadsafe(
+            _bound(host, port, most_calls), loop
+        ).result()
         try:
             yield Listener(bound, server, loop)
         finally:
@@ -124,11 +126,11 @@ def listening(host: str, port: int) -> Iterator[Listener]:
         loop.close()
 
 
-async def _bound(host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def _bound(host: str, port: int, most_calls: int) -> tuple[grpc.aio.Server, int]:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     # With SO_REUSEPORT, which is its default, a second server would share the port unnoticed.
     options = (("grpc.so_reuseport", 0),)
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MOST_CALLS)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=most_calls)
     try:
         return server, server.add_insecure_port(address)
     except RuntimeError as error:

@@ -11,6 +11,7 @@ grpc = pytest.importorskip("grpc", reason="needs the extra keda (grpcio, protobu
 from actuators.keda import externalscaler_pb2 as pb  # noqa: E402
 from actuators.keda.scaler import listening  # noqa: E402
 from planner.domain.errors import NoFreePortError  # noqa: E402
+from tests.serving.telemetry.servers import until  # noqa: E402
 
 KEY = ("chat", "m", "decode", "h100", "2")
 METADATA = dict(zip(("deployment", "model", "role", "accelerator", "tp"), KEY, strict=True))
@@ -99,6 +100,28 @@ def test_hundreds_of_streams_are_open_and_a_call_beside_them_is_answered(client:
     assert client.count() == 0
     for stream in streams:
         stream.cancel()
+
+
+def test_more_calls_than_allowed_are_refused_until_one_ends() -> None:
+    with listening("127.0.0.1", 0, most_calls=2) as listener:
+        listener.start(lambda: {KEY: 11}, poll_s=0.01)
+        client = Client(f"127.0.0.1:{listener.port}")
+        streams = [client.stream() for _ in range(2)]
+        assert all(next(stream).result for stream in streams)
+        with pytest.raises(grpc.RpcError) as caught:
+            client.count()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        streams[0].cancel()
+        until(lambda: _is_answered(client), "no call is answered though a stream has ended")
+        streams[1].cancel()
+        client.channel.close()
+
+
+def _is_answered(client: Client) -> bool:
+    try:
+        return client.count() == 11
+    except grpc.RpcError:
+        return False
 
 
 def test_open_streams_end_with_the_server_and_so_do_its_threads() -> None:
