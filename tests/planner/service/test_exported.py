@@ -160,12 +160,15 @@ def test_pods_of_a_cluster_are_never_to_change_their_role(tmp_path, target, can)
         deployment.store.close()
 
 
-def serve(folder, *arguments, **environment):
+START = "import sys; from planner.service.cli.main import run; sys.exit(run(sys.argv[1:]))"
+
+
+def serve(folder, *arguments, start=START, **environment):
     """`poolwise serve` that is to refuse: (status, what it said, the state folder)."""
     state = folder / "state"
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+            *(sys.executable, "-c", start, "serve"),
             *("--spec", str(folder / "spec.yaml"), "--port", "0", *arguments),
         ],
         capture_output=True,
@@ -192,4 +195,13 @@ def test_keda_is_not_answered_for_a_target_that_exports_nothing(tmp_path):
     status, said, state = serve(tmp_path, "--keda-port", "0", "--dry-run")
     assert status == 2
     assert "goes with target.kind metrics, not with dry_run" in said
+    assert not state.exists()
+
+
+def test_without_grpc_what_to_install_is_told(tmp_path):
+    write_exporting_spec(tmp_path)
+    without = f"import sys; sys.modules['grpc'] = None; {START}"
+    status, said, state = serve(tmp_path, "--keda-port", "0", start=without)
+    assert status == 2
+    assert "`pip install poolwise[keda]`" in said
     assert not state.exists()

@@ -33,6 +33,7 @@ def test_every_variable_is_read():
             "POOLWISE_ENGINE_PYTHON": "/opt/vllm/bin/python",
             "POOLWISE_HOST": "::1",
             "POOLWISE_PORT": "0",
+            "POOLWISE_KEDA_PORT": "9090",
             "POOLWISE_MAX_BODY_BYTES": "1024",
             "POOLWISE_CATALOGUE": "/etc/poolwise/accelerators.yaml",
         }
@@ -43,9 +44,12 @@ def test_every_variable_is_read():
     assert settings.engine.python == Path("/opt/vllm/bin/python")
     assert (settings.server.host, settings.server.port) == ("::1", 0)
     assert settings.server.max_body_bytes == 1024
+    assert settings.server.keda_port == 9090
+    assert read_settings({"HOME": "/h"}).server.keda_port is None
 
 
 @pytest.mark.parametrize("port", ["http", "-1", "70000", "1.5"])
-def test_a_port_that_is_none_is_refused_by_name(port):
-    with pytest.raises(InputError, match="POOLWISE_PORT"):
-        read_settings({"HOME": "/h", "POOLWISE_PORT": port})
+@pytest.mark.parametrize("name", ["POOLWISE_PORT", "POOLWISE_KEDA_PORT"])
+def test_a_port_that_is_none_is_refused_by_name(name, port):
+    with pytest.raises(InputError, match=name):
+        read_settings({"HOME": "/h", name: port})
