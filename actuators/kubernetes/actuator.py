@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from kubernetes.client import ApiClient
 
+from actuators.kubernetes.children import scaled_by_hand
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.pods import Pods, pods_of
 from actuators.kubernetes.preflight import objections_to
@@ -165,11 +166,12 @@ class KubernetesActuator:
         self, counter: Counter, count: Count, pods: Pods, step: Step, limit_s: float
     ) -> ApplyError:
         label = counter.target.label
-        why = "; ".join(pods.why)
+        why = "; ".join((*pods.why, *scaled_by_hand(self.api, counter, count)))
         if step.kind in (StepKind.DRAIN, StepKind.STOP):
             return ApplyError(
-                f"{label} still shows {pods.ready + pods.coming + pods.leaving} pods for "
-                f"{count.replicas} replicas after {limit_s:g} s: look whether its controller runs"
+                f"{label} still shows {pods.ready + pods.coming + pods.leaving} for "
+                f"{count.replicas} replicas after {limit_s:g} s: "
+                + (why or "look whether its controller runs")
             )
         if pods.unplaced:
             shape = step.shape

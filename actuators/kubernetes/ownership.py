@@ -92,7 +92,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
         text(entry, "manager")
         for entry in entries(document, "metadata", "managedFields")
         if text(entry, "manager") != FIELD_MANAGER
-        and _holds(at(entry, "fieldsV1"), path)
+        and holds(at(entry, "fieldsV1"), path)
         and (
             text(entry, "operation") == "Apply"
             or any(name in text(entry, "manager").lower() for name in GITOPS)
@@ -100,7 +100,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
     ]
 
 
-def _holds(fields: object, path: tuple[str, ...]) -> bool:
+def holds(fields: object, path: tuple[str, ...]) -> bool:
     """Whether a tree of managed fields has a path."""
     for key in path:
         if not isinstance(fields, dict):
