@@ -91,6 +91,13 @@ class TargetPart(SpecPart):
         max_length=1000,
         description="kubernetes: which object holds the count of which pool",
     )
+    selector: str = Field(
+        default="",
+        max_length=1000,
+        description="kubernetes: instead of objects, labels by which they are found in the "
+        "namespace, as in app.kubernetes.io/part-of=chat; docs/kubernetes.md says which labels "
+        "tell role, accelerator, tp and model",
+    )
     progress_deadline_s: float = Field(
         default=_CLUSTER.progress_deadline_s,
         gt=0,
@@ -168,11 +175,19 @@ class TargetPart(SpecPart):
 
     @model_validator(mode="after")
     def _objects_where_needed(self) -> Self:
-        if self.objects and self.kind is not TargetKind.KUBERNETES:
+        if (self.objects or self.selector) and self.kind is not TargetKind.KUBERNETES:
             raise PydanticCustomError(
                 "objects",
-                "objects go with kind kubernetes, not with {kind}: set target.kind to kubernetes",
-                {"kind": self.kind.value},
+                "{what} with kind kubernetes, not with {kind}: set target.kind to kubernetes",
+                {
+                    "what": "objects go" if self.objects else "a selector goes",
+                    "kind": self.kind.value,
+                },
+            )
+        if self.objects and self.selector:
+            raise PydanticCustomError(
+                "objects",
+                "give objects or selector, not both: a selector finds all objects there are",
             )
         return self
 
@@ -184,6 +199,7 @@ class TargetPart(SpecPart):
             kubeconfig=self.kubeconfig,
             context=self.context,
             objects=tuple(part.target for part in self.objects),
+            selector=self.selector,
             progress_deadline_s=self.progress_deadline_s,
             stock_out_cooldown_s=self.stock_out_cooldown_s,
             require_drain=self.require_drain,
