@@ -91,10 +91,12 @@ def judged(pods: Iterable[Json], *, kind: str) -> Pods:
     for pod in pods:
         if _leaves(pod) or not _over(pod):
             replicas.setdefault(_replica_of(pod, kind), []).append(pod)
-    staying = [
-        ps for ps in replicas.values() if not any(map(_leaves, ps)) and not _has_lost_its_leader(ps)
-    ]
-    coming = [ps for ps in staying if not _all_ready(ps)]
+    staying = {
+        key: ps
+        for key, ps in replicas.items()
+        if not any(map(_leaves, ps)) and not _has_lost_its_leader(ps)
+    }
+    coming = [ps for key, ps in staying.items() if not _is_whole(key, ps)]
     waiting = [pod for ps in coming for pod in ps if not _holds(pod, "Ready")]
     return Pods(
         ready=len(staying) - len(coming),
@@ -118,8 +120,10 @@ def _replica_of(pod: Json, kind: str) -> tuple[str, ...]:
     return (text(pod, "metadata", "name"),)
 
 
-def _all_ready(pods: list[Json]) -> bool:
-    return len(pods) >= max(map(_size, pods)) and all(_holds(pod, "Ready") for pod in pods)
+def _is_whole(key: tuple[str, ...], pods: list[Json]) -> bool:
+    """Whether all pods of a replica are there and ready; a pod that is one by itself is all."""
+    size = 1 if len(key) == 1 else max(map(_size, pods))
+    return len(pods) >= size and all(_holds(pod, "Ready") for pod in pods)
 
 
 def _size(pod: Json) -> int:

@@ -244,17 +244,30 @@ def fake_cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def real_cluster(client: ApiClient, namespace: str) -> Iterator[Cluster]:
-    """A namespace of a real cluster; its pods only sleep, and a quota keeps new ones out."""
-    core, quota = CoreV1Api(client), {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
+    """A namespace of a real cluster; its pods only sleep, and new ones may ask for too much."""
+    core, apps = CoreV1Api(client), AppsV1Api(client)
+
+    def asking_for(memory: str) -> dict[str, object]:
+        limit = {"type": "Container", "default": {"memory": memory}}
+        return {"metadata": {"name": "each"}, "spec": {"limits": [limit]}}
+
+    def come() -> None:
+        core.patch_namespaced_limit_range("each", namespace, asking_for("64Mi"))
+        pending = "status.phase=Pending"
+        core.delete_collection_namespaced_pod(namespace, field_selector=pending)
+
+    core.create_namespaced_limit_range(namespace, asking_for("64Mi"))
     for name in ("prefill", "decode"):
-        AppsV1Api(client).create_namespaced_deployment(namespace, rig.sleeping(name, 2))
+        apps.create_namespaced_deployment(namespace, rig.sleeping(name, 2))
     world = Cluster(
         client=client,
         namespace=namespace,
         wait=time.sleep,
         clock=time.monotonic,
-        nothing_comes=lambda: core.create_namespaced_resource_quota(namespace, quota),
-        things_come=lambda: core.delete_namespaced_resource_quota("full", namespace),
+        nothing_comes=lambda: core.patch_namespaced_limit_range(
+            "each", namespace, asking_for("999Ti")
+        ),
+        things_come=come,
         deadline_s=60.0,
         poll_s=1.0,
     )
