@@ -200,14 +200,19 @@ class KubernetesActuator:
 
 
 def pool_of(key: Key, count: Count, pods: Pods) -> Pool:
-    """A pool as its count and its pods show it; what was asked for and is not ready is starting."""
+    """A pool as its count and its pods show it.
+
+    What was asked for and is not ready is starting; what runs beyond the count, as after somebody
+    scaled a child by hand, is on its way out like what was told to end.
+    """
     ready = min(pods.ready, count.replicas)
+    surplus = max(pods.ready + pods.coming - count.replicas, 0)
     return Pool(
         shape=key[0],
         purchase_option=key[1],
         ready=ready,
         starting=count.replicas - ready,
-        draining=pods.leaving,
+        draining=pods.leaving + surplus,
     )
 
 

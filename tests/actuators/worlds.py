@@ -21,7 +21,6 @@ from planner.domain.target import ClusterTarget
 from serving.fleet.changes import Changes
 from serving.fleet.deployment import LocalDeployment, RouterSettings, WorkerState
 from serving.routers import RouterKind
-from serving.workers.engine import EngineFlags
 from serving.workers.launcher import LocalSite
 from tests.actuators.kubernetes import rig
 from tests.kubernetes import FakeCluster
@@ -31,6 +30,7 @@ from tests.serving import conftest as serving
 ROLES = (Role.PREFILL, Role.DECODE)
 Counts = tuple[int, int]
 ANOTHER = ReplicaShape(role=Role.DECODE, model="another", accelerator="b200")
+MIXED = replace(rig.DECODE, role=Role.AGGREGATED)
 
 
 class World(Protocol):
@@ -40,8 +40,8 @@ class World(Protocol):
     ----------
     shapes : (ReplicaShape, ReplicaShape)
         Of its prefill and of its decode pool.
-    foreign : ReplicaShape or None
-        A replica that this target can never have; None: there is none.
+    foreign : tuple of ReplicaShape
+        Replicas that this target can never have.
     flips : bool
         Whether a replica's role can be changed in place.
     fails : bool
@@ -49,7 +49,7 @@ class World(Protocol):
     """
 
     shapes: tuple[ReplicaShape, ReplicaShape]
-    foreign: ReplicaShape | None
+    foreign: tuple[ReplicaShape, ...]
     flips: bool
     fails: bool
 
@@ -74,7 +74,7 @@ class Imagined:
     """The fleet that a dry run keeps."""
 
     shapes: tuple[ReplicaShape, ReplicaShape] = (rig.PREFILL, rig.DECODE)
-    foreign: ReplicaShape | None = None
+    foreign: tuple[ReplicaShape, ...] = ()
     flips: bool = True
     fails: bool = False
     hands: DryRunActuator = field(init=False)
@@ -115,7 +115,7 @@ class Local:
 
     deployment: LocalDeployment
     shapes: tuple[ReplicaShape, ReplicaShape] = (serving.PREFILL, serving.DECODE)
-    foreign: ReplicaShape | None = ANOTHER
+    foreign: tuple[ReplicaShape, ...] = (ANOTHER, serving.AGGREGATED)
     flips: bool = True
     fails: bool = True
 
@@ -158,7 +158,8 @@ class Local:
         self._start_with()
 
     def _start_with(self, *options: str) -> None:
-        site = replace(self.deployment.site, flags=EngineFlags(extra=options))
+        site = self.deployment.site
+        site = replace(site, flags=replace(site.flags, extra=options))
         self.deployment.site = self.deployment.launcher.site = site
 
     def _ready(self, role: Role) -> list[str]:
@@ -179,7 +180,7 @@ class Cluster:
     deadline_s: float
     poll_s: float
     shapes: tuple[ReplicaShape, ReplicaShape] = (rig.PREFILL, rig.DECODE)
-    foreign: ReplicaShape | None = ANOTHER
+    foreign: tuple[ReplicaShape, ...] = (ANOTHER, MIXED)
     flips: bool = False
     fails: bool = True
 

@@ -30,9 +30,10 @@ def stub_sites(folder: Path) -> StubSite:
         return LocalSite(
             engine=EngineInstall(python=python),
             model=ModelFiles(name="tiny", directory=folder / "model"),
-            flags=EngineFlags(extra=options),
+            flags=EngineFlags(kv_cache_gib=0, extra=options),
             state_dir=folder / "state",
             cores_per_replica=None,
+            worker_base_bytes=64 * 2**20,
         )
 
     return make

@@ -353,3 +353,19 @@ def test_an_adapter_is_the_target_where_a_component_has_one():
         through = replace(rig, objects=(targets[0], adapter)).actuator()
         carry_out(through, grown(through, (StepKind.START, DECODE), (StepKind.ROUTE, DECODE)))
         assert {p.shape.role: p.ready for p in through.read_fleet().pools}[Role.DECODE] == 3
+
+
+def test_what_a_child_runs_beyond_the_count_shows_in_the_fleet():
+    """Operators that do not set their children back leave the surplus running."""
+    objects, targets = CASES["VLLMRuntime"]
+    with FakeCluster(crds="all") as cluster:
+        rig = prepared(cluster, objects, targets)
+        before = rig.actuator().read_fleet()
+        rig.simulation.idle.add("vllmruntimes")
+        cluster.scale("deployments", "decode", 5, manager="kubectl")
+        rig.simulation.step()
+        rig.simulation.step(60.0)
+        fleet = rig.actuator().read_fleet()
+        pool = next(p for p in fleet.pools if p.shape == DECODE)
+        assert (pool.ready, pool.starting, pool.draining) == (2, 0, 3)
+        assert fleet.version != before.version
