@@ -23,7 +23,7 @@ CHILDREN = {
     "VLLMRuntime": ("Deployment",),
 }
 """Kinds of objects that hold a copy of the count."""
-_TEMPLATES = (("spec", "template"), ("spec", "leaderWorkerTemplate"))
+_TEMPLATES = (("spec", "template", "spec"), ("spec", "leaderWorkerTemplate"))
 
 
 def scaled_by_hand(api: ApiClient, counter: Counter, count: Count) -> tuple[str, ...]:
@@ -46,13 +46,12 @@ def scaled_by_hand(api: ApiClient, counter: Counter, count: Count) -> tuple[str,
 
 def _children(api: ApiClient, counter: Counter, count: Count, kind: str) -> list[Json]:
     path = path_of(KINDS[kind].api_version, counter.namespace, KINDS[kind].plural)
-    # A runtime's Deployment has its name and no labels.
-    named = counter.target.kind == "VLLMRuntime"
-    query = (
-        {"fieldSelector": f"metadata.name={counter.target.name}"}
-        if named
-        else {"labelSelector": selector_of(counter, count)}
-    )
+    selector = selector_of(counter, count)
+    if not selector:  # would list everything
+        return []
+    query = {"labelSelector": selector}
+    if counter.target.kind == "VLLMRuntime":  # its Deployment has its name and no labels
+        query = {"fieldSelector": f"metadata.name={counter.target.name}"}
     try:
         found = get(api, path, f"list the {KINDS[kind].plural} of {counter.target.label}", **query)
     except ClusterError as error:
@@ -67,7 +66,10 @@ def _replicas(child: Json) -> int:
 
 
 def _hands(child: Json) -> list[str]:
-    """Who holds its count without being the controller that made it."""
+    """Who holds its count without being the controller that made it.
+
+    A template's annotations make nobody its maker: `kubectl rollout restart` writes those.
+    """
     fields = entries(child, "metadata", "managedFields")
     makers = {
         text(entry, "manager")

@@ -112,6 +112,22 @@ def test_a_component_with_an_adapter_is_found_by_its_adapter():
     )
 
 
+def test_a_worker_beside_prefill_is_told_by_its_pod_template():
+    (graph,), _targets = CASES["DynamoGraphDeployment"]
+    prefill, decode = graph["spec"]["components"]
+    unclear = {**decode, "name": "workers", "type": "worker"}
+    found = look(labelled({**graph, "spec": {"components": [prefill, unclear]}}))
+    assert found.problems == (
+        "DynamoGraphDeployment chat (workers) matches target.selector, but lacks the label "
+        "poolwise.io/role: make it prefill, decode, aggregated, or narrow the selector",
+    )
+    template = {**decode["podTemplate"], "metadata": {"labels": {"poolwise.io/role": "decode"}}}
+    told = {**unclear, "podTemplate": template}
+    found = look(labelled({**graph, "spec": {"components": [prefill, told]}}))
+    assert found.problems == ()
+    assert names(found)[Role.DECODE, "h100", 1] == "DynamoGraphDeployment chat (workers)"
+
+
 def test_the_example_deployment_is_found():
     folder = ROOT / "deploy" / "examples" / "vllm-pd"
     cluster = ClusterTarget(selector="app.kubernetes.io/name=poolwise")
