@@ -2,11 +2,12 @@
 
 from kubernetes.client import ApiClient
 
+from actuators.kinds import KINDS
+from actuators.kubernetes.children import CHILDREN
 from actuators.kubernetes.counts import Counter
 from actuators.kubernetes.resources import Json, at, post
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_SETS = ("list", "leaderworkerset.x-k8s.io", "leaderworkersets", "")
 Right = tuple[str, str, str, str]
 """Verb, API group, resource, subresource."""
 
@@ -20,7 +21,10 @@ def rights_needed(counter: Counter) -> tuple[Right, ...]:
         *((("get", *own, "scale"),) if counter.scales else ()),
         ("patch", *own, written),
         ("list", "", "pods", ""),
-        *((_SETS,) if counter.target.kind == "DisaggregatedSet" else ()),
+        *(
+            ("list", KINDS[kind].api_version.rpartition("/")[0], KINDS[kind].plural, "")
+            for kind in CHILDREN.get(counter.target.kind, ())
+        ),
     )
 
 

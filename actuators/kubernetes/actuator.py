@@ -7,21 +7,21 @@ from datetime import UTC, datetime, timedelta
 
 from kubernetes.client import ApiClient
 
+from actuators.kubernetes.assignment import Key, assigned
+from actuators.kubernetes.children import scaled_by_hand
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.pods import Pods, pods_of
 from actuators.kubernetes.preflight import objections_to
 from actuators.kubernetes.stock_out import StockOut, StockOutError
 from actuators.kubernetes.victims import mark_victim
 from planner.domain.errors import ApplyError, InputError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
-from planner.domain.hardware import PurchaseOption
+from planner.domain.fleet import Fleet, Pool, version_of
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.target import ClusterTarget, CountTarget
 
 POLL_S = 2.0
 OBSERVE_S = 60.0
 """A controller that has not begun with a new count after so long is not running."""
-Key = tuple[ReplicaShape, PurchaseOption]
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class KubernetesActuator:
 
     Parameters
     ----------
-    shapes : sequence of (ReplicaShape, PurchaseOption)
+    shapes : sequence of Key
         The pools; each has exactly one object that holds its count.
     """
 
@@ -47,22 +47,10 @@ class KubernetesActuator:
     _serving: dict[CountTarget, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key in self.shapes:
-            found = [one for one in self.objects if one.is_for(key[0])]
-            if len(found) != 1:
-                named = ", ".join(one.label for one in found) or "none"
-                raise InputError(
-                    f"pool {key[0].label} needs exactly one object that holds its count, found "
-                    f"{named}: say which under target.objects"
-                )
-            namespace = found[0].namespace or self.cluster.namespace
-            self.counters[key] = Counter(self.api, found[0], namespace)
-        taken = [counter.target for counter in self.counters.values()]
-        for one in taken:
-            if taken.count(one) > 1:
-                raise InputError(
-                    f"{one.label} holds the counts of several pools: give each pool its own"
-                )
+        found = assigned(self.api, self.cluster, self.shapes, self.objects)
+        if found.problems:
+            raise InputError("\n".join(dict.fromkeys(found.problems.values())))
+        self.counters.update(found.counters)
 
     def read_fleet(self) -> Fleet:
         """Read all counts and pods; replicas asked for and not there yet are starting.
@@ -75,19 +63,10 @@ class KubernetesActuator:
         pools = []
         for (shape, option), counter in self.counters.items():
             count = counter.read()
-            pods = pods_of(self.api, counter, count)
-            ready = min(pods.ready, count.replicas)
+            pool = pool_of((shape, option), count, pods_of(self.api, counter, count))
             self._counts[counter.target] = count.replicas
-            self._serving[counter.target] = ready
-            pools.append(
-                Pool(
-                    shape=shape,
-                    purchase_option=option,
-                    ready=ready,
-                    starting=count.replicas - ready,
-                    draining=pods.leaving,
-                )
-            )
+            self._serving[counter.target] = pool.ready
+            pools.append(pool)
         found = tuple(pools)
         return Fleet(pools=found, read_at=datetime.now(UTC), version=version_of(found))
 
@@ -165,11 +144,12 @@ class KubernetesActuator:
         self, counter: Counter, count: Count, pods: Pods, step: Step, limit_s: float
     ) -> ApplyError:
         label = counter.target.label
-        why = "; ".join(pods.why)
+        why = "; ".join((*pods.why, *scaled_by_hand(self.api, counter, count)))
         if step.kind in (StepKind.DRAIN, StepKind.STOP):
             return ApplyError(
-                f"{label} still shows {pods.ready + pods.coming + pods.leaving} pods for "
-                f"{count.replicas} replicas after {limit_s:g} s: look whether its controller runs"
+                f"{label} still shows {pods.ready + pods.coming + pods.leaving} for "
+                f"{count.replicas} replicas after {limit_s:g} s: "
+                + (why or "look whether its controller runs")
             )
         if pods.unplaced:
             shape = step.shape
@@ -217,6 +197,23 @@ class KubernetesActuator:
         if step.kind is StepKind.FLIP:
             raise ApplyError("a pod's role cannot be changed in place on Kubernetes: plan again")
         return counter
+
+
+def pool_of(key: Key, count: Count, pods: Pods) -> Pool:
+    """A pool as its count and its pods show it.
+
+    What was asked for and is not ready is starting; what runs beyond the count, as after somebody
+    scaled a child by hand, is on its way out like what was told to end.
+    """
+    ready = min(pods.ready, count.replicas)
+    surplus = max(pods.ready + pods.coming - count.replicas, 0)
+    return Pool(
+        shape=key[0],
+        purchase_option=key[1],
+        ready=ready,
+        starting=count.replicas - ready,
+        draining=pods.leaving + surplus,
+    )
 
 
 def _all_ready(count: Count, pods: Pods) -> bool:

@@ -15,7 +15,7 @@ from actuators.kubernetes.resources import Json, at, entries, get, path_of, text
 GITOPS = ("argocd", "argo-cd", "kustomize-controller", "helm-controller", "flux", "fleetagent")
 """Field managers that write a whole manifest again and again. Helm's own is left out: it writes
 only when somebody upgrades."""
-_MADE_TO_BE_SCALED = (
+MADE_TO_BE_SCALED = (
     "DynamoGraphDeploymentScalingAdapter",
     "DisaggregatedSetRoleScaler",
     "PodClique",
@@ -41,7 +41,7 @@ def other_owners(api: ApiClient, counter: Counter, document: Json) -> tuple[str,
         f"{label} belongs to {one['kind']} {one['name']}, which would set it back: make that one "
         "the target"
         for one in entries(document, "metadata", "ownerReferences")
-        if one.get("controller") and counter.target.kind not in _MADE_TO_BE_SCALED
+        if one.get("controller") and counter.target.kind not in MADE_TO_BE_SCALED
     ]
     found += [
         f"{label} is scaled by {kind} {name}: delete that, or take this pool out of the spec"
@@ -92,7 +92,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
         text(entry, "manager")
         for entry in entries(document, "metadata", "managedFields")
         if text(entry, "manager") != FIELD_MANAGER
-        and _holds(at(entry, "fieldsV1"), path)
+        and holds(at(entry, "fieldsV1"), path)
         and (
             text(entry, "operation") == "Apply"
             or any(name in text(entry, "manager").lower() for name in GITOPS)
@@ -100,7 +100,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
     ]
 
 
-def _holds(fields: object, path: tuple[str, ...]) -> bool:
+def holds(fields: object, path: tuple[str, ...]) -> bool:
     """Whether a tree of managed fields has a path."""
     for key in path:
         if not isinstance(fields, dict):

@@ -1,4 +1,14 @@
-"""The pods behind a count: ready, still coming, leaving, and why they do not come."""
+"""The replicas behind a count: ready, still coming, leaving, and why they do not come.
+
+A replica is a pod, or several on as many nodes that serve together: those count once, and are ready
+when all of them are.
+
+References
+----------
+Labels and annotations: LeaderWorkerSet, `api/leaderworkerset/v1`; DisaggregatedSet,
+`api/disaggregatedset/v1`; Grove, `operator/api/common/labels.go`; Dynamo's operator,
+`internal/consts`; KServe, `pkg/controller/v1alpha2/llmisvc/workload_*.go`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,22 +19,44 @@ from kubernetes.client import ApiClient
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.resources import Json, at, entries, get, number, path_of, text
 
-_SETS = ("leaderworkerset.x-k8s.io/v1", "leaderworkersets")
-_LEADER = "leaderworkerset.sigs.k8s.io/worker-index=0"
+_LWS = "leaderworkerset.sigs.k8s.io"
+_GROVE_GROUP = "grove.io/podcliquescalinggroup"
+_GROVE_SIZE = "GROVE_PCSG_TEMPLATE_NUM_PODS"
+_KSERVE = "llminferenceservice-workload"
+_KSERVE_PARTS = {
+    "decode": f"{_KSERVE},{_KSERVE}-leader,{_KSERVE}-worker",
+    "prefill": f"{_KSERVE}-prefill,{_KSERVE}-leader-prefill,{_KSERVE}-worker-prefill",
+}
 _SELECTORS = {
+    # A LeaderWorkerSet's scale selects leaders only, Grove's say nothing without an autoscaler.
+    "LeaderWorkerSet": f"{_LWS}/name={{name}}",
+    "PodClique": "grove.io/podclique={name}",
+    "PodCliqueScalingGroup": f"{_GROVE_GROUP}={{name}}",
+    "VLLMRuntime": "app={name}",
+    "DisaggregatedSet": (
+        "disaggregatedset.x-k8s.io/name={name},disaggregatedset.x-k8s.io/role={part}"
+    ),
     "DynamoGraphDeployment": (
         "nvidia.com/dynamo-graph-deployment-name={name},nvidia.com/dynamo-component={part}"
     ),
-    "LLMInferenceService": "app.kubernetes.io/name={name},llm-d.ai/role={part}",
+    "LLMInferenceService": (
+        "app.kubernetes.io/name={name},app.kubernetes.io/component in ({components})"
+    ),
     "StormService": "storm-service-name={name},role-name={part}",
 }
-"""Labels of pods whose object has no selector for one role. A group of several nodes counts by its
-leader: it is ready when all its workers have joined."""
+"""Labels of all pods of a count, where its scale does not say them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pods:
-    """Pods of one count, as they were seen."""
+    """Replicas of one count as their pods were seen.
+
+    Parameters
+    ----------
+    unplaced : int
+        Of those that are coming: how many have a pod that no node has room for.
+    all : tuple of pods
+    """
 
     ready: int
     coming: int
@@ -36,46 +68,87 @@ class Pods:
 
 def pods_of(api: ApiClient, counter: Counter, count: Count) -> Pods:
     """Look at the pods behind a count. Raises ClusterError."""
-    selector = count.selector or _selector(api, counter)
+    selector = selector_of(counter, count)
     path = path_of("v1", counter.namespace, "pods")
     doing = f"list the pods of {counter.target.label}"
     found = entries(get(api, path, doing, labelSelector=selector), "items") if selector else []
-    return judged(found)
+    return judged(found, kind=counter.target.kind)
 
 
-def _selector(api: ApiClient, counter: Counter) -> str:
+def selector_of(counter: Counter, count: Count) -> str:
+    """Labels of the pods of a count, and of the objects that make them; empty: not known."""
     target = counter.target
-    if target.kind != "DisaggregatedSet":
-        return _SELECTORS.get(target.kind, "").format(name=target.name, part=target.part)
-    # Names of its sets carry a revision; pods carry the name of their set.
-    labels = f"disaggregatedset.x-k8s.io/name={target.name}"
-    labels += f",disaggregatedset.x-k8s.io/role={target.part}"
-    path = path_of(_SETS[0], counter.namespace, _SETS[1])
-    found = get(api, path, f"list the sets of {target.label}", labelSelector=labels)
-    names = [text(one, "metadata", "name") for one in entries(found, "items")]
-    chosen = f"leaderworkerset.sigs.k8s.io/name in ({','.join(names)}),{_LEADER}"
-    return chosen if names else ""
+    if target.kind not in _SELECTORS:
+        return count.selector
+    components = _KSERVE_PARTS.get(target.part, "")
+    return _SELECTORS[target.kind].format(name=target.name, part=target.part, components=components)
 
 
-def judged(pods: Iterable[Json]) -> Pods:
-    """Count pods by what they are."""
+def judged(pods: Iterable[Json], *, kind: str) -> Pods:
+    """Count the replicas that pods are, by what they are."""
     pods = tuple(pods)
-    staying = [p for p in pods if not text(p, "metadata", "deletionTimestamp") and not _over(p)]
-    ready = [p for p in staying if _holds(p, "Ready")]
-    waiting = [p for p in staying if not _holds(p, "Ready")]
+    replicas: dict[tuple[str, ...], list[Json]] = {}
+    for pod in pods:
+        if _leaves(pod) or not _over(pod):
+            replicas.setdefault(_replica_of(pod, kind), []).append(pod)
+    staying = {
+        key: ps
+        for key, ps in replicas.items()
+        if not any(map(_leaves, ps)) and not _has_lost_its_leader(ps)
+    }
+    coming = [ps for key, ps in staying.items() if not _is_whole(key, ps)]
+    waiting = [pod for ps in coming for pod in ps if not _holds(pod, "Ready")]
     return Pods(
-        ready=len(ready),
-        coming=len(waiting),
-        leaving=sum(bool(text(p, "metadata", "deletionTimestamp")) for p in pods),
-        unplaced=sum(_unplaced(p) for p in waiting),
+        ready=len(staying) - len(coming),
+        coming=len(coming),
+        leaving=len(replicas) - len(staying),
+        unplaced=sum(any(map(_unplaced, ps)) for ps in coming),
         why=tuple(dict.fromkeys(filter(None, map(_why, waiting)))),
         all=pods,
     )
 
 
+def _replica_of(pod: Json, kind: str) -> tuple[str, ...]:
+    """What the pods of one replica have in common."""
+    for name, index in (
+        (f"{_LWS}/name", f"{_LWS}/group-index"),
+        (_GROVE_GROUP, f"{_GROVE_GROUP}-replica-index"),
+    ):
+        one = text(pod, "metadata", "labels", name), text(pod, "metadata", "labels", index)
+        if all(one) and kind != "PodClique":  # which counts pods, wherever it belongs to
+            return one
+    return (text(pod, "metadata", "name"),)
+
+
+def _is_whole(key: tuple[str, ...], pods: list[Json]) -> bool:
+    """Whether all pods of a replica are there and ready; a pod that is one by itself is all."""
+    size = 1 if len(key) == 1 else max(map(_size, pods))
+    return len(pods) >= size and all(_holds(pod, "Ready") for pod in pods)
+
+
+def _size(pod: Json) -> int:
+    """How many pods its replica has, as its controller noted at it."""
+    told = text(pod, "metadata", "annotations", f"{_LWS}/size")
+    for container in entries(pod, "spec", "containers"):
+        for variable in entries(container, "env"):
+            if variable.get("name") == _GROVE_SIZE:
+                told = told or text(variable, "value")
+    return int(told) if told.isdecimal() else 1
+
+
+def _has_lost_its_leader(pods: list[Json]) -> bool:
+    """A group's workers go after its leader; while one begins, the leader is there first."""
+    workers = [text(pod, "metadata", "labels", f"{_LWS}/worker-index") for pod in pods]
+    return all(workers) and "0" not in workers
+
+
+def _leaves(pod: Json) -> bool:
+    return bool(text(pod, "metadata", "deletionTimestamp"))
+
+
 def is_ready(pod: Json) -> bool:
     """Whether it takes traffic and is not leaving."""
-    return _holds(pod, "Ready") and not text(pod, "metadata", "deletionTimestamp")
+    return _holds(pod, "Ready") and not _leaves(pod)
 
 
 def started_at(pod: Json) -> datetime:

@@ -1,21 +1,19 @@
-"""Everything that could stand in the way, asked before the first write (guards 3, 12, 17, 18)."""
+"""What could stand in the way, asked before the first write (guards 3, 12, 17, 18, 20)."""
 
 from collections.abc import Mapping
 
 from kubernetes.client import ApiClient
 
 from actuators.kubernetes.access import missing_rights
+from actuators.kubernetes.assignment import Key
+from actuators.kubernetes.children import scaled_by_hand
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.draining import cut_short
 from actuators.kubernetes.ownership import other_owners
 from actuators.kubernetes.pods import is_ready, pods_of
-from planner.domain.fleet import ReplicaShape
-from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import Diff, StepKind
 from planner.domain.target import ClusterTarget
-
-Key = tuple[ReplicaShape, PurchaseOption]
 
 
 def objections_to(
@@ -58,6 +56,7 @@ def objections_of(
         document = counter.object()
         objections = list(other_owners(api, counter, document))
         count = counter.read()
+        objections += scaled_by_hand(api, counter, count)
         if cluster.require_drain and any(change < 0 for change in changes):
             objections += _drains(counter, api, count)
         if not objections:

@@ -1,6 +1,7 @@
 """Accelerators, what they cost, and how many may be had."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -149,14 +150,20 @@ class Catalogue:
 
         `NVIDIA-H100-PCIe` is `h100-pcie`, `H100-SXM5-80GB` is `h100`.
         """
-        words = set(_words(accelerator))
-        best: tuple[int, AcceleratorFacts | None] = (0, None)
-        for entry in self.entries:
-            for name in (entry.name, *entry.aliases):
-                own = _words(name)
-                if words.issuperset(own) and len(own) > best[0]:
-                    best = (len(own), entry)
-        return best[1]
+        entries = {name: e for e in self.entries for name in (e.name, *e.aliases)}
+        name = closest(accelerator, entries)
+        return None if name is None else entries[name]
+
+
+def closest(accelerator: str, names: Iterable[str]) -> str | None:
+    """Of these names the one that shares the most words with it and has no other, or None."""
+    words = set(_words(accelerator))
+    best: tuple[int, str | None] = (0, None)
+    for name in names:
+        own = _words(name)
+        if words.issuperset(own) and len(own) > best[0]:
+            best = (len(own), name)
+    return best[1]
 
 
 def _words(name: str) -> list[str]:

@@ -57,6 +57,8 @@ class ClusterTarget:
         Of the kubeconfig; None: the current one.
     objects : tuple of CountTarget
         Which object holds the count of which pool.
+    selector : str
+        Labels by which those objects are found instead; empty: `objects` lists them.
     progress_deadline_s : float
         A replica that is not ready so long after it was asked for has failed, seconds.
     stock_out_cooldown_s : float
@@ -69,6 +71,7 @@ class ClusterTarget:
     kubeconfig: str | None = None
     context: str | None = None
     objects: tuple[CountTarget, ...] = field(default=())
+    selector: str = ""
     progress_deadline_s: float = 1800.0
     stock_out_cooldown_s: float = 1800.0
     require_drain: bool = True

@@ -121,7 +121,7 @@ def _require_replica(pool: Pool, step: Step) -> None:
     }[step.kind]
     if available < 1:
         raise StalePlanError(
-            f"step {step.index} ({step.kind}) finds no replica to act on in {pool.shape.label} "
+            f"step {step.index + 1} ({step.kind}) finds no replica to act on in {pool.shape.label} "
             f"({pool.ready} ready, {pool.starting} starting, {pool.draining} draining): "
-            "the fleet changed, plan again"
+            "plan again"
         )

@@ -101,6 +101,13 @@ class TargetPart(SpecPart):
         description="which Kubernetes object holds the count of which pool: kind kubernetes writes "
         "it, `poolwise diff` and `poolwise render` name it",
     )
+    selector: str = Field(
+        default="",
+        max_length=1000,
+        description="kubernetes: instead of objects, labels by which they are found in the "
+        "namespace, as in app.kubernetes.io/part-of=chat; docs/kubernetes.md says which labels "
+        "tell role, accelerator, tp and model",
+    )
     progress_deadline_s: float = Field(
         default=_CLUSTER.progress_deadline_s,
         gt=0,
@@ -184,6 +191,18 @@ class TargetPart(SpecPart):
                 "objects are of a cluster and do not go with kind local: take them out, or set "
                 "target.kind to kubernetes, metrics or dry_run",
             )
+        if self.selector and self.kind is not TargetKind.KUBERNETES:
+            raise PydanticCustomError(
+                "objects",
+                "a selector goes with kind kubernetes, not with {kind}: set target.kind to "
+                "kubernetes",
+                {"kind": self.kind.value},
+            )
+        if self.objects and self.selector:
+            raise PydanticCustomError(
+                "objects",
+                "give objects or selector, not both: a selector finds all objects there are",
+            )
         return self
 
     @property
@@ -194,6 +213,7 @@ class TargetPart(SpecPart):
             kubeconfig=self.kubeconfig,
             context=self.context,
             objects=tuple(part.target for part in self.objects),
+            selector=self.selector,
             progress_deadline_s=self.progress_deadline_s,
             stock_out_cooldown_s=self.stock_out_cooldown_s,
             require_drain=self.require_drain,

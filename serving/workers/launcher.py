@@ -101,6 +101,8 @@ class LocalSite:
         Every worker publishes what its KV cache stores and evicts.
     endpoints_dir : Path or None
         Where commands that only look find the endpoints file; None: in the state directory.
+    worker_base_bytes : float
+        Memory of one worker on a CPU without weights and KV cache, bytes.
     """
 
     engine: EngineInstall
@@ -114,6 +116,7 @@ class LocalSite:
     cells: tuple[Cell, ...] = (EVERYTHING,)
     kv_events: bool = False
     endpoints_dir: Path | None = None
+    worker_base_bytes: float = WORKER_BASE_BYTES
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -311,7 +314,8 @@ class Launcher:
         if self.site.gpus:
             return
         weights = sum(p.stat().st_size for p in self.site.model.directory.glob("*.safetensors"))
-        needed = WORKER_BASE_BYTES + 2 * weights + self.site.flags.kv_cache_gib * 2**30
+        caches = self.site.flags.kv_cache_gib * 2**30
+        needed = self.site.worker_base_bytes + 2 * weights + caches
         starting = sum(1 for worker in self.workers if _is_young(worker))
         free = psutil.virtual_memory().available - starting * needed
         if free < needed:

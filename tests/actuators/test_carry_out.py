@@ -7,7 +7,7 @@ import pytest
 
 from actuators.actuator import carry_out
 from actuators.dry_run import DryRunActuator, render_text
-from planner.domain.errors import ApplyError, RouterError, StalePlanError
+from planner.domain.errors import ApplyError, RouterError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.rollout import Diff, Step, StepKind
 from tests.actuators import steps
@@ -26,47 +26,12 @@ def diff_of(fleet: Fleet, *kinds: StepKind) -> Diff:
     return steps.diff_of(fleet, PREFILL, DECODE, *kinds)
 
 
-def counts(fleet: Fleet) -> tuple[int, int]:
-    return fleet.replicas(Role.PREFILL), fleet.replicas(Role.DECODE)
-
-
-def test_steps_take_effect_in_order() -> None:
-    actuator = DryRunActuator(fleet_of(2, 1))
-    told: list[str] = []
-    diff = diff_of(
-        actuator.fleet,
-        StepKind.START,
-        StepKind.ROUTE,
-        StepKind.FLIP,
-        StepKind.DRAIN,
-        StepKind.STOP,
-    )
-    applied = carry_out(actuator, diff, tell=lambda s, e: told.append(f"{s.kind} {e}"))
-    assert counts(actuator.read_fleet()) == (1, 2)
-    assert [a.step for a in applied] == list(diff.steps) == actuator.shown
-    assert told[:4] == ["start begun", "start done", "route begun", "route done"]
-
-
 def test_consecutive_starts_begin_together() -> None:
     actuator = DryRunActuator(fleet_of(1, 1))
     told: list[str] = []
     diff = diff_of(actuator.fleet, StepKind.START, StepKind.START)
     carry_out(actuator, diff, tell=lambda s, e: told.append(f"{s.index} {e}"))
     assert told == ["0 begun", "1 begun", "0 done", "1 done"]
-
-
-def test_fleet_that_moved_meanwhile_is_not_touched() -> None:
-    actuator = DryRunActuator(fleet_of(1, 1))
-    with pytest.raises(StalePlanError, match="nothing was touched: plan again"):
-        carry_out(actuator, diff_of(fleet_of(2, 1), StepKind.DRAIN))
-    assert actuator.shown == []
-
-
-def test_objections_are_told_before_the_first_step() -> None:
-    actuator = DryRunActuator(fleet_of(0, 1))
-    with pytest.raises(ApplyError, match="nothing was touched: step 3 takes a replica from"):
-        carry_out(actuator, diff_of(actuator.fleet, StepKind.START, StepKind.FLIP, StepKind.FLIP))
-    assert actuator.shown == []
 
 
 @dataclass(slots=True)

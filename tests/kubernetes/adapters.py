@@ -19,6 +19,7 @@ Object = dict[str, Any]
 
 _OPERATOR = service_account("dynamo-system", "dynamo-operator-controller-manager")
 _DS = "disaggregatedset.x-k8s.io"
+_GROVE_GROUP = "grove.io/podcliquescalinggroup"
 _GPU_FREE_POD = {"containers": [{"name": "main", "image": "engine:1"}]}
 
 
@@ -59,6 +60,34 @@ def keep_deployment(
     return found
 
 
+def keep_leader_worker_set(
+    sim: "ControllerSimulation", owner: Object, name: str, replicas: int, labels: Object,
+    spec: Object, manager: str,
+) -> Object:  # fmt: skip
+    """A child LeaderWorkerSet with this count; a hand-edited count is set back."""
+    namespace = owner["metadata"]["namespace"]
+    found = find(sim, "leaderworkersets", name, namespace)
+    if found is None:
+        return sim.cluster.create({
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": name, "labels": labels,
+                         "ownerReferences": [owner_reference(owner)]},
+            "spec": {**copied(spec), "replicas": replicas},
+        }, namespace, manager=manager)  # fmt: skip
+    if found["spec"]["replicas"] != replicas:
+        found["spec"]["replicas"] = replicas
+        return sim.cluster.update(found, manager=manager)
+    return found
+
+
+def labelled(template: Object, labels: Object) -> Object:
+    """A pod template with these labels as well."""
+    metadata = template.get("metadata") or {}
+    merged = {**(metadata.get("labels") or {}), **labels}
+    return {**template, "metadata": {**metadata, "labels": merged}}
+
+
 def counts(child: Object) -> tuple[int, int]:
     """Replicas and ready ones of a child, 0 until its controller caught up."""
     status = child.get("status", {})
@@ -83,12 +112,13 @@ def reconcile_graph(sim: "ControllerSimulation", graph: Object) -> None:
             "nvidia.com/dynamo-component-type": component.get("type", "worker"),
         }
         wanted = component.get("replicas", 1)
-        child = keep_deployment(sim, graph, child_name, wanted, labels,
-                                component.get("podTemplate", {}), "dynamo-operator")  # fmt: skip
-        replicas, ready = counts(child)
+        children = _component_children(sim, graph, component, child_name, labels)
+        seen = [counts(child) for child in children]
+        replicas, ready = sum(one[0] for one in seen), sum(one[1] for one in seen)
         whole = whole and replicas == ready == wanted
         components[component["name"]] = {
-            "componentKind": "Deployment", "componentNames": [child_name],
+            "componentKind": children[0]["kind"] if children else "LeaderWorkerSet",
+            "componentNames": [child["metadata"]["name"] for child in children],
             "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": ready,
             "availableReplicas": ready,
         }  # fmt: skip
@@ -104,6 +134,28 @@ def reconcile_graph(sim: "ControllerSimulation", graph: Object) -> None:
         "components": components,
         "conditions": [condition(graph, "Ready", holds=whole, reason=reason)],
     }, manager="dynamo-operator")  # fmt: skip
+
+
+def _component_children(
+    sim: "ControllerSimulation", graph: Object, component: Object, name: str, labels: Object
+) -> list[Object]:
+    """A Deployment, or for several nodes one LeaderWorkerSet of one group a replica."""
+    pod, wanted = component.get("podTemplate", {}), component.get("replicas", 1)
+    if "multinode" not in component:
+        return [keep_deployment(sim, graph, name, wanted, labels, pod, "dynamo-operator")]
+    template = labelled({"spec": copied(pod.get("spec") or _GPU_FREE_POD)}, labels)
+    size = component["multinode"]["nodeCount"]
+    group = {"size": size, "leaderTemplate": template, "workerTemplate": template}
+    spec = {"leaderWorkerTemplate": group}
+    names = [f"{name}-{index}" for index in range(wanted)]
+    for one in owned(sim, "leaderworkersets", graph):
+        metadata = one["metadata"]
+        mine = metadata["labels"]["nvidia.com/dynamo-component"] == component["name"]
+        if mine and metadata["name"] not in names:
+            sim.cluster.delete("leaderworkersets", metadata["name"], metadata["namespace"])
+    return [
+        keep_leader_worker_set(sim, graph, one, 1, labels, spec, "dynamo-operator") for one in names
+    ]
 
 
 def _keep_adapter(sim: "ControllerSimulation", graph: Object, component: Object, name: str) -> None:
@@ -197,19 +249,13 @@ def _keep_set(
         mine = one["metadata"]["labels"][f"{_DS}/role"] == role["name"]
         if mine and one["metadata"]["name"] != name:
             sim.cluster.delete("leaderworkersets", one["metadata"]["name"], namespace)
-    found = find(sim, "leaderworkersets", name, namespace)
-    if found is None:
-        return sim.cluster.create({
-            "apiVersion": "leaderworkerset.x-k8s.io/v1",
-            "kind": "LeaderWorkerSet",
-            "metadata": {"name": name, "labels": {**labels, f"{_DS}/revision": hashed},
-                         "ownerReferences": [owner_reference(whole)]},
-            "spec": {**copied(role["spec"]), "replicas": wanted},
-        }, namespace, manager="lws-controller-manager")  # fmt: skip
-    if found["spec"]["replicas"] != wanted:
-        found["spec"]["replicas"] = wanted
-        return sim.cluster.update(found, manager="lws-controller-manager")
-    return found
+    labels = {**labels, f"{_DS}/revision": hashed}
+    spec = copied(role["spec"])
+    group = spec["leaderWorkerTemplate"]
+    for key in group.keys() & {"leaderTemplate", "workerTemplate"}:
+        group[key] = labelled(group[key], labels)
+    return keep_leader_worker_set(sim, whole, name, wanted, labels, spec,
+                                  "lws-controller-manager")  # fmt: skip
 
 
 # -- KServe, production-stack, Grove, KEDA -----------------------------------------------------
@@ -218,20 +264,25 @@ def _keep_set(
 def reconcile_llm_service(sim: "ControllerSimulation", service: Object) -> None:
     metadata, spec = service["metadata"], service["spec"]
     conditions = []
-    parts = [("decode", f"{metadata['name']}-kserve", spec, "MainWorkloadReady")]
+    main = "decode" if "prefill" in spec else "both"
+    parts = [(main, "", spec, "MainWorkloadReady")]
     if "prefill" in spec:
-        parts.append(("prefill", f"{metadata['name']}-kserve-prefill", spec["prefill"],
-                      "PrefillWorkloadReady"))  # fmt: skip
-    for role, name, part, word in parts:
+        parts.append(("prefill", "-prefill", spec["prefill"], "PrefillWorkloadReady"))
+    for role, suffix, part, word in parts:
+        name = f"{metadata['name']}-kserve{'-mn' if 'worker' in part else ''}{suffix}"
         labels = {"app.kubernetes.io/name": metadata["name"], "llm-d.ai/role": role,
+                  "app.kubernetes.io/component": f"llminferenceservice-workload{suffix}",
                   "app.kubernetes.io/part-of": "llminferenceservice"}  # fmt: skip
         if "scaling" in part:
             found = find(sim, "deployments", name, metadata["namespace"])
             wanted = found["spec"]["replicas"] if found else part["scaling"].get("minReplicas", 1)
         else:
             wanted = part.get("replicas", 1)
-        child = keep_deployment(sim, service, name, wanted, labels,
-                                {"spec": part.get("template")}, "kserve-controller")  # fmt: skip
+        if "worker" in part:
+            child = _keep_group(sim, service, name, part, wanted, labels, suffix)
+        else:
+            pod = {"spec": part.get("template")}
+            child = keep_deployment(sim, service, name, wanted, labels, pod, "kserve-controller")
         replicas, ready = counts(child)
         conditions.append(condition(service, word, holds=replicas == ready == wanted,
                                     reason="Replicas"))  # fmt: skip
@@ -241,11 +292,31 @@ def reconcile_llm_service(sim: "ControllerSimulation", service: Object) -> None:
                                 "conditions": conditions}, manager="kserve-controller")  # fmt: skip
 
 
+def _keep_group(
+    sim: "ControllerSimulation", service: Object, name: str, part: Object, wanted: int,
+    labels: Object, suffix: str,
+) -> Object:  # fmt: skip
+    """The set of a part on several nodes; with a leader of its own its workers have no role."""
+    component, role = "app.kubernetes.io/component", "llm-d.ai/role"
+    worker = {**labels, component: f"llminferenceservice-workload-worker{suffix}"}
+    leader = {**labels, component: f"llminferenceservice-workload-leader{suffix}"}
+    degrees = part.get("parallelism", {})
+    size = degrees.get("pipeline") or degrees.get("data", 1) // degrees.get("dataLocal", 1)
+    group: Object = {"size": size}
+    if "template" in part:
+        del worker[role]
+        group["leaderTemplate"] = labelled({"spec": copied(part["template"])}, leader)
+    group["workerTemplate"] = labelled({"spec": copied(part["worker"])}, worker)
+    return keep_leader_worker_set(sim, service, name, wanted, worker,
+                                  {"leaderWorkerTemplate": group}, "kserve-controller")  # fmt: skip
+
+
 def reconcile_runtime(sim: "ControllerSimulation", runtime: Object) -> None:
     metadata, config = runtime["metadata"], runtime["spec"]["deploymentConfig"]
     gpus = config["resources"].get("gpu", "0")
-    pod: Object = {"containers": [{"name": "vllm", "image": "engine:1", "resources": {
-        "limits": {"nvidia.com/gpu": gpus}}}]}  # fmt: skip
+    pod: Object = {"containers": [{"name": "vllm", "image": "engine:1",
+                                   "args": runtime["spec"]["vllmConfig"].get("extraArgs", []),
+                                   "resources": {"limits": {"nvidia.com/gpu": gpus}}}]}  # fmt: skip
     if config.get("nodeSelectorTerms"):
         required = {"nodeSelectorTerms": config["nodeSelectorTerms"]}
         pod["affinity"] = {
@@ -283,16 +354,22 @@ def reconcile_clique_set(sim: "ControllerSimulation", whole: Object) -> None:
 
 
 def _keep_clique(
-    sim: "ControllerSimulation", owner: Object, name: str, clique: Object, part_of: str
-) -> None:
+    sim: "ControllerSimulation", owner: Object, name: str, clique: Object, part_of: str,
+    group_labels: Object | None = None, group_pods: int = 0,
+) -> None:  # fmt: skip
     if find(sim, "podcliques", name, owner["metadata"]["namespace"]) is None:
         labels = {**clique.get("labels", {}), "app.kubernetes.io/part-of": part_of,
+                  "app.kubernetes.io/managed-by": "grove-operator", **(group_labels or {}),
                   "grove.io/role-name": clique["spec"]["roleName"]}  # fmt: skip
+        spec = copied(clique["spec"])
+        for container in spec["podSpec"]["containers"] if group_pods else ():
+            size = {"name": "GROVE_PCSG_TEMPLATE_NUM_PODS", "value": str(group_pods)}
+            container["env"] = [*container.get("env", []), size]
         sim.cluster.create({
             "apiVersion": "grove.io/v1alpha1", "kind": "PodClique",
             "metadata": {"name": name, "labels": labels,
                          "ownerReferences": [owner_reference(owner)]},
-            "spec": copied(clique["spec"]),
+            "spec": spec,
         }, owner["metadata"]["namespace"], manager="grove-operator")  # fmt: skip
 
 
@@ -300,16 +377,22 @@ def reconcile_scaling_group(sim: "ControllerSimulation", group: Object) -> None:
     metadata, spec = group["metadata"], group["spec"]
     part_of = metadata.get("labels", {}).get("app.kubernetes.io/part-of", "")
     whole = find(sim, "podcliquesets", part_of, metadata["namespace"])
-    cliques = {one["name"]: one for one in (whole or {}).get("spec", {}).get("template", {}).get(
-        "cliques", ())}  # fmt: skip
+    template = (whole or {}).get("spec", {}).get("template", {})
+    cliques = {one["name"]: one for one in template.get("cliques", ())
+               if one["name"] in spec["cliqueNames"]}  # fmt: skip
     names = {
-        f"{metadata['name']}-{index}-{clique}": clique
+        f"{metadata['name']}-{index}-{clique}": (index, clique)
         for index in range(spec["replicas"])
-        for clique in spec["cliqueNames"]
-        if clique in cliques
+        for clique in cliques
     }
-    for name, clique in names.items():
-        _keep_clique(sim, group, name, cliques[clique], part_of)
+    pods = sum(one["spec"].get("replicas", 1) for one in cliques.values())
+    for name, (index, clique) in names.items():
+        labels = {_GROVE_GROUP: metadata["name"], f"{_GROVE_GROUP}-replica-index": str(index)}
+        _keep_clique(sim, group, name, cliques[clique], part_of, labels, pods)
+    scaled = any(
+        "scaleConfig" in one and metadata["name"].endswith(f"-{one['name']}")
+        for one in template.get("podCliqueScalingGroups", ())
+    )
     children = {one["metadata"]["name"]: one for one in owned(sim, "podcliques", group)}
     for name in children.keys() - names.keys():
         sim.cluster.delete("podcliques", name, metadata["namespace"])
@@ -323,7 +406,7 @@ def reconcile_scaling_group(sim: "ControllerSimulation", group: Object) -> None:
     )
     write_status(sim, group, {
         "observedGeneration": metadata["generation"], "replicas": spec["replicas"],
-        "selector": f"grove.io/podcliquescalinggroup={metadata['name']}",
+        **({"selector": f"{_GROVE_GROUP}={metadata['name']}"} if scaled else {}),
         "availableReplicas": available, "scheduledReplicas": available,
         "updatedReplicas": spec["replicas"],
     }, manager="grove-operator",

@@ -51,6 +51,11 @@ class ControllerSimulation:
         it.
     stuck
         Pods for which this holds never become ready.
+
+    Attributes
+    ----------
+    idle
+        Resources whose controllers do not run, as `dynamographdeployments`.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class ControllerSimulation:
         self.startup_s = startup_s
         self.drain_s = drain_s
         self.stuck = stuck
+        self.idle: set[str] = set()
         self.now_s = 0.0
         self.fights: list[Fight] = []
         self._since_s: dict[tuple[str, str], float] = {}
@@ -150,7 +156,7 @@ class ControllerSimulation:
                 self.cluster.scale(fight.plural, fight.name, fight.replicas, fight.namespace,
                                    manager=fight.manager)  # fmt: skip
         for plural, reconcile in (*ADAPTERS.items(), *WORKLOADS.items()):
-            for obj in self._objects(plural):
+            for obj in self._objects(plural) if plural not in self.idle else ():
                 if not obj["metadata"].get("deletionTimestamp"):
                     reconcile(self, obj)
         self._collect_garbage()

@@ -254,7 +254,12 @@ def fake_site(running: FakeCluster) -> Site:
 
 def real_site() -> Site:
     """The cluster that KUBECONFIG names."""
-    return _with_pools(Site(client=kubernetes.config.new_client_from_config(), fake=None))
+    return _with_pools(plain_site())
+
+
+def plain_site() -> Site:
+    """The same without the contract's own kind."""
+    return Site(client=kubernetes.config.new_client_from_config(), fake=None)
 
 
 def _with_pools(site: Site) -> Site:

@@ -57,10 +57,13 @@ def owned(sim: "ControllerSimulation", plural: str, owner: Object) -> list[Objec
 
 
 def make_pod(
-    sim: "ControllerSimulation", owner: Object, template: Object, labels: Object, name: str = ""
-) -> None:
+    sim: "ControllerSimulation", owner: Object, template: Object, labels: Object, name: str = "",
+    annotations: Object | None = None,
+) -> None:  # fmt: skip
     """Create a pod of a template; without a name it gets a generated one."""
     metadata = copied(template.get("metadata") or {})
+    if annotations:
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
     metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
     metadata["ownerReferences"] = [owner_reference(owner)]
     if name:
@@ -251,7 +254,7 @@ def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> Non
                     source = template["leaderTemplate"]
                 labels = {f"{_LWS}/name": name, f"{_LWS}/group-index": str(group),
                           f"{_LWS}/worker-index": str(worker)}  # fmt: skip
-                make_pod(sim, lws, source, labels, pod_name)
+                make_pod(sim, lws, source, labels, pod_name, {f"{_LWS}/size": str(size)})
     for pod_name in pods.keys() - wanted:
         if not terminating(pods[pod_name]):
             sim.cluster.delete("pods", pod_name, metadata["namespace"])
@@ -286,7 +289,8 @@ def reconcile_clique(sim: "ControllerSimulation", clique: Object) -> None:
     write_status(sim, clique, {
         "observedGeneration": metadata["generation"],
         "replicas": len(alive),
-        "hpaPodSelector": f"grove.io/podclique={metadata['name']}",
+        **({"hpaPodSelector": f"grove.io/podclique={metadata['name']}"}
+           if "autoScalingConfig" in spec else {}),
         "readyReplicas": ready,
         "updatedReplicas": len(alive),
         "scheduledReplicas": sum(bool(pod["spec"].get("nodeName")) for pod in alive),

@@ -19,21 +19,27 @@ AGGREGATED = replace(PREFILL, role=Role.AGGREGATED)
 StubSite = Callable[..., LocalSite]
 
 
-@pytest.fixture
-def stub_site(tmp_path: Path) -> StubSite:
-    """Makes sites whose engine is a stub; arguments are the stub's options."""
-    python = tmp_path / "python"
+def stub_sites(folder: Path) -> StubSite:
+    """Makes sites below a folder whose engine is a stub; arguments are the stub's options."""
+    python = folder / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STUB} "$@"\n')
     python.chmod(0o755)
-    (tmp_path / "model").mkdir()
+    (folder / "model").mkdir()
 
     def make(*options: str) -> LocalSite:
         return LocalSite(
             engine=EngineInstall(python=python),
-            model=ModelFiles(name="tiny", directory=tmp_path / "model"),
-            flags=EngineFlags(extra=options),
-            state_dir=tmp_path / "state",
+            model=ModelFiles(name="tiny", directory=folder / "model"),
+            flags=EngineFlags(kv_cache_gib=0, extra=options),
+            state_dir=folder / "state",
             cores_per_replica=None,
+            worker_base_bytes=64 * 2**20,
         )
 
     return make
+
+
+@pytest.fixture
+def stub_site(tmp_path: Path) -> StubSite:
+    """`stub_sites` below a folder of the test's own."""
+    return stub_sites(tmp_path)

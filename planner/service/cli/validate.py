@@ -14,7 +14,7 @@ from planner.service.cli.options import EstimatesOption, JsonOption
 
 if TYPE_CHECKING:
     from planner.domain.spec import Spec
-    from planner.service.kubernetes_target import FoundPool
+    from planner.service.kubernetes_target import Look
 
 EPILOG = (
     "Examples:\n\n"
@@ -48,10 +48,13 @@ def validate(
     from planner.service.spec_file import has_estimates, read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
-    found = _in_the_cluster(checked)
-    problems = [problem for pool in found for problem in pool.problems]
+    look = _in_the_cluster(checked)
+    pools = look.pools if look else ()
+    problems = [problem for pool in pools for problem in pool.problems]
+    problems += look.problems if look else ()
     if json:
-        facts = _facts(checked) | {"cluster": [asdict(pool) for pool in found]}
+        facts = _facts(checked) | {"cluster": [asdict(pool) for pool in pools]}
+        facts |= {"left_out": look.left_out, "problems": problems} if look else {}
         typer.echo(json_module.dumps(facts | {"valid": not problems}, indent=2))
         raise typer.Exit(1 if problems else 0)
     output.print_table(
@@ -68,30 +71,39 @@ def validate(
             f"INCOMPLETE profiles, as measuring broke off: {', '.join(broken)}; their notes say "
             "what is missing (`poolwise profile show`)."
         )
-    _show_cluster(found, problems)
+    if look:
+        _show_cluster(look, problems)
 
 
-def _in_the_cluster(spec: "Spec") -> "tuple[FoundPool, ...]":
-    """What a cluster says of the spec's pools; nothing for other targets."""
+def _in_the_cluster(spec: "Spec") -> "Look | None":
+    """What a cluster says of the spec's pools; None for other targets."""
     from planner.domain.spec import TargetKind
 
     if spec.target is not TargetKind.KUBERNETES:
-        return ()
+        return None
     from planner.service.kubernetes_target import look_at
 
     return look_at(spec)
 
 
-def _show_cluster(found: "tuple[FoundPool, ...]", problems: list[str]) -> None:
-    """What the cluster has; raises what stands in the way."""
-    if not found:
-        return
+def _show_cluster(look: "Look", problems: list[str]) -> None:
+    """What the cluster has; raises what stands in the way, all of it."""
+    found_by = any(f.found_by for f in look.pools)
     output.print_table(
         "In the cluster (nothing was changed; one more and one less were tried as a dry run)",
-        ("pool", "count", "ready", "starting", "draining"),
-        [[f.pool, f.count, str(f.ready), str(f.starting), str(f.draining)] for f in found],
-        numbers_from=2,
+        ("pool", "count", *(["found by"] if found_by else []), "ready", "starting", "draining"),
+        [
+            [
+                f.pool,
+                f.count or "-",
+                *([f.found_by] if found_by else []),
+                *("-" if n is None else str(n) for n in (f.ready, f.starting, f.draining)),
+            ]
+            for f in look.pools
+        ],
+        numbers_from=3 if found_by else 2,
     )
+    output.print_lines("Left out", look.left_out)
     if problems:
         raise ApplyError("\n".join(dict.fromkeys(problems)))
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+import yaml
+
 from actuators.kubernetes.actuator import KubernetesActuator
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
@@ -39,6 +41,15 @@ spec:
 
 def deployment(name: str, replicas: int, *, shutdown_s: int = 120) -> str:
     return DEPLOYMENT.format(name=name, replicas=replicas, shutdown_s=shutdown_s)
+
+
+def sleeping(name: str, replicas: int) -> dict[str, object]:
+    """A Deployment of pods that a cluster without GPUs can run; they end at once when told to."""
+    made = yaml.safe_load(deployment(name, replicas))
+    pod = made["spec"]["template"]["spec"]
+    del pod["nodeSelector"]
+    pod["containers"][0] |= {"image": "registry.k8s.io/pause:3.9", "resources": {}}
+    return {**made, "metadata": {"name": name}}
 
 
 def counted(role: Role, name: str, kind: str = "Deployment", **more: str) -> CountTarget:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from planner.domain.errors import SpecError
+from planner.domain.errors import InputError, SpecError
 from planner.domain.fleet import Role
 from planner.service.cli.main import app
 from planner.service.kubernetes_target import kubernetes_actuator
@@ -98,6 +98,116 @@ def test_validate_names_what_stands_in_the_way(cluster, target, tmp_path):
     assert refused.exit_code == 1
     assert "scaled by HorizontalPodAutoscaler auto" in refused.stdout
     assert json.loads(refused.stdout)["valid"] is False
+
+
+def broken(cluster):
+    """An autoscaler on prefill, and decode under another name."""
+    cluster.create(
+        {
+            "apiVersion": "autoscaling/v2",
+            "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "auto", "namespace": "default"},
+            "spec": {
+                "maxReplicas": 4,
+                "scaleTargetRef": {
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "name": "prefill",
+                },
+            },
+        }
+    )
+    return [OBJECTS[0], {**OBJECTS[1], "name": "nobody"}]
+
+
+def test_validate_names_all_broken_targets_in_one_go(cluster, target, tmp_path):
+    objects = broken(cluster)
+    simulated(cluster)
+    path = write_spec(tmp_path, target={**target, "objects": objects})
+    refused = CliRunner().invoke(app, ["validate", "--spec", str(path), "--json"])
+    assert refused.exit_code == 1
+    facts = json.loads(refused.stdout)
+    assert len(facts["problems"]) == 2
+    assert "scaled by HorizontalPodAutoscaler auto" in facts["problems"][0]
+    assert "Deployment nobody: the API server answered 404" in facts["problems"][1]
+    assert [(p["ready"], len(p["problems"])) for p in facts["cluster"]] == [(1, 1), (None, 1)]
+
+    shown = CliRunner().invoke(app, ["validate", "--spec", str(path)])
+    assert shown.exit_code == 1
+    assert "HorizontalPodAutoscaler auto" in str(shown.exception or shown.output)
+    assert "Deployment nobody" in str(shown.exception or shown.output)
+
+
+def test_validate_names_a_pool_without_an_object_beside_another_s_problem(
+    cluster, target, tmp_path
+):
+    objects = broken(cluster)[:1]
+    path = write_spec(tmp_path, target={**target, "objects": objects})
+    refused = CliRunner().invoke(app, ["validate", "--spec", str(path), "--json"])
+    problems = json.loads(refused.stdout)["problems"]
+    assert "scaled by HorizontalPodAutoscaler auto" in problems[0]
+    assert "pool decode:cpu:tp1 needs exactly one object that holds its count" in problems[1]
+
+
+def found_by_labels(cluster, target):
+    """The same two Deployments, to be found instead of listed."""
+    for role in ("prefill", "decode"):
+        one = cluster.get("deployments", role)
+        one["metadata"]["labels"] = {"team": "chat", "llm-d.ai/role": role}
+        one["spec"]["template"]["spec"].pop("nodeSelector")
+        cluster.update(one)
+    given = {key: value for key, value in target.items() if key != "objects"}
+    return {**given, "selector": "team=chat"}
+
+
+def test_validate_shows_what_a_selector_found(cluster, target, tmp_path):
+    target = found_by_labels(cluster, target)
+    simulated(cluster)
+    path = write_spec(tmp_path, target=target)
+    shown = CliRunner().invoke(app, ["validate", "--spec", str(path), "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert [
+        (p["count"], p["found_by"], p["ready"]) for p in json.loads(shown.stdout)["cluster"]
+    ] == [
+        ("Deployment prefill", "role by llm-d.ai/role", 1),
+        ("Deployment decode", "role by llm-d.ai/role", 1),
+    ]
+    table = CliRunner().invoke(app, ["validate", "--spec", str(path)])
+    assert table.exit_code == 0
+    assert "role by llm-d.ai/role" in table.stdout
+
+
+def test_what_a_selector_found_is_steered(cluster, target, tmp_path):
+    target = found_by_labels(cluster, target)
+    simulation = simulated(cluster)
+    service = busy(tmp_path, simulation, target)
+    try:
+        assert tick(service, now=NOON).outcome is Outcome.APPLIED
+        assert service.actuator.read_fleet().replicas(Role.PREFILL) > 1
+    finally:
+        service.store.close()
+
+
+def test_a_selector_that_leaves_something_open_is_refused(cluster, target, tmp_path):
+    target = found_by_labels(cluster, target)
+    one = cluster.get("deployments", "decode")
+    del one["metadata"]["labels"]["llm-d.ai/role"]
+    cluster.update(one)
+    path = write_spec(tmp_path, target=target)
+    with pytest.raises(InputError, match=r"Deployment decode .* lacks the label poolwise\.io/role"):
+        kubernetes_actuator(read_spec(path))
+    refused = CliRunner().invoke(app, ["validate", "--spec", str(path), "--json"])
+    assert refused.exit_code == 1
+    (problem,) = json.loads(refused.stdout)["problems"]
+    assert "Deployment decode matches target.selector, but lacks the label" in problem
+
+
+def test_objects_and_a_selector_are_not_given_together(tmp_path):
+    both = {"kind": "kubernetes", "objects": OBJECTS, "selector": "team=chat"}
+    with pytest.raises(SpecError, match="give objects or selector, not both"):
+        read_spec(write_spec(tmp_path, target=both))
+    with pytest.raises(SpecError, match="a selector goes with kind kubernetes, not with dry_run"):
+        read_spec(write_spec(tmp_path, target={"kind": "dry_run", "selector": "team=chat"}))
 
 
 @pytest.mark.parametrize(
