@@ -18,7 +18,6 @@ from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, TargetKind
-from planner.service import lifecycle
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
@@ -27,6 +26,7 @@ from planner.service.exported import ExportedFleetActuator
 from planner.service.metrics import Metrics
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
+from planner.service.rollouts import settle_interrupted
 from planner.service.scheduler import start_scheduler
 from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec_file import read_spec
@@ -72,7 +72,7 @@ def run(options: ServeOptions) -> None:
     with listening(host, port) as listener, _opened(settings) as store:
         deployment = make_deployment(spec, store, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
-        lifecycle.fail_interrupted(deployment, at=utc_now())
+        settle_interrupted(deployment, at=utc_now())
         _announce(options, spec, listener, token)
         _serve(deployment, listener, settings.server, insecure_local=options.insecure_local)
 

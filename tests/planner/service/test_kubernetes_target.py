@@ -153,7 +153,7 @@ def test_what_could_not_be_had_is_left_out_of_the_next_plan_for_a_while(cluster,
         report = tick(service, now=NOON)
         assert report.outcome is Outcome.FAILED
         assert "found no cpu within 600 s" in report.reason
-        (out,) = service.stock_outs
+        (out,) = service.store.stock_outs("shop", at=NOON)
         later = out.until_at + timedelta(seconds=1)
         assert service.plannable(now=NOON).accelerators[0].inventory == 3
         assert service.plannable(now=later).accelerators[0].inventory == 16
