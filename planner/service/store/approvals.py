@@ -2,7 +2,7 @@
 
 import json
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, text
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select
 
 from planner.domain.errors import PlanStateError
 from planner.domain.rollout import Approval, ApprovalState
@@ -96,14 +96,6 @@ def append(connection: Connection, approval: Approval) -> None:
             needed=approval.needed,
         )
     )
-
-
-def take_turns(connection: Connection, deployment: str) -> None:
-    """Let those who change plans of a deployment wait for each other; SQLite does so anyway."""
-    if connection.dialect.name == "postgresql":
-        # The number keeps these locks apart from others' (and from the one that migrations take).
-        lock = text("SELECT pg_advisory_xact_lock(7265362, hashtext(:deployment))")
-        connection.execute(lock, {"deployment": deployment})
 
 
 def check_alone(connection: Connection, deployment: str) -> None:

@@ -157,7 +157,6 @@ class Store:
             row = _plan_row(connection, plan_id)
             if row is None:
                 raise UnknownPlanError(f"no plan {plan_id} is stored")
-            approvals.take_turns(connection, row["deployment"])
             before = approvals.newest(connection, plan_id)
             after = change(before)
             if after.state.moves and not before.state.moves:
