@@ -200,3 +200,9 @@ def test_a_rollout_that_takes_away_goes_all_the_way_back() -> None:
     half = fleet({P: 1, D: 1, D_A100: 2})
     wanted = last_good(change, half, model=MODEL)
     assert {key.shape: n for key, n in wanted.replicas.items()} == {P: 1, D: 2, D_A100: 0}
+
+
+def test_without_the_check_of_the_fleet_its_steps_lead_past_the_plan() -> None:
+    steps = diff(fleet({P: 1, D: 1}), plan({P: 3, D: 1}), spec()).steps
+    moved = fleet({P: 2, D: 1})
+    assert counts(after(moved, steps, at=NOW)) == {P: 4, D: 1}

@@ -320,3 +320,31 @@ def test_an_interrupted_plan_whose_fleet_got_there_is_finished(make):
     settle_interrupted(deployment, at=NOON)
     assert states(deployment, plan_id)[-1] == "applied"
     assert deployment.actuator.done == []
+
+
+def test_the_audit_says_who_did_what_and_why_step_by_step(make):
+    deployment = make(loop={"mode": "approve"})
+    plan_id = approved(deployment)
+    lifecycle.apply(deployment, plan_id, by="bea", at=NOON)
+    lines = [line for line in deployment.store.audit(limit=100) if line.subject == plan_id]
+    told = [(line.actor, line.action) for line in reversed(lines)]
+    steps = len(deployment.store.plan(plan_id).diff.steps)
+    assert told == [
+        ("policy", "plan.create"),
+        ("ann", "plan.approve"),
+        ("bea", "plan.begin"),
+        *[("bea", "plan.step")] * steps,
+        ("bea", "plan.finish"),
+    ]
+    assert lines[-4].detail.startswith("step 1 of ")
+
+
+def test_without_the_audit_only_the_last_word_on_a_plan_would_be_known(make):
+    deployment = make(loop={"mode": "approve"})
+    plan_id = approved(deployment)
+    lifecycle.apply(deployment, plan_id, by="bea", at=NOON)
+    lifecycle.roll_back(deployment, plan_id, by="eve", at=NOON)
+    approval = deployment.store.plan(plan_id).approval
+    assert approval.changed_by == "eve"
+    assert "ann" in approval.approvers
+    assert "bea" not in str(approval)  # who applied it
