@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from actuators.actuator import Actuator
-from planner.domain.errors import ApplyError
+from planner.domain.errors import DeadlineMissedError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.rollout import Diff, Step, StepKind
 
@@ -121,7 +121,7 @@ class MetricsActuator:
         ends_at = time.monotonic() + self.deadline_s
         while (missing := self._missing(step, self.observe())) is not None:
             if time.monotonic() >= ends_at:
-                raise ApplyError(
+                raise DeadlineMissedError(
                     f"{missing} after {self.deadline_s:g} s: does the autoscaler act on {NAME}?"
                 )
             time.sleep(self.poll_s)

@@ -14,7 +14,7 @@ from actuators.kubernetes.pods import Pods, pods_of
 from actuators.kubernetes.preflight import objections_to
 from actuators.kubernetes.stock_out import StockOut, StockOutError
 from actuators.kubernetes.victims import mark_victim
-from planner.domain.errors import ApplyError, InputError
+from planner.domain.errors import ApplyError, DeadlineMissedError, InputError
 from planner.domain.fleet import Fleet, Pool, version_of
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.target import ClusterTarget, CountTarget
@@ -106,8 +106,10 @@ class KubernetesActuator:
         ------
         StockOutError
             When replicas found no accelerator before the deadline.
+        DeadlineMissedError
+            When they did not become ready, or did not go, before it.
         ApplyError
-            When they did not become ready, or the count is not what was written.
+            When the count is not what was written.
         """
         counter = self._counter(step)
         if step.kind is StepKind.START:
@@ -146,7 +148,7 @@ class KubernetesActuator:
         label = counter.target.label
         why = "; ".join((*pods.why, *scaled_by_hand(self.api, counter, count)))
         if step.kind in (StepKind.DRAIN, StepKind.STOP):
-            return ApplyError(
+            return DeadlineMissedError(
                 f"{label} still shows {pods.ready + pods.coming + pods.leaving} for "
                 f"{count.replicas} replicas after {limit_s:g} s: "
                 + (why or "look whether its controller runs")
@@ -161,7 +163,7 @@ class KubernetesActuator:
                 f"count on {usable} of them",
                 StockOut(accelerator=shape.accelerator, usable=usable, until_at=until),
             )
-        return ApplyError(
+        return DeadlineMissedError(
             f"{label}: {pods.ready} of {count.replicas} replicas are ready after {limit_s:g} s"
             + (f" ({why})" if why else "")
             + "; look at its pods, then plan again"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubernetes.client import ApiClient
 
 from actuators.kinds import KINDS, count_path
-from actuators.kubernetes.client import ClusterError
+from actuators.kubernetes.client import MAX_TRIES, ClusterError
 from actuators.kubernetes.resources import Json, at, get, number, patch, path_of, text
 from planner.domain.target import CountTarget
 
@@ -29,6 +29,8 @@ class Count:
         A JSON pointer to the count, for kinds without `/scale`.
     guards : tuple of (pointer, value)
         What must still hold when it is written, beside the version.
+    generation : int or None
+        Changes with what is wanted, not with the status; None: `/scale` does not say it.
     """
 
     replicas: int
@@ -36,6 +38,7 @@ class Count:
     selector: str = ""
     path: str = ""
     guards: tuple[tuple[str, str], ...] = ()
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,30 @@ class Counter:
         )
 
     def write(self, read: Count, replicas: int, *, dry_run: bool = False) -> None:
-        """Set the count if the object is still as it was read.
+        """Set the count if it is still what was read.
+
+        Controllers write the status of an object at any time, which changes its version as well:
+        after a conflict it is read again, and written where what is wanted of it has stayed.
 
         Raises
         ------
         ClusterError
-            Status 409 when it changed since; any other refusal; or a connection that broke.
+            Status 409 when somebody changed it since, or the object goes on changing; any other
+            refusal; or a connection that broke.
         """
+        for tries_left in reversed(range(MAX_TRIES)):
+            try:
+                return self._write(read, replicas, dry_run=dry_run)
+            except ClusterError as error:
+                if error.status != 409 or not tries_left:
+                    raise
+                now = self.read()
+                if (now.replicas, now.generation) != (read.replicas, read.generation):
+                    raise
+                read = now
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _write(self, read: Count, replicas: int, *, dry_run: bool) -> None:
         doing = f"scale {self.target.label} from {read.replicas} to {replicas}"
         if self.scales:
             body: object = {
@@ -152,6 +172,7 @@ class Counter:
             resource_version=text(document, "metadata", "resourceVersion"),
             path=pointer,
             guards=tuple(guards),
+            generation=number(document, "metadata", "generation"),
         )
 
 

@@ -24,6 +24,7 @@
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
         ├── ApplyError             a rollout step failed; says which and what is left
+        │   └── DeadlineMissedError   a step showed no effect before its progress deadline
         ├── GuardRefusedError      a guard forbids the change
         └── SolverError            the solver found nothing in time, or its answer fails the check
 
@@ -135,6 +136,10 @@ class PlanStateError(OperationError):
 
 class ApplyError(OperationError):
     """A rollout step failed."""
+
+
+class DeadlineMissedError(ApplyError):
+    """A step showed no effect before its progress deadline."""
 
 
 class GuardRefusedError(OperationError):

@@ -197,9 +197,8 @@ class GuardSettings:
         Ticks in a row that could not see the load before `fallback` counts.
     fallback_pools : tuple of Pin
         For `static`, `higher` and `lower`.
-    progress_deadline_ratio, progress_deadline_least_s : float
-        A step that takes longer than so many times its expected duration, and longer than so many
-        seconds, has failed.
+    roll_back_late_plans : bool
+        A plan of which a step missed its progress deadline is rolled back by itself.
     """
 
     max_disrupted_replicas: int = 1
@@ -224,8 +223,7 @@ class GuardSettings:
     fallback: Fallback = Fallback.CURRENT
     fallback_after: int = 3
     fallback_pools: tuple[Pin, ...] = ()
-    progress_deadline_ratio: float = 3.0
-    progress_deadline_least_s: float = 120.0
+    roll_back_late_plans: bool = True
 
     def of_role(self, role: Role) -> RoleGuard:
         """Mode and limits of a role."""

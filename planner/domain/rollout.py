@@ -111,8 +111,14 @@ class ApprovalState(StrEnum):
     APPLYING = "applying"
     APPLIED = "applied"
     FAILED = "failed"
+    ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
     SUPERSEDED = "superseded"
+
+    @property
+    def moves(self) -> bool:
+        """Whether the fleet is being moved: of a deployment no two plans are at once."""
+        return self in (ApprovalState.APPLYING, ApprovalState.ROLLING_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from planner.rollout.approval import (
     approve,
     begin,
+    begin_back,
     draft,
     expire,
     fail,
@@ -11,19 +12,19 @@ from planner.rollout.approval import (
     persons_needed,
     policy_approves,
     reject,
+    remark,
     replicas_touched,
     roll_back,
     submit,
     supersede,
 )
-from planner.rollout.diff import Wanted, diff, diff_to, led_from, led_to, wanted_of
+from planner.rollout.diff import Wanted, diff, diff_to, last_good, led_from, led_to, wanted_of
 from planner.rollout.dip import Dip, dip
 from planner.rollout.effects import after
 from planner.rollout.guards import (
     Change,
     GuardConditions,
     clamp,
-    deadline_s,
     fallback,
     frozen,
     guard,
@@ -41,8 +42,8 @@ __all__ = [
     "after",
     "approve",
     "begin",
+    "begin_back",
     "clamp",
-    "deadline_s",
     "diff",
     "diff_to",
     "dip",
@@ -53,6 +54,7 @@ __all__ = [
     "finish",
     "frozen",
     "guard",
+    "last_good",
     "led_from",
     "led_to",
     "has_expired",
@@ -60,6 +62,7 @@ __all__ = [
     "policy_approves",
     "refused",
     "reject",
+    "remark",
     "replicas_touched",
     "roll_back",
     "submit",

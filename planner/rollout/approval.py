@@ -2,11 +2,12 @@
 
 ::
 
-    draft -> pending -> approved -> applying -> applied -> rolled_back
+    draft -> pending -> approved -> applying -> applied -> rolling_back -> rolled_back
     pending -> pending (one of two persons has said yes)
     pending -> rejected
-    applying -> failed -> applying (a second run completes it) or rolled_back
+    applying, rolling_back -> failed -> applying (a second run completes it) or rolling_back
     draft, pending, approved -> expired, superseded
+    applying -> superseded (the fleet was another one after all, nothing was touched)
 
 A failed plan may begin again because apply is idempotent.
 """
@@ -29,11 +30,12 @@ _ALLOWED_FROM = {
     _S.APPROVED: frozenset({_S.PENDING}),
     _S.REJECTED: frozenset({_S.PENDING}),
     _S.EXPIRED: _WAITING,
-    _S.SUPERSEDED: _WAITING,
+    _S.SUPERSEDED: _WAITING | {_S.APPLYING},
     _S.APPLYING: frozenset({_S.APPROVED, _S.FAILED}),
     _S.APPLIED: frozenset({_S.APPLYING}),
-    _S.FAILED: frozenset({_S.APPLYING}),
-    _S.ROLLED_BACK: frozenset({_S.APPLIED, _S.FAILED}),
+    _S.FAILED: frozenset({_S.APPLYING, _S.ROLLING_BACK}),
+    _S.ROLLING_BACK: frozenset({_S.APPLIED, _S.FAILED}),
+    _S.ROLLED_BACK: frozenset({_S.ROLLING_BACK}),
 }
 """State reached -> states it may be reached from."""
 
@@ -121,19 +123,29 @@ def begin(approval: Approval, *, by: str, at: datetime, reason: str = "") -> App
     return _moved(approval, ApprovalState.APPLYING, by=by, at=at, reason=reason)
 
 
+def begin_back(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
+    """Start putting the fleet back: applied or failed -> rolling_back."""
+    return _moved(approval, ApprovalState.ROLLING_BACK, by=by, at=at, reason=reason)
+
+
 def finish(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
     """All steps done and seen to be done: applying -> applied."""
     return _moved(approval, ApprovalState.APPLIED, by=by, at=at, reason=reason)
 
 
 def fail(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
-    """A step failed: applying -> failed."""
+    """A step failed: applying or rolling_back -> failed."""
     return _moved(approval, ApprovalState.FAILED, by=by, at=at, reason=reason)
 
 
 def roll_back(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
-    """The fleet was put back: applied or failed -> rolled_back."""
+    """The fleet was put back: rolling_back -> rolled_back."""
     return _moved(approval, ApprovalState.ROLLED_BACK, by=by, at=at, reason=reason)
+
+
+def remark(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
+    """More is known of why it is where it is; the state stays."""
+    return replace(approval, changed_by=by, changed_at=at, reason=reason)
 
 
 def replicas_touched(diff: Diff) -> int:

@@ -94,6 +94,23 @@ def led_from(diff: Diff, *, model: str) -> Wanted:
     return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
 
 
+def last_good(diff: Diff, fleet: Fleet, *, model: str) -> Wanted:
+    """What a rollout that broke off goes back to by itself: the fleet before it.
+
+    Of a diff that only adds, replicas that serve already stay: to take them away as well would
+    leave growing load with less than there is.
+    """
+    before = led_from(diff, model=model)
+    if any(step.kind in (StepKind.DRAIN, StepKind.FLIP) for step in diff.steps):
+        return before
+    there, wanted = pools_by_key(fleet), led_to(diff, model=model).replicas
+    replicas = {
+        key: max(count, min(pool_at(there, key).ready, wanted[key]))
+        for key, count in before.replicas.items()
+    }
+    return replace(before, replicas=replicas)
+
+
 def diff(fleet: Fleet, plan: Plan, spec: Spec, *, can_flip: bool = True) -> Diff:
     """Ordered steps that turn `fleet` into the first window of `plan`; see `diff_to`."""
     return diff_to(fleet, wanted_of(fleet, plan), spec, can_flip=can_flip)

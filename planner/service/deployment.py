@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from actuators.actuator import Actuator
-from actuators.kubernetes.stock_out import StockOut, with_usable_inventory
+from actuators.kubernetes.stock_out import with_usable_inventory
 from forecaster.memory import Memory
 from planner.domain.fleet import Role
 from planner.domain.plan import Plan
-from planner.domain.rollout import ApprovalState, Diff, StepKind
+from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions
@@ -23,6 +23,7 @@ _MOVED = (
     ApprovalState.APPLYING,
     ApprovalState.APPLIED,
     ApprovalState.FAILED,
+    ApprovalState.ROLLING_BACK,
     ApprovalState.ROLLED_BACK,
 )
 MOST_RECENT = 50
@@ -72,8 +73,8 @@ class Deployment:
         Gives the instant at which something ended.
     leads : callable
         Whether this process is the one that may move the fleet.
-    stock_outs : list of StockOut
-        What the target could not have; grows as plans are applied.
+    running : list of str
+        Ids of plans that this process is moving the fleet for.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
     """
@@ -86,11 +87,24 @@ class Deployment:
     clock: Callable[[], datetime] = utc_now
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
-    stock_outs: list[StockOut] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
 
     def plannable(self, *, now: datetime) -> Spec:
         """The spec, without the accelerators that the target could not have lately."""
-        return with_usable_inventory(self.spec, tuple(self.stock_outs), now=now)
+        found = self.store.stock_outs(self.spec.name, at=now)
+        return with_usable_inventory(self.spec, found, now=now)
+
+    def shortages(self, *, now: datetime) -> tuple[GuardFinding, ...]:
+        """What `plannable` leaves out, to be told with a plan."""
+        return tuple(
+            GuardFinding(
+                guard="stock_out",
+                verdict=Verdict.CLAMP,
+                reason=f"no more than {found.usable} {found.accelerator} could be had: plans count "
+                f"on no more until {found.until_at:%H:%M} UTC",
+            )
+            for found in self.store.stock_outs(self.spec.name, at=now)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

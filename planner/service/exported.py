@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from planner.domain.rollout import Step
+from planner.domain.rollout import Diff, Step
+from planner.domain.spec import LoopMode
 from planner.rollout import after
 from planner.service.recorded import RecordedFleetActuator
 
@@ -14,6 +15,15 @@ class ExportedFleetActuator(RecordedFleetActuator):
 
     Whoever sees what really runs may hand that in by `PUT /v1/deployments/{name}/fleet`.
     """
+
+    def preflight(self, diff: Diff) -> tuple[str, ...]:
+        """Object where nobody would confirm the counts: they would expire soon after."""
+        if self.spec.loop.mode is LoopMode.OFF:
+            return (
+                "loop.mode is off, so that nothing is exported: set advise, approve or auto, whose "
+                "ticks confirm the counts",
+            )
+        return RecordedFleetActuator.preflight(self, diff)
 
     def apply(self, step: Step) -> None:
         """Want one step more."""

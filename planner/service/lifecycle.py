@@ -3,41 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from actuators.actuator import carry_out
-from actuators.kubernetes.stock_out import StockOutError
 from planner import rollout
 from planner.autoscale.slow import Decision
 from planner.domain.errors import (
+    ApplyError,
+    DeadlineMissedError,
     GuardRefusedError,
     PlanStateError,
+    PoolwiseError,
     StalePlanError,
 )
 from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
-from planner.domain.spec import TargetKind
 from planner.rollout import GuardConditions
 from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.falling_back import is_fallback
+from planner.service.rollouts import BACK, THERE, Move, carry, settle_interrupted, touched
 from planner.service.store import PlanRecord
-
-
-class Move(Protocol):
-    """An approval step of `planner.rollout`, such as approve or begin."""
-
-    def __call__(
-        self, approval: Approval, /, *, by: str, at: datetime, reason: str = ""
-    ) -> Approval:
-        """The state that follows; PlanStateError when it cannot follow."""
-        ...
-
 
 WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
 POLICY = "policy"
 """Who approves where the spec lets no person decide."""
+_NOT_ASKED_ON_THE_WAY_BACK = ("plan_quality", "scale_down_stabilization")
+"""Guards of the plan that is given up, and of capacity that never was in service for long."""
 
 
 def propose(
@@ -142,31 +133,56 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
     """Carry out exactly the steps that were approved; once, however often it is asked.
 
     A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
-    to where the approved ones would have led.
+    to where the approved ones would have led. One of which a step missed its progress deadline is
+    rolled back, where the spec says so.
 
     Raises
     ------
     StalePlanError
         When the fleet is no longer the one that the diff was made from; nothing was changed.
     PlanStateError
-        When the plan is not approved, or is being applied already.
+        When the plan is not approved, is being applied already, or another one moves the fleet.
     GuardRefusedError
         When a guard forbids it now.
     ApplyError
         When the target refuses it beforehand, or a step failed.
     """
+    settle_interrupted(deployment, at=at)
     record = deployment.store.plan(plan_id)
     if record.approval.state is ApprovalState.APPLIED:
         return record
     _check_state(record)
+    completing = touched(deployment, plan_id)
     fleet = deployment.actuator.read_fleet()
-    _check_fleet(deployment, record, fleet, by=by, at=at)
-    conditions = _conditions(deployment, record, at=at)
+    if not completing:
+        _check_fleet(deployment, record, fleet, by=by, at=at)
+    conditions = _conditions(deployment, record, at=at, completing=completing)
     diff = _agreed_steps(deployment, record, fleet, conditions)
     _check_guards(deployment, record, diff, conditions)
-    _change(deployment, plan_id, rollout.begin, by=by, at=at, reason=f"{len(diff.steps)} steps")
-    _run(deployment, plan_id, diff, by=by)
+    try:
+        carry(deployment, plan_id, diff, THERE, by=by, at=at)
+    except ApplyError as error:
+        late = isinstance(error.__cause__, DeadlineMissedError)
+        if not late or not deployment.spec.guards.roll_back_late_plans:
+            raise
+        raise ApplyError(f"{error}; {_return(deployment, plan_id, error)}") from error
     return deployment.store.plan(plan_id)
+
+
+def _return(deployment: Deployment, plan_id: str, late: ApplyError) -> str:
+    """Roll back a plan that missed a deadline; what came of it, which the plan keeps as well."""
+    store, now = deployment.store, deployment.clock()
+    failed = store.plan(plan_id)
+    try:
+        _go_back(deployment, failed, by=POLICY, at=now, because=f"{late}; ", automatic=True)
+    except PoolwiseError as error:
+        told = f"it was not rolled back: {error}"
+        if store.plan(plan_id).approval == failed.approval:
+            _change(
+                deployment, plan_id, rollout.remark, by=POLICY, at=now, reason=f"{late}; {told}"
+            )
+        return told
+    return "it was rolled back"
 
 
 def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
@@ -177,10 +193,12 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
     Raises
     ------
     PlanStateError
-        When the plan changed nothing, or a later plan was applied since: that one has to go first.
+        When the plan changed nothing, a later plan was applied since (that one has to go first),
+        or another one moves the fleet.
     GuardRefusedError, ApplyError
         As `apply`.
     """
+    settle_interrupted(deployment, at=at)
     record = deployment.store.plan(plan_id)
     if record.approval.state is ApprovalState.ROLLED_BACK:
         return record
@@ -189,48 +207,58 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
             f"plan {plan_id} is {record.approval.state}; only a plan that was applied, or failed "
             "on its way, can be rolled back"
         )
+    _go_back(deployment, record, by=by, at=at)
+    return deployment.store.plan(plan_id)
+
+
+def _go_back(
+    deployment: Deployment,
+    record: PlanRecord,
+    *,
+    by: str,
+    at: datetime,
+    because: str = "",
+    automatic: bool = False,
+) -> None:
+    """The way back, where no later plan and no guard is in it; see `carry`."""
     _check_last(deployment, record)
-    fleet, spec = deployment.actuator.read_fleet(), deployment.spec
+    spec, plan, fleet = deployment.spec, record.plan, deployment.actuator.read_fleet()
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
     observation = deployment.observer.observe(now=at)
     conditions = replace(guard_conditions(deployment, observation, now=at), completing=True)
-    back = rollout.diff_to(
-        fleet,
-        rollout.led_from(agreed, model=record.plan.model),
-        spec,
-        can_flip=conditions.can_flip,
-    )
-    findings = rollout.guard(back, spec, conditions, plan=record.plan, automatic=False)
-    reasons = [describe(finding) for finding in findings if finding.verdict is Verdict.REFUSE]
+    wanted = rollout.led_from(agreed, model=plan.model)
+    if automatic:
+        wanted = rollout.last_good(agreed, fleet, model=plan.model)
+    back = rollout.diff_to(fleet, wanted, spec, can_flip=conditions.can_flip)
+    findings = rollout.guard(back, spec, conditions, plan=plan, automatic=automatic)
+    forbidding = {Verdict.REFUSE, Verdict.DELAY} if automatic else {Verdict.REFUSE}
+    reasons = [
+        describe(finding)
+        for finding in findings
+        if finding.verdict in forbidding and finding.guard not in _NOT_ASKED_ON_THE_WAY_BACK
+    ]
     if reasons:
-        raise GuardRefusedError(f"plan {plan_id} must not be rolled back now: {'; '.join(reasons)}")
-    done = carry_out(deployment.actuator, back)
-    reason = f"{len(done)} steps back to the fleet before it"
-    return _change(
-        deployment, plan_id, rollout.roll_back, by=by, at=deployment.clock(), reason=reason
-    )
+        raise GuardRefusedError(
+            f"plan {plan.plan_id} must not be rolled back now: {'; '.join(reasons)}"
+        )
+    carry(deployment, plan.plan_id, back, BACK, by=by, at=at, because=because)
 
 
 def _check_last(deployment: Deployment, record: PlanRecord) -> None:
     moved = deployment.store.plans(
         deployment.spec.name, limit=100, states=(ApprovalState.APPLIED, ApprovalState.FAILED)
     )
-    later = [r for r in moved if r.approval.changed_at > record.approval.changed_at]
+    later = [
+        r
+        for r in moved
+        if r.approval.changed_at > record.approval.changed_at
+        and (r.approval.state is ApprovalState.APPLIED or touched(deployment, r.plan.plan_id))
+    ]
     if later:
         raise PlanStateError(
             f"plan {later[0].plan.plan_id} was applied after {record.plan.plan_id}: roll that one "
             "back first"
         )
-
-
-def fail_interrupted(deployment: Deployment, *, at: datetime) -> None:
-    """Mark plans that a stopped service left half-applied; applying again completes them."""
-    interrupted = deployment.store.plans(
-        deployment.spec.name, limit=100, states=(ApprovalState.APPLYING,)
-    )
-    reason = "the service stopped while it was being applied; apply again to complete it"
-    for record in interrupted:
-        _change(deployment, record.plan.plan_id, rollout.fail, by="serve", at=at, reason=reason)
 
 
 def _check_state(record: PlanRecord) -> None:
@@ -245,9 +273,9 @@ def _check_state(record: PlanRecord) -> None:
 def _check_fleet(
     deployment: Deployment, record: PlanRecord, fleet: Fleet, *, by: str, at: datetime
 ) -> None:
-    """Refuse a plan for another fleet; a failed plan was meant for the fleet that it changed."""
+    """Refuse a plan for another fleet."""
     approval = record.approval
-    if approval.state is ApprovalState.FAILED or fleet.version == approval.fleet_version:
+    if fleet.version == approval.fleet_version:
         return
     reason = f"the fleet is now {fleet.version}, the plan was made for {approval.fleet_version}"
     _supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
@@ -256,11 +284,13 @@ def _check_fleet(
     )
 
 
-def _conditions(deployment: Deployment, record: PlanRecord, *, at: datetime) -> GuardConditions:
+def _conditions(
+    deployment: Deployment, record: PlanRecord, *, at: datetime, completing: bool
+) -> GuardConditions:
     observation = deployment.observer.observe(now=at)
     return replace(
         guard_conditions(deployment, observation, now=at),
-        completing=record.approval.state is ApprovalState.FAILED,
+        completing=completing,
         falling_back=is_fallback(record.plan.plan_id),
     )
 
@@ -271,7 +301,7 @@ def _agreed_steps(
     """The steps that were shown and approved, or those that complete them."""
     spec = deployment.spec
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
-    if record.approval.state is not ApprovalState.FAILED:
+    if not conditions.completing:
         return replace(agreed, from_fleet=fleet)
     wanted = rollout.led_to(agreed, model=record.plan.model)
     return rollout.diff_to(fleet, wanted, spec, can_flip=conditions.can_flip)
@@ -305,23 +335,6 @@ def forbidden(findings: Sequence[GuardFinding]) -> str:
         return ""
     held = [f for f in findings if f.verdict in (Verdict.REFUSE, Verdict.DELAY)]
     return "; ".join(describe(finding) for finding in held)
-
-
-def _run(deployment: Deployment, plan_id: str, diff: Diff, *, by: str) -> None:
-    """Carry the diff out; what fails is kept with the plan."""
-    clock = deployment.clock
-    try:
-        done = carry_out(deployment.actuator, diff)
-    except BaseException as error:
-        reason = str(error) or type(error).__name__
-        if isinstance(error.__cause__, StockOutError):
-            deployment.stock_outs.append(error.__cause__.stock_out)
-        _change(deployment, plan_id, rollout.fail, by=by, at=clock(), reason=reason)
-        raise
-    reason = f"{len(done)} steps done"
-    if deployment.spec.target is TargetKind.DRY_RUN:
-        reason = f"dry run: {len(done)} steps shown, nothing was changed"
-    _change(deployment, plan_id, rollout.finish, by=by, at=clock(), reason=reason)
 
 
 def _supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:

@@ -30,6 +30,7 @@ from planner.service.lifecycle import (
     waiting,
 )
 from planner.service.planning import expected_demand
+from planner.service.rollouts import settle_interrupted, under_way
 from planner.service.store import DecisionRecord, ForecastOutcome, PlanRecord
 
 
@@ -86,6 +87,7 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
         return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
     seen: Seen | None = None
     try:
+        settle_interrupted(deployment, at=now)
         expire_old(deployment, at=now)
         seen = _look(deployment, now=now)
         report = _tick(deployment, seen, now=now)
@@ -138,9 +140,12 @@ def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickRe
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
     conditions = guard_conditions(deployment, seen.observation, now=now)
     decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
+    shortages = deployment.shortages(now=now)
+    decision = replace(decision, findings=(*decision.findings, *shortages))
 
     if decision.plan.status is PlanStatus.INFEASIBLE:
-        reason = "; ".join(decision.plan.relaxations) or "no fleet keeps the objectives"
+        reasons = decision.plan.relaxations or ("no fleet keeps the objectives",)
+        reason = "; ".join([*reasons, *(finding.reason for finding in shortages)])
         return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
     return _carry_on(deployment, decision, conditions, now=now)
 
@@ -174,6 +179,10 @@ def _carry_on(
             return TickReport(outcome=Outcome.HELD, reason=reason, decision=decision)
         reason = "the fleet is what the plan wants"
         return TickReport(outcome=Outcome.UNCHANGED, reason=reason, decision=decision)
+
+    others = under_way(deployment)
+    if others:
+        return TickReport(outcome=Outcome.HELD, reason=others, decision=decision)
 
     approved = _approve(deployment, decision, conditions, now=now)
     if isinstance(approved, TickReport):

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.loop import Outcome, TickReport
 
@@ -103,7 +104,7 @@ class Metrics:
         self.tick_seconds.labels(deployment).observe(took_s)
         if report.outcome.value in _GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
-            self._confirm(report, at)
+        self._confirm(report, at)
         if report.seen is not None:
             self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
@@ -111,18 +112,25 @@ class Metrics:
             self.record_fleet(deployment, report.decision.diff.from_fleet)
 
     def _confirm(self, report: TickReport, at: datetime) -> None:
-        """The exported counts hold on: this tick came to a decision about them, by fresh load.
+        """The exported counts hold on: this tick decided about them, by fresh load or fallback.
 
-        Else they expire, and whatever follows them holds what it has.
+        Else they expire, and whatever follows them holds what it has. A fallback that the spec
+        asks for is a decision for when the load cannot be seen, so that its age does not matter.
         """
-        if self.desired is None or report.decision is None or report.seen is None:
+        decision = report.decision
+        if self.desired is None or decision is None:
             return
-        if (at - report.seen.observed_at).total_seconds() > self.stale_after_s:
+        falling_back = is_fallback(decision.plan.plan_id)
+        if not falling_back and not (report.outcome.value in _GOOD and self._is_fresh(report, at)):
             return
-        if report.outcome is Outcome.APPLIED:
+        if decision.diff.steps and report.outcome in (Outcome.APPLIED, Outcome.FELL_BACK):
             self.desired.confirm()
         else:
-            self.desired.publish(report.decision.diff.from_fleet)
+            self.desired.publish(decision.diff.from_fleet)
+
+    def _is_fresh(self, report: TickReport, at: datetime) -> bool:
+        seen = report.seen
+        return seen is not None and (at - seen.observed_at).total_seconds() <= self.stale_after_s
 
     def record_plan(self, deployment: str, plan: Plan) -> None:
         """Show the first window of the newest plan."""

@@ -19,7 +19,6 @@ from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, TargetKind
-from planner.service import lifecycle
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
@@ -28,6 +27,7 @@ from planner.service.exported import ExportedFleetActuator
 from planner.service.metrics import Metrics
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
+from planner.service.rollouts import settle_interrupted
 from planner.service.scheduler import start_scheduler
 from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec_file import read_spec
@@ -82,7 +82,7 @@ def run(options: ServeOptions) -> None:
     ):
         deployment = make_deployment(spec, store, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
-        lifecycle.fail_interrupted(deployment, at=utc_now())
+        settle_interrupted(deployment, at=utc_now())
         if keda is not None and isinstance(deployment.actuator, MetricsActuator):
             keda.start(deployment.actuator.desired.current)
         _announce(options, spec, listener, token, keda)

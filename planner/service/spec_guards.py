@@ -249,17 +249,10 @@ class GuardsPart(SpecPart):
     fallback_pools: list[PinPart] = Field(
         default_factory=list, description="replicas for static, higher and lower"
     )
-    progress_deadline_ratio: float = Field(
-        default=_GUARDS.progress_deadline_ratio,
-        ge=1,
-        le=1e3,
-        description="a step has failed after so many times its expected duration",
-    )
-    progress_deadline_least_s: float = Field(
-        default=_GUARDS.progress_deadline_least_s,
-        ge=0,
-        le=_YEAR_S,
-        description="but not before so long, seconds",
+    roll_back_late_plans: bool = Field(
+        default=_GUARDS.roll_back_late_plans,
+        description="a plan of which a step missed its progress deadline is rolled back by itself; "
+        "of one that only adds, replicas that serve already stay",
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ everybody, a DELAY may be overridden by a person's approval.
 
 from planner.rollout.guards.case import Change, GuardConditions
 from planner.rollout.guards.clamp import CAUTIONS, ORDERS, clamp
-from planner.rollout.guards.deadline import deadline_s
 from planner.rollout.guards.fallback import fallback
 from planner.rollout.guards.judge import GUARDS, guard, refused, with_clamps
 from planner.rollout.guards.permission import frozen
@@ -22,7 +21,6 @@ __all__ = [
     "Change",
     "GuardConditions",
     "clamp",
-    "deadline_s",
     "fallback",
     "frozen",
     "guard",

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
@@ -34,10 +34,18 @@ class PlanList(Document):
     plans: list[PlanResource]
 
 
+class StepBegun(Document):
+    """A step that was begun, and when."""
+
+    begun_at: AwareDatetime
+    what: str = Field(description="such as `step 3 of 7 (start decode:h100:tp1)`")
+
+
 class PlanHistory(Document):
-    """Every state that a plan was in, oldest first."""
+    """Every state that a plan was in, and every step of it that was begun, oldest first."""
 
     approvals: list[ApprovalDocument] = Field(description="append-only")
+    steps: list[StepBegun] = Field(description="append-only; a rerun counts from 1 again")
 
 
 @ROUTER.post("", status_code=201)
@@ -76,10 +84,13 @@ def get_plan(plan_id: str, service: ServiceParameter) -> PlanResource:
 
 @ROUTER.get("/{plan_id}/approvals")
 def get_approvals(plan_id: str, service: ServiceParameter) -> PlanHistory:
-    """Who decided what about a plan, and when."""
+    """Who decided what about a plan, and how far it was carried out, when."""
     store = service.deployment.store
     store.plan(plan_id)
-    return PlanHistory(approvals=[approval_document(a) for a in store.approvals(plan_id)])
+    return PlanHistory(
+        approvals=[approval_document(a) for a in store.approvals(plan_id)],
+        steps=[StepBegun(begun_at=s.begun_at, what=s.what) for s in store.steps(plan_id)],
+    )
 
 
 @ROUTER.post("/{plan_id}/approve")
@@ -132,8 +143,10 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     if body.forecast is not None or body.history is not None:
         observation = replace(observation, observed_at=now)
     conditions = guard_conditions(deployment, observation, now=now)
-    spec = with_objective(deployment.spec, body.objective)
-    return decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
+    spec = with_objective(deployment.plannable(now=service.now()), body.objective)
+    made = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
+    shortages = deployment.shortages(now=service.now())
+    return replace(made, findings=(*made.findings, *shortages))
 
 
 def _fleet(body: PlanBody, service: Service) -> Fleet:

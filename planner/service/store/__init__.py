@@ -2,6 +2,7 @@
 
 from planner.service.store.records import (
     AuditEntry,
+    BegunStep,
     DecisionRecord,
     ForecastOutcome,
     PlanRecord,
@@ -12,6 +13,7 @@ from planner.service.store.store import Store, open_store
 
 __all__ = [
     "AuditEntry",
+    "BegunStep",
     "DecisionRecord",
     "ForecastOutcome",
     "PlanRecord",

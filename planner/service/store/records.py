@@ -31,6 +31,26 @@ class PlanRecord:
     approval: Approval
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunStep:
+    """A step of a rollout that was begun; what came of it says the state that follows.
+
+    Parameters
+    ----------
+    number : int
+        From 1, in its run: a rollout that broke off and is completed begins anew.
+    what : str
+        As people read it: `step 3 of 7 (start decode:h100:tp1)`.
+    under_way : bool
+        Of the run that goes on at present.
+    """
+
+    number: int
+    begun_at: datetime
+    what: str
+    under_way: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredWindow:
     """An observed window, and when it came in."""

@@ -4,7 +4,6 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from functools import lru_cache
 
 from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
 
+from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
@@ -22,11 +22,12 @@ from planner.service.documents.fleet import FleetDocument, fleet_document, fleet
 from planner.service.documents.history import WindowDocument, window_document, window_of
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
-from planner.service.store import forecasts, gate_requests
+from planner.service.store import approvals, forecasts, gate_requests, stock_outs
 from planner.service.store.database import open_engine, translated
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import (
     AuditEntry,
+    BegunStep,
     DecisionRecord,
     ForecastOutcome,
     PlanRecord,
@@ -94,7 +95,7 @@ class Store:
                         findings=_findings_text(record.findings),
                     )
                 )
-                _append_approval(connection, record.approval)
+                approvals.append(connection, record.approval)
                 _audit(connection, record.created_at, actor, "plan.create", plan_id)
         return self.plan(plan_id)
 
@@ -112,7 +113,7 @@ class Store:
                 raise UnknownPlanError(
                     f"no plan {plan_id} is stored; `GET /v1/plans` lists the known ones"
                 )
-            return _plan_record(row, _approval(connection, plan_id))
+            return _plan_record(row, approvals.newest(connection, plan_id))
 
     def plans(
         self, deployment: str, *, limit: int, states: Sequence[ApprovalState] = ()
@@ -137,6 +138,8 @@ class Store:
     ) -> Approval:
         """Append the state that `change` makes of the newest one, in one transaction.
 
+        Of a deployment one plan at a time is applied or rolled back.
+
         Parameters
         ----------
         change : callable
@@ -144,14 +147,22 @@ class Store:
             stored then. Returning the state unchanged stores nothing either.
         action : str
             For the audit log.
+
+        Raises
+        ------
+        PlanStateError
+            When the plan would begin to move the fleet while another one does.
         """
         with self._write() as connection:
-            if _plan_row(connection, plan_id) is None:
+            row = _plan_row(connection, plan_id)
+            if row is None:
                 raise UnknownPlanError(f"no plan {plan_id} is stored")
-            before = _approval(connection, plan_id)
+            before = approvals.newest(connection, plan_id)
             after = change(before)
+            if after.state.moves and not before.state.moves:
+                approvals.check_alone(connection, row["deployment"])
             if after != before:
-                _append_approval(connection, after)
+                approvals.append(connection, after)
                 _audit(
                     connection,
                     after.changed_at,
@@ -166,7 +177,37 @@ class Store:
         """Every state that a plan was in, oldest first."""
         query = select(APPROVALS).where(APPROVALS.c.plan_id == plan_id).order_by(APPROVALS.c.seq)
         with self._read() as connection:
-            return tuple(_approval_of(row) for row in connection.execute(query).mappings())
+            return tuple(approvals.approval_of(row) for row in connection.execute(query).mappings())
+
+    def begin_step(self, run: Approval, step: BegunStep) -> None:
+        """Keep that a step of a plan is begun, as long as the plan is where `run` left it.
+
+        Raises
+        ------
+        PlanStateError
+            When it is not; the step must not be taken then.
+        """
+        with self._write() as connection:
+            approvals.begin_step(connection, run, step)
+            by, plan_id = run.changed_by, run.plan_id
+            _audit(connection, step.begun_at, by, "plan.step", plan_id, detail=step.what)
+
+    def steps(self, plan_id: str) -> tuple[BegunStep, ...]:
+        """Every step of a plan that was ever begun, oldest first."""
+        with self._read() as connection:
+            return approvals.steps(connection, plan_id)
+
+    def add_stock_out(self, deployment: str, found: StockOut, *, at: datetime, actor: str) -> None:
+        """Remember an accelerator that could not be had, for as long as that counts."""
+        with self._write() as connection:
+            stock_outs.add(connection, deployment, found, at=at)
+            detail = f"{found.usable} {found.accelerator} until {stamp(found.until_at)}"
+            _audit(connection, at, actor, "stock_out.add", deployment, detail=detail)
+
+    def stock_outs(self, deployment: str, *, at: datetime) -> tuple[StockOut, ...]:
+        """What a deployment could not have lately, as far as that counts at an instant."""
+        with self._read() as connection:
+            return stock_outs.lasting(connection, deployment, at=at)
 
     def add_windows(
         self,
@@ -423,46 +464,6 @@ def _plan_record(row: RowMapping, approval: Approval) -> PlanRecord:
 def _findings_text(findings: Sequence[FindingDocument]) -> str:
     """One JSON document per line."""
     return "\n".join(finding.model_dump_json() for finding in findings)
-
-
-def _approval(connection: Connection, plan_id: str) -> Approval:
-    query = (
-        select(APPROVALS)
-        .where(APPROVALS.c.plan_id == plan_id)
-        .order_by(APPROVALS.c.seq.desc())
-        .limit(1)
-    )
-    return _approval_of(connection.execute(query).mappings().one())
-
-
-def _approval_of(row: RowMapping) -> Approval:
-    return Approval(
-        plan_id=row["plan_id"],
-        state=ApprovalState(row["state"]),
-        fleet_version=row["fleet_version"],
-        changed_at=instant(row["changed_at"]),
-        changed_by=row["changed_by"],
-        reason=row["reason"],
-        requested_by=row["requested_by"],
-        approvers=tuple(json.loads(row["approvers"])),
-        needed=row["needed"],
-    )
-
-
-def _append_approval(connection: Connection, approval: Approval) -> None:
-    connection.execute(
-        insert(APPROVALS).values(
-            plan_id=approval.plan_id,
-            state=approval.state.value,
-            fleet_version=approval.fleet_version,
-            changed_at=stamp(approval.changed_at),
-            changed_by=approval.changed_by,
-            reason=approval.reason,
-            requested_by=approval.requested_by,
-            approvers=json.dumps(approval.approvers),
-            needed=approval.needed,
-        )
-    )
 
 
 def _decision_of(row: RowMapping) -> DecisionRecord:

@@ -55,6 +55,18 @@ APPROVALS = Table(
     Index("ix_approvals_plan_id", "plan_id", "seq"),
 )
 
+STEPS = Table(
+    "steps",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("plan_id", String(80), ForeignKey("plans.plan_id"), nullable=False),
+    Column("run", Integer, ForeignKey("approvals.seq"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("begun_at", String(40), nullable=False),
+    Column("what", Text, nullable=False),
+    Index("ix_steps_plan_id", "plan_id", "seq"),
+)
+
 OBSERVATIONS = Table(
     "observations",
     METADATA,
@@ -90,6 +102,17 @@ DECISIONS = Table(
     Column("reason", Text, nullable=False),
     Column("removes", Integer, nullable=False),
     Index("ix_decisions_deployment", "deployment", "seq"),
+)
+
+STOCK_OUTS = Table(
+    "stock_outs",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("accelerator", String(200), nullable=False),
+    Column("usable", Integer, nullable=False),
+    Column("until_at", String(40), nullable=False),
+    Index("ix_stock_outs_deployment", "deployment", "until_at"),
 )
 
 AUDIT = Table(

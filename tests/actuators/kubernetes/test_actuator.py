@@ -112,3 +112,32 @@ def test_every_pool_needs_one_object_of_its_own():
         )
         with pytest.raises(InputError, match="found Deployment a, Deployment b"):
             rig.actuator()
+
+
+def test_a_status_that_changes_while_a_count_is_written_does_not_end_the_rollout():
+    with rigged(prefill=1) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *[(StepKind.START, PREFILL)] * 3)
+
+        def pods_come(_call):
+            rig.simulation.step(200.0)
+
+        rig.cluster.fault(
+            verb="patch", resource="deployments", dry_run=False, nth=2, hook=pods_come
+        )
+        carry_out(actuator, diff)
+        assert rig.replicas("prefill") == 4
+        assert [w.code for w in rig.cluster.writes if w.subresource == "scale"].count(409) == 1
+        assert rig.cluster.get("deployments", "prefill")["metadata"]["generation"] == 4
+
+
+def test_an_object_that_never_rests_ends_it_with_one_sentence():
+    with rigged(prefill=1) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, (StepKind.START, PREFILL))
+        rig.cluster.fault(
+            verb="patch", resource="deployments", dry_run=False, status=409, times=None
+        )
+        with pytest.raises(ApplyError, match=r"failed at step 1 of 1 .*someone else changed it"):
+            carry_out(actuator, diff)
+        assert rig.replicas("prefill") == 1

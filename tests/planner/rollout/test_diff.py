@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from planner.domain.errors import SpecError, StalePlanError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import StepKind
-from planner.rollout import after, diff
+from planner.rollout import after, diff, diff_to, last_good
 from planner.rollout.effects import applied, pools_by_key, ready_in, serves
 from tests.planner.rollout.cases import (
     D_A100,
@@ -183,3 +183,26 @@ def test_a_step_that_finds_no_replica_means_a_stale_plan() -> None:
     steps = diff(fleet({D: 2}), plan({D: 1}), spec()).steps
     with pytest.raises(StalePlanError, match="plan again"):
         after(fleet({P: 1}), steps, at=NOW)
+
+
+def test_a_rollout_that_only_adds_keeps_what_serves_when_it_goes_back() -> None:
+    growth = diff(fleet({P: 1, D: 1}), plan({P: 4, D: 2}), spec())
+    stuck = fleet({P: 3, D: 2}, starting={P: 1})
+    wanted = last_good(growth, stuck, model=MODEL)
+    assert {key.shape: n for key, n in wanted.replicas.items()} == {P: 3, D: 2}
+    assert words(diff_to(stuck, wanted, spec()).steps) == [
+        *("drain prefill:h100:tp1", "stop prefill:h100:tp1")
+    ]
+
+
+def test_a_rollout_that_takes_away_goes_all_the_way_back() -> None:
+    change = diff(fleet({P: 1, D: 2}), plan({P: 1, D_A100: 2}), spec())
+    half = fleet({P: 1, D: 1, D_A100: 2})
+    wanted = last_good(change, half, model=MODEL)
+    assert {key.shape: n for key, n in wanted.replicas.items()} == {P: 1, D: 2, D_A100: 0}
+
+
+def test_without_the_check_of_the_fleet_its_steps_lead_past_the_plan() -> None:
+    steps = diff(fleet({P: 1, D: 1}), plan({P: 3, D: 1}), spec()).steps
+    moved = fleet({P: 2, D: 1})
+    assert counts(after(moved, steps, at=NOW)) == {P: 4, D: 1}

@@ -1,5 +1,6 @@
 """A target in memory: real steps on an imagined fleet, and failures on demand."""
 
+import threading
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -18,12 +19,18 @@ from tests.planner.service.plans import example_fleet
 
 @dataclass
 class ImaginedTarget:
-    """An Actuator whose steps take effect in memory; `fails_at` makes a step fail once."""
+    """An Actuator whose steps take effect in memory.
+
+    `fails_at` makes a step fail once, `goes_on` holds every step up until it is set.
+    """
 
     fleet: Fleet
     done: list[Step] = field(default_factory=list)
     fails_at: int | None = None
     objections: tuple[str, ...] = ()
+    fails_with: Exception | None = None
+    reached: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event | None = None
 
     def read_fleet(self) -> Fleet:
         return self.fleet
@@ -32,9 +39,12 @@ class ImaginedTarget:
         return self.objections
 
     def apply(self, step: Step) -> None:
+        self.reached.set()
+        if self.goes_on is not None:
+            assert self.goes_on.wait(timeout=30)
         if self.fails_at == step.index:
             self.fails_at = None
-            raise OperationError("the machine is on fire")
+            raise self.fails_with or OperationError("the machine is on fire")
         changed = after(self.fleet, [step], at=self.fleet.read_at + timedelta(seconds=1))
         self.fleet = replace(changed, version=version_of(changed.pools))
         self.done.append(step)

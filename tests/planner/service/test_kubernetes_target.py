@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from planner.domain.errors import InputError, SpecError
 from planner.domain.fleet import Role
+from planner.domain.rollout import ApprovalState
 from planner.service.cli.main import app
 from planner.service.kubernetes_target import kubernetes_actuator
 from planner.service.loop import Outcome, tick
@@ -275,9 +276,64 @@ def test_what_could_not_be_had_is_left_out_of_the_next_plan_for_a_while(cluster,
         report = tick(service, now=NOON)
         assert report.outcome is Outcome.FAILED
         assert "found no cpu within 600 s" in report.reason
-        (out,) = service.stock_outs
+        (out,) = service.store.stock_outs("shop", at=NOON)
         later = out.until_at + timedelta(seconds=1)
         assert service.plannable(now=NOON).accelerators[0].inventory == 3
         assert service.plannable(now=later).accelerators[0].inventory == 16
+    finally:
+        service.store.close()
+
+
+def with_a_stuck_pod(cluster, simulation):
+    """One of the prefill pods that come never becomes ready."""
+    known = {pod["metadata"]["name"] for pod in cluster.objects("pods", "default")}
+    chosen = []
+
+    def stuck(pod):
+        name = pod["metadata"]["name"]
+        if name not in known and pod["metadata"]["labels"]["app"] == "prefill" and not chosen:
+            chosen.append(name)
+        return name in chosen
+
+    simulation.stuck = stuck
+    return chosen
+
+
+def test_a_step_that_misses_its_deadline_is_taken_back_and_what_serves_stays(
+    cluster, target, tmp_path
+):
+    simulation = simulated(cluster)
+    service = busy(tmp_path, simulation, target)
+    stuck = with_a_stuck_pod(cluster, simulation)
+    try:
+        report = tick(service, now=NOON)
+        (record,) = service.store.plans("shop", limit=5)
+        wanted = record.plan.windows[0].replicas(Role.PREFILL)
+        for said in (report.reason, record.approval.reason):
+            assert "failed at step" in said
+            assert "replicas are ready after 600 s" in said
+        assert report.reason.endswith("it was rolled back")
+        assert record.approval.state is ApprovalState.ROLLED_BACK
+        fleet = service.actuator.read_fleet()
+        prefill = next(p for p in fleet.pools if p.shape.role is Role.PREFILL)
+        assert (prefill.ready, prefill.starting) == (wanted - 1, 0)
+        assert wanted > 2
+        simulation.step(60.0)
+        assert stuck[0] not in {p["metadata"]["name"] for p in cluster.objects("pods", "default")}
+    finally:
+        service.store.close()
+
+
+def test_without_that_policy_the_pod_that_does_not_come_stays(cluster, target, tmp_path):
+    simulation = simulated(cluster)
+    service = busy(tmp_path, simulation, target, guards={"roll_back_late_plans": False})
+    stuck = with_a_stuck_pod(cluster, simulation)
+    try:
+        report = tick(service, now=NOON)
+        (record,) = service.store.plans("shop", limit=5)
+        assert record.approval.state is ApprovalState.FAILED
+        assert record.approval.reason == report.reason
+        simulation.step(60.0)
+        assert stuck[0] in {p["metadata"]["name"] for p in cluster.objects("pods", "default")}
     finally:
         service.store.close()

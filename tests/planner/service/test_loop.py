@@ -11,6 +11,7 @@ from planner.domain.rollout import ApprovalState
 from planner.service import lifecycle
 from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
+from planner.service.rollouts import settle_interrupted
 from planner.service.scheduler import start_scheduler, tick_once
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
@@ -187,7 +188,7 @@ def test_a_service_that_stopped_while_applying_says_so_when_it_is_back(make):
     deployment.store.change_approval(
         plan_id, lambda a: rollout.begin(a, by="ann", at=NOON), action="plan.begin"
     )
-    lifecycle.fail_interrupted(deployment, at=NOON)
+    settle_interrupted(deployment, at=NOON)
     assert "stopped while" in deployment.store.plan(plan_id).approval.reason
     assert lifecycle.apply(deployment, plan_id, by="ann", at=NOON).approval.state == "applied"
 

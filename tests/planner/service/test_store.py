@@ -91,6 +91,8 @@ def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_hol
     store = open_store(url)
     assert [decision.reason for decision in store.decisions("shop", limit=9)] == ["kept"]
     assert store.forecast_outcomes("shop", "tiny", limit=9) == ()
+    assert store.stock_outs("shop", at=NOON) == ()
+    assert store.steps("plan-1") == ()
     store.close()
     engine = create_engine(url)
     with engine.connect() as connection:
