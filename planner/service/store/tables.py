@@ -5,6 +5,7 @@ compares the two.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -183,4 +184,24 @@ GATE_REQUESTS = Table(
     Column("met", Boolean, nullable=True),
     Column("cost_usd", Float, nullable=True),
     Index("ix_gate_requests_deployment", "deployment", "started_at"),
+)
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("term", Integer, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("renewed_at", String(40), nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+LEADERS = Table(
+    "leaders",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("term", Integer, nullable=False),
+    Column("holder", String(200), nullable=False),
+    Column("since_at", String(40), nullable=False),
 )
