@@ -106,18 +106,20 @@ def reject_plan(
 def roll_plan_back(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
     """Put the fleet back to what it was before this plan; again and again is once.
 
-    409 when the plan changed nothing, a later one was applied, or a guard forbids it.
+    409 when the plan changed nothing, a later one was applied, a guard forbids it, or another
+    process leads, which is named.
     """
-    return plan_resource(lifecycle.roll_back(service.deployment, plan_id, by=by, at=service.now()))
+    return plan_resource(lifecycle.roll_back(service.to_move(), plan_id, by=by, at=service.now()))
 
 
 @ROUTER.post("/{plan_id}/apply")
 def apply_plan(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
     """Bring the fleet to an approved plan; once, however often it is asked.
 
-    409 when the fleet is no longer the one that the plan was made for: plan again.
+    409 when the fleet is no longer the one that the plan was made for: plan again; or when another
+    process leads, which is named.
     """
-    return plan_resource(lifecycle.apply(service.deployment, plan_id, by=by, at=service.now()))
+    return plan_resource(lifecycle.apply(service.to_move(), plan_id, by=by, at=service.now()))
 
 
 def _decide(body: PlanBody, service: Service) -> Decision:
