@@ -27,6 +27,7 @@ from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
 from planner.service.exported import ExportedFleetActuator
 from planner.service.metrics import Metrics
+from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
 from planner.service.scheduler import start_scheduler, take_over_soon
@@ -183,7 +184,8 @@ def _serve(
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        with taking_orders(leadership):
+            uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
         election.stop()

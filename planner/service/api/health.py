@@ -7,7 +7,6 @@ from pydantic import AwareDatetime, Field
 from planner.service.api.service import ServiceParameter
 from planner.service.documents.document import Document
 from planner.service.election.elector import NoElection
-from planner.service.election.leadership import Election
 
 ROUTER = APIRouter(tags=["health"])
 
@@ -44,9 +43,7 @@ class Leader(Document):
 @ROUTER.get("/v1/leader")
 def get_leader(service: ServiceParameter) -> Leader:
     """Who leads; followers serve reads, plan and take approvals."""
-    election: Election = NoElection()
-    if service.leadership is not None:
-        election = service.leadership.election
+    election = NoElection() if service.leadership is None else service.leadership.election
     lease, leads = election.seen(), election.term() is not None
     holder = lease.holder if lease else ""
     return Leader(

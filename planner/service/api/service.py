@@ -22,7 +22,7 @@ class Service:
     Parameters
     ----------
     leadership : Leadership or None
-        Who may move the fleet; None: this process, whatever happens.
+        Who may move the fleet; None: this process, which is alone.
     insecure_local : bool
         Accept writes without a token; only for a server that listens on loopback.
     max_body_bytes : int
@@ -38,10 +38,6 @@ class Service:
     def now(self) -> datetime:
         """The service's clock."""
         return self.deployment.clock()
-
-    def to_move(self) -> Deployment:
-        """The deployment for what moves the fleet. Raises NotLeaderError where another leads."""
-        return self.deployment if self.leadership is None else self.leadership.to_move()
 
     def check_deployment(self, name: str) -> None:
         """Answer 404 for a deployment that is not served here."""

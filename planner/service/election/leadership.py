@@ -125,27 +125,22 @@ class Leadership:
                 self._leading = (term, made)
             return self._leading[1]
 
-    def to_move(self) -> Deployment:
-        """The deployment that this process may move. Raises NotLeaderError, naming the leader."""
-        leading = self.leading()
-        if leading is None:
-            raise NotLeaderError(self.who_leads())
-        return leading
+    def somebody_leads(self) -> bool:
+        """Whether another process does, as this one saw last."""
+        lease = self.election.seen()
+        return lease is not None and lease.holder not in ("", self.election.identity)
 
     def who_leads(self) -> str:
-        """Who does, as a sentence for whoever asked a follower."""
-        lease = self.election.seen()
-        here = self.election.identity
-        if lease is None or not lease.holder or lease.holder == here:
+        """Who does, as a sentence."""
+        lease, here = self.election.seen(), self.election.identity
+        if lease is None or not self.somebody_leads():
             return f"{here} does not lead, and nobody else does yet: try again in a few seconds"
-        return (
-            f"{here} does not lead: only {lease.holder} (term {lease.term}) moves the fleet; ask "
-            "it instead, or let its next tick apply what is approved"
-        )
+        return f"{here} does not lead: only {lease.holder} (term {lease.term}) moves the fleet"
 
     def _under(self, reign: Reign) -> Deployment:
         deployment = self.deployment
-        fence = Fence(name=deployment.spec.name, term=reign.term)
-        store = deployment.store.fenced(fence)
+        store = deployment.store
+        if reign.term > 0:  # term 0: no election, and nobody to be shut out
+            store = store.fenced(Fence(name=deployment.spec.name, term=reign.term))
         actuator = LeadersActuator(actuator=self.actuator_of(store, reign), reign=reign)
         return replace(deployment, store=store, actuator=actuator, leads=reign.lasts)

@@ -27,6 +27,7 @@ from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
+from planner.service.store.orders import StoredOrders
 from planner.service.store.records import (
     AuditEntry,
     DecisionRecord,
@@ -78,6 +79,10 @@ class Store:
     def lease(self, name: str) -> StoredLease:
         """The lease of this name, and who led under it."""
         return StoredLease(self._engine, name, self._where)
+
+    def orders(self, deployment: str) -> StoredOrders:
+        """What was left for the leader of a deployment."""
+        return StoredOrders(self._engine, deployment, self._where)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""

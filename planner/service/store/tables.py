@@ -205,3 +205,17 @@ LEADERS = Table(
     Column("holder", String(200), nullable=False),
     Column("since_at", String(40), nullable=False),
 )
+
+ORDERS = Table(
+    "orders",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("plan_id", String(80), ForeignKey("plans.plan_id"), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("asked_by", String(200), nullable=False),
+    Column("asked_at", String(40), nullable=False),
+    Column("error", String(80), nullable=True),
+    Column("detail", Text, nullable=True),
+    Index("ix_orders_deployment", "deployment", "seq"),
+)

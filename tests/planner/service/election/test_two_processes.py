@@ -68,17 +68,17 @@ def test_one_acts_and_the_other_serves_and_says_who(tmp_path, environs):
         assert 'poolwise_leader{deployment="shop"} 0.0' in follower.get("/metrics").text
         assert 'poolwise_leader{deployment="shop"} 1.0' in leader.get("/metrics").text
 
-        # A follower plans and takes approvals; only moving is the leader's.
+        # A follower plans and takes approvals; what moves the fleet it leaves to the leader.
         assert follower.put("/v1/deployments/shop/fleet", fleet()).status_code == 200
         plan = follower.post("/v1/plans", {"history": history(**BUSY)}).json()
         path = f"/v1/plans/{plan['plan_id']}"
         assert follower.post(f"{path}/approve").json()["approval"]["state"] == "approved"
-        refused = follower.post(f"{path}/apply")
-        assert refused.status_code == 409
-        assert refused.json()["type"] == "urn:poolwise:problem:not-leader"
-        assert told["leader"] in refused.json()["detail"]
-        assert leader.get(path).json()["approval"]["state"] == "approved"
-        assert leader.post(f"{path}/apply").json()["approval"]["state"] == "applied"
+        applied = follower.post(f"{path}/apply")
+        assert applied.json()["approval"]["state"] == "applied", applied.text
+        assert leader.get(path).json()["approval"]["state"] == "applied"
+        back = follower.post(f"{path}/rollback")
+        assert back.json()["approval"]["state"] == "rolled_back", back.text
+        assert follower.post("/v1/plans/plan-9/apply").status_code == 404
 
 
 @EVERYWHERE
