@@ -50,10 +50,11 @@ def _carrier(settings: ElectionSettings, spec: Spec, terms: StoredLease) -> Leas
     from actuators.kubernetes.connection import connect
     from planner.service.election.cluster_lease import ClusterLease
 
+    namespace = settings.lease_namespace or _own_namespace()
     target = spec.cluster if spec.target is TargetKind.KUBERNETES else ClusterTarget()
     return ClusterLease(
         api=connect(target),
-        namespace=settings.lease_namespace or _own_namespace(),
+        namespace=namespace,
         name=settings.lease_name or f"poolwise-{spec.name}",
     )
 

@@ -19,6 +19,7 @@ from tests.planner.service.election.processes import (
     eventually,
     two,
 )
+from tests.planner.service.election.proxy import wire_to
 from tests.planner.service.examples import fleet, history, write_spec
 from tests.planner.service.imagined import BUSY
 
@@ -180,3 +181,28 @@ def test_a_leader_that_is_stopped_in_the_middle_of_an_apply_writes_no_more(
         assert "applying" not in states or follower.leads()
         assert grown() > 2
         assert f"{leader.leader()['identity']} leads no longer" in leader.log.read_text()
+
+
+def test_a_leader_that_is_cut_off_from_the_database_stops_before_another_begins(tmp_path, postgres):
+    write_spec(tmp_path, loop=FAST)
+    url = postgres.new_database()
+    with wire_to(postgres.port) as wire:
+        cut_off = {"POOLWISE_DATABASE_URL": url.replace(f":{postgres.port}/", f":{wire.port}/")}
+        with two(tmp_path, cut_off, {"POOLWISE_DATABASE_URL": url}) as (leader, follower):
+            eventually(lambda: follower.leader()["leader"], SLACK_S)
+            before = leader.leader()
+            wire.cut()
+
+            def took_over():
+                later, earlier = follower.leads(), leader.leads()  # in this order
+                assert not (later and earlier)
+                return later
+
+            eventually(took_over, TAKEOVER_S + SLACK_S)
+            assert follower.leader()["term"] == before["term"] + 1
+            wire.mend()
+            eventually(
+                lambda: leader.leader()["leader"] == follower.leader()["identity"], 2 * SLACK_S
+            )
+            assert not leader.leads()
+            assert follower.leads()
