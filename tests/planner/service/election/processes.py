@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
-LEASE_S, DEADLINE_S, RETRY_S = 6.0, 4.0, 0.4
-"""Short, and long enough for a machine that has other things to do."""
+LEASE_S, DEADLINE_S, RETRY_S = 15.0, 12.0, 0.5
+"""Long enough for a machine that has other things to do."""
 TAKEOVER_S = LEASE_S + RETRY_S
 SLACK_S = 60.0
 """What a busy machine may add to anything."""

@@ -11,6 +11,7 @@ from planner.domain.errors import (
     ApplyError,
     GuardRefusedError,
     NotLeaderError,
+    OperationError,
     StalePlanError,
     UnknownPlanError,
 )
@@ -108,7 +109,7 @@ def test_the_next_leader_finds_the_plan_half_applied_and_it_can_be_completed(two
         seen.append(store.plan(plan_id).approval.state)
 
     target.await_ready = while_a_step_takes_effect
-    with pytest.raises(NotLeaderError, match="b leads since term 2"):
+    with pytest.raises(OperationError, match="b leads since term 2"):
         lifecycle.apply(leader.leading(), plan_id, by="ann", at=NOON)
     assert seen == [ApprovalState.APPLYING, ApprovalState.FAILED]
     begun = len(target.done)
