@@ -35,12 +35,15 @@ class DesiredReplicas(Collector):
     ----------
     valid_for_s : float
         Counts that were not confirmed for so long are not shown, seconds.
+    speaks : callable
+        Whether this process may say what is to run: of several, only the one that leads.
     clock : callable
         Seconds, monotonic.
     """
 
     deployment: str
     valid_for_s: float
+    speaks: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     _counts: dict[Labels, int] = field(default_factory=dict)
     _confirmed_at: float | None = None
@@ -63,7 +66,9 @@ class DesiredReplicas(Collector):
             self._confirmed_at = self.clock()
 
     def current(self) -> dict[Labels, int]:
-        """Counts by labels; empty when they are too old."""
+        """Counts by labels; empty when they are too old, or not this process's to tell."""
+        if not self.speaks():
+            return {}
         with self._lock:
             confirmed = self._confirmed_at
             if confirmed is None or self.clock() - confirmed > self.valid_for_s:

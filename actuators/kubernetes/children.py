@@ -49,11 +49,12 @@ def _children(api: ApiClient, counter: Counter, count: Count, kind: str) -> list
     selector = selector_of(counter, count)
     if not selector:  # would list everything
         return []
-    query = {"labelSelector": selector}
-    if counter.target.kind == "VLLMRuntime":  # its Deployment has its name and no labels
-        query = {"fieldSelector": f"metadata.name={counter.target.name}"}
+    doing = f"list the {KINDS[kind].plural} of {counter.target.label}"
     try:
-        found = get(api, path, f"list the {KINDS[kind].plural} of {counter.target.label}", **query)
+        if counter.target.kind == "VLLMRuntime":  # its Deployment has its name and no labels
+            found = get(api, path, doing, fieldSelector=f"metadata.name={counter.target.name}")
+        else:
+            found = get(api, path, doing, labelSelector=selector)
     except ClusterError as error:
         if error.status == 404:  # its CRD is not installed
             return []

@@ -40,7 +40,11 @@ class Asked:
 
 
 def ask(
-    call: Callable[[], Answer], asked: Asked, *, sleep: Callable[[float], None] = time.sleep
+    call: Callable[[], Answer],
+    asked: Asked,
+    *,
+    tries: int = MAX_TRIES,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
     """Make one call.
 
@@ -52,7 +56,7 @@ def ask(
     ClusterError
         When the server refuses, stays busy, or cannot be reached.
     """
-    for tries_left in reversed(range(MAX_TRIES)):
+    for tries_left in reversed(range(tries)):
         try:
             return call()
         except ApiException as error:

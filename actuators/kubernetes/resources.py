@@ -2,15 +2,27 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 
-from actuators.kubernetes.client import FIELD_MANAGER, Asked, ask
+from actuators.kubernetes.client import FIELD_MANAGER, MAX_TRIES, Asked, ask
 
 Json = dict[str, object]
 REQUEST_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long one try of a call may take, seconds, and how many tries it has."""
+
+    timeout_s: float = REQUEST_TIMEOUT_S
+    tries: int = MAX_TRIES
+
+
+PATIENT = Patience()
 
 
 def path_of(api_version: str, namespace: str, plural: str, name: str = "", part: str = "") -> str:
@@ -20,9 +32,12 @@ def path_of(api_version: str, namespace: str, plural: str, name: str = "", part:
     return f"{root}/namespaces/{namespace}/{plural}{tail}"
 
 
-def get(api: ApiClient, path: str, doing: str, **query: str) -> Json:
+def get(
+    api: ApiClient, path: str, doing: str, *, patience: Patience = PATIENT, **query: str
+) -> Json:
     """Read an object or a list. Raises ClusterError."""
-    return _call(api, "GET", path, Asked(doing=doing, writes=False), query)
+    asked = Asked(doing=doing, writes=False)
+    return _call(api, "GET", path, asked, query, patience=patience)
 
 
 def patch(
@@ -40,6 +55,24 @@ def post(api: ApiClient, path: str, body: object, doing: str) -> Json:
     return _call(api, "POST", path, asked, {}, body=body, content="application/json")
 
 
+def create(
+    api: ApiClient, path: str, body: object, doing: str, *, patience: Patience = PATIENT
+) -> Json:
+    """Create an object under our own name. Raises ClusterError, 409 where it exists."""
+    query = {"fieldManager": FIELD_MANAGER}
+    asked = Asked(doing=doing, writes=True)
+    return _call(api, "POST", path, asked, query, body=body, patience=patience)
+
+
+def replace(
+    api: ApiClient, path: str, body: object, doing: str, *, patience: Patience = PATIENT
+) -> Json:
+    """Put an object over the version that it names. Raises ClusterError, 409 where it changed."""
+    query = {"fieldManager": FIELD_MANAGER}
+    asked = Asked(doing=doing, writes=True)
+    return _call(api, "PUT", path, asked, query, body=body, patience=patience)
+
+
 def _call(
     api: ApiClient,
     method: str,
@@ -49,6 +82,7 @@ def _call(
     *,
     body: object = None,
     content: str = "application/json",
+    patience: Patience = PATIENT,
 ) -> Json:
     address = api.configuration.host + path + (f"?{urlencode(query)}" if query else "")
     headers = {"Accept": "application/json", "Content-Type": content}
@@ -56,7 +90,7 @@ def _call(
 
     def once() -> bytes:
         answer = api.call_api(
-            method, address, header_params=headers, body=body, _request_timeout=REQUEST_TIMEOUT_S
+            method, address, header_params=headers, body=body, _request_timeout=patience.timeout_s
         )
         data: bytes = answer.read()  # type: ignore[no-untyped-call]  # the client's own
         if not 200 <= answer.status < 300:
@@ -64,7 +98,7 @@ def _call(
             raise ApiException.from_response(http_resp=answer, body=text, data=None)
         return data
 
-    found: object = json.loads(ask(once, asked))
+    found: object = json.loads(ask(once, asked, tries=patience.tries))
     return found if isinstance(found, dict) else {}
 
 

@@ -11,6 +11,7 @@ import psutil
 from benchmarks.serving.changes import BEFORE_S, one_change
 from benchmarks.serving.gate import spec_for
 from benchmarks.serving.rig import Say, Span, deployed, load, site, workload
+from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
 from planner.service.deploying import gate
 from planner.service.gate import GateOptions
@@ -34,6 +35,7 @@ def run(folder: Path, say: Say, *, seconds: float = SECONDS) -> str:
     roles = (Role.PREFILL, Role.PREFILL, Role.DECODE)
     memory: list[Resident] = []
     done: list[Span] = []
+    refused: list[str] = []
     with (
         deployed(at, roles, say) as (deployment, steering),
         Caretaker(deployment, say),
@@ -44,10 +46,16 @@ def run(folder: Path, say: Say, *, seconds: float = SECONDS) -> str:
         with load(str(deployment.endpoints().gate), at, requests, seed=31) as running:
             while (left := began + seconds - time.monotonic()) > 0:
                 memory.append(_resident(deployment))
-                pause = len(done) * EVERY_S + EVERY_S / 2 - (seconds - left)
+                number = len(done) + len(refused)
+                pause = number * EVERY_S + EVERY_S / 2 - (seconds - left)
                 time.sleep(min(max(pause, 1.0), left))
-                done.append(one_change(steering, rng, len(done)))
-                say(f"{done[-1].what}, {done[-1].took_s:.1f} s; MiB {_said(memory[-1])}")
+                try:
+                    done.append(one_change(steering, rng, len(done)))
+                except EngineError as error:  # the fleet goes on as it was
+                    refused.append(str(error).partition("\n")[0])
+                    say(f"no change: {refused[-1]}")
+                else:
+                    say(f"{done[-1].what}, {done[-1].took_s:.1f} s; MiB {_said(memory[-1])}")
         replay = running.result()
         time.sleep(LEASE_S)
         usage = [deployment.reading(m.worker).kv_usage_ratio for m in deployment.members]
@@ -61,6 +69,7 @@ def run(folder: Path, say: Say, *, seconds: float = SECONDS) -> str:
             f"{seconds:.0f} s of load through the gate, {len(done)} changes "
             f"({', '.join(f'{kinds.count(k)} {k}' for k in sorted(set(kinds)))}); "
             f"{len(replay.timings)} requests, {len(replay.failures)} failed (asked: 0).",
+            *(f"A change was not made, and the fleet went on: {why}" for why in refused),
             "",
             "| MiB | at a third | at the end |",
             "|---|---|---|",

@@ -23,6 +23,7 @@
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
+        ├── NotLeaderError         another process leads: this one must not move the fleet
         ├── ApplyError             a rollout step failed; says which and what is left
         │   └── DeadlineMissedError   a step showed no effect before its progress deadline
         ├── GuardRefusedError      a guard forbids the change
@@ -132,6 +133,10 @@ class StalePlanError(OperationError):
 
 class PlanStateError(OperationError):
     """The plan's state does not allow this approval step."""
+
+
+class NotLeaderError(OperationError):
+    """Another process leads, or nobody does yet; only the leader moves the fleet."""
 
 
 class ApplyError(OperationError):

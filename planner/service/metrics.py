@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.election.leadership import Election
 from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.loop import Outcome, TickReport
@@ -87,6 +88,20 @@ class Metrics:
         )
 
         self.forecasts = ForecastMetrics(registry)
+
+    def watch(self, deployment: str, election: Election) -> None:
+        """Show whether this process leads, and in which term; over all processes the sum is 1."""
+        name = ("deployment",)
+        leads = Gauge(
+            "poolwise_leader", "1 where this process moves the fleet", name, registry=self.registry
+        )
+        leads.labels(deployment).set_function(lambda: float(election.term() is not None))
+        term = Gauge(
+            "poolwise_leader_term", "Term of the newest leader seen", name, registry=self.registry
+        )
+        term.labels(deployment).set_function(
+            lambda: float(seen.term if (seen := election.seen()) else 0)
+        )
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""Runs ticks on time, one after another, in a thread of its own."""
+"""Runs ticks on time, one after another, in a thread of its own; only while this process leads."""
 
 import logging
 import time
@@ -6,31 +6,56 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from planner.domain.errors import PoolwiseError
 from planner.domain.spec import LoopMode
 from planner.service.deployment import Deployment
+from planner.service.election.leadership import Leadership
 from planner.service.loop import tick
 from planner.service.metrics import Metrics
 
 LOG = logging.getLogger("poolwise.loop")
 
 
-def start_scheduler(deployment: Deployment, metrics: Metrics) -> BackgroundScheduler:
+def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundScheduler:
     """Tick every `loop.slow_interval_s`; ticks that were missed or overlap run once."""
     scheduler = BackgroundScheduler(timezone=UTC)
-    loop = deployment.spec.loop
+    loop = leadership.deployment.spec.loop
     if loop.mode is not LoopMode.OFF:
         scheduler.add_job(
-            tick_once,
+            tick_as_leader,
             "interval",
-            args=(deployment, metrics),
+            args=(leadership, metrics),
             seconds=loop.slow_interval_s,
-            id=f"slow:{deployment.spec.name}",
+            id=f"slow:{leadership.deployment.spec.name}",
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
         )
     scheduler.start()
     return scheduler
+
+
+def tick_as_leader(leadership: Leadership, metrics: Metrics) -> None:
+    """One tick where this process leads; what the leader before left half-done is settled first."""
+    leading = take_over(leadership)
+    if leading is not None:
+        tick_once(leading, metrics)
+
+
+def take_over_soon(scheduler: BackgroundScheduler, leadership: Leadership) -> None:
+    """Settle what the last leader left without waiting for the next tick."""
+    scheduler.add_job(take_over, args=(leadership,), misfire_grace_time=None)
+
+
+def take_over(leadership: Leadership) -> Deployment | None:
+    """Begin this process's term, if one has begun; None where it does not lead, or could not."""
+    try:
+        return leadership.leading()
+    except PoolwiseError as error:
+        LOG.warning("what the last leader left cannot be settled yet: %s", error)
+    except Exception:
+        LOG.exception("what the last leader left cannot be settled; the fleet stays")
+    return None
 
 
 def tick_once(deployment: Deployment, metrics: Metrics) -> None:

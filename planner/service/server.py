@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,12 +24,14 @@ from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
+from planner.service.election.choosing import make_election
+from planner.service.election.leadership import Election, Leadership, Reign
 from planner.service.exported import ExportedFleetActuator
 from planner.service.metrics import Metrics
+from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
-from planner.service.rollouts import settle_interrupted
-from planner.service.scheduler import start_scheduler
+from planner.service.scheduler import start_scheduler, take_over_soon
 from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
@@ -80,16 +83,66 @@ def run(options: ServeOptions) -> None:
         _keda_listening(spec, host, keda_port) as keda,
         _opened(settings) as store,
     ):
-        deployment = make_deployment(spec, store, model=options.model)
+        election = make_election(settings.election, spec, store)
+        hands = Hands(spec=spec, desired=_desired(spec, election))
+        deployment = make_deployment(spec, store, hands, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
-        settle_interrupted(deployment, at=utc_now())
-        if keda is not None and isinstance(deployment.actuator, MetricsActuator):
-            keda.start(deployment.actuator.desired.current)
+        leadership = Leadership(election, deployment, hands.on)
+        if keda is not None and hands.desired is not None:
+            keda.start(hands.desired.current)
         _announce(options, spec, listener, token, keda)
-        _serve(deployment, listener, settings.server, insecure_local=options.insecure_local)
+        _serve(
+            leadership,
+            hands.desired,
+            listener,
+            settings.server,
+            insecure_local=options.insecure_local,
+        )
 
 
-def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What moves the fleet of a spec's target.
+
+    Parameters
+    ----------
+    desired : DesiredReplicas or None
+        Counts that an autoscaler of the cluster follows, where it moves the fleet.
+    """
+
+    spec: Spec
+    desired: DesiredReplicas | None
+
+    def on(self, store: Store, reign: Reign | None = None) -> Actuator:
+        """An actuator that writes to a store; one that waits gives up with its reign."""
+        spec = self.spec
+        if spec.target is TargetKind.KUBERNETES:
+            from planner.service.kubernetes_target import kubernetes_actuator
+
+            actuator = kubernetes_actuator(spec)
+            if reign is not None:
+                actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
+            return actuator
+        if self.desired is None:
+            return RecordedFleetActuator(store=store, spec=spec)
+        record = ExportedFleetActuator(store=store, spec=spec)
+        return MetricsActuator(record=record, desired=self.desired)
+
+
+def _desired(spec: Spec, election: Election) -> DesiredReplicas | None:
+    if spec.target is not TargetKind.METRICS:
+        return None
+    # Two ticks in a row may fail before an autoscaler is left to hold what it has.
+    return DesiredReplicas(
+        deployment=spec.name,
+        valid_for_s=3 * spec.loop.slow_interval_s,
+        speaks=lambda: election.term() is not None,
+    )
+
+
+def make_deployment(
+    spec: Spec, store: Store, hands: Hands, *, model: str | None = None
+) -> Deployment:
     """The deployment of a spec, with eyes and hands that its target has.
 
     Raises
@@ -108,38 +161,26 @@ def make_deployment(spec: Spec, store: Store, *, model: str | None = None) -> De
         spec=spec,
         model=name,
         observer=StoreObserver(store=store, deployment=spec.name, model=name),
-        actuator=_actuator(spec, store),
+        actuator=hands.on(store),
         store=store,
     )
 
 
-def _actuator(spec: Spec, store: Store) -> Actuator:
-    if spec.target is TargetKind.KUBERNETES:
-        from planner.service.kubernetes_target import kubernetes_actuator
-
-        return kubernetes_actuator(spec)
-    if spec.target is not TargetKind.METRICS:
-        return RecordedFleetActuator(store=store, spec=spec)
-    # Two ticks in a row may fail before an autoscaler is left to hold what it has.
-    desired = DesiredReplicas(deployment=spec.name, valid_for_s=3 * spec.loop.slow_interval_s)
-    return MetricsActuator(record=ExportedFleetActuator(store=store, spec=spec), desired=desired)
-
-
 def _serve(
-    deployment: Deployment,
+    leadership: Leadership,
+    desired: DesiredReplicas | None,
     listener: socket.socket,
     settings: ServerSettings,
     *,
     insecure_local: bool,
 ) -> None:
-    actuator = deployment.actuator
-    metrics = Metrics(
-        desired=actuator.desired if isinstance(actuator, MetricsActuator) else None,
-        stale_after_s=deployment.spec.guards.stale_observation_s,
-    )
+    deployment, election = leadership.deployment, leadership.election
+    metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
+    metrics.watch(deployment.spec.name, election)
     service = Service(
         deployment=deployment,
         metrics=metrics,
+        leadership=leadership,
         insecure_local=insecure_local,
         max_body_bytes=settings.max_body_bytes,
     )
@@ -150,13 +191,16 @@ def _serve(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    scheduler = start_scheduler(deployment, metrics)
+    scheduler = start_scheduler(leadership, metrics)
+    election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        with taking_orders(leadership):
+            uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
+        election.stop()
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
@@ -224,11 +268,11 @@ def _opened(settings: Settings) -> Iterator[Store]:
 
 def _token(store: Store, *, renew: bool) -> str | None:
     """A new token where there was none or a new one is wanted; it is never seen again."""
-    if store.has_token() and not renew:
-        return None
-    token = new_token()
-    store.replace_tokens(hash_of(token), name="admin", at=utc_now())
-    return token
+    token, now = new_token(), utc_now()
+    if renew:
+        store.replace_tokens(hash_of(token), name="admin", at=now)
+        return token
+    return token if store.add_first_token(hash_of(token), name="admin", at=now) else None
 
 
 def _announce(

@@ -15,18 +15,33 @@ POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
 POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
+POOLWISE_LEADER_ELECTION    where the lease is kept of which only the holder moves the fleet:
+                            database, kubernetes, or off for a process that is alone (database)
+POOLWISE_LEASE_DURATION_S   a lease that is not renewed for so long may be taken, seconds (15)
+POOLWISE_RENEW_DEADLINE_S   a leader that cannot renew for so long stops acting, seconds (10)
+POOLWISE_LEASE_RETRY_S      between two tries to renew or take the lease, seconds (2)
+POOLWISE_LEASE_NAME         name of the Lease in the cluster (poolwise-NAME of the spec)
+POOLWISE_LEASE_NAMESPACE    its namespace (the pod's own)
 ==========================  ===============================================================
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from planner.domain.errors import InputError
+from planner.service.election.lease import (
+    LEASE_DURATION_S,
+    RENEW_DEADLINE_S,
+    RETRY_S,
+    Timing,
+)
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
 DEFAULT_RETENTION_S = 7 * 86_400
+LONGEST_LEASE_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +133,32 @@ class GateRecordSettings:
     retention_s: float = DEFAULT_RETENTION_S
 
 
+class ElectionCarrier(StrEnum):
+    """Where the lease is kept of which only the holder moves the fleet."""
+
+    DATABASE = "database"
+    KUBERNETES = "kubernetes"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectionSettings:
+    """How several processes on one database find the one that acts.
+
+    Parameters
+    ----------
+    carrier : ElectionCarrier
+        OFF: this process believes that it is alone.
+    lease_name, lease_namespace : str
+        Of the Lease in a cluster; empty: after the spec, and the pod's own namespace.
+    """
+
+    carrier: ElectionCarrier = ElectionCarrier.DATABASE
+    timing: Timing = field(default_factory=Timing)
+    lease_name: str = ""
+    lease_namespace: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All groups together."""
@@ -128,6 +169,7 @@ class Settings:
     catalogue: CatalogueSettings = field(default_factory=CatalogueSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     gate_records: GateRecordSettings = field(default_factory=GateRecordSettings)
+    election: ElectionSettings = field(default_factory=ElectionSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -136,7 +178,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises
     ------
     InputError
-        When a variable is not a number where one is needed.
+        When a variable is not a number where one is needed, or a lease could be held by two.
     """
     state_dir = _state_dir(environ)
     engine_python = environ.get("POOLWISE_ENGINE_PYTHON")
@@ -169,6 +211,28 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
                 environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, largest=10**9
             )
         ),
+        election=_election(environ),
+    )
+
+
+def _election(environ: Mapping[str, str]) -> ElectionSettings:
+    named = environ.get("POOLWISE_LEADER_ELECTION", "").strip() or ElectionCarrier.DATABASE
+    try:
+        carrier = ElectionCarrier(named)
+    except ValueError as error:
+        known = ", ".join(ElectionCarrier)
+        raise InputError(
+            f"POOLWISE_LEADER_ELECTION must be one of {known}, got {named!r}"
+        ) from error
+    return ElectionSettings(
+        carrier=carrier,
+        timing=Timing(
+            lease_duration_s=_seconds(environ, "POOLWISE_LEASE_DURATION_S", LEASE_DURATION_S),
+            renew_deadline_s=_seconds(environ, "POOLWISE_RENEW_DEADLINE_S", RENEW_DEADLINE_S),
+            retry_s=_seconds(environ, "POOLWISE_LEASE_RETRY_S", RETRY_S),
+        ),
+        lease_name=environ.get("POOLWISE_LEASE_NAME", "").strip(),
+        lease_namespace=environ.get("POOLWISE_LEASE_NAMESPACE", "").strip(),
     )
 
 
@@ -191,3 +255,19 @@ def _whole(environ: Mapping[str, str], name: str, default: int, *, largest: int)
     if not text.isdecimal() or int(text) > largest:
         raise InputError(f"{name} must be a whole number from 0 to {largest}, got {text!r}")
     return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_LEASE_S:
+        raise InputError(
+            f"{name} must be a number of seconds above 0 and up to {LONGEST_LEASE_S:g}, got "
+            f"{text!r}"
+        )
+    return seconds

@@ -6,7 +6,7 @@ from dataclasses import replace
 from planner.domain.errors import StoreError
 from planner.domain.forecast import Forecast
 from planner.service.store import Store, open_store
-from serving.telemetry.signals import DeploymentSignals, ForecastBeside, Signal
+from serving.telemetry.signals import DeploymentSignals, ForecastBeside, LedBy, Signal
 from serving.telemetry.whole import Promised
 
 HIGH_LEVEL = 0.9
@@ -15,7 +15,7 @@ HIGH_LEVEL = 0.9
 def with_forecast(
     signals: DeploymentSignals, promised: Promised, open_stored: Callable[[], Store | None]
 ) -> DeploymentSignals:
-    """The signals with what the control loop had forecast for now.
+    """The signals with what the control loop had forecast for now, and who leads it.
 
     Parameters
     ----------
@@ -27,11 +27,18 @@ def with_forecast(
         if store is None:
             return _beside(signals, "no service has kept a forecast here (poolwise serve does)")
         try:
-            newest = store.newest_forecast(promised.spec.name, promised.model, by=signals.looked_at)
+            name = promised.spec.name
+            newest = store.newest_forecast(name, promised.model, by=signals.looked_at)
+            leader = store.lease(name).leader()
         finally:
             store.close()
     except StoreError as error:
         return _beside(signals, str(error))
+    if leader is not None:
+        signals = replace(
+            signals,
+            led_by=LedBy(holder=leader.holder, term=leader.term, since_at=leader.since_at),
+        )
     if newest is None:
         return _beside(signals, f"no forecast of {promised.model} is stored")
     return _expected(signals, newest)

@@ -381,6 +381,15 @@ class ForecastBeside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedBy:
+    """Which process of the control loop moves the fleet, in which term, since when."""
+
+    holder: str
+    term: int
+    since_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSignals:
     """The whole deployment: the signals that must be observable, and the parts they are made of.
 
@@ -409,6 +418,8 @@ class DeploymentSignals:
         None without a spec with profiles.
     forecast : ForecastBeside or None
         None without a store.
+    led_by : LedBy or None
+        The leader of the newest term that began; None without a store, or before the first.
     bottleneck : Bottleneck or None
         What limits it now by measurement; None: not diagnosed.
     bottleneck_why : str
@@ -432,6 +443,7 @@ class DeploymentSignals:
     slos: tuple[SloSignals, ...] = ()
     expected: Expected | None = None
     forecast: ForecastBeside | None = None
+    led_by: LedBy | None = None
     bottleneck: Bottleneck | None = None
     bottleneck_why: str = ""
 

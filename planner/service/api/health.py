@@ -1,10 +1,12 @@
-"""Health, readiness and metrics."""
+"""Health, readiness, who leads, and metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import AwareDatetime, Field
 
 from planner.service.api.service import ServiceParameter
 from planner.service.documents.document import Document
+from planner.service.election.elector import NoElection
 
 ROUTER = APIRouter(tags=["health"])
 
@@ -26,6 +28,31 @@ def readyz(service: ServiceParameter) -> Health:
     """The database answers too; 503 when it does not."""
     service.deployment.store.ping()
     return Health(status="ready")
+
+
+class Leader(Document):
+    """Which of the processes on this database moves the fleet."""
+
+    identity: str = Field(description="this process")
+    leads: bool = Field(description="whether this process does")
+    leader: str | None = Field(description="who does, as this process saw last")
+    term: int | None = Field(description="grows with every change of leader")
+    renewed_at: AwareDatetime | None = Field(description="by the leader's clock")
+
+
+@ROUTER.get("/v1/leader")
+def get_leader(service: ServiceParameter) -> Leader:
+    """Who leads; followers serve reads, plan and take approvals."""
+    election = NoElection() if service.leadership is None else service.leadership.election
+    lease, leads = election.seen(), election.term() is not None
+    holder = lease.holder if lease else ""
+    return Leader(
+        identity=election.identity,
+        leads=leads,
+        leader=election.identity if leads else holder or None,
+        term=lease.term if lease else None,
+        renewed_at=lease.renewed_at if lease else None,
+    )
 
 
 @ROUTER.get("/metrics", response_class=Response)

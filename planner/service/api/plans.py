@@ -20,12 +20,20 @@ from planner.service.documents.fleet import fleet_of
 from planner.service.documents.forecast import forecast_of
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.rollout import ApprovalDocument, approval_document
+from planner.service.orders import ACTIONS, move
 from planner.service.planning import check_forecast, expected_demand
+from planner.service.store.orders import Action
 from planner.service.what_if import with_objective
 
 ROUTER = APIRouter(prefix="/v1/plans", tags=["plans"])
 
 MOST_PLANS = 200
+ORDERED: dict[int | str, dict[str, object]] = {
+    202: {
+        "model": PlanResource,
+        "description": "Another process leads and is still at it: look at the plan again later",
+    }
+}
 
 
 class PlanList(Document):
@@ -113,22 +121,39 @@ def reject_plan(
     return plan_resource(record)
 
 
-@ROUTER.post("/{plan_id}/rollback")
-def roll_plan_back(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
+@ROUTER.post("/{plan_id}/rollback", responses=ORDERED)
+def roll_plan_back(
+    plan_id: str, service: ServiceParameter, by: Writer, response: Response
+) -> PlanResource:
     """Put the fleet back to what it was before this plan; again and again is once.
 
     409 when the plan changed nothing, a later one was applied, or a guard forbids it.
     """
-    return plan_resource(lifecycle.roll_back(service.deployment, plan_id, by=by, at=service.now()))
+    return _move(service, plan_id, Action.ROLL_BACK, by, response)
 
 
-@ROUTER.post("/{plan_id}/apply")
-def apply_plan(plan_id: str, service: ServiceParameter, by: Writer) -> PlanResource:
+@ROUTER.post("/{plan_id}/apply", responses=ORDERED)
+def apply_plan(
+    plan_id: str, service: ServiceParameter, by: Writer, response: Response
+) -> PlanResource:
     """Bring the fleet to an approved plan; once, however often it is asked.
 
     409 when the fleet is no longer the one that the plan was made for: plan again.
     """
-    return plan_resource(lifecycle.apply(service.deployment, plan_id, by=by, at=service.now()))
+    return _move(service, plan_id, Action.APPLY, by, response)
+
+
+def _move(
+    service: Service, plan_id: str, action: Action, by: str, response: Response
+) -> PlanResource:
+    """Here, or by the leader: 202 when that takes longer than a request should."""
+    if service.leadership is None:
+        carry = ACTIONS[action]
+        return plan_resource(carry(service.deployment, plan_id, by=by, at=service.now()))
+    record, over = move(service.leadership, plan_id, action, by=by)
+    if not over:
+        response.status_code = 202
+    return plan_resource(record)
 
 
 def _decide(body: PlanBody, service: Service) -> Decision:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from planner.domain.errors import (
     GuardRefusedError,
     InputError,
+    NotLeaderError,
     PlanStateError,
     PoolwiseError,
     StalePlanError,
@@ -22,7 +23,7 @@ from planner.domain.errors import (
 LOG = logging.getLogger("poolwise.api")
 MEDIA_TYPE = "application/problem+json"
 
-_CONFLICTS = (StalePlanError, PlanStateError, GuardRefusedError)
+_CONFLICTS = (StalePlanError, PlanStateError, GuardRefusedError, NotLeaderError)
 
 
 class FieldProblem(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 
 from planner.service.deployment import Deployment
+from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
 from planner.service.settings import DEFAULT_BODY_BYTES
 from planner.service.tokens import hash_of
@@ -20,6 +21,8 @@ class Service:
 
     Parameters
     ----------
+    leadership : Leadership or None
+        Who may move the fleet; None: this process, which is alone.
     insecure_local : bool
         Accept writes without a token; only for a server that listens on loopback.
     max_body_bytes : int
@@ -28,6 +31,7 @@ class Service:
 
     deployment: Deployment
     metrics: Metrics = field(default_factory=Metrics)
+    leadership: Leadership | None = None
     insecure_local: bool = False
     max_body_bytes: int = DEFAULT_BODY_BYTES
 

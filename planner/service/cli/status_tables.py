@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from serving.telemetry.signals import (
         Activity,
         DeploymentSignals,
+        LedBy,
         Signal,
         TargetSignals,
     )
@@ -27,6 +28,8 @@ def show_status(signals: "DeploymentSignals") -> None:
     _show_promises(signals)
     _show_targets(signals)
     output.print_lines("Bottleneck", _bottleneck(signals))
+    if signals.led_by is not None:
+        output.print_lines("Leader of the control loop", [_leader(signals.led_by)])
     output.print_lines("Not known, and why", _reasons(signals))
 
 
@@ -235,6 +238,10 @@ def _role_signals(activity: "Activity") -> Iterable[tuple[str, "Signal"]]:
         ("HBM", hardware.memory_used_ratio),
         ("CPU", hardware.cpu_cores),
     )
+
+
+def _leader(led_by: "LedBy") -> str:
+    return f"{led_by.holder}, term {led_by.term} since {led_by.since_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _ms(signal: "Signal") -> str:

@@ -162,6 +162,14 @@ class ForecastBesideDocument(Document):
     observed_rps: SignalDocument
 
 
+class LedByDocument(Document):
+    """Which process moves the fleet."""
+
+    holder: str
+    term: int
+    since_at: Instant
+
+
 class StatusDocument(Document):
     """All signals of a deployment, and of its parts."""
 
@@ -182,6 +190,7 @@ class StatusDocument(Document):
     slos: tuple[PromiseDocument, ...]
     expected: ExpectedDocument | None
     forecast: ForecastBesideDocument | None
+    led_by: LedByDocument | None
     bottleneck: Bottleneck | None
     bottleneck_why: str
 

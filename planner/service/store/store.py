@@ -22,9 +22,12 @@ from planner.service.documents.fleet import FleetDocument, fleet_document, fleet
 from planner.service.documents.history import WindowDocument, window_document, window_of
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
-from planner.service.store import approvals, forecasts, gate_requests, stock_outs
-from planner.service.store.database import open_engine, translated
+from planner.service.store import approvals, audit, forecasts, gate_requests, stock_outs, tokens
+from planner.service.store.audit import add as _audit
+from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.instants import instant, stamp
+from planner.service.store.leases import Fence, StoredLease, check
+from planner.service.store.orders import StoredOrders
 from planner.service.store.records import (
     AuditEntry,
     BegunStep,
@@ -37,12 +40,10 @@ from planner.service.store.records import (
 )
 from planner.service.store.tables import (
     APPROVALS,
-    AUDIT,
     DECISIONS,
     FLEETS,
     OBSERVATIONS,
     PLANS,
-    TOKENS,
 )
 from serving.gate.records import RequestRecord
 
@@ -67,13 +68,26 @@ def open_store(url: str) -> "Store":
 class Store:
     """Reads and writes; safe to use from several threads."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, fence: Fence | None = None) -> None:
         self._engine = engine
+        self._fence = fence
         self._where = engine.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Give up the connections."""
         self._engine.dispose()
+
+    def lease(self, name: str) -> StoredLease:
+        """The lease of this name, and who led under it."""
+        return StoredLease(self._engine, name, self._where)
+
+    def orders(self, deployment: str) -> StoredOrders:
+        """What was left for the leader of a deployment."""
+        return StoredOrders(self._engine, deployment, self._where)
+
+    def fenced(self, fence: Fence) -> "Store":
+        """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
+        return Store(self._engine, fence)
 
     def ping(self) -> None:
         """Raise StoreError when the database does not answer."""
@@ -400,30 +414,23 @@ class Store:
 
     def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
         """The newest lines of the audit log, newest first."""
-        query = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return tuple(AuditEntry(**{**row, "at": instant(row["at"])}) for row in rows)
-
-    def has_token(self) -> bool:
-        """Whether any bearer token exists."""
-        with self._read() as connection:
-            return connection.execute(select(TOKENS.c.token_hash).limit(1)).first() is not None
+            return audit.newest(connection, limit=limit)
 
     def token_name(self, token_hash: str) -> str | None:
         """Whose token has this hash, or None."""
-        query = select(TOKENS.c.name).where(TOKENS.c.token_hash == token_hash)
         with self._read() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            return tokens.name_of(connection, token_hash)
+
+    def add_first_token(self, token_hash: str, *, name: str, at: datetime) -> bool:
+        """Keep a token where there is none yet; False where there is, or another was faster."""
+        with self._write() as connection:
+            return tokens.add_first(connection, token_hash, name=name, at=at)
 
     def replace_tokens(self, token_hash: str, *, name: str, at: datetime) -> None:
         """Shut out every token but this new one."""
         with self._write() as connection:
-            connection.execute(delete(TOKENS))
-            connection.execute(
-                insert(TOKENS).values(token_hash=token_hash, name=name, created_at=stamp(at))
-            )
-            _audit(connection, at, "serve", "token.replace", name)
+            tokens.replace_all(connection, token_hash, name=name, at=at)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -435,6 +442,9 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with translated(self._where), self._engine.begin() as connection:
+            queue_up(connection)
+            if self._fence is not None:
+                check(connection, self._fence)
             yield connection
 
 
@@ -474,14 +484,4 @@ def _decision_of(row: RowMapping) -> DecisionRecord:
         outcome=row["outcome"],
         reason=row["reason"],
         removes=bool(row["removes"]),
-    )
-
-
-def _audit(
-    connection: Connection, at: datetime, actor: str, action: str, subject: str, *, detail: str = ""
-) -> None:
-    connection.execute(
-        insert(AUDIT).values(
-            at=stamp(at), actor=actor, action=action, subject=subject, detail=detail
-        )
     )

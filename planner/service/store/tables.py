@@ -5,6 +5,7 @@ compares the two.
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -206,4 +207,38 @@ GATE_REQUESTS = Table(
     Column("met", Boolean, nullable=True),
     Column("cost_usd", Float, nullable=True),
     Index("ix_gate_requests_deployment", "deployment", "started_at"),
+)
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("term", Integer, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    Column("renewed_at", String(40), nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+LEADERS = Table(
+    "leaders",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("term", Integer, nullable=False),
+    Column("holder", String(200), nullable=False),
+    Column("since_at", String(40), nullable=False),
+)
+
+ORDERS = Table(
+    "orders",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("plan_id", String(80), ForeignKey("plans.plan_id"), nullable=False),
+    Column("action", String(20), nullable=False),
+    Column("asked_by", String(200), nullable=False),
+    Column("asked_at", String(40), nullable=False),
+    Column("error", String(80), nullable=True),
+    Column("detail", Text, nullable=True),
+    Index("ix_orders_deployment", "deployment", "seq"),
 )

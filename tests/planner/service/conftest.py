@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from planner.service.cli.main import run
+from tests import postgres as real
 from tests.planner.service.examples import fleet, history, write_json, write_spec, write_trace
 from tests.planner.service.imagined import BUSY
 
@@ -41,3 +42,21 @@ def taken_port():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield taken.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL server."""
+    try:
+        with real.running_postgres() as server:
+            yield server
+    except real.MissingError as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """The URL of a new database, of each kind that is supported."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'deep' / 'poolwise.db'}"
+    return request.getfixturevalue("postgres").new_database()

@@ -375,3 +375,9 @@ def test_decisions_are_listed(make):
     tick(deployment, now=NOON)
     listed = client.get("/v1/deployments/shop/decisions").json()["decisions"]
     assert [d["outcome"] for d in listed] == ["no_data"]
+
+
+def test_a_process_that_is_alone_leads(make):
+    _, client = make()
+    told = client.get("/v1/leader").json()
+    assert (told["leads"], told["leader"], told["term"]) == (True, told["identity"], None)

@@ -9,6 +9,8 @@ from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
 from planner.service import lifecycle
+from planner.service.election.elector import NoElection
+from planner.service.election.leadership import Leadership
 from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
 from planner.service.rollouts import settle_interrupted
@@ -213,7 +215,8 @@ def test_the_scheduler_ticks_by_itself_and_stops(make):
     import time
 
     deployment, metrics = make(loop={"mode": "advise", "slow_interval_s": 1}), Metrics()
-    scheduler = start_scheduler(deployment, metrics)
+    leadership = Leadership(NoElection(), deployment, lambda _store, _reign: deployment.actuator)
+    scheduler = start_scheduler(leadership, metrics)
     until = time.monotonic() + 20
     while not deployment.store.decisions("shop", limit=1) and time.monotonic() < until:
         time.sleep(0.05)

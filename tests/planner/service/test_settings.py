@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from planner.domain.errors import InputError
-from planner.service.settings import read_settings
+from planner.service.election.choosing import make_election
+from planner.service.election.lease import Timing
+from planner.service.settings import ElectionCarrier, read_settings
+from planner.service.spec_file import read_spec
+from planner.service.store import open_store
+from tests.planner.service.examples import write_spec
 
 
 def test_state_is_kept_where_the_platform_keeps_it():
@@ -53,3 +58,50 @@ def test_every_variable_is_read():
 def test_a_port_that_is_none_is_refused_by_name(name, port):
     with pytest.raises(InputError, match=name):
         read_settings({"HOME": "/h", name: port})
+
+
+def test_the_election_has_the_defaults_of_client_go():
+    election = read_settings({"HOME": "/h"}).election
+    assert election.carrier is ElectionCarrier.DATABASE
+    assert election.timing == Timing(lease_duration_s=15.0, renew_deadline_s=10.0, retry_s=2.0)
+
+
+def test_the_election_is_set_by_variables():
+    election = read_settings(
+        {
+            "POOLWISE_LEADER_ELECTION": "kubernetes",
+            "POOLWISE_LEASE_DURATION_S": "6",
+            "POOLWISE_RENEW_DEADLINE_S": "4.5",
+            "POOLWISE_LEASE_RETRY_S": "0.5",
+            "POOLWISE_LEASE_NAME": "planner",
+            "POOLWISE_LEASE_NAMESPACE": "ops",
+        }
+    ).election
+    assert election.carrier is ElectionCarrier.KUBERNETES
+    assert election.timing == Timing(lease_duration_s=6.0, renew_deadline_s=4.5, retry_s=0.5)
+    assert (election.lease_name, election.lease_namespace) == ("planner", "ops")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("POOLWISE_LEADER_ELECTION", "zookeeper"),
+        ("POOLWISE_LEASE_DURATION_S", "soon"),
+        ("POOLWISE_LEASE_DURATION_S", "-1"),
+        ("POOLWISE_LEASE_DURATION_S", "nan"),
+        ("POOLWISE_LEASE_DURATION_S", "9"),
+        ("POOLWISE_RENEW_DEADLINE_S", "20"),
+        ("POOLWISE_LEASE_RETRY_S", "1e9"),
+    ],
+)
+def test_an_election_that_cannot_be_is_refused_by_name(variable, value):
+    with pytest.raises(InputError, match=variable):
+        read_settings({"HOME": "/h", variable: value})
+
+
+def test_a_lease_of_a_cluster_outside_of_one_needs_its_namespace(tmp_path):
+    settings = read_settings({"HOME": "/h", "POOLWISE_LEADER_ELECTION": "kubernetes"}).election
+    store = open_store("sqlite://")
+    with pytest.raises(InputError, match="POOLWISE_LEASE_NAMESPACE"):
+        make_election(settings, read_spec(write_spec(tmp_path)), store)
+    store.close()

@@ -198,13 +198,20 @@ def test_the_forecast_for_now_stands_beside_what_comes(
     monkeypatch.setenv("POOLWISE_DATABASE_URL", url)
     store = open_store(url)
     store.add_forecast("here", forecast())
+    store.lease("here").begin_term(3, "poolwise-0_7_c0ffee", at=datetime.now(UTC))
     store.close()
     _, out, _ = poolwise(
         "status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), *FAST, "--json"
     )
+    led_by = json.loads(out)["led_by"]
+    assert (led_by["holder"], led_by["term"]) == ("poolwise-0_7_c0ffee", 3)
     beside = json.loads(out)["forecast"]
     assert beside["expected_rps"]["value"] == 4.0
     assert beside["expected_high_rps"]["value"] == 6.0
+    _, table, _ = poolwise(
+        "status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), *FAST
+    )
+    assert "poolwise-0_7_c0ffee, term 3" in table
 
 
 def forecast() -> Forecast:

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, insert, text
+from sqlalchemy.exc import DBAPIError
 
 from planner.domain.errors import PlanStateError, StoreError, UnknownPlanError
 from planner.domain.rollout import ApprovalState
@@ -22,7 +24,7 @@ from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
 from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord, open_store
-from planner.service.store.database import MIGRATIONS
+from planner.service.store.database import MIGRATIONS, open_engine, queue_up
 from planner.service.store.tables import METADATA
 from planner.service.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history, window, write_spec
@@ -31,12 +33,13 @@ from tests.planner.service.plans import example_fleet, example_record
 
 @pytest.fixture
 def url(tmp_path):
+    """A file, for what is particular to SQLite."""
     return f"sqlite:///{tmp_path / 'deep' / 'poolwise.db'}"
 
 
 @pytest.fixture
-def store(url):
-    opened = open_store(url)
+def store(database_url):
+    opened = open_store(database_url)
     yield opened
     opened.close()
 
@@ -49,8 +52,9 @@ def approving(by="ann"):
     return lambda approval: approve(approval, by=by, at=NOON, reason="ok")
 
 
-def test_the_migrations_make_the_schema_that_the_code_uses(store, url):
-    engine = create_engine(url)
+@pytest.mark.usefixtures("store")
+def test_the_migrations_make_the_schema_that_the_code_uses(database_url):
+    engine = create_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, METADATA)
@@ -63,8 +67,8 @@ REVISIONS = [path.name[1:5] for path in sorted((MIGRATIONS / "versions").glob("v
 
 def at_revision(url, revision):
     """A database of an earlier version, with a decision in it."""
-    path = url.removeprefix("sqlite:///")
-    Path(path).parent.mkdir(parents=True)
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
     engine = create_engine(url)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
@@ -86,32 +90,35 @@ def at_revision(url, revision):
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_holds(url, revision):
-    at_revision(url, revision)
-    store = open_store(url)
+def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_holds(
+    database_url, revision
+):
+    at_revision(database_url, revision)
+    store = open_store(database_url)
     assert [decision.reason for decision in store.decisions("shop", limit=9)] == ["kept"]
     assert store.forecast_outcomes("shop", "tiny", limit=9) == ()
     assert store.stock_outs("shop", at=NOON) == ()
     assert store.steps("plan-1") == ()
     store.close()
-    engine = create_engine(url)
+    engine = create_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
 
 
-def test_a_new_database_is_in_write_ahead_mode(store, tmp_path):
+def test_a_new_database_is_in_write_ahead_mode(url, tmp_path):
+    open_store(url).close()
     connection = sqlite3.connect(tmp_path / "deep" / "poolwise.db")
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
 
 
-def test_a_plan_is_there_after_the_store_was_closed(url):
-    first = open_store(url)
+def test_a_plan_is_there_after_the_store_was_closed(database_url):
+    first = open_store(database_url)
     kept = first.add_plan(example_record(), actor="ann")
     first.close()
-    again = open_store(url)
+    again = open_store(database_url)
     record = again.plan("plan-1")
     again.close()
     assert record.plan == kept.plan == example_record().plan
@@ -227,24 +234,33 @@ def test_decisions_come_back_newest_first(store):
     ]
 
 
-def test_only_a_tokens_hash_is_stored_and_a_new_one_ends_the_old(store, tmp_path):
+def test_only_a_tokens_hash_is_stored_and_a_new_one_ends_the_old(url, tmp_path):
+    store = open_store(url)
     first, second = new_token(), new_token()
-    store.replace_tokens(hash_of(first), name="admin", at=NOON)
+    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
     assert store.token_name(hash_of(first)) == "admin"
     store.replace_tokens(hash_of(second), name="admin", at=NOON)
     assert store.token_name(hash_of(first)) is None
-    assert store.has_token()
+    store.close()
     assert first.encode() not in (tmp_path / "deep" / "poolwise.db").read_bytes()
 
 
-def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(url):
-    open_store(url).close()
-    engine = create_engine(url)
+def test_of_two_processes_that_start_on_a_new_database_one_makes_the_token(store):
+    first, second = new_token(), new_token()
+    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
+    assert not store.add_first_token(hash_of(second), name="admin", at=NOON)
+    assert store.token_name(hash_of(first)) == "admin"
+    assert store.token_name(hash_of(second)) is None
+
+
+def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(database_url):
+    open_store(database_url).close()
+    engine = create_engine(database_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(StoreError, match="another version of Poolwise"):
-        open_store(url)
+        open_store(database_url)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
@@ -265,13 +281,14 @@ def test_a_url_that_cannot_be_is_refused(url):
         open_store(url)
 
 
-def test_several_processes_may_open_a_new_database_at_once(url):
-    program = f"from planner.service.store import open_store; open_store({url!r}).close()"
+def test_several_processes_may_open_a_new_database_at_once(database_url):
+    program = f"from planner.service.store import open_store; open_store({database_url!r}).close()"
     started = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait(timeout=60) for process in started] == [0, 0, 0, 0]
 
 
-def test_readers_do_not_wait_for_a_writer(store, url):
+def test_readers_do_not_wait_for_a_writer(url):
+    store = open_store(url)
     store.add_plan(example_record(), actor="ann")
     path = url.removeprefix("sqlite:///")
     writer = sqlite3.connect(path, isolation_level=None)
@@ -280,9 +297,42 @@ def test_readers_do_not_wait_for_a_writer(store, url):
     assert store.plan("plan-1").plan.plan_id == "plan-1"
     writer.execute("ROLLBACK")
     writer.close()
+    store.close()
     assert datetime.now(UTC) - began < timedelta(seconds=5)
 
 
 def test_a_record_can_be_stored_under_another_clock(store):
     zoned = replace(example_record(), created_at=NOON.astimezone())
     assert store.add_plan(zoned, actor="ann").created_at == NOON
+
+
+def test_a_url_without_a_driver_means_the_one_that_the_extra_installs(postgres):
+    url = postgres.new_database().replace("postgresql+psycopg://", "postgresql://")
+    store = open_store(url)
+    store.add_plan(example_record(), actor="ann")
+    assert store.plan("plan-1").plan.plan_id == "plan-1"
+    store.close()
+
+
+def test_a_server_that_does_not_answer_is_one_sentence(postgres):
+    url = postgres.url("there_is_none")
+    with pytest.raises(StoreError, match=r"there_is_none.* does not exist"):
+        open_store(url)
+
+
+def test_a_process_that_stopped_in_the_middle_of_a_write_does_not_hold_up_others_for_ever(postgres):
+    url = postgres.new_database()
+    open_store(url).close()
+    stopped = open_engine(url)
+    connection = stopped.connect()
+    queue_up(connection)
+    other = open_store(url)
+    began_s = time.monotonic()
+    other.add_plan(example_record(), actor="ann")  # waits, and is let through
+    assert 1 < time.monotonic() - began_s < 14
+    other.close()
+    with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
+        connection.execute(text("SELECT 1"))
+    connection.invalidate()
+    connection.close()
+    stopped.dispose()

@@ -1,0 +1,146 @@
+"""What a process may do while it leads, and what stops it the moment it does not."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from actuators.actuator import Actuator
+from planner.domain.errors import NotLeaderError
+from planner.domain.fleet import Fleet
+from planner.domain.rollout import Diff, Step
+from planner.service import rollouts
+from planner.service.deployment import Deployment
+from planner.service.election.lease import Lease
+from planner.service.store import Store
+from planner.service.store.leases import Fence
+
+
+class Election(Protocol):
+    """Who leads: an `Elector`, or `NoElection`."""
+
+    @property
+    def identity(self) -> str:
+        """Name of this process."""
+
+    def start(self, on_gain: Callable[[], None]) -> None:
+        """Begin to take part."""
+
+    def stop(self) -> None:
+        """Take part no longer."""
+
+    def term(self) -> int | None:
+        """The term in which this process may act now; None: it may not."""
+
+    def holds(self, term: int) -> bool:
+        """Whether a term still lasts, and is this process's."""
+
+    def seen(self) -> Lease | None:
+        """The lease as it was seen last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign:
+    """One term of this process: asked before every step, and while waiting for one."""
+
+    election: Election
+    term: int
+
+    def lasts(self) -> bool:
+        """Whether this process may still act."""
+        return self.election.holds(self.term)
+
+    def check(self) -> None:
+        """Raise NotLeaderError when it may not."""
+        if not self.lasts():
+            raise NotLeaderError(
+                f"{self.election.identity} does not lead any more (term {self.term}): no further "
+                "step is begun; the next leader carries on"
+            )
+
+    def sleep_then_check(self, sleep: Callable[[float], None], seconds: float) -> None:
+        """Wait as `sleep` does; whoever leads no longer has nothing to wait for."""
+        sleep(seconds)
+        self.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadersActuator:
+    """An actuator that begins no step unless its process leads."""
+
+    actuator: Actuator
+    reign: Reign
+
+    def read_fleet(self) -> Fleet:
+        """Read what runs now; anybody may."""
+        return self.actuator.read_fleet()
+
+    def preflight(self, diff: Diff) -> tuple[str, ...]:
+        """Say what stands in the way; anybody may."""
+        return self.actuator.preflight(diff)
+
+    def apply(self, step: Step) -> None:
+        """Set one step going. Raises NotLeaderError too."""
+        self.reign.check()
+        self.actuator.apply(step)
+
+    def await_ready(self, step: Step) -> None:
+        """Wait until the step's effect is observed."""
+        self.actuator.await_ready(step)
+
+
+ActuatorOf = Callable[[Store, Reign | None], Actuator]
+"""Makes the hands of a deployment on a store; None: for looking only."""
+
+
+@dataclass(slots=True)
+class Leadership:
+    """The deployment as the leader has it; made anew for every term.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        As everybody has it: for reading, proposing and deciding.
+    """
+
+    election: Election
+    deployment: Deployment
+    actuator_of: ActuatorOf
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _leading: tuple[int, Deployment] | None = field(default=None, init=False)
+
+    def leading(self) -> Deployment | None:
+        """The deployment that this process may move, None while another one leads.
+
+        Its store refuses to write, and its actuator to begin a step, once the term is over. The
+        first call in a term settles what the leader before left half-done.
+        """
+        term = self.election.term()
+        if term is None:
+            return None
+        with self._lock:
+            if self._leading is None or self._leading[0] != term:
+                made = self._under(Reign(election=self.election, term=term))
+                rollouts.settle_interrupted(made, at=made.clock())
+                self._leading = (term, made)
+            return self._leading[1]
+
+    def somebody_leads(self) -> bool:
+        """Whether another process does, as this one saw last."""
+        lease = self.election.seen()
+        return lease is not None and lease.holder not in ("", self.election.identity)
+
+    def who_leads(self) -> str:
+        """Who does, as a sentence."""
+        lease, here = self.election.seen(), self.election.identity
+        if lease is None or not self.somebody_leads():
+            return f"{here} does not lead, and nobody else does yet: try again in a few seconds"
+        return f"{here} does not lead: only {lease.holder} (term {lease.term}) moves the fleet"
+
+    def _under(self, reign: Reign) -> Deployment:
+        deployment = self.deployment
+        store = deployment.store
+        if reign.term > 0:  # term 0: no election, and nobody to be shut out
+            store = store.fenced(Fence(name=deployment.spec.name, term=reign.term))
+        actuator = LeadersActuator(actuator=self.actuator_of(store, reign), reign=reign)
+        return replace(deployment, store=store, actuator=actuator, leads=reign.lasts)

@@ -1,0 +1,123 @@
+"""A real PostgreSQL server for tests, in a folder of its own on a free loopback port."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from serving.workers.processes import free_ports
+
+USER = "poolwise"
+UNPRIVILEGED = ("postgres", "nobody")
+"""Whom root starts the server as: it refuses to run as root."""
+
+
+class MissingError(Exception):
+    """Why there is no server to be had on this machine."""
+
+
+def _programs() -> Path:
+    """The folder of `initdb` and `postgres`, which Debian keeps outside PATH."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    config = shutil.which("pg_config")
+    if config:
+        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
+        folder = Path(told.stdout.strip())
+        if (folder / "initdb").exists():
+            return folder
+    raise MissingError("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+
+
+def _user() -> str | None:
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED:
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise MissingError(f"root needs one of {', '.join(UNPRIVILEGED)} to start PostgreSQL as")
+
+
+class Postgres:
+    """A running server. Databases are cheap: one for every test."""
+
+    def __init__(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.port = port
+        self.process = process
+        self._made = 0
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=USER, autocommit=True, dbname="postgres"
+        )
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        self._made += 1
+        name = f"test_{self._made}"
+        with self.connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server that ends with the block; MissingError says why none can be had."""
+    programs, user = _programs(), _user()
+    folder = Path(tempfile.mkdtemp(prefix="poolwise-postgres-"))
+    try:
+        data = folder / "data"
+        data.mkdir()
+        for path in (folder, data):
+            shutil.chown(path, user or os.geteuid())
+            path.chmod(0o700)
+        made = subprocess.run(
+            [programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "-E", "UTF8", "-N"],
+            capture_output=True, text=True, check=False, user=user, cwd=folder,
+        )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(f"initdb failed: {made.stderr}")
+        port = free_ports(1)[0]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port),
+                 "-k", folder, "-c", "fsync=off"],
+                stdout=subprocess.DEVNULL, stderr=log, user=user, cwd=folder,
+            )  # fmt: skip
+        server = Postgres(folder, port, process)
+        try:
+            _await_answer(server)
+            yield server
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once: the folder goes anyway
+            process.wait(10)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_answer(server: Postgres) -> None:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            server.connect().close()
+        except psycopg.OperationalError:
+            if time.monotonic() > until or server.process.poll() is not None:
+                raise RuntimeError((server.folder / "log").read_text()) from None
+            time.sleep(0.05)
+        else:
+            return
