@@ -63,8 +63,15 @@ class Site:
         answer = self.ask(facts, "POST", f"{self.path}/{what}").json()
         return answer["approval"]["state"] if "approval" in answer else answer["detail"]
 
-    def approval(self, facts) -> dict[str, Any]:
-        return self.ask(facts, "GET", self.path).json()["approval"]
+    def settled(self, facts) -> dict[str, Any]:
+        """The plan's approval once the lease of the process that is gone has run out."""
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            approval: dict[str, Any] = self.ask(facts, "GET", self.path).json()["approval"]
+            if approval["state"] not in ("applying", "rolling_back"):
+                return approval
+            time.sleep(0.2)
+        raise AssertionError(approval)
 
     def counts(self) -> dict[str, int]:
         return {
@@ -113,7 +120,7 @@ def test_a_plan_whose_server_was_killed_failed_at_its_step_and_is_completed(site
         site.plan(facts)
         site.killed_at(process, facts, number, moment)
     with served(site.folder, "--insecure-local") as (_, facts):
-        approval = site.approval(facts)
+        approval = site.settled(facts)
         assert approval["state"] == "failed"
         assert f"failed at step {number} of " in approval["reason"]
         assert "stopped while it was being applied; the fleet is now prefill" in approval["reason"]
@@ -129,7 +136,7 @@ def test_a_plan_that_got_there_without_its_server_is_finished(site):
         site.killed_at(process, facts, starts, "after")
     site.await_pods()
     with served(site.folder, "--insecure-local") as (_, facts):
-        approval = site.approval(facts)
+        approval = site.settled(facts)
         assert approval["state"] == "applied"
         assert (
             "the service stopped meanwhile; the fleet is where it was to be" in (approval["reason"])
@@ -145,7 +152,7 @@ def test_a_rollback_whose_server_was_killed_stopped_at_its_step_and_is_completed
         site.killed_at(process, facts, 2, "after", "rollback")
     with served(site.folder, "--insecure-local") as (_, facts):
         site.observe(facts)
-        approval = site.approval(facts)
+        approval = site.settled(facts)
         assert approval["state"] == "failed"
         assert approval["reason"].startswith("the rollback stopped: failed at step ")
         assert site.moved(facts, "rollback") == "rolled_back"
