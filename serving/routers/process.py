@@ -21,6 +21,7 @@ from serving.workers.processes import (
     end_supervised,
     free_ports,
     fresh_log,
+    kill_supervised,
     log_tail,
     spawn_supervised,
 )
@@ -60,6 +61,10 @@ class RouterProcess:
         """End the process."""
         self.client.close()
         end_supervised([self.process])
+
+    def kill(self) -> None:
+        """Kill a process that hangs; it then counts as one that ended by itself."""
+        kill_supervised(self.process)
 
     def request(self, method: str, path: str, json: object = None) -> httpx.Response:
         """Ask the router.
@@ -159,6 +164,10 @@ class OwnRouter:
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return self.running.is_alive()
+
+    def kill(self) -> None:
+        """Kill a router that hangs."""
+        self.running.kill()
 
 
 def start_process(

@@ -33,6 +33,7 @@ from serving.workers.processes import (
     end_supervised,
     free_ports,
     fresh_log,
+    kill_supervised,
     lock_directory,
     log_tail,
     spawn_supervised,
@@ -297,6 +298,10 @@ class Launcher:
         process = self._process(worker)
         del self._processes[worker.name]
         end_supervised([process.supervisor])
+
+    def kill(self, worker: Worker) -> None:
+        """Kill a worker that hangs; it then counts as one that died by itself."""
+        kill_supervised(self._process(worker).supervisor)
 
     def stop_all(self) -> None:
         """End all workers at the same time."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -91,6 +92,25 @@ def end_supervised(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def kill_supervised(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that does not listen to signals, with all below it, and its supervisor.
+
+    Returns when the supervisor is gone, after KILL_S seconds at the latest.
+    """
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    for one in below:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    try:
+        process.wait(timeout=KILL_S)  # it clears away what is left, and ends by itself
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def fresh_log(state_dir: Path, name: str) -> Path:
