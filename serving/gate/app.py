@@ -403,6 +403,9 @@ class Gate:
             return self.cells.problem or "no router is known"
         problems = []
         for cell in cells:
+            if cell.hangs:
+                problems.append(f"{cell.url} takes requests and answers none")
+                continue
             try:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     url = f"{cell.url}/v1/models"
@@ -429,7 +432,7 @@ class Gate:
         self.books.metrics.count("upstream_errors", cell.name, kind)
 
     def _nobody(self) -> Refusal:
-        problem = self.cells.problem or "no router takes connections"
+        problem = self.cells.problem or "no router takes connections and answers"
         return Refusal(
             status=503,
             reason="no_upstream",
