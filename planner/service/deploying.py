@@ -73,14 +73,7 @@ class Asked:
     gate: GateOptions | None = None
 
     def __post_init__(self) -> None:
-        if not self.aggregated and not (self.prefill and self.decode):
-            raise InputError(
-                "a deployment needs at least one prefill and one decode worker, or an aggregated "
-                f"one, got --prefill {self.prefill} --decode {self.decode} --aggregated "
-                f"{self.aggregated}"
-            )
-        if bool(self.prefill) != bool(self.decode):
-            raise InputError("prefill and decode workers go together: give at least one of each")
+        _check_counts(self.prefill, self.decode, self.aggregated)
         if self.is_mixed and self.router is not RouterKind.SMG:
             raise InputError(
                 f"--router {self.router} sends nothing to aggregated workers beside prefill and "
@@ -99,6 +92,16 @@ class Asked:
         return pair + (Role.AGGREGATED,) * self.aggregated
 
 
+def _check_counts(prefill: int, decode: int, aggregated: int) -> None:
+    if not aggregated and not (prefill and decode):
+        raise InputError(
+            "a deployment needs at least one prefill and one decode worker, or an aggregated one, "
+            f"got --prefill {prefill} --decode {decode} --aggregated {aggregated}"
+        )
+    if bool(prefill) != bool(decode):
+        raise InputError("prefill and decode workers go together: give at least one of each")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """What is to be written as manifests; see `KubernetesDescription`."""
@@ -110,6 +113,7 @@ class Rendered:
     name: str | None
     prefill: int
     decode: int
+    aggregated: int
     spec: Path | None
     tp: int
     flags: EngineFlags
@@ -118,6 +122,7 @@ class Rendered:
     claim: str | None
 
     def __post_init__(self) -> None:
+        _check_counts(self.prefill, self.decode, self.aggregated)
         for option, value in (("--prefix", self.prefix), ("--namespace", self.namespace)):
             if not _DNS_LABEL.fullmatch(value):
                 raise InputError(
@@ -142,7 +147,11 @@ def write_manifests(asked: Rendered) -> tuple[str, ...]:
             namespace=asked.namespace,
             model=asked.model,
             served_name=served,
-            replicas={Role.PREFILL: asked.prefill, Role.DECODE: asked.decode},
+            replicas={
+                Role.PREFILL: asked.prefill,
+                Role.DECODE: asked.decode,
+                Role.AGGREGATED: asked.aggregated,
+            },
             shape=ReplicaShape(role=Role.PREFILL, model=served, accelerator="nvidia", tp=asked.tp),
             flags=asked.flags,
             cells=cells or (EVERYTHING,),

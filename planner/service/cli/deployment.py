@@ -223,8 +223,11 @@ def render(
     name: Annotated[str | None, typer.Option("--name", help="Served model name.")] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="Of every object's name.")] = "poolwise",
     namespace: Annotated[str, typer.Option("--namespace", help="Where it runs.")] = "default",
-    prefill: Annotated[int, typer.Option("--prefill", min=1, help="Workers a cell.")] = 1,
-    decode: Annotated[int, typer.Option("--decode", min=1, help="Workers a cell.")] = 1,
+    prefill: Annotated[int, typer.Option("--prefill", min=0, help="Workers a cell.")] = 1,
+    decode: Annotated[int, typer.Option("--decode", min=0, help="Workers a cell.")] = 1,
+    aggregated: Annotated[
+        int, typer.Option("--aggregated", min=0, help="Workers of both a cell.")
+    ] = 0,
     spec: Annotated[
         Path | None, typer.Option("--spec", "-s", help="Spec that names cells.", metavar="FILE")
     ] = None,
@@ -259,6 +262,7 @@ def render(
             name=name,
             prefill=prefill,
             decode=decode,
+            aggregated=aggregated,
             spec=spec,
             tp=tp,
             flags=EngineFlags(
