@@ -30,6 +30,7 @@ from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
+from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
@@ -50,6 +51,8 @@ class Asked:
         Processor share of a worker on a machine without GPUs, cores; 0: no limit.
     port : int or None
         Of the first cell's router.
+    ready_timeout_s : float
+        A worker has its first token by then, or is given up.
     gate : GateOptions or None
         None: no gate.
     """
@@ -70,6 +73,7 @@ class Asked:
     flags: EngineFlags
     kv_events: bool
     port: int | None
+    ready_timeout_s: float = 300.0
     gate: GateOptions | None = None
 
     def __post_init__(self) -> None:
@@ -181,6 +185,7 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     """
     if asked.gate is not None:  # before engines load for minutes
         check_access(asked.gate)
+        check_port(asked.gate.port, whose="the gate (--gate-port)")
     site = deployment_site(asked, read_settings(environment), say)
     routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
     deployment = LocalDeployment(site, progress=say, routing=routing)
@@ -271,6 +276,7 @@ def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
         gpus=asked.gpus,
         cells=_cells(asked),
         kv_events=asked.kv_events,
+        ready_timeout_s=asked.ready_timeout_s,
     )
 
 

@@ -285,7 +285,7 @@ class LocalDeployment:
         beside = bool(others) and Role.AGGREGATED in (role, *others)
         if beside or (role is Role.AGGREGATED and self.routing.kind is RouterKind.SMG):
             raise RouterError(
-                f"the router of cell {cell} was started without room for a {role} worker beside "
+                f"the router of cell {cell} was started without room for {role} workers beside "
                 "the others: start the deployment with aggregated workers, behind smg"
             )
 

@@ -1,9 +1,9 @@
 """The same description as Kubernetes manifests: workers by role and cell, routers for each cell.
 
 smg discovers either prefill and decode pods or pods that do both, so that a cell with both kinds
-has two routers. Roles are Deployments here, because a pod's labels are what the router discovers it by. Written
-after the documentation of vLLM, smg and Kubernetes and checked against the API's own models; not
-run on a cluster with GPUs.
+has two routers. Roles are Deployments here, because a pod's labels are what the router discovers
+it by. Written after the documentation of vLLM, smg and Kubernetes and checked against the API's
+own models; not run on a cluster with GPUs.
 """
 
 from dataclasses import dataclass, replace

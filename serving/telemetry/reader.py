@@ -60,9 +60,9 @@ class StraightReader:
         EngineError
             When not one of them answers.
         """
-        began_s = time.monotonic()
         if not self._looks or self._machine is None:
             self._looks, self._machine = self._look()
+        began_s = time.monotonic()
         earlier, before = self._looks, self._machine
         between = self._between(earlier, interval_s)
         later, after = self._look()

@@ -77,6 +77,10 @@ def up(
         int | None,
         typer.Option("--port", min=1, max=65535, help="Of the first cell's router."),
     ] = None,
+    ready_timeout: Annotated[
+        float,
+        typer.Option("--ready-timeout", min=1, help="Seconds until a worker's first token."),
+    ] = 300.0,
     gate: Annotated[bool, typer.Option("--gate", help="Put the gate before it.")] = False,
     gate_port: Annotated[
         int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")
@@ -122,6 +126,7 @@ def up(
         ),
         kv_events=kv_events,
         port=port,
+        ready_timeout_s=ready_timeout,
         gate=before,
     )
     bring_up(asked, os.environ, output.note)
