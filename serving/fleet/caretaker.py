@@ -126,7 +126,7 @@ class Caretaker:
                 self.look()
             except PoolwiseError as error:
                 if not self._stop.is_set():
-                    self.progress(f"caretaker: {error}")
+                    self.progress(f"caretaker: {_first_line(error)}")
 
     def _replace(self, member: Member) -> None:
         if member.state is WorkerState.STARTING:
