@@ -218,6 +218,9 @@ def test_the_forecast_for_now_stands_beside_what_comes(
         "status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), *FAST
     )
     assert "poolwise-0_7_c0ffee, term 3" in table
+    for name, tokens in (("input", 100), ("output", 10)):
+        assert beside[f"expected_{name}_tokens_per_s"]["value"] == 4.0 * tokens
+        assert beside[f"expected_high_{name}_tokens_per_s"]["value"] == 6.0 * tokens
 
 
 def forecast() -> Forecast:
