@@ -401,11 +401,8 @@ class Gate:
         cells = self.cells.all
         if not cells:
             return self.cells.problem or "no router is known"
-        problems = []
-        for cell in cells:
-            if cell.hangs:
-                problems.append(f"{cell.url} takes requests and answers none")
-                continue
+        problems = [f"{cell.url} takes requests and answers none" for cell in cells if cell.hangs]
+        for cell in self.cells.by_load():
             try:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     url = f"{cell.url}/v1/models"
