@@ -30,6 +30,7 @@ from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
+from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
@@ -50,6 +51,8 @@ class Asked:
         Processor share of a worker on a machine without GPUs, cores; 0: no limit.
     port : int or None
         Of the first cell's router.
+    ready_timeout_s : float
+        A worker has its first token by then, or is given up.
     gate : GateOptions or None
         None: no gate.
     """
@@ -70,17 +73,11 @@ class Asked:
     flags: EngineFlags
     kv_events: bool
     port: int | None
+    ready_timeout_s: float = 300.0
     gate: GateOptions | None = None
 
     def __post_init__(self) -> None:
-        if not self.aggregated and not (self.prefill and self.decode):
-            raise InputError(
-                "a deployment needs at least one prefill and one decode worker, or an aggregated "
-                f"one, got --prefill {self.prefill} --decode {self.decode} --aggregated "
-                f"{self.aggregated}"
-            )
-        if bool(self.prefill) != bool(self.decode):
-            raise InputError("prefill and decode workers go together: give at least one of each")
+        _check_counts(self.prefill, self.decode, self.aggregated)
         if self.is_mixed and self.router is not RouterKind.SMG:
             raise InputError(
                 f"--router {self.router} sends nothing to aggregated workers beside prefill and "
@@ -99,6 +96,16 @@ class Asked:
         return pair + (Role.AGGREGATED,) * self.aggregated
 
 
+def _check_counts(prefill: int, decode: int, aggregated: int) -> None:
+    if not aggregated and not (prefill and decode):
+        raise InputError(
+            "a deployment needs at least one prefill and one decode worker, or an aggregated one, "
+            f"got --prefill {prefill} --decode {decode} --aggregated {aggregated}"
+        )
+    if bool(prefill) != bool(decode):
+        raise InputError("prefill and decode workers go together: give at least one of each")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """What is to be written as manifests; see `KubernetesDescription`."""
@@ -110,6 +117,7 @@ class Rendered:
     name: str | None
     prefill: int
     decode: int
+    aggregated: int
     spec: Path | None
     tp: int
     flags: EngineFlags
@@ -118,6 +126,7 @@ class Rendered:
     claim: str | None
 
     def __post_init__(self) -> None:
+        _check_counts(self.prefill, self.decode, self.aggregated)
         for option, value in (("--prefix", self.prefix), ("--namespace", self.namespace)):
             if not _DNS_LABEL.fullmatch(value):
                 raise InputError(
@@ -142,7 +151,11 @@ def write_manifests(asked: Rendered) -> tuple[str, ...]:
             namespace=asked.namespace,
             model=asked.model,
             served_name=served,
-            replicas={Role.PREFILL: asked.prefill, Role.DECODE: asked.decode},
+            replicas={
+                Role.PREFILL: asked.prefill,
+                Role.DECODE: asked.decode,
+                Role.AGGREGATED: asked.aggregated,
+            },
             shape=ReplicaShape(role=Role.PREFILL, model=served, accelerator="nvidia", tp=asked.tp),
             flags=asked.flags,
             cells=cells or (EVERYTHING,),
@@ -172,6 +185,7 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     """
     if asked.gate is not None:  # before engines load for minutes
         check_access(asked.gate)
+        check_port(asked.gate.port, whose="the gate (--gate-port)")
     site = deployment_site(asked, read_settings(environment), say)
     routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
     deployment = LocalDeployment(site, progress=say, routing=routing)
@@ -262,6 +276,7 @@ def deployment_site(asked: Asked, settings: Settings, say: Say) -> LocalSite:
         gpus=asked.gpus,
         cells=_cells(asked),
         kv_events=asked.kv_events,
+        ready_timeout_s=asked.ready_timeout_s,
     )
 
 

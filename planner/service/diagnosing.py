@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.domain.errors import EngineError, InputError
-from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
@@ -126,10 +125,4 @@ def yardsticks_of(
         read = read_spec(spec)
         slos = tuple(s for s in read.slos if model in (None, s.model))
         known += [p for p in read.profiles if model in (None, p.model)]
-    by_role = {role: next((p for p in known if role in p.roles), None) for role in Role}
-    return Yardsticks(
-        slo=min(slos, key=lambda s: s.tpot_s, default=None),
-        profiles={role: p for role, p in by_role.items() if p is not None},
-        max_num_seqs={} if max_num_seqs is None else {Role.DECODE: max_num_seqs},
-        link_bytes_per_s=link_bytes_per_s,
-    )
+    return Yardsticks.of(slos, known, max_num_seqs=max_num_seqs, link_bytes_per_s=link_bytes_per_s)

@@ -1,10 +1,11 @@
 """The KV view of a live deployment as people ask for it."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from planner.domain.errors import EngineError, InputError
+from planner.domain.fleet import Role
 from serving.fleet.endpoints import Endpoints
 from serving.kv.events import EventAddress
 from serving.kv.subscriber import EventFeed, catch_up, pump
@@ -22,6 +23,33 @@ class KvSource:
 
     targets: tuple[Target, ...]
     addresses: Mapping[str, EventAddress]
+
+    @property
+    def caches(self) -> tuple["_Cache", ...]:
+        """Every cache: one a worker, or one a data-parallel rank of it."""
+        return tuple(
+            _Cache(name=f"{target.name} rank {rank}", target=target, rank=rank)
+            if address is not None and address.ranks > 1
+            else _Cache(name=target.name, target=target)
+            for target in self.targets
+            for address in (self.addresses.get(target.name),)
+            for rank in range(1 if address is None else address.ranks)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cache:
+    """A KV cache that events tell of: a worker's, or that of one of its ranks."""
+
+    name: str
+    target: Target
+    rank: int | None = None
+
+    def part(self, look: Look) -> Look:
+        """What a look at the worker says of this cache."""
+        if self.rank is None or look.page is None:
+            return look
+        return replace(look, page=look.page.of_rank(self.rank))
 
 
 def named_source(targets: Sequence[Target], events: Sequence[str]) -> KvSource:
@@ -52,8 +80,8 @@ def deployed_source(endpoints: Endpoints) -> KvSource:
     given = {w.name: w.kv_events for w in endpoints.workers if w.kv_events is not None}
     if not given:
         raise EngineError(
-            "no worker of the deployment sends KV events: start workers with --kv-events-config "
-            "(serving/kv/events.py: events_config), or name --worker and --events"
+            "no worker of the deployment sends KV events: start it with `poolwise deployment up "
+            "--kv-events`, or name --worker and --events"
         )
     return KvSource(
         targets=tuple(t for t in targets_of(endpoints) if t.kind is TargetKind.ENGINE),
@@ -62,31 +90,50 @@ def deployed_source(endpoints: Endpoints) -> KvSource:
 
 
 def watch_kv(
-    source: KvSource, *, every_s: float, kv_bytes_per_token: float | None
+    now: Callable[[], KvSource], *, every_s: float, kv_bytes_per_token: float | None
 ) -> Iterator[KvSnapshot]:
     """A snapshot after each `every_s` seconds, without end.
+
+    Parameters
+    ----------
+    now : callable
+        What is to be watched; asked anew after each snapshot, so that workers may come and go.
 
     Raises
     ------
     EngineError
-        When an address cannot be listened at.
+        When an address cannot be listened at, or there is nothing to watch any more.
     """
-    view = KvView(
-        roles={t.name: t.role for t in source.targets if t.role is not None},
-        kv_bytes_per_token=kv_bytes_per_token,
-    )
-    with EventFeed(source.addresses) as feed:
-        before = look(source.targets, deadline_s=DEADLINE_S)
-        view.observe(_signals((None,) * len(before), before))
+    source = now()
+    view = KvView(roles=_roles(source), kv_bytes_per_token=kv_bytes_per_token)
+    with EventFeed(_addresses(source)) as feed:
+        before = _look(source)
+        view.observe(_signals(source, {}, before))
         began_s = time.monotonic()
         while True:
             catch_up(feed, view)
             _pump_for(feed, view, began_s + every_s)
             catch_up(feed, view)
-            now = look(source.targets, deadline_s=DEADLINE_S)
+            after = _look(source)
             ended_s = time.monotonic()
-            yield view.snapshot(_signals(before, now), seconds=max(ended_s - began_s, 1e-3))
-            before, began_s = now, ended_s
+            told = _signals(source, before, after)
+            yield view.snapshot(told, seconds=max(ended_s - began_s, 1e-3))
+            before, began_s = after, ended_s
+            source = now()
+            view.follow(_roles(source))
+            feed.follow(_addresses(source))
+
+
+def _roles(source: KvSource) -> dict[str, Role]:
+    return {c.name: c.target.role for c in source.caches if c.target.role is not None}
+
+
+def _addresses(source: KvSource) -> dict[str, EventAddress]:
+    return {
+        cache.name: source.addresses[cache.target.name].of_rank(cache.rank or 0)
+        for cache in source.caches
+        if cache.target.name in source.addresses
+    }
 
 
 def _pump_for(feed: EventFeed, view: KvView, until_s: float) -> None:
@@ -94,8 +141,16 @@ def _pump_for(feed: EventFeed, view: KvView, until_s: float) -> None:
         pump(feed, view, min(left, PUMP_S))
 
 
-def _signals(earlier: Sequence[Look | None], later: Sequence[Look]) -> dict[str, TargetSignals]:
-    return {
-        b.target.name: signals_of(a if a is not None and a.page else None, b)
-        for a, b in zip(earlier, later, strict=True)
-    }
+def _look(source: KvSource) -> dict[str, Look]:
+    return {x.target.name: x for x in look(source.targets, deadline_s=DEADLINE_S)}
+
+
+def _signals(
+    source: KvSource, earlier: Mapping[str, Look], later: Mapping[str, Look]
+) -> dict[str, TargetSignals]:
+    found = {}
+    for cache in source.caches:
+        first = earlier.get(cache.target.name)
+        before = cache.part(first) if first is not None and first.page else None
+        found[cache.name] = signals_of(before, cache.part(later[cache.target.name]))
+    return found

@@ -1,15 +1,67 @@
-"""What `poolwise status` is made of: what to ask, what it is held against, what was forecast."""
+"""What `poolwise status` is made of: what is seen, what it is held against, what was forecast."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from planner.domain.errors import StoreError
-from planner.domain.forecast import Forecast
+from planner.domain.forecast import Forecast, Quantiles
+from planner.domain.plan import Bottleneck
 from planner.service.store import Store, open_store
+from serving.diagnosis.conclude import diagnose
+from serving.diagnosis.finding import Finding
+from serving.diagnosis.pool import LEAST_LOOKS
+from serving.diagnosis.watched import Watch, Yardsticks
+from serving.diagnosis.watching import watch_of
+from serving.telemetry.reader import Reading
 from serving.telemetry.signals import DeploymentSignals, ForecastBeside, LedBy, Signal
 from serving.telemetry.whole import Promised
 
 HIGH_LEVEL = 0.9
+MOST_EVIDENCE = 2
+_LONGER = "`poolwise diagnose` watches for longer, and can add load to find it"
+
+
+def with_bottleneck(
+    signals: DeploymentSignals, reading: Reading, promised: Promised | None
+) -> DeploymentSignals:
+    """The signals with what the deployment is short of, as far as this reading's looks tell it."""
+    against = Yardsticks()
+    if promised is not None:
+        spec, model = promised.spec, promised.model
+        against = Yardsticks.of(
+            (s for s in spec.slos if s.model == model),
+            [p for p in spec.profiles if p.model == model],
+        )
+    watch = watch_of(reading.looks, seconds=reading.seconds, yardsticks=against)
+    unseen = _too_little(watch)
+    if unseen:
+        return replace(signals, bottleneck_why=f"{unseen}; {_LONGER}")
+    finding = diagnose(watch)
+    return replace(signals, bottleneck=finding.bottleneck, bottleneck_why=_why(finding, watch))
+
+
+def _too_little(watch: Watch) -> str:
+    """Why there is nothing to judge from; empty: there is."""
+    if not any(w.signals.answers for w in watch.workers):
+        return "no engine answers: their queues and batches tell it"
+    most = max(len(w.looks) for w in watch.workers)
+    if most < LEAST_LOOKS:
+        return (
+            f"engines told their queues {most} times in {watch.seconds:.0f} s, "
+            f"{LEAST_LOOKS} are needed"
+        )
+    return ""
+
+
+def _why(finding: Finding, watch: Watch) -> str:
+    """The finding with its first figures, in one line."""
+    if finding.bottleneck is None:
+        return f"{finding.summary}; {_LONGER}"
+    figures = "; ".join(e.text for e in finding.evidence[:MOST_EVIDENCE])
+    shown = f" ({figures})" if figures else ""
+    sure = f"{finding.confidence} confidence, over {watch.seconds:.0f} s"
+    more = "" if finding.bottleneck is Bottleneck.NONE else f"; to do: {finding.action}"
+    return f"{finding.summary}{shown}; {sure}{more}"
 
 
 def with_forecast(
@@ -51,14 +103,26 @@ def _expected(signals: DeploymentSignals, forecast: Forecast) -> DeploymentSigna
     if window is None:
         made = f"{forecast.made_at:%Y-%m-%d %H:%M} UTC"
         return _beside(signals, f"the newest forecast, of {made}, does not reach to now")
-    rates = [demand.request_rate_rps for demand in window.demands]
+
+    def both(of_each: Iterable[Quantiles]) -> tuple[Signal, Signal]:
+        rates = tuple(of_each)
+        return (
+            Signal(value=sum(rate.median for rate in rates), metric=forecast.method),
+            Signal(value=sum(rate.at(HIGH_LEVEL) for rate in rates), metric=forecast.method),
+        )
+
+    requests = both(demand.request_rate_rps for demand in window.demands)
+    inputs = both(demand.input_tokens_per_s for demand in window.demands)
+    outputs = both(demand.output_tokens_per_s for demand in window.demands)
     return replace(
         signals,
         forecast=ForecastBeside(
-            expected_rps=Signal(value=sum(rate.median for rate in rates), metric=forecast.method),
-            expected_high_rps=Signal(
-                value=sum(rate.at(HIGH_LEVEL) for rate in rates), metric=forecast.method
-            ),
+            expected_rps=requests[0],
+            expected_high_rps=requests[1],
+            expected_input_tokens_per_s=inputs[0],
+            expected_high_input_tokens_per_s=inputs[1],
+            expected_output_tokens_per_s=outputs[0],
+            expected_high_output_tokens_per_s=outputs[1],
             observed_rps=signals.requests_per_s,
         ),
     )
@@ -71,6 +135,10 @@ def _beside(signals: DeploymentSignals, reason: str) -> DeploymentSignals:
         forecast=ForecastBeside(
             expected_rps=lacking,
             expected_high_rps=lacking,
+            expected_input_tokens_per_s=lacking,
+            expected_high_input_tokens_per_s=lacking,
+            expected_output_tokens_per_s=lacking,
+            expected_high_output_tokens_per_s=lacking,
             observed_rps=signals.requests_per_s,
         ),
     )

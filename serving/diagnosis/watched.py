@@ -1,7 +1,8 @@
 """What a diagnosis rests on: some moments of every worker, and what to compare them with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
@@ -87,6 +88,24 @@ class Yardsticks:
     profiles: Mapping[Role, Profile] = field(default_factory=dict)
     max_num_seqs: Mapping[Role, int] = field(default_factory=dict)
     link_bytes_per_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        slos: Iterable[Slo],
+        profiles: Sequence[Profile],
+        *,
+        max_num_seqs: int | None = None,
+        link_bytes_per_s: float | None = None,
+    ) -> Self:
+        """The strictest of some promises, and the first profile of each role."""
+        by_role = {role: next((p for p in profiles if role in p.roles), None) for role in Role}
+        return cls(
+            slo=min(slos, key=lambda s: s.tpot_s, default=None),
+            profiles={role: p for role, p in by_role.items() if p is not None},
+            max_num_seqs={} if max_num_seqs is None else {Role.DECODE: max_num_seqs},
+            link_bytes_per_s=link_bytes_per_s,
+        )
 
     @property
     def matters_s(self) -> float:

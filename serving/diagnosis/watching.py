@@ -41,22 +41,23 @@ def watch(
     while clock() - begun_s < plan.for_s or len(series) <= LEAST_LOOKS:
         sleep(max(begun_s + len(series) * plan.every_s - clock(), 0.0))
         series.append(look(targets, deadline_s=DEADLINE_S))
-    return watch_of(series, seconds=clock() - begun_s, yardsticks=yardsticks)
+    of_each = tuple(zip(*series, strict=True))
+    return watch_of(of_each, seconds=clock() - begun_s, yardsticks=yardsticks)
 
 
-def watch_of(
-    series: Sequence[tuple[Look, ...]], *, seconds: float, yardsticks: Yardsticks
-) -> Watch:
-    """What a series of looks comes to; each holds all targets in the same order.
+def watch_of(of_each: Sequence[Sequence[Look]], *, seconds: float, yardsticks: Yardsticks) -> Watch:
+    """What looks at several targets come to.
 
     Parameters
     ----------
+    of_each : sequence of sequence of Look
+        Those at each target, oldest first.
     seconds : float
         From the first to the last.
     """
     workers: list[WatchedWorker] = []
     fronts: list[TargetSignals] = []
-    for looks in zip(*series, strict=True):
+    for looks in of_each:
         answered = [one for one in looks if one.page is not None]
         first = answered[0] if answered and answered[0] is not looks[-1] else None
         whole = signals_of(first, looks[-1])

@@ -1,5 +1,7 @@
 """Keeps a deployment as it is meant to be: replaces workers and routers that end by themselves.
 
+What hangs instead of ending is killed (`serving.fleet.health`), and replaced like the others.
+
 A worker that died is taken out of its router first, then started anew at fresh addresses, and
 routed after it has generated a token; a standby worker of its cell takes its place meanwhile. A
 router that died comes back at its own address with its workers. Both are tried again and again
@@ -17,6 +19,7 @@ from typing import Self
 from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import ReplicaShape
 from serving.fleet.deployment import LocalDeployment
+from serving.fleet.health import HangLimits, HealthWatch
 from serving.fleet.members import Member, WorkerState
 
 POLL_S = 0.25
@@ -76,14 +79,20 @@ class Caretaker:
     deployment: LocalDeployment
     progress: Callable[[str], None] = lambda _line: None
     limits: RestartLimits = field(default_factory=RestartLimits)
+    hangs: HangLimits = field(default_factory=HangLimits)
     given_up: list[str] = field(default_factory=list)
+    _health: HealthWatch = field(init=False)
     _deaths: dict[str, Deaths] = field(default_factory=dict)
     _lineage: dict[str, str] = field(default_factory=dict)
     _reconciled_s: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._health = HealthWatch(self.deployment, self.progress, self.hangs)
+
     def __enter__(self) -> Self:
+        self._health.__enter__()
         self._begin(self._watch, "poolwise-caretaker")
         return self
 
@@ -94,6 +103,7 @@ class Caretaker:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        self._health.__exit__(kind, error, trace)
         for thread in list(self._threads):
             # A start under way notices only when its worker is ended, by the deployment's exit.
             thread.join(timeout=2.0)
@@ -116,7 +126,7 @@ class Caretaker:
                 self.look()
             except PoolwiseError as error:
                 if not self._stop.is_set():
-                    self.progress(f"caretaker: {error}")
+                    self.progress(f"caretaker: {_first_line(error)}")
 
     def _replace(self, member: Member) -> None:
         if member.state is WorkerState.STARTING:

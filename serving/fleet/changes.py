@@ -174,10 +174,14 @@ class Changes:
 
     def _kept(self, member: Member, error: PoolwiseError) -> EngineError:
         """Route a worker again that could not be drained; say how that went."""
+        self.deployment.restore(member)
         try:
             self.deployment.route(member.worker)
         except PoolwiseError as second:
-            return EngineError(f"{error}; nor could {member.name} be routed again: {second}")
+            return EngineError(
+                f"{error}; nor could {member.name} be routed again ({second}): that is tried "
+                "until it succeeds"
+            )
         return EngineError(f"{error}; {member.name} is routed again")
 
     def _replace(self, member: Member, old: EngineFlags, say: Say) -> None:

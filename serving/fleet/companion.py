@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Self
 
 from planner.domain.errors import EngineError
 from serving.fleet.caretaker import Deaths, RestartLimits
-from serving.workers.processes import MARKER, end_supervised, fresh_log, log_tail, spawn_supervised
+from serving.workers.processes import (
+    MARKER,
+    end_supervised,
+    fresh_log,
+    kill_supervised,
+    log_tail,
+    spawn_supervised,
+)
 
 if TYPE_CHECKING:
     import subprocess
 
 POLL_S = 0.2
+LOOK_S = 2.0
+"""Between two questions whether it still answers."""
 
 
 @dataclass(slots=True)
@@ -35,6 +44,8 @@ class Companion:
     listener : socket or None
         Where it takes connections. It stays open here, so that what comes while the command is
         started again waits in the kernel instead of being turned away.
+    hangs_after_s : float
+        It is killed when it has not answered for so long after the first time, seconds.
     """
 
     name: str
@@ -46,6 +57,10 @@ class Companion:
     progress: Callable[[str], None] = lambda _line: None
     limits: RestartLimits = field(default_factory=RestartLimits)
     start_timeout_s: float = 60.0
+    hangs_after_s: float = 10.0
+    _proven: bool = False
+    _silent_since_s: float | None = None
+    _looked_s: float = 0.0
     _process: "subprocess.Popen[bytes] | None" = None
     _log: Path = field(default_factory=Path)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -58,6 +73,7 @@ class Companion:
         except BaseException:
             self._end()
             raise
+        self._proven = True
         self._thread = threading.Thread(
             target=self._watch, name=f"poolwise-{self.name}", daemon=True
         )
@@ -90,6 +106,7 @@ class Companion:
 
     def _start(self) -> None:
         self._log = fresh_log(self.state_dir, self.name)
+        self._proven, self._silent_since_s = False, None
         marker = {MARKER: str(self.state_dir.resolve())}
         self._process = spawn_supervised(
             self.line,
@@ -111,8 +128,11 @@ class Companion:
     def _watch(self) -> None:
         deaths = Deaths(self.limits)
         while not self._stop.wait(POLL_S):
-            if self._runs():
+            if self._runs() and not self._hangs():
                 continue
+            if self._process is not None and self._runs():
+                self.progress(f"the {self.name} hangs: it is killed")
+                kill_supervised(self._process)
             pause_s = deaths.pause_s(time.monotonic())
             if pause_s is None:
                 self.progress(f"gave up on the {self.name}: look at {self._log}")
@@ -122,6 +142,20 @@ class Companion:
                 return
             self._end()
             self._start()
+
+    def _hangs(self) -> bool:
+        """Whether it has answered once, and not any more for too long."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return False
+        self._looked_s = now_s
+        if self.is_up():
+            self._proven, self._silent_since_s = True, None
+            return False
+        if self._proven and self._silent_since_s is None:
+            self._silent_since_s = time.monotonic()
+        since_s = self._silent_since_s
+        return since_s is not None and time.monotonic() - since_s > self.hangs_after_s
 
     def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None

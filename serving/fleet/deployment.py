@@ -248,6 +248,17 @@ class LocalDeployment:
             self.launcher.stop(worker)
         self.publish()
 
+    def restore(self, before: Member) -> bool:
+        """Note a worker as it was before a change that failed; False: it is not there any more.
+
+        Ready by our books, it is routed again or restarted by whoever watches.
+        """
+        with self._lock:
+            if before.name not in self._members:
+                return False
+            self._set(before)
+        return True
+
     def assign(self, worker: Worker, shape: ReplicaShape) -> None:
         """Give a drained worker another role; `route` lets it take traffic again."""
         self._set(replace(self.member(worker.name), shape=shape))
@@ -274,7 +285,7 @@ class LocalDeployment:
         beside = bool(others) and Role.AGGREGATED in (role, *others)
         if beside or (role is Role.AGGREGATED and self.routing.kind is RouterKind.SMG):
             raise RouterError(
-                f"the router of cell {cell} was started without room for a {role} worker beside "
+                f"the router of cell {cell} was started without room for {role} workers beside "
                 "the others: start the deployment with aggregated workers, behind smg"
             )
 
@@ -423,12 +434,7 @@ class LocalDeployment:
         """Put a worker whose flip failed back into its old role; say how that went."""
         worker = before.worker
         what = f"{worker.name} could not become {to_shape.role}: {error}"
-        with self._lock:
-            if worker.name not in self._members:  # whoever watches has seen its end
-                return EngineError(f"{what}; its process is gone")
-            # Ready by our books: whoever watches restarts a dead one and routes a lost one.
-            self._set(before)
-        if not self.launcher.is_alive(worker):
+        if not self.restore(before) or not self.launcher.is_alive(worker):
             return EngineError(f"{what}; its process is gone")
         try:
             router = self.router_of(before.cell)

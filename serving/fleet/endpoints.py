@@ -25,7 +25,7 @@ class WorkerEndpoint:
     url : str
         Its OpenAI-compatible API and `/metrics`.
     kv_events : str or None
-        Address at which a subscriber has to bind to get its KV events (ZMQ); None: it sends none.
+        Where a view gets its KV events (see `serving.kv.events.EventAddress`); None: it sends none.
     draining : bool
         It ends what it has begun; nobody may send it anything new.
     """

@@ -1,8 +1,9 @@
-"""The same description as Kubernetes manifests: workers by role and cell, a router for each cell.
+"""The same description as Kubernetes manifests: workers by role and cell, routers for each cell.
 
-Roles are Deployments here, because a pod's labels are what the router discovers it by. Written
-after the documentation of vLLM, smg and Kubernetes and checked against the API's own models; not
-run on a cluster with GPUs.
+smg discovers either prefill and decode pods or pods that do both, so that a cell with both kinds
+has two routers. Roles are Deployments here, because a pod's labels are what the router discovers
+it by. Written after the documentation of vLLM, smg and Kubernetes and checked against the API's
+own models; not run on a cluster with GPUs.
 """
 
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ def render(described: KubernetesDescription) -> dict[str, str]:
             for role, count in described.replicas.items()
             if count
         ]
-        files[f"cell-{cell.name}.yaml"] = [*workers, *_router(described, cell)]
+        files[f"cell-{cell.name}.yaml"] = [*workers, *_routers(described, cell)]
     kustomization: Json = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -157,27 +158,50 @@ def _engine(described: KubernetesDescription, role: Role) -> Json:
     }
 
 
-def _router(described: KubernetesDescription, cell: Cell) -> list[Json]:
-    labels = _labels(described, cell, "router")
-    name = f"{described.name}-{cell.name}-router"
-    selectors = {
-        role: [f"{k}={v}" for k, v in _labels(described, cell, role.value).items()]
-        for role in (Role.PREFILL, Role.DECODE)
-    }
+def _routers(described: KubernetesDescription, cell: Cell) -> list[Json]:
+    """One before prefill and decode workers, one before those that do both."""
+
+    def selector(role: Role) -> list[str]:
+        return [f"{k}={v}" for k, v in _labels(described, cell, role.value).items()]
+
+    found: list[Json] = []
+    if described.replicas.get(Role.PREFILL) and described.replicas.get(Role.DECODE):
+        pairs = [
+            "--pd-disaggregation",
+            *("--prefill-selector", *selector(Role.PREFILL)),
+            *("--decode-selector", *selector(Role.DECODE)),
+            *("--prefill-policy", "least_load", "--decode-policy", "least_load"),
+        ]
+        found += _router(described, cell, "router", pairs)
+    if described.replicas.get(Role.AGGREGATED):
+        whole = ["--selector", *selector(Role.AGGREGATED), "--policy", "least_load"]
+        found += _router(described, cell, "router-aggregated", whole)
+    return found
+
+
+def _router(
+    described: KubernetesDescription, cell: Cell, component: str, finds: list[str]
+) -> list[Json]:
+    """A router with its Service.
+
+    Parameters
+    ----------
+    finds : list of str
+        Options that say which pods are its workers.
+    """
+    labels = _labels(described, cell, component)
+    name = f"{described.name}-{cell.name}-{component}"
     container: Json = {
         "name": "router",
         "image": described.router_image,
         "command": ["smg"],
         "args": [
-            *("launch", "--pd-disaggregation", "--service-discovery"),
-            *("--prefill-selector", *selectors[Role.PREFILL]),
-            *("--decode-selector", *selectors[Role.DECODE]),
+            *("launch", "--service-discovery", *finds),
             *("--service-discovery-port", str(HTTP_PORT)),
             *("--service-discovery-namespace", described.namespace),
             *("--host", "0.0.0.0", "--port", str(ROUTER_PORT)),  # noqa: S104
             *("--prometheus-host", "0.0.0.0"),  # noqa: S104
             *("--prometheus-port", str(ROUTER_METRICS_PORT)),
-            *("--prefill-policy", "least_load", "--decode-policy", "least_load"),
         ],
         "ports": [
             {"name": "http", "containerPort": ROUTER_PORT},

@@ -401,8 +401,8 @@ class Gate:
         cells = self.cells.all
         if not cells:
             return self.cells.problem or "no router is known"
-        problems = []
-        for cell in cells:
+        problems = [f"{cell.url} takes requests and answers none" for cell in cells if cell.hangs]
+        for cell in self.cells.by_load():
             try:
                 async with asyncio.timeout(READY_TIMEOUT_S):
                     url = f"{cell.url}/v1/models"
@@ -429,7 +429,7 @@ class Gate:
         self.books.metrics.count("upstream_errors", cell.name, kind)
 
     def _nobody(self) -> Refusal:
-        problem = self.cells.problem or "no router takes connections"
+        problem = self.cells.problem or "no router takes connections and answers"
         return Refusal(
             status=503,
             reason="no_upstream",

@@ -21,6 +21,11 @@ from serving.telemetry import EngineReading, parse_engine
 
 POLL_S = 2.0
 POLL_TIMEOUT_S = 5.0
+ROUTER_TIMEOUT_S = 2.0
+"""A router that lives answers a health request at once."""
+MOST_UNANSWERED = 2
+"""So many health requests in a row without an answer: the router hangs, nothing new is sent to
+it."""
 STALE_S = 10.0
 """Older readings are not used."""
 STEADY_POLLS = 3
@@ -46,6 +51,9 @@ class Cell:
         None known: requests pass through without estimates.
     times : CellTimes or None
         None: no profile describes the workers.
+    unanswered : int
+        Health requests in a row that its router took and did not answer. One that takes no
+        connection is not meant: it is started again within a moment, and waited for.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Cell:
     errors: Errors = field(default_factory=Errors)
     observed: dict[str, Observed] = field(default_factory=dict)
     cached_ratio: float = 0.0
+    unanswered: int = 0
     _kv_usage_ratio: float | None = None
     _oldest_s: float = -math.inf
     _prefilling: int = 0
@@ -80,6 +89,11 @@ class Cell:
     def of_role(self, *roles: Role) -> tuple[WorkerEndpoint, ...]:
         """Workers of some roles that take requests."""
         return tuple(w for w in self.workers if w.role in roles and not w.draining)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its router takes requests and answers nothing."""
+        return self.unanswered >= MOST_UNANSWERED
 
     @property
     def busyness(self) -> float:
@@ -200,8 +214,11 @@ class Cells:
         return tuple(self._cells.values())
 
     def by_load(self) -> list[Cell]:
-        """Cells, the least loaded first."""
-        return sorted(self._cells.values(), key=lambda cell: cell.busyness)
+        """Cells whose router does not hang, the least loaded first."""
+        return sorted(
+            (cell for cell in self._cells.values() if not cell.hangs),
+            key=lambda cell: cell.busyness,
+        )
 
     def have_moved(self) -> bool:
         """Whether the endpoints file was replaced since it was read; if so, it is read now.
@@ -267,9 +284,25 @@ class Cells:
         async with httpx.AsyncClient(timeout=POLL_TIMEOUT_S) as client:
             while True:
                 self.refresh()
-                for cell in self.all:
-                    await _poll(cell, client)
+                # At the same time: a part that hangs holds up nobody else's readings.
+                await asyncio.gather(*(_follow_cell(cell, client) for cell in self.all))
                 await asyncio.sleep(POLL_S)
+
+
+async def _follow_cell(cell: Cell, client: httpx.AsyncClient) -> None:
+    await asyncio.gather(_poll(cell, client), _ask_router(cell, client))
+
+
+async def _ask_router(cell: Cell, client: httpx.AsyncClient) -> None:
+    """Any answer will do: a router without workers calls itself unhealthy, and lives."""
+    try:
+        await client.get(f"{cell.url}/health", timeout=ROUTER_TIMEOUT_S)
+    except httpx.TimeoutException:
+        cell.unanswered += 1
+    except httpx.HTTPError:
+        cell.unanswered = 0
+    else:
+        cell.unanswered = 0
 
 
 async def _poll(cell: Cell, client: httpx.AsyncClient) -> None:

@@ -18,7 +18,11 @@ HOST = "127.0.0.1"
 MASK = (1 << 64) - 1
 _GROUP_STRIDE = 0x9E3779B97F4A7C15
 """Odd constant (the golden ratio in 64 bits) that keeps the groups of hybrid models apart."""
-_ADDRESS = re.compile(r"(?P<connect>connect\+)?(?P<events>(tcp|ipc)://[^#\s]+)(#(?P<replay>\S+))?")
+_ADDRESS = re.compile(
+    r"(?P<connect>connect\+)?(?P<events>(tcp|ipc)://[^#?\s]+)(#(?P<replay>[^?\s]+))?"
+    r"(\?ranks=(?P<ranks>[1-9]\d{0,3}))?"
+)
+_PORT_AT_END = re.compile(r":(\d+)$")
 _LARGEST_PORT = 65_535
 
 
@@ -31,7 +35,9 @@ class EventAddress:
     * `tcp://127.0.0.1:5557`: the worker connects there, the subscriber binds (what
       `events_config` asks for; one subscriber at a time);
     * `tcp://127.0.0.1:5557#5558`: and the worker replays past batches on port 5558 of that host;
-    * `ipc:///run/x.sock` or `connect+tcp://10.0.0.7:5557`: the worker binds, subscribers connect.
+    * `ipc:///run/x.sock` or `connect+tcp://10.0.0.7:5557`: the worker binds, subscribers connect;
+    * `tcp://127.0.0.1:5557#5567?ranks=4`: four data-parallel ranks, each with a cache of its own,
+      send on 5557 to 5560 and replay on 5567 to 5570.
 
     Parameters
     ----------
@@ -41,11 +47,22 @@ class EventAddress:
         ZMQ endpoint of the worker's replay socket, to which subscribers connect.
     binds : bool
         Whether the subscriber binds.
+    ranks : int
+        Data-parallel ranks; the endpoints are those of the first.
     """
 
     events: str
     replay: str | None = None
     binds: bool = True
+    ranks: int = 1
+
+    def of_rank(self, rank: int) -> "EventAddress":
+        """The address of one rank alone: vLLM adds the rank to the ports."""
+        return EventAddress(
+            events=_moved(self.events, rank),
+            replay=None if self.replay is None else _moved(self.replay, rank),
+            binds=self.binds,
+        )
 
     @classmethod
     def parse(cls, text: str) -> "EventAddress":
@@ -64,30 +81,38 @@ class EventAddress:
                 "binds"
             )
         events, replay = found["events"], found["replay"]
+        ranks = int(found["ranks"] or 1)
         tcp = events.startswith("tcp://")
+        if ranks > 1 and not tcp:
+            raise InputError(f"KV event address {text!r}: ranks have ports of their own: give tcp")
         if tcp:
             host, _, port = events.removeprefix("tcp://").rpartition(":")
-            _check_port(port, text)
+            _check_port(port, text, ranks)
             if host in ("*", ""):
                 raise InputError(
                     f"KV event address {text!r} would listen on every network: name one host"
                 )
             if replay is not None and replay.isdecimal():
-                _check_port(replay, text)
+                _check_port(replay, text, ranks)
                 replay = f"tcp://{host}:{replay}"
         if replay is not None and not replay.startswith(("tcp://", "ipc://")):
             raise InputError(f"KV event address {text!r}: after # comes a port or a ZMQ endpoint")
-        return cls(events=events, replay=replay, binds=tcp and not found["connect"])
+        return cls(events=events, replay=replay, binds=tcp and not found["connect"], ranks=ranks)
 
 
-def _check_port(port: str, text: str) -> None:
-    if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT:
+def _check_port(port: str, text: str, ranks: int) -> None:
+    if not port.isdecimal() or not 0 < int(port) <= _LARGEST_PORT - ranks + 1:
         raise InputError(f"KV event address {text!r}: {port!r} is no port")
 
 
-def events_address(port: int, replay_port: int | None = None) -> str:
+def _moved(endpoint: str, rank: int) -> str:
+    return _PORT_AT_END.sub(lambda port: f":{int(port[1]) + rank}", endpoint)
+
+
+def events_address(port: int, replay_port: int | None = None, *, ranks: int = 1) -> str:
     """The written address (see `EventAddress`) of a worker started with `events_config`."""
-    return f"tcp://{HOST}:{port}" + (f"#{replay_port}" if replay_port is not None else "")
+    replay = f"#{replay_port}" if replay_port is not None else ""
+    return f"tcp://{HOST}:{port}{replay}" + (f"?ranks={ranks}" if ranks > 1 else "")
 
 
 def events_config(port: int, replay_port: int | None = None) -> str:
@@ -100,10 +125,12 @@ def events_config(port: int, replay_port: int | None = None) -> str:
     Parameters
     ----------
     port : int
-        A free loopback port, own to this worker.
+        A free loopback port, own to this worker; of several data-parallel ranks each takes the
+        port after that of the one before.
     replay_port : int or None
-        Another one, on which the worker answers with past batches (its last 10,000); without it a
-        view that starts late, or loses a message, says that it does not know all.
+        Another one (of ranks: so many in a row), on which the worker answers with past batches
+        (its last 10,000); without it a view that starts late, or loses a message, says that it
+        does not know all.
     """
     config: dict[str, str | bool] = {
         "enable_kv_cache_events": True,

@@ -70,6 +70,22 @@ class EventFeed:
         self._names.clear()
         self._context.term()
 
+    def follow(self, addresses: Mapping[str, EventAddress]) -> None:
+        """Listen at these from now on.
+
+        Raises
+        ------
+        EngineError
+            When one of them cannot be listened at.
+        """
+        known, self.addresses = self.addresses, addresses
+        for socket, name in list(self._names.items()):
+            if addresses.get(name) != known.get(name):
+                del self._names[socket]
+                socket.close(linger=0)
+        for name in addresses.keys() - set(self._names.values()):
+            self._open(name, addresses[name])
+
     def poll(self, timeout_s: float) -> list[Message]:
         """What has arrived; waits up to `timeout_s` for the first message."""
         poller = zmq.Poller()

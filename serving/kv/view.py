@@ -1,7 +1,7 @@
 """The KV manager view: what every worker's cache holds, loses and could share. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.domain.fleet import Role
 from serving.kv.cache import CacheTotals, Held, WorkerCache
@@ -151,6 +151,18 @@ class KvView:
 
     def __post_init__(self) -> None:
         self._workers = {name: _Watched(role=role) for name, role in self.roles.items()}
+
+    def follow(self, roles: Mapping[str, Role]) -> None:
+        """These are the workers from now on; of those that stay everything is still known."""
+        if roles == self.roles:
+            return
+        self.roles = roles
+        known = self._workers
+        self._workers = {
+            name: replace(known[name], role=role) if name in known else _Watched(role=role)
+            for name, role in roles.items()
+        }
+        self._size_ghosts()
 
     def expected(self, worker: str) -> int:
         """Number of the next event message of a worker."""

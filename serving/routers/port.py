@@ -80,3 +80,6 @@ class Router(Protocol):
 
     def stop(self) -> None:
         """End the router process."""
+
+    def kill(self) -> None:
+        """Kill a router that hangs; it then counts as one that ended by itself."""

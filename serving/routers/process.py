@@ -21,6 +21,7 @@ from serving.workers.processes import (
     end_supervised,
     free_ports,
     fresh_log,
+    kill_supervised,
     log_tail,
     spawn_supervised,
 )
@@ -61,6 +62,10 @@ class RouterProcess:
         self.client.close()
         end_supervised([self.process])
 
+    def kill(self) -> None:
+        """Kill a process that hangs; it then counts as one that ended by itself."""
+        kill_supervised(self.process)
+
     def request(self, method: str, path: str, json: object = None) -> httpx.Response:
         """Ask the router.
 
@@ -73,7 +78,7 @@ class RouterProcess:
             return self.client.request(method, path, json=json)
         except (httpx.HTTPError, RuntimeError) as error:  # the latter: closed meanwhile
             raise RouterError(
-                f"router {self.name} does not answer ({error}); its log is {self.log_path}:\n"
+                f"the {self.name} does not answer ({error}); its log is {self.log_path}:\n"
                 + "\n".join(f"  | {x}" for x in log_tail(self.log_path, lines=6))
             ) from error
 
@@ -88,7 +93,7 @@ class RouterProcess:
         while (value := condition()) is None:
             if time.monotonic() > deadline:
                 raise RouterError(
-                    f"router {self.name} took more than {CHANGE_TIMEOUT_S:.0f} s {what}; "
+                    f"the {self.name} took more than {CHANGE_TIMEOUT_S:.0f} s {what}; "
                     f"its log is {self.log_path}"
                 )
             time.sleep(POLL_S)
@@ -99,9 +104,7 @@ class RouterProcess:
         try:
             text = self.client.get(self.metrics_url).text
         except httpx.HTTPError as error:
-            raise RouterError(
-                f"the metrics of router {self.name} do not answer: {error}"
-            ) from error
+            raise RouterError(f"the metrics of the {self.name} do not answer: {error}") from error
         return sum(
             int(sample.value)
             for family in text_string_to_metric_families(text)
@@ -160,6 +163,10 @@ class OwnRouter:
         """Whether its process runs."""
         return self.running.is_alive()
 
+    def kill(self) -> None:
+        """Kill a router that hangs."""
+        self.running.kill()
+
 
 def start_process(
     name: str,
@@ -189,10 +196,10 @@ def start_process(
     """
     if find_spec(package) is None:
         raise RouterError(
-            f"router {name} is not installed: pip install 'poolwise[serve]' (brings it)"
+            f"the router {package} is not installed: pip install 'poolwise[serve]' (brings it)"
         )
     if port is not None:
-        check_port(port, whose=f"router {name}")
+        check_port(port, whose=f"the {name}")
     api_port, metrics_port = free_ports(2)
     api_port = api_port if port is None else port
     log_path = fresh_log(state_dir, name)
@@ -225,6 +232,6 @@ def _await_up(router: RouterProcess) -> None:
         time.sleep(POLL_S)
     router.stop()
     raise RouterError(
-        f"router {router.name} did not start; its last log lines:\n"
+        f"the {router.name} did not start; its last log lines:\n"
         + "\n".join(f"  | {x}" for x in log_tail(router.log_path))
     )

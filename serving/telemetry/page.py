@@ -122,6 +122,14 @@ class Page:
             at_s=self.at_s,
         )
 
+    def of_rank(self, rank: int) -> "Page":
+        """What one data-parallel rank of an engine says, and what is said of all together."""
+        own = str(rank)
+        return Page.of(
+            (s for of in self.samples.values() for s in of if s.labels.get("engine", own) == own),
+            at_s=self.at_s,
+        )
+
     def label_values(self, source: Source, quantity: Quantity, label: str) -> tuple[str, ...]:
         """Values of a label on a quantity's samples, sorted."""
         return tuple(

@@ -71,10 +71,25 @@ class _Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one target's series bring: an earlier look and a later one."""
+    """What one target's series bring.
+
+    Parameters
+    ----------
+    earlier : Look or None
+        With `later` it tells rates; None: there was one scrape, or none.
+    moments : tuple of Look
+        What does not only grow (queues, memory in use) at each scrape in between.
+    """
 
     earlier: Look | None
     later: Look
+    moments: tuple[Look, ...] = ()
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """All of them, oldest first."""
+        first = () if self.earlier is None else (self.earlier,)
+        return (*first, *self.moments, self.later)
 
 
 def look_through(server: PrometheusServer, *, deadline_s: float) -> tuple[Seen, ...]:
@@ -219,8 +234,22 @@ def _seen(
             counted_over_restart=any(one.restarted for one in unrolled),
         )
         before = Look(target=target, page=earlier) if newest_s > oldest_s else None
-        seen.append(Seen(earlier=before, later=look))
+        between = (oldest_s, newest_s)
+        moments = [Look(target=target, page=page) for page in _moments(unrolled, between)]
+        seen.append(Seen(earlier=before, later=look, moments=tuple(moments)))
     return seen
+
+
+def _moments(series: Iterable[_Points], between: tuple[float, float]) -> list[Page]:
+    """What each scrape inside a span of time says of what does not only grow."""
+    by_time: dict[float, list[Sample]] = {}
+    for one in series:
+        if spelled_alike(one.name) in _COUNTING:
+            continue
+        for at_s, value in one.points:
+            if between[0] < at_s < between[1]:
+                by_time.setdefault(at_s, []).append(Sample(one.name, one.labels, value))
+    return [Page.of(samples, at_s=at_s) for at_s, samples in sorted(by_time.items())]
 
 
 def _page(series: Iterable[_Points], index: int, at_s: float) -> Page:

@@ -372,11 +372,18 @@ class ForecastBeside:
     ----------
     expected_rps, expected_high_rps : Signal
         Median and 90 % quantile of the newest forecast for this instant, requests/s.
+    expected_input_tokens_per_s, expected_high_input_tokens_per_s : Signal
+    expected_output_tokens_per_s, expected_high_output_tokens_per_s : Signal
+        The same of tokens.
     observed_rps : Signal
     """
 
     expected_rps: Signal
     expected_high_rps: Signal
+    expected_input_tokens_per_s: Signal
+    expected_high_input_tokens_per_s: Signal
+    expected_output_tokens_per_s: Signal
+    expected_high_output_tokens_per_s: Signal
     observed_rps: Signal
 
 
@@ -421,9 +428,9 @@ class DeploymentSignals:
     led_by : LedBy or None
         The leader of the newest term that began; None without a store, or before the first.
     bottleneck : Bottleneck or None
-        What limits it now by measurement; None: not diagnosed.
+        What it is short of now by measurement; `none`: nothing; None: not known.
     bottleneck_why : str
-        The evidence, or why it was not diagnosed.
+        In one line: the finding with its evidence, or why it is not known.
     """
 
     looked_at: datetime

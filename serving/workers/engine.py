@@ -9,6 +9,7 @@ from pathlib import Path
 from planner.domain.errors import EngineError
 from planner.domain.fleet import ReplicaShape
 from planner.domain.model import Dtype
+from serving.kv.events import events_address, events_config
 
 NIXL = "NixlConnector"
 _BFLOAT16_FEATURES = frozenset({"avx512f", "avx512_bf16", "amx_bf16", "bf16"})
@@ -70,16 +71,26 @@ class EngineFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Loopback ports of one worker, fresh at each start; None: it sends no KV events."""
+    """Loopback ports of one worker, fresh at each start.
+
+    Data-parallel ranks take the ports after `nixl`, `kv_events` and `kv_replay`, one each.
+
+    Parameters
+    ----------
+    kv_events, kv_replay : int or None
+        Where its KV events go, and where past ones are had; None: it sends none.
+    """
 
     http: int
     nixl: int
     kv_events: int | None = None
+    kv_replay: int | None = None
 
-    @property
-    def kv_events_address(self) -> str | None:
-        """Where its KV events go: the worker connects, who listens binds."""
-        return None if self.kv_events is None else f"tcp://127.0.0.1:{self.kv_events}"
+    def kv_events_address(self, ranks: int) -> str | None:
+        """Where a view finds the KV events of all ranks (see `serving.kv.events`)."""
+        if self.kv_events is None:
+            return None
+        return events_address(self.kv_events, self.kv_replay, ranks=ranks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +150,9 @@ def engine_arguments(
     line += format_options(shape)
     line += ["--disable-uvicorn-access-log"]
     line += ["--enforce-eager"] if flags.enforce_eager else []
-    if ports.kv_events_address is not None:
-        line += ["--kv-events-config", json.dumps(_kv_events(ports.kv_events_address))]
+    if ports.kv_events is not None:
+        line += ["--kv-events-config", events_config(ports.kv_events, ports.kv_replay)]
     return [*line, "--kv-transfer-config", json.dumps(transfer), *flags.extra, *shape.engine_flags]
-
-
-def _kv_events(address: str) -> dict[str, str | bool]:
-    """What vLLM calls KVEventsConfig: blocks stored and removed are published over ZMQ."""
-    return {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": address, "topic": "kv"}
 
 
 _WEIGHT_OPTIONS = {

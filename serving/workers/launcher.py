@@ -31,9 +31,11 @@ from serving.workers.processes import (
     MARKER,
     end_orphans,
     end_supervised,
-    free_ports,
+    free_port_runs,
     fresh_log,
+    kill_supervised,
     lock_directory,
+    log_end,
     log_tail,
     spawn_supervised,
 )
@@ -61,7 +63,7 @@ class Worker:
     cell : str
         The topology cell that it belongs to.
     kv_events : str or None
-        Where its KV events go (ZMQ; who listens binds); None: it sends none.
+        Where its KV events are had (see `serving.kv.events.EventAddress`); None: it sends none.
     """
 
     name: str
@@ -217,10 +219,7 @@ class Launcher:
         self._check_memory()
         devices = self._free_devices(shape, home)
         name = f"{shape.role}-{next(self._numbers)}"
-        http_port, nixl_port, events_port = free_ports(3)
-        ports = Ports(
-            http=http_port, nixl=nixl_port, kv_events=events_port if self.site.kv_events else None
-        )
+        ports = self._free_ports(shape)
         line = command(self.site.engine, self.site.model, self.site.flags, shape, ports)
         worker = Worker(
             name=name,
@@ -229,7 +228,7 @@ class Launcher:
             log_path=fresh_log(self.site.state_dir, name),
             started_at_s=time.monotonic(),
             cell=home.name,
-            kv_events=ports.kv_events_address,
+            kv_events=ports.kv_events_address(shape.dp),
         )
         group = None if devices.gpus else self._cpu_group(name)
         marker = {MARKER: str(self.site.state_dir.resolve())}
@@ -298,6 +297,10 @@ class Launcher:
         del self._processes[worker.name]
         end_supervised([process.supervisor])
 
+    def kill(self, worker: Worker) -> None:
+        """Kill a worker that hangs; it then counts as one that died by itself."""
+        kill_supervised(self._process(worker).supervisor)
+
     def stop_all(self) -> None:
         """End all workers at the same time."""
         processes = list(self._processes.values())
@@ -339,6 +342,14 @@ class Launcher:
         check_gpu_memory(gpus, self.site.flags.extra + shape.engine_flags)
         return Devices(gpus=gpus, cpus=cell.cpus)
 
+    def _free_ports(self, shape: ReplicaShape) -> Ports:
+        ranks = shape.dp
+        if not self.site.kv_events:
+            http, nixl = free_port_runs((1, ranks))
+            return Ports(http=http, nixl=nixl)
+        http, nixl, events, replay = free_port_runs((1, ranks, ranks, ranks))
+        return Ports(http=http, nixl=nixl, kv_events=events, kv_replay=replay)
+
     def _cpu_group(self, name: str) -> CpuGroup | None:
         if self.site.cores_per_replica is None:
             return None
@@ -348,8 +359,9 @@ class Launcher:
         return group
 
     def _failure(self, worker: Worker, what: str) -> EngineError:
+        cause = _known_cause(worker.log_path)
         return EngineError(
-            f"worker {worker.name} {what}; its whole log is {worker.log_path}",
+            f"worker {worker.name} {what}{cause}; its whole log is {worker.log_path}",
             log_tail=log_tail(worker.log_path),
         )
 
@@ -363,6 +375,21 @@ def _answers(client: httpx.Client, model: str) -> bool:
     except httpx.HTTPError:
         return False
     return answer.status_code == 200
+
+
+_KNOWN_CAUSES = {
+    "NIXL is not available": "the engine has no NIXL, which moves KV caches: install the package "
+    "nixl into its environment",
+}
+_CAUSE_BYTES = 65_536
+"""vLLM's own error stands above the traceback of each process that it ends."""
+
+
+def _known_cause(log_path: Path) -> str:
+    """What is known to end engines, where the log has it; the last lines mostly do not."""
+    text = log_end(log_path, size_bytes=_CAUSE_BYTES)
+    found = next((told for said, told in _KNOWN_CAUSES.items() if said in text), None)
+    return "" if found is None else f": {found}"
 
 
 def _is_young(worker: Worker) -> bool:

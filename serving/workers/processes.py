@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -93,6 +94,25 @@ def end_supervised(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
             process.wait()
 
 
+def kill_supervised(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process that does not listen to signals, with all below it, and its supervisor.
+
+    Returns when the supervisor is gone, after KILL_S seconds at the latest.
+    """
+    try:
+        below = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        below = []
+    for one in below:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    try:
+        process.wait(timeout=KILL_S)  # it clears away what is left, and ends by itself
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def fresh_log(state_dir: Path, name: str) -> Path:
     """Where a new process logs; what an earlier one of the name wrote is kept as `.old`."""
     folder = state_dir / "logs"
@@ -105,13 +125,17 @@ def fresh_log(state_dir: Path, name: str) -> Path:
 
 def log_tail(path: Path, *, lines: int = 12) -> tuple[str, ...]:
     """Read the last lines of a log; none where there is no log."""
+    return tuple(log_end(path, size_bytes=16_384).strip().splitlines()[-lines:])
+
+
+def log_end(path: Path, *, size_bytes: int) -> str:
+    """Read the end of a log; empty where there is no log."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16384))
-            text = file.read().decode(errors="replace")
+            file.seek(max(0, path.stat().st_size - size_bytes))
+            return file.read().decode(errors="replace")
     except OSError:
-        return ()
-    return tuple(text.strip().splitlines()[-lines:])
+        return ""
 
 
 def free_ports(count: int) -> list[int]:
@@ -124,17 +148,31 @@ def free_ports(count: int) -> list[int]:
     ------
     NoFreePortError
     """
+    return free_port_runs((1,) * count)
+
+
+def free_port_runs(lengths: Sequence[int]) -> list[int]:
+    """The first of each of several runs of free loopback ports, none of them in two runs.
+
+    Raises
+    ------
+    NoFreePortError
+    """
+    starts = iter(random.sample(_PORTS, len(_PORTS)))
+    taken: set[int] = set()
     found: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if len(found) == count:
-            break
-        if _is_free(port):
-            found.append(port)
-    if len(found) < count:
-        raise NoFreePortError(
-            f"no free port on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop - 1}: stop other "
-            "servers"
-        )
+    for length in lengths:
+        for first in starts:
+            run = range(first, first + length)
+            if taken.isdisjoint(run) and run[-1] in _PORTS and all(map(_is_free, run)):
+                taken.update(run)
+                found.append(first)
+                break
+        else:
+            raise NoFreePortError(
+                f"no free port on 127.0.0.1 between {_PORTS.start} and {_PORTS.stop - 1}: stop "
+                "other servers"
+            )
     return found
 
 

@@ -3,7 +3,8 @@
 
 Started as a worker's interpreter, so that launcher, supervisors and routers are the real ones.
 Options of its own: `--stub-start-s`, `--stub-token-s` (a token of an answer), `--stub-dies` (ends
-at once with a message), `--stub-without-nixl` (moves no KV caches).
+at once with a message), `--stub-dies-of` (ends with that message, a long traceback after it),
+`--stub-without-nixl` (moves no KV caches).
 """
 
 import argparse
@@ -150,8 +151,12 @@ def main() -> int:
     parser.add_argument("--stub-start-s", type=float, default=0.0)
     parser.add_argument("--stub-token-s", type=float, default=0.005)
     parser.add_argument("--stub-dies", action="store_true")
+    parser.add_argument("--stub-dies-of", default="")
     parser.add_argument("--stub-without-nixl", action="store_true")
     options, _ = parser.parse_known_args([a for a in sys.argv[1:] if a != "-m"])
+    if options.stub_dies_of:
+        print(options.stub_dies_of, *["  a line of a traceback"] * 20, sep="\n", flush=True)
+        return 1
     if options.stub_dies:
         print("RuntimeError: told to die", flush=True)
         return 3

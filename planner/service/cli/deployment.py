@@ -77,6 +77,10 @@ def up(
         int | None,
         typer.Option("--port", min=1, max=65535, help="Of the first cell's router."),
     ] = None,
+    ready_timeout: Annotated[
+        float,
+        typer.Option("--ready-timeout", min=1, help="Seconds until a worker's first token."),
+    ] = 300.0,
     gate: Annotated[bool, typer.Option("--gate", help="Put the gate before it.")] = False,
     gate_port: Annotated[
         int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")
@@ -122,6 +126,7 @@ def up(
         ),
         kv_events=kv_events,
         port=port,
+        ready_timeout_s=ready_timeout,
         gate=before,
     )
     bring_up(asked, os.environ, output.note)
@@ -223,8 +228,11 @@ def render(
     name: Annotated[str | None, typer.Option("--name", help="Served model name.")] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="Of every object's name.")] = "poolwise",
     namespace: Annotated[str, typer.Option("--namespace", help="Where it runs.")] = "default",
-    prefill: Annotated[int, typer.Option("--prefill", min=1, help="Workers a cell.")] = 1,
-    decode: Annotated[int, typer.Option("--decode", min=1, help="Workers a cell.")] = 1,
+    prefill: Annotated[int, typer.Option("--prefill", min=0, help="Workers a cell.")] = 1,
+    decode: Annotated[int, typer.Option("--decode", min=0, help="Workers a cell.")] = 1,
+    aggregated: Annotated[
+        int, typer.Option("--aggregated", min=0, help="Workers of both a cell.")
+    ] = 0,
     spec: Annotated[
         Path | None, typer.Option("--spec", "-s", help="Spec that names cells.", metavar="FILE")
     ] = None,
@@ -259,6 +267,7 @@ def render(
             name=name,
             prefill=prefill,
             decode=decode,
+            aggregated=aggregated,
             spec=spec,
             tp=tp,
             flags=EngineFlags(

@@ -13,6 +13,7 @@ from planner.service.cli.status_options import Asked, targets_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from planner.service.kv_watching import KvSource
     from serving.kv.policy import PolicyAdvice
     from serving.kv.view import KvSnapshot, WorkerKv
 
@@ -64,12 +65,16 @@ def kv(
 
     if not 0.5 <= duration <= LONGEST_S:
         raise InputError(f"--for {duration:g}: give seconds from 0.5 to {LONGEST_S:g}")
+    given = None
     if worker or events:
         named = targets_of(Asked(workers=worker)) if worker else ()
-        source = named_source(named, events or [])
-    else:
-        source = deployed_source(read_endpoints(read_settings(os.environ).storage.state_dir))
-    for snapshot in watch_kv(source, every_s=duration, kv_bytes_per_token=kv_bytes):
+        given = named_source(named, events or [])
+    state_dir = read_settings(os.environ).storage.state_dir
+
+    def now() -> "KvSource":
+        return given or deployed_source(read_endpoints(state_dir))
+
+    for snapshot in watch_kv(now, every_s=duration, kv_bytes_per_token=kv_bytes):
         if not any(w.listening or w.usage_ratio is not None for w in snapshot.workers):
             raise EngineError(
                 f"in {snapshot.seconds:.0f} s no worker answered, and no KV event came: look at "

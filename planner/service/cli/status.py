@@ -25,7 +25,8 @@ from planner.service.cli.status_options import (
 )
 
 if TYPE_CHECKING:
-    from serving.telemetry.signals import DeploymentSignals, TargetSignals
+    from serving.telemetry.reader import Reading
+    from serving.telemetry.signals import DeploymentSignals
     from serving.telemetry.whole import Promised
 
 EPILOG = (
@@ -45,7 +46,7 @@ SHORTEST_S = 0.1
 class _Look:
     """How to read all targets once more, and over how long."""
 
-    read: "Callable[[float], tuple[TargetSignals, ...]]"
+    read: "Callable[[float], Reading]"
     interval_s: float
 
 
@@ -158,12 +159,14 @@ def _read(look: _Look, promised: "Promised | None") -> "DeploymentSignals":
     from datetime import UTC, datetime
 
     from planner.service.settings import read_settings
-    from planner.service.status import stored_at, with_forecast
+    from planner.service.status import stored_at, with_bottleneck, with_forecast
     from serving.telemetry.whole import deployment_signals
 
-    with output.working("looking at all targets twice"):
-        targets = look.read(look.interval_s)
-    signals = deployment_signals(targets, looked_at=datetime.now(UTC), promised=promised)
+    with output.working(f"looking at all targets for {look.interval_s:g} s"):
+        reading = look.read(look.interval_s)
+    looked_at = datetime.now(UTC)
+    signals = deployment_signals(reading.targets, looked_at=looked_at, promised=promised)
+    signals = with_bottleneck(signals, reading, promised)
     if promised is None:
         return signals
     url = read_settings(os.environ).storage.database_url

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from planner.service.cli import output
+from serving.telemetry.signals import TargetKind
 
 if TYPE_CHECKING:
     from serving.telemetry.signals import (
@@ -24,6 +25,7 @@ def show_status(signals: "DeploymentSignals") -> None:
     _show_latencies(signals)
     _show_throughput(signals)
     _show_roles(signals)
+    _show_exporters(signals)
     _show_transfers(signals)
     _show_promises(signals)
     _show_targets(signals)
@@ -58,10 +60,11 @@ def _show_latencies(signals: "DeploymentSignals") -> None:
 
 
 def _show_throughput(signals: "DeploymentSignals") -> None:
+    requests, inputs, outputs = _forecast(signals)
     rows = [
-        ["requests", _number(signals.requests_per_s, "/s"), *_forecast(signals)],
-        ["prompt tokens in", _number(signals.input_tokens_per_s, "/s"), "", ""],
-        ["tokens out", _number(signals.output_tokens_per_s, "/s"), "", ""],
+        ["requests", _number(signals.requests_per_s, "/s"), *requests],
+        ["prompt tokens in", _number(signals.input_tokens_per_s, "/s"), *inputs],
+        ["tokens out", _number(signals.output_tokens_per_s, "/s"), *outputs],
         ["prefix cache hits", _percent(signals.prefix_hit_ratio), "", ""],
         ["cost", _number(signals.usd_per_hour, " USD/h"), "", ""],
         ["cost per million tokens out", _number(signals.usd_per_million_tokens, " USD"), "", ""],
@@ -71,11 +74,19 @@ def _show_throughput(signals: "DeploymentSignals") -> None:
     )
 
 
-def _forecast(signals: "DeploymentSignals") -> tuple[str, str]:
+def _forecast(signals: "DeploymentSignals") -> list[tuple[str, str]]:
+    """Median and 90 % of requests, of prompt tokens, and of tokens out."""
     beside = signals.forecast
     if beside is None:
-        return MISSING, MISSING
-    return _number(beside.expected_rps, "/s"), _number(beside.expected_high_rps, "/s")
+        return [(MISSING, MISSING)] * 3
+    return [
+        (_number(median, "/s"), _number(high, "/s"))
+        for median, high in (
+            (beside.expected_rps, beside.expected_high_rps),
+            (beside.expected_input_tokens_per_s, beside.expected_high_input_tokens_per_s),
+            (beside.expected_output_tokens_per_s, beside.expected_high_output_tokens_per_s),
+        )
+    ]
 
 
 def _show_roles(signals: "DeploymentSignals") -> None:
@@ -111,6 +122,26 @@ def _show_roles(signals: "DeploymentSignals") -> None:
         "memory",
     )
     output.print_table("Queues, KV cache and hardware by role", columns, rows)
+
+
+def _show_exporters(signals: "DeploymentSignals") -> None:
+    """Accelerators as their exporters tell them, which do not say whose worker is on which."""
+    rows = [
+        [
+            target.name,
+            _percent(hardware.accelerator_ratio),
+            _percent(hardware.memory_used_ratio),
+            _percent(hardware.memory_bandwidth_ratio),
+            _percent(hardware.tensor_ratio),
+            _number(hardware.power_w, " W"),
+        ]
+        for target in signals.targets
+        if target.kind is TargetKind.HARDWARE and target.answers
+        for hardware in (target.activity.hardware,)
+    ]
+    columns = ("exporter", "GPU busy", "HBM used", "HBM bandwidth", "tensor cores", "power")
+    if rows:
+        output.print_table("Accelerators, by their exporters", columns, rows)
 
 
 def _show_transfers(signals: "DeploymentSignals") -> None:
@@ -172,12 +203,8 @@ def _target_row(target: "TargetSignals") -> list[str]:
 
 
 def _bottleneck(signals: "DeploymentSignals") -> list[str]:
-    lines = []
-    if signals.bottleneck is not None:
-        lines.append(f"measured: {signals.bottleneck} ({signals.bottleneck_why})")
-    else:
-        why = signals.bottleneck_why or "two looks do not tell it"
-        lines.append(f"measured: not told ({why})")
+    known = "measured" if signals.bottleneck is not None else "not known"
+    lines = [f"{known}: {signals.bottleneck_why}"]
     if signals.expected is not None and signals.expected.bottleneck is not None:
         lines.append(f"by the profiles, {signals.expected.bottleneck} misses first if load grows")
     return lines

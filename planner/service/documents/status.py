@@ -159,6 +159,10 @@ class ForecastBesideDocument(Document):
 
     expected_rps: SignalDocument
     expected_high_rps: SignalDocument
+    expected_input_tokens_per_s: SignalDocument
+    expected_high_input_tokens_per_s: SignalDocument
+    expected_output_tokens_per_s: SignalDocument
+    expected_high_output_tokens_per_s: SignalDocument
     observed_rps: SignalDocument
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from planner.service.cli.main import run
+from tests.planner.service.examples import write_spec
 
 STUB = Path(__file__).resolve().parents[2] / "fakes" / "stub_engine.py"
 
@@ -122,6 +124,72 @@ def test_bad_input_is_told(
 ) -> None:
     assert run(["deployment", "up", *options]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_role_that_there_is_not_is_told_and_changes_nothing(
+    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = workers(capsys)
+    for line in (["add", "wizard"], ["flip", "prefill-1", "wizard"]):
+        assert run(["deployment", *line]) == 2
+        assert "is not one of 'prefill'" in " ".join(capsys.readouterr().err.split())
+    assert workers(capsys) == before
+
+
+def test_a_worker_that_never_becomes_ready_is_given_up_and_the_fleet_unharmed(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(environment, tmp_path, "--ready-timeout", "20")
+    try:
+        before = workers(capsys)
+        never = ["replace", "--engine-flag", "--stub-start-s", "--engine-flag", "600"]
+        assert run(["deployment", *never]) == 1
+        said = capsys.readouterr().err
+        assert "0 of 2 workers were replaced" in said
+        assert "was not ready within 20 s; its whole log is" in said
+        assert workers(capsys) == before
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        line = ["deployment", "up", "--model", str(tmp_path / "model"), "--cores", "0"]
+        assert run([*line, "--port", port]) == 1
+    said = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1, wanted for the router, is taken" in said
+    assert "are starting" not in said
+
+
+def test_a_port_of_the_gate_that_is_taken_is_told_before_anything_starts(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ["--gate", "--anonymous", "--spec", str(write_spec(tmp_path))]
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = str(held.getsockname()[1])
+        line = ["deployment", "up", "--model", str(tmp_path / "model"), "--cores", "0"]
+        assert run([*line, *spec, "--gate-port", port]) == 1
+    said = capsys.readouterr().err
+    assert f"port {port} of 127.0.0.1, wanted for the gate (--gate-port), is taken" in said
+    assert "are starting" not in said
+
+
+def test_a_missing_router_is_told_before_anything_starts(
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.routers.process.find_spec", lambda _package: None)
+    line = ["deployment", "up", "--model", str(tmp_path / "model"), "--cores", "0"]
+    assert run(line) == 1
+    said = capsys.readouterr().err
+    assert "the router smg is not installed: pip install 'poolwise[serve]'" in said
+    assert "are starting" not in said
 
 
 def test_a_worker_that_dies_at_its_start_ends_all_with_its_log(

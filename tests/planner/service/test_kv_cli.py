@@ -5,9 +5,10 @@ import json
 import pytest
 
 from serving.kv.events import EventAddress, events_address
-from serving.workers.processes import free_ports
+from serving.workers.processes import free_port_runs, free_ports
 from tests.serving.diagnosis.live import LoadedWorker, running
 from tests.serving.kv.wire import payload, publisher, removed, stored
+from tests.serving.telemetry.servers import Served, serving
 
 
 def mixed(number):
@@ -31,6 +32,24 @@ def test_the_view_shows_what_came_before_it_and_what_metrics_say(poolwise):
     assert worker["cached_ratio"] == pytest.approx(112 / 16_000)
     assert worker["sources"]["local_ratio"] == pytest.approx(0.3)
     assert json.loads(out)["policies"][0]["option"] == "--prefill-policy least_load"
+
+
+def test_each_rank_of_a_worker_has_its_own_figures(poolwise):
+    page = "".join(
+        f'vllm:num_requests_waiting{{engine="{rank}"}} {waiting}\n'
+        f'vllm:kv_cache_usage_perc{{engine="{rank}"}} 0.5\n'
+        f'vllm:cache_config_info{{engine="{rank}",block_size="16",num_gpu_blocks="{blocks}"}} 1\n'
+        for rank, waiting, blocks in ((0, 2, 100), (1, 5, 200))
+    )
+    (first,) = free_port_runs((2,))
+    text = f"tcp://127.0.0.1:{first}?ranks=2"
+    with serving(Served(page)) as worker:
+        status, out, _ = poolwise(
+            "kv", "--worker", f"decode={worker.url}", "--events", text, "--for", "0.5", "--json"
+        )
+    assert status == 0
+    ranks = json.loads(out)["workers"]
+    assert [(w["waiting"], w["capacity_tokens"]) for w in ranks] == [(2.0, 1600), (5.0, 3200)]
 
 
 def test_people_are_told_what_is_not_known(poolwise):

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,7 @@ from profiler.files import write_profile
 from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.test_profile_cli import CONFIG
-from tests.serving.telemetry.servers import Served, serving
+from tests.serving.telemetry.servers import Served, serving, until
 from tests.serving.telemetry.test_whole import engine_text
 
 FAST = ("--interval", "0.2", "--deadline", "5")
@@ -163,7 +164,7 @@ def test_with_a_spec_come_promises_cost_and_predictions(poolwise, worker, spec) 
     command = ("status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), "--json")
     grow = Growing(worker)
     with grow:
-        status, out, err = poolwise(*command, "--interval", "1")
+        status, out, err = poolwise(*command, "--interval", "2")
     assert status == 0, err
     told = json.loads(out)
     assert told["usd_per_hour"]["value"] == 3.6
@@ -184,11 +185,16 @@ class Growing:
     def __enter__(self):
         import threading
 
-        self.timer = threading.Timer(0.6, served_more, (self.worker,))
-        self.timer.start()
+        self.thread = threading.Thread(target=self.grow)
+        self.thread.start()
 
     def __exit__(self, *_error) -> None:
-        self.timer.join()
+        self.thread.join()
+
+    def grow(self) -> None:
+        until(lambda: bool(self.worker.bodies), "nobody looked")
+        time.sleep(0.3)  # that look has its page by then
+        served_more(self.worker)
 
 
 def test_the_forecast_for_now_stands_beside_what_comes(
@@ -212,6 +218,9 @@ def test_the_forecast_for_now_stands_beside_what_comes(
         "status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), *FAST
     )
     assert "poolwise-0_7_c0ffee, term 3" in table
+    for name, tokens in (("input", 100), ("output", 10)):
+        assert beside[f"expected_{name}_tokens_per_s"]["value"] == 4.0 * tokens
+        assert beside[f"expected_high_{name}_tokens_per_s"]["value"] == 6.0 * tokens
 
 
 def forecast() -> Forecast:

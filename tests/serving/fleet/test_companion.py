@@ -5,12 +5,15 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from planner.domain.errors import EngineError
 from serving.fleet.caretaker import RestartLimits
 from serving.fleet.companion import Companion
+from serving.workers.processes import free_ports
+from tests.serving.fleet.test_deployment import wait_for
 
 
 def companion(tmp_path: Path, code: str) -> Companion:
@@ -47,6 +50,33 @@ def test_it_comes_back_after_a_kill_and_ends_with_its_context(tmp_path: Path) ->
             time.sleep(0.05)
         second = pids(tmp_path)[1]
     assert not psutil.pid_exists(second)
+
+
+def test_one_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}/"
+
+    def is_up() -> bool:
+        try:
+            return httpx.get(url, timeout=1.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    beside = Companion(
+        name="gate",
+        line=[sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        state_dir=tmp_path,
+        is_up=is_up,
+        limits=RestartLimits(attempts=2, first_pause_s=0.05),
+        hangs_after_s=0.5,
+    )
+    with beside:
+        pid = beside.pid
+        (hanging,) = psutil.Process(pid).children(recursive=True)
+        hanging.suspend()
+        wait_for(lambda: not hanging.is_running(), timeout_s=30)
+        wait_for(is_up, timeout_s=30)
+        assert beside.pid != pid
 
 
 def test_one_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from planner.domain.fleet import Role
 from planner.domain.topology import Cell
 from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.workers.engine import EngineFlags
+from tests.kubernetes import FakeCluster
 from tests.serving.conftest import PREFILL
 
 KINDS = {
@@ -25,13 +26,17 @@ KINDS = {
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def described(*cells: Cell) -> KubernetesDescription:
+PAIRS = {Role.PREFILL: 2, Role.DECODE: 3}
+MIXED = {**PAIRS, Role.AGGREGATED: 4}
+
+
+def described(*cells: Cell, replicas: dict[Role, int] | None = None) -> KubernetesDescription:
     return KubernetesDescription(
         name="poolwise",
         namespace="serving",
         model="/models/qwen",
         served_name="qwen",
-        replicas={Role.PREFILL: 2, Role.DECODE: 3},
+        replicas=replicas or PAIRS,
         shape=PREFILL,
         flags=EngineFlags(enforce_eager=False),
         cells=cells or (Cell(name="local"),),
@@ -41,14 +46,14 @@ def described(*cells: Cell) -> KubernetesDescription:
     )
 
 
-def documents(*cells: Cell) -> list[dict]:
-    files = render(described(*cells))
+def documents(*cells: Cell, replicas: dict[Role, int] | None = None) -> list[dict]:
+    files = render(described(*cells, replicas=replicas))
     del files["kustomization.yaml"]
     return [d for text in files.values() for d in yaml.safe_load_all(text)]
 
 
 @pytest.mark.parametrize(
-    "document", documents(), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}"
+    "document", documents(replicas=MIXED), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}"
 )
 def test_the_api_knows_every_field(document: dict) -> None:
     api = ApiClient()
@@ -106,6 +111,70 @@ def test_the_routers_selectors_match_the_workers_of_its_cell_only() -> None:
         assert chosen == [f"poolwise-{cell}-prefill"]
     zone = next(d for d in found if d["metadata"]["name"] == "poolwise-a-decode")
     assert zone["spec"]["template"]["spec"]["nodeSelector"] == {"topology.kubernetes.io/zone": "a"}
+
+
+@pytest.mark.parametrize(
+    ("replicas", "routers"),
+    [
+        (PAIRS, ["poolwise-local-router"]),
+        ({Role.AGGREGATED: 4}, ["poolwise-local-router-aggregated"]),
+        (MIXED, ["poolwise-local-router", "poolwise-local-router-aggregated"]),
+    ],
+)
+def test_an_api_server_takes_them_and_every_worker_has_one_router(
+    replicas: dict[Role, int], routers: list[str]
+) -> None:
+    with FakeCluster() as cluster:
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}})
+        for document in documents(replicas=replicas):
+            cluster.create(document, "serving")
+        made = {d["metadata"]["name"]: d for d in cluster.objects("deployments")}
+        served = {d["metadata"]["name"] for d in cluster.objects("services", "serving")}
+    assert {f"poolwise-local-{role}" for role in replicas} | set(routers) == set(made)
+    assert served == set(routers)
+    chosen = [
+        sorted(finds(made[router], option, made))
+        for router in routers
+        for option in ("--prefill-selector", "--decode-selector", "--selector")
+    ]
+    every = sorted(name for names in chosen for name in names)
+    assert every == sorted(f"poolwise-local-{role}" for role in replicas)
+
+
+def finds(router: dict, option: str, deployments: dict[str, dict]) -> list[str]:
+    """Names of the deployments whose pods a router's option chooses."""
+    arguments = router["spec"]["template"]["spec"]["containers"][0]["args"]
+    if option not in arguments:
+        return []
+    start = arguments.index(option) + 1
+    wanted = dict(pair.split("=") for pair in arguments[start : start + 3])
+    return [
+        name
+        for name, one in deployments.items()
+        if wanted.items() <= one["spec"]["template"]["metadata"]["labels"].items()
+    ]
+
+
+@pytest.mark.parametrize("replicas", [PAIRS, {Role.AGGREGATED: 4}])
+def test_smg_reads_the_options_that_it_is_given(replicas: dict[Role, int]) -> None:
+    launch = pytest.importorskip("smg.launch_router", reason="smg is not installed")
+    (router,) = [
+        d
+        for d in documents(replicas=replicas)
+        if d["kind"] == "Deployment" and "router" in d["metadata"]["name"]
+    ]
+    _launch, *options = router["spec"]["template"]["spec"]["containers"][0]["args"]
+    read = launch.parse_router_args(options)
+    by_role = {
+        Role.PREFILL: read.prefill_selector,
+        Role.DECODE: read.decode_selector,
+        Role.AGGREGATED: read.selector,
+    }
+    for role, selector in by_role.items():
+        component = (selector or {}).get("app.kubernetes.io/component")
+        assert component == (role.value if role in replicas else None)
+    assert read.pd_disaggregation == (Role.PREFILL in replicas)
+    assert (read.service_discovery_port, read.service_discovery_namespace) == (8000, "serving")
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

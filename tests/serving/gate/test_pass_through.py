@@ -5,6 +5,8 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -214,6 +216,46 @@ def test_without_any_upstream_requests_fail_and_the_gate_is_not_ready():
         assert answer.json()["error"]["type"] == "UpstreamError"
         assert httpx.get(f"{gate.url}/healthz").status_code == 200
         assert httpx.get(f"{gate.url}/readyz").status_code == 503
+
+
+@contextmanager
+def hanging_router() -> Iterator[str]:
+    """Takes connections, in the kernel, and answers nothing."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen(128)
+        yield f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+def test_a_router_that_hangs_gets_nothing_new_until_it_answers_again():
+    with ExitStack() as later:
+        with hanging_router() as url:
+            gate = later.enter_context(running_gate(url))
+            wait_until(lambda: gate.gate.cells.all[0].hangs, seconds=20)
+            began_s = time.monotonic()
+            answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            ready = httpx.get(f"{gate.url}/readyz")
+            assert (ready.status_code, "answers none" in ready.text) == (503, True)
+            assert httpx.get(f"{gate.url}/v1/models").status_code == 503
+            assert time.monotonic() - began_s < 3.0
+        port = int(url.rpartition(":")[2])
+        later.enter_context(StubUpstream(says(stream(EVENTS)), port=port))
+        wait_until(lambda: not gate.gate.cells.all[0].hangs, seconds=20)
+        answer = httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        assert answer.content == b"".join(EVENTS)
+
+
+def test_requests_go_past_a_router_that_hangs_to_another_cell():
+    with (
+        hanging_router() as url,
+        StubUpstream(says(stream(EVENTS))) as upstream,
+        running_gate(url, upstream.url) as gate,
+    ):
+        wait_until(lambda: gate.gate.cells.all[0].hangs, seconds=20)
+        answers = [httpx.post(f"{gate.url}/v1/completions", json=ASK) for _ in range(3)]
+        assert [a.content for a in answers] == [b"".join(EVENTS)] * 3
+        assert httpx.get(f"{gate.url}/readyz").status_code == 200
 
 
 def test_models_are_the_upstreams_and_nothing_else_of_it_is_reached():

@@ -69,6 +69,25 @@ def test_a_worker_is_told_the_port_that_its_address_names() -> None:
     assert EventAddress.parse(events_address(5557)).replay is None
 
 
+def test_ranks_have_the_ports_after_the_first() -> None:
+    address = EventAddress.parse(events_address(5557, 5567, ranks=4))
+    assert address.ranks == 4
+    last = address.of_rank(3)
+    assert (last.events, last.replay, last.ranks) == (
+        "tcp://127.0.0.1:5560",
+        "tcp://127.0.0.1:5570",
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["tcp://h:65535?ranks=2", "tcp://h:1#65535?ranks=2", "ipc:///x?ranks=2", "tcp://h:1?r"]
+)
+def test_ranks_without_ports_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="KV event address"):
+        EventAddress.parse(text)
+
+
 @pytest.mark.parametrize("text", ["connect+tcp://10.0.0.7:5557", "ipc:///run/events.sock"])
 def test_where_the_worker_binds_the_subscriber_connects(text: str) -> None:
     assert not EventAddress.parse(text).binds

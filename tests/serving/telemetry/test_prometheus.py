@@ -10,6 +10,7 @@ from planner.domain.fleet import Role
 from serving.telemetry.prometheus import PrometheusServer, look_through
 from serving.telemetry.reader import PrometheusReader
 from serving.telemetry.signals import Source, TargetSignals, TargetState
+from serving.telemetry.targets import signals_of
 from tests.serving.telemetry.look import histogram_text
 from tests.serving.telemetry.servers import Served, prometheus, serving, until, value_of
 
@@ -24,7 +25,7 @@ def page(tokens: int, *, colon: bool = True, ttfts: int = 0) -> str:
 
 def read(url: str, *, window_s: float = 60.0, selector: str = "") -> tuple[TargetSignals, ...]:
     server = PrometheusServer(url=url, window_s=window_s, selector=selector)
-    return PrometheusReader(server, 10.0).read()
+    return PrometheusReader(server, 10.0).read().targets
 
 
 def scraped(url: str, query: str, value: float) -> None:
@@ -121,6 +122,14 @@ def test_headers_are_sent_with_every_query() -> None:
         look_through(server, deadline_s=5)
     assert len(stub.headers) == 3
     assert {headers["Authorization"] for headers in stub.headers} == {"Bearer t"}
+
+
+def test_queues_are_known_at_every_scrape_of_the_window() -> None:
+    points = [(1.0, "1"), (2.0, "3"), (3.0, "0"), (4.0, "2")]
+    with serving(Served(matrix(points))) as stub:
+        (seen,) = look_through(PrometheusServer(url=stub.url), deadline_s=5)
+    running = [signals_of(None, look).activity.running.value for look in seen.looks]
+    assert running == [1.0, 3.0, 0.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_target_that_hangs_is_down_after_its_deadline_and_the_others_are_read(
     with serving(Served(RUNNING)) as good, serving(hanging) as bad:
         began_s = time.monotonic()
         reader = StraightReader([target(bad.url, "bad"), target(good.url)], 0.5, sleep=no_wait)
-        first, second = reader.read(1.0)
+        first, second = reader.read(1.0).targets
         assert time.monotonic() - began_s < 3.0
     assert (first.state, first.note) == (TargetState.DOWN, "no answer within 0.5 s")
     assert second.state is TargetState.UP
@@ -56,7 +56,7 @@ def test_a_target_that_hangs_is_down_after_its_deadline_and_the_others_are_read(
 def test_why_a_target_is_down_is_told(served: Served, note: str) -> None:
     with serving(served) as bad, serving(Served(RUNNING)) as good:
         reader = StraightReader([target(bad.url), target(good.url)], 5.0, sleep=no_wait)
-        assert note in reader.read(1.0)[0].note
+        assert note in reader.read(1.0).targets[0].note
 
 
 def test_when_nothing_answers_that_is_an_error_with_every_reason() -> None:
@@ -68,13 +68,25 @@ def test_when_nothing_answers_that_is_an_error_with_every_reason() -> None:
 def test_each_reading_goes_on_from_the_one_before() -> None:
     with serving(Served(RUNNING)) as served:
         reader = StraightReader([target(served.url)], 5.0, sleep=lambda _s: time.sleep(0.05))
-        (first,) = reader.read(0.05)
+        (first,) = reader.read(0.05).targets
         served.text = RUNNING.replace(" 10", " 30")
-        (second,) = reader.read(0.05)
+        (second,) = reader.read(0.05).targets
     assert first.activity.output_tokens_per_s.value == 0.0
     assert second.interval_s is not None
     rate = second.activity.output_tokens_per_s.value
     assert rate == pytest.approx(20 / second.interval_s)
+
+
+def test_engines_are_looked_at_between_the_ends_and_one_that_hangs_costs_no_more_time() -> None:
+    hanging = Served(RUNNING, delay_s=4.0)
+    with serving(Served(RUNNING)) as good, serving(hanging) as bad:
+        began_s = time.monotonic()
+        reading = StraightReader([target(bad.url, "bad"), target(good.url)], 0.5).read(1.5)
+        assert time.monotonic() - began_s < 1.5 + 2 * 0.5 + 2.0
+    unread, read = reading.looks
+    assert [x.page is None for x in unread] == [True] * len(unread)
+    assert len(read) >= 4
+    assert all(x.page is not None for x in read)
 
 
 def test_the_endpoints_file_names_every_part() -> None:

@@ -20,7 +20,7 @@ from planner.domain.errors import (
 from planner.domain.fleet import ReplicaShape, Role
 from serving.workers.engine import EngineFlags, EngineInstall, ModelFiles
 from serving.workers.launcher import Launcher, LocalSite
-from serving.workers.processes import MARKER, end_orphans, free_ports, log_tail
+from serving.workers.processes import MARKER, end_orphans, free_port_runs, free_ports, log_tail
 
 PREFILL = ReplicaShape(role=Role.PREFILL, model="tiny", accelerator="cpu-slot")
 
@@ -45,6 +45,14 @@ def test_engine_that_dies_on_start_is_told_with_its_last_log_lines(tmp_path: Pat
         with pytest.raises(EngineError, match="died while starting") as raised:
             launcher.await_ready(worker, timeout_s=20)
     assert "RuntimeError: no such model" in str(raised.value)
+
+
+def test_a_known_cause_is_named_though_the_last_lines_do_not_have_it(tmp_path: Path) -> None:
+    dying = "echo 'RuntimeError: NIXL is not available'; seq 1 50; exit 1"
+    with Launcher(site_with(tmp_path, dying)) as launcher:
+        worker = launcher.start(PREFILL)
+        with pytest.raises(EngineError, match="died while starting: the engine has no NIXL"):
+            launcher.await_ready(worker, timeout_s=20)
 
 
 def test_engine_that_never_answers_is_given_up(tmp_path: Path) -> None:
@@ -107,6 +115,11 @@ def test_no_free_port_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_free_ports_are_distinct() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
+
+
+def test_runs_of_ports_do_not_overlap() -> None:
+    runs = [range(p, p + n) for p, n in zip(free_port_runs((1, 4, 4)), (1, 4, 4), strict=True)]
+    assert len({port for run in runs for port in run}) == 9
 
 
 def test_missing_engine_says_how_to_get_one(tmp_path: Path) -> None:
