@@ -162,6 +162,11 @@ class Fleet:
             raise ValueError("a fleet lists each pool once: (shape, purchase_option) repeats")
         if self.read_at.tzinfo is None:
             raise ValueError("read_at needs a time zone")
+        parts = [(p.cell, p.pool.shape, p.pool.purchase_option) for p in self.by_cell]
+        if len(parts) != len(set(parts)):
+            raise ValueError(
+                "a fleet lists each pool once a cell: (shape, purchase_option) repeats"
+            )
         if self.by_cell and _occupied(merged(self.by_cell)) != _occupied(self.pools):
             raise ValueError("the cells hold other replicas than the pools: give every pool a cell")
 

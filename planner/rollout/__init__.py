@@ -16,6 +16,7 @@ from planner.rollout.approval import (
     submit,
     supersede,
 )
+from planner.rollout.cells import place, site_of, with_placements
 from planner.rollout.diff import Wanted, diff, diff_to, led_from, led_to, wanted_of
 from planner.rollout.dip import Dip, dip
 from planner.rollout.effects import after
@@ -57,14 +58,17 @@ __all__ = [
     "led_to",
     "has_expired",
     "persons_needed",
+    "place",
     "policy_approves",
     "refused",
     "reject",
     "replicas_touched",
     "roll_back",
+    "site_of",
     "submit",
     "supersede",
     "victims",
     "wanted_of",
     "with_clamps",
+    "with_placements",
 ]

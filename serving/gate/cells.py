@@ -46,12 +46,15 @@ class Cell:
         None known: requests pass through without estimates.
     times : CellTimes or None
         None: no profile describes the workers.
+    serves : bool
+        It has both halves of a pair, or an aggregated worker; taken so where nobody says.
     """
 
     name: str
     url: str
     workers: tuple[WorkerEndpoint, ...] = ()
     times: CellTimes | None = None
+    serves: bool = True
     ledger: CellLedger = field(default_factory=CellLedger)
     errors: Errors = field(default_factory=Errors)
     observed: dict[str, Observed] = field(default_factory=dict)
@@ -80,6 +83,11 @@ class Cell:
     def of_role(self, *roles: Role) -> tuple[WorkerEndpoint, ...]:
         """Workers of some roles that take requests."""
         return tuple(w for w in self.workers if w.role in roles and not w.draining)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether workers that take requests can compute prompts and answers."""
+        return bool(self._prefilling and self._answering)
 
     @property
     def busyness(self) -> float:
@@ -200,8 +208,9 @@ class Cells:
         return tuple(self._cells.values())
 
     def by_load(self) -> list[Cell]:
-        """Cells, the least loaded first."""
-        return sorted(self._cells.values(), key=lambda cell: cell.busyness)
+        """Cells that can answer, the least loaded first; all of them where none can."""
+        able = [cell for cell in self._cells.values() if cell.serves]
+        return sorted(able or self._cells.values(), key=lambda cell: cell.busyness)
 
     def have_moved(self) -> bool:
         """Whether the endpoints file was replaced since it was read; if so, it is read now.
@@ -242,6 +251,7 @@ class Cells:
             cell = self._cells.get(url) or Cell(name=name, url=url)
             cell.name = name
             cell.use(workers, self._times(workers))
+            cell.serves = url == name or cell.is_whole
             cells[url] = cell
         self._cells = cells
 

@@ -8,6 +8,7 @@ import typer
 from planner.domain.errors import InputError, OperationError
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import known_accelerators
+from planner.service.cli.cell_tables import show_cells
 from planner.service.cli.options import (
     AtOption,
     EstimatesOption,
@@ -18,6 +19,7 @@ from planner.service.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from planner.domain.plan import Plan
     from planner.domain.rollout import Diff
 
 EPILOG = (
@@ -96,19 +98,23 @@ def diff(
             "no fleet keeps the objectives, so there is nothing to change to: `poolwise plan` "
             "says what to relax"
         )
-    _print(proposal.diff, "json" if json else format_, targets, manifests)
+    _print(proposal.diff, proposal.plan, "json" if json else format_, (targets, manifests))
 
 
-def _print(diff: "Diff", format_: str, targets: Path | None, manifests: Path | None) -> None:
+def _print(
+    diff: "Diff", plan: "Plan", format_: str, where: tuple[Path | None, Path | None]
+) -> None:
     from actuators import dry_run
-    from planner.service.documents import diff_document
+    from planner.service.documents.answers import diff_answer
 
+    targets, manifests = where
     counts = dry_run.target_counts(diff, dry_run.read_targets(targets)) if targets else ()
     if format_ == "json":
-        output.print_json(diff_document(diff))
+        output.print_json(diff_answer(diff, plan))
     elif format_ == "manifests":
         typer.echo(dry_run.render_manifests(counts), nl=False)
     elif format_ == "patch" and manifests is not None:
         typer.echo(dry_run.render_patch(counts, manifests), nl=False)
     else:
         typer.echo(dry_run.render_text(diff))
+        show_cells(plan)
