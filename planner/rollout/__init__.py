@@ -19,7 +19,7 @@ from planner.rollout.approval import (
 from planner.rollout.cells import place, site_of, with_placements
 from planner.rollout.diff import Wanted, diff, diff_to, led_from, led_to, wanted_of
 from planner.rollout.dip import Dip, dip
-from planner.rollout.effects import after
+from planner.rollout.effects import PoolKey, after
 from planner.rollout.guards import (
     Change,
     GuardConditions,
@@ -38,6 +38,7 @@ __all__ = [
     "Change",
     "Dip",
     "GuardConditions",
+    "PoolKey",
     "Wanted",
     "after",
     "approve",

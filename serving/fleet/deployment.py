@@ -270,6 +270,17 @@ class LocalDeployment:
 
         return min((c.name for c in self.site.cells), key=need)
 
+    def emptiest(self) -> str:
+        """The cell that serves with the fewest workers, for a spare; the first where none does."""
+        there = Counter(m.cell for m in self.members)
+        roles = {(m.cell, m.role) for m in self.members}
+
+        def rank(cell: str) -> tuple[bool, int]:
+            pair = all((cell, role) in roles for role in PARTNERS)
+            return not (pair or (cell, Role.AGGREGATED) in roles), there[cell]
+
+        return min((c.name for c in self.site.cells), key=rank)
+
     def check_role(self, role: Role, cell: str) -> None:
         """Refuse a role that the cell's router could not send requests to.
 
