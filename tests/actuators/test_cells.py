@@ -84,6 +84,7 @@ def test_one_prefill_and_two_decode_serve_from_one_cell(site: LocalSite) -> None
         made = apply(deployment, {P: 1, D: 2})
         assert serving(deployment) == {"left": (1, 2), "right": (0, 0)}
         assert made.placements[0].crossing_ratio == 0
+        assert deployment.emptiest() == "left"  # a spare in the other would have nobody
         assert [c.lacks for c in deployment.cells()] == [(), ()]
         assert ask(deployment.router_of("left").url) == [""] * 3
         assert routed(deployment, "right") == set()

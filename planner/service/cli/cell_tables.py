@@ -64,8 +64,9 @@ def _mending_lines(plan: "Plan") -> Iterator[str]:
 
 
 def _replicas_text(replicas: "list[CellReplicas]") -> str:
+    prefill_first = sorted(replicas, key=lambda r: r.shape.role != "prefill")
     return ", ".join(
         f"{r.replicas} x {r.shape.label}"
         + ("" if r.purchase_option == "on_demand" else f" {r.purchase_option}")
-        for r in replicas
+        for r in prefill_first
     )
