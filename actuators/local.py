@@ -1,6 +1,7 @@
 """Apply rollout steps to a deployment of processes on this machine."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from planner.domain.errors import ApplyError, GuardRefusedError
@@ -35,6 +36,7 @@ class LocalActuator:
             if Role.AGGREGATED in (s.shape.role, s.to_shape.role if s.to_shape else None)
             and not self.deployment.routing.mixed
         ]
+        objections += self._other_cells(diff)
         ready = Counter({p.shape: p.ready for p in diff.from_fleet.pools})
         objections += [
             f"the fleet was read with {count} ready {shape.label}, but {have} can be moved"
@@ -44,22 +46,23 @@ class LocalActuator:
         return tuple(objections)
 
     def apply(self, step: Step) -> None:
-        """Set one step going."""
+        """Set one step going, in its cell where it names one."""
         match step.kind:
             case StepKind.START:
-                if self.deployment.claim_standby(step.shape) is None:
-                    self.deployment.start(step.shape)
+                cell = step.cell or None
+                if self.deployment.claim_standby(step.shape, cell) is None:
+                    self.deployment.start(step.shape, cell)
             case StepKind.ROUTE:
-                worker = self._oldest(step.shape, WorkerState.STARTING)
+                worker = self._some(step, WorkerState.STARTING)[0]
                 self.deployment.await_ready(worker)
                 self.deployment.route(worker)
             case StepKind.DRAIN:
-                self.deployment.drain(self._spare(step.shape, to=None))
+                self.deployment.drain(self._spare(step, to=None))
             case StepKind.FLIP:
                 to_shape = _target_of(step)
-                self.deployment.flip(self._spare(step.shape, to=to_shape.role), to_shape)
+                self.deployment.flip(self._spare(step, to=to_shape.role), to_shape)
             case StepKind.STOP:
-                self.deployment.stop(self._oldest(step.shape, WorkerState.DRAINING))
+                self.deployment.stop(self._some(step, WorkerState.DRAINING)[0])
 
     def await_ready(self, step: Step) -> None:
         """Wait for a started worker's first token; for the rest, check what is observed."""
@@ -79,32 +82,46 @@ class LocalActuator:
                 f"the router does not send traffic to all {expected} replicas of {shape.label}"
             )
 
-    def _spare(self, shape: ReplicaShape, *, to: Role | None) -> Worker:
-        """The newest ready worker whose leaving parts no pair of its cell.
+    def _other_cells(self, diff: Diff) -> list[str]:
+        """Objections to cells that there are not, and to workers that moved since."""
+        cells = {cell.name for cell in self.deployment.site.cells}
+        unknown = sorted({s.cell for s in diff.steps if s.cell} - cells)
+        objections = [
+            f"there is no cell {cell} here, only {', '.join(sorted(cells))}" for cell in unknown
+        ]
+        ready = Counter({(p.cell, p.pool.shape): p.pool.ready for p in diff.from_fleet.by_cell})
+        objections += [
+            f"cell {cell} was read with {count} ready {shape.label}, but {have} are there"
+            for (cell, shape), count in ready.items()
+            if (have := len(self.deployment.workers(shape, WorkerState.READY, cell))) != count
+        ]
+        return objections
 
-        In a single cell the plan's own guards have judged that already.
+    def _spare(self, step: Step, *, to: Role | None) -> Worker:
+        """The newest ready worker of the step's cell; without one, of a cell that can spare it.
+
+        Where the diff names cells, or there is only one, the plan's own guards have judged already
+        what its leaving does.
         """
-        ready = self._some(shape, WorkerState.READY)
+        ready = self._some(step, WorkerState.READY)
+        if step.cell or len(self.deployment.site.cells) == 1:
+            return ready[-1]
         members = self.deployment.members
         for worker in reversed(ready):
-            try:
+            with suppress(GuardRefusedError):
                 check_leaving(self.deployment.member(worker.name), members, to=to)
-            except GuardRefusedError:
-                if len(self.deployment.site.cells) > 1:
-                    continue
-            return worker
+                return worker
         raise ApplyError(
-            f"every {shape.role} worker is the last one of its cell, whose other workers need it: "
-            "give the cell one more first"
+            f"every {step.shape.role} worker is the last one of its cell, whose other workers need "
+            "it: give the cell one more first"
         )
 
-    def _oldest(self, shape: ReplicaShape, state: WorkerState) -> Worker:
-        return self._some(shape, state)[0]
-
-    def _some(self, shape: ReplicaShape, state: WorkerState) -> tuple[Worker, ...]:
-        workers = self.deployment.workers(shape, state)
+    def _some(self, step: Step, state: WorkerState) -> tuple[Worker, ...]:
+        """Workers that the step may act on, oldest first."""
+        workers = self.deployment.workers(step.shape, state, step.cell or None)
         if not workers:
-            raise ApplyError(f"there is no {state} replica of {shape.label}")
+            where = f" in cell {step.cell}" if step.cell else ""
+            raise ApplyError(f"there is no {state} replica of {step.shape.label}{where}")
         return workers
 
 

@@ -10,7 +10,15 @@ from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.spec import Spec
 from planner.optimize import Problem, build_problem, plan, with_demand_level
-from planner.rollout import GuardConditions, clamp, diff, diff_to, guard, with_clamps
+from planner.rollout import (
+    GuardConditions,
+    clamp,
+    diff,
+    diff_to,
+    guard,
+    with_clamps,
+    with_placements,
+)
 
 Key = tuple[ReplicaShape, PurchaseOption]
 
@@ -82,6 +90,7 @@ def decide(
     """
     spec = with_demand_level(spec, forecast)
     made = plan(spec, forecast, fleet, made_at=now, explain=explain)
+    made = with_placements(made, spec, fleet)
     recommended = diff(fleet, made, spec, can_flip=conditions is None or conditions.can_flip)
     steps: Diff = recommended
     findings: tuple[GuardFinding, ...] = ()

@@ -32,6 +32,8 @@ input_tokens, output_tokens
     Prompt and answer length of one request, tokens.
 itl
     Gap between two tokens of an answer, seconds.
+placement
+    Which cell each replica stands in (`placement`); what has its other half elsewhere crosses.
 plan
     Pools per window, with prediction, cost and reasons (`plan`).
 profile

@@ -1,7 +1,7 @@
 """What runs: replicas, pools of them, and the fleet."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import total_ordering
@@ -125,6 +125,14 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellPool:
+    """The part of a pool that stands in one topology cell."""
+
+    cell: str
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """All pools of a deployment at one instant.
 
@@ -133,12 +141,20 @@ class Fleet:
     read_at : datetime
         When it was observed, with a time zone.
     version : str
-        Changes whenever the fleet does; a plan is bound to the version it was made from.
+        Changes whenever the counts do; a plan is bound to the version it was made from.
+    by_cell : tuple of CellPool
+        The same replicas by topology cell; empty where nobody knows, or there are no cells.
+
+    Raises
+    ------
+    ValueError
+        When a pool is listed twice, or the cells hold other replicas than the pools.
     """
 
     pools: tuple[Pool, ...]
     read_at: datetime
     version: str
+    by_cell: tuple[CellPool, ...] = ()
 
     def __post_init__(self) -> None:
         keys = [(p.shape, p.purchase_option) for p in self.pools]
@@ -146,6 +162,18 @@ class Fleet:
             raise ValueError("a fleet lists each pool once: (shape, purchase_option) repeats")
         if self.read_at.tzinfo is None:
             raise ValueError("read_at needs a time zone")
+        parts = [(p.cell, p.pool.shape, p.pool.purchase_option) for p in self.by_cell]
+        if len(parts) != len(set(parts)):
+            raise ValueError(
+                "a fleet lists each pool once a cell: (shape, purchase_option) repeats"
+            )
+        if self.by_cell and _occupied(merged(self.by_cell)) != _occupied(self.pools):
+            raise ValueError("the cells hold other replicas than the pools: give every pool a cell")
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the cell of every replica is known."""
+        return bool(self.by_cell) or not _occupied(self.pools)
 
     def replicas(self, role: Role, *, model: str | None = None) -> int:
         """Replicas (ready + starting) in a role, of one model or of all."""
@@ -165,6 +193,25 @@ class Fleet:
 
 def version_of(pools: Iterable[Pool]) -> str:
     """Derive a fleet's version from its pools: equal pools, equal version, in any order."""
+    return sha256(repr(_occupied(pools)).encode()).hexdigest()[:16]
+
+
+def merged(parts: Iterable[CellPool]) -> tuple[Pool, ...]:
+    """The pools that parts of them in cells make up."""
+    whole: dict[tuple[ReplicaShape, PurchaseOption], Pool] = {}
+    for part in (p.pool for p in parts):
+        key = part.shape, part.purchase_option
+        before = whole.get(key) or Pool(shape=part.shape, purchase_option=part.purchase_option)
+        whole[key] = replace(
+            before,
+            ready=before.ready + part.ready,
+            starting=before.starting + part.starting,
+            draining=before.draining + part.draining,
+        )
+    return tuple(whole[key] for key in sorted(whole))
+
+
+def _occupied(pools: Iterable[Pool]) -> list[Pool]:
+    """Pools with replicas, in order."""
     occupied = [p for p in pools if p.ready or p.starting or p.draining]
-    ordered = sorted(occupied, key=lambda p: (p.shape, p.purchase_option))
-    return sha256(repr(ordered).encode()).hexdigest()[:16]
+    return sorted(occupied, key=lambda p: (p.shape, p.purchase_option))

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
+from planner.domain.placement import Placement
 from planner.domain.workload import RequestKind
 
 
@@ -309,6 +310,8 @@ class Plan:
         True when any profile behind it is an estimate; never applied automatically.
     incomplete : bool
         True when any profile behind it is of a run that broke off.
+    placements : tuple of Placement
+        Where the replicas of each window stand; empty where the spec names no cells.
     """
 
     plan_id: str
@@ -327,3 +330,4 @@ class Plan:
     shadow_prices: tuple[ShadowPrice, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
     incomplete: bool = False
+    placements: tuple[Placement, ...] = ()

@@ -37,6 +37,8 @@ class Step:
         What the step wastes: accelerator time without traffic, USD.
     reason : str
         One sentence.
+    cell : str
+        The topology cell whose replica it acts on; empty where the target has none.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Step:
     expected_s: float
     expected_usd: float
     reason: str
+    cell: str = ""
 
     def __post_init__(self) -> None:
         if (self.kind is StepKind.FLIP) != (self.to_shape is not None):

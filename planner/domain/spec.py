@@ -325,8 +325,7 @@ class Spec:
     shapes : tuple of ShapeSearch
         Which further shapes were considered.
     cells : tuple of Cell
-        Topology cells of the target; empty: one that holds everything. Plans do not know of them
-        yet: replicas are spread over cells when a plan is applied.
+        Topology cells of the target; empty: one that holds everything.
     held_by_others : tuple of Holding
         What was taken from inventory and budget because other models hold it (`plan_together`);
         not part of the file.

@@ -77,6 +77,7 @@ def _run(
     solver.parameters.max_deterministic_time = work
     solver.parameters.max_time_in_seconds = settings.time_limit_s
     solver.parameters.linearization_level = 2
+    solver.parameters.catch_sigint_signal = False  # it would not give Ctrl-C back to the process
     status = solver.solve(sat)
     found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
     values = np.array([solver.value(c) for c in columns]) / scale if found else None

@@ -18,9 +18,10 @@ from planner.rollout.approval import (
     submit,
     supersede,
 )
+from planner.rollout.cells import place, site_of, with_placements
 from planner.rollout.diff import Wanted, diff, diff_to, last_good, led_from, led_to, wanted_of
 from planner.rollout.dip import Dip, dip
-from planner.rollout.effects import after
+from planner.rollout.effects import PoolKey, after
 from planner.rollout.guards import (
     Change,
     GuardConditions,
@@ -38,6 +39,7 @@ __all__ = [
     "Change",
     "Dip",
     "GuardConditions",
+    "PoolKey",
     "Wanted",
     "after",
     "approve",
@@ -59,15 +61,18 @@ __all__ = [
     "led_to",
     "has_expired",
     "persons_needed",
+    "place",
     "policy_approves",
     "refused",
     "reject",
     "remark",
     "replicas_touched",
     "roll_back",
+    "site_of",
     "submit",
     "supersede",
     "victims",
     "wanted_of",
     "with_clamps",
+    "with_placements",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
 from planner.domain.spec import Spec
-from planner.rollout.effects import PoolKey, Pools
+from planner.rollout.effects import PoolKey, Pools, cells_of
 
 REFERENCE_ISL, REFERENCE_OSL = 1024, 256
 """Tokens of the reference request: four times as long a prompt as an answer, as in chat."""
@@ -21,16 +21,23 @@ Rates = Mapping[PoolKey, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the ready replicas of a state can do, requests/s of the reference request."""
+    """What the ready replicas of a state can do, requests/s of the reference request.
+
+    Parameters
+    ----------
+    paired : float
+        What prefill and decode can do together, each in its own cell.
+    """
 
     prefill: float
     decode: float
     aggregated: float
+    paired: float
 
     @property
     def service(self) -> float:
         """What the fleet can answer: an answer needs a prefill and a decode, or one of both."""
-        return self.aggregated + min(self.prefill, self.decode)
+        return self.aggregated + self.paired
 
     def of_role(self, role: Role) -> float:
         """The capacity of one role."""
@@ -83,12 +90,15 @@ def replica_rps(shape: ReplicaShape, spec: Spec) -> float:
 
 def capacity(pools: Pools, each_rps: Rates, *, model: str) -> Capacity:
     """What the ready replicas of a model can do."""
-    sums = dict.fromkeys(Role, 0.0)
+    sums = {cell: dict.fromkeys(Role, 0.0) for cell in cells_of(pools)}
     for key, pool in pools.items():
         if key.shape.model == model and pool.ready:
-            sums[key.shape.role] += pool.ready * each_rps[key]
+            sums[key.cell][key.shape.role] += pool.ready * each_rps[key]
     return Capacity(
-        prefill=sums[Role.PREFILL], decode=sums[Role.DECODE], aggregated=sums[Role.AGGREGATED]
+        prefill=sum(cell[Role.PREFILL] for cell in sums.values()),
+        decode=sum(cell[Role.DECODE] for cell in sums.values()),
+        aggregated=sum(cell[Role.AGGREGATED] for cell in sums.values()),
+        paired=sum(min(cell[Role.PREFILL], cell[Role.DECODE]) for cell in sums.values()),
     )
 
 
@@ -98,6 +108,7 @@ def worse_of(one: Capacity, other: Capacity) -> Floor:
         prefill=min(one.prefill, other.prefill),
         decode=min(one.decode, other.decode),
         aggregated=min(one.aggregated, other.aggregated),
+        paired=min(one.paired, other.paired),
         whole=min(one.service, other.service),
     )
 

@@ -5,6 +5,8 @@ most the disruption budget of them at once, and prefill and decode grow and shri
 that the planned ratio of both is kept. Where another role of the same accelerator and parallelism
 has a replica to spare and a flip is faster than a start and a drain, it flips. Old replicas leave
 early only where the inventory has no room for the new ones, those first whose leaving costs least.
+Where the spec names cells, each part of a pool in a cell is a pool of its own: a replica that has
+to stand elsewhere starts there and drains here, and flips stay inside a cell.
 `Diff.groups` says which steps do not depend on each other.
 """
 
@@ -16,16 +18,20 @@ from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import Spec
 from planner.rollout.capacity import Floor, capacity, rates, worse_of
+from planner.rollout.cells import Site, counts_of, is_steered, place, site_in, standing
 from planner.rollout.durations import expected_s, lifecycle_of, start_s, usd_per_hour
 from planner.rollout.effects import (
     PoolKey,
     Pools,
+    after,
     applied,
     pool_at,
     pools_by_key,
+    pools_in_cells,
     ready_in,
     serves,
 )
+from planner.rollout.placing import Room
 
 _RECEIVERS_FIRST = (Role.DECODE, Role.AGGREGATED, Role.PREFILL)
 """Decode is there before the prefill that hands requests to it, and leaves after it."""
@@ -43,11 +49,14 @@ class Wanted:
         Only pools of this model are touched.
     replicas : mapping of PoolKey to int
         Every pool of the model that the fleet or the plan has.
+    stay : bool
+        Replicas are not moved from cell to cell, though more requests might be served then.
     """
 
     plan_id: str
     model: str
     replicas: Mapping[PoolKey, int]
+    stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class _Goal:
     floor: Floor
     each_rps: dict[PoolKey, float]
     inventory: dict[str, int]
+    rooms: tuple[Room, ...]
     most_disrupted: int
     can_flip: bool
     spec: Spec
@@ -76,10 +86,8 @@ def wanted_of(fleet: Fleet, plan: Plan) -> Wanted:
 
 def led_to(diff: Diff, *, model: str) -> Wanted:
     """What a diff would have led to, for completing it from another fleet."""
-    pools = pools_by_key(diff.from_fleet)
-    for step in diff.steps:
-        pools = applied(pools, step)
-    replicas = {k: p.replicas for k, p in pools.items() if k.shape.model == model}
+    end = after(diff.from_fleet, diff.steps, at=diff.from_fleet.read_at)
+    replicas = {k: p.replicas for k, p in pools_by_key(end).items() if k.shape.model == model}
     return Wanted(plan_id=diff.plan_id, model=model, replicas=replicas)
 
 
@@ -133,10 +141,10 @@ def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) 
     Returns
     -------
     Diff
-        `after(fleet, result.steps)` has the wanted replicas, all of them ready. No step leaves a
-        role, or the service, with less ready capacity than the worse of both end fleets, unless
-        the inventory has no room for any other order: `dip` says by how much, and the guards
-        `dip` and `serving_floor` judge it.
+        `after(fleet, result.steps)` has the wanted replicas, all of them ready, but for those that
+        no cell has room for. No step leaves a role, or the service, with less ready capacity than
+        the worse of both end fleets, unless the inventory or a cell has no room for any other
+        order: `dip` says by how much, and the guards `dip` and `serving_floor` judge it.
 
     Raises
     ------
@@ -144,7 +152,7 @@ def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) 
         When the fleet holds a pool whose accelerator the spec does not price.
     """
     goal = _goal(fleet, wanted, spec, can_flip=can_flip)
-    pools = pools_by_key(fleet)
+    pools = _pools(fleet, spec)
     steps: list[Step] = []
     while (step := _next_step(pools, goal, steps)) is not None:
         step = replace(step, index=len(steps))
@@ -160,8 +168,11 @@ def floors(fleet: Fleet, planned: dict[Role, int], *, model: str) -> dict[Role, 
 
 
 def _goal(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool) -> _Goal:
-    before = pools_by_key(fleet)
+    before = _pools(fleet, spec)
     own = {k: n for k, n in wanted.replicas.items() if k.shape.model == wanted.model}
+    site = site_in(spec, fleet, model=wanted.model) if is_steered(spec, fleet) else Site(names=())
+    if site.names:
+        own = _in_cells(own, site, fleet, spec, wanted)
     each_rps = rates({**dict.fromkeys(before), **dict.fromkeys(own)}, spec)
     final = {key: replace(pool_at({}, key), ready=count) for key, count in own.items()}
     ends = [capacity(pools, each_rps, model=wanted.model) for pools in (before, final)]
@@ -171,11 +182,26 @@ def _goal(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool) -> _Goal:
         floor=worse_of(*ends),
         each_rps=each_rps,
         inventory={a.name: a.inventory for a in spec.accelerators},
+        rooms=site.rooms,
         most_disrupted=max(1, spec.guards.max_disrupted_replicas),
         can_flip=can_flip,
         spec=spec,
         fleet=fleet,
     )
+
+
+def _pools(fleet: Fleet, spec: Spec) -> Pools:
+    return pools_in_cells(fleet) if is_steered(spec, fleet) else pools_by_key(fleet)
+
+
+def _in_cells(
+    wanted: Mapping[PoolKey, int], site: Site, fleet: Fleet, spec: Spec, asked: Wanted
+) -> dict[PoolKey, int]:
+    """The wanted replicas by cell, parts of pools that shall be empty included."""
+    now = standing(fleet, model=asked.model)
+    placement = place(wanted, rates(wanted, spec), site, now, stay=asked.stay)
+    empty = dict.fromkeys((k for k in pools_in_cells(fleet) if k.shape.model == asked.model), 0)
+    return empty | counts_of(placement)
 
 
 def _receivers_first(item: tuple[PoolKey, int]) -> tuple[int, PoolKey]:
@@ -197,23 +223,24 @@ def _start_with_room(pools: Pools, goal: _Goal) -> Step | None:
 
 def _route(pools: Pools, goal: _Goal) -> Step | None:
     """Decode first: a prefill replica that takes prompts without any holds them up."""
-    decodes = ready_in(pools, Role.DECODE, model=goal.model)
-    coming = sum(n for k, n in goal.replicas.items() if k.shape.role is Role.DECODE)
-    held = Role.PREFILL if coming and not decodes else None
+    coming = {k.cell for k, n in goal.replicas.items() if n and k.shape.role is Role.DECODE}
+    held = {
+        cell for cell in coming if not ready_in(pools, Role.DECODE, model=goal.model, cell=cell)
+    }
     return _routed(pools, goal, held=held)
 
 
 def _route_anyway(pools: Pools, goal: _Goal) -> Step | None:
-    return _routed(pools, goal, held=None)
+    return _routed(pools, goal, held=set())
 
 
-def _routed(pools: Pools, goal: _Goal, *, held: Role | None) -> Step | None:
+def _routed(pools: Pools, goal: _Goal, *, held: set[str]) -> Step | None:
     able = [
         key
         for key, planned in goal.replicas.items()
         if pool_at(pools, key).starting > 0
         and pool_at(pools, key).ready < planned
-        and key.shape.role is not held
+        and not (key.shape.role is Role.PREFILL and key.cell in held)
     ]
     if not able:
         return None
@@ -327,7 +354,7 @@ def _may_flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> bool:
 
 
 def _engine_of(key: PoolKey) -> tuple[object, ...]:
-    return *key.shape.engine, key.purchase_option
+    return *key.shape.engine, key.purchase_option, key.cell
 
 
 def _to_start(pools: Pools, goal: _Goal) -> list[PoolKey]:
@@ -347,10 +374,18 @@ def _to_drain(pools: Pools, goal: _Goal) -> list[PoolKey]:
 
 
 def _room(pools: Pools, key: PoolKey, goal: _Goal) -> int:
-    """Accelerators of the pool's type that are neither serving, starting nor draining."""
+    """Accelerators of the pool's type, and of its cell, that no replica in any state occupies."""
     name = key.shape.accelerator
     used = sum(p.accelerators for k, p in pools.items() if k.shape.accelerator == name)
-    return goal.inventory.get(name, 0) - used
+    free = [goal.inventory.get(name, 0) - used]
+    for room in (r for r in goal.rooms if key.cell in r.cells):
+        here = sum(
+            p.accelerators
+            for k, p in pools.items()
+            if k.cell in room.cells and k.shape.model == goal.model
+        )
+        free.append(room.accelerators - here)
+    return min(free)
 
 
 def _out_of_service(pools: Pools, goal: _Goal) -> int:
@@ -374,7 +409,8 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
         return False
     without = pools | {key: replace(pool, ready=pool.ready - 1)}
     prefills, decodes = (
-        ready_in(without, role, model=goal.model) for role in (Role.PREFILL, Role.DECODE)
+        ready_in(without, role, model=goal.model, cell=key.cell)
+        for role in (Role.PREFILL, Role.DECODE)
     )
     if key.shape.role is Role.DECODE and prefills and not decodes:
         return False  # prompts would go to prefill replicas that have nobody to hand them to
@@ -383,8 +419,12 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
 
 def _start(pools: Pools, key: PoolKey, goal: _Goal) -> Step:
     have = pool_at(pools, key).replicas
-    reason = f"{key.shape.label} grows from {have} to {have + 1} replicas"
+    reason = f"{key.shape.label} grows from {have} to {have + 1} replicas{_where(key)}"
     return _step(StepKind.START, key, goal, reason=reason)
+
+
+def _where(key: PoolKey) -> str:
+    return f" in cell {key.cell}" if key.cell else ""
 
 
 def _flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> Step:
@@ -394,7 +434,7 @@ def _flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> Step:
 
 def _drain(pools: Pools, key: PoolKey, goal: _Goal, *, blocking: bool) -> Step:
     have = pool_at(pools, key).replicas
-    reason = f"{key.shape.label} shrinks from {have} to {have - 1} replicas"
+    reason = f"{key.shape.label} shrinks from {have} to {have - 1} replicas{_where(key)}"
     if blocking:
         reason += f": no {key.shape.accelerator} is free for what starts next"
     return _step(StepKind.DRAIN, key, goal, reason=reason)
@@ -413,4 +453,5 @@ def _step(
         expected_s=seconds,
         expected_usd=seconds / 3600 * usd_per_hour(key, goal.spec),
         reason=reason,
+        cell=key.cell,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import Spec
 from planner.rollout.capacity import Capacity, Floor, capacity, rates, worse_of
-from planner.rollout.effects import PoolKey, Pools, applied, pool_at, pools_by_key
+from planner.rollout.effects import PoolKey, Pools, applied, pool_at, pools_before
 
 CAPACITY_ERROR_RATIO = 0.25
 """How far the coarse capacities may be off while they are compared with a load, either way."""
@@ -128,7 +128,7 @@ def dip(diff: Diff, spec: Spec) -> Dip:
         return Dip(states=(), final_ratio=1.0)
     model = diff.steps[0].shape.model
     walked = list(_walk(diff))
-    before, after = pools_by_key(diff.from_fleet), walked[-1][2]
+    before, after = pools_before(diff.from_fleet, diff.steps), walked[-1][2]
     each_rps = rates({**before, **after, **{k: 0 for _, p, _ in walked for k in p}}, spec)
     first, last = (capacity(pools, each_rps, model=model) for pools in (before, after))
     floor = worse_of(first, last)
@@ -142,7 +142,7 @@ def dip(diff: Diff, spec: Spec) -> Dip:
 
 def _walk(diff: Diff) -> Iterator[tuple[tuple[Step, ...], Pools, Pools]]:
     """Each group of steps with the pools while it runs, and after it."""
-    pools = pools_by_key(diff.from_fleet)
+    pools = pools_before(diff.from_fleet, diff.steps)
     for group in diff.groups:
         for step in group:
             pools = applied(pools, step)
@@ -152,7 +152,7 @@ def _walk(diff: Diff) -> Iterator[tuple[tuple[Step, ...], Pools, Pools]]:
 def _while_flipping(pools: Pools, group: tuple[Step, ...]) -> Pools:
     for step in group:
         if step.to_shape is not None:
-            key = PoolKey(step.to_shape, step.purchase_option)
+            key = PoolKey(step.to_shape, step.purchase_option, step.cell)
             pool = pool_at(pools, key)
             pools = pools | {key: replace(pool, ready=pool.ready - 1)}
     return pools

@@ -5,17 +5,29 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from planner.domain.errors import StalePlanError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
+from planner.domain.fleet import CellPool, Fleet, Pool, ReplicaShape, Role, merged, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.rollout import Step, StepKind
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class PoolKey:
-    """What tells one pool of a fleet from another."""
+    """What tells one pool of a fleet from another.
+
+    Parameters
+    ----------
+    cell : str
+        Where pools are looked at cell by cell; empty: all of them together.
+    """
 
     shape: ReplicaShape
     purchase_option: PurchaseOption
+    cell: str = ""
+
+    @property
+    def anywhere(self) -> "PoolKey":
+        """The whole pool's key."""
+        return PoolKey(self.shape, self.purchase_option)
 
 
 Pools = dict[PoolKey, Pool]
@@ -31,21 +43,45 @@ def pools_by_key(fleet: Fleet) -> Pools:
     return {key_of(pool): pool for pool in fleet.pools}
 
 
+def pools_in_cells(fleet: Fleet) -> Pools:
+    """The parts of the fleet's pools under their keys, cell by cell."""
+    return {replace(key_of(part.pool), cell=part.cell): part.pool for part in fleet.by_cell}
+
+
+def pools_before(fleet: Fleet, steps: Sequence[Step]) -> Pools:
+    """What the steps act on: pools cell by cell where they name cells."""
+    if any(step.cell for step in steps):
+        return pools_in_cells(fleet)
+    return pools_by_key(fleet)
+
+
+def cells_of(pools: Pools) -> tuple[str, ...]:
+    """The cells that pools are in; a single empty name where they are looked at together."""
+    return tuple(sorted({key.cell for key in pools}))
+
+
 def pool_at(pools: Pools, key: PoolKey) -> Pool:
     """The pool under a key, an empty one when there is none."""
     return pools.get(key) or Pool(shape=key.shape, purchase_option=key.purchase_option)
 
 
-def ready_in(pools: Pools, role: Role, *, model: str) -> int:
-    """Ready replicas of one role of one model."""
-    return sum(p.ready for k, p in pools.items() if (k.shape.role, k.shape.model) == (role, model))
+def ready_in(pools: Pools, role: Role, *, model: str, cell: str | None = None) -> int:
+    """Ready replicas of one role of one model, in one cell or in all."""
+    return sum(
+        p.ready
+        for k, p in pools.items()
+        if (k.shape.role, k.shape.model) == (role, model) and cell in (None, k.cell)
+    )
 
 
 def serves(pools: Pools, *, model: str) -> bool:
-    """Whether a request can be answered: an aggregated replica, or prefill and decode."""
+    """Whether a request can be answered: an aggregated replica, or prefill and decode in a cell."""
     if ready_in(pools, Role.AGGREGATED, model=model) > 0:
         return True
-    return all(ready_in(pools, r, model=model) > 0 for r in (Role.PREFILL, Role.DECODE))
+    return any(
+        all(ready_in(pools, r, model=model, cell=cell) > 0 for r in (Role.PREFILL, Role.DECODE))
+        for cell in cells_of(pools)
+    )
 
 
 def applied(pools: Pools, step: Step) -> Pools:
@@ -60,7 +96,7 @@ def applied(pools: Pools, step: Step) -> Pools:
     StalePlanError
         When the pool has no replica in the state that the step needs.
     """
-    key = PoolKey(step.shape, step.purchase_option)
+    key = PoolKey(step.shape, step.purchase_option, step.cell)
     pool = pool_at(pools, key)
     if step.kind is StepKind.START:
         return pools | {key: replace(pool, starting=pool.starting + 1)}
@@ -73,7 +109,7 @@ def applied(pools: Pools, step: Step) -> Pools:
     given = _without_one(pool)
     if step.to_shape is None:
         return pools | {key: replace(given, draining=given.draining + 1)}
-    to_key = PoolKey(step.to_shape, step.purchase_option)
+    to_key = PoolKey(step.to_shape, step.purchase_option, step.cell)
     receiver = pool_at(pools, to_key)
     return pools | {key: given, to_key: replace(receiver, ready=receiver.ready + 1)}
 
@@ -97,13 +133,15 @@ def after(fleet: Fleet, steps: Sequence[Step], *, at: datetime) -> Fleet:
     StalePlanError
         When a step needs a replica that the fleet does not have.
     """
-    pools = pools_by_key(fleet)
-    for step in steps:
-        pools = applied(pools, step)
-    result = tuple(pools[key] for key in sorted(pools))
     if not steps:
         return replace(fleet, read_at=at)
-    return Fleet(pools=result, read_at=at, version=version_of(result))
+    pools = pools_before(fleet, steps)
+    for step in steps:
+        pools = applied(pools, step)
+    parts = tuple(CellPool(cell=key.cell, pool=pools[key]) for key in sorted(pools))
+    result = merged(parts)
+    by_cell = parts if cells_of(pools) != ("",) else ()
+    return Fleet(pools=result, read_at=at, version=version_of(result), by_cell=by_cell)
 
 
 def _without_one(pool: Pool) -> Pool:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ import httpx
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.hardware import PurchaseOption
+from planner.domain.placement import Placement
 from planner.domain.topology import Cell
+from planner.rollout import PoolKey, place, site_of
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.gate import GateOptions, check_access
@@ -299,8 +303,22 @@ def first_workers(changes: Changes, asked: Asked, say: Say) -> None:
         For the first worker that does not come up.
     """
     deployment, shape = changes.deployment, changes.shape
-    roles = asked.roles + (Role.DECODE if asked.decode else Role.AGGREGATED,) * asked.standby
-    workers = [deployment.start(replace(shape, role=role)) for role in roles]
+    first = first_placement(asked, deployment.site, shape)
+    if first.crossing_ratio > 0:
+        say(
+            f"{first.crossing_ratio:.0%} of the capacity stands in cells without its other half: "
+            "give cells room for pairs, or another number of workers"
+        )
+    homes = {
+        role: [r.cell for r in first.replicas for _ in range(r.replicas) if r.shape.role is role]
+        for role in Role
+    }
+    workers = [
+        deployment.start(replace(shape, role=role), homes[role].pop(0) or None)
+        for role in asked.roles
+    ]
+    spare = replace(shape, role=Role.DECODE if asked.decode else Role.AGGREGATED)
+    workers += [deployment.start(spare, deployment.emptiest()) for _ in range(asked.standby)]
     say(f"{len(workers)} workers are starting, with logs in {deployment.site.state_dir / 'logs'}")
 
     def prove(worker: Worker) -> None:
@@ -318,6 +336,17 @@ def first_workers(changes: Changes, asked: Asked, say: Say) -> None:
         except BaseException:
             deployment.launcher.stop_all()  # those that wait are told, instead of waited for
             raise
+
+
+def first_placement(asked: Asked, site: LocalSite, shape: ReplicaShape) -> Placement:
+    """Which of the first workers stands in which cell."""
+    roles = Counter(asked.roles)
+    wanted = {
+        PoolKey(replace(shape, role=role), PurchaseOption.ON_DEMAND): count
+        for role, count in roles.items()
+    }
+    cells = site_of(site.cells, len(site.gpus))
+    return place(wanted, dict.fromkeys(wanted, 1.0), cells, {})
 
 
 def _cells(asked: Asked) -> tuple[Cell, ...]:

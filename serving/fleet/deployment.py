@@ -8,6 +8,7 @@ change of one worker is up to one of them.
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Self
 import httpx
 
 from planner.domain.errors import EngineError, PoolwiseError, RouterError
-from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
+from planner.domain.fleet import CellPool, Fleet, Pool, ReplicaShape, Role, merged, version_of
 from planner.domain.hardware import PurchaseOption
 from serving.fleet.endpoints import (
     Endpoints,
@@ -27,11 +28,11 @@ from serving.fleet.endpoints import (
     forget_endpoints,
     write_endpoints,
 )
-from serving.fleet.members import CellReport, Member, WorkerState, report_cells
+from serving.fleet.members import PARTNERS, CellReport, Member, WorkerState, report_cells
 from serving.routers import RoutedWorker, Router, RouterKind, start_router
 from serving.routers.drained import wait_handed_over, wait_idle
 from serving.telemetry import EngineReading, read_engine
-from serving.workers.launcher import Launcher, LocalSite, Worker
+from serving.workers.launcher import EVERYTHING, Launcher, LocalSite, Worker
 
 __all__ = ["LocalDeployment", "Member", "RouterSettings", "WorkerState"]
 
@@ -154,7 +155,7 @@ class LocalDeployment:
         Parameters
         ----------
         cell : str or None
-            None: the cell that lacks the role most.
+            None: see `neediest`.
         """
         worker = self.launcher.start(shape, cell or self.neediest(shape.role))
         self._set(Member(worker=worker, shape=shape, state=WorkerState.STARTING))
@@ -175,16 +176,21 @@ class LocalDeployment:
         """Keep a proven worker without traffic, to be promoted in the time of a router add."""
         self._set(replace(self.member(worker.name), state=WorkerState.STANDBY))
 
-    def claim_standby(self, shape: ReplicaShape) -> Worker | None:
+    def claim_standby(self, shape: ReplicaShape, cell: str | None = None) -> Worker | None:
         """Take a standby worker that can be of this shape, to be routed; None where there is none.
 
-        The cell that lacks the role most comes first.
+        Parameters
+        ----------
+        cell : str or None
+            None: any, the one that lacks the role most before the others.
         """
         with self._lock:
             spare = [
                 m
                 for m in self.members
-                if m.state is WorkerState.STANDBY and m.shape.engine == shape.engine
+                if m.state is WorkerState.STANDBY
+                and m.shape.engine == shape.engine
+                and cell in (None, m.cell)
             ]
             home = self.neediest(shape.role)
             spare.sort(key=lambda m: m.cell != home)
@@ -264,12 +270,27 @@ class LocalDeployment:
         self._set(replace(self.member(worker.name), shape=shape))
 
     def neediest(self, role: Role) -> str:
-        """The cell with the fewest workers of a role; of equal ones the first."""
+        """The cell with the fewest workers of a role; of equal ones one whose others need it."""
         coming = [m for m in self.members if m.state is not WorkerState.DRAINING]
-        return min(
-            (c.name for c in self.site.cells),
-            key=lambda name: sum(1 for m in coming if (m.cell, m.role) == (name, role)),
-        )
+        there = Counter((m.cell, m.role) for m in coming)
+        partner = PARTNERS.get(role)
+
+        def need(cell: str) -> tuple[int, bool]:
+            alone = partner is not None and not there[cell, role] and there[cell, partner] > 0
+            return there[cell, role], not alone
+
+        return min((c.name for c in self.site.cells), key=need)
+
+    def emptiest(self) -> str:
+        """The cell that serves with the fewest workers, for a spare; the first where none does."""
+        there = Counter(m.cell for m in self.members)
+        roles = {(m.cell, m.role) for m in self.members}
+
+        def rank(cell: str) -> tuple[bool, int]:
+            pair = all((cell, role) in roles for role in PARTNERS)
+            return not (pair or (cell, Role.AGGREGATED) in roles), there[cell]
+
+        return min((c.name for c in self.site.cells), key=rank)
 
     def check_role(self, role: Role, cell: str) -> None:
         """Refuse a role that the cell's router could not send requests to.
@@ -308,9 +329,15 @@ class LocalDeployment:
             raise self._brought_back(before, to_shape, error) from error
         return time.monotonic() - began
 
-    def workers(self, shape: ReplicaShape, state: WorkerState) -> tuple[Worker, ...]:
-        """Workers of a pool in a state, oldest first."""
-        return tuple(m.worker for m in self.members if (m.shape, m.state) == (shape, state))
+    def workers(
+        self, shape: ReplicaShape, state: WorkerState, cell: str | None = None
+    ) -> tuple[Worker, ...]:
+        """Workers of a pool in a state, in one cell or in all, oldest first."""
+        return tuple(
+            m.worker
+            for m in self.members
+            if (m.shape, m.state) == (shape, state) and cell in (None, m.cell)
+        )
 
     def fleet(self) -> Fleet:
         """What runs now, from the processes and from the routers' own lists.
@@ -324,16 +351,23 @@ class LocalDeployment:
             for w in router.workers()
             if w.healthy
         }
-        pools: dict[ReplicaShape, Pool] = {}
+        parts: dict[tuple[str, ReplicaShape], Pool] = {}
         for member in self.members:
             state = member.state
             if state is WorkerState.STANDBY:
                 continue
             if state is WorkerState.READY and (member.worker.url, member.role) not in healthy:
                 state = WorkerState.DRAINING
-            pools[member.shape] = self._counted(pools.get(member.shape), member.shape, state)
-        ordered = tuple(pools[shape] for shape in sorted(pools))
-        return Fleet(pools=ordered, read_at=datetime.now(UTC), version=version_of(ordered))
+            key = member.cell, member.shape
+            parts[key] = self._counted(parts.get(key), member.shape, state)
+        by_cell = tuple(CellPool(cell=key[0], pool=parts[key]) for key in sorted(parts))
+        pools = merged(by_cell)
+        return Fleet(
+            pools=pools,
+            read_at=datetime.now(UTC),
+            version=version_of(pools),
+            by_cell=() if self.site.cells == (EVERYTHING,) else by_cell,
+        )
 
     def reading(self, worker: Worker) -> EngineReading:
         """Scrape a worker's metrics."""

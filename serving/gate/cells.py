@@ -54,12 +54,15 @@ class Cell:
     unanswered : int
         Health requests in a row that its router took and did not answer. One that takes no
         connection is not meant: it is started again within a moment, and waited for.
+    serves : bool
+        It has both halves of a pair, or an aggregated worker; taken so where nobody says.
     """
 
     name: str
     url: str
     workers: tuple[WorkerEndpoint, ...] = ()
     times: CellTimes | None = None
+    serves: bool = True
     ledger: CellLedger = field(default_factory=CellLedger)
     errors: Errors = field(default_factory=Errors)
     observed: dict[str, Observed] = field(default_factory=dict)
@@ -94,6 +97,11 @@ class Cell:
     def hangs(self) -> bool:
         """Whether its router takes requests and answers nothing."""
         return self.unanswered >= MOST_UNANSWERED
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether workers that take requests can compute prompts and answers."""
+        return bool(self._prefilling and self._answering)
 
     @property
     def busyness(self) -> float:
@@ -214,11 +222,10 @@ class Cells:
         return tuple(self._cells.values())
 
     def by_load(self) -> list[Cell]:
-        """Cells whose router does not hang, the least loaded first."""
-        return sorted(
-            (cell for cell in self._cells.values() if not cell.hangs),
-            key=lambda cell: cell.busyness,
-        )
+        """Cells that can answer, the least loaded first; where none can, all that do not hang."""
+        there = [cell for cell in self._cells.values() if not cell.hangs]
+        able = [cell for cell in there if cell.serves]
+        return sorted(able or there, key=lambda cell: cell.busyness)
 
     def have_moved(self) -> bool:
         """Whether the endpoints file was replaced since it was read; if so, it is read now.
@@ -259,6 +266,7 @@ class Cells:
             cell = self._cells.get(url) or Cell(name=name, url=url)
             cell.name = name
             cell.use(workers, self._times(workers))
+            cell.serves = url == name or cell.is_whole
             cells[url] = cell
         self._cells = cells
 

@@ -10,7 +10,11 @@ from actuators.dry_run import DryRunActuator, render_text
 from planner.domain.errors import ApplyError, RouterError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role, version_of
 from planner.domain.rollout import Diff, Step, StepKind
+from planner.domain.spec import TargetKind
+from planner.domain.topology import Cell
+from planner.rollout import diff
 from tests.actuators import steps
+from tests.planner.rollout import cases
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PREFILL = ReplicaShape(role=Role.PREFILL, model="m", accelerator="h100")
@@ -63,3 +67,15 @@ def test_diff_reads_as_a_list_of_steps() -> None:
         ["2.", "flip", "prefill:h100:tp1", "->", "decode:h100:tp1", "(about", "1", "s)", "because"]
     )
     assert "nothing to change" in render_text(replace(diff_of(fleet), steps=()))
+
+
+def test_a_dry_run_imagines_replicas_in_their_cells() -> None:
+    cells = (Cell(name="left"), Cell(name="right"))
+    settings = replace(cases.spec(), target=TargetKind.DRY_RUN, cells=cells)
+    empty = Fleet(pools=(), read_at=cases.NOW, version="v1")
+    actuator = DryRunActuator(fleet=empty)
+    for wanted in ({cases.P: 2, cases.D: 4}, {cases.P: 1, cases.D: 2}):
+        before = actuator.read_fleet()
+        carry_out(actuator, diff(before, cases.plan(wanted), settings))
+        assert cases.counts(actuator.read_fleet()) == wanted
+    assert {p.cell for p in actuator.read_fleet().by_cell if p.pool.ready} == {"left"}

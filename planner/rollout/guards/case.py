@@ -9,7 +9,7 @@ from planner.domain.guards import Pause, Pin
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, StepKind, Verdict
 from planner.domain.spec import Spec
-from planner.rollout.effects import PoolKey, Pools, after, applied, pools_by_key
+from planner.rollout.effects import PoolKey, Pools, after, applied, pools_before, pools_by_key
 
 Judgement = tuple[Verdict, str] | None
 """None: nothing against it."""
@@ -155,9 +155,14 @@ class Case:
         pools = pools_by_key(self.outcome)
         return {k: p.replicas for k, p in pools.items() if k.shape.model == self.model}
 
+    @property
+    def pools_before(self) -> Pools:
+        """What its steps act on: pools cell by cell where they name cells."""
+        return pools_before(self.before, self.diff.steps)
+
     def fleets_on_the_way(self) -> Iterator[Pools]:
         """The pools after every step."""
-        pools = pools_by_key(self.before)
+        pools = self.pools_before
         for step in self.diff.steps:
             pools = applied(pools, step)
             yield pools
@@ -168,5 +173,5 @@ class Case:
             if step.to_shape is None:
                 yield pools
                 continue
-            key = PoolKey(step.to_shape, step.purchase_option)
+            key = PoolKey(step.to_shape, step.purchase_option, step.cell)
             yield pools | {key: replace(pools[key], ready=pools[key].ready - 1)}

@@ -9,6 +9,7 @@ from planner.domain.rollout import GuardFinding, Verdict
 from planner.domain.spec import LoopMode, Spec
 from planner.rollout.diff import Wanted, wanted_of
 from planner.rollout.effects import PoolKey
+from planner.rollout.guards.between_cells import unmoved
 from planner.rollout.guards.case import GuardConditions, Replicas, Wish
 from planner.rollout.guards.cautions import (
     dead_band,
@@ -89,7 +90,7 @@ def clamp(
         GuardFinding(guard=name, verdict=Verdict.CLAMP, reason="; ".join(reasons))
         for name, reasons in said.items()
     )
-    return replace(wanted, replicas=replicas), findings
+    return replace(wanted, replicas=replicas, stay=bool(unmoved(wish))), findings
 
 
 def _limited(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, GuardFinding, Verdict
 from planner.domain.spec import LoopMode, Spec
-from planner.rollout.guards import cautions, on_the_way, permission, totals
+from planner.rollout.guards import between_cells, cautions, on_the_way, permission, totals
 from planner.rollout.guards.case import Case, GuardConditions, Judgement
 from planner.rollout.guards.clamp import Limit
 from planner.rollout.guards.orders import role_mode
@@ -88,6 +88,7 @@ GUARDS: dict[str, Callable[[Case], Judgement]] = {
     "one_scale_up_at_a_time": _limit(cautions.one_scale_up_at_a_time, Verdict.DELAY),
     "dead_band": _limit(cautions.dead_band, Verdict.DELAY),
     "rate_limits": _limit(cautions.rate_limits, Verdict.DELAY),
+    "between_cells": between_cells.between_cells,
     "disruption_budget": on_the_way.disruption_budget,
     "serving_floor": on_the_way.serving_floor,
     "dip": on_the_way.dip_bound,

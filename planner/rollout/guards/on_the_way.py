@@ -22,7 +22,7 @@ def disruption_budget(case: Case) -> Judgement:
 def serving_floor(case: Case) -> Judgement:
     """No role, and not the service, is without a ready replica on the way unless accepted."""
     model = case.model
-    before, final = pools_by_key(case.before), pools_by_key(case.outcome)
+    before, *_, final = case.pools_before, *case.fleets_on_the_way()
     planned = {role: ready_in(final, role, model=model) for role in Role}
     states = [before, *case.lowest_on_the_way()]
     lowest = {role: min(ready_in(p, role, model=model) for p in states) for role in Role}

@@ -8,6 +8,7 @@ import typer
 from planner.domain.errors import InputError, OperationError
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import known_accelerators
+from planner.service.cli.cell_tables import show_cells
 from planner.service.cli.options import (
     AtOption,
     EstimatesOption,
@@ -61,6 +62,7 @@ def diff(
     """
     if (format_ == "patch") != (manifests is not None):
         raise InputError("--manifests DIR goes with --format patch, which needs it")
+    from planner.service.documents.answers import diff_answer
     from planner.service.documents.fleet import read_fleet
     from planner.service.planning import expected_demand, propose, sole_model, trace_history
     from planner.service.spec_file import read_spec
@@ -96,18 +98,20 @@ def diff(
             "no fleet keeps the objectives, so there is nothing to change to: `poolwise plan` "
             "says what to relax"
         )
-    _print(proposal.diff, "json" if json else format_, checked.cluster.located, manifests)
+    if json or format_ == "json":
+        output.print_json(diff_answer(proposal.diff, proposal.plan))
+        return
+    _print(proposal.diff, format_, checked.cluster.located, manifests)
+    if format_ == "text":
+        show_cells(proposal.plan)
 
 
 def _print(
     diff: "Diff", format_: str, objects: "tuple[CountTarget, ...]", manifests: Path | None
 ) -> None:
     from actuators import dry_run
-    from planner.service.documents import diff_document
 
-    if format_ == "json":
-        output.print_json(diff_document(diff))
-    elif format_ == "manifests":
+    if format_ == "manifests":
         counts = dry_run.target_counts(diff, objects)
         typer.echo(dry_run.render_manifests(counts), nl=False)
     elif format_ == "patch" and manifests is not None:

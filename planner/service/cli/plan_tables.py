@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from planner.service.cli import output
+from planner.service.cli.cell_tables import show_cells
 
 if TYPE_CHECKING:
     from planner.domain.plan import CostTerm, Plan, PlannedPool, PlanWindow
@@ -51,6 +52,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         "USD/h",
     )
     output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
+    show_cells(plan)
     _show_traffic(plan)
     bound = [
         f"{row.sentence} [{row.row}]" + (f"\n    {row.equation}" if explain else "")

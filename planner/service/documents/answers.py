@@ -8,6 +8,7 @@ from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, GuardFinding
 from planner.optimize import ParetoPoint
 from planner.service.documents.document import Document
+from planner.service.documents.placement import PlacementDocument, placement_document
 from planner.service.documents.plan import PlanDocument, plan_document
 from planner.service.documents.rollout import (
     DiffDocument,
@@ -44,10 +45,25 @@ class PlanAnswer(PlanDocument):
     pareto: list[ParetoDocument] = Field(default_factory=list, description="where asked for")
 
 
+class DiffAnswer(DiffDocument):
+    """A diff, and where the replicas stand that it leads to."""
+
+    placement: PlacementDocument = Field(description="of the plan's first window")
+
+
 class PlansAnswer(Document):
     """Plans of several models that share an inventory."""
 
     plans: list[PlanDocument]
+
+
+def diff_answer(diff: Diff, plan: Plan) -> DiffDocument:
+    """A diff to a plan; with its cells where there are some."""
+    document = diff_document(diff)
+    if not plan.placements:
+        return document
+    placement = placement_document(plan.placements[0])
+    return DiffAnswer(**dict(document), placement=placement)
 
 
 def plans_answer(plans: Sequence[Plan]) -> PlansAnswer:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from planner.domain.errors import HistoryError
-from planner.domain.fleet import Fleet, Pool, version_of
+from planner.domain.fleet import CellPool, Fleet, Pool, merged, version_of
 from planner.domain.hardware import PurchaseOption
 from planner.domain.spec import Spec
 from planner.service.documents.document import (
@@ -29,6 +29,11 @@ class PoolDocument(ReplicaFields):
     ready: ReplicaCount = Field(default=0, description="replicas that take traffic")
     starting: ReplicaCount = Field(default=0, description="replicas that will")
     draining: ReplicaCount = Field(default=0, description="replicas that finish what they have")
+    cell: str | None = Field(
+        default=None,
+        description="topology cell that they stand in: a pool is then listed once for each cell; "
+        "null for every pool: not known, or there are no cells",
+    )
 
 
 class FleetDocument(Document):
@@ -45,15 +50,16 @@ class FleetDocument(Document):
 
 def fleet_document(fleet: Fleet) -> FleetDocument:
     """The document of a fleet."""
+    parts = [pool_document(part.pool, part.cell) for part in fleet.by_cell]
     return FleetDocument(
-        pools=[pool_document(pool) for pool in fleet.pools],
+        pools=parts or [pool_document(pool) for pool in fleet.pools],
         read_at=fleet.read_at,
         version=fleet.version,
     )
 
 
-def pool_document(pool: Pool) -> PoolDocument:
-    """The document of one pool."""
+def pool_document(pool: Pool, cell: str | None = None) -> PoolDocument:
+    """The document of one pool, or of its part in a cell."""
     return PoolDocument(
         **dict(ReplicaFields.of(pool.shape)),
         model=pool.shape.model,
@@ -61,6 +67,7 @@ def pool_document(pool: Pool) -> PoolDocument:
         ready=pool.ready,
         starting=pool.starting,
         draining=pool.draining,
+        cell=cell,
     )
 
 
@@ -80,11 +87,20 @@ def fleet_of(document: FleetDocument, *, spec: Spec, read_at: datetime, where: s
         When it names what the spec does not have, or lists a pool twice.
     """
     pools = tuple(_pool(p, spec, f"{where}: pools[{i}]") for i, p in enumerate(document.pools))
+    by_cell = tuple(
+        CellPool(cell=_cell(p.cell, spec, f"{where}: pools[{i}]"), pool=pool)
+        for i, (p, pool) in enumerate(zip(document.pools, pools, strict=True))
+        if p.cell is not None
+    )
+    if by_cell and len(by_cell) < len(pools):
+        raise HistoryError(f"{where}: name the cell of every pool, or of none")
     try:
+        whole = merged(by_cell) if by_cell else pools
         return Fleet(
-            pools=pools,
+            pools=whole,
             read_at=document.read_at or read_at,
-            version=document.version or version_of(pools),
+            version=document.version or version_of(whole),
+            by_cell=by_cell,
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error
@@ -106,6 +122,13 @@ def fleet_from(data: Mapping[str, object], *, spec: Spec, read_at: datetime, whe
     """The fleet in parsed JSON; see `read_fleet`."""
     document = parse(FleetDocument, data, where=where)
     return fleet_of(document, spec=spec, read_at=read_at, where=where)
+
+
+def _cell(name: str, spec: Spec, where: str) -> str:
+    known = [cell.name for cell in spec.cells]
+    if known and name not in known:
+        raise HistoryError(f"{where}: cell `{name}` is not in the spec{did_you_mean(name, known)}")
+    return name
 
 
 def _pool(document: PoolDocument, spec: Spec, where: str) -> Pool:

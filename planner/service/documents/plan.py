@@ -24,6 +24,11 @@ from planner.domain.plan import (
     TrafficShare,
 )
 from planner.service.documents.document import Document, parse, read_object
+from planner.service.documents.placement import (
+    PlacementDocument,
+    placement_document,
+    placement_of,
+)
 from planner.service.documents.replica_shape import ReplicaFields
 
 BESIDE_PLAN = ("deployment", "created_at", "approval", "diff", "findings", "what_if", "pareto")
@@ -195,6 +200,10 @@ class PlanDocument(Document):
     incomplete: bool = Field(
         default=False, description="true: rests on a profile whose measuring broke off"
     )
+    placements: list[PlacementDocument] = Field(
+        default_factory=list,
+        description="one a window: where its replicas stand; empty: the spec names no cells",
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -222,6 +231,7 @@ def plan_document(plan: Plan) -> PlanDocument:
         shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
         held_by_others=[HoldingDocument.model_validate(h) for h in plan.held_by_others],
         incomplete=plan.incomplete,
+        placements=[placement_document(placement) for placement in plan.placements],
     )
 
 
@@ -258,6 +268,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
             shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),
             held_by_others=tuple(Holding(**h.model_dump()) for h in document.held_by_others),
             incomplete=document.incomplete,
+            placements=tuple(placement_of(placement) for placement in document.placements),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

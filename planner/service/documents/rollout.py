@@ -33,6 +33,7 @@ class StepDocument(Document):
     expected_s: float = Field(description="expected duration, seconds")
     expected_usd: float = Field(description="accelerator time without traffic, USD")
     reason: str
+    cell: str = Field(default="", description="whose replica it is; empty: the target has none")
 
 
 class DiffDocument(Document):
@@ -85,6 +86,7 @@ def diff_document(diff: Diff) -> DiffDocument:
                 expected_s=step.expected_s,
                 expected_usd=step.expected_usd,
                 reason=step.reason,
+                cell=step.cell,
             )
             for step in diff.steps
         ],
@@ -118,6 +120,7 @@ def diff_of(document: DiffDocument, *, spec: Spec, read_at: datetime) -> Diff:
                 expected_s=step.expected_s,
                 expected_usd=step.expected_usd,
                 reason=step.reason,
+                cell=step.cell,
             )
             for step in document.steps
         ),

@@ -59,6 +59,22 @@ def workers(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
     return {w["name"]: (w["role"], w["state"]) for w in told(capsys, "list")["workers"]}
 
 
+def test_first_workers_stand_in_cells_where_they_find_each_other(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(environment, tmp_path, "--cells", "2", "--decode", "2")
+    try:
+        listed = told(capsys, "list")
+        homes = {w["name"]: w["cell"] for w in listed["workers"]}
+        assert homes == dict.fromkeys(("prefill-1", "decode-2", "decode-3"), "cell-0")
+        assert [c["lacks"] for c in listed["cells"]] == [[], []]
+        assert run(["deployment", "down"]) == 0
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_it_is_steered_while_it_runs(
     up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
