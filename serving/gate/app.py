@@ -111,6 +111,14 @@ class Gate:
     def use_keys(self, keys: Keys) -> None:
         """Take these keys from now on; rate limits that did not change go on."""
         self._keys = keys
+        known = {DEFAULT_CLASS, *self.settings.slos}
+        for key in keys.keys:
+            if key.request_class not in known:
+                LOG.warning(
+                    "key %s is of class %s, which has no objective of its own: it gets those of "
+                    "%s. Classes with objectives: %s",
+                    *(key.name, key.request_class, DEFAULT_CLASS, ", ".join(sorted(known))),
+                )
         priorities = sorted({*keys.priorities, *([0] if self.settings.anonymous else [])})
         lowest = len(priorities) - 1
         self._ranks = {p: (lowest - i) / max(lowest, 1) for i, p in enumerate(priorities)}
@@ -215,6 +223,7 @@ class Gate:
             refusal = _shed(decision)
             exchange.shed(decision, refusal.status)
             return refusal
+        exchange.charge()
         request = _Request(headers=headers, body=body, send=send, link=link_of(scope))
         return await self._send_on(exchange, route, request)
 
@@ -226,7 +235,7 @@ class Gate:
         cells: Sequence[Cell],
         arrived_s: float,
     ) -> Exchange | Refusal:
-        """The request as understood and charged, or the first thing that is wrong with it."""
+        """The request as understood, or the first thing that is wrong with it."""
         if isinstance(caller, Refusal):
             return caller
         disaggregated = any(cell.disaggregated for cell in cells) or not cells
@@ -238,7 +247,7 @@ class Gate:
         if not cells:
             return self._nobody()
         exchange = self._exchange(asked, caller, arrived_s)
-        return _over_rate(exchange) or exchange
+        return exchange.over_rate() or exchange
 
     def _who(self, headers: Headers) -> Caller | Refusal:
         """The caller by API key; without a key only where that is allowed."""
@@ -448,29 +457,6 @@ def _bucket(per_s: float | None, known: Bucket | None, now_s: float) -> Bucket |
     if known is not None and known.per_s == per_s:
         return known
     return Bucket(per_s=per_s, at_s=now_s)
-
-
-def _over_rate(exchange: Exchange) -> Refusal | None:
-    """Charge a request to its caller's limits, or say when it may come again."""
-    caller, now_s = exchange.caller, exchange.arrived_s
-    for what, bucket, amount in (
-        ("requests", caller.requests, 1.0),
-        ("tokens", caller.tokens, float(exchange.count.tokens)),
-    ):
-        wait_s = 0.0 if bucket is None else bucket.wait_s(amount, now_s)
-        if bucket is not None and wait_s > 0:
-            return Refusal(
-                status=429,
-                reason=f"rate_{what}",
-                message=f"key {caller.name} may use {bucket.per_s:g} {what} a second: come again "
-                f"in {wait_s:.1f} s",
-                retry_after_s=wait_s,
-            )
-    if caller.requests is not None:
-        caller.requests.take(1.0, now_s)
-    if caller.tokens is not None:
-        caller.tokens.take(exchange.count.tokens, now_s)
-    return None
 
 
 def _url(cell: Cell, worker: str | None, asked: Asked) -> str:

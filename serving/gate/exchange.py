@@ -19,7 +19,8 @@ from serving.gate.lengths import AnswerLengths, PromptLengths, TokenCount
 from serving.gate.load import UnderWay
 from serving.gate.metrics import GateMetrics
 from serving.gate.rates import Bucket
-from serving.gate.records import RecordWriter, RequestRecord
+from serving.gate.records import RecordWriter, RequestRecord, computed
+from serving.gate.refusals import Refusal
 from serving.gate.requests import Asked
 from serving.gate.upstream import End
 
@@ -83,6 +84,31 @@ class Exchange:
     def __post_init__(self) -> None:
         self.meter = AnswerMeter(stream=self.asked.stream)
 
+    def over_rate(self) -> Refusal | None:
+        """Why its caller has to wait, and how long; None: nothing stands in its way."""
+        for what, bucket, amount in self._charges:
+            wait_s = 0.0 if bucket is None else bucket.wait_s(amount, self.arrived_s)
+            if bucket is not None and wait_s > 0:
+                return Refusal(
+                    status=429,
+                    reason=f"rate_{what}",
+                    message=f"key {self.caller.name} may use {bucket.per_s:g} {what} a second: "
+                    f"come again in {wait_s:.1f} s",
+                    retry_after_s=wait_s,
+                )
+        return None
+
+    def charge(self) -> None:
+        """It is let in: take it from its caller's limits, its prompt as estimated."""
+        for _what, bucket, amount in self._charges:
+            if bucket is not None:
+                bucket.take(amount, self.arrived_s)
+
+    @property
+    def _charges(self) -> tuple[tuple[str, Bucket | None, float], ...]:
+        tokens = float(self.count.tokens)
+        return ("requests", self.caller.requests, 1.0), ("tokens", self.caller.tokens, tokens)
+
     def go(self, cell: Cell, decision: Decision, *, worker: str | None) -> None:
         """Count it in this cell from now on, and no longer where it found no connection."""
         if self.cell is not None and self._under_way is not None:
@@ -122,8 +148,8 @@ class Exchange:
             outcome = End.FAILED.value
         elif end is End.COMPLETE and self.status >= 400:
             outcome = "refused"
-        self._learn(outcome, now_s)
         record = self._record(outcome, now_s - self.arrived_s, together)
+        self._learn(record, now_s)
         self.books.metrics.record(record, self.meter.gaps_s)
         self.books.records.put(record)
 
@@ -146,12 +172,12 @@ class Exchange:
         first_s = self.meter.first_token_s
         return None if first_s is None else first_s - self.arrived_s
 
-    def _learn(self, outcome: str, now_s: float) -> None:
+    def _learn(self, record: RequestRecord, now_s: float) -> None:
         meter, caller = self.meter, self.caller
-        if caller.tokens is not None:  # charged on arrival: the prompt as estimated
-            prompt = meter.input_tokens or self.count.tokens
+        if caller.tokens is not None:  # it was charged for its prompt as estimated
+            prompt = record.input_tokens if record.computed else 0
             caller.tokens.take(prompt - self.count.tokens + meter.output_tokens, now_s)
-        if outcome != End.COMPLETE:
+        if record.outcome != End.COMPLETE:
             return
         if meter.input_tokens is not None:
             self.books.prompts.learn(self.asked, self.model, meter.input_tokens)
@@ -189,7 +215,7 @@ class Exchange:
             predicted_ttft_s=None if expected is None else expected.ttft_s,
             predicted_tpot_s=None if expected is None else expected.tpot_s,
             met=self._met(outcome, e2e_s),
-            cost_usd=self._cost(together),
+            cost_usd=self._cost(together) if computed(outcome, meter.output_tokens) else None,
         )
 
     def _met(self, outcome: str, e2e_s: float) -> bool | None:

@@ -131,9 +131,10 @@ class GateMetrics:
         """Count a request that was let in and is over."""
         name = record.request_class
         self.count("requests", name, record.outcome, str(record.status))
-        counted = "server" if record.tokens_counted else "estimated"
-        self.count("tokens", name, "input", counted, amount=record.input_tokens)
-        self.count("tokens", name, "output", counted, amount=record.output_tokens)
+        if record.computed:
+            counted = "server" if record.tokens_counted else "estimated"
+            self.count("tokens", name, "input", counted, amount=record.input_tokens)
+            self.count("tokens", name, "output", counted, amount=record.output_tokens)
         if record.cost_usd is not None:
             self.count("cost_usd", name, amount=record.cost_usd)
         if record.met is not None:

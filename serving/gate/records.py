@@ -72,6 +72,19 @@ class RequestRecord:
     met: bool | None
     cost_usd: float | None
 
+    @property
+    def computed(self) -> bool:
+        """Whether an engine worked for it, as far as can be seen."""
+        return computed(self.outcome, self.output_tokens)
+
+
+def computed(outcome: str, output_tokens: int) -> bool:
+    """Whether an engine worked for a request, as far as can be seen.
+
+    What was refused, shed or failed before its first token is not charged for.
+    """
+    return outcome not in ("refused", "shed", "failed") or output_tokens > 0
+
 
 class RequestSink(Protocol):
     """Where records go; may block, is called from a thread of its own."""

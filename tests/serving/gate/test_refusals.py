@@ -193,6 +193,32 @@ def test_tokens_beyond_a_keys_rate_are_refused_once_answers_were_counted(upstrea
     assert "tokens" in answers[1].json()["error"]["message"]
 
 
+def test_what_no_engine_computed_is_not_charged_for(upstream):
+    """Bodies that the router refuses: a limit of 100 tokens lets all of them through."""
+    settings, keys = keyed(tokens_per_s=20.0)
+    no = b'{"error":{"message":"no","code":400}}'
+    with (
+        StubUpstream(says(whole(no, status=400))) as refusing,
+        running_gate(refusing.url, settings=settings, keys=keys) as gate,
+    ):
+        body = {**ASK, "prompt": [1] * 100}
+        answers = [post(gate.url, body, Authorization="Bearer pwk_shop") for _ in range(4)]
+        metrics = httpx.get(f"{gate.url}/metrics").text
+    assert [a.status_code for a in answers] == [400] * 4
+    assert [r.cost_usd for r in gate.sink.records] == [None] * 4
+    assert "poolwise_gate_tokens_total{" not in metrics
+
+
+def test_a_key_of_a_class_without_objectives_is_told(upstream, caplog):
+    settings, keys = keyed()
+    other = replace(SHOP, name="typo", key_hash=hash_of("pwk_typo"), request_class="chta")
+    with running_gate(upstream.url, settings=settings, keys=Keys(keys=(*keys.keys, other))):
+        pass
+    (told,) = [r.getMessage() for r in caplog.records if "typo" in r.getMessage()]
+    assert "key typo is of class chta" in told
+    assert "Classes with objectives: chat, default" in told
+
+
 def test_anonymous_clients_choose_a_known_class(upstream):
     settings, _ = keyed()
     settings = GateSettings(models=("tiny",), slos=settings.slos, anonymous=True)
@@ -249,6 +275,28 @@ def test_an_overloaded_deployment_sheds_with_a_time_to_come_again(tmp_path):
     assert 'way="shed",why="ttft"} 3.0' in metrics
     assert [r.outcome for r in gate.sink.records].count("shed") == 3
     assert all(r.predicted_ttft_s > 1.0 for r in gate.sink.records if r.outcome == "shed")
+
+
+def test_what_is_shed_takes_nothing_of_a_keys_rate(tmp_path):
+    """Two of five are let in; a limit of three at once refuses none of the others."""
+
+    async def slow(writer, _request):
+        await asyncio.sleep(1.5)
+        writer.write(whole(event("x")))
+
+    profile = linear_profile(prefill_base_s=0.01, prefill_token_s=5e-3)
+    _, keys = keyed(requests_per_s=0.6)
+    slo = Slo(model="tiny", request_class="chat", ttft_s=1.2, tpot_s=0.1)
+    with StubUpstream(slow) as router, StubUpstream(says(whole(worker_page()))) as worker:
+        write_endpoints(tmp_path, endpoints(router.url, worker.url))
+        settings = GateSettings(models=("tiny",), slos={"chat": slo}, direct=False)
+        cells = Cells(model="tiny", profiles=(profile,), state_dir=tmp_path)
+        with running_gate(settings=settings, cells=cells, keys=keys) as gate:
+            time.sleep(0.3)
+            body = {**ASK, "prompt": [1] * 100, "stream": True}
+            with httpx.Client(headers={"Authorization": "Bearer pwk_shop"}) as client:
+                answers = send_together(client, f"{gate.url}/v1/completions", body, 5)
+    assert sorted(a.status_code for a in answers) == [200, 200, 503, 503, 503]
 
 
 def test_without_readings_of_the_workers_everybody_is_let_in_and_that_is_counted(tmp_path):
