@@ -119,19 +119,24 @@ def _carry_out(
 ) -> list[AppliedStep]:
     began = time.monotonic()
     done: list[AppliedStep] = []
-    step = steps[0]
+    begun, step = 0, steps[0]
     try:
         for step in steps:
             tell(step, "begun")
+            begun += 1
             actuator.apply(step)
         for step in steps:
             actuator.await_ready(step)
             done.append(AppliedStep(step=step, took_s=time.monotonic() - began))
             tell(step, "done")
     except PoolwiseError as error:
-        left = len(diff.steps) - step.index - 1
+        last = steps[begun - 1].index + 1
+        beside = ""
+        if begun > 1:
+            beside = f"steps {steps[0].index + 1} to {last} were set going together, "
         raise ApplyError(
             f"plan {diff.plan_id} failed at step {step.index + 1} of {len(diff.steps)} "
-            f"({step.kind} {step.shape.label}), {left} steps left undone: {error}"
+            f"({step.kind} {step.shape.label}), {beside}{len(diff.steps) - last} steps left "
+            f"undone: {error}"
         ) from error
     return done

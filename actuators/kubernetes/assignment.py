@@ -40,11 +40,17 @@ def assigned(
             )
             continue
         counters[key] = Counter(api, found[0], found[0].namespace or cluster.namespace)
-    taken = [counter.target for counter in counters.values()]
+    taken = [_place(counter) for counter in counters.values()]
     for key, counter in list(counters.items()):
-        if taken.count(counter.target) > 1:
+        if taken.count(_place(counter)) > 1:
             problems[key] = (
                 f"{counter.target.label} holds the counts of several pools: give each pool its own"
             )
             del counters[key]
     return Assignment(counters=counters, problems=problems)
+
+
+def _place(counter: Counter) -> tuple[str, ...]:
+    """Where the count stands, whichever pool it is for."""
+    target = counter.target
+    return target.kind, counter.namespace or "", target.name, target.part

@@ -71,11 +71,20 @@ def ask(
                 ) from error
             if not tries_left:
                 raise ClusterError(
-                    f"could not {asked.doing}: the API server cannot be reached; check the "
-                    "kubeconfig and the network"
+                    f"could not {asked.doing}: the API server cannot be reached "
+                    f"({_cause(error)}); check the kubeconfig and the network"
                 ) from error
             sleep(PAUSE_S)
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _cause(error: BaseException) -> str:
+    """What the innermost error says, in a line."""
+    reason = getattr(error, "reason", None)
+    inner = reason if isinstance(reason, BaseException) else error.__cause__
+    if inner is not None and inner is not error:
+        return _cause(inner)
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refusal(error: ApiException, asked: Asked) -> str:

@@ -29,9 +29,10 @@ def connect(target: ClusterTarget) -> ApiClient:
                 client_configuration=settings,
             )
     except (ConfigException, OSError, ValueError) as error:
+        asked = f" ({target.kubeconfig})" if target.kubeconfig else ""
         raise InputError(
-            f"no cluster to talk to: {' '.join(str(error).split())}; correct target.kubeconfig "
-            "and target.context, or set KUBECONFIG"
+            f"no cluster to talk to{asked}: {' '.join(str(error).split())}; correct "
+            "target.kubeconfig and target.context, or set KUBECONFIG"
         ) from error
     settings.retries = False  # what may be tried again is decided call by call
     return ApiClient(settings)

@@ -100,12 +100,13 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
         characters = _characters_of(data.get("messages"))
     else:
         prompt = data.get("prompt")
-        if disaggregated and _prompts_in(prompt) > 1:
+        name = "prompt" if _prompts_in(prompt) > 1 else "prompt_embeds"
+        if disaggregated and (count := _prompts_in(data.get(name))) > 1:
             return _bad(
-                f"`prompt` holds {_prompts_in(prompt)} prompts: here prompts and answers are "
+                f"`{name}` holds {count} prompts: here prompts and answers are "
                 "computed by different workers, and KV caches of several prompts in one request "
                 "would be mixed up; send one request for each",
-                param="prompt",
+                param=name,
                 reason="multi_prompt",
             )
         characters, tokens = _length_of(prompt)

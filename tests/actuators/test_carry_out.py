@@ -60,6 +60,24 @@ def test_failure_names_the_step_and_what_is_left() -> None:
     assert [s.kind for s in actuator.shown] == [StepKind.START]
 
 
+@dataclass(slots=True)
+class NeverReady(DryRunActuator):
+    """A target where nothing that was started comes."""
+
+    def await_ready(self, step: Step) -> None:
+        raise RouterError(f"step {step.index} did not come")
+
+
+def test_failure_tells_what_was_set_going_beside_it() -> None:
+    actuator = NeverReady(fleet_of(1, 1))
+    diff = diff_of(actuator.fleet, *[StepKind.START] * 3, StepKind.DRAIN)
+    with pytest.raises(
+        ApplyError,
+        match=r"failed at step 1 of 4 \(start .*\), steps 1 to 3 were set going together, 1 steps",
+    ):
+        carry_out(actuator, diff)
+
+
 def test_diff_reads_as_a_list_of_steps() -> None:
     fleet = fleet_of(1, 1)
     text = render_text(diff_of(fleet, StepKind.START, StepKind.FLIP))

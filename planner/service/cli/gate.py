@@ -102,7 +102,10 @@ def add(
         int, typer.Option("--priority", help="Higher ones are shed last.", min=-1000, max=1000)
     ] = 0,
     requests_per_s: Annotated[
-        float | None, typer.Option("--requests-per-s", help="Limit, requests a second.")
+        float | None,
+        typer.Option(
+            "--requests-per-s", help="Limit, requests a second; 5 s of it may come at once."
+        ),
     ] = None,
     tokens_per_s: Annotated[
         float | None,

@@ -112,6 +112,9 @@ def test_every_pool_needs_one_object_of_its_own():
         )
         with pytest.raises(InputError, match="found Deployment a, Deployment b"):
             rig.actuator()
+        rig.objects = (counted(Role.PREFILL, "prefill"), counted(Role.DECODE, "prefill"))
+        with pytest.raises(InputError, match="Deployment prefill holds the counts of several"):
+            rig.actuator()
 
 
 def test_a_status_that_changes_while_a_count_is_written_does_not_end_the_rollout():

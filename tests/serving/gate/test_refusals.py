@@ -54,6 +54,7 @@ def refused(body: object, kind: Kind = Kind.COMPLETION, *, disaggregated: bool =
         ({**ASK, "bootstrap_host": "x"}, KV, "bootstrap_host"),
         ({**ASK, "prompt": ["one", "two"]}, "multi_prompt", "prompt"),
         ({**ASK, "prompt": [[1, 2], [3]]}, "multi_prompt", "prompt"),
+        ({**ASK, "prompt_embeds": ["YQ==", "Yg=="]}, "multi_prompt", "prompt_embeds"),
         ({**ASK, "model": 7}, "bad_request", "model"),
     ],
 )  # fmt: skip
