@@ -1,6 +1,7 @@
 """`poolwise deployment`: run a local deployment and steer it while it runs."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -20,6 +21,7 @@ UP_EPILOG = (
     "Examples:\n\n"
     "poolwise deployment up --prefill 1 --decode 2\n\n"
     "poolwise deployment up --model ./Qwen3-8B --gpus 0,1,2,3 --prefill 2 --decode 2\n\n"
+    "poolwise deployment up --keep --spec spec.yaml --gate    (back by itself after a kill -9)\n\n"
     "poolwise deployment flip decode-2 prefill    (in another terminal)\n\n"
     "Roles live in the router: a flip restarts nothing. State and logs are kept in "
     "$POOLWISE_STATE_DIR/local; what dies is started again."
@@ -89,9 +91,19 @@ def up(
         bool,
         typer.Option("--anonymous", help="The gate takes requests of this machine without a key."),
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Start it again when its manager is killed.")
+    ] = False,
 ) -> None:
     """Start a deployment here and keep it up until Ctrl-C or `poolwise deployment down`."""
     from planner.service.cli import output
+
+    if keep:
+        from serving.fleet.keeper import kept_up
+
+        line = [sys.executable, "-m", "planner.service.cli.main", *sys.argv[1:]]
+        line.remove("--keep")
+        raise typer.Exit(kept_up(line, environment=os.environ, say=output.note))
     from planner.service.deploying import Asked, bring_up
     from planner.service.gate import GateOptions
     from serving.routers import RouterKind

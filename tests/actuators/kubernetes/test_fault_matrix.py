@@ -1,4 +1,4 @@
-"""Each kind of API call of an apply, hit by every fault: as before, as planned, or completed.
+"""Each API call of an apply, hit by every fault: as before, as planned, or completed.
 
 The apply grows prefill from 1 to 2 and shrinks decode from 2 to 1. After each fault the cluster is
 healed and a fresh actuator plans again from what it reads. Whatever was hit, no count may be
@@ -8,6 +8,7 @@ written twice over and none may fall below the floor.
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -26,12 +27,13 @@ FAULTS = {
 KILLS = ("before", "after")
 
 
-def kinds_of_calls() -> list[dict[str, object]]:
-    """Each kind of call that an undisturbed apply makes, as a fault would match it."""
+def calls_of_an_apply() -> list[dict[str, object]]:
+    """Each call that an undisturbed apply makes, as a fault would match it: the nth of its kind."""
     with rigged() as rig:
         actuator = rig.actuator()
         carry_out(actuator, towards(actuator.read_fleet(), GOAL))
-        seen: dict[tuple[object, ...], dict[str, object]] = {}
+        seen: Counter[tuple[object, ...]] = Counter()
+        made = []
         for call in rig.cluster.calls:
             named = call.name if call.resource == "deployments" else None
             matched = {
@@ -41,17 +43,22 @@ def kinds_of_calls() -> list[dict[str, object]]:
                 "name": named,
                 "dry_run": call.dry_run,
             }
-            seen.setdefault(tuple(matched.values()), matched)
-    return list(seen.values())
+            kind = tuple(matched.values())
+            seen[kind] += 1
+            made.append({**matched, "nth": seen[kind]})
+    return made
 
 
-CALLS = kinds_of_calls()
+CALLS = calls_of_an_apply()
+FIRST_OF_KIND = [call for call in CALLS if call["nth"] == 1]
+"""Killed at these only: each costs a process."""
 
 
 def label(call: dict[str, object]) -> str:
     dry = " dry run" if call["dry_run"] else ""
     part = f"/{call['subresource']}" if call["subresource"] else ""
-    return f"{call['verb']} {call['resource']}{part} {call['name'] or ''}{dry}".replace("  ", " ")
+    name = f"{call['verb']} {call['resource']}{part} {call['name'] or ''}{dry} {call['nth']}"
+    return name.replace("  ", " ")
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +113,7 @@ def test_a_fault_leaves_the_fleet_as_it_was_or_as_planned(call, fault, monkeypat
 
 
 @pytest.mark.parametrize("moment", KILLS)
-@pytest.mark.parametrize("call", [c for c in CALLS if c["verb"] != "create"], ids=label)
+@pytest.mark.parametrize("call", [c for c in FIRST_OF_KIND if c["verb"] != "create"], ids=label)
 def test_a_killed_apply_is_completed_by_the_next(tmp_path, call, moment):
     with rigged() as rig:
         rig.simulation.startup_s, rig.simulation.drain_s = 3.0, 1.0

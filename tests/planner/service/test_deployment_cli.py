@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from planner.domain.errors import EngineError
 from planner.service.cli.main import run
+from serving.fleet.endpoints import read_endpoints
 from tests.planner.service.examples import write_spec
 
 STUB = Path(__file__).resolve().parents[2] / "fakes" / "stub_engine.py"
@@ -114,6 +116,36 @@ def test_ctrl_c_ends_it_and_what_it_started(
     assert up.wait(timeout=20) == 130
     assert not (tmp_path / "s" / "endpoints.json").exists()
     assert not (tmp_path / "s" / "local" / "control.sock").exists()
+
+
+def test_a_kept_one_is_back_by_itself_when_its_manager_is_killed(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(environment, tmp_path, "--keep")
+    try:
+        first = read_endpoints(tmp_path / "s").pid
+        assert first != process.pid
+        os.kill(first, signal.SIGKILL)
+        until = time.monotonic() + 60
+        while not (told_by := answering(tmp_path)) or told_by == first:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert {state for _, state in workers(capsys).values()} == {"ready"}
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode in (0, 143)
+        assert answering(tmp_path) is None
+    finally:
+        process.kill()
+
+
+def answering(tmp_path: Path) -> int | None:
+    """The manager whose deployment has both workers."""
+    try:
+        there = read_endpoints(tmp_path / "s")
+    except EngineError:
+        return None
+    return there.pid if len(there.workers) == 2 else None
 
 
 def test_a_second_one_on_the_same_state_directory_is_refused(
