@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import psutil
 
 from benchmarks.serving.gate import spec_for
@@ -20,7 +21,6 @@ from benchmarks.serving.rig import (
     kill_below,
     kinds_of,
     load,
-    shape,
     site,
     workload,
 )
@@ -31,10 +31,10 @@ from planner.service.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
 from serving.fleet.companion import Companion
 from serving.fleet.deployment import LocalDeployment
-from serving.fleet.endpoints import read_endpoints
+from serving.fleet.endpoints import Endpoints, read_endpoints
 from serving.fleet.members import WorkerState
 from serving.traffic.load import Replay
-from serving.workers.processes import MARKER
+from serving.workers.processes import MARKER, free_ports
 
 SETTLE_S = 15.0
 AFTER_S = 15.0
@@ -163,47 +163,70 @@ def _wait(condition: Callable[[], bool]) -> float:
 
 
 def _kill_launcher(folder: Path, say: Say) -> str:
-    """The manager itself: everything below it ends with it, the next one takes over."""
+    """The manager itself: everything below it ends with it, and `--keep` starts it again."""
     state = folder / "launcher"
-    (state).mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
     models = Path(os.environ["POOLWISE_STATE_DIR"]) / "models"
     if not (state / "models").exists():
         (state / "models").symlink_to(models)
-    environment = {**os.environ, "POOLWISE_STATE_DIR": str(state)}
-    first, _ = _up(environment, state)
-    os.kill(first.pid, signal.SIGKILL)
-    killed = time.perf_counter()
-    first.wait()
-    while _marked(state):
-        time.sleep(0.1)
-    gone_s = time.perf_counter() - killed
-    say(f"after the launcher's end its processes were gone in {gone_s:.1f} s")
-    second, up_s = _up(environment, state)
-    second.terminate()  # what runs in the background of a shell ignores SIGINT
-    ending = time.perf_counter()
-    status = second.wait(timeout=60)
-    ended = time.perf_counter() - ending
-    return (
-        f"kill -9 of the launcher (`poolwise deployment up`, 1P1D of {shape().model}): all its "
-        f"processes gone after {gone_s:.1f} s; the next `up` on the same state directory served "
-        f"after {up_s:.0f} s; SIGTERM ended it in {ended:.1f} s with status {status}, "
-        f"{len(_marked(state))} processes left."
+    line = [sys.executable, "-m", "planner.service.cli.main", "deployment", "up", "--keep"]
+    line += ["--spec", str(spec_for(folder)), "--gate", "--anonymous"]
+    line += ["--gate-port", str(free_ports(1)[0])]
+    with (state / "up.log").open("ab") as log:
+        keeper = subprocess.Popen(
+            line, env={**os.environ, "POOLWISE_STATE_DIR": str(state)}, stdout=log, stderr=log
+        )
+    try:
+        first = _serving(keeper, state, other_than=0)
+        requests = workload(SETTLE_S + PATIENCE_S + AFTER_S, RATE_RPS)
+        assert first.gate is not None
+        with load(first.gate, site(folder), requests, seed=5) as running:
+            time.sleep(SETTLE_S)
+            below = _marked(state)
+            killed_s = time.perf_counter()
+            os.kill(first.pid, signal.SIGKILL)
+            say("killed the launcher")
+            while set(below) & set(_marked(state)):
+                time.sleep(0.1)
+            gone_s = time.perf_counter() - killed_s
+            _serving(keeper, state, other_than=first.pid)
+            back_s = time.perf_counter()
+            time.sleep(AFTER_S)
+        keeper.terminate()
+        status = keeper.wait(timeout=60)
+    finally:
+        keeper.kill()
+    return _launcher_text(running.result(), killed_s, back_s, gone_s) + (
+        f" SIGTERM ended it with status {status}, {len(_marked(state))} processes left."
     )
 
 
-def _up(environment: dict[str, str], state: Path) -> tuple["subprocess.Popen[bytes]", float]:
-    began = time.perf_counter()
-    line = [sys.executable, "-m", "planner.service.cli.main", "deployment", "up"]
-    log = (state / "up.log").open("ab")
-    process = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
-    while True:
-        if process.poll() is not None:
+def _launcher_text(replay: Replay, killed_s: float, back_s: float, gone_s: float) -> str:
+    failed = [t for t in replay.timings if t.error]
+    in_flight = sum(1 for t in failed if t.sent_at_s <= killed_s)
+    meanwhile = sum(1 for t in failed if killed_s < t.sent_at_s <= back_s)
+    after = sum(1 for t in failed if t.sent_at_s > back_s)
+    return (
+        f"kill -9 of the launcher (`poolwise deployment up --keep --gate`, 1P1D) under the same "
+        f"load: all its processes gone after {gone_s:.1f} s, service back by itself after "
+        f"{back_s - killed_s:.0f} s; of {len(replay.timings)} requests {in_flight} failed in "
+        f"flight, {meanwhile} while nothing served, {after} after that (asked: 0)."
+    )
+
+
+def _serving(keeper: "subprocess.Popen[bytes]", state: Path, *, other_than: int) -> Endpoints:
+    """Where a new manager's deployment answers, once its workers and its gate do."""
+    deadline = time.perf_counter() + PATIENCE_S
+    while time.perf_counter() < deadline:
+        if keeper.poll() is not None:
             raise MeasurementError((state / "up.log").read_text()[-800:])
-        with suppress(PoolwiseError):
+        with suppress(PoolwiseError, httpx.HTTPError):
             told = read_endpoints(state)
-            if told.pid == process.pid and len(told.workers) == 2:
-                return process, time.perf_counter() - began
+            whole = told.pid != other_than and len(told.workers) == 2 and told.gate is not None
+            if whole and httpx.get(f"{told.gate}/readyz", timeout=5.0).status_code == 200:
+                return told
         time.sleep(0.2)
+    raise MeasurementError(f"the launcher's deployment did not serve within {PATIENCE_S:.0f} s")
 
 
 def _marked(state: Path) -> list[int]:
