@@ -109,7 +109,7 @@ class KubernetesActuator:
         DeadlineMissedError
             When they did not become ready, or did not go, before it.
         ApplyError
-            When the count is not what was written.
+            When the count is not what was written, or another pool's was changed meanwhile.
         """
         counter = self._counter(step)
         if step.kind is StepKind.START:
@@ -124,6 +124,9 @@ class KubernetesActuator:
             self._await(counter, _was_taken, self.observe_s, step)
         elif step.kind is StepKind.STOP:
             self._await(counter, _nobody_leaves, self.cluster.progress_deadline_s, step)
+        for other in self.counters.values():  # what a plan rests on may not move meanwhile
+            if other is not counter:
+                self._unchanged(other)
 
     def _await(
         self,

@@ -6,6 +6,7 @@ from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import PoolwiseError
 from planner.domain.spec import LoopMode
 from planner.service.deployment import Deployment
@@ -36,10 +37,27 @@ def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundSched
 
 
 def tick_as_leader(leadership: Leadership, metrics: Metrics) -> None:
-    """One tick where this process leads; what the leader before left half-done is settled first."""
+    """One tick where this process leads; what the leader before left half-done is settled first.
+
+    Where accelerators turned out not to be had, the fleet is planned again at once without them.
+    """
     leading = take_over(leadership)
-    if leading is not None:
+    if leading is None:
+        return
+    known = _stock_outs(leading)
+    tick_once(leading, metrics)
+    new = [found for found in _stock_outs(leading) if found not in known]
+    if new:
+        told = ", ".join(f"no more than {one.usable} {one.accelerator}" for one in new)
+        LOG.info("deployment=%s has %s: it is planned again", leading.spec.name, told)
         tick_once(leading, metrics)
+
+
+def _stock_outs(deployment: Deployment) -> tuple[StockOut, ...]:
+    try:
+        return deployment.store.stock_outs(deployment.spec.name, at=deployment.clock())
+    except PoolwiseError:  # the tick says what is wrong with the store
+        return ()
 
 
 def take_over_soon(scheduler: BackgroundScheduler, leadership: Leadership) -> None:

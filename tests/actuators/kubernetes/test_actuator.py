@@ -144,3 +144,22 @@ def test_an_object_that_never_rests_ends_it_with_one_sentence():
         with pytest.raises(ApplyError, match=r"failed at step 1 of 1 .*someone else changed it"):
             carry_out(actuator, diff)
         assert rig.replicas("prefill") == 1
+
+
+def test_a_count_that_somebody_changes_while_another_moves_ends_the_rollout():
+    """Nothing is drained on the strength of capacity that may be gone, and no success told."""
+    with rigged(prefill=1, decode=2) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, (StepKind.START, PREFILL), *SHRINK)
+
+        def by_hand(_call):
+            rig.cluster.scale("deployments", "decode", 9, manager="kubectl-edit")
+
+        rig.cluster.fault(
+            verb="patch", resource="deployments", dry_run=False, name="prefill", hook=by_hand
+        )
+        with pytest.raises(
+            ApplyError, match=r"step 1 .*Deployment decode has 9 replicas, not 2 as expected"
+        ):
+            carry_out(actuator, diff)
+        assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 9)

@@ -71,7 +71,7 @@ def test_4420_a_count_that_a_person_edited_is_left_and_told():
             rig.cluster.scale("deployments", "decode", 7, manager="kubectl")
 
         rig.cluster.fault(verb="patch", resource="deployments", dry_run=False, hook=by_hand)
-        with pytest.raises(ApplyError, match=r"failed at step 3 of 4.* has 7 replicas, not 2"):
+        with pytest.raises(ApplyError, match=r"failed at step 1 of 4.* has 7 replicas, not 2"):
             carry_out(actuator, diff)
         assert rig.replicas("decode") == 7
         assert [w.name for w in rig.cluster.writes if w.manager == "poolwise"] == ["prefill"]

@@ -11,8 +11,12 @@ from planner.domain.errors import InputError, SpecError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
 from planner.service.cli.main import app
+from planner.service.election.elector import NoElection
+from planner.service.election.leadership import Leadership
 from planner.service.kubernetes_target import kubernetes_actuator
 from planner.service.loop import Outcome, tick
+from planner.service.metrics import Metrics
+from planner.service.scheduler import tick_as_leader
 from planner.service.spec_file import read_spec
 from tests.actuators.kubernetes.rig import deployment
 from tests.kubernetes import FakeCluster
@@ -280,6 +284,20 @@ def test_what_could_not_be_had_is_left_out_of_the_next_plan_for_a_while(cluster,
         later = out.until_at + timedelta(seconds=1)
         assert service.plannable(now=NOON).accelerators[0].inventory == 3
         assert service.plannable(now=later).accelerators[0].inventory == 16
+    finally:
+        service.store.close()
+
+
+def test_a_stock_out_is_planned_around_at_once(cluster, target, tmp_path):
+    simulation = simulated(cluster, gpus=3)
+    service = busy(tmp_path, simulation, target)
+    try:
+        leadership = Leadership(NoElection(), service, lambda _store, _reign: service.actuator)
+        tick_as_leader(leadership, Metrics())
+        second, first = service.store.decisions("shop", limit=9)
+        assert first.outcome == "failed"
+        assert second.plan_id != first.plan_id
+        assert "no more than 3 cpu could be had" in second.reason
     finally:
         service.store.close()
 
