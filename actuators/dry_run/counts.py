@@ -51,9 +51,10 @@ def target_counts(diff: Diff, targets: Sequence[CountTarget]) -> tuple[TargetCou
                 f"pool {shape.label} of {shape.model} needs exactly one target, these match: "
                 f"{names}; give role, accelerator and tp in target.objects"
             )
-        if found[0] in by_target:
+        same = [other for other in by_target if other.place == found[0].place]
+        if same:
             raise InputError(
-                f"{found[0].label} would hold the count of both {by_target[found[0]][0].label} "
+                f"{found[0].label} would hold the count of both {by_target[same[0]][0].label} "
                 f"and {shape.label}: give each its own target"
             )
         by_target[found[0]] = shape, before, planned

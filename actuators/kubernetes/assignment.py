@@ -1,7 +1,7 @@
 """Which object holds the count of which pool: each pool has one, and none serves two."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubernetes.client import ApiClient
 
@@ -50,7 +50,6 @@ def assigned(
     return Assignment(counters=counters, problems=problems)
 
 
-def _place(counter: Counter) -> tuple[str, ...]:
-    """Where the count stands, whichever pool it is for."""
-    target = counter.target
-    return target.kind, counter.namespace or "", target.name, target.part
+def _place(counter: Counter) -> tuple[str, str | None, str, str]:
+    """Its place with the namespace that it is looked for in."""
+    return replace(counter.target, namespace=counter.namespace).place

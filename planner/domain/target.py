@@ -39,6 +39,11 @@ class CountTarget:
         )
 
     @property
+    def place(self) -> tuple[str, str | None, str, str]:
+        """Where the count stands, whichever pool it is for."""
+        return self.kind, self.namespace, self.name, self.part
+
+    @property
     def label(self) -> str:
         """As people write it: `Deployment serving/decode`."""
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name

@@ -23,6 +23,7 @@ STARTUP_LIMIT_S = 1800
 DRAIN_S = 120
 """An ending pod finishes what it has begun, after the router was told."""
 ROUTER_FORGETS_S = 10
+KILLED_AFTER_S = 10
 """smg lets a removed worker drain for 5 s before it forgets it."""
 GPU = "nvidia.com/gpu"
 
@@ -91,7 +92,7 @@ def _labels(described: KubernetesDescription, cell: Cell, component: str) -> dic
 def _workers(described: KubernetesDescription, cell: Cell, role: Role, count: int) -> Json:
     labels = _labels(described, cell, role.value)
     pod: Json = {
-        "terminationGracePeriodSeconds": DRAIN_S + ROUTER_FORGETS_S,
+        "terminationGracePeriodSeconds": ROUTER_FORGETS_S + DRAIN_S + KILLED_AFTER_S,
         "containers": [_engine(described, role)],
     }
     if cell.node_labels:
@@ -132,14 +133,18 @@ def _engine(described: KubernetesDescription, role: Role) -> Json:
         "name": "engine",
         "image": described.engine_image,
         "command": ["vllm"],
-        "args": engine_arguments(
-            described.model,
-            described.flags,
-            shape,
-            ports,
-            name=described.served_name,
-            host="0.0.0.0",  # noqa: S104  inside the pod
-        ),
+        "args": [
+            *engine_arguments(
+                described.model,
+                described.flags,
+                shape,
+                ports,
+                name=described.served_name,
+                host="0.0.0.0",  # noqa: S104  inside the pod
+            ),
+            # Without it vLLM ends running requests as soon as it is told to stop.
+            *("--shutdown-timeout", str(DRAIN_S)),
+        ],
         "env": [
             {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", **pod_ip},
             {"name": "VLLM_NIXL_SIDE_CHANNEL_PORT", "value": str(NIXL_PORT)},
