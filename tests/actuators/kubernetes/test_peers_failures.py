@@ -125,6 +125,8 @@ def test_13559_a_scale_down_that_would_end_running_requests_is_refused(shutdown_
     ("containers", "grace_s", "drains"),
     [
         ([{"args": ["--shutdown-timeout=60"]}], 90, True),
+        ([{"args": ["--shutdown-timeout=60"]}], 61, True),
+        ([{"args": ["--shutdown-timeout=60"]}], 60, False),  # it has to end within it
         ([{"args": ["serve"]}, {"lifecycle": sleeping("sleep 5")}], 90, False),  # a sidecar's
         ([{"args": ["serve"], "lifecycle": sleeping("sleep 5")}], 90, False),
         ([{"args": ["--shutdown-timeout=20"], "lifecycle": sleeping("sleep 2m")}], 130, False),

@@ -35,6 +35,21 @@ def test_with_a_large_budget_all_go_at_once() -> None:
     assert verdict("disruption_budget", guard(change, strict, CALM)) is Verdict.DELAY
 
 
+@pytest.mark.parametrize(("budget", "held"), [(6, False), (5, True)])
+def test_the_budget_itself_may_be_out_and_not_one_more(budget: int, *, held: bool) -> None:
+    change = diff(LARGE, SHRINK, spec(max_disrupted_replicas=99))
+    judged = guard(change, spec(max_disrupted_replicas=budget), CALM)
+    assert (verdict("disruption_budget", judged) is Verdict.DELAY) is held
+
+
+@pytest.mark.parametrize(("budget", "held"), [(1, False), (0, True)])
+def test_a_replica_that_flips_is_out_of_service_too(budget: int, *, held: bool) -> None:
+    change = diff(fleet({P: 3, D: 1}), plan({P: 2, D: 2}), spec(max_disrupted_replicas=1))
+    assert [step.kind for step in change.steps] == [StepKind.FLIP]
+    judged = guard(change, spec(max_disrupted_replicas=budget), CALM)
+    assert (verdict("disruption_budget", judged) is Verdict.DELAY) is held
+
+
 def test_drains_within_the_budget_are_one_group() -> None:
     change = diff(LARGE, SHRINK, spec(max_disrupted_replicas=3))
     drains = [len(group) for group in change.groups if group[0].kind is StepKind.DRAIN]
