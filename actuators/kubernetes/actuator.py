@@ -32,6 +32,8 @@ class KubernetesActuator:
     ----------
     shapes : sequence of Key
         The pools; each has exactly one object that holds its count.
+    before_write : callable
+        Called before every try to write; what it raises ends the step.
     """
 
     api: ApiClient
@@ -40,6 +42,7 @@ class KubernetesActuator:
     objects: tuple[CountTarget, ...]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    before_write: Callable[[], None] = lambda: None
     poll_s: float = POLL_S
     observe_s: float = OBSERVE_S
     counters: dict[Key, Counter] = field(default_factory=dict, init=False)
@@ -81,10 +84,14 @@ class KubernetesActuator:
         ------
         ApplyError, ClusterError
             When the count is not the one that is known, or the cluster refuses.
+        DeadlineMissedError
+            When something is to be taken away while other replicas do not serve any more.
         """
         if step.kind not in (StepKind.START, StepKind.DRAIN):
             return
         counter = self._counter(step)
+        if step.kind is StepKind.DRAIN:
+            self._await_capacity()
         count = self._unchanged(counter)
         more = 1 if step.kind is StepKind.START else -1
         wanted = count.replicas + more
@@ -92,7 +99,7 @@ class KubernetesActuator:
             raise ApplyError(f"{counter.target.label} has no replica left to take away")
         if step.kind is StepKind.DRAIN:
             mark_victim(self.api, counter, pods_of(self.api, counter, count))
-        counter.write(count, wanted)
+        counter.write(count, wanted, before=self.before_write)
         target = counter.target
         self._counts[target] = wanted
         serving = self._serving.get(target, count.replicas)
@@ -124,9 +131,30 @@ class KubernetesActuator:
             self._await(counter, _was_taken, self.observe_s, step)
         elif step.kind is StepKind.STOP:
             self._await(counter, _nobody_leaves, self.cluster.progress_deadline_s, step)
+        if step.kind in (StepKind.DRAIN, StepKind.STOP):
+            self._await_capacity()
         for other in self.counters.values():  # what a plan rests on may not move meanwhile
             if other is not counter:
                 self._unchanged(other)
+
+    def _await_capacity(self) -> None:
+        """Wait until everything serves that served, or was seen to come: the rest rests on it."""
+        until_s = self.clock() + self.observe_s
+        while lacking := [text for one in self.counters.values() if (text := self._lacking(one))]:
+            if self.clock() >= until_s:
+                raise DeadlineMissedError(
+                    f"{'; '.join(lacking)}: nothing is taken away on the strength of them; look "
+                    "at their pods, then plan again"
+                )
+            self.sleep(self.poll_s)
+
+    def _lacking(self, counter: Counter) -> str:
+        """Which replicas of a pool that should serve do not; empty: all do."""
+        should = self._serving.get(counter.target, 0)
+        ready = pods_of(self.api, counter, counter.read()).ready if should else 0
+        if ready >= should:
+            return ""
+        return f"of {should} replicas of {counter.target.label} that served {ready} are ready"
 
     def _await(
         self,

@@ -4,6 +4,7 @@ Every write is bound to the resource version that was read, so that nobody's cha
 when one way is refused, no other is tried.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubernetes.client import ApiClient
@@ -90,11 +91,23 @@ class Counter:
             selector=text(found, "status", "selector"),
         )
 
-    def write(self, read: Count, replicas: int, *, dry_run: bool = False) -> None:
+    def write(
+        self,
+        read: Count,
+        replicas: int,
+        *,
+        dry_run: bool = False,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         """Set the count if it is still what was read.
 
         Controllers write the status of an object at any time, which changes its version as well:
         after a conflict it is read again, and written where what is wanted of it has stayed.
+
+        Parameters
+        ----------
+        before : callable
+            Called before every try; what it raises ends them.
 
         Raises
         ------
@@ -103,6 +116,7 @@ class Counter:
             refusal; or a connection that broke.
         """
         for tries_left in reversed(range(MAX_TRIES)):
+            before()
             try:
                 return self._write(read, replicas, dry_run=dry_run)
             except ClusterError as error:

@@ -122,6 +122,7 @@ class Hands:
             actuator = kubernetes_actuator(spec)
             if reign is not None:
                 actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
+                actuator.before_write = reign.check
             return actuator
         if self.desired is None:
             return RecordedFleetActuator(store=store, spec=spec)

@@ -163,3 +163,23 @@ def test_a_count_that_somebody_changes_while_another_moves_ends_the_rollout():
         ):
             carry_out(actuator, diff)
         assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 9)
+
+
+def test_nothing_more_is_taken_away_once_new_capacity_is_gone_again():
+    """New prefill replicas crash after they were seen: the second drain is not begun."""
+    with rigged(prefill=1, decode=3) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *GROW, *SHRINK, *SHRINK)
+        known = {pod["metadata"]["name"] for pod in rig.cluster.objects("pods", "default")}
+
+        def crash(_call):
+            rig.simulation.stuck = lambda pod: pod["metadata"]["name"] not in known
+
+        rig.cluster.fault(
+            verb="patch", resource="deployments", dry_run=False, name="decode", hook=crash
+        )
+        with pytest.raises(
+            ApplyError, match=r"of 2 replicas of Deployment prefill that served 1 are ready"
+        ):
+            carry_out(actuator, diff)
+        assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 2)
