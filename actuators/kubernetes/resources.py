@@ -16,9 +16,9 @@ REQUEST_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long one try of a call may take, seconds, and how many tries it has."""
+    """How long one try of a call may take, seconds (None: as usual), and how many tries it has."""
 
-    timeout_s: float = REQUEST_TIMEOUT_S
+    timeout_s: float | None = None
     tries: int = MAX_TRIES
 
 
@@ -88,9 +88,11 @@ def _call(
     headers = {"Accept": "application/json", "Content-Type": content}
     api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
 
+    timeout_s = patience.timeout_s or REQUEST_TIMEOUT_S
+
     def once() -> bytes:
         answer = api.call_api(
-            method, address, header_params=headers, body=body, _request_timeout=patience.timeout_s
+            method, address, header_params=headers, body=body, _request_timeout=timeout_s
         )
         data: bytes = answer.read()  # type: ignore[no-untyped-call]  # the client's own
         if not 200 <= answer.status < 300:
