@@ -83,6 +83,25 @@ def test_a_pool_outside_its_bounds_is_refused() -> None:
     assert held == {"pool_bounds": Verdict.REFUSE}
 
 
+def test_a_pool_below_its_minimum_is_refused_and_one_that_comes_back_to_it_is_not() -> None:
+    settings = spec()
+    least = tuple(replace(pool, min_replicas=2) for pool in settings.pools if pool.shape == D)
+    settings = replace(settings, pools=least)
+    assert verdicts(fleet({P: 1, D: 3}), plan({P: 1, D: 1}), settings) == {
+        "pool_bounds": Verdict.REFUSE
+    }
+    assert verdicts(fleet({P: 1, D: 3}), plan({P: 1, D: 2}), settings) == {}
+    assert verdicts(fleet({P: 1, D: 1}), plan({P: 1, D: 2}), settings) == {}
+
+
+@pytest.mark.parametrize(("allowed", "held"), [(False, True), (True, False)])
+def test_a_diff_to_nothing_passes_only_where_zero_is_allowed(allowed: bool, *, held: bool) -> None:
+    settings = spec()
+    settings = replace(settings, guards=replace(settings.guards, scale_to_zero=allowed))
+    judged = verdicts(fleet({P: 1, D: 1}), plan({}), settings)
+    assert (judged.get("zero") is Verdict.REFUSE) is held
+
+
 def test_a_pool_above_its_bounds_may_shrink_towards_them() -> None:
     assert verdicts(fleet({P: 1, D: 5}), plan({P: 1, D: 4}), spec(max_replicas=2)) == {}
 
