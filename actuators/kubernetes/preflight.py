@@ -77,11 +77,11 @@ def _changes(diff: Diff, key: Key) -> tuple[int, ...]:
 
 
 def _drains(counter: Counter, api: ApiClient, count: Count) -> list[str]:
-    pod = next((p for p in pods_of(api, counter, count).all if is_ready(p)), None)
-    problem = "" if pod is None else cut_short(pod)
-    if not problem:
-        return []
+    # Any of them may be the one that goes; half-way through a roll-out they differ.
+    serving = (pod for pod in pods_of(api, counter, count).all if is_ready(pod))
+    problems = dict.fromkeys(problem for pod in serving if (problem := cut_short(pod)))
     return [
         f"a pod of {counter.target.label} would not finish its requests: {problem} (or set "
         "target.require_drain: false)"
+        for problem in problems
     ]

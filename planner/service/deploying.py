@@ -241,6 +241,7 @@ def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[C
             is_up=lambda: _answers(url),
             listener=listener,
             progress=deployment.progress,
+            given_up=lambda: deployment.tell_gate(None),
         )
         with beside:
             deployment.tell_gate(url)

@@ -44,6 +44,8 @@ class Companion:
     listener : socket or None
         Where it takes connections. It stays open here, so that what comes while the command is
         started again waits in the kernel instead of being turned away.
+    given_up : callable
+        Called when it has died too often and is not started again.
     hangs_after_s : float
         It is killed when it has not answered for so long after the first time, seconds.
     """
@@ -55,6 +57,7 @@ class Companion:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     listener: socket.socket | None = None
     progress: Callable[[str], None] = lambda _line: None
+    given_up: Callable[[], None] = lambda: None
     limits: RestartLimits = field(default_factory=RestartLimits)
     start_timeout_s: float = 60.0
     hangs_after_s: float = 10.0
@@ -136,6 +139,9 @@ class Companion:
             pause_s = deaths.pause_s(time.monotonic())
             if pause_s is None:
                 self.progress(f"gave up on the {self.name}: look at {self._log}")
+                if self.listener is not None:  # else clients would wait for ever
+                    self.listener.close()
+                self.given_up()
                 return
             self.progress(f"the {self.name} died; it is started again")
             if self._stop.wait(pause_s):

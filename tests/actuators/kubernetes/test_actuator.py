@@ -183,3 +183,25 @@ def test_nothing_more_is_taken_away_once_new_capacity_is_gone_again():
         ):
             carry_out(actuator, diff)
         assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 2)
+
+
+def test_every_pod_has_to_finish_its_requests_not_the_first_one_only():
+    """Half-way through a roll-out of the template: any of them may be the one that goes."""
+    with rigged(prefill=1, decode=2) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *SHRINK)
+        pods = rig.cluster.objects("pods", "default")
+        pod = next(p for p in pods if p["metadata"]["name"].startswith("decode"))
+        other = {k: pod["metadata"][k] for k in ("labels", "namespace")} | {"name": "zz-newer"}
+        spec = {k: v for k, v in pod["spec"].items() if k != "nodeName"}
+        made = rig.cluster.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": other,
+                "spec": spec | {"terminationGracePeriodSeconds": 5},
+            }
+        )
+        rig.cluster.write_status(made | {"status": pod["status"]})
+        (objection,) = actuator.preflight(diff)
+        assert "killed after terminationGracePeriodSeconds 5 s" in objection

@@ -1,8 +1,11 @@
 """A command beside a deployment is there, comes back, and ends with it."""
 
 import os
+import socket
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -50,6 +53,26 @@ def test_it_comes_back_after_a_kill_and_ends_with_its_context(tmp_path: Path) ->
             time.sleep(0.05)
         second = pids(tmp_path)[1]
     assert not psutil.pid_exists(second)
+
+
+def test_one_that_dies_too_often_lets_its_clients_go(tmp_path: Path) -> None:
+    """Its socket is closed: who comes is turned away instead of waiting for ever."""
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dying = replace(
+            companion(tmp_path, SLEEPS), listener=listener, given_up=lambda: told.append("gone")
+        )
+        with dying:
+            address = listener.getsockname()
+            deadline = time.monotonic() + 30
+            while not told:
+                assert time.monotonic() < deadline
+                for pid in pids(tmp_path):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, 9)
+                time.sleep(0.05)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, timeout=5).close()
 
 
 def test_one_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:

@@ -301,15 +301,25 @@ def test_what_is_shed_takes_nothing_of_a_keys_rate(tmp_path):
 
 
 def test_without_readings_of_the_workers_everybody_is_let_in_and_that_is_counted(tmp_path):
-    slo = Slo(model="tiny", ttft_s=0.2, tpot_s=0.1)
-    with StubUpstream(OK) as router:
+    """With fresh ones three of these five would be shed, as above."""
+
+    async def slow(writer, _request):
+        await asyncio.sleep(1.5)
+        writer.write(whole(event("x")))
+
+    profile = linear_profile(prefill_base_s=0.01, prefill_token_s=5e-3)
+    slo = Slo(model="tiny", ttft_s=1.2, tpot_s=0.1)
+    with StubUpstream(slow) as router:
         write_endpoints(tmp_path, endpoints(router.url, "http://127.0.0.1:9"))
-        cells = Cells(model="tiny", profiles=(linear_profile(),), state_dir=tmp_path)
+        cells = Cells(model="tiny", profiles=(profile,), state_dir=tmp_path)
         settings = GateSettings(models=("tiny",), slos={"default": slo}, anonymous=True)
         with running_gate(settings=settings, cells=cells) as gate:
-            assert post(gate.url, {**ASK, "prompt": [1] * 1000}).status_code == 200
+            body = {**ASK, "prompt": [1] * 100, "stream": True}
+            with httpx.Client() as client:
+                answers = send_together(client, f"{gate.url}/v1/completions", body, 5)
             metrics = httpx.get(f"{gate.url}/metrics").text
-    assert 'poolwise_gate_stale_total{cell="a"} 1.0' in metrics
+    assert [a.status_code for a in answers] == [200] * 5
+    assert 'poolwise_gate_stale_total{cell="a"} 5.0' in metrics
 
 
 def test_a_short_prompt_goes_straight_to_the_decode_worker(tmp_path):
