@@ -46,6 +46,7 @@ class Why(StrEnum):
     NO_ESTIMATE = "no_estimate"
     OFF = "off"
     SHORT_PROMPT = "short_prompt"
+    DECODE_COMPUTES = "decode_computes"
     TTFT = "ttft"
     TPOT = "tpot"
     OTHERS_TPOT = "others_tpot"
@@ -135,16 +136,25 @@ class Case:
 
 def decide(case: Case) -> Decision:
     """Let a request in, send it straight to a decode worker, or shed it."""
+    if case.worker is not None and case.prompt.decode_computes:
+        # Handed over or not, decode computes it: prefill would do so for nothing.
+        direct = estimate_direct(case.times, case.worker, case.prompt)
+        return _within_limits(case, direct, Way.DIRECT, Why.DECODE_COMPUTES)
     expected = estimate(case.times, case.load, case.prompt)
     if case.worker is not None and _has_room(case, case.worker):
         direct = estimate_direct(case.times, case.worker, case.prompt)
         if _goes_direct(case, direct, expected):
             return Decision(way=Way.DIRECT, why=Why.SHORT_PROMPT, estimate=direct)
+    return _within_limits(case, expected, Way.ADMIT, Why.FITS)
+
+
+def _within_limits(case: Case, expected: Estimate, way: Way, why: Why) -> Decision:
+    """Let a request in this way, unless it would break a limit."""
     if case.load.is_idle:
-        return Decision(way=Way.ADMIT, why=Why.IDLE, estimate=expected)
+        return Decision(way=way, why=Why.IDLE if why is Why.FITS else why, estimate=expected)
     broken = next(((why, over_s) for why, over_s in _limits(case, expected) if over_s > 0), None)
     if broken is None:
-        return Decision(way=Way.ADMIT, why=Why.FITS, estimate=expected)
+        return Decision(way=way, why=why, estimate=expected)
     why, over_s = broken
     life_s = max(case.load.answer_tokens, 1.0) * expected.step_s
     wait_s = over_s if why in (Why.TTFT, Why.E2E) else life_s / max(case.load.answers, 1)

@@ -295,6 +295,7 @@ class Gate:
             prompt=Prompt(
                 input_tokens=count.tokens,
                 output_tokens=self.books.answers.expected(asked, caller.request_class),
+                decode_computes=asked.decode_computes,
             ),
             slo=slos.get(caller.request_class) or slos.get(DEFAULT_CLASS),
             arrived_s=arrived_s,

@@ -27,11 +27,14 @@ class Prompt:
         Of the prompt, and those of them expected in the prefix cache.
     output_tokens : float
         Expected.
+    decode_computes : bool
+        Its prompt is computed where its answer is, whatever is handed over.
     """
 
     input_tokens: int
     cached_tokens: int = 0
     output_tokens: float
+    decode_computes: bool = False
 
     @property
     def new_tokens(self) -> int:

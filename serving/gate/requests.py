@@ -44,6 +44,9 @@ class Asked:
         The longest answer that the client wants; None: the server decides.
     answers : int
         Answers to the same prompt (`n`).
+    decode_computes : bool
+        Decode computes the prompt itself, whatever prefill hands over: several answers, or
+        log-probabilities of the prompt (vLLM 0.32 with NIXL, measured).
     """
 
     kind: Kind
@@ -53,6 +56,7 @@ class Asked:
     prompt_tokens: int | None = None
     max_tokens: int | None = None
     answers: int = 1
+    decode_computes: bool = False
 
 
 def read_request(body: bytes, kind: Kind, *, disaggregated: bool) -> Asked | Refusal:
@@ -111,6 +115,9 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
             )
         characters, tokens = _length_of(prompt)
     longest = data.get("max_completion_tokens", data.get("max_tokens"))
+    of_prompt = data.get("prompt_logprobs") is not None
+    of_prompt |= data.get("echo") is True and data.get("logprobs") is not None
+    several = _is_count(answers) and answers > 1
     return Asked(
         kind=kind,
         model=model,
@@ -119,6 +126,7 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
         prompt_tokens=tokens,
         max_tokens=longest if _is_count(longest) else None,
         answers=answers if _is_count(answers) else 1,
+        decode_computes=several or of_prompt,
     )
 
 

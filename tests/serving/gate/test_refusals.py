@@ -337,6 +337,24 @@ def test_a_short_prompt_goes_straight_to_the_decode_worker(tmp_path):
     assert [len(json.loads(r.body)["prompt"]) for r in router.received] == [4000]
 
 
+@pytest.mark.parametrize(
+    "more", [{"n": 2}, {"prompt_logprobs": 1}, {"echo": True, "logprobs": 1}, {}]
+)
+def test_a_prompt_that_decode_computes_anyway_goes_there_however_long(tmp_path, more):
+    slo = Slo(model="tiny", ttft_s=60.0, tpot_s=5.0)
+    profile = linear_profile(prefill_base_s=0.01, prefill_token_s=5e-3)
+    with StubUpstream(OK) as router, StubUpstream(worker_answer) as worker:
+        write_endpoints(tmp_path, endpoints(router.url, worker.url))
+        cells = Cells(model="tiny", profiles=(profile,), state_dir=tmp_path)
+        settings = GateSettings(models=("tiny",), slos={"default": slo}, anonymous=True)
+        with running_gate(settings=settings, cells=cells) as gate:
+            time.sleep(0.5)
+            assert post(gate.url, {**ASK, "prompt": [1] * 4000, **more}).status_code == 200
+    (record,) = gate.sink.records
+    told = ("direct", "decode_computes") if more else ("admit", "idle")
+    assert (record.decision, record.reason) == told
+
+
 def test_a_worker_that_drains_is_sent_nothing_from_then_on(tmp_path):
     """The gate hears of it with the next request, not with its next look in two seconds."""
     slo = Slo(model="tiny", ttft_s=1.0, tpot_s=0.1)
