@@ -26,13 +26,18 @@ CHILDREN = {
 _TEMPLATES = (("spec", "template", "spec"), ("spec", "leaderWorkerTemplate"))
 
 
-def scaled_by_hand(api: ApiClient, counter: Counter, count: Count) -> tuple[str, ...]:
-    """One sentence for each child whose count somebody else set. Raises ClusterError."""
-    children = [
+def children_of(api: ApiClient, counter: Counter, count: Count) -> list[tuple[str, Json]]:
+    """What a target made that holds a copy of its count, by kind. Raises ClusterError."""
+    return [
         (kind, child)
         for kind in CHILDREN.get(counter.target.kind, ())
         for child in _children(api, counter, count, kind)
     ]
+
+
+def scaled_by_hand(api: ApiClient, counter: Counter, count: Count) -> tuple[str, ...]:
+    """One sentence for each child whose count somebody else set. Raises ClusterError."""
+    children = children_of(api, counter, count)
     if sum(_replicas(child) for _kind, child in children) == count.replicas:
         return ()
     return tuple(

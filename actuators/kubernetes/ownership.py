@@ -4,6 +4,7 @@ One owner per field (docs/guards.md, row 12): where there is another, nothing is
 """
 
 import json
+from collections.abc import Sequence
 
 from kubernetes.client import ApiClient
 
@@ -28,8 +29,15 @@ _AUTOSCALERS = (
 )
 
 
-def other_owners(api: ApiClient, counter: Counter, document: Json) -> tuple[str, ...]:
+def other_owners(
+    api: ApiClient, counter: Counter, document: Json, children: Sequence[tuple[str, Json]] = ()
+) -> tuple[str, ...]:
     """Objections, one sentence each, against writing this count.
+
+    Parameters
+    ----------
+    children : sequence of (kind, object)
+        What the target made: an autoscaler of one of them fights over the same replicas.
 
     Raises
     ------
@@ -44,8 +52,8 @@ def other_owners(api: ApiClient, counter: Counter, document: Json) -> tuple[str,
         if one.get("controller") and counter.target.kind not in MADE_TO_BE_SCALED
     ]
     found += [
-        f"{label} is scaled by {kind} {name}: delete that, or take this pool out of the spec"
-        for kind, name in _autoscalers(api, counter)
+        f"{what} is scaled by {kind} {name}: delete that, or take this pool out of the spec"
+        for what, kind, name in _autoscalers(api, counter, children)
     ]
     found += [
         f"{label}: {manager} keeps its count, and would write its own back: let it ignore this "
@@ -55,8 +63,15 @@ def other_owners(api: ApiClient, counter: Counter, document: Json) -> tuple[str,
     return tuple(found)
 
 
-def _autoscalers(api: ApiClient, counter: Counter) -> list[tuple[str, str]]:
-    found = []
+def _autoscalers(
+    api: ApiClient, counter: Counter, children: Sequence[tuple[str, Json]]
+) -> list[tuple[str, str, str]]:
+    """What is scaled, by an object of which kind and name."""
+    target, found = counter.target, []
+    scaled = {(target.kind, target.name): target.label}
+    for kind, child in children:
+        name = text(child, "metadata", "name")
+        scaled[kind, name] = f"{kind} {name}, which {target.label} made,"
     for version, plural, kind in _AUTOSCALERS:
         path = path_of(version, counter.namespace, plural)
         try:
@@ -66,17 +81,16 @@ def _autoscalers(api: ApiClient, counter: Counter) -> list[tuple[str, str]]:
                 continue
             raise
         found += [
-            (kind, text(one, "metadata", "name"))
+            (scaled[aim], kind, text(one, "metadata", "name"))
             for one in listed
-            if _aims_at(one, counter) and not _is_off(one)
+            if (aim := _aim_of(one)) in scaled and not _is_off(one)
         ]
     return found
 
 
-def _aims_at(one: Json, counter: Counter) -> bool:
+def _aim_of(one: Json) -> tuple[str, str]:
     reference = at(one, "spec", "scaleTargetRef")
-    kind = text(reference, "kind") or "Deployment"  # KEDA's default
-    return (kind, text(reference, "name")) == (counter.target.kind, counter.target.name)
+    return text(reference, "kind") or "Deployment", text(reference, "name")  # KEDA's default
 
 
 def _is_off(one: Json) -> bool:

@@ -6,7 +6,7 @@ from kubernetes.client import ApiClient
 
 from actuators.kubernetes.access import missing_rights
 from actuators.kubernetes.assignment import Key
-from actuators.kubernetes.children import scaled_by_hand
+from actuators.kubernetes.children import children_of, scaled_by_hand
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.draining import cut_short
@@ -54,8 +54,9 @@ def objections_of(
         if lacking:
             return list(lacking)
         document = counter.object()
-        objections = list(other_owners(api, counter, document))
         count = counter.read()
+        made = children_of(api, counter, count)
+        objections = list(other_owners(api, counter, document, made))
         objections += scaled_by_hand(api, counter, count)
         if cluster.require_drain and any(change < 0 for change in changes):
             objections += _drains(counter, api, count)

@@ -296,6 +296,27 @@ def test_a_child_scaled_by_hand_is_told_before_anything_moves(case):
         assert cluster.writes == []
 
 
+def test_an_autoscaler_of_a_child_is_a_second_owner():
+    objects, targets = CASES["DynamoGraphDeployment"]
+    with FakeCluster(crds="all") as cluster:
+        rig = prepared(cluster, objects, targets)
+        names = [one["metadata"]["name"] for one in cluster.objects("deployments", "default")]
+        child = next(name for name in names if "prefill" not in name)
+        aim = {"apiVersion": "apps/v1", "kind": "Deployment", "name": child}
+        cluster.create(
+            {
+                "apiVersion": "autoscaling/v2",
+                "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "auto", "namespace": "default"},
+                "spec": {"scaleTargetRef": aim, "maxReplicas": 5},
+            }
+        )
+        actuator = rig.actuator()
+        (objection,) = actuator.preflight(grown(actuator, (StepKind.START, DECODE)))
+        assert f"Deployment {child}, which Dynamo" in objection
+        assert "is scaled by HorizontalPodAutoscaler auto" in objection
+
+
 @pytest.mark.parametrize("case", sorted(CHILDREN))
 def test_a_child_that_its_controller_has_not_scaled_yet_is_nobody_s_hand(case):
     objects, targets = CASES[case]
