@@ -18,9 +18,11 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.placement import Placement
 from planner.domain.topology import Cell
 from planner.rollout import PoolKey, place, site_of
+from planner.service.catalogue_file import read_catalogue
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.gate import GateOptions, check_access
+from planner.service.planning import sole_model
 from planner.service.server import listening
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
@@ -190,7 +192,12 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     if asked.gate is not None:  # before engines load for minutes
         check_access(asked.gate)
         check_port(asked.gate.port, whose="the gate (--gate-port)")
-    site = deployment_site(asked, read_settings(environment), say)
+        if asked.gate.port == asked.port:
+            raise InputError(f"--port and --gate-port are both {asked.port}: choose two")
+    settings = read_settings(environment)
+    site = deployment_site(asked, settings, say)
+    if asked.gate is not None:
+        _check_model(asked.gate, site.model.name, settings)
     routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
     deployment = LocalDeployment(site, progress=say, routing=routing)
     shape = ReplicaShape(
@@ -211,6 +218,17 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
             while not commands.ended.wait(POLL_S):
                 pass
         say("ending")
+
+
+def _check_model(options: GateOptions, served: str, settings: Settings) -> None:
+    known = read_catalogue(settings.catalogue.path)
+    spec = read_spec(options.spec, allow_estimates=options.allow_estimates, catalogue=known)
+    model = sole_model(spec, options.model)
+    if model != served:
+        raise InputError(
+            f"--gate lets requests for {model} through, the model of {options.spec}, but {served} "
+            f"would be served: add --name {model}, or give the spec of {served}"
+        )
 
 
 @contextmanager

@@ -96,6 +96,11 @@ def socket_path(state_dir: Path) -> Path:
     return path
 
 
+QUICK = frozenset({"list", "down"})
+ANSWERS_S = 10.0
+"""A deployment that lives answers quick commands sooner."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlClient:
     """Asks the deployment that runs from a state directory."""
@@ -109,15 +114,29 @@ class ControlClient:
         Raises
         ------
         InputError, OperationError
-            What the deployment said; EngineError when none runs.
+            What the deployment said; EngineError when none runs, or it hangs.
         """
+        try:
+            if command not in QUICK:  # it takes as long as engines do: first whether it hears
+                self._ask("list", {}, tell=False)
+            return self._ask(command, arguments)
+        except TimeoutError as error:
+            raise EngineError(
+                f"the deployment of {self.state_dir} does not answer within {ANSWERS_S:g} s: its "
+                "process was stopped, or hangs; look at it (endpoints.json has its pid), or end it"
+            ) from error
+
+    def _ask(self, command: str, arguments: Json, *, tell: bool = True) -> Json:
         with self._connected() as connection, connection.makefile("rwb") as lines:
+            if command in QUICK:
+                connection.settimeout(ANSWERS_S)
             lines.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
             lines.flush()
             for line in lines:
                 answer = cast("Json", json.loads(line))
                 if "progress" in answer:
-                    self.say(str(answer["progress"]))
+                    if tell:
+                        self.say(str(answer["progress"]))
                 elif "error" in answer:
                     text = str(answer["error"])
                     raise InputError(text) if answer.get("input") else OperationError(text)

@@ -226,6 +226,41 @@ def test_a_port_of_the_gate_that_is_taken_is_told_before_anything_starts(
     assert "are starting" not in said
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--port", "9001", "--gate-port", "9001"), "--port and --gate-port are both 9001"),
+        (("--name", "other"), "lets requests for tiny through"),
+    ],
+)
+def test_a_gate_that_could_not_work_is_told_before_anything_starts(
+    environment: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    spec = ["--gate", "--anonymous", "--spec", str(write_spec(tmp_path))]
+    line = ["deployment", "up", "--model", str(tmp_path / "model"), "--cores", "0"]
+    assert run([*line, *spec, *more]) == 2
+    told_text = " ".join(capsys.readouterr().err.split())
+    assert said in told_text
+    assert "are starting" not in told_text
+
+
+def test_a_deployment_that_was_stopped_is_told_and_not_waited_for(
+    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.fleet.control.ANSWERS_S", 1.0)
+    up.send_signal(signal.SIGSTOP)
+    try:
+        for command in (["list"], ["down"], ["add", "decode"]):
+            assert run(["deployment", *command]) == 1
+            assert "does not answer within 1 s" in capsys.readouterr().err
+    finally:
+        up.send_signal(signal.SIGCONT)
+
+
 def test_a_missing_router_is_told_before_anything_starts(
     environment: dict[str, str],
     tmp_path: Path,
