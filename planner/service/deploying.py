@@ -34,6 +34,7 @@ from serving.fleet.control import ControlClient, ControlServer
 from serving.fleet.deployment import LocalDeployment, RouterSettings
 from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
+from serving.routers.policies import USUAL, Policies
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
 from serving.workers.processes import check_port
@@ -81,9 +82,15 @@ class Asked:
     port: int | None
     ready_timeout_s: float = 300.0
     gate: GateOptions | None = None
+    policies: Policies = USUAL
 
     def __post_init__(self) -> None:
         _check_counts(self.prefill, self.decode, self.aggregated)
+        if self.policies != USUAL and self.router is not RouterKind.SMG:
+            raise InputError(
+                f"--router {self.router} chooses workers by its own policy: take --router smg, or "
+                "leave --prefill-policy and --decode-policy out"
+            )
         if self.is_mixed and self.router is not RouterKind.SMG:
             raise InputError(
                 f"--router {self.router} sends nothing to aggregated workers beside prefill and "
@@ -198,7 +205,9 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     site = deployment_site(asked, settings, say)
     if asked.gate is not None:
         _check_model(asked.gate, site.model.name, settings)
-    routing = RouterSettings(kind=asked.router, mixed=asked.is_mixed, port=asked.port)
+    routing = RouterSettings(
+        kind=asked.router, mixed=asked.is_mixed, port=asked.port, policies=asked.policies
+    )
     deployment = LocalDeployment(site, progress=say, routing=routing)
     shape = ReplicaShape(
         role=Role.PREFILL, model=site.model.name, accelerator=asked.accelerator, tp=asked.tp

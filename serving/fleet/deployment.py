@@ -31,6 +31,7 @@ from serving.fleet.endpoints import (
 from serving.fleet.members import PARTNERS, CellReport, Member, WorkerState, report_cells
 from serving.routers import RoutedWorker, Router, RouterKind, start_router
 from serving.routers.drained import wait_handed_over, wait_idle
+from serving.routers.policies import USUAL, Policies
 from serving.telemetry import EngineReading, read_engine
 from serving.workers.launcher import EVERYTHING, Launcher, LocalSite, Worker
 
@@ -53,6 +54,7 @@ class RouterSettings:
     kind: RouterKind = RouterKind.SMG
     mixed: bool = False
     port: int | None = None
+    policies: Policies = USUAL
 
 
 @dataclass(slots=True)
@@ -444,8 +446,15 @@ class LocalDeployment:
 
     def _start_router(self, cell: str, port: int | None) -> Router:
         name = "router" if len(self.site.cells) == 1 else f"router-{cell}"
-        kind, mixed = self.routing.kind, self.routing.mixed
-        return start_router(kind, self.site.state_dir, name=name, port=port, mixed=mixed)
+        how = self.routing
+        return start_router(
+            how.kind,
+            self.site.state_dir,
+            name=name,
+            port=port,
+            mixed=how.mixed,
+            policies=how.policies,
+        )
 
     def _read(self, url: str) -> EngineReading:
         return read_engine(self._client, url)

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from planner.domain.fleet import Role
 from serving.kv.reuse import ReusePotential
 from serving.kv.view import KvSnapshot, WorkerKv
+from serving.routers.policies import RouterPolicy
 
 LEAST_GAIN = 0.05
 """Share of prompt tokens that routing by cache must save before it is worth uneven load."""
@@ -16,14 +16,6 @@ UNEVEN_RATIO = 0.2
 HIGH_USAGE_RATIO = 0.8
 """smg leaves workers above it out of routing by itself (`--worker-overload-token-usage`)."""
 MANY_WORKERS = 8
-
-
-class RouterPolicy(StrEnum):
-    """Policies by smg's names."""
-
-    CACHE_AWARE = "cache_aware"
-    POWER_OF_TWO = "power_of_two"
-    LEAST_LOAD = "least_load"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from planner.domain.errors import RouterError
+from serving.routers.policies import USUAL, Policies
 from serving.routers.port import RoutedWorker, Router, RouterKind
 
 __all__ = ["RoutedWorker", "Router", "RouterKind", "start_router"]
@@ -15,6 +16,7 @@ def start_router(
     name: str = "router",
     port: int | None = None,
     mixed: bool = False,
+    policies: Policies = USUAL,
 ) -> Router:
     """Start an empty router of a kind.
 
@@ -26,6 +28,8 @@ def start_router(
         Loopback port of its API; None: any free one.
     mixed : bool
         Aggregated workers may stand beside prefill and decode workers; smg only.
+    policies : Policies
+        How it chooses workers; vllm-router knows its own only.
 
     Raises
     ------
@@ -37,7 +41,9 @@ def start_router(
     if kind is RouterKind.SMG:
         from serving.routers.smg import start_smg
 
-        return start_smg(state_dir, name=name, port=port, mixed=mixed)
+        return start_smg(state_dir, name=name, port=port, mixed=mixed, policies=policies)
+    if policies != USUAL:
+        raise RouterError("vllm-router chooses by its own policy: take smg to choose another")
     if mixed:
         raise RouterError(
             "vllm-router sends nothing to aggregated workers beside prefill and decode ones: take "

@@ -6,6 +6,7 @@ from typing import cast
 
 from planner.domain.errors import RouterError
 from planner.domain.fleet import Role
+from serving.routers.policies import USUAL, Policies
 from serving.routers.port import RoutedWorker
 from serving.routers.process import RETRY_OPTIONS, OwnRouter, start_process
 from serving.workers.engine import NIXL
@@ -103,7 +104,12 @@ class SmgRouter(OwnRouter):
 
 
 def start_smg(
-    state_dir: Path, *, name: str = "router", port: int | None = None, mixed: bool = False
+    state_dir: Path,
+    *,
+    name: str = "router",
+    port: int | None = None,
+    mixed: bool = False,
+    policies: Policies = USUAL,
 ) -> SmgRouter:
     """Start an empty router.
 
@@ -129,7 +135,7 @@ def start_smg(
             *("smg", "launch", "--enable-igw" if mixed else "--pd-disaggregation"),
             *("--host", "127.0.0.1", "--port", str(api_port)),
             *("--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics_port)),
-            *("--prefill-policy", "least_load", "--decode-policy", "least_load"),
+            *policies.options,
             *("--log-level", "warn", "--shutdown-grace-period-secs", "2"),
             *RETRY_OPTIONS,
         ]

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,9 @@ app = typer.Typer(
     help="Run prefill and decode workers behind a router, and steer them while they run.",
     no_args_is_help=True,
 )
+
+if TYPE_CHECKING:
+    from serving.routers.policies import RouterPolicy
 
 UP_EPILOG = (
     "Examples:\n\n"
@@ -30,6 +33,8 @@ RENDER_EPILOG = (
     "Example:\n\n"
     "poolwise deployment render --model Qwen/Qwen3-32B --tp 2 --prefill 2 --decode 4 --out deploy/"
 )
+POLICIES = "least_load, cache_aware"
+"""smg takes power_of_two only where two workers are known at its start; here it starts empty."""
 CellOption = Annotated[
     str | None, typer.Option("--cell", help="Topology cell (default: where it is needed most).")
 ]
@@ -56,6 +61,13 @@ def up(
     router: Annotated[
         str, typer.Option("--router", help="smg or vllm-router.", metavar="NAME")
     ] = "smg",
+    prefill_policy: Annotated[
+        str,
+        typer.Option("--prefill-policy", help=f"smg's choice of workers: {POLICIES}."),
+    ] = "least_load",
+    decode_policy: Annotated[
+        str, typer.Option("--decode-policy", help="The same; `poolwise kv` says which suits.")
+    ] = "least_load",
     cells: Annotated[
         int, typer.Option("--cells", min=1, max=100, help="Topology cells, a router each.")
     ] = 1,
@@ -107,6 +119,7 @@ def up(
     from planner.service.deploying import Asked, bring_up
     from planner.service.gate import GateOptions
     from serving.routers import RouterKind
+    from serving.routers.policies import Policies
     from serving.workers.engine import EngineFlags
 
     if router not in list(RouterKind):
@@ -140,8 +153,20 @@ def up(
         port=port,
         ready_timeout_s=ready_timeout,
         gate=before,
+        policies=Policies(
+            prefill=_policy("--prefill-policy", prefill_policy),
+            decode=_policy("--decode-policy", decode_policy),
+        ),
     )
     bring_up(asked, os.environ, output.note)
+
+
+def _policy(option: str, name: str) -> "RouterPolicy":
+    from serving.routers.policies import RouterPolicy
+
+    if name not in POLICIES.split(", "):
+        raise InputError(f"{option} {name}: take one of {POLICIES}")
+    return RouterPolicy(name)
 
 
 @app.command("list")

@@ -6,8 +6,9 @@ from typing import Self
 from planner.domain.fleet import Role
 from planner.service.documents.document import Document
 from serving.kv.events import Medium
-from serving.kv.policy import PolicyAdvice, RouterPolicy
+from serving.kv.policy import PolicyAdvice
 from serving.kv.view import KvSnapshot
+from serving.routers.policies import RouterPolicy
 
 
 class HeldDocument(Document):

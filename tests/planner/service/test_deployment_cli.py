@@ -165,6 +165,8 @@ def test_a_second_one_on_the_same_state_directory_is_refused(
         (("--router", "vllm-router", "--aggregated", "1"), "take --router smg"),
         (("--model", "nowhere"), "neither a folder with a config.json"),
         (("--gpus", "a"), "give indices as in 0,1"),
+        (("--prefill-policy", "best"), "take one of least_load, cache_aware"),
+        (("--router", "vllm-router", "--decode-policy", "cache_aware"), "by its own policy"),
     ],
 )
 def test_bad_input_is_told(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx
+import psutil
 import pytest
 
 from planner.domain.errors import NoFreePortError, RouterError
@@ -13,6 +14,7 @@ from planner.domain.fleet import Role
 from serving.routers import Router, RouterKind, start_router
 from serving.routers import process as router_process
 from serving.routers.drained import wait_idle
+from serving.routers.policies import Policies, RouterPolicy
 from serving.telemetry import read_engine
 from serving.traffic.load import Completion, LoadClient, Timing
 from serving.workers.launcher import Launcher, Worker
@@ -186,6 +188,32 @@ def test_aggregated_workers_stand_beside_a_pair_behind_smg(stub_site: StubSite) 
         served = {a.text.split()[0] for a in answers}
         assert served == {w.url.rpartition(":")[2] for w in (decode, aggregated)}
         assert (stand.counters(decode) - before).prompt_tokens_computed == 0
+
+
+def test_smg_chooses_as_it_is_told_and_pairs_all_the_same(stub_site: StubSite) -> None:
+    policies = Policies(prefill=RouterPolicy.CACHE_AWARE, decode=RouterPolicy.CACHE_AWARE)
+    with ExitStack() as stack:
+        launcher = stack.enter_context(Launcher(stub_site()))
+        router = start_router(RouterKind.SMG, launcher.site.state_dir, policies=policies)
+        stack.callback(router.stop)
+        line = " ".join(
+            psutil.Process(router.pid).cmdline()
+        )  # of its supervisor: smg renames itself
+        assert "--prefill-policy cache_aware --decode-policy cache_aware" in line
+        stand = Stand(router, launcher)
+        _, decode = stand.pair()
+        before = stand.counters(decode)
+        assert [a.error for a in stand.ask(6)] == [""] * 6
+        assert (stand.counters(decode) - before).prompt_tokens_computed == 0
+
+
+def test_vllm_router_takes_no_policy(stub_site: StubSite) -> None:
+    with pytest.raises(RouterError, match="by its own policy"):
+        start_router(
+            RouterKind.VLLM_ROUTER,
+            stub_site().state_dir,
+            policies=Policies(decode=RouterPolicy.CACHE_AWARE),
+        )
 
 
 def test_vllm_router_is_refused_for_a_mix(stub_site: StubSite) -> None:
