@@ -8,7 +8,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import PoolwiseError
-from planner.domain.spec import LoopMode
+from planner.domain.spec import LoopMode, TargetKind
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.loop import tick
@@ -32,8 +32,18 @@ def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundSched
             coalesce=True,
             misfire_grace_time=None,
         )
+    if leadership.deployment.spec.target is TargetKind.KUBERNETES:
+        scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()
     return scheduler
+
+
+def look_at_target(deployment: Deployment) -> None:
+    """Say at once what the first plan would stumble over: a cluster that cannot be read."""
+    try:
+        deployment.actuator.read_fleet()
+    except PoolwiseError as error:
+        LOG.warning("deployment=%s its fleet cannot be read: %s", deployment.spec.name, error)
 
 
 def tick_as_leader(leadership: Leadership, metrics: Metrics) -> None:

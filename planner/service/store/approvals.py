@@ -114,7 +114,9 @@ def check_alone(connection: Connection, deployment: str) -> None:
     )
     for row in connection.execute(query).mappings():
         other = approval_of(row)
+        begun = [step.what for step in steps(connection, other.plan_id) if step.under_way]
         raise PlanStateError(
             f"plan {other.plan_id} is {other.state} since {other.changed_at.isoformat()} "
-            f"({other.reason}): one plan at a time moves the fleet, wait for it"
+            f"({begun[-1] if begun else other.reason}): one plan at a time moves the fleet, wait "
+            "for it"
         )

@@ -16,7 +16,7 @@ from planner.service.election.leadership import Leadership
 from planner.service.kubernetes_target import kubernetes_actuator
 from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
-from planner.service.scheduler import tick_as_leader
+from planner.service.scheduler import look_at_target, tick_as_leader
 from planner.service.spec_file import read_spec
 from tests.actuators.kubernetes.rig import deployment
 from tests.kubernetes import FakeCluster
@@ -298,6 +298,18 @@ def test_a_stock_out_is_planned_around_at_once(cluster, target, tmp_path):
         assert first.outcome == "failed"
         assert second.plan_id != first.plan_id
         assert "no more than 3 cpu could be had" in second.reason
+    finally:
+        service.store.close()
+
+
+def test_a_cluster_that_cannot_be_read_is_told_at_the_start(cluster, target, tmp_path, caplog):
+    cluster.delete("deployments", "decode")
+    service = busy(tmp_path, simulated(cluster), target)
+    try:
+        look_at_target(service)
+        (said,) = [r.getMessage() for r in caplog.records if r.name == "poolwise.loop"]
+        assert "deployment=shop its fleet cannot be read: could not" in said
+        assert "404" in said
     finally:
         service.store.close()
 

@@ -117,7 +117,8 @@ def test_another_plan_waits_for_the_one_that_moves(make):
         other = replace(decision, plan=replace(decision.plan, plan_id="other"))
         lifecycle.propose(deployment, other, by="bea", at=NOON)
         lifecycle.approve(deployment, "other", by="bea", at=NOON)
-        with pytest.raises(PlanStateError, match=f"plan {first} is applying .* one plan at a time"):
+        said = rf"plan {first} is applying .*step 1 of .*one plan at a time"
+        with pytest.raises(PlanStateError, match=said):
             lifecycle.apply(deployment, "other", by="bea", at=NOON)
         deployment.actuator.goes_on.set()
         running.result()
