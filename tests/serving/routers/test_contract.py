@@ -123,6 +123,22 @@ def test_a_worker_that_moves_no_kv_caches_is_refused(
     assert stand.router.workers() == ()
 
 
+@pytest.mark.parametrize("labels", [{}, {"kv_connector": "NoSuchConnector"}])
+def test_a_worker_that_smg_pairs_without_transfer_is_taken_out(
+    stub_site: StubSite, monkeypatch: pytest.MonkeyPatch, labels: dict[str, str]
+) -> None:
+    """smg keys its transfer mode by labels alone, whatever the worker can do."""
+    monkeypatch.setattr("serving.routers.smg._LABELS", labels)
+    with ExitStack() as stack:
+        launcher = stack.enter_context(Launcher(stub_site()))
+        router = start_router(RouterKind.SMG, launcher.site.state_dir)
+        stack.callback(router.stop)
+        worker = Stand(router, launcher).worker()
+        with pytest.raises(RouterError, match=r"paired .* without KV transfer"):
+            router.add(worker.url, Role.PREFILL)
+        assert router.workers() == ()
+
+
 def _without_nixl(site):
     from dataclasses import replace
 
