@@ -125,9 +125,11 @@ def test_a_killed_apply_is_completed_by_the_next(tmp_path, call, moment):
             stderr=subprocess.PIPE,
             text=True,
         )
-        rig.cluster.fault(**call, times=1, moment=moment, hook=lambda _c: process.kill())
+        kill = rig.cluster.fault(**call, times=1, moment=moment, hook=lambda _c: process.kill())
         with rig.simulation.running(speed=20.0):
             _, said = process.communicate(timeout=60)
+        if not kill.struck and process.returncode == 0:
+            pytest.skip("it looked less often this time, and was done before that call")
         assert process.returncode == -9, said
         time.sleep(0.05)
         check(rig, PoolwiseError("killed"))
