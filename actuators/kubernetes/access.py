@@ -21,6 +21,7 @@ def rights_needed(counter: Counter) -> tuple[Right, ...]:
         *((("get", *own, "scale"),) if counter.scales else ()),
         ("patch", *own, written),
         ("list", "", "pods", ""),
+        ("list", "autoscaling", "horizontalpodautoscalers", ""),
         *(
             ("list", KINDS[kind].api_version.rpartition("/")[0], KINDS[kind].plural, "")
             for kind in CHILDREN.get(counter.target.kind, ())
