@@ -45,10 +45,14 @@ def run(folder: Path, say: Say, *, requests: int = REQUESTS) -> str:
         note("again", second.url)
         before = deployment.reading(second).counters
         note("smg, KV over NIXL", deployment.router.url)
-        options = GateOptions(spec=spec_for(folder), port=0, anonymous=True, admission=False)
-        with gate(deployment, options):
-            note("gate, then smg or straight to decode", str(deployment.endpoints().gate))
         moved = deployment.reading(second).counters - before
+        options = GateOptions(spec=spec_for(folder), port=0, anonymous=True, admission=False)
+        for way, direct in (
+            ("gate, straight to decode where it is idle", True),
+            ("gate, smg", False),
+        ):
+            with gate(deployment, replace(options, direct=direct)):
+                note(way, str(deployment.endpoints().gate))
         deployment.drain(first, ending=False)
         deployment.flip(second, shape(Role.PREFILL))
         deployment.assign(first, shape(Role.DECODE))

@@ -63,7 +63,10 @@ def test_the_role_that_is_shipped_is_enough():
     ("rules", "said"),
     [
         ((READS, PODS, LOOKS), r"may not patch deployments.apps/scale in namespace default"),
-        ((READS, PODS, WRITES), r"may not list horizontalpodautoscalers.autoscaling in namespace default"),
+        (
+            (READS, PODS, WRITES),
+            r"may not list horizontalpodautoscalers.autoscaling in namespace default",
+        ),
     ],
 )
 def test_a_missing_right_is_named(rules, said):
