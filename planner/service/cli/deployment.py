@@ -3,12 +3,32 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 
 from planner.domain.errors import InputError
-from planner.domain.fleet import Role
+from planner.service.cli.deployment_options import (
+    AnonymousOption,
+    CellOption,
+    CellsOption,
+    CellsSpecOption,
+    CoresOption,
+    DecodePolicyOption,
+    EngineFlagOption,
+    GatePortOption,
+    KeepOption,
+    LimitOption,
+    ModelFolderOption,
+    NameArgument,
+    PrefillPolicyOption,
+    ReadyTimeoutOption,
+    RoleArgument,
+    RouterOption,
+    RouterPortOption,
+    gate_of,
+    policies_of,
+)
 from planner.service.cli.options import JsonOption
 
 app = typer.Typer(
@@ -16,9 +36,6 @@ app = typer.Typer(
     help="Run prefill and decode workers behind a router, and steer them while they run.",
     no_args_is_help=True,
 )
-
-if TYPE_CHECKING:
-    from serving.routers.policies import RouterPolicy
 
 UP_EPILOG = (
     "Examples:\n\n"
@@ -33,100 +50,48 @@ RENDER_EPILOG = (
     "Example:\n\n"
     "poolwise deployment render --model Qwen/Qwen3-32B --tp 2 --prefill 2 --decode 4 --out deploy/"
 )
-POLICIES = "least_load, cache_aware"
-"""smg takes power_of_two only where two workers are known at its start; here it starts empty."""
-CellOption = Annotated[
-    str | None, typer.Option("--cell", help="Topology cell (default: where it is needed most).")
-]
-EngineFlagOption = Annotated[
-    list[str] | None,
-    typer.Option("--engine-flag", help="A further option of vLLM, repeatable.", metavar="FLAG"),
-]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="vLLM's option of the name.")]
-RoleArgument = Annotated[Role, typer.Argument(help="prefill, decode or aggregated.")]
-NameArgument = Annotated[str, typer.Argument(help="A worker, as `list` shows it.")]
 
 
 @app.command(epilog=UP_EPILOG)
 def up(
     *,
-    model: Annotated[
-        str, typer.Option("--model", help="Folder with a config.json, tiny, or smollm2.")
-    ] = "tiny",
+    model: ModelFolderOption = "tiny",
     name: Annotated[str | None, typer.Option("--name", help="Served model name.")] = None,
     prefill: Annotated[int, typer.Option("--prefill", min=0, help="Prefill workers.")] = 1,
     decode: Annotated[int, typer.Option("--decode", min=0, help="Decode workers.")] = 1,
     aggregated: Annotated[int, typer.Option("--aggregated", min=0, help="Workers of both.")] = 0,
     standby: Annotated[int, typer.Option("--standby", min=0, help="Warm spare workers.")] = 0,
-    router: Annotated[
-        str, typer.Option("--router", help="smg or vllm-router.", metavar="NAME")
-    ] = "smg",
-    prefill_policy: Annotated[
-        str,
-        typer.Option("--prefill-policy", help=f"smg's choice of workers: {POLICIES}."),
-    ] = "least_load",
-    decode_policy: Annotated[
-        str, typer.Option("--decode-policy", help="The same; `poolwise kv` says which suits.")
-    ] = "least_load",
-    cells: Annotated[
-        int, typer.Option("--cells", min=1, max=100, help="Topology cells, a router each.")
-    ] = 1,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", "-s", help="Spec that names cells.", metavar="FILE")
-    ] = None,
-    accelerator: Annotated[
-        str, typer.Option("--accelerator", help="Its name in profiles.")
-    ] = "cpu-slot",
+    router: RouterOption = "smg",
+    prefill_policy: PrefillPolicyOption = "least_load",
+    decode_policy: DecodePolicyOption = "least_load",
+    cells: CellsOption = 1,
+    spec: CellsSpecOption = None,
+    accelerator: Annotated[str, typer.Option(help="Its name in profiles.")] = "cpu-slot",
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")] = 1,
     gpus: Annotated[str, typer.Option("--gpus", help="GPU indices, as in 0,1.")] = "",
-    cores: Annotated[
-        float, typer.Option("--cores", min=0, help="Cores of a CPU worker; 0: no limit.")
-    ] = 0.5,
+    cores: CoresOption = 0.5,
     max_model_len: LimitOption = None,
     max_num_seqs: LimitOption = None,
     max_num_batched_tokens: LimitOption = None,
     engine_flag: EngineFlagOption = None,
     kv_events: Annotated[bool, typer.Option("--kv-events", help="Publish KV events.")] = False,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=1, max=65535, help="Of the first cell's router."),
-    ] = None,
-    ready_timeout: Annotated[
-        float,
-        typer.Option("--ready-timeout", min=1, help="Seconds until a worker's first token."),
-    ] = 300.0,
+    port: RouterPortOption = None,
+    ready_timeout: ReadyTimeoutOption = 300.0,
     gate: Annotated[bool, typer.Option("--gate", help="Put the gate before it.")] = False,
-    gate_port: Annotated[
-        int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")
-    ] = 8766,
-    anonymous: Annotated[
-        bool,
-        typer.Option("--anonymous", help="The gate takes requests of this machine without a key."),
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Start it again when its manager is killed.")
-    ] = False,
+    gate_port: GatePortOption = 8766,
+    anonymous: AnonymousOption = False,
+    keep: KeepOption = False,
 ) -> None:
     """Start a deployment here and keep it up until Ctrl-C or `poolwise deployment down`."""
-    from planner.service.cli import output
-
     if keep:
-        from serving.fleet.keeper import kept_up
-
-        line = [sys.executable, "-m", "planner.service.cli.main", *sys.argv[1:]]
-        line.remove("--keep")
-        raise typer.Exit(kept_up(line, environment=os.environ, say=output.note))
+        _keep_up()
+    from planner.service.cli import output
     from planner.service.deploying import Asked, bring_up
-    from planner.service.gate import GateOptions
     from serving.routers import RouterKind
-    from serving.routers.policies import Policies
     from serving.workers.engine import EngineFlags
 
     if router not in list(RouterKind):
         raise InputError(f"--router {router}: take one of {', '.join(RouterKind)}")
-    if gate and spec is None:
-        raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
-    before = GateOptions(spec=spec, port=gate_port, anonymous=anonymous) if gate and spec else None
     longest = max_model_len or (16_384 if gpus else 4096)
     asked = Asked(
         model=model,
@@ -152,21 +117,20 @@ def up(
         kv_events=kv_events,
         port=port,
         ready_timeout_s=ready_timeout,
-        gate=before,
-        policies=Policies(
-            prefill=_policy("--prefill-policy", prefill_policy),
-            decode=_policy("--decode-policy", decode_policy),
-        ),
+        gate=gate_of(spec, gate_port, anonymous=anonymous) if gate else None,
+        policies=policies_of(prefill_policy, decode_policy),
     )
     bring_up(asked, os.environ, output.note)
 
 
-def _policy(option: str, name: str) -> "RouterPolicy":
-    from serving.routers.policies import RouterPolicy
+def _keep_up() -> None:
+    """Run this very command again without --keep, as often as its process is killed."""
+    from planner.service.cli import output
+    from serving.fleet.keeper import kept_up
 
-    if name not in POLICIES.split(", "):
-        raise InputError(f"{option} {name}: take one of {POLICIES}")
-    return RouterPolicy(name)
+    line = [sys.executable, "-m", "planner.service.cli.main", *sys.argv[1:]]
+    line.remove("--keep")
+    raise typer.Exit(kept_up(line, environment=os.environ, say=output.note))
 
 
 @app.command("list")
@@ -270,9 +234,7 @@ def render(
     aggregated: Annotated[
         int, typer.Option("--aggregated", min=0, help="Workers of both a cell.")
     ] = 0,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", "-s", help="Spec that names cells.", metavar="FILE")
-    ] = None,
+    spec: CellsSpecOption = None,
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallel degree.")] = 1,
     max_model_len: LimitOption = None,
     max_num_seqs: LimitOption = None,
