@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -71,19 +72,31 @@ def told(deployment, plan_id) -> str:
     return deployment.store.plan(plan_id).approval.reason
 
 
+@contextmanager
+def under_way(deployment, move, plan_id):
+    """While a plan is moved by another thread, held at a step; its outcome afterwards."""
+    deployment.actuator.goes_on = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(move, deployment, plan_id, by="ann", at=NOON)
+        try:
+            assert deployment.actuator.reached.wait(timeout=30)
+            yield running
+        finally:
+            deployment.actuator.goes_on.set()
+        running.result()
+
+
 def test_of_two_rollbacks_at_once_one_runs(make):
     deployment = make()
     plan_id = applied(deployment)
     grown, done = replicas(deployment), len(deployment.actuator.done)
     deployment.actuator.reached.clear()
-    deployment.actuator.goes_on = threading.Event()
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(lifecycle.roll_back, deployment, plan_id, by="ann", at=NOON)
-        assert deployment.actuator.reached.wait(timeout=30)
-        with pytest.raises(PlanStateError, match="is rolling_back"):
-            lifecycle.roll_back(deployment, plan_id, by="bea", at=NOON)
-        deployment.actuator.goes_on.set()
-        assert first.result().approval.state is ApprovalState.ROLLED_BACK
+    with (
+        under_way(deployment, lifecycle.roll_back, plan_id) as first,
+        pytest.raises(PlanStateError, match="is rolling_back"),
+    ):
+        lifecycle.roll_back(deployment, plan_id, by="bea", at=NOON)
+    assert first.result().approval.state is ApprovalState.ROLLED_BACK
     assert replicas(deployment) == (1, 1) != grown
     drained = [step for step in deployment.actuator.done[done:] if step.kind == "drain"]
     assert len(drained) == sum(grown) - 2
@@ -92,16 +105,12 @@ def test_of_two_rollbacks_at_once_one_runs(make):
 def test_while_one_plan_moves_no_other_does_and_the_loop_holds(make):
     deployment = make(loop={"mode": "approve"})
     plan_id = approved(deployment)
-    deployment.actuator.goes_on = threading.Event()
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(lifecycle.apply, deployment, plan_id, by="ann", at=NOON)
-        assert deployment.actuator.reached.wait(timeout=30)
+    with under_way(deployment, lifecycle.apply, plan_id) as first:
         automatic = replace(deployment.spec, loop=replace(deployment.spec.loop, mode="auto"))
         report = tick(replace(deployment, spec=automatic), now=NOON + timedelta(seconds=1))
         with pytest.raises(PlanStateError, match="is applying"):
             lifecycle.apply(deployment, plan_id, by="bea", at=NOON)
-        deployment.actuator.goes_on.set()
-        assert first.result().approval.state is ApprovalState.APPLIED
+    assert first.result().approval.state is ApprovalState.APPLIED
     assert report.outcome is Outcome.HELD
     assert report.reason.startswith(f"plan {plan_id} is applying: step 1 of ")
 
@@ -109,10 +118,7 @@ def test_while_one_plan_moves_no_other_does_and_the_loop_holds(make):
 def test_another_plan_waits_for_the_one_that_moves(make):
     deployment = make(loop={"mode": "approve"})
     first = approved(deployment)
-    deployment.actuator.goes_on = threading.Event()
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(lifecycle.apply, deployment, first, by="ann", at=NOON)
-        assert deployment.actuator.reached.wait(timeout=30)
+    with under_way(deployment, lifecycle.apply, first):
         decision = tick(deployment, now=NOON + timedelta(seconds=1)).decision
         other = replace(decision, plan=replace(decision.plan, plan_id="other"))
         lifecycle.propose(deployment, other, by="bea", at=NOON)
@@ -120,8 +126,6 @@ def test_another_plan_waits_for_the_one_that_moves(make):
         said = rf"plan {first} is applying .*step 1 of .*one plan at a time"
         with pytest.raises(PlanStateError, match=said):
             lifecycle.apply(deployment, "other", by="bea", at=NOON)
-        deployment.actuator.goes_on.set()
-        running.result()
     assert states(deployment, "other")[-1] == "approved"
 
 
