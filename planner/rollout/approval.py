@@ -40,13 +40,23 @@ _ALLOWED_FROM = {
 """State reached -> states it may be reached from."""
 
 
-def draft(*, plan_id: str, fleet_version: str, by: str, at: datetime, needed: int = 1) -> Approval:
+def draft(
+    *,
+    plan_id: str,
+    fleet_version: str,
+    by: str,
+    at: datetime,
+    needed: int = 1,
+    reason: str = "",
+) -> Approval:
     """A plan that nobody was asked about yet, bound to the fleet it was made from.
 
     Parameters
     ----------
     needed : int
         How many persons have to say yes (`persons_needed`).
+    reason : str
+        Why nobody was asked.
     """
     return Approval(
         plan_id=plan_id,
@@ -54,6 +64,7 @@ def draft(*, plan_id: str, fleet_version: str, by: str, at: datetime, needed: in
         fleet_version=fleet_version,
         changed_at=at,
         changed_by=by,
+        reason=reason,
         requested_by=by,
         needed=needed,
     )
@@ -206,7 +217,9 @@ def _check_move(approval: Approval, state: ApprovalState) -> None:
     allowed = _ALLOWED_FROM[state]
     if approval.state not in allowed:
         wanted = " or ".join(sorted(allowed))
+        why = f" ({approval.reason})" if approval.reason else ""
         raise PlanStateError(
             f"plan {approval.plan_id} is {approval.state} since "
-            f"{approval.changed_at.isoformat()}; only a plan that is {wanted} can become {state}"
+            f"{approval.changed_at.isoformat()}{why}; only a plan that is {wanted} can become "
+            f"{state}"
         )

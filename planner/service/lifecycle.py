@@ -37,7 +37,8 @@ def propose(
     """Store a decision as a plan that waits for approval.
 
     Older waiting plans of the deployment are superseded. A plan that is known by its id is
-    returned as it stands.
+    returned as it stands. One that guards leave no step of stays a draft, with their reasons:
+    applied, it would claim a fleet that is not there.
 
     Parameters
     ----------
@@ -45,14 +46,16 @@ def propose(
         False: a draft, which nobody is asked about.
     """
     plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
+    held = held_back(decision)
     approval = rollout.draft(
         plan_id=plan_id,
         fleet_version=fleet.version,
         by=by,
         at=at,
         needed=rollout.persons_needed(decision.diff, deployment.spec),
+        reason=f"held: {held}" if held else "",
     )
-    if ask and decision.plan.status is not PlanStatus.INFEASIBLE:
+    if ask and not held and decision.plan.status is not PlanStatus.INFEASIBLE:
         approval = rollout.submit(approval, by=by, at=at)
     record = PlanRecord(
         deployment=deployment.spec.name,
@@ -327,6 +330,14 @@ def _check_guards(
 def describe(finding: GuardFinding) -> str:
     """A finding as a clause."""
     return f"{finding.guard}: {finding.reason}"
+
+
+def held_back(decision: Decision) -> str:
+    """Why no step towards the plan may be taken now, though some are wanted; empty: some may."""
+    if decision.diff.steps or not decision.recommended.steps:
+        return ""
+    clamps = [finding for finding in decision.findings if finding.verdict is Verdict.CLAMP]
+    return "; ".join(describe(finding) for finding in clamps)
 
 
 def forbidden(findings: Sequence[GuardFinding]) -> str:

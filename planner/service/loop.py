@@ -10,7 +10,7 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
-from planner.domain.rollout import ApprovalState, Verdict
+from planner.domain.rollout import ApprovalState
 from planner.domain.spec import LoopMode
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
@@ -23,9 +23,9 @@ from planner.service.lifecycle import (
     POLICY,
     apply,
     approve,
-    describe,
     expire_old,
     forbidden,
+    held_back,
     propose,
     waiting,
 )
@@ -173,10 +173,9 @@ def _carry_on(
 ) -> TickReport:
     """Approve -> apply, where there is something to do."""
     if not decision.diff.steps:
-        clamps = [f for f in decision.findings if f.verdict is Verdict.CLAMP]
-        if decision.recommended.steps and clamps:
-            reason = "; ".join(describe(finding) for finding in clamps)
-            return TickReport(outcome=Outcome.HELD, reason=reason, decision=decision)
+        held = held_back(decision)
+        if held:
+            return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
         reason = "the fleet is what the plan wants"
         return TickReport(outcome=Outcome.UNCHANGED, reason=reason, decision=decision)
 

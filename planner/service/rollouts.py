@@ -9,7 +9,7 @@ from actuators.kubernetes.stock_out import StockOutError
 from planner import rollout
 from planner.domain.errors import PlanStateError, PoolwiseError, StalePlanError
 from planner.domain.fleet import Fleet
-from planner.domain.rollout import Approval, ApprovalState, Diff, Step
+from planner.domain.rollout import Approval, ApprovalState, Diff, Step, Verdict
 from planner.domain.spec import TargetKind
 from planner.service.deployment import Deployment
 from planner.service.documents import diff_of
@@ -199,7 +199,8 @@ class _Run:
     because: str
 
     def carry(self, at: datetime) -> None:
-        before = self.deployment.store.plan(self.plan_id).approval
+        record = self.deployment.store.plan(self.plan_id)
+        before = record.approval
         count = len(self.diff.steps)
         last = self._append(None, self.way.begin, at=at, reason=f"{self.because}{count} steps")
 
@@ -212,7 +213,9 @@ class _Run:
         except BaseException as error:
             self._fail(before, last, error)
             raise
-        reason = f"{count} steps done"
+        clamps = [f"{f.guard}: {f.reason}" for f in record.findings if f.verdict is Verdict.CLAMP]
+        held = f"; held back from the plan: {'; '.join(clamps)}" if clamps else ""
+        reason = f"{count} steps done{held}"
         if self.way is BACK:
             reason = f"{self.because}rolled back by {count} steps"
         elif self.deployment.spec.target is TargetKind.DRY_RUN:

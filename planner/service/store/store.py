@@ -20,9 +20,15 @@ from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import WindowDocument, window_document, window_of
-from planner.service.documents.plan import PlanDocument, plan_document, plan_of
-from planner.service.documents.rollout import DiffDocument, FindingDocument
-from planner.service.store import approvals, audit, forecasts, gate_requests, stock_outs, tokens
+from planner.service.store import (
+    approvals,
+    audit,
+    forecasts,
+    gate_requests,
+    plans,
+    stock_outs,
+    tokens,
+)
 from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.instants import instant, stamp
@@ -43,7 +49,6 @@ from planner.service.store.tables import (
     DECISIONS,
     FLEETS,
     OBSERVATIONS,
-    PLANS,
 )
 from serving.gate.records import RequestRecord
 
@@ -95,23 +100,13 @@ class Store:
             connection.execute(select(1))
 
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
-        """Store a plan with its first state; the stored one when its id is known already."""
-        plan_id = record.plan.plan_id
+        """Store a plan with its first state; the stored one when its id is known already.
+
+        A stored draft that is a draft no longer takes the new diff and what guards say of it.
+        """
         with self._write() as connection:
-            if _plan_row(connection, plan_id) is None:
-                connection.execute(
-                    insert(PLANS).values(
-                        plan_id=plan_id,
-                        deployment=record.deployment,
-                        created_at=stamp(record.created_at),
-                        plan=plan_document(record.plan).model_dump_json(),
-                        diff=record.diff.model_dump_json(),
-                        findings=_findings_text(record.findings),
-                    )
-                )
-                approvals.append(connection, record.approval)
-                _audit(connection, record.created_at, actor, "plan.create", plan_id)
-        return self.plan(plan_id)
+            plans.add(connection, record, actor=actor)
+        return self.plan(record.plan.plan_id)
 
     def plan(self, plan_id: str) -> PlanRecord:
         """One plan.
@@ -122,29 +117,19 @@ class Store:
             When there is none under this id.
         """
         with self._read() as connection:
-            row = _plan_row(connection, plan_id)
-            if row is None:
-                raise UnknownPlanError(
-                    f"no plan {plan_id} is stored; `GET /v1/plans` lists the known ones"
-                )
-            return _plan_record(row, approvals.newest(connection, plan_id))
+            record = plans.find(connection, plan_id)
+        if record is None:
+            raise UnknownPlanError(
+                f"no plan {plan_id} is stored; `GET /v1/plans` lists the known ones"
+            )
+        return record
 
     def plans(
         self, deployment: str, *, limit: int, states: Sequence[ApprovalState] = ()
     ) -> tuple[PlanRecord, ...]:
         """The newest plans of a deployment, newest first; of these states, when given."""
-        newest = select(func.max(APPROVALS.c.seq)).group_by(APPROVALS.c.plan_id)
-        query = (
-            select(PLANS.c.plan_id)
-            .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
-            .where(PLANS.c.deployment == deployment, APPROVALS.c.seq.in_(newest))
-            .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
-            .limit(limit)
-        )
-        if states:
-            query = query.where(APPROVALS.c.state.in_([state.value for state in states]))
         with self._read() as connection:
-            ids = connection.execute(query).scalars().all()
+            ids = plans.ids(connection, deployment, limit=limit, states=states)
         return tuple(self.plan(plan_id) for plan_id in ids)
 
     def change_approval(
@@ -168,13 +153,13 @@ class Store:
             When the plan would begin to move the fleet while another one does.
         """
         with self._write() as connection:
-            row = _plan_row(connection, plan_id)
-            if row is None:
+            deployment = plans.deployment_of(connection, plan_id)
+            if deployment is None:
                 raise UnknownPlanError(f"no plan {plan_id} is stored")
             before = approvals.newest(connection, plan_id)
             after = change(before)
             if after.state.moves and not before.state.moves:
-                approvals.check_alone(connection, row["deployment"])
+                approvals.check_alone(connection, deployment)
             if after != before:
                 approvals.append(connection, after)
                 _audit(
@@ -452,28 +437,6 @@ class Store:
 def _window(text: str) -> ObservedWindow:
     """The window in a stored text; a tick reads thousands of them, nearly all known before."""
     return window_of(WindowDocument.model_validate_json(text), where="store")
-
-
-def _plan_row(connection: Connection, plan_id: str) -> RowMapping | None:
-    query = select(PLANS).where(PLANS.c.plan_id == plan_id)
-    return connection.execute(query).mappings().one_or_none()
-
-
-def _plan_record(row: RowMapping, approval: Approval) -> PlanRecord:
-    findings = row["findings"].splitlines()
-    return PlanRecord(
-        deployment=row["deployment"],
-        created_at=instant(row["created_at"]),
-        plan=plan_of(PlanDocument.model_validate_json(row["plan"]), where="stored plan"),
-        diff=DiffDocument.model_validate_json(row["diff"]),
-        findings=tuple(FindingDocument.model_validate_json(line) for line in findings),
-        approval=approval,
-    )
-
-
-def _findings_text(findings: Sequence[FindingDocument]) -> str:
-    """One JSON document per line."""
-    return "\n".join(finding.model_dump_json() for finding in findings)
 
 
 def _decision_of(row: RowMapping) -> DecisionRecord:

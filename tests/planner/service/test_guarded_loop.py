@@ -69,6 +69,45 @@ def test_a_paused_deployment_holds_and_says_so(make):
     assert deployment.actuator.done == []
 
 
+def test_a_plan_without_a_step_is_held_and_cannot_be_approved(make):
+    deployment = busy(make, guards={"pause": "all"})
+    decision = tick(deployment, now=NOON).decision
+    held = lifecycle.propose(deployment, decision, by="ann", at=NOON)
+    assert held.approval.state is ApprovalState.DRAFT
+    assert "held: " in held.approval.reason
+    assert "paused" in held.approval.reason
+    with pytest.raises(PlanStateError, match=r"draft.*paused"):
+        lifecycle.approve(deployment, held.plan.plan_id, by="bob", at=NOON)
+    with pytest.raises(PlanStateError, match="draft"):
+        lifecycle.apply(deployment, held.plan.plan_id, by="bob", at=NOON)
+    assert deployment.actuator.done == []
+
+
+def test_a_held_plan_that_is_asked_for_again_when_it_may_move_takes_its_steps(make):
+    deployment = busy(make, guards={"pause": "all"}, loop={"mode": "approve"})
+    decision = tick(deployment, now=NOON).decision
+    lifecycle.propose(deployment, decision, by="ann", at=NOON)
+    now_allowed = replace(decision, diff=decision.recommended, findings=())
+    asked = lifecycle.propose(deployment, now_allowed, by="ann", at=NOON)
+    assert asked.approval.state is ApprovalState.PENDING
+    assert len(asked.diff.steps) == len(decision.recommended.steps)
+    assert asked.findings == ()
+    assert [e.action for e in deployment.store.audit(limit=2)] == ["plan.renew", "plan.create"]
+
+
+def test_a_plan_that_the_fleet_is_already_may_be_approved(make):
+    deployment = busy(make)
+    decision = tick(deployment, now=NOON).decision
+    nothing = replace(decision.diff, steps=())
+    done = replace(
+        decision,
+        plan=replace(decision.plan, plan_id="done"),
+        diff=nothing,
+        recommended=nothing,
+    )
+    assert lifecycle.propose(deployment, done, by="a", at=NOON).approval.state == "pending"
+
+
 def test_a_freeze_window_binds_the_loop_and_people(make):
     frozen = {"start_at": "2026-11-02T00:00:00+00:00", "end_at": "2026-11-03T00:00:00+00:00"}
     deployment = busy(make, loop={"mode": "approve"}, guards={"freeze_windows": [frozen]})
@@ -100,7 +139,7 @@ def test_only_the_leader_applies(make):
 
 def test_exactly_the_steps_that_were_shown_are_applied(make):
     limit = {"scale_up": {"replicas": 1}}
-    deployment = busy(make, loop={"mode": "approve"}, guards=limit)
+    deployment = busy(make, loop={"mode": "approve"}, guards=limit, target=LOCAL)
     report = tick(deployment, now=NOON)
     plan_id = report.decision.plan.plan_id
     shown = [(s.kind, s.shape) for s in report.decision.diff.steps]
@@ -108,6 +147,7 @@ def test_exactly_the_steps_that_were_shown_are_applied(make):
     lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
     lifecycle.apply(deployment, plan_id, by="ann", at=NOON)
     assert [(s.kind, s.shape) for s in deployment.actuator.done] == shown
+    assert "held back from the plan" in deployment.store.plan(plan_id).approval.reason
 
 
 def test_a_clamped_scale_down_counts_as_unneeded_until_it_may_happen(make):

@@ -1,0 +1,95 @@
+"""Plans: what was decided, kept as documents; where each stands is in `approvals`."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from planner.domain.rollout import Approval, ApprovalState
+from planner.service.documents.plan import PlanDocument, plan_document, plan_of
+from planner.service.documents.rollout import DiffDocument, FindingDocument
+from planner.service.store import approvals, audit
+from planner.service.store.instants import instant, stamp
+from planner.service.store.records import PlanRecord
+from planner.service.store.tables import APPROVALS, PLANS
+
+
+def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
+    """Keep a plan with its first state; one that is known stays as it is.
+
+    But a known draft that is to be a draft no longer takes the new diff, and what guards say of it.
+    """
+    plan_id, approval = record.plan.plan_id, record.approval
+    steps = {"diff": record.diff.model_dump_json(), "findings": _findings_text(record.findings)}
+    if deployment_of(connection, plan_id) is None:
+        action = "plan.create"
+        connection.execute(
+            insert(PLANS).values(
+                plan_id=plan_id,
+                deployment=record.deployment,
+                created_at=stamp(record.created_at),
+                plan=plan_document(record.plan).model_dump_json(),
+                **steps,
+            )
+        )
+    elif _is_draft_no_longer(connection, approval):
+        action = "plan.renew"
+        connection.execute(update(PLANS).where(PLANS.c.plan_id == plan_id).values(**steps))
+    else:
+        return
+    approvals.append(connection, approval)
+    audit.add(connection, approval.changed_at, actor, action, plan_id)
+
+
+def find(connection: Connection, plan_id: str) -> PlanRecord | None:
+    """A plan and where it stands, or None."""
+    query = select(PLANS).where(PLANS.c.plan_id == plan_id)
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _record(connection, row)
+
+
+def deployment_of(connection: Connection, plan_id: str) -> str | None:
+    """Whose plan it is, or None where there is none."""
+    query = select(PLANS.c.deployment).where(PLANS.c.plan_id == plan_id)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def ids(
+    connection: Connection, deployment: str, *, limit: int, states: Sequence[ApprovalState]
+) -> Sequence[str]:
+    """Ids of a deployment's newest plans, newest first; of these states, when given."""
+    newest = select(func.max(APPROVALS.c.seq)).group_by(APPROVALS.c.plan_id)
+    query = (
+        select(PLANS.c.plan_id)
+        .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
+        .where(PLANS.c.deployment == deployment, APPROVALS.c.seq.in_(newest))
+        .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
+        .limit(limit)
+    )
+    if states:
+        query = query.where(APPROVALS.c.state.in_([state.value for state in states]))
+    return connection.execute(query).scalars().all()
+
+
+def _is_draft_no_longer(connection: Connection, approval: Approval) -> bool:
+    draft = ApprovalState.DRAFT
+    return (
+        approval.state is not draft
+        and approvals.newest(connection, approval.plan_id).state is draft
+    )
+
+
+def _record(connection: Connection, row: RowMapping) -> PlanRecord:
+    findings = row["findings"].splitlines()
+    return PlanRecord(
+        deployment=row["deployment"],
+        created_at=instant(row["created_at"]),
+        plan=plan_of(PlanDocument.model_validate_json(row["plan"]), where="stored plan"),
+        diff=DiffDocument.model_validate_json(row["diff"]),
+        findings=tuple(FindingDocument.model_validate_json(line) for line in findings),
+        approval=approvals.newest(connection, row["plan_id"]),
+    )
+
+
+def _findings_text(findings: Sequence[FindingDocument]) -> str:
+    """One JSON document per line."""
+    return "\n".join(finding.model_dump_json() for finding in findings)
