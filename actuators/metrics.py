@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Lock
 
 from prometheus_client import Metric
@@ -46,19 +47,27 @@ class DesiredReplicas(Collector):
     speaks: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     _counts: dict[Labels, int] = field(default_factory=dict)
+    _read_at: datetime | None = None
     _confirmed_at: float | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def publish(self, fleet: Fleet) -> None:
-        """Show this fleet's counts from now on; the decision behind them is current."""
+        """Show this fleet's counts from now on; the decision behind them is current.
+
+        A fleet that was read before the one that is shown confirms that one only: what was
+        applied meanwhile must not be taken back.
+        """
         counts: dict[Labels, int] = {}
         for pool in fleet.pools:
             key = label_values(self.deployment, pool.shape)
             counts[key] = counts.get(key, 0) + pool.replicas
         with self._lock:
+            self._confirmed_at = self.clock()
+            if self._read_at is not None and fleet.read_at < self._read_at:
+                return
+            self._read_at = fleet.read_at
             # A pool that is gone is wanted at zero: without its series the HPA would keep it.
             self._counts = {**dict.fromkeys(self._counts, 0), **counts}
-            self._confirmed_at = self.clock()
 
     def confirm(self) -> None:
         """The counts that are shown are still wanted."""

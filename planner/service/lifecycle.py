@@ -29,6 +29,8 @@ POLICY = "policy"
 """Who approves where the spec lets no person decide."""
 _NOT_ASKED_ON_THE_WAY_BACK = ("plan_quality", "scale_down_stabilization")
 """Guards of the plan that is given up, and of capacity that never was in service for long."""
+_NOT_ASKED_OF_PERSONS = ("stale_observation",)
+"""Nor does a person who undoes a plan need fresh load to be let: an outage may have taken both."""
 
 
 def propose(
@@ -191,7 +193,8 @@ def _return(deployment: Deployment, plan_id: str, late: ApplyError) -> str:
 def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
     """Put the fleet back to what it was before a plan that was applied, or failed on its way.
 
-    Orders of people (pause, pins, freeze windows, hard limits) hold here too; delays do not.
+    Orders of people (pause, pins, freeze windows, hard limits) hold here too; delays do not, nor
+    does the age of the load that was seen.
 
     Raises
     ------
@@ -235,10 +238,11 @@ def _go_back(
     back = rollout.diff_to(fleet, wanted, spec, can_flip=conditions.can_flip)
     findings = rollout.guard(back, spec, conditions, plan=plan, automatic=automatic)
     forbidding = {Verdict.REFUSE, Verdict.DELAY} if automatic else {Verdict.REFUSE}
+    not_asked = (*_NOT_ASKED_ON_THE_WAY_BACK, *(() if automatic else _NOT_ASKED_OF_PERSONS))
     reasons = [
         describe(finding)
         for finding in findings
-        if finding.verdict in forbidding and finding.guard not in _NOT_ASKED_ON_THE_WAY_BACK
+        if finding.verdict in forbidding and finding.guard not in not_asked
     ]
     if reasons:
         raise GuardRefusedError(

@@ -1,7 +1,7 @@
 """The exported counts, as Prometheus reads them, and the manifests that follow them."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -47,6 +47,24 @@ def test_a_step_exports_the_count_that_follows() -> None:
     actuator = MetricsActuator(record=DryRunActuator(fleet=FLEET), desired=desired)
     carry_out(actuator, diff_of(FLEET, DECODE, PREFILL, StepKind.START))
     assert f"{SERIES} 11.0" in _text(desired)
+
+
+def test_counts_read_before_those_that_were_applied_do_not_take_them_back() -> None:
+    clock = _Clock()
+    desired = DesiredReplicas(deployment="chat", valid_for_s=60, clock=clock)
+    applied = replace(
+        FLEET,
+        pools=(Pool(shape=DECODE, ready=11),),
+        read_at=FLEET.read_at + timedelta(seconds=5),
+    )
+    desired.publish(applied)
+    clock.now_s = 50.0
+    desired.publish(FLEET)  # a tick that read the fleet before the plan was applied
+    clock.now_s = 100.0
+    assert f"{SERIES} 11.0" in _text(desired)
+    later = replace(FLEET, read_at=applied.read_at + timedelta(seconds=5))
+    desired.publish(later)
+    assert f"{SERIES} 10.0" in _text(desired)
 
 
 def test_an_unconfirmed_series_disappears_and_is_never_zero() -> None:

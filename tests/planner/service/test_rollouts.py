@@ -19,6 +19,7 @@ from planner.domain.errors import (
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
 from planner.service import lifecycle
+from planner.service.deployment import Observation
 from planner.service.loop import Outcome, tick
 from planner.service.rollouts import settle_interrupted
 from planner.service.store import open_store
@@ -49,6 +50,13 @@ def make(tmp_path):
 def replicas(deployment) -> tuple[int, int]:
     fleet = deployment.actuator.fleet
     return fleet.replicas(Role.PREFILL), fleet.replicas(Role.DECODE)
+
+
+class Blind:
+    """Whoever looks at the load through it sees none."""
+
+    def observe(self, *, now):
+        return Observation(windows=(), observed_at=None)
 
 
 def applied(deployment) -> str:
@@ -247,6 +255,26 @@ def test_a_way_back_that_a_guard_forbids_is_not_taken_and_says_so(make):
         assert "nothing came within 600 s" in said
         assert "it was not rolled back" in said
         assert "guards.scale_down is disabled" in said
+
+
+def test_a_person_may_undo_a_plan_though_the_load_was_not_seen_for_long(make):
+    deployment = make(loop={"mode": "approve"})
+    plan_id = approved(deployment)
+    lifecycle.apply(deployment, plan_id, by="eve", at=NOON)
+    assert sum(replicas(deployment)) > 2
+    done = lifecycle.roll_back(deployment, plan_id, by="eve", at=NOON + timedelta(days=1))
+    assert done.approval.state is ApprovalState.ROLLED_BACK
+    assert replicas(deployment) == (1, 1)
+
+
+def test_the_policy_does_not_take_away_what_may_be_needed_by_load_that_nobody_sees(make):
+    deployment = make(loop={"mode": "approve"})
+    late(deployment, 2)
+    plan_id = approved(deployment)
+    blind = replace(deployment, observer=Blind())
+    with pytest.raises(ApplyError, match=r"it was not rolled back: .*the load was never observed"):
+        lifecycle.apply(blind, plan_id, by="eve", at=NOON)
+    assert sum(replicas(deployment)) == 4
 
 
 def test_a_plan_whose_fleet_changed_at_the_last_moment_is_superseded(make):
