@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from actuators.local import LocalActuator
 from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
@@ -22,6 +23,7 @@ from planner.service.catalogue_file import read_catalogue
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.gate import GateOptions, check_access
+from planner.service.local_target import StepCommands
 from planner.service.planning import sole_model
 from planner.service.server import listening
 from planner.service.settings import Settings, read_settings
@@ -217,7 +219,8 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
         first_workers(changes, asked, say)
         caretaker = Caretaker(deployment, say)
         commands = Commands(changes, caretaker)
-        control = ControlServer(site.state_dir, commands.answer)
+        steps = StepCommands(commands, LocalActuator(deployment))
+        control = ControlServer(site.state_dir, steps.answer)
         with caretaker, control, gate(deployment, asked.gate):
             for router in deployment.endpoints().routers:
                 say(f"cell {router.cell} answers at {router.url}/v1")

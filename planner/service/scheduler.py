@@ -32,14 +32,14 @@ def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundSched
             coalesce=True,
             misfire_grace_time=None,
         )
-    if leadership.deployment.spec.target is TargetKind.KUBERNETES:
+    if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
         scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()
     return scheduler
 
 
 def look_at_target(deployment: Deployment) -> None:
-    """Say at once what the first plan would stumble over: a cluster that cannot be read."""
+    """Say at once what the first plan would stumble over: a fleet that cannot be read."""
     try:
         deployment.actuator.read_fleet()
     except PoolwiseError as error:

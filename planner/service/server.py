@@ -124,6 +124,14 @@ class Hands:
                 actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
                 actuator.before_write = reign.check
             return actuator
+        if spec.target is TargetKind.LOCAL:
+            from planner.service.deploying import client_of
+            from planner.service.local_target import RunningDeployment
+
+            running = RunningDeployment(control=client_of(os.environ, LOG.info), spec=spec)
+            if reign is not None:
+                running.before_write = reign.check
+            return running
         if self.desired is None:
             return RecordedFleetActuator(store=store, spec=spec)
         record = ExportedFleetActuator(store=store, spec=spec)
@@ -151,12 +159,6 @@ def make_deployment(
     InputError
         When this version has none for the target.
     """
-    if spec.target is TargetKind.LOCAL:
-        raise InputError(
-            "`poolwise serve` applies to targets dry_run, kubernetes and metrics in this version, "
-            "not to local: give --dry-run, or set target.kind (`poolwise demo` drives local "
-            "processes)"
-        )
     name = sole_model(spec, model)
     return Deployment(
         spec=spec,

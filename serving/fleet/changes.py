@@ -51,7 +51,7 @@ class Changes:
         OperationError
             When it cannot be started; nothing is left of it.
         """
-        with self._alone(f"adding a {role} worker"):
+        with self.alone(f"adding a {role} worker"):
             return self._add(role, cell=cell, standby=standby, say=say)
 
     def remove(self, name: str, *, say: Say = lambda _line: None) -> float:
@@ -64,7 +64,7 @@ class Changes:
         EngineError
             When it does not become idle; it is routed again.
         """
-        with self._alone(f"removing {name}"):
+        with self.alone(f"removing {name}"):
             began = time.monotonic()
             self._remove(self.deployment.member(name), say)
             return time.monotonic() - began
@@ -79,7 +79,7 @@ class Changes:
         OperationError
             When it fails; the worker is back in its old role where it can be.
         """
-        with self._alone(f"flipping {name}"):
+        with self.alone(f"flipping {name}"):
             member = self.deployment.member(name)
             if member.state is not WorkerState.READY:
                 raise EngineError(f"{name} is {member.state}, only a ready worker can be flipped")
@@ -96,7 +96,7 @@ class Changes:
         ------
         OperationError
         """
-        with self._alone(f"promoting {name}"):
+        with self.alone(f"promoting {name}"):
             member = self.deployment.member(name)
             if member.state is not WorkerState.STANDBY:
                 raise EngineError(f"{name} is {member.state}, only a standby can be promoted")
@@ -114,7 +114,7 @@ class Changes:
             When a new worker does not come up. Those that were not replaced yet keep running;
             workers that start from then on have the old flags again.
         """
-        with self._alone("replacing all workers"):
+        with self.alone("replacing all workers"):
             old = self.deployment.site.flags
             settled = (WorkerState.READY, WorkerState.STANDBY)
             members = [m for m in self.deployment.members if m.state in settled]
@@ -131,7 +131,14 @@ class Changes:
             return len(members)
 
     @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
+    def alone(self, what: str) -> Iterator[None]:
+        """Hold off every other change meanwhile.
+
+        Raises
+        ------
+        EngineError
+            When another one is under way.
+        """
         if not self._busy.acquire(blocking=False):
             raise EngineError(f"another change is under way ({self._what}): try again after it")
         self._what = what

@@ -96,7 +96,7 @@ def socket_path(state_dir: Path) -> Path:
     return path
 
 
-QUICK = frozenset({"list", "down"})
+QUICK = frozenset({"list", "down", "fleet", "preflight"})
 ANSWERS_S = 10.0
 """A deployment that lives answers quick commands sooner."""
 

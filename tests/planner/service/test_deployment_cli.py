@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,31 +15,14 @@ from planner.domain.errors import EngineError
 from planner.service.cli.main import run
 from serving.fleet.endpoints import read_endpoints
 from tests.planner.service.examples import write_spec
-
-STUB = Path(__file__).resolve().parents[2] / "fakes" / "stub_engine.py"
+from tests.planner.service.stubbed import start, write_engine
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {STUB} "$@"\n')
-    python.chmod(0o755)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
     monkeypatch.setenv("POOLWISE_STATE_DIR", str(tmp_path / "s"))
-    monkeypatch.setenv("POOLWISE_ENGINE_PYTHON", str(python))
+    monkeypatch.setenv("POOLWISE_ENGINE_PYTHON", str(write_engine(tmp_path)))
     return dict(os.environ)
-
-
-def start(environment: dict[str, str], tmp_path: Path, *options: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "planner.service.cli.main", "deployment", "up", "--cores", "0"]
-    line += ["--model", str(tmp_path / "model"), "--router", "vllm-router", *options]
-    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for text in process.stderr:
-        if "steer it" in text:
-            return process
-    raise AssertionError(f"it ended with {process.wait()}")
 
 
 @pytest.fixture
