@@ -30,6 +30,7 @@ from planner.service.election.leadership import Election, Leadership, Reign
 from planner.service.exported import ExportedFleetActuator
 from planner.service.live import LiveSignals, source_of
 from planner.service.metrics import Metrics
+from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
@@ -182,6 +183,7 @@ def _serve(
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
     metrics.watch(deployment.spec.name, election)
     live = _live(deployment, settings)
+    live.on_signals.append(_windows(leadership).take)
     metrics.show(deployment, live)
     service = Service(
         deployment=deployment,
@@ -221,6 +223,16 @@ def _live(deployment: Deployment, settings: Settings) -> LiveSignals:
         store=deployment.store,
         clock=deployment.clock,
         stopped=stopped,
+    )
+
+
+def _windows(leadership: Leadership) -> Windows:
+    """What makes observed load of live signals."""
+    deployment = leadership.deployment
+    return Windows(
+        window_s=deployment.spec.forecast.window_s,
+        classes=classes_of(deployment.spec, deployment.model),
+        keep=Keeper(leading=leadership.leading, since=deployment.clock()),
     )
 
 
