@@ -8,10 +8,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.deployment import Deployment
 from planner.service.election.leadership import Election
 from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
+from planner.service.live import LiveSignals
 from planner.service.loop import Outcome, TickReport
+from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
+from planner.service.signal_metrics import SignalCollector
 
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
 _GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
@@ -102,6 +106,15 @@ class Metrics:
         term.labels(deployment).set_function(
             lambda: float(seen.term if (seen := election.seen()) else 0)
         )
+
+    def show(self, deployment: Deployment, live: LiveSignals) -> None:
+        """Show what the store holds, and what is seen of the running deployment."""
+        spec = deployment.spec
+        LoopMetrics(self.registry, spec)
+        self.registry.register(StoreCollector(deployment))
+        self.registry.register(SignalCollector(spec.name, live.newest))
+        classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
+        live.on_signals.append(SloCounters(self.registry, spec.name, classes).record)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""

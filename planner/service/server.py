@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,15 +28,18 @@ from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
 from planner.service.exported import ExportedFleetActuator
+from planner.service.live import LiveSignals, source_of
 from planner.service.metrics import Metrics
+from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
 from planner.service.scheduler import start_scheduler, take_over_soon
-from planner.service.settings import ServerSettings, Settings, read_settings
+from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.tokens import hash_of, new_token
+from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
     from actuators.keda.scaler import Listener as KedaListener
@@ -95,7 +99,7 @@ def run(options: ServeOptions) -> None:
             leadership,
             hands.desired,
             listener,
-            settings.server,
+            settings,
             insecure_local=options.insecure_local,
         )
 
@@ -173,19 +177,22 @@ def _serve(
     leadership: Leadership,
     desired: DesiredReplicas | None,
     listener: socket.socket,
-    settings: ServerSettings,
+    settings: Settings,
     *,
     insecure_local: bool,
 ) -> None:
     deployment, election = leadership.deployment, leadership.election
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
     metrics.watch(deployment.spec.name, election)
+    live = _live(deployment, settings)
+    live.on_signals.append(_windows(leadership).take)
+    metrics.show(deployment, live)
     service = Service(
         deployment=deployment,
         metrics=metrics,
         leadership=leadership,
         insecure_local=insecure_local,
-        max_body_bytes=settings.max_body_bytes,
+        max_body_bytes=settings.server.max_body_bytes,
     )
     config = uvicorn.Config(
         create_app(service),
@@ -194,6 +201,7 @@ def _serve(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    live.start()
     scheduler = start_scheduler(leadership, metrics)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
@@ -204,6 +212,30 @@ def _serve(
     finally:
         scheduler.shutdown(wait=True)
         election.stop()
+        live.stop()
+
+
+def _live(deployment: Deployment, settings: Settings) -> LiveSignals:
+    """What the service sees of its running deployment; reading begins with `start`."""
+    stopped = threading.Event()
+    return LiveSignals(
+        source=source_of(settings, sleep=stopped.wait),
+        interval_s=settings.watch.interval_s,
+        promised=Promised(spec=deployment.spec, model=deployment.model),
+        store=deployment.store,
+        clock=deployment.clock,
+        stopped=stopped,
+    )
+
+
+def _windows(leadership: Leadership) -> Windows:
+    """What makes observed load of live signals."""
+    deployment = leadership.deployment
+    return Windows(
+        window_s=deployment.spec.forecast.window_s,
+        classes=classes_of(deployment.spec, deployment.model),
+        keep=Keeper(leading=leadership.leading, since=deployment.clock()),
+    )
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:

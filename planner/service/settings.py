@@ -22,7 +22,25 @@ POOLWISE_RENEW_DEADLINE_S   a leader that cannot renew for so long stops acting,
 POOLWISE_LEASE_RETRY_S      between two tries to renew or take the lease, seconds (2)
 POOLWISE_LEASE_NAME         name of the Lease in the cluster (poolwise-NAME of the spec)
 POOLWISE_LEASE_NAMESPACE    its namespace (the pod's own)
+POOLWISE_WATCH              parts whose metrics `poolwise serve` reads, as in
+                            `prefill=http://10.0.0.7:8000,decode=http://10.0.0.8:8000,
+                            smg=http://10.0.0.9:29000,gate=URL,hardware=URL`
+                            (the deployment that runs from the state directory)
+POOLWISE_WATCH_INTERVAL_S   over which it takes rates and quantiles, seconds; 0: it watches
+                            nothing (15)
+POOLWISE_PROMETHEUS_URL     read through this server instead (none)
+POOLWISE_PROMETHEUS_SELECTOR
+                            which of its series, as in PromQL (all)
+POOLWISE_LOG_FORMAT         key-value, or json for one document a line (key-value)
+POOLWISE_WEBHOOK_URL        address that gets signed notifications (none)
+POOLWISE_WEBHOOK_SECRET     key of their signature; needed with the address
+POOLWISE_SLACK_URL          Slack-compatible address that gets them as text (none)
+POOLWISE_NOTIFY_REPEAT_S    the same is not told again for so long, seconds (3600)
+POOLWISE_NOTIFY_BURN_RATIO  told when an error budget is used up so many times too fast (14.4)
 ==========================  ===============================================================
+
+POOLWISE_WEBHOOK_URL, POOLWISE_WEBHOOK_SECRET and POOLWISE_SLACK_URL may each be in a file that
+the variable with `_FILE` behind its name points to.
 """
 
 from collections.abc import Mapping
@@ -36,6 +54,14 @@ from planner.service.election.lease import (
     RENEW_DEADLINE_S,
     RETRY_S,
     Timing,
+)
+from planner.service.observability import (
+    LogFormat,
+    NotificationSettings,
+    WatchSettings,
+    read_log_format,
+    read_notifications,
+    read_watch,
 )
 
 DEFAULT_PORT = 8765
@@ -170,6 +196,9 @@ class Settings:
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     gate_records: GateRecordSettings = field(default_factory=GateRecordSettings)
     election: ElectionSettings = field(default_factory=ElectionSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    log_format: LogFormat = LogFormat.KEY_VALUE
+    notifications: NotificationSettings = field(default_factory=NotificationSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -212,6 +241,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             )
         ),
         election=_election(environ),
+        watch=read_watch(environ),
+        log_format=read_log_format(environ),
+        notifications=read_notifications(environ),
     )
 
 

@@ -76,14 +76,24 @@ def with_forecast(
     """
     try:
         store = open_stored()
-        if store is None:
-            return _beside(signals, "no service has kept a forecast here (poolwise serve does)")
-        try:
-            name = promised.spec.name
-            newest = store.newest_forecast(name, promised.model, by=signals.looked_at)
-            leader = store.lease(name).leader()
-        finally:
-            store.close()
+    except StoreError as error:
+        return _beside(signals, str(error))
+    if store is None:
+        return _beside(signals, "no service has kept a forecast here (poolwise serve does)")
+    try:
+        return beside_forecast(signals, promised, store)
+    finally:
+        store.close()
+
+
+def beside_forecast(
+    signals: DeploymentSignals, promised: Promised, store: Store
+) -> DeploymentSignals:
+    """The same from a store that is open."""
+    name = promised.spec.name
+    try:
+        newest = store.newest_forecast(name, promised.model, by=signals.looked_at)
+        leader = store.lease(name).leader()
     except StoreError as error:
         return _beside(signals, str(error))
     if leader is not None:

@@ -97,14 +97,41 @@ def observed_shape(roles: tuple[RoleSignals, ...]) -> Shape:
     by_role = {role.role: role.activity for role in roles if role.answering}
     prompts = _part(by_role, Role.PREFILL)
     answers = _part(by_role, Role.DECODE)
-    inputs, input_weight = _buckets(prompts.prompt_lengths, prompts.isl, "prompt lengths")
-    outputs, output_weight = _buckets(answers.answer_lengths, answers.osl, "answer lengths")
-    cached = prompts.prefix_hit_ratio.value or 0.0
-    isl = np.repeat(inputs, len(outputs))
+    return shape_of(
+        prompts.prompt_lengths,
+        prompts.isl,
+        answers.answer_lengths,
+        answers.osl,
+        cached_ratio=prompts.prefix_hit_ratio.value or 0.0,
+    )
+
+
+def shape_of(
+    prompts: Histogram | None,
+    isl: Signal,
+    answers: Histogram | None,
+    osl: Signal,
+    *,
+    cached_ratio: float,
+) -> Shape:
+    """The joint distribution of lengths whose marginals were seen, taken to be independent.
+
+    Parameters
+    ----------
+    prompts, answers : Histogram or None
+        Lengths in tokens; None: as the means.
+    isl, osl : Signal
+        Their means, tokens.
+    cached_ratio : float
+        Share of a prompt that is in a prefix cache; clipped to 0..1.
+    """
+    inputs, input_weight = _buckets(prompts, isl, "prompt lengths")
+    outputs, output_weight = _buckets(answers, osl, "answer lengths")
+    isl_tokens = np.repeat(inputs, len(outputs))
     return Shape(
-        input_tokens=isl,
+        input_tokens=isl_tokens,
         output_tokens=np.tile(outputs, len(inputs)),
-        cached_tokens=isl * min(max(cached, 0.0), 1.0),
+        cached_tokens=isl_tokens * min(max(cached_ratio, 0.0), 1.0),
         weight=np.outer(input_weight, output_weight).ravel(),
     )
 

@@ -9,7 +9,7 @@ from planner.domain.errors import InputError
 from planner.service.cli import output
 from planner.service.cli.live_options import GateOption, RoutersOption, WorkersOption
 from planner.service.cli.options import JsonOption
-from planner.service.cli.status_options import Asked, targets_of
+from planner.service.live_targets import Asked, targets_of
 
 if TYPE_CHECKING:
     from planner.service.diagnosing import Diagnosed, Experiment

@@ -8,7 +8,7 @@ from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
 from planner.service.cli.live_options import WorkersOption
 from planner.service.cli.options import JsonOption
-from planner.service.cli.status_options import Asked, targets_of
+from planner.service.live_targets import Asked, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

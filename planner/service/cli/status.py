@@ -13,16 +13,13 @@ from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption
 from planner.service.cli.status_options import (
-    Asked,
     HeaderOption,
     PrometheusOption,
     RoleLabelOption,
     SelectorOption,
-    Through,
     WindowOption,
-    server_of,
-    targets_of,
 )
+from planner.service.live_targets import Asked, Through, server_of, targets_of
 
 if TYPE_CHECKING:
     from serving.telemetry.reader import Reading

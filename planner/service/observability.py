@@ -1,0 +1,142 @@
+"""Settings of what the service watches, logs, traces and tells: see `planner.service.settings`."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from planner.domain.errors import InputError
+
+WATCH_INTERVAL_S = 15.0
+LONGEST_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """Whose metrics `poolwise serve` reads.
+
+    Parameters
+    ----------
+    targets : tuple of str
+        `ROLE=URL`, `KIND=URL`, `gate=URL` or `hardware=URL` each; empty: the Prometheus server,
+        or the deployment that runs from the state directory.
+    interval_s : float
+        Over which rates and quantiles are taken, seconds; 0: nothing is watched.
+    prometheus_url : str or None
+        Read through this server instead.
+    prometheus_selector : str
+        Which of its series, as in PromQL.
+    """
+
+    targets: tuple[str, ...] = ()
+    interval_s: float = WATCH_INTERVAL_S
+    prometheus_url: str | None = None
+    prometheus_selector: str = ""
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    KEY_VALUE = "key-value"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationSettings:
+    """Who is told, and how.
+
+    Parameters
+    ----------
+    webhook_url, slack_url : str or None
+        None: nobody is told that way.
+    webhook_secret : str or None
+        Signs what the webhook gets.
+    repeat_s : float
+        The same event is not told again for so long, seconds.
+    burn_ratio : float
+        An error budget that is used up so many times as fast as promised is told.
+    """
+
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    slack_url: str | None = field(default=None, repr=False)
+    repeat_s: float = 3600.0
+    burn_ratio: float = 14.4
+
+
+def read_watch(environ: Mapping[str, str]) -> WatchSettings:
+    """What is watched; raises InputError where it is not readable."""
+    return WatchSettings(
+        targets=tuple(shlex.split(environ.get("POOLWISE_WATCH", "").replace(",", " "))),
+        interval_s=_number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
+        prometheus_url=environ.get("POOLWISE_PROMETHEUS_URL", "").strip() or None,
+        prometheus_selector=environ.get("POOLWISE_PROMETHEUS_SELECTOR", "").strip(),
+    )
+
+
+def read_log_format(environ: Mapping[str, str]) -> LogFormat:
+    """How lines are written; raises InputError for an unknown way."""
+    given = environ.get("POOLWISE_LOG_FORMAT", "").strip() or LogFormat.KEY_VALUE
+    try:
+        return LogFormat(given)
+    except ValueError as error:
+        known = ", ".join(LogFormat)
+        raise InputError(f"POOLWISE_LOG_FORMAT must be one of {known}, got {given!r}") from error
+
+
+def read_notifications(environ: Mapping[str, str]) -> NotificationSettings:
+    """Who is told.
+
+    Raises
+    ------
+    InputError
+        When an address is none, a file cannot be read, or a webhook has no secret.
+    """
+    webhook = _secret(environ, "POOLWISE_WEBHOOK_URL")
+    slack = _secret(environ, "POOLWISE_SLACK_URL")
+    secret = _secret(environ, "POOLWISE_WEBHOOK_SECRET")
+    for name, url in (("POOLWISE_WEBHOOK_URL", webhook), ("POOLWISE_SLACK_URL", slack)):
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise InputError(f"{name} is no address: it begins with http:// or https://")
+    if webhook is not None and secret is None:
+        raise InputError(
+            "POOLWISE_WEBHOOK_URL needs POOLWISE_WEBHOOK_SECRET (or POOLWISE_WEBHOOK_SECRET_FILE): "
+            "what is sent is signed with it"
+        )
+    return NotificationSettings(
+        webhook_url=webhook,
+        webhook_secret=secret,
+        slack_url=slack,
+        repeat_s=_number(environ, "POOLWISE_NOTIFY_REPEAT_S", 3600.0, most=7 * 86_400.0),
+        burn_ratio=_number(environ, "POOLWISE_NOTIFY_BURN_RATIO", 14.4, most=1e6),
+    )
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str | None:
+    """A variable's value, or the content of the file that NAME_FILE names; never shown."""
+    given, path = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
+    if given and path:
+        raise InputError(f"{name} and {name}_FILE are both set: set one")
+    if not path:
+        return given or None
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}_FILE {path} cannot be read: {error}") from error
+    if not text:
+        raise InputError(f"{name}_FILE {path} is empty")
+    return text
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, most: float) -> float:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:
+        raise InputError(f"{name} must be a number from 0 to {most:g}, got {text!r}")
+    return number

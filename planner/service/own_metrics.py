@@ -1,0 +1,150 @@
+"""What Prometheus reads of the service itself, and counters that alert rules take rates of."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from planner.domain.errors import PoolwiseError
+from planner.domain.rollout import ApprovalState
+from planner.domain.spec import LoopMode, Spec
+from planner.service.deployment import Deployment
+from planner.service.rollouts import moving
+from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
+
+LONGEST_GAP_S = 600.0
+"""Between two readings; what lay in a longer gap was not seen and is not counted."""
+
+_STORED = (
+    (
+        "poolwise_plan_moving_since_timestamp_seconds",
+        "Since when a plan moves the fleet, Unix time; no sample: none does",
+    ),
+    (
+        "poolwise_plan_waiting_since_timestamp_seconds",
+        "Since when the oldest plan waits for a person, Unix time; no sample: none does",
+    ),
+    (
+        "poolwise_observation_timestamp_seconds",
+        "Until when the load is known to the loop, Unix time; no sample: nothing was observed",
+    ),
+    ("poolwise_store_up", "1 where the database answers"),
+)
+
+
+class StoreCollector(Collector):
+    """Reads what a scrape wants to know of the store; a store that is gone is told, not raised."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def describe(self) -> list[Metric]:
+        """Every metric that there may be."""
+        return [GaugeMetricFamily(name, text, labels=["deployment"]) for name, text in _STORED]
+
+    def collect(self) -> Iterator[Metric]:
+        """What is known now."""
+        values: list[float | None]
+        try:
+            values = [*self._stored(), 1.0]
+        except PoolwiseError:
+            values = [None, None, None, 0.0]
+        for (name, text), value in zip(_STORED, values, strict=True):
+            if value is not None:
+                family = GaugeMetricFamily(name, text, labels=["deployment"])
+                family.add_metric([self.deployment.spec.name], value)
+                yield family
+
+    def _stored(self) -> tuple[float | None, float | None, float | None]:
+        name, store = self.deployment.spec.name, self.deployment.store
+        moved = moving(self.deployment)
+        pending = store.plans(name, limit=100, states=(ApprovalState.PENDING,))
+        waiting = min((record.created_at for record in pending), default=None)
+        newest = store.windows(name, self.deployment.model, limit=1)
+        observed = max((one.window.end_at for one in newest), default=None)
+        return (
+            None if moved is None else moved.approval.changed_at.timestamp(),
+            None if waiting is None else waiting.timestamp(),
+            None if observed is None else observed.timestamp(),
+        )
+
+
+class LoopMetrics:
+    """What does not change while the service runs, so that rules can be relative to it."""
+
+    def __init__(self, registry: CollectorRegistry, spec: Spec) -> None:
+        interval = Gauge(
+            "poolwise_loop_interval_seconds",
+            "Seconds between slow ticks",
+            ("deployment",),
+            registry=registry,
+        )
+        interval.labels(spec.name).set(spec.loop.slow_interval_s)
+        mode = Gauge(
+            "poolwise_loop_mode",
+            "1 for the mode that the spec gives the loop",
+            ("deployment", "mode"),
+            registry=registry,
+        )
+        for one in LoopMode:
+            mode.labels(spec.name, one.value).set(float(one is spec.loop.mode))
+
+
+class SloCounters:
+    """Arrivals and misses per class, added up from the readings: what burn rates are made of.
+
+    Parameters
+    ----------
+    classes : of the spec, so that every series is there from the start.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, deployment: str, classes: tuple[str, ...]
+    ) -> None:
+        labels = ("deployment", "class")
+        self.deployment = deployment
+        self.arrived = Counter(
+            "poolwise_slo_requests", "Requests that were judged", labels, registry=registry
+        )
+        self.missed = Counter(
+            "poolwise_slo_missed_requests",
+            "Those of them that missed an objective; the middle of its bounds where requests are "
+            "not seen singly",
+            labels,
+            registry=registry,
+        )
+        self._until: datetime | None = None
+        for name in classes:
+            self.arrived.labels(deployment, name)
+            self.missed.labels(deployment, name)
+
+    def record(self, signals: DeploymentSignals) -> None:
+        """Add what came since the last reading."""
+        before, self._until = self._until, signals.looked_at
+        if before is None:
+            return
+        seconds = (signals.looked_at - before).total_seconds()
+        if not 0 < seconds <= LONGEST_GAP_S:
+            return
+        for slo in signals.slos:
+            rate, met = arrivals_of(signals, slo), slo.attainment_ratio.value
+            if rate is not None and met is not None:
+                labels = (self.deployment, slo.request_class)
+                self.arrived.labels(*labels).inc(max(rate, 0.0) * seconds)
+                self.missed.labels(*labels).inc(max(rate * (1 - met), 0.0) * seconds)
+
+
+def arrivals_of(signals: DeploymentSignals, slo: SloSignals) -> float | None:
+    """Requests/s of a class: those that a gate judged, else all where there is one class only."""
+    judged = [
+        one.judged_per_s.value
+        for target in signals.targets
+        if target.kind is TargetKind.GATE and target.answers
+        for one in target.activity.judged
+        if one.request_class == slo.request_class
+    ]
+    if judged:
+        return sum(rate for rate in judged if rate is not None)
+    return signals.requests_per_s.value if len(signals.slos) == 1 else None
