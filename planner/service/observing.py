@@ -196,7 +196,10 @@ class Windows:
         arrived *= self.window_s / seen_s
         lengths = self._mean_lengths(parts, ended)
         if lengths is None and round(arrived) > 0:
-            self._say("requests arrive, but none has ended yet: their lengths are not known")
+            self._say(
+                "requests arrive whose lengths are not known: none has ended yet, or no engine tells "
+                "its prompt and answer tokens"
+            )
             return []
         self._complained = ""
         isl, osl = lengths or (0.0, 0.0)

@@ -37,6 +37,7 @@ def metrics(state: State, *, nixl: bool) -> str:
         f'{by_source}{{source="local_compute"}} {state.computed}',
         f'{by_source}{{source="local_cache_hit"}} 0',
         f'{by_source}{{source="external_kv_transfer"}} {state.transferred}',
+        f"vllm:prompt_tokens_total {state.computed + state.transferred}",
         f"vllm:generation_tokens_total {state.generated}",
         "vllm:num_preemptions_total 0",
         f"vllm:request_success_total {state.finished}",

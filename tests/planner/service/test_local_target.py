@@ -17,6 +17,7 @@ from planner.service.cli.main import run
 from planner.service.local_target import RunningDeployment
 from planner.service.spec_file import read_spec
 from serving.fleet.control import ControlClient
+from serving.fleet.endpoints import read_endpoints
 from tests.actuators.steps import diff_of
 from tests.planner.service.examples import history, write_spec
 from tests.planner.service.plans import DECODE
@@ -102,6 +103,28 @@ def test_the_loop_moves_them_by_itself(tmp_path):
         while workers(tmp_path) != {"prefill": 2, "decode": 1} and time.monotonic() < deadline:
             time.sleep(0.5)
         assert workers(tmp_path) == {"prefill": 2, "decode": 1}
+
+
+@pytest.mark.usefixtures("up")
+def test_load_that_nobody_hands_in_is_seen_at_the_workers_and_planned_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLWISE_WATCH_INTERVAL_S", "0.5")
+    write(tmp_path, forecast={"window_s": 2.0, "horizon_windows": 2})
+    url = read_endpoints(tmp_path / "state").routers[0].url
+    prompt = {"model": "tiny", "prompt": "word " * 300, "max_tokens": 4, "stream": True}
+    with (
+        served(tmp_path, "--insecure-local") as (_process, facts),
+        httpx.Client(base_url=facts["url"], timeout=60) as client,
+    ):
+        answer = client.post("/v1/plans", json={})
+        assert answer.status_code == 422, answer.text  # nothing was seen yet
+        deadline = time.monotonic() + 60
+        while answer.status_code != 201 and time.monotonic() < deadline:
+            for _ in range(10):
+                assert httpx.post(f"{url}/v1/completions", json=prompt, timeout=30).is_success
+            answer = client.post("/v1/plans", json={})
+        assert answer.status_code == 201, answer.text
+        first = answer.json()["windows"][0]
+        assert first["request_rate_rps"] > 0
 
 
 @pytest.mark.usefixtures("up")
