@@ -17,7 +17,18 @@ from tempfile import TemporaryDirectory
 
 from planner.domain.errors import PoolwiseError
 
-PARTS = ("changes", "kills", "answers", "gate", "admission", "kv", "tiers", "diagnosis", "soak")
+PARTS = (
+    "changes",
+    "kills",
+    "answers",
+    "gate",
+    "admission",
+    "observed",
+    "kv",
+    "tiers",
+    "diagnosis",
+    "soak",
+)
 
 
 def main() -> int:

@@ -129,8 +129,8 @@ class Windows:
 
     def _part(self, signals: DeploymentSignals) -> _Part | None:
         """What this reading adds; None where it does not tell how many requests ended."""
-        rate, seconds = signals.requests_per_s.value, _seconds(signals)
-        if rate is None or seconds is None:
+        ended, seconds = _ended(signals), _seconds(signals)
+        if ended is None or seconds is None:
             self._say(f"the load is not seen: {signals.requests_per_s.missing or 'no interval'}")
             return None
         end_at, known_until = signals.looked_at, self._seen_until
@@ -151,8 +151,8 @@ class Windows:
         return _Part(
             start_at=start_at,
             end_at=end_at,
-            ended=rate * spans,
-            failed=sum(t.activity.failed_per_s.value or 0.0 for t in front) * spans,
+            ended=ended[0] * spans,
+            failed=ended[1] * spans,
             grown=grown,
             input_tokens=(signals.input_tokens_per_s.value or 0.0) * spans,
             output_tokens=(signals.output_tokens_per_s.value or 0.0) * spans,
@@ -197,8 +197,8 @@ class Windows:
         lengths = self._mean_lengths(parts, ended)
         if lengths is None and round(arrived) > 0:
             self._say(
-                "requests arrive whose lengths are not known: none has ended yet, or no engine tells "
-                "its prompt and answer tokens"
+                "requests arrive whose lengths are not known: none has ended yet, or no engine "
+                "tells its prompt and answer tokens"
             )
             return []
         self._complained = ""
@@ -326,6 +326,25 @@ def in_system(signals: DeploymentSignals) -> float | None:
     if not counts or any(count is None for count in counts):
         return None
     return float(sum(count or 0.0 for count in counts))
+
+
+def _ended(signals: DeploymentSignals) -> tuple[float, float] | None:
+    """Requests/s that were answered, and that failed, as whoever is asked for `in_system` counts.
+
+    A router is asked only where no engine answers: some count requests as they come, others as
+    they go.
+    """
+    gates = [t.activity for t in signals.targets if t.answers and t.kind is TargetKind.GATE]
+    last = (Role.DECODE, Role.AGGREGATED)
+    own = gates or [r.activity for r in signals.roles if r.answering and r.role in last]
+    if not own:
+        rate = signals.requests_per_s.value
+        return None if rate is None else (rate, 0.0)
+    rates = [activity.requests_per_s.value for activity in own]
+    if any(rate is None for rate in rates):
+        return None
+    answered = sum(rate or 0.0 for rate in rates)
+    return answered, sum(activity.failed_per_s.value or 0.0 for activity in own)
 
 
 def _seconds(signals: DeploymentSignals) -> float | None:

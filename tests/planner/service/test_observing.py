@@ -19,7 +19,7 @@ from serving.telemetry.signals import (
 from serving.telemetry.whole import deployment_signals
 from tests.planner.service.examples import history
 from tests.planner.service.imagined import make_deployment, observe
-from tests.serving.telemetry.test_whole import DECODE, PREFILL, engine_text, target
+from tests.serving.telemetry.test_whole import DECODE, PREFILL, ROUTER, engine_text, target
 
 START = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 GATE = "\n".join(
@@ -90,6 +90,17 @@ def test_a_backlog_that_shrinks_did_not_arrive_again():
         kept.see(second, EMPTY, in_system(DECODE, 40.0 - second / 2))
     windows = [window for window in kept.windows if window.start_at == START]
     assert [window.requests for window in windows] == [60 - 30]
+
+
+def test_a_router_that_counts_what_comes_is_not_believed_beside_engines():
+    kept = Kept()
+    for second in range(10, 70, 10):
+        kept.see(second, ROUTER, EMPTY, in_system(DECODE, 10.0 * second))
+    assert [window.requests for window in kept.windows] == [60 + 500]
+    alone = Kept()
+    for second in range(10, 70, 10):
+        alone.see(second, ROUTER)
+    assert alone.windows == []  # it does not tell how long prompts are
 
 
 def test_readings_across_an_edge_are_shared_by_both_windows():
