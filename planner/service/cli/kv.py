@@ -142,7 +142,14 @@ def _show_reuse(snapshot: "KvSnapshot") -> None:
                 f"{reuse.infinite_ratio:.1%} in a cache without bounds",
                 f"{reuse.cache_aware_ratio:.1%} in caches of the present size, routed by cache",
                 f"{reuse.blind_ratio:.1%} in caches of the present size, routed blindly",
+                f"{reuse.found_ratio:.1%} did lie in their worker's cache",
             ],
+        )
+    caches = snapshot.prefix_cache
+    if caches is not None:
+        output.print_lines(
+            f"Found in one cache for all workers (they have {caches.cache_tokens:,} tokens)",
+            [f"{one.reuse_ratio:.1%} of {one.cache_tokens:,} tokens" for one in caches.reuse],
         )
     if snapshot.prefix_reuse_ratio is not None:
         output.print_lines(
