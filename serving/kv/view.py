@@ -123,6 +123,11 @@ class KvSnapshot:
         """Workers of these roles."""
         return tuple(w for w in self.workers if w.role in roles)
 
+    @property
+    def computing_prompts(self) -> tuple[WorkerKv, ...]:
+        """Workers whose prefix caches prompts meet."""
+        return self.of_role(*_COMPUTE_PROMPTS)
+
 
 @dataclass(slots=True)
 class _Watched:

@@ -6,7 +6,7 @@ import typer
 
 from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
-from planner.service.cli.live_options import WorkersOption
+from planner.service.cli.live_options import EventsOption, WorkersOption
 from planner.service.cli.options import JsonOption
 from planner.service.cli.status_options import Asked, targets_of
 
@@ -29,14 +29,7 @@ LONGEST_S = 86_400.0
 def kv(
     *,
     worker: WorkersOption = None,
-    events: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--events",
-            help="Where a worker's events come, as --worker in order.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
+    events: EventsOption = None,
     duration: Annotated[
         float, typer.Option("--for", help="Seconds to watch before it says what it saw.")
     ] = 10.0,

@@ -3,17 +3,12 @@
 import pytest
 
 from serving.kv.reuse import Reuse, potential
-from tests.serving.kv.wire import store
-
-
-def _mixed(number: int) -> int:
-    """Hashes look random; low bits of small numbers do not."""
-    return (number * 0x9E3779B97F4A7C15) % 2**64
+from tests.serving.kv.wire import mixed, store
 
 
 def prompt(reuse: Reuse, blocks: list[int], *, known: int = 0, at_s: float = 0.0) -> None:
     """A request whose first `known` blocks its worker had: only the others are stored."""
-    chain = [_mixed(b) for b in blocks]
+    chain = [mixed(b) for b in blocks]
     parent = chain[known - 1] if known else None
     reuse.apply(store(chain[known:], parent, at_s=at_s))
 
@@ -38,7 +33,7 @@ def test_a_hit_is_seen_by_the_parent_of_what_was_stored_after_it() -> None:
 
 def test_further_chunks_of_one_prompt_are_no_hits() -> None:
     reuse = Reuse(capacities={"a": 100})
-    chain = [_mixed(b) for b in range(1, 9)]
+    chain = [mixed(b) for b in range(1, 9)]
     reuse.apply(store(chain[:4]))
     reuse.apply(store(chain[4:], chain[3]))
     assert (reuse.totals.referenced, reuse.totals.seen_before) == (8, 0)

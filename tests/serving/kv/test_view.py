@@ -14,7 +14,7 @@ from serving.telemetry.signals import (
     TargetState,
     TransferSignals,
 )
-from tests.serving.kv.wire import remove, store
+from tests.serving.kv.wire import mixed, remove, store
 
 
 def told(role: Role = Role.PREFILL, state: TargetState = TargetState.UP, **activity: float):
@@ -28,10 +28,6 @@ def told(role: Role = Role.PREFILL, state: TargetState = TargetState.UP, **activ
         state=state,
         activity=Activity(**{k: Signal(value=v) for k, v in activity.items()}),
     )
-
-
-def mixed(number: int) -> int:
-    return (number * 0x9E3779B97F4A7C15) % 2**64
 
 
 def test_a_worker_is_shown_with_what_it_holds_and_lacks() -> None:
