@@ -42,6 +42,8 @@ from serving.workers.processes import check_port
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 POLL_S = 0.2
+GATE_CLOSES_S = 3.0
+"""After its drain a gate breaks off what is left, and writes its last records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +262,7 @@ def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[C
         line += ["--spec", str(options.spec), "--listen-fd", str(listener.fileno())]
         line += ["--anonymous"] * options.anonymous + ["--no-admission"] * (not options.admission)
         line += ["--no-direct"] * (not options.direct)
+        line += ["--drain-s", str(options.drain_s)]
         beside = Companion(
             name="gate",
             line=line,
@@ -269,6 +272,7 @@ def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[C
             listener=listener,
             progress=deployment.progress,
             given_up=lambda: deployment.tell_gate(None),
+            grace_s=options.drain_s + GATE_CLOSES_S,
         )
         with beside:
             deployment.tell_gate(url)
