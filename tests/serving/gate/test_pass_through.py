@@ -329,12 +329,12 @@ def test_a_refusal_that_comes_before_the_whole_body_went_passes(megabytes: float
 
 def test_answers_get_the_time_to_drain_that_was_given_and_no_more():
     """One that ends within it is whole; one that does not is broken off, told as such."""
-    ends = threading.Event()
+    ends, over = threading.Event(), threading.Event()
 
     async def at_once_or_never(writer: asyncio.StreamWriter, request: Received) -> None:
         writer.write(STREAM_HEAD + piece(EVENTS[0]))
         await writer.drain()
-        until = upstream.dropped if b"endless" in request.body else ends
+        until = over if b"endless" in request.body else ends
         while not until.is_set():
             await asyncio.sleep(0.01)
         writer.write(piece(EVENTS[-1]) + piece(b""))
@@ -361,6 +361,7 @@ def test_answers_get_the_time_to_drain_that_was_given_and_no_more():
                 one.start()
             wait_until(lambda: len(got) == 2)
             threading.Timer(0.5, ends.set).start()
+        over.set()
         for one in asking:
             one.join(30)
     assert b"".join(got["short"]) == EVENTS[0] + EVENTS[-1]
