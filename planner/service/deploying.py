@@ -36,6 +36,7 @@ from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
 from serving.routers.policies import USUAL, Policies
 from serving.workers.engine import EngineFlags
+from serving.workers.gpu_memory import check_gpus
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
 from serving.workers.processes import check_port
 
@@ -198,6 +199,7 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     InputError, OperationError
         When it does not come up; whatever was started has ended then.
     """
+    check_gpus(asked.gpus)
     if asked.gate is not None:  # before engines load for minutes
         check_access(asked.gate)
         check_port(asked.gate.port, whose="the gate (--gate-port)")
