@@ -4,7 +4,7 @@ Each of them takes a few milliseconds, and what to do is looked up outside of th
 waits. They may stop anywhere: what is left is done the next time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Table,
     delete,
     func,
     insert,
@@ -31,6 +30,7 @@ from planner.service.store.tables import (
     APPROVALS,
     DECISIONS,
     GATE_HOURS,
+    METADATA,
     OBSERVATIONS,
     ORDERS,
     PLANS,
@@ -129,16 +129,16 @@ class Upkeep:
             As any write of the store.
         """
         yield from self._roll_up()
-        keeping, here = self._keeping, self._deployment
+        keeping = self._keeping
         old_windows = OBSERVATIONS.c.start_at < self._before(keeping.hours_s)
-        yield from self._cut("hours", _seqs(OBSERVATIONS, here).where(old_windows))
+        yield from self._cut("hours", OBSERVATIONS.name, old_windows)
         old_hours = GATE_HOURS.c.hour_at < self._before(keeping.hours_s)
-        yield from self._cut("gate hours", _seqs(GATE_HOURS, here).where(old_hours))
+        yield from self._cut("gate hours", GATE_HOURS.name, old_hours)
         old_orders = (ORDERS.c.asked_at < self._before(keeping.plans_s)) & ORDERS.c.error.is_not(
             None
         )
-        yield from self._cut("orders", _seqs(ORDERS, here).where(old_orders))
-        yield from self._cut("decisions", self._old_decisions())
+        yield from self._cut("orders", ORDERS.name, old_orders)
+        yield from self._cut("decisions", DECISIONS.name, self._old_decisions())
         yield from self._cut_plans("plans", self._given_up())
         yield from self._cut_plans("rollouts", self._rolled_out())
 
@@ -218,29 +218,31 @@ class Upkeep:
 
     # What is too old ----------------------------------------------------------------------------
 
-    def _cut(self, what: str, old: Select[tuple[int]]) -> Iterator[Done]:
-        """Delete the rows whose `seq` a query gives, so many at once."""
-        table = old.get_final_froms()[0]
+    def _cut(self, what: str, name: str, old: ColumnElement[bool]) -> Iterator[Done]:
+        """Delete the old rows of a table that has a `seq`, so many at once."""
+        table = METADATA.tables[name]
+        query = select(table.c.seq).where(table.c.deployment == self._deployment, old)
         while True:
             with self._look() as connection:
-                seqs = connection.execute(old.limit(AT_ONCE)).scalars().all()
+                seqs = connection.execute(query.limit(AT_ONCE)).scalars().all()
             if seqs:
                 with self._begin() as connection:
-                    connection.execute(delete(table).where(table.c.seq.in_(seqs)))
+                    _delete(connection, name, "seq", seqs)
                 yield Done(what=what, before=len(seqs))
             if not seqs:
                 return
 
-    def _old_decisions(self) -> Select[tuple[int]]:
+    def _old_decisions(self) -> ColumnElement[bool]:
         stays = (
-            _seqs(DECISIONS, self._deployment)
+            select(DECISIONS.c.seq)
+            .where(DECISIONS.c.deployment == self._deployment)
             .order_by(DECISIONS.c.seq.desc())
             .offset(LAST_DECISIONS - 1)
             .limit(1)
             .scalar_subquery()
         )
         old = DECISIONS.c.decided_at < self._before(self._keeping.decisions_s)
-        return _seqs(DECISIONS, self._deployment).where(old, DECISIONS.c.seq < stays)
+        return old & (DECISIONS.c.seq < stays)
 
     def _given_up(self) -> Select[tuple[str]]:
         """Plans that never moved the fleet and wait for nobody."""
@@ -274,12 +276,20 @@ class Upkeep:
                 with self._begin() as connection:
                     still = old.where(PLANS.c.plan_id.in_(ids))  # one may be taken up again
                     ids = connection.execute(still).scalars().all()
-                    for table in (ORDERS, STEPS, APPROVALS, PLANS):
-                        connection.execute(delete(table).where(table.c.plan_id.in_(ids)))
+                    _delete(connection, PLANS.name, "plan_id", ids)
                 yield Done(what=what, before=len(ids))
             if not ids:
                 return
 
 
-def _seqs(table: Table, deployment: str) -> Select[tuple[int]]:
-    return select(table.c.seq).where(table.c.deployment == deployment)
+def _delete(connection: Connection, name: str, column: str, values: Sequence[object]) -> None:
+    """Delete the rows with these values, and before them all rows that refer to them."""
+    table = METADATA.tables[name]
+    rows = table.c[column].in_(values)
+    for child in METADATA.tables.values():
+        for key in child.foreign_keys:
+            if key.column.table is table:
+                referred = connection.execute(select(key.column).where(rows)).scalars().all()
+                if referred:
+                    _delete(connection, child.name, key.parent.name, referred)
+    connection.execute(delete(table).where(rows))
