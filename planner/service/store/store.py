@@ -128,7 +128,8 @@ class Store:
         """The newest plans of a deployment, newest first; of these states, when given."""
         with self._read() as connection:
             ids = plans.ids(connection, deployment, limit=limit, states=states)
-        return tuple(self.plan(plan_id) for plan_id in ids)
+            found = [plans.find(connection, plan_id) for plan_id in ids]
+        return tuple(record for record in found if record is not None)
 
     def change_approval(
         self, plan_id: str, change: Callable[[Approval], Approval], *, action: str
