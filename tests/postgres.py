@@ -55,13 +55,43 @@ def _user() -> str | None:
 
 
 class Postgres:
-    """A running server. Databases are cheap: one for every test."""
+    """A server that can be stopped and started again. Databases are cheap: one for every test."""
 
-    def __init__(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
         self.folder = folder
-        self.port = port
-        self.process = process
+        self.port = free_ports(1)[0]
+        self._programs = programs
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder / "data", "-h", "127.0.0.1",
+                 "-p", str(self.port), "-k", self.folder],
+                stdout=subprocess.DEVNULL, stderr=log, user=self._user, cwd=self.folder,
+            )  # fmt: skip
+        self._await_answer(self._process)
+
+    def stop(self) -> None:
+        """At once, as if its machine had failed; what was committed is on the disk."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def _await_answer(self, process: "subprocess.Popen[bytes]") -> None:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
@@ -98,32 +128,13 @@ def running_postgres() -> Iterator[Postgres]:
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        port = free_ports(1)[0]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port),
-                 "-k", folder, "-c", "fsync=off"],
-                stdout=subprocess.DEVNULL, stderr=log, user=user, cwd=folder,
-            )  # fmt: skip
-        server = Postgres(folder, port, process)
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write("fsync = off\n")
+        server = Postgres(folder, programs, user)
         try:
-            _await_answer(server)
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: the folder goes anyway
-            process.wait(10)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_answer(server: Postgres) -> None:
-    until = time.monotonic() + 30
-    while True:
-        try:
-            server.connect().close()
-        except psycopg.OperationalError:
-            if time.monotonic() > until or server.process.poll() is not None:
-                raise RuntimeError((server.folder / "log").read_text()) from None
-            time.sleep(0.05)
-        else:
-            return
