@@ -91,6 +91,11 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
     now, began = deployment.clock(), time.monotonic()
     try:
         report = tick(deployment, now=now)
+    except PoolwiseError as error:  # the database: what came of it cannot be kept either
+        LOG.warning(
+            "deployment=%s a tick was lost, the fleet stays: %s", deployment.spec.name, error
+        )
+        return
     except Exception:
         LOG.exception("tick of %s failed unexpectedly; the fleet stays", deployment.spec.name)
         return

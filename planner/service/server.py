@@ -38,6 +38,7 @@ from planner.service.scheduler import start_scheduler, take_over_soon
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
+from planner.service.tidying import schedule_tidying
 from planner.service.tokens import hash_of, new_token
 from serving.telemetry.whole import Promised
 
@@ -203,6 +204,7 @@ def _serve(
     )
     live.start()
     scheduler = start_scheduler(leadership, metrics)
+    schedule_tidying(scheduler, leadership, settings.keeping)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)

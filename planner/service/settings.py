@@ -14,7 +14,14 @@ POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
-POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
+POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds; then
+                            their hours (604800)
+POOLWISE_KEEP_WINDOWS_S     observed windows stay as they came in so long, seconds; then they are
+                            summed up to hours (1209600, 14 days)
+POOLWISE_KEEP_HOURS_S       those hours, and the gate's, are kept so long (34560000, 400 days)
+POOLWISE_KEEP_DECISIONS_S   what ticks did is kept so long (7776000, 90 days)
+POOLWISE_KEEP_PLANS_S       plans that never moved the fleet are kept so long (604800, 7 days)
+POOLWISE_KEEP_ROLLOUTS_S    plans that did are kept so long (34560000, 400 days)
 POOLWISE_LEADER_ELECTION    where the lease is kept of which only the holder moves the fleet:
                             database, kubernetes, or off for a process that is alone (database)
 POOLWISE_LEASE_DURATION_S   a lease that is not renewed for so long may be taken, seconds (15)
@@ -44,7 +51,7 @@ the variable with `_FILE` behind its name points to.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
@@ -63,6 +70,7 @@ from planner.service.observability import (
     read_notifications,
     read_watch,
 )
+from planner.service.store.retention import Keeping
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
@@ -199,6 +207,7 @@ class Settings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     log_format: LogFormat = LogFormat.KEY_VALUE
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    keeping: Keeping = field(default_factory=Keeping)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -244,6 +253,22 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         watch=read_watch(environ),
         log_format=read_log_format(environ),
         notifications=read_notifications(environ),
+        keeping=_keeping(environ),
+    )
+
+
+def _keeping(environ: Mapping[str, str]) -> Keeping:
+    """Each of `Keeping`'s seconds by the variable of its name."""
+    return Keeping(
+        **{
+            one.name: _whole(
+                environ,
+                f"POOLWISE_KEEP_{one.name.upper()}",
+                int(getattr(Keeping(), one.name)),
+                largest=10**9,
+            )
+            for one in fields(Keeping)
+        }
     )
 
 

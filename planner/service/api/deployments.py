@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
@@ -20,7 +20,9 @@ ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
 class Accepted(Document):
     """How much was taken in."""
 
-    windows: int
+    windows: int = Field(
+        description="how many were stored; those of hours that are summed up already are left out"
+    )
 
 
 class DecisionDocument(Document):
@@ -72,10 +74,10 @@ def post_observations(
     deployment = service.deployment
     windows = windows_of(body.history, where="history")
     check_classes(deployment.spec, deployment.model, {w.request_class for w in windows})
-    deployment.store.add_windows(
+    count = deployment.store.add_windows(
         name, deployment.model, windows, received_at=service.now(), actor=by
     )
-    return Accepted(windows=len(windows))
+    return Accepted(windows=count)
 
 
 @ROUTER.get("/decisions")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
@@ -50,9 +51,26 @@ def open_engine(url: str) -> Engine:
     StoreError
         When it cannot be opened, or was written by a newer Poolwise.
     """
+    engine = bare_engine(url)
     try:
-        parsed = make_url(url)
-        engine = _engine(parsed)
+        with translated(shown(engine)), engine.begin() as connection:
+            migrate(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def bare_engine(url: str) -> Engine:
+    """An engine on a database as it is; nothing is looked at or changed yet.
+
+    Raises
+    ------
+    StoreError
+        When the URL cannot be one, or its driver is not installed.
+    """
+    try:
+        return _engine(make_url(url))
     except ImportError as error:
         raise StoreError(
             f"the database's driver is not installed ({error}): "
@@ -60,14 +78,11 @@ def open_engine(url: str) -> Engine:
         ) from error
     except ArgumentError as error:
         raise StoreError(f"database URL is not usable: {error}") from error
-    shown = parsed.render_as_string(hide_password=True)
-    try:
-        with translated(shown), engine.begin() as connection:
-            _migrate(connection)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
+
+
+def shown(engine: Engine) -> str:
+    """The URL for people, without a password."""
+    return engine.url.render_as_string(hide_password=True)
 
 
 @contextmanager
@@ -82,8 +97,8 @@ def translated(where: str) -> Iterator[None]:
         ) from error
     except CommandError as error:
         raise StoreError(
-            f"database {where} was written by another version of Poolwise ({error}): update "
-            "Poolwise, or name another database by POOLWISE_DATABASE_URL"
+            f"database {where} was written by another version of Poolwise, most likely a newer one "
+            f"({error}): update Poolwise, or name another database by POOLWISE_DATABASE_URL"
         ) from error
 
 
@@ -153,8 +168,8 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _migrate(connection: Connection) -> None:
-    """Bring the schema to its newest version; of two openers the second waits."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to a version, by default the newest; of two openers the second waits."""
     if connection.dialect.name == "postgresql":
         # Any fixed number: an advisory lock of this transaction serialises openers.
         connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
@@ -162,4 +177,9 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The version of the schema; None: there are no tables of Poolwise."""
+    return MigrationContext.configure(connection).get_current_revision()

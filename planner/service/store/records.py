@@ -161,3 +161,29 @@ class ForecastOutcome:
         if self.request_rate_rps > 0:
             return self.request_rate_median_rps / self.request_rate_rps - 1.0
         return math.inf if self.request_rate_median_rps > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateHour:
+    """Requests of one class, client and outcome that came to a gate in an hour, summed up.
+
+    Parameters
+    ----------
+    judged, met : int
+        Streamed requests of a class with objectives, and those that met all of them.
+    cost_usd : float
+        For the accelerator time that they took.
+    """
+
+    hour_at: datetime
+    model: str
+    request_class: str
+    client: str
+    outcome: str
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    judged: int
+    met: int
+    cost_usd: float

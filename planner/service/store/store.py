@@ -6,10 +6,9 @@ are only ever appended to.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
+from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import UnknownPlanError
@@ -19,12 +18,12 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
-from planner.service.documents.history import WindowDocument, window_document, window_of
 from planner.service.store import (
     approvals,
     audit,
     forecasts,
     gate_requests,
+    observations,
     plans,
     stock_outs,
     tokens,
@@ -39,24 +38,19 @@ from planner.service.store.records import (
     BegunStep,
     DecisionRecord,
     ForecastOutcome,
+    GateHour,
     PlanRecord,
     StoredFleet,
     StoredForecast,
     StoredWindow,
 )
+from planner.service.store.retention import Keeping, Upkeep
 from planner.service.store.tables import (
     APPROVALS,
     DECISIONS,
     FLEETS,
-    OBSERVATIONS,
 )
 from serving.gate.records import RequestRecord
-
-PARSED_WINDOWS = 16_384
-"""Kept in memory; with their texts some 100 MB at the most."""
-
-LONGEST_WINDOW_S = 86_400.0
-"""Windows that reach further into an interval are not looked for."""
 
 
 def open_store(url: str) -> "Store":
@@ -89,6 +83,10 @@ class Store:
     def orders(self, deployment: str) -> StoredOrders:
         """What was left for the leader of a deployment."""
         return StoredOrders(self._engine, deployment, self._where)
+
+    def upkeep(self, deployment: str, keeping: Keeping, *, newest: int, now: datetime) -> Upkeep:
+        """What is to be done now so that things are kept as long as they should be."""
+        return Upkeep(self._read, self._write, deployment, keeping, newest=newest, now=now)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
@@ -130,7 +128,8 @@ class Store:
         """The newest plans of a deployment, newest first; of these states, when given."""
         with self._read() as connection:
             ids = plans.ids(connection, deployment, limit=limit, states=states)
-        return tuple(self.plan(plan_id) for plan_id in ids)
+            found = [plans.find(connection, plan_id) for plan_id in ids]
+        return tuple(record for record in found if record is not None)
 
     def change_approval(
         self, plan_id: str, change: Callable[[Approval], Approval], *, action: str
@@ -216,75 +215,38 @@ class Store:
         *,
         received_at: datetime,
         actor: str,
-    ) -> None:
-        """Store observed windows; one for the same class and start replaces the older one."""
+    ) -> int:
+        """Store observed windows; one for the same class and start replaces the older one.
+
+        Those of seconds that are summed up to an hour by now are left out: they would count twice.
+
+        Returns
+        -------
+        int
+            How many were stored.
+        """
         with self._write() as connection:
-            for window in windows:
-                key = (
-                    (OBSERVATIONS.c.deployment == deployment)
-                    & (OBSERVATIONS.c.model == model)
-                    & (OBSERVATIONS.c.request_class == window.request_class)
-                    & (OBSERVATIONS.c.start_at == stamp(window.start_at))
-                )
-                connection.execute(delete(OBSERVATIONS).where(key))
-                connection.execute(
-                    insert(OBSERVATIONS).values(
-                        deployment=deployment,
-                        model=model,
-                        request_class=window.request_class,
-                        start_at=stamp(window.start_at),
-                        window_s=window.window_s,
-                        received_at=stamp(received_at),
-                        window=window_document(window).model_dump_json(),
-                    )
-                )
-            detail = f"{len(windows)} windows"
+            count = observations.add(connection, deployment, model, windows, at=received_at)
+            left_out = len(windows) - count
+            detail = f"{count} windows"
+            if left_out:
+                detail += f", {left_out} left out: their hours are summed up already"
             _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)
+        return count
 
     def windows(self, deployment: str, model: str, *, limit: int) -> tuple[StoredWindow, ...]:
         """The newest observed windows of a model, so many of each class, oldest first."""
-        newest_first = func.row_number().over(
-            partition_by=OBSERVATIONS.c.request_class, order_by=OBSERVATIONS.c.start_at.desc()
-        )
-        ranked = (
-            select(
-                OBSERVATIONS.c.window,
-                OBSERVATIONS.c.received_at,
-                OBSERVATIONS.c.start_at,
-                newest_first.label("place"),
-            )
-            .where(OBSERVATIONS.c.deployment == deployment, OBSERVATIONS.c.model == model)
-            .subquery()
-        )
-        query = (
-            select(ranked.c.window, ranked.c.received_at)
-            .where(ranked.c.place <= limit)
-            .order_by(ranked.c.start_at)
-        )
         with self._read() as connection:
-            rows = connection.execute(query).all()
-        return tuple(
-            StoredWindow(received_at=instant(received_at), window=_window(text))
-            for text, received_at in rows
-        )
+            return observations.newest(connection, deployment, model, limit=limit)
 
     def windows_overlapping(
         self, deployment: str, model: str, *, start_at: datetime, end_at: datetime
     ) -> tuple[ObservedWindow, ...]:
         """The observed windows of a model that touch [start_at, end_at), oldest first."""
-        query = (
-            select(OBSERVATIONS.c.window)
-            .where(
-                OBSERVATIONS.c.deployment == deployment,
-                OBSERVATIONS.c.model == model,
-                OBSERVATIONS.c.start_at >= stamp(start_at - timedelta(seconds=LONGEST_WINDOW_S)),
-                OBSERVATIONS.c.start_at < stamp(end_at),
-            )
-            .order_by(OBSERVATIONS.c.start_at)
-        )
         with self._read() as connection:
-            windows = [_window(text) for text in connection.execute(query).scalars()]
-        return tuple(window for window in windows if window.end_at > start_at)
+            return observations.overlapping(
+                connection, deployment, model, start_at=start_at, end_at=end_at
+            )
 
     def add_forecast(self, deployment: str, forecast: Forecast) -> None:
         """Keep what a tick expected; see `store.forecasts` for how long."""
@@ -334,7 +296,10 @@ class Store:
         now: datetime,
         retention_s: float,
     ) -> None:
-        """Keep what a gate saw of requests, for so long; no audit line, they are too many."""
+        """Keep what a gate saw of requests; after so long their hours only.
+
+        There is no audit line, they are too many.
+        """
         with self._write() as connection:
             gate_requests.add(connection, deployment, records, now=now, retention_s=retention_s)
 
@@ -344,6 +309,13 @@ class Store:
         """The newest requests through a gate since an instant, oldest first."""
         with self._read() as connection:
             return gate_requests.since(connection, deployment, start_at=start_at, limit=limit)
+
+    def gate_hours(
+        self, deployment: str, *, start_at: datetime, limit: int
+    ) -> tuple[GateHour, ...]:
+        """What old requests through a gate are summed up to, oldest hour first."""
+        with self._read() as connection:
+            return gate_requests.hours(connection, deployment, start_at=start_at, limit=limit)
 
     def put_fleet(
         self, deployment: str, fleet: Fleet, *, received_at: datetime, actor: str
@@ -431,12 +403,6 @@ class Store:
             if self._fence is not None:
                 check(connection, self._fence)
             yield connection
-
-
-@lru_cache(maxsize=PARSED_WINDOWS)
-def _window(text: str) -> ObservedWindow:
-    """The window in a stored text; a tick reads thousands of them, nearly all known before."""
-    return window_of(WindowDocument.model_validate_json(text), where="store")
 
 
 def _decision_of(row: RowMapping) -> DecisionRecord:

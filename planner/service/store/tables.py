@@ -79,8 +79,17 @@ OBSERVATIONS = Table(
     Column("window_s", Float, nullable=False),
     Column("received_at", String(40), nullable=False),
     Column("window", Text, nullable=False),
+    Column("rolled_up", Integer, nullable=False, server_default="0"),
     UniqueConstraint(
         "deployment", "model", "request_class", "start_at", name="uq_observations_window"
+    ),
+    Index(
+        "ix_observations_rolled_up",
+        "deployment",
+        "model",
+        "request_class",
+        "rolled_up",
+        "start_at",
     ),
 )
 
@@ -207,6 +216,34 @@ GATE_REQUESTS = Table(
     Column("met", Boolean, nullable=True),
     Column("cost_usd", Float, nullable=True),
     Index("ix_gate_requests_deployment", "deployment", "started_at"),
+)
+
+GATE_HOURS = Table(
+    "gate_hours",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("hour_at", String(40), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("request_class", String(200), nullable=False),
+    Column("client", String(100), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("judged", BigInteger, nullable=False),
+    Column("met", BigInteger, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    UniqueConstraint(
+        "deployment",
+        "hour_at",
+        "model",
+        "request_class",
+        "client",
+        "outcome",
+        name="uq_gate_hours_hour",
+    ),
 )
 
 LEASES = Table(
