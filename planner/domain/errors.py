@@ -20,6 +20,8 @@
         ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
+        ├── ServerError            a Poolwise server cannot be reached, or does not do as asked
+        ├── StageOverrunError      a stage of a tick took longer than its deadline
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
@@ -121,6 +123,14 @@ class StateDirectoryError(OperationError):
 
 class StoreError(OperationError):
     """The database cannot be opened, read or written."""
+
+
+class ServerError(OperationError):
+    """A Poolwise server cannot be reached, or refuses for now; its own words, where it has any."""
+
+
+class StageOverrunError(OperationError):
+    """A stage of a tick took longer than its deadline."""
 
 
 class MeasurementError(OperationError):

@@ -15,6 +15,7 @@ from planner.domain.spec import LoopMode
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
 from planner.service.deployment import Deployment, Observation, guard_conditions, takes_away
+from planner.service.directives import end_those_over
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
 from planner.service.falling_back import fall_back
@@ -83,10 +84,12 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
 
     Whatever goes wrong on purpose (PoolwiseError) becomes a report: the fleet stays as it is.
     """
-    if deployment.spec.loop.mode is LoopMode.OFF:
-        return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
     seen: Seen | None = None
     try:
+        end_those_over(deployment, now=now)
+        deployment = deployment.as_ordered(now=now)
+        if deployment.spec.loop.mode is LoopMode.OFF:
+            return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
         settle_interrupted(deployment, at=now)
         expire_old(deployment, at=now)
         seen = _look(deployment, now=now)

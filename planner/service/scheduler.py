@@ -8,7 +8,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import PoolwiseError
-from planner.domain.spec import LoopMode, TargetKind
+from planner.domain.spec import TargetKind
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.loop import tick
@@ -21,17 +21,16 @@ def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundSched
     """Tick every `loop.slow_interval_s`; ticks that were missed or overlap run once."""
     scheduler = BackgroundScheduler(timezone=UTC)
     loop = leadership.deployment.spec.loop
-    if loop.mode is not LoopMode.OFF:
-        scheduler.add_job(
-            tick_as_leader,
-            "interval",
-            args=(leadership, metrics),
-            seconds=loop.slow_interval_s,
-            id=f"slow:{leadership.deployment.spec.name}",
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
+    scheduler.add_job(  # in mode off, too: the mode may be changed at run time
+        tick_as_leader,
+        "interval",
+        args=(leadership, metrics),
+        seconds=loop.slow_interval_s,
+        id=f"slow:{leadership.deployment.spec.name}",
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+    )
     if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
         scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from planner.service.api import (
     advice,
     deployments,
+    directives,
     forecasts,
     health,
     plans,
@@ -39,7 +40,9 @@ def create_app(service: Service) -> FastAPI:
         advice.ROUTER,
         forecasts.ROUTER,
         simulations.ROUTER,
+        deployments.LIST,
         deployments.ROUTER,
+        directives.ROUTER,
         health.ROUTER,
     ):
         app.include_router(router)

@@ -15,6 +15,29 @@ from planner.service.documents.history import windows_of
 from planner.service.planning import check_classes
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
+LIST = APIRouter(prefix="/v1/deployments", tags=["deployments"])
+
+
+class ServedDeployment(Document):
+    """A deployment that this server plans."""
+
+    name: str
+    model: str
+    target: TargetKind
+
+
+class DeploymentList(Document):
+    """The deployments that this server plans."""
+
+    deployments: list[ServedDeployment]
+
+
+@LIST.get("")
+def get_deployments(service: ServiceParameter) -> DeploymentList:
+    """What this server plans."""
+    spec, model = service.deployment.spec, service.deployment.model
+    served = ServedDeployment(name=spec.name, model=model, target=spec.target)
+    return DeploymentList(deployments=[served])
 
 
 class Accepted(Document):

@@ -20,11 +20,13 @@ from planner.service.cli import (
     deployment,
     diagnose,
     diff,
+    directives,
     forecast,
     gate,
     kv,
     kv_tiers,
     plan,
+    plans,
     profile,
     recommend,
     render,
@@ -35,6 +37,7 @@ from planner.service.cli import (
     trace,
     validate,
 )
+from planner.service.cli.server_options import SERVER_EPILOG
 
 app = typer.Typer(
     name="poolwise",
@@ -60,6 +63,17 @@ app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=plans.EPILOG)(plans.plans)
+app.command(epilog=SERVER_EPILOG)(plans.approve)
+app.command(epilog=SERVER_EPILOG)(plans.reject)
+app.command(epilog=plans.APPLY_EPILOG)(plans.apply)
+app.command(epilog=plans.APPLY_EPILOG)(plans.rollback)
+app.command(epilog=directives.PAUSE_EPILOG)(directives.pause)
+app.command(epilog=SERVER_EPILOG)(directives.resume)
+app.command(epilog=directives.PIN_EPILOG)(directives.pin)
+app.command(epilog=directives.PIN_EPILOG)(directives.unpin)
+app.command(epilog=SERVER_EPILOG)(directives.mode)
+app.command(epilog=SERVER_EPILOG)(directives.directives)
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")

@@ -31,6 +31,7 @@ from planner.service.store import (
 )
 from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
+from planner.service.store.directives import StoredDirectives
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
 from planner.service.store.orders import StoredOrders
@@ -89,6 +90,10 @@ class Store:
     def orders(self, deployment: str) -> StoredOrders:
         """What was left for the leader of a deployment."""
         return StoredOrders(self._engine, deployment, self._where)
+
+    def directives(self, deployment: str) -> StoredDirectives:
+        """What people ordered of a deployment at run time."""
+        return StoredDirectives(deployment, self._read, self._write)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
