@@ -11,7 +11,8 @@
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
-    │   └── UnknownPlanError       no plan under that id
+    │   ├── UnknownPlanError       no plan under that id
+    │   └── UnknownDecisionError   no decision under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
         ├── RouterError            the router refused, or paired workers without KV transfer
@@ -73,6 +74,10 @@ class KeyFileError(InputError):
 
 class UnknownPlanError(InputError):
     """No plan is stored under this id."""
+
+
+class UnknownDecisionError(InputError):
+    """No decision is stored under this id."""
 
 
 class OperationError(PoolwiseError):

@@ -15,6 +15,7 @@ from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions
 from planner.service.directives import standing
+from planner.service.stages import Stages
 from planner.service.store import DecisionRecord, PlanRecord, Store
 
 LONGEST_HISTORY = 5_000
@@ -78,6 +79,8 @@ class Deployment:
         Ids of plans that this process is moving the fleet for.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
+    stages : Stages
+        Runs the stages of ticks.
     """
 
     spec: Spec
@@ -88,6 +91,7 @@ class Deployment:
     clock: Callable[[], datetime] = utc_now
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
+    stages: Stages = field(default_factory=Stages)
     running: list[str] = field(default_factory=list)
 
     def plannable(self, *, now: datetime) -> Spec:

@@ -20,7 +20,7 @@ import uvicorn
 from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
-from planner.domain.spec import Spec, TargetKind
+from planner.domain.spec import Spec, Stage, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
@@ -211,6 +211,7 @@ def _serve(
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
+        deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
         election.stop()
         live.stop()
 

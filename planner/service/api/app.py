@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from planner.service.api import (
     advice,
+    decisions,
     deployments,
     directives,
     forecasts,
@@ -42,6 +43,7 @@ def create_app(service: Service) -> FastAPI:
         simulations.ROUTER,
         deployments.LIST,
         deployments.ROUTER,
+        decisions.ROUTER,
         directives.ROUTER,
         health.ROUTER,
     ):

@@ -1,14 +1,12 @@
 """The deployment: its fleet, what was observed, what was decided."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, HTTPException, Query
-from pydantic import AwareDatetime
+from fastapi import APIRouter, HTTPException
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
 from planner.service.api.bodies import ObservationsBody
 from planner.service.api.service import ServiceParameter, Writer
+from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import windows_of
@@ -46,21 +44,6 @@ class Accepted(Document):
     windows: int
 
 
-class DecisionDocument(Document):
-    """What a tick of the loop came to."""
-
-    decided_at: AwareDatetime
-    plan_id: str | None
-    outcome: str
-    reason: str
-
-
-class DecisionList(Document):
-    """Decisions of the loop, newest first."""
-
-    decisions: list[DecisionDocument]
-
-
 @ROUTER.get("/fleet")
 def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
     """What runs now, as the target has it."""
@@ -86,6 +69,17 @@ def put_fleet(
     return fleet_document(fleet)
 
 
+@ROUTER.put("/backlog")
+def put_backlog(
+    name: str, body: BacklogDocument, service: ServiceParameter, _by: Writer
+) -> BacklogDocument:
+    """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
+    service.check_deployment(name)
+    deployment = service.deployment
+    deployment.store.put_backlog(name, backlog_of(body, model=deployment.model))
+    return body
+
+
 @ROUTER.post("/observations", status_code=201)
 def post_observations(
     name: str, body: ObservationsBody, service: ServiceParameter, by: Writer
@@ -99,25 +93,3 @@ def post_observations(
         name, deployment.model, windows, received_at=service.now(), actor=by
     )
     return Accepted(windows=len(windows))
-
-
-@ROUTER.get("/decisions")
-def get_decisions(
-    name: str,
-    service: ServiceParameter,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
-) -> DecisionList:
-    """What the loop decided, newest first."""
-    service.check_deployment(name)
-    records = service.deployment.store.decisions(name, limit=limit)
-    return DecisionList(
-        decisions=[
-            DecisionDocument(
-                decided_at=record.decided_at,
-                plan_id=record.plan_id,
-                outcome=record.outcome,
-                reason=record.reason,
-            )
-            for record in records
-        ]
-    )

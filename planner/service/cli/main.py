@@ -16,6 +16,7 @@ from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
     accelerators,
     backtest,
+    decisions,
     demo,
     deployment,
     diagnose,
@@ -63,6 +64,8 @@ app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=decisions.DECISIONS_EPILOG)(decisions.decisions)
+app.command("replay-decision", epilog=decisions.EPILOG)(decisions.replay_decision)
 app.command(epilog=plans.EPILOG)(plans.plans)
 app.command(epilog=SERVER_EPILOG)(plans.approve)
 app.command(epilog=SERVER_EPILOG)(plans.reject)

@@ -276,7 +276,7 @@ RECORDED_VALUES = Table(
 DECISION_INPUTS = Table(
     "decision_inputs",
     METADATA,
-    Column("decision", Integer, ForeignKey("decisions.seq"), primary_key=True),
+    Column("decision", Integer, ForeignKey("decisions.seq", ondelete="CASCADE"), primary_key=True),
     Column("part", String(20), primary_key=True),
     Column("digest", String(64), ForeignKey("recorded_values.digest"), nullable=False),
     Index("ix_decision_inputs_digest", "digest"),

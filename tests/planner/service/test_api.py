@@ -325,6 +325,7 @@ WRITES = [
     ("POST", "/v1/simulations"),
     ("PUT", "/v1/deployments/shop/fleet"),
     ("POST", "/v1/deployments/shop/observations"),
+    ("PUT", "/v1/deployments/shop/backlog"),
     ("POST", "/v1/deployments/shop/pause"),
     ("POST", "/v1/deployments/shop/resume"),
     ("PUT", "/v1/deployments/shop/pins/x"),

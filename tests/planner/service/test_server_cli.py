@@ -194,3 +194,50 @@ def test_orders_that_cannot_be_are_refused(poolwise, arguments, said):
     status, out, err = poolwise(*arguments)
     assert (status, out) == (2, "")
     assert said in err
+
+
+def test_a_decision_is_listed_and_replayed_from_the_server_or_the_database(
+    poolwise, server, plan_id, deployment, monkeypatch
+):
+    status, out, _ = poolwise("decisions")
+    assert (status, plan_id in out, "pending" in out) == (0, True, True)
+    status, out, _ = poolwise("replay-decision", 1)
+    assert (status, out) == (0, "decision 1: the same answer in all but elapsed times\n")
+    monkeypatch.setenv("POOLWISE_DATABASE_URL", deployment.store._where)
+    monkeypatch.setenv("POOLWISE_SERVER", "http://127.0.0.1:9")
+    arguments = ("replay-decision", 1, "--from-database", "--deployment", "shop", "--json")
+    status, out, _ = poolwise(*arguments)
+    assert (status, json.loads(out)["same"]) == (0, True)
+    status, _, err = poolwise("replay-decision", 1, "--from-database")
+    assert (status, "goes with --deployment" in err) == (2, True)
+
+
+def test_a_decision_that_is_not_kept_is_bad_input_and_another_answer_status_1(
+    poolwise, server, plan_id, deployment
+):
+    status, _, err = poolwise("replay-decision", 99)
+    assert (status, "no decision 99 of shop" in err) == (2, True)
+    record, parts = deployment.store.decision("shop", 1)
+    deployment.store.add_decision(record)
+    status, _, err = poolwise("replay-decision", 2)
+    assert (status, "was not kept: it cannot be replayed" in err) == (2, True)
+    answer = json.loads(parts["answer"])
+    answer["plan"]["usd_per_hour"] = 999.0
+    deployment.store.add_decision(record, parts | {"answer": json.dumps(answer)})
+    status, out, _ = poolwise("replay-decision", 3)
+    assert status == 1
+    assert "plan.usd_per_hour: 999.0 before" in out
+
+
+def test_the_server_replays_too(server, plan_id):
+    import httpx
+
+    here = f"{server}/v1/deployments/shop/decisions"
+    told = httpx.get(f"{here}/1", params={"again": True}, timeout=60).json()
+    assert told["replay"] == {"decision_id": 1, "same": True, "differences": [], "versions": []}
+    assert told["plan_id"] == plan_id
+    assert set(told["inputs"]) == {"spec", "forecast", "fleet", "conditions", "moment"}
+    assert told["versions"]["ortools"]
+    assert told["parts"] is None
+    assert httpx.get(f"{here}/0").status_code == 422
+    assert httpx.get(f"{here}/77").status_code == 404

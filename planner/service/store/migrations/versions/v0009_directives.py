@@ -36,7 +36,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "decision_inputs",
-        sa.Column("decision", sa.Integer, sa.ForeignKey("decisions.seq"), primary_key=True),
+        sa.Column(
+            "decision",
+            sa.Integer,
+            sa.ForeignKey("decisions.seq", ondelete="CASCADE"),
+            primary_key=True,
+        ),
         sa.Column("part", sa.String(20), primary_key=True),
         sa.Column("digest", sa.String(64), sa.ForeignKey("recorded_values.digest"), nullable=False),
     )
