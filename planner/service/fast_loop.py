@@ -25,7 +25,7 @@ from planner.service.stages import Course
 from planner.service.store import DecisionRecord
 
 QUIET = frozenset({Outcome.OFF, Outcome.NO_DATA, Outcome.UNCHANGED})
-"""Outcomes of fast ticks that are not kept: there are too many of them."""
+"""Outcomes of fast ticks that nobody needs to be told of: there are too many of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def fast_tick(deployment: Deployment, *, now: datetime) -> FastReport:
     try:
         deployment = deployment.as_ordered(now=now)
         report = _tick(deployment, now=now)
-        if report.outcome not in QUIET:
+        if report.plan_id is not None:
             _remember(deployment, report, now=now)
     except PoolwiseError as error:
         return FastReport(outcome=Outcome.FAILED, reason=str(error))

@@ -140,13 +140,12 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
     now, began = deployment.clock(), time.monotonic()
     try:
         report = tick(deployment, now=now)
-        ordered = standing(deployment, now=now)
     except Exception:
         LOG.exception("tick of %s failed unexpectedly; the fleet stays", deployment.spec.name)
         return
-    metrics.loop.record_standing(deployment.spec.name, ordered, deployment.spec.loop.mode)
     took_s = time.monotonic() - began
     metrics.record_tick(deployment.spec.name, report, at=now, took_s=took_s)
+    _show_orders(deployment, metrics)
     plan_id = report.decision.plan.plan_id if report.decision else "-"
     LOG.info(
         "deployment=%s outcome=%s stage=%s plan_id=%s took_s=%.3f reason=%s",
@@ -157,3 +156,12 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
         took_s,
         report.reason,
     )
+
+
+def _show_orders(deployment: Deployment, metrics: Metrics) -> None:
+    try:
+        ordered = standing(deployment, now=deployment.clock())
+    except PoolwiseError as error:
+        LOG.warning("deployment=%s orders cannot be read: %s", deployment.spec.name, error)
+        return
+    metrics.loop.record_standing(deployment.spec.name, ordered, deployment.spec.loop.mode)

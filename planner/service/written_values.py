@@ -6,7 +6,7 @@ holds, and only values of the core can come out of it.
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, time, tzinfo
 from enum import Enum
@@ -161,7 +161,7 @@ def _mapping(tree: Mapping[str, JsonValue]) -> object:
     return {pair[0]: pair[1] for pair in pairs if isinstance(pair, tuple)}
 
 
-_PLAIN = {
+_PLAIN: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {
     "array": _array,
     "mapping": _mapping,
     "datetime": lambda tree: datetime.fromisoformat(str(tree["value"])),

@@ -9,7 +9,6 @@ import typer
 from pydantic import JsonValue
 
 from planner.domain.errors import InputError
-from planner.domain.spec import LoopMode
 from planner.service.cli import output
 from planner.service.cli.options import JsonOption, instant
 from planner.service.cli.server_options import (
@@ -79,7 +78,7 @@ def pause(
     json: JsonOption = False,
 ) -> None:
     """Let no capacity go (in), come (out), or either (all), until it is resumed."""
-    body: dict[str, JsonValue] = {"what": what.value} | _order(until, duration, reason)
+    body = _order(until, duration, reason) | {"what": what.value}
     with talking(server, token_file) as client:
         name = client.deployment(deployment)
         answer = client.send("POST", "v1", "deployments", name, "pause", body=body)
@@ -115,7 +114,7 @@ def pin(
     json: JsonOption = False,
 ) -> None:
     """Hold a pool at a count of replicas, whatever plans want."""
-    body: dict[str, JsonValue] = {"replicas": replicas} | _order(until, duration, reason)
+    body = _order(until, duration, reason) | {"replicas": replicas}
     with talking(server, token_file) as client:
         name = client.deployment(deployment)
         answer = client.send("PUT", "v1", "deployments", name, "pins", pool, body=body)
@@ -160,7 +159,7 @@ def mode(
         if mode is Mode.SPEC:
             answer = client.send("DELETE", *where)
         else:
-            answer = client.send("PUT", *where, body={"mode": LoopMode(mode.value).value} | order)
+            answer = client.send("PUT", *where, body=order | {"mode": mode.value})
     _show(answer, as_json=json)
 
 

@@ -26,7 +26,7 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
         "removes": int(record.removes),
     }
     made = connection.execute(insert(DECISIONS).values(values).returning(DECISIONS.c.seq))
-    seq = made.scalar_one()
+    seq: int = made.scalar_one()
     for part, text in parts.items():
         digest = _keep(connection, text)
         row = {"decision": seq, "part": part, "digest": digest}

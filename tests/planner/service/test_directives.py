@@ -12,6 +12,8 @@ from planner.domain.spec import LoopMode
 from planner.service import directives, lifecycle
 from planner.service.directives import Word, standing
 from planner.service.loop import Outcome, tick
+from planner.service.metrics import Metrics
+from planner.service.scheduler import tick_once
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe
@@ -178,3 +180,20 @@ def test_orders_outlive_the_process_and_other_deployments_have_their_own(make, t
         "scaling in is paused by ann: network work",
     )
     store.close()
+
+
+def test_orders_show_in_the_metrics(make):
+    deployment, metrics = make(loop={"mode": "approve"}), Metrics()
+    directives.pause(deployment, Pause.IN, ANN)
+    directives.pin(deployment, DECODE, 2, ANN)
+    directives.set_mode(deployment, LoopMode.ADVISE, ANN)
+    tick_once(deployment, metrics)
+    text = metrics.text().decode()
+    for line in (
+        'poolwise_paused{deployment="shop",direction="in"} 1.0',
+        'poolwise_paused{deployment="shop",direction="out"} 0.0',
+        'poolwise_pinned_pools{deployment="shop"} 1.0',
+        'poolwise_loop_mode{deployment="shop",mode="advise"} 1.0',
+        'poolwise_loop_mode{deployment="shop",mode="approve"} 0.0',
+    ):
+        assert line in text

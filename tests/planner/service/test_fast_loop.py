@@ -1,5 +1,6 @@
 """Between slow ticks, waiting work moves one replica at a time, by the same guards and policies."""
 
+import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -11,8 +12,12 @@ from planner.domain.guards import Pause
 from planner.domain.rollout import ApprovalState
 from planner.service import directives
 from planner.service.directives import Word
+from planner.service.election.elector import NoElection
+from planner.service.election.leadership import Leadership
 from planner.service.fast_loop import fast_tick
 from planner.service.loop import Outcome, tick
+from planner.service.metrics import Metrics
+from planner.service.scheduler import start_scheduler
 from tests.planner.service.examples import NOON, history, window
 from tests.planner.service.imagined import make_deployment, observe
 
@@ -137,6 +142,9 @@ def test_a_pause_and_a_pin_hold_the_fast_tick_too(make):
     directives.pin(deployment, "prefill:cpu:tp1", 1, ann)
     assert fast_tick(deployment, now=NOON).outcome is Outcome.HELD
     assert replicas(deployment) == (1, 3)
+    # Held ones are not kept: they would break the run that scale-down and fallback wait for.
+    told = [record.reason for record in deployment.store.decisions("shop", limit=9)]
+    assert not any(reason.startswith("fast tick") for reason in told)
 
 
 @pytest.mark.parametrize(
@@ -246,3 +254,18 @@ def test_a_burst_is_over_sooner_than_with_slow_ticks_alone(make, tmp_path):
         seconds[fast] = recovered_after_s(deployment, fast=fast)
         deployment.store.close()
     assert seconds[True] < seconds[False]
+
+
+def test_the_scheduler_runs_fast_ticks_beside_slow_ones(make):
+    deployment = planned(make, loop={"mode": "auto", "fast_interval_s": 0.2})
+    wait(deployment, prompt_tokens=HUGE)
+    metrics = Metrics()
+    leadership = Leadership(NoElection(), deployment, lambda _store, _reign: deployment.actuator)
+    scheduler = start_scheduler(leadership, metrics)
+    until = time.monotonic() + 60
+    while replicas(deployment) == (1, 3) and time.monotonic() < until:
+        time.sleep(0.05)
+    scheduler.shutdown(wait=True)
+    assert replicas(deployment)[0] > 1
+    said = 'poolwise_fast_ticks_total{deployment="shop",outcome="applied"}'
+    assert said in metrics.text().decode()
