@@ -24,7 +24,7 @@ import numpy as np
 from sqlalchemy import create_engine, text
 
 from planner.domain.fleet import Fleet, Pool, version_of
-from planner.domain.spec import Spec
+from planner.domain.spec import LoopMode, Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.deployment import Deployment, StoreObserver
 from planner.service.documents import windows_of
@@ -37,6 +37,7 @@ from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.store.decisions import REPLAYABLE
 
+EXAMPLE = Path(__file__).parent.parent / "docs/examples/spec.yaml"
 BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
 WINDOW_S = 300.0
 MOST_GROWTH_RATIO = 0.10
@@ -157,7 +158,9 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     url = f"sqlite:///{folder / 'week.db'}"
     store, clock, metrics = open_store(url), Clock(), Metrics()
     spec = read_spec(arguments.spec)
-    spec = replace(spec, loop=replace(spec.loop, slow_interval_s=arguments.interval_s))
+    loop = replace(spec.loop, mode=LoopMode.AUTO, slow_interval_s=arguments.interval_s)
+    ahead = replace(spec.forecast, window_s=WINDOW_S, horizon_windows=6)
+    spec = replace(spec, loop=loop, forecast=ahead)
     sites = [
         site(spec, store, clock, f"site-{index}", arguments.seed + index)
         for index in range(arguments.deployments)
@@ -222,10 +225,10 @@ def _replayed(sites: list[Site], ticks: int) -> dict[str, object]:
 def main() -> int:
     """Run it; exit status 1 where a bound is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--spec", type=Path, required=True, help="its first model is planned")
+    parser.add_argument("--spec", type=Path, default=EXAMPLE, help="its first model is planned")
     parser.add_argument("--deployments", type=int, default=20)
     parser.add_argument("--days", type=float, default=7.0)
-    parser.add_argument("--interval-s", type=float, default=3600.0)
+    parser.add_argument("--interval-s", type=float, default=7200.0)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,7 @@ from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.tokens import hash_of, new_token
+from planner.service.waiting_work import WaitingWork
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ def _serve(
     metrics.watch(deployment.spec.name, election)
     live = _live(deployment, settings)
     live.on_signals.append(_windows(leadership).take)
+    if deployment.spec.loop.fast_interval_s > 0:
+        live.on_signals.append(WaitingWork(leading=leadership.leading).take)
     metrics.show(deployment, live)
     service = Service(
         deployment=deployment,

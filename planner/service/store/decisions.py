@@ -13,6 +13,8 @@ from planner.service.store.tables import DECISION_INPUTS, DECISIONS, RECORDED_VA
 
 REPLAYABLE = 2_000
 """Of a deployment, the newest so many decisions can be replayed; some 10 kB each."""
+SWEEP_EVERY = 50
+"""Decisions, of all deployments."""
 
 
 def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]) -> int:
@@ -31,7 +33,7 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
         digest = _keep(connection, text)
         row = {"decision": seq, "part": part, "digest": digest}
         connection.execute(insert(DECISION_INPUTS).values(row))
-    if parts:
+    if seq % SWEEP_EVERY == 0:
         _forget_old(connection, record.deployment)
     return seq
 
@@ -82,24 +84,27 @@ def _keep(connection: Connection, text: str) -> str:
 
 
 def _forget_old(connection: Connection, deployment: str) -> None:
-    """Let go the parts of decisions that are too old, and what no decision needs any more."""
-    old = (
+    """Let go the parts of decisions that are too old, and what no decision needs any more.
+
+    Decisions that retention deletes take their inputs along; the values are swept here.
+    """
+    mine = select(DECISIONS.c.seq).where(DECISIONS.c.deployment == deployment)
+    too_old = (
         select(DECISION_INPUTS.c.decision)
-        .join(DECISIONS, DECISIONS.c.seq == DECISION_INPUTS.c.decision)
-        .where(DECISIONS.c.deployment == deployment)
+        .where(DECISION_INPUTS.c.decision.in_(mine))
         .distinct()
         .order_by(DECISION_INPUTS.c.decision.desc())
         .offset(REPLAYABLE)
+        .limit(1)
     )
-    gone = connection.execute(old).scalars().all()
-    if not gone:
-        return
-    theirs = DECISION_INPUTS.c.decision.in_(gone)
-    freed = set(connection.execute(select(DECISION_INPUTS.c.digest).where(theirs)).scalars())
-    connection.execute(delete(DECISION_INPUTS).where(theirs))
-    still = select(DECISION_INPUTS.c.digest).where(DECISION_INPUTS.c.digest.in_(freed))
-    freed -= set(connection.execute(still).scalars())
-    connection.execute(delete(RECORDED_VALUES).where(RECORDED_VALUES.c.digest.in_(freed)))
+    newest = connection.execute(too_old).scalar_one_or_none()
+    if newest is not None:
+        gone = (DECISION_INPUTS.c.decision <= newest) & DECISION_INPUTS.c.decision.in_(mine)
+        connection.execute(delete(DECISION_INPUTS).where(gone))
+    needed = select(DECISION_INPUTS.c.digest).where(
+        DECISION_INPUTS.c.digest == RECORDED_VALUES.c.digest
+    )
+    connection.execute(delete(RECORDED_VALUES).where(~needed.exists()))
 
 
 def _record(row: RowMapping) -> DecisionRecord:

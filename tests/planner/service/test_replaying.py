@@ -13,6 +13,7 @@ from planner.service.directives import Word
 from planner.service.loop import Outcome, tick
 from planner.service.replaying import ANSWER, PARTS, VERSIONS, replay, versions
 from planner.service.spec_file import read_spec
+from planner.service.store import DecisionRecord
 from planner.service.store import decisions as stored_decisions
 from planner.service.written_values import value_in, written
 from tests.planner.service.examples import NOON, history, write_spec
@@ -146,10 +147,22 @@ def test_equal_parts_are_kept_once_and_those_of_old_decisions_go(make, monkeypat
     from sqlalchemy import create_engine, text
 
     monkeypatch.setattr(stored_decisions, "REPLAYABLE", 3)
+    monkeypatch.setattr(stored_decisions, "SWEEP_EVERY", 1)
     deployment = make(loop={"mode": "advise"})
     for index in range(5):
         tick(deployment, now=NOON + timedelta(seconds=index))
+    other = DecisionRecord(
+        deployment="other", decided_at=NOON, plan_id=None, outcome="x", reason="x", removes=False
+    )
+    deployment.store.add_decision(other, {"spec": "kept"})
     engine = create_engine(deployment.store._where)
+    with engine.begin() as connection:
+        kept_elsewhere = "select count(*) from decision_inputs where decision = 6"
+        assert connection.execute(text(kept_elsewhere)).scalar_one() == 1
+    with engine.begin() as connection:
+        connection.execute(text("pragma foreign_keys=on"))
+        connection.execute(text("delete from decisions where seq = 6"))  # as retention does
+    deployment.store.add_decision(replace(other, reason="y"))
     with engine.connect() as connection:
         kept = connection.execute(
             text("select part, count(*), count(distinct digest) from decision_inputs group by part")
