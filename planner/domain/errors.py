@@ -11,7 +11,8 @@
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
-    │   └── UnknownPlanError       no plan under that id
+    │   ├── UnknownPlanError       no plan under that id
+    │   └── UnknownDecisionError   no decision under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
         ├── RouterError            the router refused, or paired workers without KV transfer
@@ -20,6 +21,8 @@
         ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
+        ├── ServerError            a Poolwise server cannot be reached, or does not do as asked
+        ├── StageOverrunError      a stage of a tick took longer than its deadline
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
@@ -73,6 +76,10 @@ class UnknownPlanError(InputError):
     """No plan is stored under this id."""
 
 
+class UnknownDecisionError(InputError):
+    """No decision is stored under this id."""
+
+
 class OperationError(PoolwiseError):
     """The world did not do as asked."""
 
@@ -121,6 +128,14 @@ class StateDirectoryError(OperationError):
 
 class StoreError(OperationError):
     """The database cannot be opened, read or written."""
+
+
+class ServerError(OperationError):
+    """A Poolwise server cannot be reached, or refuses for now; its own words, where it has any."""
+
+
+class StageOverrunError(OperationError):
+    """A stage of a tick took longer than its deadline."""
 
 
 class MeasurementError(OperationError):

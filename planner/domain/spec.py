@@ -290,6 +290,41 @@ class LoopMode(StrEnum):
     AUTO = "auto"
 
 
+class Stage(StrEnum):
+    """A part of a tick that has a deadline of its own. plan: with the twin's proof of the plan."""
+
+    OBSERVE = "observe"
+    FORECAST = "forecast"
+    PLAN = "plan"
+    APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageDeadlines:
+    """How long a tick waits for each of its stages, seconds.
+
+    Parameters
+    ----------
+    apply_s : float
+        A rollout that takes longer goes on; only the tick ends.
+    """
+
+    observe_s: float = 30.0
+    forecast_s: float = 120.0
+    plan_s: float = 600.0
+    apply_s: float = 1800.0
+
+    def of(self, stage: Stage) -> float:
+        """The deadline of a stage, seconds."""
+        by_stage = {
+            Stage.OBSERVE: self.observe_s,
+            Stage.FORECAST: self.forecast_s,
+            Stage.PLAN: self.plan_s,
+            Stage.APPLY: self.apply_s,
+        }
+        return by_stage[stage]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
     """When the loop acts, and the solver's limits.
@@ -298,6 +333,10 @@ class LoopSettings:
     ----------
     slow_interval_s : float
         Seconds between slow ticks.
+    fast_interval_s : float
+        Seconds between fast ticks, which look at waiting work only; 0: none.
+    deadlines : StageDeadlines
+        Of a slow tick.
     seed : int
         For the twin and the solver.
     solver_time_limit_s : float
@@ -305,6 +344,8 @@ class LoopSettings:
 
     mode: LoopMode = LoopMode.APPROVE
     slow_interval_s: float = 60.0
+    fast_interval_s: float = 0.0
+    deadlines: StageDeadlines = field(default_factory=StageDeadlines)
     seed: int = 0
     solver_time_limit_s: float = 10.0
 

@@ -1,7 +1,7 @@
 """One deployment as the service sees it: its spec, its eyes, its hands, its memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, 
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions
+from planner.service.directives import standing
+from planner.service.stages import Stages
 from planner.service.store import DecisionRecord, PlanRecord, Store
 
 LONGEST_HISTORY = 5_000
@@ -77,6 +79,8 @@ class Deployment:
         Ids of plans that this process is moving the fleet for.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
+    stages : Stages
+        Runs the stages of ticks.
     """
 
     spec: Spec
@@ -87,12 +91,18 @@ class Deployment:
     clock: Callable[[], datetime] = utc_now
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
+    stages: Stages = field(default_factory=Stages)
     running: list[str] = field(default_factory=list)
 
     def plannable(self, *, now: datetime) -> Spec:
-        """The spec, without the accelerators that the target could not have lately."""
+        """The spec as people ordered, without what the target could not have lately."""
         found = self.store.stock_outs(self.spec.name, at=now)
-        return with_usable_inventory(self.spec, found, now=now)
+        spec = standing(self, now=now).over(self.spec)
+        return with_usable_inventory(spec, found, now=now)
+
+    def as_ordered(self, *, now: datetime) -> "Deployment":
+        """The same deployment with the loop's mode that a person ordered at run time."""
+        return replace(self, spec=standing(self, now=now).over(self.spec))
 
     def shortages(self, *, now: datetime) -> tuple[GuardFinding, ...]:
         """What `plannable` leaves out, to be told with a plan."""
@@ -128,6 +138,7 @@ def guard_conditions(
 ) -> GuardConditions:
     """What the guards need to know beside the diff."""
     store, spec = deployment.store, deployment.spec
+    ordered = standing(deployment, now=now)
     decisions = store.decisions(spec.name, limit=LONGEST_RUN)
     moved: tuple[PlanRecord, ...] = ()
     if spec.target is not TargetKind.DRY_RUN:
@@ -137,6 +148,8 @@ def guard_conditions(
         observed_at=observation.observed_at,
         unneeded_since=_unneeded_since(decisions),
         idle_since=_idle_since(observation),
+        paused=ordered.paused,
+        pins=ordered.pins,
         recent=tuple(change for record in moved for change in _changes(record)),
         last_plan=_last_plan(moved),
         leader=deployment.leads(),

@@ -9,16 +9,18 @@ from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
 from planner.service.deployment import Deployment
+from planner.service.directives import Standing
 from planner.service.election.leadership import Election
 from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.live import LiveSignals
-from planner.service.loop import Outcome, TickReport
+from planner.service.loop import GOOD, Outcome, TickReport
 from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
 from planner.service.signal_metrics import SignalCollector
+from planner.service.tick_metrics import TickMetrics
 
+_MOVING = (Outcome.APPLIED, Outcome.APPLYING, Outcome.FELL_BACK)
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
-_GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Metrics:
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
     last_good_tick: Gauge = field(init=False)
+    loop: TickMetrics = field(init=False)
     requests: Counter = field(init=False)
     planned_replicas: Gauge = field(init=False)
     fleet_replicas: Gauge = field(init=False)
@@ -92,6 +95,7 @@ class Metrics:
         )
 
         self.forecasts = ForecastMetrics(registry)
+        self.loop = TickMetrics(registry)
 
     def watch(self, deployment: str, election: Election) -> None:
         """Show whether this process leads, and in which term; over all processes the sum is 1."""
@@ -111,6 +115,7 @@ class Metrics:
         """Show what the store holds, and what is seen of the running deployment."""
         spec = deployment.spec
         LoopMetrics(self.registry, spec)
+        self.loop.record_standing(spec.name, Standing(), spec.loop.mode)
         self.registry.register(StoreCollector(deployment))
         self.registry.register(SignalCollector(spec.name, live.newest))
         classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
@@ -130,7 +135,8 @@ class Metrics:
         """Record what a tick came to."""
         self.ticks.labels(deployment, report.outcome.value).inc()
         self.tick_seconds.labels(deployment).observe(took_s)
-        if report.outcome.value in _GOOD:
+        self.loop.record(deployment, report)
+        if report.outcome.value in GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
         self._confirm(report, at)
         if report.seen is not None:
@@ -149,9 +155,9 @@ class Metrics:
         if self.desired is None or decision is None:
             return
         falling_back = is_fallback(decision.plan.plan_id)
-        if not falling_back and not (report.outcome.value in _GOOD and self._is_fresh(report, at)):
+        if not falling_back and not (report.outcome.value in GOOD and self._is_fresh(report, at)):
             return
-        if decision.diff.steps and report.outcome in (Outcome.APPLIED, Outcome.FELL_BACK):
+        if decision.diff.steps and report.outcome in _MOVING:
             self.desired.confirm()
         else:
             self.desired.publish(decision.diff.from_fleet)

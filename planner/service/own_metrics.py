@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from planner.domain.errors import PoolwiseError
 from planner.domain.rollout import ApprovalState
-from planner.domain.spec import LoopMode, Spec
+from planner.domain.spec import Spec
 from planner.service.deployment import Deployment
 from planner.service.rollouts import moving
 from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
@@ -82,14 +82,6 @@ class LoopMetrics:
             registry=registry,
         )
         interval.labels(spec.name).set(spec.loop.slow_interval_s)
-        mode = Gauge(
-            "poolwise_loop_mode",
-            "1 for the mode that the spec gives the loop",
-            ("deployment", "mode"),
-            registry=registry,
-        )
-        for one in LoopMode:
-            mode.labels(spec.name, one.value).set(float(one is spec.loop.mode))
 
 
 class SloCounters:

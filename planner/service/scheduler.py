@@ -3,31 +3,55 @@
 import logging
 import time
 from datetime import UTC
+from functools import partial
 
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import PoolwiseError
-from planner.domain.spec import LoopMode, TargetKind
+from planner.domain.spec import TargetKind
 from planner.service.deployment import Deployment
+from planner.service.directives import standing
 from planner.service.election.leadership import Leadership
+from planner.service.fast_loop import QUIET, fast_tick
 from planner.service.loop import tick
 from planner.service.metrics import Metrics
 
 LOG = logging.getLogger("poolwise.loop")
+JITTER_RATIO = 0.05
+"""Ticks come up to so much of their interval earlier or later."""
+SLOW, FAST = "slow", "fast"
+MISSED = EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED
 
 
 def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundScheduler:
-    """Tick every `loop.slow_interval_s`; ticks that were missed or overlap run once."""
+    """Tick every `loop.slow_interval_s`, and look at waiting work every `loop.fast_interval_s`.
+
+    Ticks that were missed or overlap run once, and are counted. A little jitter keeps the
+    processes and deployments of one database from ticking all at once.
+    """
     scheduler = BackgroundScheduler(timezone=UTC)
-    loop = leadership.deployment.spec.loop
-    if loop.mode is not LoopMode.OFF:
+    loop, name = leadership.deployment.spec.loop, leadership.deployment.spec.name
+    scheduler.add_listener(partial(_count_missed, metrics, name), MISSED)
+    scheduler.add_job(  # in mode off, too: the mode may be changed at run time
+        tick_as_leader,
+        "interval",
+        args=(leadership, metrics),
+        seconds=loop.slow_interval_s,
+        jitter=JITTER_RATIO * loop.slow_interval_s,
+        id=f"{SLOW}:{name}",
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+    )
+    if loop.fast_interval_s > 0:
         scheduler.add_job(
-            tick_as_leader,
+            fast_tick_as_leader,
             "interval",
             args=(leadership, metrics),
-            seconds=loop.slow_interval_s,
-            id=f"slow:{leadership.deployment.spec.name}",
+            seconds=loop.fast_interval_s,
+            id=f"{FAST}:{name}",
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
@@ -36,6 +60,14 @@ def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundSched
         scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()
     return scheduler
+
+
+def _count_missed(metrics: Metrics, deployment: str, event: JobSubmissionEvent) -> None:
+    """A tick was due while the one before was still at it, or far too late."""
+    kind = str(event.job_id).partition(":")[0]
+    why = "overlap" if event.code == EVENT_JOB_MAX_INSTANCES else "late"
+    metrics.loop.missed.labels(deployment, kind, why).inc()
+    LOG.warning("deployment=%s a %s tick was not run: %s", deployment, kind, why)
 
 
 def look_at_target(deployment: Deployment) -> None:
@@ -61,6 +93,23 @@ def tick_as_leader(leadership: Leadership, metrics: Metrics) -> None:
         told = ", ".join(f"no more than {one.usable} {one.accelerator}" for one in new)
         LOG.info("deployment=%s has %s: it is planned again", leading.spec.name, told)
         tick_once(leading, metrics)
+
+
+def fast_tick_as_leader(leadership: Leadership, metrics: Metrics) -> None:
+    """One fast tick where this process leads; nothing that it raises ends the loop."""
+    leading = take_over(leadership)
+    if leading is None:
+        return
+    name = leading.spec.name
+    try:
+        report = fast_tick(leading, now=leading.clock())
+    except Exception:
+        LOG.exception("fast tick of %s failed unexpectedly; the fleet stays", name)
+        metrics.loop.fast_ticks.labels(name, "failed").inc()
+        return
+    metrics.loop.fast_ticks.labels(name, report.outcome.value).inc()
+    level = logging.DEBUG if report.outcome in QUIET else logging.INFO
+    LOG.log(level, "deployment=%s fast outcome=%s reason=%s", name, report.outcome, report.reason)
 
 
 def _stock_outs(deployment: Deployment) -> tuple[StockOut, ...]:
@@ -101,12 +150,23 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
         return
     took_s = time.monotonic() - began
     metrics.record_tick(deployment.spec.name, report, at=now, took_s=took_s)
+    _show_orders(deployment, metrics)
     plan_id = report.decision.plan.plan_id if report.decision else "-"
     LOG.info(
-        "deployment=%s outcome=%s plan_id=%s took_s=%.3f reason=%s",
+        "deployment=%s outcome=%s stage=%s plan_id=%s took_s=%.3f reason=%s",
         deployment.spec.name,
         report.outcome,
+        report.failed_stage or "-",
         plan_id,
         took_s,
         report.reason,
     )
+
+
+def _show_orders(deployment: Deployment, metrics: Metrics) -> None:
+    try:
+        ordered = standing(deployment, now=deployment.clock())
+    except PoolwiseError as error:
+        LOG.warning("deployment=%s orders cannot be read: %s", deployment.spec.name, error)
+        return
+    metrics.loop.record_standing(deployment.spec.name, ordered, deployment.spec.loop.mode)

@@ -20,7 +20,7 @@ import uvicorn
 from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
-from planner.domain.spec import Spec, TargetKind
+from planner.domain.spec import Spec, Stage, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.catalogue_file import read_catalogue
@@ -40,6 +40,7 @@ from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.tidying import schedule_tidying
 from planner.service.tokens import hash_of, new_token
+from planner.service.waiting_work import WaitingWork
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ def _serve(
     metrics.watch(deployment.spec.name, election)
     live = _live(deployment, settings)
     live.on_signals.append(_windows(leadership).take)
+    if deployment.spec.loop.fast_interval_s > 0:
+        live.on_signals.append(WaitingWork(leading=leadership.leading).take)
     metrics.show(deployment, live)
     service = Service(
         deployment=deployment,
@@ -213,6 +216,7 @@ def _serve(
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
+        deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
         election.stop()
         live.stop()
 

@@ -167,6 +167,25 @@ class GateRecordSettings:
     retention_s: float = DEFAULT_RETENTION_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """The server that commands talk to.
+
+    Parameters
+    ----------
+    server : str
+        Its address.
+    token : str or None
+        Lets one write there.
+    token_file : Path or None
+        Holds the token, where it is not given itself.
+    """
+
+    server: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
+
+
 class ElectionCarrier(StrEnum):
     """Where the lease is kept of which only the holder moves the fleet."""
 
@@ -208,6 +227,7 @@ class Settings:
     log_format: LogFormat = LogFormat.KEY_VALUE
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
     keeping: Keeping = field(default_factory=Keeping)
+    client: ClientSettings = field(default_factory=ClientSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -254,6 +274,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_format=read_log_format(environ),
         notifications=read_notifications(environ),
         keeping=_keeping(environ),
+        client=_client(environ),
     )
 
 
@@ -269,6 +290,15 @@ def _keeping(environ: Mapping[str, str]) -> Keeping:
             )
             for one in fields(Keeping)
         }
+    )
+
+
+def _client(environ: Mapping[str, str]) -> ClientSettings:
+    token_file = environ.get("POOLWISE_TOKEN_FILE", "").strip()
+    return ClientSettings(
+        server=environ.get("POOLWISE_SERVER", "").strip() or ClientSettings().server,
+        token=environ.get("POOLWISE_TOKEN", "").strip() or None,
+        token_file=Path(token_file).expanduser() if token_file else None,
     )
 
 

@@ -15,6 +15,7 @@ from planner.domain.spec import (
     LoopSettings,
     Objective,
     PlanningSettings,
+    StageDeadlines,
     TransferLink,
 )
 from planner.domain.topology import Cell
@@ -188,6 +189,29 @@ class ForecastPart(SpecPart):
         )
 
 
+class DeadlinesPart(SpecPart):
+    """How long a tick waits for each of its stages; then the last good decision counts."""
+
+    observe_s: float = Field(
+        default=_LOOP.deadlines.observe_s, ge=0.1, le=86_400, description="load and fleet, seconds"
+    )
+    forecast_s: float = Field(
+        default=_LOOP.deadlines.forecast_s, ge=0.1, le=86_400, description="forecast, seconds"
+    )
+    plan_s: float = Field(
+        default=_LOOP.deadlines.plan_s,
+        ge=0.1,
+        le=86_400,
+        description="plan and its proof in the twin, seconds",
+    )
+    apply_s: float = Field(
+        default=_LOOP.deadlines.apply_s,
+        ge=0.1,
+        le=86_400,
+        description="rollout, seconds; a longer one goes on while later ticks hold",
+    )
+
+
 class LoopPart(SpecPart):
     """When the loop acts, and the solver's limits."""
 
@@ -198,7 +222,21 @@ class LoopPart(SpecPart):
     slow_interval_s: float = Field(
         default=_LOOP.slow_interval_s, ge=1, le=86_400, description="between ticks, seconds"
     )
+    fast_interval_s: float = Field(
+        default=_LOOP.fast_interval_s,
+        ge=0,
+        le=3_600,
+        description="between looks at waiting work (role flips, one replica more; no solver), "
+        "seconds; 0: none",
+    )
+    deadlines: DeadlinesPart = Field(default_factory=DeadlinesPart)
     seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
         default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"
     )
+
+    @property
+    def settings(self) -> LoopSettings:
+        """The same as a value."""
+        given = self.model_dump(exclude={"deadlines"})
+        return LoopSettings(**given, deadlines=StageDeadlines(**self.deadlines.model_dump()))

@@ -94,8 +94,10 @@ def beside_forecast(
     try:
         newest = store.newest_forecast(name, promised.model, by=signals.looked_at)
         leader = store.lease(name).leader()
+        ordered = store.directives(name).in_force(at=signals.looked_at)
     except StoreError as error:
         return _beside(signals, str(error))
+    signals = replace(signals, ordered=tuple(one.sentence for one in ordered))
     if leader is not None:
         signals = replace(
             signals,

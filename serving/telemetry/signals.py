@@ -427,6 +427,8 @@ class DeploymentSignals:
         None without a store.
     led_by : LedBy or None
         The leader of the newest term that began; None without a store, or before the first.
+    ordered : tuple of str
+        What people ordered of the control loop at run time and is in force, as sentences.
     bottleneck : Bottleneck or None
         What it is short of now by measurement; `none`: nothing; None: not known.
     bottleneck_why : str
@@ -451,6 +453,7 @@ class DeploymentSignals:
     expected: Expected | None = None
     forecast: ForecastBeside | None = None
     led_by: LedBy | None = None
+    ordered: tuple[str, ...] = ()
     bottleneck: Bottleneck | None = None
     bottleneck_why: str = ""
 

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 
 from planner.service.api import (
     advice,
+    decisions,
     deployments,
+    directives,
     forecasts,
     health,
     plans,
@@ -39,7 +41,10 @@ def create_app(service: Service) -> FastAPI:
         advice.ROUTER,
         forecasts.ROUTER,
         simulations.ROUTER,
+        deployments.LIST,
         deployments.ROUTER,
+        decisions.ROUTER,
+        directives.ROUTER,
         health.ROUTER,
     ):
         app.include_router(router)

@@ -1,20 +1,42 @@
 """The deployment: its fleet, what was observed, what was decided."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, HTTPException, Query
-from pydantic import AwareDatetime, Field
+from fastapi import APIRouter, HTTPException
+from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
 from planner.service.api.bodies import ObservationsBody
 from planner.service.api.service import ServiceParameter, Writer
+from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import windows_of
 from planner.service.planning import check_classes
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
+LIST = APIRouter(prefix="/v1/deployments", tags=["deployments"])
+
+
+class ServedDeployment(Document):
+    """A deployment that this server plans."""
+
+    name: str
+    model: str
+    target: TargetKind
+
+
+class DeploymentList(Document):
+    """The deployments that this server plans."""
+
+    deployments: list[ServedDeployment]
+
+
+@LIST.get("")
+def get_deployments(service: ServiceParameter) -> DeploymentList:
+    """What this server plans."""
+    spec, model = service.deployment.spec, service.deployment.model
+    served = ServedDeployment(name=spec.name, model=model, target=spec.target)
+    return DeploymentList(deployments=[served])
 
 
 class Accepted(Document):
@@ -23,21 +45,6 @@ class Accepted(Document):
     windows: int = Field(
         description="how many were stored; those of hours that are summed up already are left out"
     )
-
-
-class DecisionDocument(Document):
-    """What a tick of the loop came to."""
-
-    decided_at: AwareDatetime
-    plan_id: str | None
-    outcome: str
-    reason: str
-
-
-class DecisionList(Document):
-    """Decisions of the loop, newest first."""
-
-    decisions: list[DecisionDocument]
 
 
 @ROUTER.get("/fleet")
@@ -65,6 +72,17 @@ def put_fleet(
     return fleet_document(fleet)
 
 
+@ROUTER.put("/backlog")
+def put_backlog(
+    name: str, body: BacklogDocument, service: ServiceParameter, _by: Writer
+) -> BacklogDocument:
+    """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
+    service.check_deployment(name)
+    deployment = service.deployment
+    deployment.store.put_backlog(name, backlog_of(body, model=deployment.model))
+    return body
+
+
 @ROUTER.post("/observations", status_code=201)
 def post_observations(
     name: str, body: ObservationsBody, service: ServiceParameter, by: Writer
@@ -78,25 +96,3 @@ def post_observations(
         name, deployment.model, windows, received_at=service.now(), actor=by
     )
     return Accepted(windows=count)
-
-
-@ROUTER.get("/decisions")
-def get_decisions(
-    name: str,
-    service: ServiceParameter,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
-) -> DecisionList:
-    """What the loop decided, newest first."""
-    service.check_deployment(name)
-    records = service.deployment.store.decisions(name, limit=limit)
-    return DecisionList(
-        decisions=[
-            DecisionDocument(
-                decided_at=record.decided_at,
-                plan_id=record.plan_id,
-                outcome=record.outcome,
-                reason=record.reason,
-            )
-            for record in records
-        ]
-    )

@@ -17,6 +17,7 @@ from planner.domain.errors import (
     PlanStateError,
     PoolwiseError,
     StalePlanError,
+    UnknownDecisionError,
     UnknownPlanError,
 )
 
@@ -104,7 +105,7 @@ def _poolwise(_request: Request, error: Exception) -> JSONResponse:
     words = re.findall(r"[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
     title = " ".join(words).capitalize()
     status = 503
-    if isinstance(error, UnknownPlanError):
+    if isinstance(error, UnknownPlanError | UnknownDecisionError):
         status = 404
     elif isinstance(error, InputError):
         status = 422

@@ -17,15 +17,18 @@ from planner.service.cli import (
     accelerators,
     backtest,
     backup,
+    decisions,
     demo,
     deployment,
     diagnose,
     diff,
+    directives,
     forecast,
     gate,
     kv,
     kv_tiers,
     plan,
+    plans,
     profile,
     recommend,
     render,
@@ -36,6 +39,7 @@ from planner.service.cli import (
     trace,
     validate,
 )
+from planner.service.cli.server_options import SERVER_EPILOG
 
 app = typer.Typer(
     name="poolwise",
@@ -63,6 +67,19 @@ app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
 app.command(epilog=backup.BACKUP_EPILOG)(backup.backup)
 app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
+app.command(epilog=decisions.DECISIONS_EPILOG)(decisions.decisions)
+app.command("replay-decision", epilog=decisions.EPILOG)(decisions.replay_decision)
+app.command(epilog=plans.EPILOG)(plans.plans)
+app.command(epilog=SERVER_EPILOG)(plans.approve)
+app.command(epilog=SERVER_EPILOG)(plans.reject)
+app.command(epilog=plans.APPLY_EPILOG)(plans.apply)
+app.command(epilog=plans.APPLY_EPILOG)(plans.rollback)
+app.command(epilog=directives.PAUSE_EPILOG)(directives.pause)
+app.command(epilog=SERVER_EPILOG)(directives.resume)
+app.command(epilog=directives.PIN_EPILOG)(directives.pin)
+app.command(epilog=directives.PIN_EPILOG)(directives.unpin)
+app.command(epilog=SERVER_EPILOG)(directives.mode)
+app.command(epilog=SERVER_EPILOG)(directives.directives)
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")

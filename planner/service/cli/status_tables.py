@@ -32,6 +32,7 @@ def show_status(signals: "DeploymentSignals") -> None:
     output.print_lines("Bottleneck", _bottleneck(signals))
     if signals.led_by is not None:
         output.print_lines("Leader of the control loop", [_leader(signals.led_by)])
+    output.print_lines("Ordered by people", signals.ordered)
     output.print_lines("Not known, and why", _reasons(signals))
 
 

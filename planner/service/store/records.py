@@ -79,6 +79,8 @@ class DecisionRecord:
         Value of `loop.Outcome`.
     removes : bool
         Whether the plan would take capacity away; scale-down waits until it did for long enough.
+    decision_id : int
+        Given by the store.
     """
 
     deployment: str
@@ -87,6 +89,7 @@ class DecisionRecord:
     outcome: str
     reason: str
     removes: bool
+    decision_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

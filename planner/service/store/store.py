@@ -4,13 +4,14 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
+from planner.autoscale.fast import Backlog
 from planner.domain.errors import UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
@@ -21,6 +22,8 @@ from planner.service.documents.fleet import FleetDocument, fleet_document, fleet
 from planner.service.store import (
     approvals,
     audit,
+    backlogs,
+    decisions,
     forecasts,
     gate_requests,
     observations,
@@ -30,6 +33,7 @@ from planner.service.store import (
 )
 from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
+from planner.service.store.directives import StoredDirectives
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
 from planner.service.store.orders import StoredOrders
@@ -47,7 +51,6 @@ from planner.service.store.records import (
 from planner.service.store.retention import Keeping, Upkeep
 from planner.service.store.tables import (
     APPROVALS,
-    DECISIONS,
     FLEETS,
 )
 from serving.gate.records import RequestRecord
@@ -87,6 +90,20 @@ class Store:
     def upkeep(self, deployment: str, keeping: Keeping, *, newest: int, now: datetime) -> Upkeep:
         """What is to be done now so that things are kept as long as they should be."""
         return Upkeep(self._read, self._write, deployment, keeping, newest=newest, now=now)
+
+    def directives(self, deployment: str) -> StoredDirectives:
+        """What people ordered of a deployment at run time."""
+        return StoredDirectives(deployment, self._read, self._write)
+
+    def put_backlog(self, deployment: str, backlog: Backlog) -> None:
+        """Keep what waits; no audit line, it is told every few seconds."""
+        with self._write() as connection:
+            backlogs.put(connection, deployment, backlog)
+
+    def backlog(self, deployment: str, model: str) -> Backlog | None:
+        """What waited when it was last told, or None."""
+        with self._read() as connection:
+            return backlogs.newest(connection, deployment, model)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
@@ -343,31 +360,22 @@ class Store:
         fleet = fleet_of(document, spec=spec, read_at=received_at, where="stored fleet")
         return StoredFleet(received_at=received_at, fleet=fleet)
 
-    def add_decision(self, record: DecisionRecord) -> None:
-        """Remember what a tick did."""
+    def add_decision(
+        self, record: DecisionRecord, parts: Mapping[str, str] = MappingProxyType({})
+    ) -> int:
+        """Remember what a tick did, and the texts of what it decided from; the decision's id."""
         with self._write() as connection:
-            connection.execute(
-                insert(DECISIONS).values(
-                    deployment=record.deployment,
-                    decided_at=stamp(record.decided_at),
-                    plan_id=record.plan_id,
-                    outcome=record.outcome,
-                    reason=record.reason,
-                    removes=int(record.removes),
-                )
-            )
+            return decisions.add(connection, record, parts)
 
     def decisions(self, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
         """The newest decisions of a deployment, newest first."""
-        query = (
-            select(DECISIONS)
-            .where(DECISIONS.c.deployment == deployment)
-            .order_by(DECISIONS.c.seq.desc())
-            .limit(limit)
-        )
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return tuple(_decision_of(row) for row in rows)
+            return decisions.newest(connection, deployment, limit=limit)
+
+    def decision(self, deployment: str, decision_id: int) -> tuple[DecisionRecord, dict[str, str]]:
+        """A decision and its parts; none where they are not kept. Raises UnknownDecisionError."""
+        with self._read() as connection:
+            return decisions.one(connection, deployment, decision_id)
 
     def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
         """The newest lines of the audit log, newest first."""
@@ -403,14 +411,3 @@ class Store:
             if self._fence is not None:
                 check(connection, self._fence)
             yield connection
-
-
-def _decision_of(row: RowMapping) -> DecisionRecord:
-    return DecisionRecord(
-        deployment=row["deployment"],
-        decided_at=instant(row["decided_at"]),
-        plan_id=row["plan_id"],
-        outcome=row["outcome"],
-        reason=row["reason"],
-        removes=bool(row["removes"]),
-    )

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -278,4 +279,42 @@ ORDERS = Table(
     Column("error", String(80), nullable=True),
     Column("detail", Text, nullable=True),
     Index("ix_orders_deployment", "deployment", "seq"),
+)
+
+DIRECTIVES = Table(
+    "directives",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("value", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(40), nullable=False),
+    Column("until_at", String(40), nullable=True),
+)
+
+BACKLOGS = Table(
+    "backlogs",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("observed_at", String(40), nullable=False),
+    Column("backlog", Text, nullable=False),
+)
+
+RECORDED_VALUES = Table(
+    "recorded_values",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+DECISION_INPUTS = Table(
+    "decision_inputs",
+    METADATA,
+    Column("decision", Integer, ForeignKey("decisions.seq", ondelete="CASCADE"), primary_key=True),
+    Column("part", String(20), primary_key=True),
+    Column("digest", String(64), ForeignKey("recorded_values.digest"), nullable=False),
+    Index("ix_decision_inputs_digest", "digest"),
 )

@@ -325,6 +325,13 @@ WRITES = [
     ("POST", "/v1/simulations"),
     ("PUT", "/v1/deployments/shop/fleet"),
     ("POST", "/v1/deployments/shop/observations"),
+    ("PUT", "/v1/deployments/shop/backlog"),
+    ("POST", "/v1/deployments/shop/pause"),
+    ("POST", "/v1/deployments/shop/resume"),
+    ("PUT", "/v1/deployments/shop/pins/x"),
+    ("DELETE", "/v1/deployments/shop/pins/x"),
+    ("PUT", "/v1/deployments/shop/mode"),
+    ("DELETE", "/v1/deployments/shop/mode"),
 ]
 
 
@@ -343,7 +350,7 @@ def test_the_writes_that_are_tested_are_all_there_are(make):
     _, client = make()
     paths = client.get("/openapi.json").json()["paths"]
     writes = {
-        (method.upper(), path.replace("{plan_id}", "x").replace("{name}", "shop"))
+        (method.upper(), path.format(plan_id="x", name="shop", pool="x"))
         for path, methods in paths.items()
         for method in methods
         if method != "get"
