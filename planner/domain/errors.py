@@ -11,6 +11,8 @@
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
+    │   ├── TokenError             a bearer token: name taken or not usable, only admin left
+    │   │   └── UnknownTokenError  no live token of that name
     │   └── UnknownPlanError       no plan under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
@@ -67,6 +69,14 @@ class HistoryError(InputError):
 
 class KeyFileError(InputError):
     """A file of API keys is not usable, or has no key or already one of that name."""
+
+
+class TokenError(InputError):
+    """A bearer token cannot be made, or ended, as asked."""
+
+
+class UnknownTokenError(TokenError):
+    """No live token has this name."""
 
 
 class UnknownPlanError(InputError):

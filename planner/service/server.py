@@ -305,9 +305,9 @@ def _token(store: Store, *, renew: bool) -> str | None:
     """A new token where there was none or a new one is wanted; it is never seen again."""
     token, now = new_token(), utc_now()
     if renew:
-        store.replace_tokens(hash_of(token), name="admin", at=now)
+        store.tokens().replace_all(hash_of(token), name="admin", at=now)
         return token
-    return token if store.add_first_token(hash_of(token), name="admin", at=now) else None
+    return token if store.tokens().add_first(hash_of(token), name="admin", at=now) else None
 
 
 def _announce(

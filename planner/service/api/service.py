@@ -70,7 +70,8 @@ def writer(request: Request, service: ServiceParameter) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     name = None
     if scheme.lower() == "bearer" and token:
-        name = service.deployment.store.token_name(hash_of(token.strip()))
+        found = service.deployment.store.tokens().find(hash_of(token.strip()))
+        name = found.name if found and found.state(service.now()) == "live" else None
     if name is None:
         raise HTTPException(
             401,

@@ -20,15 +20,8 @@ from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import WindowDocument, window_document, window_of
-from planner.service.store import (
-    approvals,
-    audit,
-    forecasts,
-    gate_requests,
-    plans,
-    stock_outs,
-    tokens,
-)
+from planner.service.store import approvals, audit, forecasts, gate_requests, plans, stock_outs
+from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.instants import instant, stamp
@@ -50,6 +43,7 @@ from planner.service.store.tables import (
     FLEETS,
     OBSERVATIONS,
 )
+from planner.service.store.tokens import StoredTokens
 from serving.gate.records import RequestRecord
 
 PARSED_WINDOWS = 16_384
@@ -89,6 +83,10 @@ class Store:
     def orders(self, deployment: str) -> StoredOrders:
         """What was left for the leader of a deployment."""
         return StoredOrders(self._engine, deployment, self._where)
+
+    def tokens(self) -> StoredTokens:
+        """Who may use the API."""
+        return StoredTokens(self._engine, self._where)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
@@ -372,8 +370,15 @@ class Store:
         return StoredFleet(received_at=received_at, fleet=fleet)
 
     def add_decision(self, record: DecisionRecord) -> None:
-        """Remember what a tick did."""
+        """Remember what a tick did; the audit log tells when that is not what the last one did."""
+        last = (
+            select(DECISIONS.c.outcome, DECISIONS.c.plan_id)
+            .where(DECISIONS.c.deployment == record.deployment)
+            .order_by(DECISIONS.c.seq.desc())
+            .limit(1)
+        )
         with self._write() as connection:
+            before = connection.execute(last).one_or_none()
             connection.execute(
                 insert(DECISIONS).values(
                     deployment=record.deployment,
@@ -384,6 +389,10 @@ class Store:
                     removes=int(record.removes),
                 )
             )
+            if before is None or tuple(before) != (record.outcome, record.plan_id):
+                at, subject = record.decided_at, record.plan_id or record.deployment
+                action = f"decision.{record.outcome}"
+                _audit(connection, at, "loop", action, subject, detail=record.reason)
 
     def decisions(self, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
         """The newest decisions of a deployment, newest first."""
@@ -397,25 +406,20 @@ class Store:
             rows = connection.execute(query).mappings().all()
         return tuple(_decision_of(row) for row in rows)
 
-    def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
-        """The newest lines of the audit log, newest first."""
+    def audit(self, *, limit: int, before: int | None = None) -> tuple[AuditEntry, ...]:
+        """The newest lines of the audit log, newest first; before a line, where one is named."""
         with self._read() as connection:
-            return audit.newest(connection, limit=limit)
+            return audit.newest(connection, limit=limit, before=before)
 
-    def token_name(self, token_hash: str) -> str | None:
-        """Whose token has this hash, or None."""
+    def verify_audit(self, *, expect: str | None = None) -> AuditCheck:
+        """Whether the audit log is as it was written; see `store.audit.verify`."""
         with self._read() as connection:
-            return tokens.name_of(connection, token_hash)
+            return audit.verify(connection, expect=expect)
 
-    def add_first_token(self, token_hash: str, *, name: str, at: datetime) -> bool:
-        """Keep a token where there is none yet; False where there is, or another was faster."""
+    def add_audit(self, at: datetime, actor: str, action: str, subject: str, detail: str) -> None:
+        """A line on something that changes nothing else here, such as a refusal."""
         with self._write() as connection:
-            return tokens.add_first(connection, token_hash, name=name, at=at)
-
-    def replace_tokens(self, token_hash: str, *, name: str, at: datetime) -> None:
-        """Shut out every token but this new one."""
-        with self._write() as connection:
-            tokens.replace_all(connection, token_hash, name=name, at=at)
+            _audit(connection, at, actor, action, subject, detail=detail)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

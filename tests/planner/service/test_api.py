@@ -52,7 +52,7 @@ def make(tmp_path):
         deployment = make_deployment(tmp_path, **changes)
         made.append(deployment)
         token = new_token()
-        deployment.store.replace_tokens(hash_of(token), name="ann", at=NOON)
+        deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
         service = Service(
             deployment=deployment, max_body_bytes=max_body_bytes, insecure_local=insecure_local
         )
