@@ -22,6 +22,7 @@
         ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
+        ├── AuditBrokenError       the audit log is not as it was written
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
@@ -131,6 +132,10 @@ class StateDirectoryError(OperationError):
 
 class StoreError(OperationError):
     """The database cannot be opened, read or written."""
+
+
+class AuditBrokenError(OperationError):
+    """The audit log was tampered with."""
 
 
 class MeasurementError(OperationError):

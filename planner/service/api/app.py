@@ -6,22 +6,28 @@ from fastapi import FastAPI
 
 from planner.service.api import (
     advice,
+    audit,
     deployments,
     forecasts,
     health,
     plans,
     problems,
     simulations,
+    tokens,
 )
+from planner.service.api.access_control import AccessControl
+from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import Service
+from planner.service.authentication import Authenticator
 
 
 def create_app(service: Service) -> FastAPI:
     """The REST API of one service.
 
-    Reads are open to whoever reaches the address; writes need the bearer token.
+    Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
+    authenticator = Authenticator(service.deployment.store.tokens(), now=service.now)
     app = FastAPI(
         title="Poolwise",
         version=_version(),
@@ -33,6 +39,7 @@ def create_app(service: Service) -> FastAPI:
         responses=problems.RESPONSES,
     )
     app.state.service = service
+    app.state.authenticator = authenticator
     problems.install(app)
     for router in (
         plans.ROUTER,
@@ -41,9 +48,14 @@ def create_app(service: Service) -> FastAPI:
         simulations.ROUTER,
         deployments.ROUTER,
         health.ROUTER,
+        tokens.ROUTER,
+        audit.ROUTER,
     ):
         app.include_router(router)
+    # The last one that is added is the first that a request meets.
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
+    app.add_middleware(AccessControl, service=service, authenticator=authenticator)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
     return app
 

@@ -15,6 +15,7 @@ import typer
 from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
     accelerators,
+    audit,
     backtest,
     demo,
     deployment,
@@ -32,9 +33,11 @@ from planner.service.cli import (
     shapes,
     simulate,
     status,
+    token,
     trace,
     validate,
 )
+from planner.service.redaction import redact
 
 app = typer.Typer(
     name="poolwise",
@@ -60,11 +63,13 @@ app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.add_typer(audit.app, name="audit")
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(render.app, name="render")
+app.add_typer(token.app, name="token")
 app.add_typer(trace.app, name="trace")
 
 
@@ -119,7 +124,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    typer.echo(f"poolwise: {text}", err=True)
+    typer.echo(f"poolwise: {redact(text)}", err=True)
 
 
 def _first_line(error: Exception) -> str:
@@ -156,7 +161,7 @@ def _logged() -> str:
 
     from planner.service.settings import read_settings
 
-    text = f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n"
+    text = redact(f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n")
     name = f"poolwise-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     try:
         folder = read_settings(os.environ).storage.state_dir / "logs"

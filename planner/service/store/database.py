@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from planner.domain.errors import StoreError
+from planner.service.redaction import redact
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 15
@@ -59,8 +60,13 @@ def open_engine(url: str) -> Engine:
             "pip install 'poolwise[postgres]' has the one for PostgreSQL"
         ) from error
     except ArgumentError as error:
-        raise StoreError(f"database URL is not usable: {error}") from error
-    shown = parsed.render_as_string(hide_password=True)
+        raise StoreError(redact(f"database URL is not usable: {error}")) from error
+    except ValueError:  # its text holds what stands after a colon, which may be a password
+        raise StoreError(
+            "database URL is not usable: what follows the host's last colon is no port; write @, "
+            ": and / in a password as %40, %3A and %2F"
+        ) from None
+    shown = redact(parsed.render_as_string(hide_password=True))
     try:
         with translated(shown), engine.begin() as connection:
             _migrate(connection)
@@ -77,8 +83,9 @@ def translated(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        told = f"database {where}: {reason}"
         raise StoreError(
-            f"database {where}: {reason}; check that its folder exists, is writable and has space"
+            f"{redact(told)}; check that its folder exists, is writable and has space"
         ) from error
     except CommandError as error:
         raise StoreError(

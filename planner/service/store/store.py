@@ -20,6 +20,7 @@ from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import WindowDocument, window_document, window_of
+from planner.service.redaction import redact
 from planner.service.store import approvals, audit, forecasts, gate_requests, plans, stock_outs
 from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
@@ -70,7 +71,7 @@ class Store:
     def __init__(self, engine: Engine, fence: Fence | None = None) -> None:
         self._engine = engine
         self._fence = fence
-        self._where = engine.url.render_as_string(hide_password=True)
+        self._where = redact(engine.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Give up the connections."""
