@@ -100,6 +100,7 @@ def run(options: ServeOptions) -> None:
         hands = Hands(spec=spec, desired=_desired(spec, election))
         deployment = make_deployment(spec, store, hands, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
+        _tell_head(store)
         leadership = Leadership(election, deployment, hands.on)
         if keda is not None and hands.desired is not None:
             keda.start(hands.desired.current)
@@ -349,6 +350,12 @@ def _token(store: Store, *, renew: bool) -> str | None:
         store.tokens().replace_all(hash_of(token), name="admin", at=now)
         return token
     return token if store.tokens().add_first(hash_of(token), name="admin", at=now) else None
+
+
+def _tell_head(store: Store) -> None:
+    """Leave the head of the audit log where logs are kept: `poolwise audit verify --expect`."""
+    for last in store.audit(limit=1):
+        LOG.info("the audit log ends at line %d, head %s", last.seq, last.hash)
 
 
 def _announce(

@@ -76,14 +76,14 @@ class AccessControl:
             await self.app(scope, receive, send)
 
     async def _let_through(self, request: Request) -> None:
-        method, path = request.method, request.url.path
-        right = right_to(method, request.scope["path"])
+        method, path = request.method, str(request.scope["path"])
+        right = right_to(method, path)
         if right is not None and right.needed is None:
             return
         principal = await self._principal(request, right)
         self._check_rate(principal, request)
         if right is None or right.needed is None:
-            raise _no_route(method, path, request.scope["path"])
+            raise _no_route(method, path)
         if not principal.role.may(right.needed):
             await self._tell_audit(principal, right)
             raise RefusedError("role", 403, _too_little(principal, right, right.needed))
@@ -161,13 +161,13 @@ def _a(role: AccessRole) -> str:
     return f"{'a' if role is AccessRole.VIEWER else 'an'} {role}"
 
 
-def _no_route(method: str, shown: str, path: str) -> RefusedError:
+def _no_route(method: str, path: str) -> RefusedError:
     methods = methods_of(path)
     if not methods:
-        return RefusedError("no_route", 404, f"there is no {shown}; GET /openapi.json lists all")
+        return RefusedError("no_route", 404, f"there is no {path}; GET /openapi.json lists all")
     phrase = HTTPStatus.METHOD_NOT_ALLOWED.phrase
     allowed = ", ".join(methods)
-    detail = f"{phrase}: {shown} takes {allowed}, not {method}"
+    detail = f"{phrase}: {path} takes {allowed}, not {method}"
     return RefusedError("no_route", 405, detail, {"Allow": allowed})
 
 
@@ -184,12 +184,11 @@ def _check_local(request: Request) -> None:
         hostname = None
     if hostname not in LOOPBACK:
         raise RefusedError("host", 403, "--insecure-local answers to localhost only")
-    origin = request.headers.get("origin")
-    if origin is not None and request.method not in READS:
-        if origin.partition("://")[2] != host:
-            raise RefusedError(
-                "origin", 403, f"--insecure-local takes no writes from a page of {origin}"
-            )
+    origin = request.headers.get("origin", f"http://{host}")
+    if request.method not in READS and origin.partition("://")[2] != host:
+        raise RefusedError(
+            "origin", 403, f"--insecure-local takes no writes from a page of {origin}"
+        )
 
 
 def _check_content_type(request: Request) -> None:

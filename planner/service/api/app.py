@@ -18,7 +18,7 @@ from planner.service.api import (
 from planner.service.api.access_control import AccessControl
 from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
-from planner.service.api.service import Service
+from planner.service.api.service import BEARER, Service
 from planner.service.authentication import Authenticator
 
 
@@ -41,17 +41,17 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.authenticator = authenticator
     problems.install(app)
+    app.include_router(health.ROUTER)
     for router in (
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
         simulations.ROUTER,
         deployments.ROUTER,
-        health.ROUTER,
         tokens.ROUTER,
         audit.ROUTER,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[BEARER])
     # The last one that is added is the first that a request meets.
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
     app.add_middleware(AccessControl, service=service, authenticator=authenticator)

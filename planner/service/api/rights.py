@@ -17,7 +17,7 @@ VIEWER, OPERATOR = AccessRole.VIEWER, AccessRole.OPERATOR
 APPROVER, ADMIN = AccessRole.APPROVER, AccessRole.ADMIN
 
 RIGHTS: Mapping[str, AccessRole | None] = {
-    # Probes and Prometheus: no plan, no price, no name of a person.
+    # Probes and Prometheus. /metrics tells counts and cost, no plan and no name of a person.
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
     "GET /metrics": OPEN,

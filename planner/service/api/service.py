@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.security import HTTPBearer
 
 from planner.service.access import ANONYMOUS, Principal
 from planner.service.deployment import Deployment
@@ -12,6 +13,10 @@ from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
 from planner.service.settings import DEFAULT_BODY_BYTES, DEFAULT_REQUESTS_PER_S
 
+BEARER = Security(
+    HTTPBearer(auto_error=False, description="A token of a role that may, see docs/security.md")
+)
+"""For the OpenAPI document only: who is let through is decided before, by `AccessControl`."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 

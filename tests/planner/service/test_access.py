@@ -63,6 +63,17 @@ def test_every_route_says_who_may_call_it(everybody):
     assert served | {"GET /openapi.json"} == set(RIGHTS)
 
 
+def test_the_openapi_document_says_where_a_token_is_asked_for(everybody):
+    paths = everybody[0].app.openapi()["paths"]
+    asked = {
+        f"{method.upper()} {path}": bool(operation.get("security"))
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
+    needed = {route: role is not None for route, role in RIGHTS.items()}
+    assert asked | {"GET /openapi.json": False} == needed
+
+
 @pytest.mark.parametrize("who", ["nobody", *AccessRole])
 @pytest.mark.parametrize("route", RIGHTS)
 def test_every_role_at_every_route(everybody, route, who):
