@@ -43,6 +43,7 @@ class Metrics:
     last_good_tick: Gauge = field(init=False)
     loop: TickMetrics = field(init=False)
     requests: Counter = field(init=False)
+    refusals: Counter = field(init=False)
     planned_replicas: Gauge = field(init=False)
     fleet_replicas: Gauge = field(init=False)
     planned_usd_per_hour: Gauge = field(init=False)
@@ -68,6 +69,9 @@ class Metrics:
         )
         self.requests = Counter(
             "poolwise_http_requests", "API requests", ("method", "status"), registry=registry
+        )
+        self.refusals = Counter(
+            "poolwise_http_refusals", "API requests not let in", ("reason",), registry=registry
         )
         self.planned_replicas = Gauge(
             "poolwise_planned_replicas", "Replicas of the newest plan", _POOL, registry=registry
@@ -128,6 +132,10 @@ class Metrics:
     def count_request(self, method: str, status: int) -> None:
         """Count one answered API request."""
         self.requests.labels(method, str(status)).inc()
+
+    def count_refusal(self, reason: str) -> None:
+        """Count one API request that was not let through to its route."""
+        self.refusals.labels(reason).inc()
 
     def record_tick(
         self, deployment: str, report: TickReport, *, at: datetime, took_s: float

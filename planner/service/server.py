@@ -23,6 +23,7 @@ from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, Stage, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
+from planner.service.authentication import noting_uses
 from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
@@ -34,11 +35,14 @@ from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
+from planner.service.redaction import redact_logs
 from planner.service.scheduler import start_scheduler, take_over_soon
-from planner.service.settings import Settings, read_settings
+from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
+from planner.service.store.retention import Keeping
 from planner.service.tidying import schedule_tidying
+from planner.service.tls import Tls, renewing, tls_context, tls_files
 from planner.service.tokens import hash_of, new_token
 from planner.service.waiting_work import WaitingWork
 from serving.telemetry.whole import Promised
@@ -59,6 +63,10 @@ class ServeOptions:
     keda_port: int | None = None
     dry_run: bool = False
     insecure_local: bool = False
+    anonymous_reads: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     new_token: bool = False
     model: str | None = None
     allow_estimates: bool = False
@@ -82,7 +90,9 @@ def run(options: ServeOptions) -> None:
     if options.insecure_local and host not in LOOPBACK:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
+    tls = _tls(options, settings.server)
     _log_to_stderr()
+    _warn_of_plain_text(host, tls)
     keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
     with (
         listening(host, port) as listener,
@@ -93,17 +103,18 @@ def run(options: ServeOptions) -> None:
         hands = Hands(spec=spec, desired=_desired(spec, election))
         deployment = make_deployment(spec, store, hands, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
+        _tell_head(store)
         leadership = Leadership(election, deployment, hands.on)
         if keda is not None and hands.desired is not None:
             keda.start(hands.desired.current)
-        _announce(options, spec, listener, token, keda)
-        _serve(
-            leadership,
-            hands.desired,
-            listener,
-            settings,
-            insecure_local=options.insecure_local,
-        )
+        _announce(options, spec, listener, token, keda, scheme="https" if tls else "http")
+        live = _live(deployment, settings)
+        service = _service(leadership, hands.desired, settings, options)
+        service.metrics.show(deployment, live)
+        live.on_signals.append(_windows(leadership).take)
+        if spec.loop.fast_interval_s > 0:
+            live.on_signals.append(WaitingWork(leading=leadership.leading).take)
+        _serve(service, leadership, live, listener, tls, keeping=settings.keeping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,48 +186,63 @@ def make_deployment(
     )
 
 
-def _serve(
+def _service(
     leadership: Leadership,
     desired: DesiredReplicas | None,
-    listener: socket.socket,
     settings: Settings,
-    *,
-    insecure_local: bool,
-) -> None:
-    deployment, election = leadership.deployment, leadership.election
+    options: ServeOptions,
+) -> Service:
+    deployment, server = leadership.deployment, settings.server
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
-    metrics.watch(deployment.spec.name, election)
-    live = _live(deployment, settings)
-    live.on_signals.append(_windows(leadership).take)
-    if deployment.spec.loop.fast_interval_s > 0:
-        live.on_signals.append(WaitingWork(leading=leadership.leading).take)
-    metrics.show(deployment, live)
-    service = Service(
+    metrics.watch(deployment.spec.name, leadership.election)
+    return Service(
         deployment=deployment,
         metrics=metrics,
         leadership=leadership,
-        insecure_local=insecure_local,
-        max_body_bytes=settings.server.max_body_bytes,
+        insecure_local=options.insecure_local,
+        anonymous_reads=options.anonymous_reads,
+        requests_per_s=server.requests_per_s,
+        max_body_bytes=server.max_body_bytes,
     )
+
+
+def _serve(
+    service: Service,
+    leadership: Leadership,
+    live: LiveSignals,
+    listener: socket.socket,
+    tls: Tls | None,
+    *,
+    keeping: Keeping,
+) -> None:
+    app = create_app(service)
     config = uvicorn.Config(
-        create_app(service),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    config.load()
+    config.ssl = None if tls is None else tls.context
+    redact_logs()  # now that all handlers are there
+    election = leadership.election
     live.start()
-    scheduler = start_scheduler(leadership, metrics)
-    schedule_tidying(scheduler, leadership, settings.keeping)
+    scheduler = start_scheduler(leadership, service.metrics)
+    schedule_tidying(scheduler, leadership, keeping)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:
-        with taking_orders(leadership):
+        with (
+            taking_orders(leadership),
+            noting_uses(app.state.authenticator),
+            renewing(tls),
+        ):
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
-        deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
+        leadership.deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
         election.stop()
         live.stop()
 
@@ -242,6 +268,25 @@ def _windows(leadership: Leadership) -> Windows:
         classes=classes_of(deployment.spec, deployment.model),
         keep=Keeper(leading=leadership.leading, since=deployment.clock()),
     )
+
+
+def _tls(options: ServeOptions, settings: ServerSettings) -> Tls | None:
+    """TLS by the command line, else by the settings; None: plain HTTP."""
+    files = tls_files(
+        options.tls_cert or settings.tls_cert,
+        options.tls_key or settings.tls_key,
+        options.tls_client_ca or settings.tls_client_ca,
+    )
+    return None if files is None else Tls(files=files, context=tls_context(files))
+
+
+def _warn_of_plain_text(host: str, tls: Tls | None) -> None:
+    if tls is None and host not in LOOPBACK:
+        LOG.warning(
+            "tokens sent to %s can be read on the way: give --tls-cert and --tls-key, or let "
+            "nothing but a proxy that speaks TLS reach this port",
+            host,
+        )
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
@@ -311,9 +356,15 @@ def _token(store: Store, *, renew: bool) -> str | None:
     """A new token where there was none or a new one is wanted; it is never seen again."""
     token, now = new_token(), utc_now()
     if renew:
-        store.replace_tokens(hash_of(token), name="admin", at=now)
+        store.tokens().replace_all(hash_of(token), name="admin", at=now)
         return token
-    return token if store.add_first_token(hash_of(token), name="admin", at=now) else None
+    return token if store.tokens().add_first(hash_of(token), name="admin", at=now) else None
+
+
+def _tell_head(store: Store) -> None:
+    """Leave the head of the audit log where logs are kept: `poolwise audit verify --expect`."""
+    for last in store.audit(limit=1):
+        LOG.info("the audit log ends at line %d, head %s", last.seq, last.hash)
 
 
 def _announce(
@@ -322,10 +373,12 @@ def _announce(
     listener: socket.socket,
     token: str | None,
     keda: "KedaListener | None",
+    *,
+    scheme: str,
 ) -> None:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    url, scaler = f"http://{name}:{port}", f"{name}:{keda.port}" if keda else None
+    url, scaler = f"{scheme}://{name}:{port}", f"{name}:{keda.port}" if keda else None
     if options.as_json:
         facts = {"url": url, "deployment": spec.name, "mode": spec.loop.mode, "token": token}
         sys.stdout.write(json.dumps(facts | {"keda": scaler}) + "\n")
@@ -334,10 +387,11 @@ def _announce(
         if scaler:
             sys.stdout.write(f"KEDA may ask for desired replicas at {scaler} (external-push)\n")
         if token:
-            sys.stdout.write(f"Bearer token for writes, shown only now: {token}\n")
+            sys.stdout.write(f"Bearer token of admin, shown only now: {token}\n")
     sys.stdout.flush()
 
 
 def _log_to_stderr() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("poolwise").setLevel(logging.INFO)
+    redact_logs()

@@ -11,6 +11,11 @@ POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (none: it does not)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_REQUESTS_PER_S     requests of one token's name, a second; twice as many may come at once;
+                            0 for as many as come (200)
+POOLWISE_TLS_CERT           certificate chain of the server, PEM; with it HTTPS is spoken (none)
+POOLWISE_TLS_KEY            its private key, PEM (none)
+POOLWISE_TLS_CLIENT_CA      only clients with a certificate of these are let in, PEM (none)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
@@ -74,6 +79,7 @@ from planner.service.store.retention import Keeping
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_REQUESTS_PER_S = 200
 DEFAULT_RETENTION_S = 7 * 86_400
 LONGEST_LEASE_S = 3600.0
 
@@ -87,11 +93,11 @@ class StorageSettings:
     state_dir : Path
         Made when first needed.
     database_url : str
-        SQLAlchemy URL.
+        SQLAlchemy URL; may hold a password.
     """
 
     state_dir: Path
-    database_url: str
+    database_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +126,20 @@ class ServerSettings:
         Of KEDA's external scaler, 0: any free port. None: not served.
     max_body_bytes : int
         Larger request bodies are refused with 413.
+    requests_per_s : int
+        Of one token's name; more are refused with 429. 0: as many as come.
+    tls_cert, tls_key, tls_client_ca : Path or None
+        PEM files; without the first two HTTP is spoken.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     keda_port: int | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    requests_per_s: int = DEFAULT_REQUESTS_PER_S
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,18 +262,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             or f"sqlite:///{state_dir / 'poolwise.db'}",
         ),
         engine=EngineSettings(python=Path(engine_python) if engine_python else None),
-        server=ServerSettings(
-            host=environ.get("POOLWISE_HOST", "127.0.0.1"),
-            port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
-            keda_port=(
-                _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
-                if environ.get("POOLWISE_KEDA_PORT", "").strip()
-                else None
-            ),
-            max_body_bytes=_whole(
-                environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
-            ),
-        ),
+        server=_server(environ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
         telemetry=TelemetrySettings(
             prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
@@ -300,6 +303,31 @@ def _client(environ: Mapping[str, str]) -> ClientSettings:
         token=environ.get("POOLWISE_TOKEN", "").strip() or None,
         token_file=Path(token_file).expanduser() if token_file else None,
     )
+
+
+def _server(environ: Mapping[str, str]) -> ServerSettings:
+    keda_port = None
+    if environ.get("POOLWISE_KEDA_PORT", "").strip():
+        keda_port = _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
+    return ServerSettings(
+        host=environ.get("POOLWISE_HOST", "127.0.0.1"),
+        port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
+        keda_port=keda_port,
+        max_body_bytes=_whole(
+            environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
+        ),
+        requests_per_s=_whole(
+            environ, "POOLWISE_REQUESTS_PER_S", DEFAULT_REQUESTS_PER_S, largest=10**6
+        ),
+        tls_cert=_file(environ, "POOLWISE_TLS_CERT"),
+        tls_key=_file(environ, "POOLWISE_TLS_KEY"),
+        tls_client_ca=_file(environ, "POOLWISE_TLS_CLIENT_CA"),
+    )
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name, "").strip()
+    return Path(text).expanduser() if text else None
 
 
 def _election(environ: Mapping[str, str]) -> ElectionSettings:

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from planner.service.api import (
     advice,
+    audit,
     decisions,
     deployments,
     directives,
@@ -14,16 +15,21 @@ from planner.service.api import (
     plans,
     problems,
     simulations,
+    tokens,
 )
+from planner.service.api.access_control import AccessControl
+from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
-from planner.service.api.service import Service
+from planner.service.api.service import BEARER, Service
+from planner.service.authentication import Authenticator
 
 
 def create_app(service: Service) -> FastAPI:
     """The REST API of one service.
 
-    Reads are open to whoever reaches the address; writes need the bearer token.
+    Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
+    authenticator = Authenticator(service.deployment.store.tokens(), now=service.now)
     app = FastAPI(
         title="Poolwise",
         version=_version(),
@@ -35,7 +41,9 @@ def create_app(service: Service) -> FastAPI:
         responses=problems.RESPONSES,
     )
     app.state.service = service
+    app.state.authenticator = authenticator
     problems.install(app)
+    app.include_router(health.ROUTER)
     for router in (
         plans.ROUTER,
         advice.ROUTER,
@@ -46,9 +54,14 @@ def create_app(service: Service) -> FastAPI:
         decisions.ROUTER,
         directives.ROUTER,
         health.ROUTER,
+        tokens.ROUTER,
+        audit.ROUTER,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[BEARER])
+    # The last one that is added is the first that a request meets.
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
+    app.add_middleware(AccessControl, service=service, authenticator=authenticator)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
     return app
 

@@ -1,6 +1,5 @@
 """Every error as `application/problem+json` (RFC 9457)."""
 
-import logging
 import re
 from http import HTTPStatus
 
@@ -19,9 +18,9 @@ from planner.domain.errors import (
     StalePlanError,
     UnknownDecisionError,
     UnknownPlanError,
+    UnknownTokenError,
 )
 
-LOG = logging.getLogger("poolwise.api")
 MEDIA_TYPE = "application/problem+json"
 
 _CONFLICTS = (StalePlanError, PlanStateError, GuardRefusedError, NotLeaderError)
@@ -51,11 +50,10 @@ RESPONSES: dict[int | str, dict[str, object]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of an app as a problem."""
+    """Answer every expected error of an app as a problem; `headers` has the last resort."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(PoolwiseError, _poolwise)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -102,19 +100,18 @@ def _path(location: tuple[str | int, ...]) -> str:
 
 
 def _poolwise(_request: Request, error: Exception) -> JSONResponse:
+    return response(poolwise_problem(error))
+
+
+def poolwise_problem(error: Exception) -> Problem:
+    """The problem that one of our own errors is."""
     words = re.findall(r"[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
     title = " ".join(words).capitalize()
     status = 503
-    if isinstance(error, UnknownPlanError | UnknownDecisionError):
+    if isinstance(error, UnknownPlanError | UnknownDecisionError | UnknownTokenError):
         status = 404
     elif isinstance(error, InputError):
         status = 422
     elif isinstance(error, _CONFLICTS):
         status = 409
-    return response(Problem(type=_urn(title), title=title, status=status, detail=str(error)))
-
-
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = "an unexpected error; the server's log has it"
-    return response(http_problem(500, detail))
+    return Problem(type=_urn(title), title=title, status=status, detail=str(error))

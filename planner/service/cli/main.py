@@ -15,6 +15,7 @@ import typer
 from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
     accelerators,
+    audit,
     backtest,
     backup,
     decisions,
@@ -36,10 +37,12 @@ from planner.service.cli import (
     shapes,
     simulate,
     status,
+    token,
     trace,
     validate,
 )
 from planner.service.cli.server_options import SERVER_EPILOG
+from planner.service.redaction import redact
 
 app = typer.Typer(
     name="poolwise",
@@ -80,11 +83,13 @@ app.command(epilog=directives.PIN_EPILOG)(directives.pin)
 app.command(epilog=directives.PIN_EPILOG)(directives.unpin)
 app.command(epilog=SERVER_EPILOG)(directives.mode)
 app.command(epilog=SERVER_EPILOG)(directives.directives)
+app.add_typer(audit.app, name="audit")
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(render.app, name="render")
+app.add_typer(token.app, name="token")
 app.add_typer(trace.app, name="trace")
 
 
@@ -139,7 +144,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    typer.echo(f"poolwise: {text}", err=True)
+    typer.echo(f"poolwise: {redact(text)}", err=True)
 
 
 def _first_line(error: Exception) -> str:
@@ -176,7 +181,7 @@ def _logged() -> str:
 
     from planner.service.settings import read_settings
 
-    text = f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n"
+    text = redact(f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n")
     name = f"poolwise-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     try:
         folder = read_settings(os.environ).storage.state_dir / "logs"

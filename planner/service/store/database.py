@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from planner.domain.errors import StoreError
+from planner.service.redaction import redact
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 15
@@ -77,12 +78,17 @@ def bare_engine(url: str) -> Engine:
             "pip install 'poolwise[postgres]' has the one for PostgreSQL"
         ) from error
     except ArgumentError as error:
-        raise StoreError(f"database URL is not usable: {error}") from error
+        raise StoreError(redact(f"database URL is not usable: {error}")) from error
+    except ValueError:  # its text holds what stands after a colon, which may be a password
+        raise StoreError(
+            "database URL is not usable: what follows the host's last colon is no port; write @, "
+            ": and / in a password as %40, %3A and %2F"
+        ) from None
 
 
 def shown(engine: Engine) -> str:
     """The URL for people, without a password."""
-    return engine.url.render_as_string(hide_password=True)
+    return redact(engine.url.render_as_string(hide_password=True))
 
 
 @contextmanager
@@ -92,8 +98,9 @@ def translated(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        told = f"database {where}: {reason}"
         raise StoreError(
-            f"database {where}: {reason}; check that its folder exists, is writable and has space"
+            f"{redact(told)}; check that its folder exists, is writable and has space"
         ) from error
     except CommandError as error:
         raise StoreError(

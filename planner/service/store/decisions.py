@@ -7,6 +7,7 @@ from hashlib import sha256
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from planner.domain.errors import UnknownDecisionError
+from planner.service.store import audit
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import DecisionRecord
 from planner.service.store.tables import DECISION_INPUTS, DECISIONS, RECORDED_VALUES
@@ -18,7 +19,14 @@ SWEEP_EVERY = 50
 
 
 def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]) -> int:
-    """Keep a decision with its parts; its id. Parts of the oldest ones go."""
+    """Keep a decision with its parts; its id. Parts of the oldest ones go.
+
+    The audit log tells of it where it is not what the last one was.
+    """
+    last = newest(connection, record.deployment, limit=1)
+    if not last or (last[0].outcome, last[0].plan_id) != (record.outcome, record.plan_id):
+        subject, action = record.plan_id or record.deployment, f"decision.{record.outcome}"
+        audit.add(connection, record.decided_at, "loop", action, subject, detail=record.reason)
     values = {
         "deployment": record.deployment,
         "decided_at": stamp(record.decided_at),

@@ -94,7 +94,15 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """A line of the append-only audit log."""
+    """A line of the append-only audit log.
+
+    Parameters
+    ----------
+    prev_hash : str
+        Hash of the line before; 64 zeros: it is the first.
+    hash : str
+        Of `prev_hash` and the other fields, see `store.audit.hash_of`.
+    """
 
     seq: int
     at: datetime
@@ -102,6 +110,8 @@ class AuditEntry:
     action: str
     subject: str
     detail: str
+    prev_hash: str
+    hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ are only ever appended to.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
@@ -19,6 +20,7 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
+from planner.service.redaction import redact
 from planner.service.store import (
     approvals,
     audit,
@@ -29,8 +31,8 @@ from planner.service.store import (
     observations,
     plans,
     stock_outs,
-    tokens,
 )
+from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.directives import StoredDirectives
@@ -53,6 +55,7 @@ from planner.service.store.tables import (
     APPROVALS,
     FLEETS,
 )
+from planner.service.store.tokens import StoredTokens
 from serving.gate.records import RequestRecord
 
 
@@ -73,7 +76,7 @@ class Store:
     def __init__(self, engine: Engine, fence: Fence | None = None) -> None:
         self._engine = engine
         self._fence = fence
-        self._where = engine.url.render_as_string(hide_password=True)
+        self._where = redact(engine.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Give up the connections."""
@@ -104,6 +107,10 @@ class Store:
         """What waited when it was last told, or None."""
         with self._read() as connection:
             return backlogs.newest(connection, deployment, model)
+
+    def tokens(self) -> StoredTokens:
+        """Who may use the API."""
+        return StoredTokens(self._engine, self._where)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
@@ -377,25 +384,20 @@ class Store:
         with self._read() as connection:
             return decisions.one(connection, deployment, decision_id)
 
-    def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
-        """The newest lines of the audit log, newest first."""
+    def audit(self, *, limit: int, before: int | None = None) -> tuple[AuditEntry, ...]:
+        """The newest lines of the audit log, newest first; before a line, where one is named."""
         with self._read() as connection:
-            return audit.newest(connection, limit=limit)
+            return audit.newest(connection, limit=limit, before=before)
 
-    def token_name(self, token_hash: str) -> str | None:
-        """Whose token has this hash, or None."""
+    def verify_audit(self, *, expect: str | None = None) -> AuditCheck:
+        """Whether the audit log is as it was written; see `store.audit.verify`."""
         with self._read() as connection:
-            return tokens.name_of(connection, token_hash)
+            return audit.verify(connection, expect=expect)
 
-    def add_first_token(self, token_hash: str, *, name: str, at: datetime) -> bool:
-        """Keep a token where there is none yet; False where there is, or another was faster."""
+    def add_audit(self, at: datetime, actor: str, action: str, subject: str, detail: str) -> None:
+        """A line on something that changes nothing else here, such as a refusal."""
         with self._write() as connection:
-            return tokens.add_first(connection, token_hash, name=name, at=at)
-
-    def replace_tokens(self, token_hash: str, *, name: str, at: datetime) -> None:
-        """Shut out every token but this new one."""
-        with self._write() as connection:
-            tokens.replace_all(connection, token_hash, name=name, at=at)
+            _audit(connection, at, actor, action, subject, detail=detail)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

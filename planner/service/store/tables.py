@@ -135,6 +135,18 @@ AUDIT = Table(
     Column("action", String(80), nullable=False),
     Column("subject", String(200), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("ix_audit_prev_hash", "prev_hash", unique=True),
+    Index("ix_audit_hash", "hash", unique=True),
+)
+
+AUDIT_HEAD = Table(
+    "audit_head",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
 )
 
 TOKENS = Table(
@@ -143,6 +155,11 @@ TOKENS = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", String(40), nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("expires_at", String(40), nullable=True),
+    Column("last_used_at", String(40), nullable=True),
+    Column("revoked_at", String(40), nullable=True),
+    Index("ix_tokens_name", "name"),
 )
 
 FORECASTS = Table(

@@ -26,7 +26,6 @@ from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord, open_store
 from planner.service.store.database import MIGRATIONS, open_engine, queue_up
 from planner.service.store.tables import METADATA
-from planner.service.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history, window, write_spec
 from tests.planner.service.plans import example_fleet, example_record
 
@@ -289,25 +288,6 @@ def test_decisions_come_back_newest_first(store):
         ("2", False),
         ("1", True),
     ]
-
-
-def test_only_a_tokens_hash_is_stored_and_a_new_one_ends_the_old(url, tmp_path):
-    store = open_store(url)
-    first, second = new_token(), new_token()
-    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) == "admin"
-    store.replace_tokens(hash_of(second), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) is None
-    store.close()
-    assert first.encode() not in (tmp_path / "deep" / "poolwise.db").read_bytes()
-
-
-def test_of_two_processes_that_start_on_a_new_database_one_makes_the_token(store):
-    first, second = new_token(), new_token()
-    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
-    assert not store.add_first_token(hash_of(second), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) == "admin"
-    assert store.token_name(hash_of(second)) is None
 
 
 def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(database_url):
