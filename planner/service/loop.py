@@ -14,6 +14,7 @@ from planner.domain.rollout import ApprovalState
 from planner.domain.spec import LoopMode
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
+from planner.service.calibrating import calibrate
 from planner.service.deployment import Deployment, Observation, guard_conditions, takes_away
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
@@ -79,7 +80,7 @@ class TickReport:
 
 
 def tick(deployment: Deployment, *, now: datetime) -> TickReport:
-    """Observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
+    """Compare -> observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
 
     Whatever goes wrong on purpose (PoolwiseError) becomes a report: the fleet stays as it is.
     """
@@ -89,6 +90,9 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
     try:
         settle_interrupted(deployment, at=now)
         expire_old(deployment, at=now)
+        calibrate(
+            deployment.store, deployment.spec, deployment.model, deployment.readings(), now=now
+        )
         seen = _look(deployment, now=now)
         report = _tick(deployment, seen, now=now)
     except PoolwiseError as error:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.calibration_metrics import CalibrationCollector
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Election
 from planner.service.falling_back import is_fallback
@@ -112,6 +113,7 @@ class Metrics:
         spec = deployment.spec
         LoopMetrics(self.registry, spec)
         self.registry.register(StoreCollector(deployment))
+        self.registry.register(CalibrationCollector(deployment))
         self.registry.register(SignalCollector(spec.name, live.newest))
         classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
         live.on_signals.append(SloCounters(self.registry, spec.name, classes).record)

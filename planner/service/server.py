@@ -89,7 +89,9 @@ def run(options: ServeOptions) -> None:
     ):
         election = make_election(settings.election, spec, store)
         hands = Hands(spec=spec, desired=_desired(spec, election))
+        live = _live(spec, store, settings, model=options.model)
         deployment = make_deployment(spec, store, hands, model=options.model)
+        deployment = replace(deployment, readings=live.take)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         leadership = Leadership(election, deployment, hands.on)
         if keda is not None and hands.desired is not None:
@@ -97,7 +99,8 @@ def run(options: ServeOptions) -> None:
         _announce(options, spec, listener, token, keda)
         _serve(
             leadership,
-            hands.desired,
+            Metrics(desired=hands.desired, stale_after_s=spec.guards.stale_observation_s),
+            live,
             listener,
             settings,
             insecure_local=options.insecure_local,
@@ -175,16 +178,15 @@ def make_deployment(
 
 def _serve(
     leadership: Leadership,
-    desired: DesiredReplicas | None,
+    metrics: Metrics,
+    live: LiveSignals,
     listener: socket.socket,
     settings: Settings,
     *,
     insecure_local: bool,
 ) -> None:
     deployment, election = leadership.deployment, leadership.election
-    metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
     metrics.watch(deployment.spec.name, election)
-    live = _live(deployment, settings)
     live.on_signals.append(_windows(leadership).take)
     metrics.show(deployment, live)
     service = Service(
@@ -215,15 +217,14 @@ def _serve(
         live.stop()
 
 
-def _live(deployment: Deployment, settings: Settings) -> LiveSignals:
+def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) -> LiveSignals:
     """What the service sees of its running deployment; reading begins with `start`."""
     stopped = threading.Event()
     return LiveSignals(
         source=source_of(settings, sleep=stopped.wait),
         interval_s=settings.watch.interval_s,
-        promised=Promised(spec=deployment.spec, model=deployment.model),
-        store=deployment.store,
-        clock=deployment.clock,
+        promised=Promised(spec=spec, model=sole_model(spec, model)),
+        store=store,
         stopped=stopped,
     )
 

@@ -161,6 +161,7 @@ class _Reader:
             cells=tuple(part.cell for part in document.target.cells),
             budget=Budget(**document.budget.model_dump()),
             planning=document.planning.settings,
+            calibration=document.calibration.settings,
             forecast=document.forecast.settings,
             loop=LoopSettings(**document.loop.model_dump()),
             guards=document.guards.settings,

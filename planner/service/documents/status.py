@@ -197,6 +197,7 @@ class StatusDocument(Document):
     led_by: LedByDocument | None
     bottleneck: Bottleneck | None
     bottleneck_why: str
+    corrections: tuple[str, ...]
 
 
 def status_document(signals: DeploymentSignals) -> StatusDocument:

@@ -30,6 +30,7 @@ from planner.service.store import (
     tokens,
 )
 from planner.service.store.audit import add as _audit
+from planner.service.store.calibrations import StoredCalibrations
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
@@ -89,6 +90,10 @@ class Store:
     def orders(self, deployment: str) -> StoredOrders:
         """What was left for the leader of a deployment."""
         return StoredOrders(self._engine, deployment, self._where)
+
+    def calibrations(self, deployment: str) -> StoredCalibrations:
+        """What was learned of a deployment's profiles."""
+        return StoredCalibrations(self._engine, deployment, self._where, self._fence)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
