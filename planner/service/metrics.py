@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
@@ -15,6 +15,7 @@ from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.live import LiveSignals
 from planner.service.loop import Outcome, TickReport
+from planner.service.metrics_catalogue import KnownRegistry
 from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
 from planner.service.signal_metrics import SignalCollector
 
@@ -36,7 +37,7 @@ class Metrics:
 
     desired: DesiredReplicas | None = None
     stale_after_s: float = 180.0
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    registry: KnownRegistry = field(default_factory=KnownRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
     last_good_tick: Gauge = field(init=False)
@@ -111,7 +112,7 @@ class Metrics:
     def show(self, deployment: Deployment, live: LiveSignals) -> None:
         """Show what the store holds, and what is seen of the running deployment."""
         spec = deployment.spec
-        LoopMetrics(self.registry, spec)
+        LoopMetrics(self.registry, spec, at=deployment.clock())
         self.registry.register(StoreCollector(deployment))
         self.registry.register(CalibrationCollector(deployment))
         self.registry.register(SignalCollector(spec.name, live.newest))

@@ -27,9 +27,11 @@ from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
+from planner.service.events import EventWatch
 from planner.service.exported import ExportedFleetActuator
 from planner.service.live import LiveSignals, source_of
 from planner.service.metrics import Metrics
+from planner.service.notifying import Notifier, channels_of
 from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
@@ -203,7 +205,23 @@ def _serve(
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    notifier = Notifier(
+        channels_of(settings.notifications),
+        metrics.registry,
+        deployment=deployment.spec.name,
+        repeat_s=settings.notifications.repeat_s,
+    )
+    events = EventWatch(
+        deployment,
+        notifier,
+        lambda: election.term() is not None,
+        burn_ratio=settings.notifications.burn_ratio,
+    )
+    live.on_signals.append(events.take)
     live.start()
+    if notifier.senders:
+        notifier.start()
+        events.start()
     scheduler = start_scheduler(leadership, metrics)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
@@ -214,7 +232,8 @@ def _serve(
     finally:
         scheduler.shutdown(wait=True)
         election.stop()
-        live.stop()
+        for part in (events, notifier, live):
+            part.stop()
 
 
 def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) -> LiveSignals:
