@@ -17,6 +17,7 @@ from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions
 from planner.service.calibrating import corrections_of
 from planner.service.store import DecisionRecord, PlanRecord, Store
+from planner.service.tracing import SpanOf, no_span
 from serving.telemetry.signals import DeploymentSignals
 
 LONGEST_HISTORY = 5_000
@@ -82,6 +83,8 @@ class Deployment:
         What forecasts have learned so far, so that a tick only takes the new windows.
     readings : callable
         What was read of the running deployment since it was asked last; each is given once.
+    span : callable
+        Opens a span around a stage of a tick.
     """
 
     spec: Spec
@@ -93,6 +96,7 @@ class Deployment:
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
     readings: Callable[[], tuple[DeploymentSignals, ...]] = tuple
+    span: SpanOf = no_span
     running: list[str] = field(default_factory=list)
 
     def plannable(self, *, now: datetime) -> Spec:

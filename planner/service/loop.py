@@ -86,13 +86,22 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
     """
     if deployment.spec.loop.mode is LoopMode.OFF:
         return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
+    with deployment.span("tick") as told:
+        report = _whole_tick(deployment, now=now)
+        told |= {"poolwise.deployment": deployment.spec.name, "poolwise.outcome": report.outcome}
+        if report.decision is not None:
+            told["poolwise.plan_id"] = report.decision.plan.plan_id
+        if report.outcome is Outcome.FAILED:
+            told["error"] = report.reason
+    return report
+
+
+def _whole_tick(deployment: Deployment, *, now: datetime) -> TickReport:
     seen: Seen | None = None
     try:
         settle_interrupted(deployment, at=now)
         expire_old(deployment, at=now)
-        calibrate(
-            deployment.store, deployment.spec, deployment.model, deployment.readings(), now=now
-        )
+        _compare(deployment, now=now)
         seen = _look(deployment, now=now)
         report = _tick(deployment, seen, now=now)
     except PoolwiseError as error:
@@ -102,10 +111,19 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
     return report
 
 
+def _compare(deployment: Deployment, *, now: datetime) -> None:
+    """Hold what was predicted against what was seen since the last tick; both are kept."""
+    with deployment.span("compare"):
+        calibrate(
+            deployment.store, deployment.spec, deployment.model, deployment.readings(), now=now
+        )
+
+
 def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
     """Observe -> forecast, both kept; None when no load was observed yet."""
     spec, store = deployment.spec, deployment.store
-    observation = deployment.observer.observe(now=now)
+    with deployment.span("observe"):
+        observation = deployment.observer.observe(now=now)
     if observation.observed_at is None:
         return None
     outcomes = take_outcomes(
@@ -115,13 +133,14 @@ def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
         observation.windows,
         observed_at=observation.observed_at,
     )
-    forecast = expected_demand(
-        spec,
-        observation.windows,
-        model=deployment.model,
-        made_at=now,
-        memory=deployment.memory,
-    )
+    with deployment.span("forecast"):
+        forecast = expected_demand(
+            spec,
+            observation.windows,
+            model=deployment.model,
+            made_at=now,
+            memory=deployment.memory,
+        )
     store.add_forecast(spec.name, forecast)
     return Seen(
         forecast=forecast,
@@ -143,7 +162,8 @@ def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickRe
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
     conditions = guard_conditions(deployment, seen.observation, now=now)
-    decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
+    with deployment.span("plan"):
+        decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
     shortages = deployment.shortages(now=now)
     decision = replace(decision, findings=(*decision.findings, *shortages))
 
@@ -191,7 +211,8 @@ def _carry_on(
     if isinstance(approved, TickReport):
         return approved
 
-    apply(deployment, approved, by=POLICY, at=now)
+    with deployment.span("apply"):
+        apply(deployment, approved, by=POLICY, at=now)
     reason = f"plan {approved}: {len(decision.diff.steps)} steps"
     return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
 

@@ -11,6 +11,7 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.spec import LoopMode, TargetKind
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
+from planner.service.logs import fields
 from planner.service.loop import tick
 from planner.service.metrics import Metrics
 
@@ -97,11 +98,11 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
     took_s = time.monotonic() - began
     metrics.record_tick(deployment.spec.name, report, at=now, took_s=took_s)
     plan_id = report.decision.plan.plan_id if report.decision else "-"
-    LOG.info(
-        "deployment=%s outcome=%s plan_id=%s took_s=%.3f reason=%s",
-        deployment.spec.name,
-        report.outcome,
-        plan_id,
-        took_s,
-        report.reason,
+    about = fields(
+        deployment=deployment.spec.name,
+        outcome=report.outcome.value,
+        plan_id=plan_id,
+        took_s=round(took_s, 3),
+        reason=report.reason,
     )
+    LOG.info("tick", extra=about)

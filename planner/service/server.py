@@ -30,8 +30,10 @@ from planner.service.election.leadership import Election, Leadership, Reign
 from planner.service.events import EventWatch
 from planner.service.exported import ExportedFleetActuator
 from planner.service.live import LiveSignals, source_of
+from planner.service.logs import log_to
 from planner.service.metrics import Metrics
 from planner.service.notifying import Notifier, channels_of
+from planner.service.observability import LogFormat
 from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
@@ -41,6 +43,7 @@ from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.tokens import hash_of, new_token
+from planner.service.tracing import Tracing, make_tracing, no_span
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class ServeOptions:
     model: str | None = None
     allow_estimates: bool = False
     as_json: bool = False
+    log_format: LogFormat | None = None
 
 
 def run(options: ServeOptions) -> None:
@@ -82,7 +86,8 @@ def run(options: ServeOptions) -> None:
     if options.insecure_local and host not in LOOPBACK:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
-    _log_to_stderr()
+    log_to(None, options.log_format or settings.log_format)
+    tracing = make_tracing(os.environ)
     keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
     with (
         listening(host, port) as listener,
@@ -93,7 +98,9 @@ def run(options: ServeOptions) -> None:
         hands = Hands(spec=spec, desired=_desired(spec, election))
         live = _live(spec, store, settings, model=options.model)
         deployment = make_deployment(spec, store, hands, model=options.model)
-        deployment = replace(deployment, readings=live.take)
+        deployment = replace(
+            deployment, readings=live.take, span=no_span if tracing is None else tracing.span
+        )
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         leadership = Leadership(election, deployment, hands.on)
         if keda is not None and hands.desired is not None:
@@ -105,8 +112,11 @@ def run(options: ServeOptions) -> None:
             live,
             listener,
             settings,
+            tracing=tracing,
             insecure_local=options.insecure_local,
         )
+        if tracing is not None:
+            tracing.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +195,7 @@ def _serve(
     listener: socket.socket,
     settings: Settings,
     *,
+    tracing: Tracing | None,
     insecure_local: bool,
 ) -> None:
     deployment, election = leadership.deployment, leadership.election
@@ -197,6 +208,7 @@ def _serve(
         leadership=leadership,
         insecure_local=insecure_local,
         max_body_bytes=settings.server.max_body_bytes,
+        tracing=tracing,
     )
     config = uvicorn.Config(
         create_app(service),
@@ -350,8 +362,3 @@ def _announce(
         if token:
             sys.stdout.write(f"Bearer token for writes, shown only now: {token}\n")
     sys.stdout.flush()
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("poolwise").setLevel(logging.INFO)

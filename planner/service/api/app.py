@@ -13,6 +13,7 @@ from planner.service.api import (
     problems,
     simulations,
 )
+from planner.service.api.context import RequestContext
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import Service
 
@@ -45,6 +46,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(router)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
     app.add_middleware(RequestCount, metrics=service.metrics)
+    app.add_middleware(RequestContext, tracing=service.tracing)
     return app
 
 

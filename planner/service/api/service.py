@@ -11,6 +11,7 @@ from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
 from planner.service.settings import DEFAULT_BODY_BYTES
 from planner.service.tokens import hash_of
+from planner.service.tracing import Tracing
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -27,6 +28,8 @@ class Service:
         Accept writes without a token; only for a server that listens on loopback.
     max_body_bytes : int
         Larger request bodies are refused.
+    tracing : Tracing or None
+        Where spans of requests go; None: nowhere.
     """
 
     deployment: Deployment
@@ -34,6 +37,7 @@ class Service:
     leadership: Leadership | None = None
     insecure_local: bool = False
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    tracing: Tracing | None = None
 
     def now(self) -> datetime:
         """The service's clock."""

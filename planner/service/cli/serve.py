@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
+from planner.service.observability import LogFormat
 
 EPILOG = (
     "Examples:\n\n"
@@ -50,6 +51,10 @@ def serve(
         bool,
         typer.Option("--new-token", help="Make a new bearer token; the old ones end."),
     ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="Of the log on standard error (default key-value)."),
+    ] = None,
     model: ModelOption = None,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
@@ -69,5 +74,6 @@ def serve(
             model=model,
             allow_estimates=allow_estimates,
             as_json=json,
+            log_format=log_format,
         )
     )

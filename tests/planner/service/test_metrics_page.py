@@ -1,9 +1,13 @@
-"""`/metrics`: everything that must be observable is there, named, documented and bounded."""
+"""`/metrics`: everything that must be observable is there, named, documented and bounded.
+
+`python -m tests.planner.service.test_metrics_page` writes the table of `docs/metrics.md` anew.
+"""
 
 import math
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -113,7 +117,7 @@ def test_units_are_base_units_and_names_are_lower_case(tmp_path):
         assert not one.name.endswith(("_ms", "_milliseconds", "_percent", "_minutes")), one.name
         assert one.name == one.name.lower()
         assert one.text
-        assert "deployment" in one.labels or one.name in ("poolwise_http_requests_total",)
+        assert "deployment" in one.labels or one.name.startswith("poolwise_http_")
 
 
 def test_values_are_those_that_were_seen(seen):
@@ -218,3 +222,10 @@ def test_the_example_is_what_the_profile_says(tmp_path):
     (compared,) = deployment.store.calibrations("shop").comparisons(limit=1)
     assert math.isclose(compared.implied[Leg.PREFILL], 1.0, rel_tol=0.02)
     deployment.store.close()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        table = metrics_table(everything(Path(folder)).registry)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
