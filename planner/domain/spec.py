@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 
+from planner.domain.calibration import CalibrationSettings, Correction, Leg
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.forecast import KnownEvent
 from planner.domain.guards import ApprovalPolicy, GuardSettings
@@ -370,6 +371,8 @@ class Spec:
     held_by_others : tuple of Holding
         What was taken from inventory and budget because other models hold it (`plan_together`);
         not part of the file.
+    corrections : tuple of Correction
+        By how much `profiles` were corrected (`corrected`); not part of the file.
     """
 
     spec_id: str
@@ -391,6 +394,8 @@ class Spec:
     shapes: tuple[ShapeSearch, ...] = ()
     cells: tuple[Cell, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    corrections: tuple[Correction, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of this name.
@@ -447,6 +452,21 @@ class Spec:
             return self
         slowed = tuple(p.slowed(1 + e) for p, e in zip(self.profiles, errors, strict=True))
         return replace(self.trusting, profiles=slowed)
+
+    def corrected(self, corrections: tuple[Correction, ...]) -> "Spec":
+        """The same spec with profiles as their replicas are seen to be."""
+        counted = tuple(c for c in corrections if c.factor != 1.0)
+        if not counted:
+            return self
+        factors = {(c.profile_id, c.leg): c.factor for c in counted}
+        profiles = tuple(
+            profile.lasting(
+                prefill=factors.get((profile.profile_id, Leg.PREFILL), 1.0),
+                decode=factors.get((profile.profile_id, Leg.DECODE), 1.0),
+            )
+            for profile in self.profiles
+        )
+        return replace(self, profiles=profiles, corrections=counted)
 
     def slo_of(self, model: str, request_class: str) -> Slo | None:
         """The promise to this class, or None."""

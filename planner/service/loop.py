@@ -16,6 +16,7 @@ from planner.domain.rollout import ApprovalState
 from planner.domain.spec import LoopMode, Stage
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
+from planner.service.calibrating import calibrate
 from planner.service.deployment import (
     LONGEST_RUN,
     Deployment,
@@ -110,12 +111,23 @@ class TickReport:
 
 
 def tick(deployment: Deployment, *, now: datetime) -> TickReport:
-    """Observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
+    """Compare -> observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
 
     Whatever goes wrong becomes a report that names the stage: the fleet stays as it is, and the
     last good decision counts. Orders of people come first (`planner.service.directives`).
     """
-    way = _Way(Course(deployment.stages, deployment.spec.loop.deadlines))
+    way = _Way(Course(deployment.stages, deployment.spec.loop.deadlines, deployment.span))
+    with deployment.span("tick") as told:
+        report = _whole_tick(deployment, way, now=now)
+        told |= {"poolwise.deployment": deployment.spec.name, "poolwise.outcome": report.outcome}
+        if report.decision is not None:
+            told["poolwise.plan_id"] = report.decision.plan.plan_id
+        if report.outcome is Outcome.FAILED:
+            told["error"] = report.reason
+    return report
+
+
+def _whole_tick(deployment: Deployment, way: "_Way", *, now: datetime) -> TickReport:
     try:
         end_those_over(deployment, now=now)
         deployment = deployment.as_ordered(now=now)
@@ -123,6 +135,7 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
             return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
         settle_interrupted(deployment, at=now)
         expire_old(deployment, at=now)
+        _compare(deployment, now=now)
         way.seen = _look(deployment, way.course, now=now)
         report = _tick(deployment, way, now=now)
     except PoolwiseError as error:
@@ -177,6 +190,14 @@ def _last_good(deployment: Deployment) -> str:
         f"what was decided at {good.decided_at:%Y-%m-%d %H:%M:%S} UTC counts: plan {good.plan_id}, "
         f"{good.outcome}"
     )
+
+
+def _compare(deployment: Deployment, *, now: datetime) -> None:
+    """Hold what was predicted against what was seen since the last tick; both are kept."""
+    with deployment.span("compare"):
+        calibrate(
+            deployment.store, deployment.spec, deployment.model, deployment.readings(), now=now
+        )
 
 
 def _look(deployment: Deployment, course: Course, *, now: datetime) -> Seen | None:

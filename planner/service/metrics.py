@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.calibration_metrics import CalibrationCollector
 from planner.service.deployment import Deployment
 from planner.service.directives import Standing
 from planner.service.election.leadership import Election
@@ -15,6 +16,7 @@ from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.live import LiveSignals
 from planner.service.loop import GOOD, Outcome, TickReport
+from planner.service.metrics_catalogue import KnownRegistry
 from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
 from planner.service.signal_metrics import SignalCollector
 from planner.service.tick_metrics import TickMetrics
@@ -37,7 +39,7 @@ class Metrics:
 
     desired: DesiredReplicas | None = None
     stale_after_s: float = 180.0
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    registry: KnownRegistry = field(default_factory=KnownRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
     last_good_tick: Gauge = field(init=False)
@@ -118,9 +120,10 @@ class Metrics:
     def show(self, deployment: Deployment, live: LiveSignals) -> None:
         """Show what the store holds, and what is seen of the running deployment."""
         spec = deployment.spec
-        LoopMetrics(self.registry, spec)
+        LoopMetrics(self.registry, spec, at=deployment.clock())
         self.loop.record_standing(spec.name, Standing(), spec.loop.mode)
         self.registry.register(StoreCollector(deployment))
+        self.registry.register(CalibrationCollector(deployment))
         self.registry.register(SignalCollector(spec.name, live.newest))
         classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
         live.on_signals.append(SloCounters(self.registry, spec.name, classes).record)

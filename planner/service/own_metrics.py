@@ -74,7 +74,7 @@ class StoreCollector(Collector):
 class LoopMetrics:
     """What does not change while the service runs, so that rules can be relative to it."""
 
-    def __init__(self, registry: CollectorRegistry, spec: Spec) -> None:
+    def __init__(self, registry: CollectorRegistry, spec: Spec, *, at: datetime) -> None:
         interval = Gauge(
             "poolwise_loop_interval_seconds",
             "Seconds between slow ticks",
@@ -82,6 +82,20 @@ class LoopMetrics:
             registry=registry,
         )
         interval.labels(spec.name).set(spec.loop.slow_interval_s)
+        stale = Gauge(
+            "poolwise_stale_after_seconds",
+            "Seconds after which a load that was seen is too old to take capacity away by",
+            ("deployment",),
+            registry=registry,
+        )
+        stale.labels(spec.name).set(spec.guards.stale_observation_s)
+        start = Gauge(
+            "poolwise_start_timestamp_seconds",
+            "When this process started to serve, Unix time",
+            ("deployment",),
+            registry=registry,
+        )
+        start.labels(spec.name).set(at.timestamp())
 
 
 class SloCounters:

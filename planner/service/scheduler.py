@@ -15,6 +15,7 @@ from planner.service.deployment import Deployment
 from planner.service.directives import standing
 from planner.service.election.leadership import Leadership
 from planner.service.fast_loop import QUIET, fast_tick
+from planner.service.logs import fields
 from planner.service.loop import tick
 from planner.service.metrics import Metrics
 
@@ -152,15 +153,15 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
     metrics.record_tick(deployment.spec.name, report, at=now, took_s=took_s)
     _show_orders(deployment, metrics)
     plan_id = report.decision.plan.plan_id if report.decision else "-"
-    LOG.info(
-        "deployment=%s outcome=%s stage=%s plan_id=%s took_s=%.3f reason=%s",
-        deployment.spec.name,
-        report.outcome,
-        report.failed_stage or "-",
-        plan_id,
-        took_s,
-        report.reason,
+    about = fields(
+        deployment=deployment.spec.name,
+        outcome=report.outcome.value,
+        stage=report.failed_stage or "-",
+        plan_id=plan_id,
+        took_s=round(took_s, 3),
+        reason=report.reason,
     )
+    LOG.info("tick", extra=about)
 
 
 def _show_orders(deployment: Deployment, metrics: Metrics) -> None:

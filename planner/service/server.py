@@ -28,9 +28,13 @@ from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
+from planner.service.events import EventWatch
 from planner.service.exported import ExportedFleetActuator
 from planner.service.live import LiveSignals, source_of
+from planner.service.logs import log_to
 from planner.service.metrics import Metrics
+from planner.service.notifying import Notifier, channels_of
+from planner.service.observability import LogFormat
 from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
@@ -40,10 +44,10 @@ from planner.service.scheduler import start_scheduler, take_over_soon
 from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec_file import read_spec
 from planner.service.store import Store, open_store
-from planner.service.store.retention import Keeping
 from planner.service.tidying import schedule_tidying
 from planner.service.tls import Tls, renewing, tls_context, tls_files
 from planner.service.tokens import hash_of, new_token
+from planner.service.tracing import Tracing, make_tracing, no_span
 from planner.service.waiting_work import WaitingWork
 from serving.telemetry.whole import Promised
 
@@ -71,6 +75,7 @@ class ServeOptions:
     model: str | None = None
     allow_estimates: bool = False
     as_json: bool = False
+    log_format: LogFormat | None = None
 
 
 def run(options: ServeOptions) -> None:
@@ -91,8 +96,10 @@ def run(options: ServeOptions) -> None:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
     tls = _tls(options, settings.server)
-    _log_to_stderr()
+    log_to(None, options.log_format or settings.log_format)
+    redact_logs()
     _warn_of_plain_text(host, tls)
+    tracing = make_tracing(os.environ)
     keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
     with (
         listening(host, port) as listener,
@@ -101,20 +108,25 @@ def run(options: ServeOptions) -> None:
     ):
         election = make_election(settings.election, spec, store)
         hands = Hands(spec=spec, desired=_desired(spec, election))
+        live = _live(spec, store, settings, model=options.model)
         deployment = make_deployment(spec, store, hands, model=options.model)
+        deployment = replace(
+            deployment, readings=live.take, span=no_span if tracing is None else tracing.span
+        )
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         _tell_head(store)
         leadership = Leadership(election, deployment, hands.on)
         if keda is not None and hands.desired is not None:
             keda.start(hands.desired.current)
         _announce(options, spec, listener, token, keda, scheme="https" if tls else "http")
-        live = _live(deployment, settings)
-        service = _service(leadership, hands.desired, settings, options)
-        service.metrics.show(deployment, live)
         live.on_signals.append(_windows(leadership).take)
         if spec.loop.fast_interval_s > 0:
             live.on_signals.append(WaitingWork(leading=leadership.leading).take)
-        _serve(service, leadership, live, listener, tls, keeping=settings.keeping)
+        service = _service(leadership, hands.desired, settings, options, tracing=tracing)
+        service.metrics.show(deployment, live)
+        _serve(service, leadership, live, listener, tls, settings=settings)
+        if tracing is not None:
+            tracing.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +203,8 @@ def _service(
     desired: DesiredReplicas | None,
     settings: Settings,
     options: ServeOptions,
+    *,
+    tracing: Tracing | None,
 ) -> Service:
     deployment, server = leadership.deployment, settings.server
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
@@ -203,6 +217,7 @@ def _service(
         anonymous_reads=options.anonymous_reads,
         requests_per_s=server.requests_per_s,
         max_body_bytes=server.max_body_bytes,
+        tracing=tracing,
     )
 
 
@@ -213,7 +228,7 @@ def _serve(
     listener: socket.socket,
     tls: Tls | None,
     *,
-    keeping: Keeping,
+    settings: Settings,
 ) -> None:
     app = create_app(service)
     config = uvicorn.Config(
@@ -226,10 +241,26 @@ def _serve(
     config.load()
     config.ssl = None if tls is None else tls.context
     redact_logs()  # now that all handlers are there
-    election = leadership.election
+    deployment, election = leadership.deployment, leadership.election
+    notifier = Notifier(
+        channels_of(settings.notifications),
+        service.metrics.registry,
+        deployment=deployment.spec.name,
+        repeat_s=settings.notifications.repeat_s,
+    )
+    events = EventWatch(
+        deployment,
+        notifier,
+        lambda: election.term() is not None,
+        burn_ratio=settings.notifications.burn_ratio,
+    )
+    live.on_signals.append(events.take)
     live.start()
+    if notifier.senders:
+        notifier.start()
+        events.start()
     scheduler = start_scheduler(leadership, service.metrics)
-    schedule_tidying(scheduler, leadership, keeping)
+    schedule_tidying(scheduler, leadership, settings.keeping)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
@@ -244,18 +275,18 @@ def _serve(
         scheduler.shutdown(wait=True)
         leadership.deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
         election.stop()
-        live.stop()
+        for part in (events, notifier, live):
+            part.stop()
 
 
-def _live(deployment: Deployment, settings: Settings) -> LiveSignals:
+def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) -> LiveSignals:
     """What the service sees of its running deployment; reading begins with `start`."""
     stopped = threading.Event()
     return LiveSignals(
         source=source_of(settings, sleep=stopped.wait),
         interval_s=settings.watch.interval_s,
-        promised=Promised(spec=deployment.spec, model=deployment.model),
-        store=deployment.store,
-        clock=deployment.clock,
+        promised=Promised(spec=spec, model=sole_model(spec, model)),
+        store=store,
         stopped=stopped,
     )
 
@@ -389,9 +420,3 @@ def _announce(
         if token:
             sys.stdout.write(f"Bearer token of admin, shown only now: {token}\n")
     sys.stdout.flush()
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("poolwise").setLevel(logging.INFO)
-    redact_logs()

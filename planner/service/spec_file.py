@@ -160,6 +160,7 @@ class _Reader:
             cells=tuple(part.cell for part in document.target.cells),
             budget=Budget(**document.budget.model_dump()),
             planning=document.planning.settings,
+            calibration=document.calibration.settings,
             forecast=document.forecast.settings,
             loop=document.loop.settings,
             guards=document.guards.settings,

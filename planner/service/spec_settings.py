@@ -9,6 +9,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from planner.domain.calibration import CalibrationSettings
 from planner.domain.spec import (
     ForecastSettings,
     LoopMode,
@@ -28,6 +29,7 @@ from planner.service.spec_part import Name, SpecPart
 
 _FORECAST = ForecastSettings()
 _LOOP = LoopSettings()
+_CALIBRATION = CalibrationSettings()
 
 
 class TransferLinkPart(SpecPart):
@@ -240,3 +242,41 @@ class LoopPart(SpecPart):
         """The same as a value."""
         given = self.model_dump(exclude={"deadlines"})
         return LoopSettings(**given, deadlines=StageDeadlines(**self.deadlines.model_dump()))
+
+
+class CalibrationPart(SpecPart):
+    """How capacity follows what replicas are seen to do."""
+
+    enabled: bool = Field(
+        default=_CALIBRATION.enabled,
+        description="false: drift from the profile is told, and capacity stays as profiled",
+    )
+    max_slower_ratio: float = Field(
+        default=_CALIBRATION.max_slower_ratio,
+        ge=0,
+        le=2,
+        description="a profile's times become at most so much longer, ratio",
+    )
+    max_faster_ratio: float = Field(
+        default=_CALIBRATION.max_faster_ratio,
+        ge=0,
+        le=2,
+        description="replicas count as at most so much faster than profiled, ratio",
+    )
+    tolerance_ratio: float = Field(
+        default=_CALIBRATION.tolerance_ratio,
+        ge=0.01,
+        le=1,
+        description="a smaller shift is no drift, ratio",
+    )
+    false_alarm_ticks: float = Field(
+        default=_CALIBRATION.false_alarm_ticks,
+        ge=100,
+        le=1e9,
+        description="without drift, one false alarm in so many ticks on average, count",
+    )
+
+    @property
+    def settings(self) -> CalibrationSettings:
+        """The same as a value."""
+        return CalibrationSettings(**self.model_dump())

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from planner.domain.errors import StageOverrunError
 from planner.domain.spec import Stage, StageDeadlines
+from planner.service.tracing import SpanOf, no_span
 
 Result = TypeVar("Result")
 
@@ -76,6 +77,8 @@ class Course:
 
     Parameters
     ----------
+    span : callable
+        Opens a span around a stage.
     stage : Stage or None
         The one that it is in, or failed in.
     took_s : dict of Stage to float
@@ -84,6 +87,7 @@ class Course:
 
     stages: Stages
     deadlines: StageDeadlines
+    span: SpanOf = no_span
     stage: Stage | None = None
     took_s: dict[Stage, float] = field(default_factory=dict)
 
@@ -91,7 +95,8 @@ class Course:
         """As `Stages.run`."""
         self.stage, began_s = stage, time.monotonic()
         try:
-            result = self.stages.run(stage, work, deadline_s=self.deadlines.of(stage))
+            with self.span(stage.value):
+                result = self.stages.run(stage, work, deadline_s=self.deadlines.of(stage))
         finally:
             self.took_s[stage] = self.took_s.get(stage, 0.0) + time.monotonic() - began_s
         self.stage = None

@@ -433,6 +433,8 @@ class DeploymentSignals:
         What it is short of now by measurement; `none`: nothing; None: not known.
     bottleneck_why : str
         In one line: the finding with its evidence, or why it is not known.
+    corrections : tuple of str
+        By how much the loop corrects profiles, and why to profile again; empty: not at all.
     """
 
     looked_at: datetime
@@ -456,6 +458,7 @@ class DeploymentSignals:
     ordered: tuple[str, ...] = ()
     bottleneck: Bottleneck | None = None
     bottleneck_why: str = ""
+    corrections: tuple[str, ...] = ()
 
     @property
     def workers(self) -> tuple[TargetSignals, ...]:

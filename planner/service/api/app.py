@@ -18,6 +18,7 @@ from planner.service.api import (
     tokens,
 )
 from planner.service.api.access_control import AccessControl
+from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import BEARER, Service
@@ -63,6 +64,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(AccessControl, service=service, authenticator=authenticator)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
+    app.add_middleware(RequestContext, tracing=service.tracing)
     return app
 
 

@@ -12,6 +12,7 @@ from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
 from planner.service.settings import DEFAULT_BODY_BYTES, DEFAULT_REQUESTS_PER_S
+from planner.service.tracing import Tracing
 
 BEARER = Security(
     HTTPBearer(auto_error=False, description="A token of a role that may, see docs/security.md")
@@ -36,6 +37,8 @@ class Service:
         Of one name, in the long run; twice as many may come at once. 0: as many as come.
     max_body_bytes : int
         Larger request bodies are refused.
+    tracing : Tracing or None
+        Where spans of requests go; None: nowhere.
     """
 
     deployment: Deployment
@@ -45,6 +48,7 @@ class Service:
     anonymous_reads: bool = False
     requests_per_s: float = DEFAULT_REQUESTS_PER_S
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    tracing: Tracing | None = None
 
     def now(self) -> datetime:
         """The service's clock."""

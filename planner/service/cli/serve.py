@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
+from planner.service.observability import LogFormat
 
 EPILOG = (
     "Examples:\n\n"
@@ -75,6 +76,10 @@ def serve(
         bool,
         typer.Option("--new-token", help="Make a new admin token; all old ones end."),
     ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="Of the log on standard error (default key-value)."),
+    ] = None,
     model: ModelOption = None,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
@@ -98,5 +103,6 @@ def serve(
             model=model,
             allow_estimates=allow_estimates,
             as_json=json,
+            log_format=log_format,
         )
     )

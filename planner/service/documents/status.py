@@ -200,6 +200,7 @@ class StatusDocument(Document):
     )
     bottleneck: Bottleneck | None
     bottleneck_why: str
+    corrections: tuple[str, ...]
 
 
 def status_document(signals: DeploymentSignals) -> StatusDocument:

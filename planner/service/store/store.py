@@ -32,8 +32,10 @@ from planner.service.store import (
     plans,
     stock_outs,
 )
+from planner.service.store.approval_log import ApprovalLog
 from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
+from planner.service.store.calibrations import StoredCalibrations
 from planner.service.store.database import open_engine, queue_up, translated
 from planner.service.store.directives import StoredDirectives
 from planner.service.store.instants import instant, stamp
@@ -111,6 +113,14 @@ class Store:
     def tokens(self) -> StoredTokens:
         """Who may use the API."""
         return StoredTokens(self._engine, self._where)
+
+    def calibrations(self, deployment: str) -> StoredCalibrations:
+        """What was learned of a deployment's profiles."""
+        return StoredCalibrations(self._engine, deployment, self._where, self._fence)
+
+    def approval_log(self, deployment: str) -> ApprovalLog:
+        """The states of a deployment's plans, one after the other."""
+        return ApprovalLog(self._engine, deployment, self._where)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""

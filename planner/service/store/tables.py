@@ -335,3 +335,24 @@ DECISION_INPUTS = Table(
     Column("digest", String(64), ForeignKey("recorded_values.digest"), nullable=False),
     Index("ix_decision_inputs_digest", "digest"),
 )
+
+CALIBRATIONS = Table(
+    "calibrations",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("profile_id", String(200), primary_key=True),
+    Column("leg", String(20), primary_key=True),
+    Column("changed_at", String(40), nullable=False),
+    Column("calibration", Text, nullable=False),
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("compared_at", String(40), nullable=False),
+    Column("comparison", Text, nullable=False),
+    Index("ix_comparisons_deployment", "deployment", "seq"),
+)
