@@ -54,7 +54,6 @@ def create_app(service: Service) -> FastAPI:
         deployments.ROUTER,
         decisions.ROUTER,
         directives.ROUTER,
-        health.ROUTER,
         tokens.ROUTER,
         audit.ROUTER,
     ):

@@ -112,7 +112,7 @@ class StoredCalibrations:
             )
         )
 
-    def _texts(self, query: Select[tuple[str]]) -> tuple[str, ...]:
+    def _texts(self, query: Select[str]) -> tuple[str, ...]:
         with translated(self.where), self.engine.connect() as raw:
             connection = raw.execution_options(reads_only=True)
             with connection.begin():
