@@ -1,10 +1,13 @@
 """Who may call what: every role at every route, tokens as they end, limits, browsers."""
 
+import asyncio
 import re
 from dataclasses import replace
 from datetime import timedelta
 
+import httpx
 import pytest
+from sqlalchemy import event
 
 from planner.service.access import AccessRole
 from planner.service.api import Service, create_app
@@ -291,6 +294,26 @@ def test_nobody_is_asked_for_a_body_before_the_token(deployment):
     client = client_of(deployment, max_body_bytes=10)
     answer = client.request("POST", "/v1/plans", content=b"{" * 100, headers=JSON)
     assert answer.status_code == 401
+
+
+def test_many_requests_at_once_with_a_token_ask_the_database_once(deployment):
+    client = client_of(deployment, token_for(deployment, "ann", "viewer"))
+    asked = []
+    event.listen(
+        deployment.store._engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, *_: asked.append("FROM tokens" in statement),
+    )
+
+    async def ask():
+        transport = httpx.ASGITransport(app=client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            http.headers = client.headers
+            return await asyncio.gather(*(http.get("/v1/whoami") for _ in range(50)))
+
+    answers = asyncio.run(ask())
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum(asked) == 1
 
 
 def test_the_last_use_of_a_token_is_noted_now_and_then(deployment):
