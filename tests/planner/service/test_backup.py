@@ -95,7 +95,8 @@ def test_everything_comes_back_from_each_kind_of_database_into_each(filled, empt
     assert after["audit"][:-1] == before["audit"]
     assert after["audit"][-1][1:4] == (LATER.isoformat(timespec="microseconds"), "restore",
                                        "store.restore")  # fmt: skip
-    assert backed_up.rows == {name: len(rows) for name, rows in before.items()}
+    counts = {name: len(rows) for name, rows in before.items() if name != "leases"}
+    assert backed_up.rows == restored.rows == counts
     assert restored.revision == backed_up.revision == REVISIONS[-1]
 
 

@@ -24,7 +24,7 @@ from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
 from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord, open_store
-from planner.service.store.database import MIGRATIONS, open_engine, queue_up
+from planner.service.store.database import MIGRATIONS, bare_engine, migrate, open_engine, queue_up
 from planner.service.store.tables import METADATA
 from tests.planner.service.examples import NOON, history, window, write_spec
 from tests.planner.service.plans import example_fleet, example_record
@@ -373,3 +373,13 @@ def test_a_process_that_stopped_in_the_middle_of_a_write_does_not_hold_up_others
     connection.invalidate()
     connection.close()
     stopped.dispose()
+
+
+def test_a_migration_that_is_slow_between_two_statements_is_not_cut_off(postgres):
+    """Every other transaction is, after 8 s: a machine without time for it must still start."""
+    engine = bare_engine(postgres.new_database())
+    with engine.begin() as connection:
+        migrate(connection, REVISIONS[0])
+        time.sleep(9)
+        migrate(connection)
+    engine.dispose()
