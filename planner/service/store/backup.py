@@ -49,7 +49,7 @@ from planner.service.store.database import (
     translated,
 )
 from planner.service.store.instants import instant
-from planner.service.store.tables import LEADERS, LEASES, METADATA
+from planner.service.store.tables import AUDIT_HEAD, LEADERS, LEASES, METADATA
 from planner.service.whole_file import whole_file
 
 AT_ONCE = 200
@@ -64,6 +64,8 @@ CONTENTS = Table(
 )
 LEFT_OUT = ("alembic_version", CONTENTS.name, LEASES.name)
 """Who leads just now is nothing to bring back; the terms are."""
+IN_A_NEW_STORE = (AUDIT_HEAD.name,)
+"""Tables that hold something before anybody has written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,9 @@ def _file(path: Path) -> Iterator[Connection]:
 
 def _fill(target: Connection, source: Connection) -> dict[str, int]:
     theirs, ours = _schema(source), _schema(target)
+    for table in reversed(ours.sorted_tables):  # a new store is not quite empty
+        if table.name not in LEFT_OUT:
+            target.execute(delete(table))
     CONTENTS.create(target)
     rows = {}
     for name in _names(ours):
@@ -286,7 +291,7 @@ def _replace(
     target: Connection, source: Connection, where: str, *, now: datetime, force: bool
 ) -> dict[str, int]:
     _check_alone(target, where, now=now)
-    held = {name: _count(target, name) for name in _names(METADATA)}
+    held = {name: _count(target, name) for name in _names(METADATA) if name not in IN_A_NEW_STORE}
     if any(held.values()) and not force:
         told = ", ".join(f"{count} {name}" for name, count in held.items() if count)
         raise InputError(
