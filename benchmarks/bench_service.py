@@ -23,9 +23,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of load")
     parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--writers", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=20, help="of each database; 200 asked in all")
-    parser.add_argument("--days", type=int, default=30, help="of the part month")
-    parser.add_argument("--deployments", type=int, default=20, help="of the part month")
+    parser.add_argument("--kills", type=int, default=24, help="on both databases; 200 asked")
+    parser.add_argument("--days", type=float, default=6, help="of the part month")
+    parser.add_argument("--deployments", type=int, default=3, help="of the part month")
     asked = parser.parse_args()
     given = {
         "load": {"seconds": asked.seconds, "readers": asked.readers, "writers": asked.writers},

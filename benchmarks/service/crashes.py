@@ -18,7 +18,7 @@ def run(folder: Path, say: Say, *, kills: float) -> Result:
             "PostgreSQL": server.new_database(),
         }
         done: list[tuple[str, Round, list[str]]] = []
-        for number in range(int(kills)):
+        for number in range(int(kills) // len(urls)):
             for name, url in urls.items():
                 environ = {
                     "POOLWISE_DATABASE_URL": url,

@@ -50,7 +50,7 @@ class Month:
     @property
     def keeping(self) -> Keeping:
         """A month is long beside each of these."""
-        days = {"windows_s": 14, "hours_s": 18, "decisions_s": 14, "plans_s": 7, "rollouts_s": 18}
+        days = {"windows_s": 7, "hours_s": 18, "decisions_s": 14, "plans_s": 7, "rollouts_s": 18}
         return Keeping(**{name: self.share * count * DAY_S for name, count in days.items()})
 
     def ten_minutes(self, name: str, now: datetime) -> None:

@@ -22,7 +22,7 @@ POOLWISE_CATALOGUE          file of accelerators that adds to and overrides thos
 POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds; then
                             their hours (604800)
 POOLWISE_KEEP_WINDOWS_S     observed windows stay as they came in so long, seconds; then they are
-                            summed up to hours (1209600, 14 days)
+                            summed up to hours (604800, 7 days)
 POOLWISE_KEEP_HOURS_S       those hours, and the gate's, are kept so long (34560000, 400 days)
 POOLWISE_KEEP_DECISIONS_S   what ticks did is kept so long (7776000, 90 days)
 POOLWISE_KEEP_PLANS_S       plans that never moved the fleet are kept so long (604800, 7 days)

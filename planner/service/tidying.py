@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.base import BaseScheduler
@@ -28,6 +29,7 @@ def schedule_tidying(scheduler: BaseScheduler, leadership: Leadership, keeping: 
         tidy_as_leader,
         "interval",
         args=(leadership, keeping),
+        kwargs={"goes_on": lambda: scheduler.running},
         seconds=INTERVAL_S,
         start_date=datetime.now(UTC) + timedelta(seconds=FIRST_S),
         id=f"tidy:{leadership.deployment.spec.name}",
@@ -37,13 +39,20 @@ def schedule_tidying(scheduler: BaseScheduler, leadership: Leadership, keeping: 
     )
 
 
-def tidy_as_leader(leadership: Leadership, keeping: Keeping) -> None:
+def always() -> bool:
+    """Nothing ends it before it is done."""
+    return True
+
+
+def tidy_as_leader(
+    leadership: Leadership, keeping: Keeping, *, goes_on: Callable[[], bool] = always
+) -> None:
     """Tidy where this process leads; what goes wrong is logged, and tried again the next time."""
     name = leadership.deployment.spec.name
     try:
         leading = leadership.leading()
         if leading is not None:
-            tidy(leading, keeping, now=leading.clock())
+            tidy(leading, keeping, now=leading.clock(), goes_on=goes_on)
     except NotLeaderError as error:
         LOG.info("deployment=%s tidying goes on with the next leader: %s", name, error)
     except PoolwiseError as error:
@@ -53,9 +62,21 @@ def tidy_as_leader(leadership: Leadership, keeping: Keeping) -> None:
 
 
 def tidy(
-    deployment: Deployment, keeping: Keeping, *, now: datetime, pause_s: float = PAUSE_S
+    deployment: Deployment,
+    keeping: Keeping,
+    *,
+    now: datetime,
+    pause_s: float = PAUSE_S,
+    goes_on: Callable[[], bool] = always,
 ) -> dict[str, int]:
     """Sum up and delete what is old by now; how much of what went.
+
+    Parameters
+    ----------
+    pause_s : float
+        Between two transactions, seconds.
+    goes_on : callable
+        Asked after each of them: False when the process is about to end.
 
     Raises
     ------
@@ -67,7 +88,7 @@ def tidy(
     gone: Counter[str] = Counter()
     for done in upkeep.run():
         gone[done.what] += done.before
-        if time.monotonic() - began > LONGEST_S:
+        if not goes_on() or time.monotonic() - began > LONGEST_S:
             break
         time.sleep(pause_s)
     told = dict(gone)

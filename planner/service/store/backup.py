@@ -45,10 +45,11 @@ from planner.service.store.database import (
     queue_up,
     revision_of,
     shown,
+    take_time,
     translated,
 )
 from planner.service.store.instants import instant
-from planner.service.store.tables import LEADERS, LEASES, METADATA
+from planner.service.store.tables import AUDIT_HEAD, LEADERS, LEASES, METADATA
 from planner.service.whole_file import whole_file
 
 AT_ONCE = 200
@@ -61,8 +62,10 @@ CONTENTS = Table(
     Column("count", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
 )
-_OF_PROCESSES = (LEASES.name,)
-"""Who leads just now is nothing to bring back."""
+LEFT_OUT = ("alembic_version", CONTENTS.name, LEASES.name)
+"""Who leads just now is nothing to bring back; the terms are."""
+IN_A_NEW_STORE = (AUDIT_HEAD.name,)
+"""Tables that hold something before anybody has written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,7 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
         with connection.begin():
+            take_time(connection)
             yield connection
 
 
@@ -140,6 +144,9 @@ def _file(path: Path) -> Iterator[Connection]:
 
 def _fill(target: Connection, source: Connection) -> dict[str, int]:
     theirs, ours = _schema(source), _schema(target)
+    for table in reversed(ours.sorted_tables):  # a new store is not quite empty
+        if table.name not in LEFT_OUT:
+            target.execute(delete(table))
     CONTENTS.create(target)
     rows = {}
     for name in _names(ours):
@@ -158,8 +165,7 @@ def _schema(connection: Connection) -> MetaData:
 
 def _names(schema: MetaData) -> list[str]:
     """Names of the store's tables, those that others refer to first."""
-    left_out = ("alembic_version", CONTENTS.name)
-    return [table.name for table in schema.sorted_tables if table.name not in left_out]
+    return [table.name for table in schema.sorted_tables if table.name not in LEFT_OUT]
 
 
 def _copy(
@@ -221,6 +227,7 @@ def restore(url: str, path: Path, *, now: datetime, force: bool = False) -> Copi
             target = open_engine(url)
             try:
                 with translated(shown(target)), target.begin() as connection:
+                    take_time(connection)
                     queue_up(connection)
                     rows = _replace(connection, source, shown(target), now=now, force=force)
                     detail = f"{sum(rows.values())} rows of {path.name}"
@@ -284,7 +291,7 @@ def _replace(
     target: Connection, source: Connection, where: str, *, now: datetime, force: bool
 ) -> dict[str, int]:
     _check_alone(target, where, now=now)
-    held = {name: _count(target, name) for name in _names(METADATA)}
+    held = {name: _count(target, name) for name in _names(METADATA) if name not in IN_A_NEW_STORE}
     if any(held.values()) and not force:
         told = ", ".join(f"{count} {name}" for name, count in held.items() if count)
         raise InputError(
@@ -296,9 +303,8 @@ def _replace(
         target.execute(delete(table))
     rows = {}
     for name in _names(METADATA):
-        if name not in _OF_PROCESSES:
-            _copy(source, METADATA, target, METADATA, name)
-            rows[name] = _count(target, name)
+        _copy(source, METADATA, target, METADATA, name)
+        rows[name] = _count(target, name)
     for name, term in terms.items():  # terms never go back: what carries an old one stays refused
         older = (LEADERS.c.name == name) & (LEADERS.c.term < term)
         target.execute(update(LEADERS).where(older).values(term=term))

@@ -34,6 +34,8 @@ POSTGRESQL_LIMITS = {
     "options": "-c idle_in_transaction_session_timeout=8000 -c lock_timeout=15000",
 }
 """Of every connection; what the URL says itself goes before. Less than a lease lasts."""
+LONGEST_WORK = "10min"
+"""What migrations, backups and restores may take between two statements, or wait for each other."""
 WRITERS = 7265362
 """Any fixed number: the advisory lock that writers queue up for."""
 
@@ -53,6 +55,7 @@ def open_engine(url: str) -> Engine:
         When it cannot be opened, or was written by a newer Poolwise.
     """
     engine = bare_engine(url)
+    _make_folder(engine.url)
     try:
         with translated(shown(engine)), engine.begin() as connection:
             migrate(connection)
@@ -126,15 +129,21 @@ def _engine(url: URL) -> Engine:
     return create_engine(url)
 
 
+def _make_folder(url: URL) -> None:
+    """The folder of a SQLite file."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return
+    folder = Path(str(url.database)).expanduser().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
+
+
 def _sqlite(url: URL) -> Engine:
     if url.database in (None, "", ":memory:"):
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        folder = Path(str(url.database)).expanduser().parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
         engine = create_engine(url, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
@@ -177,6 +186,7 @@ def _begin(connection: Connection) -> None:
 
 def migrate(connection: Connection, revision: str = "head") -> None:
     """Bring the schema to a version, by default the newest; of two openers the second waits."""
+    take_time(connection)
     if connection.dialect.name == "postgresql":
         # Any fixed number: an advisory lock of this transaction serialises openers.
         connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
@@ -185,6 +195,13 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+def take_time(connection: Connection) -> None:
+    """Let this one transaction be slow where all others must be quick."""
+    if connection.dialect.name == "postgresql":
+        for limit in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = '{LONGEST_WORK}'"))
 
 
 def revision_of(connection: Connection) -> str | None:

@@ -15,6 +15,9 @@ from planner.service.store.tables import OBSERVATIONS
 PARSED_WINDOWS = 16_384
 """Kept in memory; with their texts some 100 MB at the most."""
 
+AT_ONCE = 200
+"""Windows in one statement."""
+
 LONGEST_WINDOW_S = 86_400.0
 """Windows that reach further into an interval are not looked for."""
 
@@ -52,22 +55,28 @@ def add(
     *,
     at: datetime,
 ) -> int:
-    """Keep windows but those whose seconds are summed up already; how many."""
+    """Keep windows but those whose seconds are summed up already; how many.
+
+    In a few statements, however many windows: nobody else writes meanwhile.
+    """
     count = 0
-    summed_up = {
-        name: _summed_up(connection, of_class(deployment, model, name), of)
-        for name in {window.request_class for window in windows}
-        for of in [[w for w in windows if w.request_class == name]]
-    }
-    for window in windows:
-        if any(_overlap(window, *hour) for hour in summed_up[window.request_class]):
-            continue
-        own = of_class(deployment, model, window.request_class)
-        same = own & (OBSERVATIONS.c.start_at == stamp(window.start_at))
-        connection.execute(delete(OBSERVATIONS).where(same))
-        row = row_of(deployment, model, window, received_at=stamp(at), rolled_up=False)
-        connection.execute(insert(OBSERVATIONS).values(row))
-        count += 1
+    for name in {window.request_class for window in windows}:
+        own = of_class(deployment, model, name)
+        handed_in = [window for window in windows if window.request_class == name]
+        summed_up = _summed_up(connection, own, handed_in)
+        rows = {
+            stamp(window.start_at): row_of(
+                deployment, model, window, received_at=stamp(at), rolled_up=False
+            )
+            for window in handed_in
+            if not any(_overlap(window, *hour) for hour in summed_up)
+        }
+        starts = list(rows)
+        for first in range(0, len(starts), AT_ONCE):
+            some = starts[first : first + AT_ONCE]
+            connection.execute(delete(OBSERVATIONS).where(own, OBSERVATIONS.c.start_at.in_(some)))
+            connection.execute(insert(OBSERVATIONS), [rows[start] for start in some])
+        count += len(rows)
     return count
 
 

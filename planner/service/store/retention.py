@@ -76,7 +76,7 @@ class Keeping:
         Plans that did, with their states and steps.
     """
 
-    windows_s: float = 14 * DAY_S
+    windows_s: float = 7 * DAY_S
     hours_s: float = 400 * DAY_S
     decisions_s: float = 90 * DAY_S
     plans_s: float = 7 * DAY_S

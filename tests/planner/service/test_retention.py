@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import create_engine, text
 
 from forecaster.shapes import shape_of_lengths
@@ -12,6 +13,7 @@ from planner.domain.errors import NotLeaderError
 from planner.domain.rollout import ApprovalState
 from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.rollout import approve, begin, finish, supersede
+from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
 from planner.service.planning import expected_demand
 from planner.service.rolling_up import roll_up
@@ -20,7 +22,7 @@ from planner.service.store import BegunStep, DecisionRecord, Keeping, open_store
 from planner.service.store.leases import Fence
 from planner.service.store.orders import Action, Answer
 from planner.service.store.retention import LAST_DECISIONS, LAST_ROLLOUTS
-from planner.service.tidying import tidy, tidy_as_leader
+from planner.service.tidying import schedule_tidying, tidy, tidy_as_leader
 from tests.planner.service.examples import NOON, write_spec
 from tests.planner.service.imagined import make_deployment
 from tests.planner.service.plans import example_record
@@ -329,6 +331,19 @@ def test_the_job_tidies_and_leaves_one_line_in_the_audit_log(tmp_path):
     assert (entry.action, entry.detail) == ("store.tidy", "5 decisions")
     assert tidy(deployment, KEEPING, now=NOON, pause_s=0) == {}
     assert len(deployment.store.audit(limit=9)) == 1
+
+
+def test_a_server_that_is_told_to_end_does_not_wait_for_a_backlog(tmp_path):
+    deployment = make_deployment(tmp_path)
+    scheduler = BackgroundScheduler(timezone=UTC)
+    alone = Leadership(NoElection(), deployment, lambda _s, _r: deployment.actuator)
+    schedule_tidying(scheduler, alone, KEEPING)
+    scheduler.start(paused=True)
+    (job,) = scheduler.get_jobs()
+    decide(deployment.store, LAST_DECISIONS + 450, at=NOON - 91 * DAY)
+    scheduler.shutdown()
+    job.func(*job.args, **job.kwargs)  # as one that was just running
+    assert len(deployment.store.decisions("shop", limit=9_999)) == LAST_DECISIONS + 250
 
 
 def test_who_leads_no_longer_deletes_nothing(store):

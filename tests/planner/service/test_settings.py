@@ -9,7 +9,7 @@ from planner.service.election.choosing import make_election
 from planner.service.election.lease import Timing
 from planner.service.settings import ElectionCarrier, read_settings
 from planner.service.spec_file import read_spec
-from planner.service.store import open_store
+from planner.service.store import Keeping, open_store
 from tests.planner.service.examples import write_spec
 
 
@@ -105,3 +105,13 @@ def test_a_lease_of_a_cluster_outside_of_one_needs_its_namespace(tmp_path):
     with pytest.raises(InputError, match="POOLWISE_LEASE_NAMESPACE"):
         make_election(settings, read_spec(write_spec(tmp_path)), store)
     store.close()
+
+
+def test_how_long_what_is_kept_is_read_and_defaults_to_what_the_docs_say():
+    assert read_settings({"HOME": "/h"}).keeping == Keeping()
+    names = ("WINDOWS", "HOURS", "DECISIONS", "PLANS", "ROLLOUTS")
+    told = {f"POOLWISE_KEEP_{name}_S": str(n) for n, name in enumerate(names, start=1)}
+    keeping = read_settings({"HOME": "/h", **told}).keeping
+    assert keeping == Keeping(windows_s=1, hours_s=2, decisions_s=3, plans_s=4, rollouts_s=5)
+    with pytest.raises(InputError, match="POOLWISE_KEEP_PLANS_S must be a whole number"):
+        read_settings({"HOME": "/h", "POOLWISE_KEEP_PLANS_S": "a week"})
