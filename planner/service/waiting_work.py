@@ -93,11 +93,14 @@ def _arriving_rps(signals: DeploymentSignals, before: DeploymentSignals | None) 
 
 def _mean_lengths(signals: DeploymentSignals) -> tuple[float, float] | None:
     """Mean prompt and answer of what ended in this reading, tokens; None: nothing did."""
-    rate = signals.requests_per_s.value
-    prompts, answers = signals.input_tokens_per_s.value, signals.output_tokens_per_s.value
-    if not rate or prompts is None or answers is None:
+    prefill, decode = _of(signals, Role.PREFILL), _of(signals, Role.DECODE)
+    if prefill is None or decode is None:
         return None
-    return prompts / rate, answers / rate
+    prompts, prefilled = prefill.input_tokens_per_s.value, prefill.requests_per_s.value
+    answers, answered = decode.output_tokens_per_s.value, decode.requests_per_s.value
+    if not prefilled or not answered or prompts is None or answers is None:
+        return None
+    return prompts / prefilled, answers / answered
 
 
 def _of(signals: DeploymentSignals, role: Role) -> Activity | None:
