@@ -116,4 +116,4 @@ class StoredCalibrations:
         with translated(self.where), self.engine.connect() as raw:
             connection = raw.execution_options(reads_only=True)
             with connection.begin():
-                return tuple(row[0] for row in connection.execute(query).all())
+                return tuple(str(text) for text in connection.execute(query).scalars())
