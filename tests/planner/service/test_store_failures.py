@@ -71,9 +71,13 @@ def test_a_tick_on_a_full_disk_is_lost_and_said_and_the_next_one_works(tmp_path,
         (kept,) = deployment.store.decisions("shop", limit=1)  # while pages have room for a line
         assert kept.outcome == "failed"
         assert "database or disk is full" in kept.reason
-        with pytest.raises(StoreError):
+
+        def fill():
             for number in range(10_000):
                 deployment.store.add_plan(example_record(f"plan-{number}"), actor="ann")
+
+        with pytest.raises(StoreError):
+            fill()
         lost = ""
         for _ in range(200):  # a line or two may still fit
             tick_once(deployment, Metrics())
