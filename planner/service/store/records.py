@@ -21,6 +21,8 @@ class PlanRecord:
         From the fleet it was made for, as it was shown.
     approval : Approval
         The newest of its states.
+    revision : int
+        Number of that state: another one after every change. 0: not stored yet.
     """
 
     deployment: str
@@ -29,6 +31,7 @@ class PlanRecord:
     diff: DiffDocument
     findings: tuple[FindingDocument, ...]
     approval: Approval
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,8 @@ class DecisionRecord:
         Value of `loop.Outcome`.
     removes : bool
         Whether the plan would take capacity away; scale-down waits until it did for long enough.
+    seq : int
+        Later decisions have larger ones. 0: not stored yet.
     """
 
     deployment: str
@@ -87,6 +92,7 @@ class DecisionRecord:
     outcome: str
     reason: str
     removes: bool
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

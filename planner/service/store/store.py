@@ -30,7 +30,7 @@ from planner.service.store import (
     tokens,
 )
 from planner.service.store.audit import add as _audit
-from planner.service.store.database import open_engine, queue_up, translated
+from planner.service.store.database import Access, open_engine
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
 from planner.service.store.orders import StoredOrders
@@ -45,7 +45,6 @@ from planner.service.store.records import (
     StoredWindow,
 )
 from planner.service.store.tables import (
-    APPROVALS,
     DECISIONS,
     FLEETS,
     OBSERVATIONS,
@@ -125,15 +124,31 @@ class Store:
         return record
 
     def plans(
-        self, deployment: str, *, limit: int, states: Sequence[ApprovalState] = ()
+        self,
+        deployment: str,
+        *,
+        limit: int,
+        states: Sequence[ApprovalState] = (),
+        after: tuple[datetime, str] | None = None,
     ) -> tuple[PlanRecord, ...]:
-        """The newest plans of a deployment, newest first; of these states, when given."""
+        """The newest plans of a deployment, newest first; of these states, when given.
+
+        Parameters
+        ----------
+        after : (datetime, str) or None
+            Instant and id of a plan: only those that follow it in this order.
+        """
         with self._read() as connection:
-            ids = plans.ids(connection, deployment, limit=limit, states=states)
+            ids = plans.ids(connection, deployment, limit=limit, states=states, after=after)
         return tuple(self.plan(plan_id) for plan_id in ids)
 
     def change_approval(
-        self, plan_id: str, change: Callable[[Approval], Approval], *, action: str
+        self,
+        plan_id: str,
+        change: Callable[[Approval], Approval],
+        *,
+        action: str,
+        revision: int | None = None,
     ) -> Approval:
         """Append the state that `change` makes of the newest one, in one transaction.
 
@@ -146,9 +161,13 @@ class Store:
             stored then. Returning the state unchanged stores nothing either.
         action : str
             For the audit log.
+        revision : int or None
+            `PlanRecord.revision` that the newest state must be; None: whichever it is.
 
         Raises
         ------
+        PlanChangedError
+            When it is another one.
         PlanStateError
             When the plan would begin to move the fleet while another one does.
         """
@@ -157,6 +176,7 @@ class Store:
             if deployment is None:
                 raise UnknownPlanError(f"no plan {plan_id} is stored")
             before = approvals.newest(connection, plan_id)
+            approvals.check_revision(connection, before, revision)
             after = change(before)
             if after.state.moves and not before.state.moves:
                 approvals.check_alone(connection, deployment)
@@ -174,9 +194,8 @@ class Store:
 
     def approvals(self, plan_id: str) -> tuple[Approval, ...]:
         """Every state that a plan was in, oldest first."""
-        query = select(APPROVALS).where(APPROVALS.c.plan_id == plan_id).order_by(APPROVALS.c.seq)
         with self._read() as connection:
-            return tuple(approvals.approval_of(row) for row in connection.execute(query).mappings())
+            return approvals.states(connection, plan_id)
 
     def begin_step(self, run: Approval, step: BegunStep) -> None:
         """Keep that a step of a plan is begun, as long as the plan is where `run` left it.
@@ -385,14 +404,14 @@ class Store:
                 )
             )
 
-    def decisions(self, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
-        """The newest decisions of a deployment, newest first."""
-        query = (
-            select(DECISIONS)
-            .where(DECISIONS.c.deployment == deployment)
-            .order_by(DECISIONS.c.seq.desc())
-            .limit(limit)
-        )
+    def decisions(
+        self, deployment: str, *, limit: int, before: int | None = None
+    ) -> tuple[DecisionRecord, ...]:
+        """The newest decisions of a deployment, newest first; those before a `seq` where given."""
+        query = select(DECISIONS).where(DECISIONS.c.deployment == deployment)
+        if before is not None:
+            query = query.where(DECISIONS.c.seq < before)
+        query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
         with self._read() as connection:
             rows = connection.execute(query).mappings().all()
         return tuple(_decision_of(row) for row in rows)
@@ -417,17 +436,19 @@ class Store:
         with self._write() as connection:
             tokens.replace_all(connection, token_hash, name=name, at=at)
 
+    @property
+    def access(self) -> Access:
+        """The database, for parts with tables of their own; no fence holds there."""
+        return Access(engine=self._engine, where=self._where)
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with translated(self._where), self._engine.connect() as raw:
-            connection = raw.execution_options(reads_only=True)
-            with connection.begin():
-                yield connection
+        with self.access.reading() as connection:
+            yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with translated(self._where), self._engine.begin() as connection:
-            queue_up(connection)
+        with self.access.writing() as connection:
             if self._fence is not None:
                 check(connection, self._fence)
             yield connection
@@ -440,11 +461,5 @@ def _window(text: str) -> ObservedWindow:
 
 
 def _decision_of(row: RowMapping) -> DecisionRecord:
-    return DecisionRecord(
-        deployment=row["deployment"],
-        decided_at=instant(row["decided_at"]),
-        plan_id=row["plan_id"],
-        outcome=row["outcome"],
-        reason=row["reason"],
-        removes=bool(row["removes"]),
-    )
+    removes, at = bool(row["removes"]), instant(row["decided_at"])
+    return DecisionRecord(**{**row, "decided_at": at, "removes": removes})
