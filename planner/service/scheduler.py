@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import PoolwiseError
-from planner.domain.spec import LoopMode, TargetKind
+from planner.domain.spec import LoopMode, Spec, TargetKind
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.loop import tick
@@ -17,25 +18,58 @@ from planner.service.metrics import Metrics
 LOG = logging.getLogger("poolwise.loop")
 
 
-def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundScheduler:
-    """Tick every `loop.slow_interval_s`; ticks that were missed or overlap run once."""
+def start_scheduler(
+    leadership: Leadership,
+    metrics: Metrics,
+    *,
+    before_tick: Callable[[], None] = lambda: None,
+) -> BackgroundScheduler:
+    """Tick every `loop.slow_interval_s`; ticks that were missed or overlap run once.
+
+    Parameters
+    ----------
+    before_tick : callable
+        Called first of all: takes over a spec that another process was given.
+    """
     scheduler = BackgroundScheduler(timezone=UTC)
-    loop = leadership.deployment.spec.loop
-    if loop.mode is not LoopMode.OFF:
-        scheduler.add_job(
-            tick_as_leader,
-            "interval",
-            args=(leadership, metrics),
-            seconds=loop.slow_interval_s,
-            id=f"slow:{leadership.deployment.spec.name}",
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-    if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
+    spec = leadership.deployment.spec
+
+    def run() -> None:
+        try:
+            before_tick()
+        except PoolwiseError as error:
+            LOG.warning("deployment=%s goes on under the spec that it has: %s", spec.name, error)
+        tick_as_leader(leadership, metrics)
+
+    scheduler.add_job(
+        run,
+        "interval",
+        seconds=spec.loop.slow_interval_s,
+        id=_tick_id(spec),
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+    )
+    if spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
         scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()
+    follow_loop(scheduler, spec)
     return scheduler
+
+
+def follow_loop(scheduler: BackgroundScheduler, spec: Spec) -> None:
+    """Tick as a spec's loop says: so often, or not at all."""
+    job, interval_s = scheduler.get_job(_tick_id(spec)), spec.loop.slow_interval_s
+    if job.trigger.interval.total_seconds() != interval_s:
+        job.reschedule("interval", seconds=interval_s)
+    if spec.loop.mode is LoopMode.OFF:
+        job.pause()
+    elif job.next_run_time is None:
+        job.resume()
+
+
+def _tick_id(spec: Spec) -> str:
+    return f"slow:{spec.name}"
 
 
 def look_at_target(deployment: Deployment) -> None:

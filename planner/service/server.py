@@ -34,10 +34,20 @@ from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
-from planner.service.scheduler import start_scheduler, take_over_soon
+from planner.service.scheduler import follow_loop, start_scheduler, take_over_soon
 from planner.service.settings import Settings, read_settings
 from planner.service.spec_file import read_spec
+from planner.service.spec_versions import (
+    FILE,
+    SpecReader,
+    Specs,
+    content_of,
+    supersede_foreign,
+    version_in_force,
+)
 from planner.service.store import Store, open_store
+from planner.service.store.profiles import StoredProfiles
+from planner.service.store.specs import SpecVersion, StoredSpecs
 from planner.service.tokens import hash_of, new_token
 from serving.telemetry.whole import Promised
 
@@ -88,20 +98,48 @@ def run(options: ServeOptions) -> None:
         _opened(settings) as store,
     ):
         election = make_election(settings.election, spec, store)
-        hands = Hands(spec=spec, desired=_desired(spec, election))
+        reader = SpecReader(
+            profiles=StoredProfiles(access=store.access),
+            catalogue=known,
+            dry_run=options.dry_run,
+            model=options.model,
+        )
+        version, put = _in_force(options, spec, store, reader)
+        spec = put or spec
+        desired = _desired(spec, election)
+        hands = Hands(spec=spec, desired=desired)
         deployment = make_deployment(spec, store, hands, model=options.model)
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         leadership = Leadership(election, deployment, hands.on)
-        if keda is not None and hands.desired is not None:
-            keda.start(hands.desired.current)
-        _announce(options, spec, listener, token, keda)
-        _serve(
-            leadership,
-            hands.desired,
-            listener,
-            settings,
-            insecure_local=options.insecure_local,
+        if keda is not None and desired is not None:
+            keda.start(desired.current)
+        specs = Specs(
+            store=store,
+            reader=reader,
+            given=version.given,
+            hands=lambda new: Hands(spec=new, desired=desired).on,
+            leadership=leadership,
+            now=version,
         )
+        supersede_foreign(deployment, by=version.put_by)
+        _announce(options, spec, listener, token, keda)
+        _serve(specs, desired, listener, settings, insecure_local=options.insecure_local)
+
+
+def _in_force(
+    options: ServeOptions, spec: Spec, store: Store, reader: SpecReader
+) -> tuple[SpecVersion, Spec | None]:
+    """The version of the spec to serve; and the spec where it is not the file's."""
+    given = SpecVersion(
+        version=0,
+        spec_id=spec.spec_id,
+        given=spec.spec_id,
+        content=content_of(options.spec),
+        allow_estimates=options.allow_estimates,
+        put_at=utc_now(),
+        put_by=FILE,
+    )
+    return version_in_force(StoredSpecs(access=store.access, deployment=spec.name), given, reader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +212,14 @@ def make_deployment(
 
 
 def _serve(
-    leadership: Leadership,
+    specs: Specs,
     desired: DesiredReplicas | None,
     listener: socket.socket,
     settings: Settings,
     *,
     insecure_local: bool,
 ) -> None:
+    leadership = specs.leadership
     deployment, election = leadership.deployment, leadership.election
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
     metrics.watch(deployment.spec.name, election)
@@ -191,8 +230,10 @@ def _serve(
         deployment=deployment,
         metrics=metrics,
         leadership=leadership,
+        specs=specs,
         insecure_local=insecure_local,
         max_body_bytes=settings.server.max_body_bytes,
+        answer_within_s=settings.server.answer_within_s,
     )
     config = uvicorn.Config(
         create_app(service),
@@ -202,7 +243,14 @@ def _serve(
         timeout_graceful_shutdown=5,
     )
     live.start()
-    scheduler = start_scheduler(leadership, metrics)
+    scheduler = start_scheduler(leadership, metrics, before_tick=specs.follow)
+
+    def follow(made: Deployment) -> None:
+        follow_loop(scheduler, made.spec)
+        live.promised = Promised(spec=made.spec, model=made.model)
+        live.on_signals[:] = [_windows(leadership).take]
+
+    specs.watchers.append(follow)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)

@@ -11,6 +11,8 @@ POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (none: it does not)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_ANSWER_WITHIN_S    plans, forecasts and simulations that take longer are answered with a
+                            job, seconds (20)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
@@ -66,6 +68,7 @@ from planner.service.observability import (
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_ANSWER_S = 20.0
 DEFAULT_RETENTION_S = 7 * 86_400
 LONGEST_LEASE_S = 3600.0
 
@@ -112,12 +115,15 @@ class ServerSettings:
         Of KEDA's external scaler, 0: any free port. None: not served.
     max_body_bytes : int
         Larger request bodies are refused with 413.
+    answer_within_s : float
+        Plans, forecasts and simulations that take longer become jobs, seconds.
     """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     keda_port: int | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    answer_within_s: float = DEFAULT_ANSWER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +236,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             max_body_bytes=_whole(
                 environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
             ),
+            answer_within_s=_seconds(environ, "POOLWISE_ANSWER_WITHIN_S", DEFAULT_ANSWER_S),
         ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
         telemetry=TelemetrySettings(

@@ -1,20 +1,38 @@
 """The FastAPI application."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from planner.service.api import (
     advice,
     deployments,
     forecasts,
     health,
+    jobs,
+    objectives,
     plans,
     problems,
+    profiles,
+    repeating,
+    revisions,
     simulations,
+    specs,
 )
+from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import Service
+from planner.service.api.simulations import SimulationBody
+from planner.service.documents.document import Document
+from planner.service.job_runner import JobRunner, Kind, Made, Progress
+from planner.service.presence import Presence
+from planner.service.store.jobs import StoredJobs
+
+Body = TypeVar("Body", bound=Document)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -22,6 +40,15 @@ def create_app(service: Service) -> FastAPI:
 
     Reads are open to whoever reaches the address; writes need the bearer token.
     """
+    store, name = service.deployment.store, service.deployment.spec.name
+    presence = Presence(store.access, service.now)
+    runner = JobRunner(
+        _kinds(service),
+        StoredJobs(access=store.access, deployment=name, owner=presence.identity),
+        presence,
+        clock=service.now,
+        failure=_failure,
+    )
     app = FastAPI(
         title="Poolwise",
         version=_version(),
@@ -30,22 +57,77 @@ def create_app(service: Service) -> FastAPI:
         # The interactive pages load scripts from elsewhere; the document itself is enough.
         docs_url=None,
         redoc_url=None,
-        responses=problems.RESPONSES,
+        responses=problems.ANYWHERE,
+        lifespan=_running(runner),
     )
-    app.state.service = service
+    app.state.service, app.state.runner, app.state.streams = service, runner, set()
+    if service.specs is not None:
+        service.specs.watchers.append(service.use)
+        presence.add_chore(service.specs.follow)
     problems.install(app)
+    revisions.install(app)
     for router in (
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
         simulations.ROUTER,
+        specs.ROUTER,
         deployments.ROUTER,
+        objectives.ROUTER,
+        profiles.ROUTER,
+        jobs.ROUTER,
         health.ROUTER,
     ):
         app.include_router(router)
+    repeating.install(app, service, presence)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
     app.add_middleware(RequestCount, metrics=service.metrics)
     return app
+
+
+def _kinds(service: Service) -> dict[str, Kind]:
+    """The work that may become a job."""
+
+    def plan(body: PlanBody, by: str, _: Progress) -> Made:
+        return plans.make_plan(service, body, by)
+
+    def forecast(body: ForecastBody, _by: str, _: Progress) -> Made:
+        return forecasts.make_forecast(service, body)
+
+    def simulation(body: SimulationBody, _by: str, progress: Progress) -> Made:
+        return simulations.make_simulation(service, body, progress)
+
+    return {
+        "plans": _kind(PlanBody, plan),
+        "forecasts": _kind(ForecastBody, forecast),
+        "simulations": _kind(SimulationBody, simulation),
+    }
+
+
+def _kind(body: type[Body], perform: Callable[[Body, str, Progress], Made]) -> Kind:
+    def checked(given: Document, by: str, progress: Progress) -> Made:
+        if not isinstance(given, body):
+            raise TypeError(f"{type(given).__name__} is not {body.__name__}")
+        return perform(given, by, progress)
+
+    return Kind(body=body, perform=checked)
+
+
+def _failure(error: Exception) -> Made:
+    problem = problems.problem_of(error)
+    return Made(status=problem.status, text=problem.model_dump_json())
+
+
+def _running(runner: JobRunner) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(runner.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(runner.stop)
+
+    return running
 
 
 def _version() -> str:

@@ -2,12 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query
-from pydantic import AwareDatetime
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
+from fastapi.openapi.models import Example
+from pydantic import AwareDatetime, Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
+from planner.service.api import paging
 from planner.service.api.bodies import ObservationsBody
+from planner.service.api.examples import FLEET, MINUTES
+from planner.service.api.paging import CursorParameter
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
 from planner.service.api.service import ServiceParameter, Writer
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
@@ -36,9 +42,18 @@ class DecisionList(Document):
     """Decisions of the loop, newest first."""
 
     decisions: list[DecisionDocument]
+    next: str | None = Field(default=None, description="cursor of the next page; null: the last")
 
 
-@ROUTER.get("/fleet")
+FLEET_EXAMPLES = {
+    "two replicas": Example(summary="One prefill and one decode replica that serve", value=FLEET)
+}
+OBSERVED_EXAMPLES = {
+    "minutes": Example(summary="Forty minutes of windows", value={"history": MINUTES})
+}
+
+
+@ROUTER.get("/fleet", responses=answers(404))
 def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
     """What runs now, as the target has it."""
     service.check_deployment(name)
@@ -48,9 +63,12 @@ def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
         raise HTTPException(404, str(error)) from error
 
 
-@ROUTER.put("/fleet")
+@ROUTER.put("/fleet", responses=answers(404, 409))
 def put_fleet(
-    name: str, body: FleetDocument, service: ServiceParameter, by: Writer
+    name: str,
+    body: Annotated[FleetDocument, Body(openapi_examples=FLEET_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
 ) -> FleetDocument:
     """Hand in what runs now; for targets dry_run and metrics, which do not read it themselves."""
     service.check_deployment(name)
@@ -63,9 +81,12 @@ def put_fleet(
     return fleet_document(fleet)
 
 
-@ROUTER.post("/observations", status_code=201)
+@ROUTER.post("/observations", status_code=201, responses=answers(404, 409), dependencies=[Once])
 def post_observations(
-    name: str, body: ObservationsBody, service: ServiceParameter, by: Writer
+    name: str,
+    body: Annotated[ObservationsBody, Body(openapi_examples=OBSERVED_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
 ) -> Accepted:
     """Hand in observed windows; one for the same class and start replaces the older one."""
     service.check_deployment(name)
@@ -78,15 +99,22 @@ def post_observations(
     return Accepted(windows=len(windows))
 
 
-@ROUTER.get("/decisions")
+@ROUTER.get("/decisions", responses=answers(404))
 def get_decisions(
+    *,
     name: str,
     service: ServiceParameter,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=paging.MOST, description="at most so many")] = 100,
+    cursor: CursorParameter = None,
 ) -> DecisionList:
-    """What the loop decided, newest first."""
+    """What the loop decided, newest first, in pages."""
     service.check_deployment(name)
-    records = service.deployment.store.decisions(name, limit=limit)
+    found = service.deployment.store.decisions(name, limit=limit + 1, before=paging.before(cursor))
+    records, more = paging.page(found, limit)
+    following = paging.cursor(records[-1].seq) if more else None
+    paging.link(request, response, following)
     return DecisionList(
         decisions=[
             DecisionDocument(
@@ -96,5 +124,6 @@ def get_decisions(
                 reason=record.reason,
             )
             for record in records
-        ]
+        ],
+        next=following,
     )
