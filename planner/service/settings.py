@@ -12,7 +12,7 @@ POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (none: it does not)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_ANSWER_WITHIN_S    plans, forecasts and simulations that take longer are answered with a
-                            job, seconds (20)
+                            job, seconds (30)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
@@ -68,7 +68,7 @@ from planner.service.observability import (
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
-DEFAULT_ANSWER_S = 20.0
+DEFAULT_ANSWER_S = 30.0
 DEFAULT_RETENTION_S = 7 * 86_400
 LONGEST_LEASE_S = 3600.0
 

@@ -44,7 +44,11 @@ def client_of(facts):
 
 def make_plan(client):
     client.put(f"{HERE}/fleet", json=FLEET)
-    return client.post("/v1/plans", json={"history": history(**BUSY)}).json()
+    answer = client.post(
+        "/v1/plans", json={"history": history(**BUSY)}, headers={"Prefer": "wait=100"}
+    )
+    assert answer.status_code == 201, answer.text
+    return answer.json()
 
 
 def test_a_spec_is_replaced_by_the_one_that_was_shown_and_stays_after_a_restart(folder):
