@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from forecaster.answers import expected_answers
+from forecaster.cache_sizes import at_cache_size
 from forecaster.drift import drift_of
 from forecaster.memory import Memory, forgetful
 from forecaster.panel import LEVELS, METHODS, TREES, Outlook
@@ -56,6 +57,7 @@ def forecast(
     arrival_cv2: float = 1.0,
     events: Sequence[KnownEvent] = (),
     boosted_trees: bool = False,
+    cache_tokens: int | None = None,
     memory: Memory | None = None,
 ) -> Forecast:
     """What will arrive in the windows that follow `made_at`.
@@ -78,18 +80,23 @@ def forecast(
         Past ones are taken out of the history, coming ones put on top of the forecast.
     boosted_trees : bool
         Whether these are among the methods; a fit takes 0.1 to 0.2 s.
+    cache_tokens : int or None
+        Prefix caches that prompts will meet, all together; None: those of the newest window that
+        tells its own. What was found in caches of other sizes is brought to it (`cache_sizes`).
     memory : Memory or None
         Keeps what was learned for the next forecast of the same model; the answer is the same.
 
     Raises
     ------
     HistoryError
-        When no window ended by `made_at`, or windows of one class overlap.
+        When no window ended by `made_at`, or windows of one class overlap; when a cache size is
+        asked for that no window helps to tell.
     ValueError
         When `made_at` has no time zone, or a number is out of range.
     """
     _check(made_at, window_s, horizon_windows, arrival_cv2)
-    by_class = dict(sorted(usable_history(history, made_at).items()))
+    usable = usable_history(history, made_at)
+    by_class = dict(sorted(at_cache_size(usable, cache_tokens).items()))
     starts = [made_at + timedelta(seconds=k * window_s) for k in range(horizon_windows)]
     lengths = _lengths(by_class, made_at, model=model, memory=memory)
     others = _shape_of_others(by_class, made_at) if None in lengths.values() else None

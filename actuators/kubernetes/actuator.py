@@ -66,15 +66,22 @@ class KubernetesActuator:
         pools = []
         for (shape, option), counter in self.counters.items():
             count = counter.read()
-            pool = pool_of((shape, option), count, pods_of(self.api, counter, count))
-            self._counts[counter.target] = count.replicas
-            self._serving[counter.target] = pool.ready
-            pools.append(pool)
+            pools.append(pool_of((shape, option), count, pods_of(self.api, counter, count)))
         found = tuple(pools)
         return Fleet(pools=found, read_at=datetime.now(UTC), version=version_of(found))
 
     def preflight(self, diff: Diff) -> tuple[str, ...]:
-        """Ask the cluster about every target and write before the first one; nothing is changed."""
+        """Ask the cluster about every target and write before the first one; nothing is changed.
+
+        From here on the steps rest on the fleet that the diff was made from: whatever else is
+        found on the way was changed by somebody else. (Not on what was read last: others read the
+        fleet, too, while a rollout is on its way.)
+        """
+        for pool in diff.from_fleet.pools:
+            counter = self.counters.get((pool.shape, pool.purchase_option))
+            if counter is not None:
+                self._counts[counter.target] = pool.replicas
+                self._serving[counter.target] = pool.ready
         return objections_to(diff, self.counters, self.api, self.cluster)
 
     def apply(self, step: Step) -> None:
@@ -98,6 +105,7 @@ class KubernetesActuator:
         if wanted < 0:
             raise ApplyError(f"{counter.target.label} has no replica left to take away")
         if step.kind is StepKind.DRAIN:
+            self.before_write()
             mark_victim(self.api, counter, pods_of(self.api, counter, count))
         counter.write(count, wanted, before=self.before_write)
         target = counter.target
@@ -211,7 +219,7 @@ class KubernetesActuator:
         return placed
 
     def _unchanged(self, counter: Counter) -> Count:
-        """The count as it is, which must be the one that we read or wrote last."""
+        """The count as it is, which must be the one of the diff, or that we wrote since."""
         count = counter.read()
         known = self._counts.setdefault(counter.target, count.replicas)
         if count.replicas != known:

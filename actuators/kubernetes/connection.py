@@ -5,6 +5,7 @@ from pathlib import Path
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
+from yaml import YAMLError
 
 from planner.domain.errors import InputError
 from planner.domain.target import ClusterTarget
@@ -28,7 +29,7 @@ def connect(target: ClusterTarget) -> ApiClient:
                 context=target.context,
                 client_configuration=settings,
             )
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
         asked = f" ({target.kubeconfig})" if target.kubeconfig else ""
         raise InputError(
             f"no cluster to talk to{asked}: {' '.join(str(error).split())}; correct "

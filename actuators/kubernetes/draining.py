@@ -10,11 +10,16 @@ _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600}
 DEFAULT_GRACE_S = 30
 
 
-def cut_short(pod: Json) -> str:
+def cut_short(pod: Json, *, least_s: float) -> str:
     """Why requests would be ended with the pod; empty where they may finish.
 
     vLLM ends running requests on SIGTERM unless `--shutdown-timeout` is given, and Kubernetes ends
     the container after its grace period, of which a preStop hook takes its part.
+
+    Parameters
+    ----------
+    least_s : float
+        How long requests have to be given, seconds.
     """
     grace_s = number(pod, "spec", "terminationGracePeriodSeconds", absent=DEFAULT_GRACE_S)
     needs_s = 0.0
@@ -27,6 +32,12 @@ def cut_short(pod: Json) -> str:
             "its engine ends running requests at once when it is told to stop: give vLLM "
             "--shutdown-timeout"
         )
+    if needs_s < least_s:
+        return (
+            f"running requests are ended {needs_s:g} s after it is told to stop, and "
+            f"target.drain_s asks for {least_s:g} s: give vLLM a longer --shutdown-timeout, and "
+            "the pod a longer terminationGracePeriodSeconds"
+        )
     if grace_s <= needs_s:
         return (
             f"it is killed after terminationGracePeriodSeconds {grace_s} s, but finishing its "
@@ -37,8 +48,8 @@ def cut_short(pod: Json) -> str:
 
 def _shutdown_s(container: Json) -> float | None:
     words = [*_words(container, "command"), *_words(container, "args")]
-    found = _SHUTDOWN.search(" ".join(words))
-    return None if found is None else float(found[1])
+    found = _SHUTDOWN.findall(" ".join(words))
+    return float(found[-1]) if found else None  # given twice, the last one counts
 
 
 def _pre_stop_s(container: Json) -> float:

@@ -59,7 +59,7 @@ def objections_of(
         objections = list(other_owners(api, counter, document, made))
         objections += scaled_by_hand(api, counter, count)
         if cluster.require_drain and any(change < 0 for change in changes):
-            objections += _drains(counter, api, count)
+            objections += _drains(counter, api, count, cluster.drain_s)
         if not objections:
             for replicas in sorted({count.replicas + change for change in changes}):
                 counter.write(count, max(replicas, 0), dry_run=True)
@@ -77,10 +77,11 @@ def _changes(diff: Diff, key: Key) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _drains(counter: Counter, api: ApiClient, count: Count) -> list[str]:
+def _drains(counter: Counter, api: ApiClient, count: Count, least_s: float) -> list[str]:
     # Any of them may be the one that goes; half-way through a roll-out they differ.
     serving = (pod for pod in pods_of(api, counter, count).all if is_ready(pod))
-    problems = dict.fromkeys(problem for pod in serving if (problem := cut_short(pod)))
+    told = (cut_short(pod, least_s=least_s) for pod in serving)
+    problems = dict.fromkeys(filter(None, told))
     return [
         f"a pod of {counter.target.label} would not finish its requests: {problem} (or set "
         "target.require_drain: false)"

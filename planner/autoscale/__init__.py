@@ -1,6 +1,6 @@
 """The slow and the fast scaling decision. Pure; the same code in production and replay."""
 
-from planner.autoscale.fast import Backlog, Reaction, RoleFlip, react
+from planner.autoscale.fast import Backlog, Reaction, ReplicaStart, RoleFlip, react
 from planner.autoscale.slow import Decision, PoolRecommendation, decide
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "Decision",
     "PoolRecommendation",
     "Reaction",
+    "ReplicaStart",
     "RoleFlip",
     "decide",
     "react",

@@ -1,4 +1,4 @@
-"""The fast decision: seconds, queued tokens, no solver; at most one role flip."""
+"""The fast decision: seconds, queued tokens, no solver; one role flip or one replica more."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.domain.forecast import Forecast
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
@@ -28,6 +29,8 @@ class Backlog:
         Sequences being decoded or waiting for a decode slot.
     context_tokens : float
         Mean prompt and answer so far of those sequences.
+    request_rate_rps, input_tokens_per_s : float or None
+        What arrived lately; None: not known, and then nothing is started.
     """
 
     model: str
@@ -35,6 +38,8 @@ class Backlog:
     waiting_prompt_tokens: int
     decoding_sequences: int
     context_tokens: float = 0.0
+    request_rate_rps: float | None = None
+    input_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,14 @@ class RoleFlip:
 
     shape: ReplicaShape
     to_shape: ReplicaShape
+    purchase_option: PurchaseOption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStart:
+    """One replica more, of a pool that runs already."""
+
+    shape: ReplicaShape
     purchase_option: PurchaseOption
 
 
@@ -61,13 +74,31 @@ class Reaction:
     decode_pressure: float
     flip: RoleFlip | None
     reason: str
+    start: ReplicaStart | None = None
 
 
-def react(spec: Spec, fleet: Fleet, backlog: Backlog, *, now: datetime) -> Reaction:
-    """Whether one replica should change its role because of the backlog.
+def react(
+    spec: Spec,
+    fleet: Fleet,
+    backlog: Backlog,
+    *,
+    now: datetime,
+    forecast: Forecast | None = None,
+    can_flip: bool = True,
+) -> Reaction:
+    """Whether one replica should change its role, or one more start, because of the backlog.
 
     Prefill pressure is the time to compute the waiting prompts over the TTFT objective; decode
-    pressure is the number of sequences over the batches that keep the TPOT objective.
+    pressure is the number of sequences over the batches that keep the TPOT objective. A replica is
+    started only where no other role has one to spare, and more arrives than even the highest
+    quantile of the forecast said: what was expected is the slow decision's business.
+
+    Parameters
+    ----------
+    forecast : Forecast or None
+        What the present fleet was planned for; None: nothing is started.
+    can_flip : bool
+        Whether the target can change the role of a running replica.
 
     Raises
     ------
@@ -80,40 +111,95 @@ def react(spec: Spec, fleet: Fleet, backlog: Backlog, *, now: datetime) -> React
     """
     slo = strictest_slo(spec, backlog.model, ())
     pressure = _pressures(spec, fleet, backlog, slo)
-    flip, reason = _flip(spec, fleet, backlog, slo, now=now)
+    flip, start, reason = _help(
+        spec, fleet, backlog, slo, now=now, forecast=forecast, can_flip=can_flip
+    )
     return Reaction(
         prefill_pressure=pressure[Role.PREFILL],
         decode_pressure=pressure[Role.DECODE],
         flip=flip,
+        start=start,
         reason=reason,
     )
 
 
-def _flip(
-    spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, *, now: datetime
-) -> tuple[RoleFlip | None, str]:
+def _help(
+    spec: Spec,
+    fleet: Fleet,
+    backlog: Backlog,
+    slo: Slo,
+    *,
+    now: datetime,
+    forecast: Forecast | None,
+    can_flip: bool,
+) -> tuple[RoleFlip | None, ReplicaStart | None, str]:
     age_s = (now - backlog.observed_at).total_seconds()
     if age_s > spec.guards.stale_observation_s:
-        return None, f"hold: the backlog is {age_s:.0f} s old"
+        return None, None, f"hold: the backlog is {age_s:.0f} s old"
     pressure = _pressures(spec, fleet, backlog, slo)
     to = max((Role.PREFILL, Role.DECODE), key=lambda role: pressure[role])
     giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
     text = f"{to} pressure {pressure[to]:.2f}, {giving} pressure {pressure[giving]:.2f}"
     if pressure[to] <= 1:
-        return None, f"hold: {text}"
+        return None, None, f"hold: {text}"
     if any(p.starting for p in fleet.pools if _is(p, backlog.model, to)):
-        return None, f"hold: {text}, but a {to} replica is starting already"
+        return None, None, f"hold: {text}, but a {to} replica is starting already"
+    flip = _flip(spec, fleet, backlog, slo, to) if can_flip else None
+    if flip is not None:
+        return flip, None, f"flip one {flip.shape.label} to {to}: {text}"
+    text += f", and {giving} has no replica to spare" if can_flip else ""
+    beyond = _beyond(backlog, forecast, now)
+    start = _start(spec, fleet, backlog.model, to) if beyond else None
+    if start is None:
+        return None, None, f"hold: {text}"
+    return None, start, f"start one {start.shape.label}: {text}; {beyond}"
+
+
+def _flip(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, to: Role) -> RoleFlip | None:
+    giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
     for giver in fleet.pools:
         receiver = _receiver(spec, giver, to)
         if not _is(giver, backlog.model, giving) or giver.ready < 1 or receiver is None:
             continue
         left = _pressures(spec, fleet, backlog, slo, without=giver)[giving]
         if left < _RELAXED and fleet.replicas(giving, model=backlog.model) > 1:
-            flip = RoleFlip(
+            return RoleFlip(
                 shape=giver.shape, to_shape=receiver, purchase_option=giver.purchase_option
             )
-            return flip, f"flip one {giver.shape.label} to {to}: {text}"
-    return None, f"hold: {text}, and {giving} has no replica to spare"
+    return None
+
+
+def _start(spec: Spec, fleet: Fleet, model: str, role: Role) -> ReplicaStart | None:
+    """One more of the role's largest pool that may grow."""
+    most = {b.shape: b.max_replicas for b in spec.bounds_in(role, model=model)}
+    room = [
+        p
+        for p in fleet.pools
+        if p.ready > 0
+        and p.shape in most
+        and ((limit := most[p.shape]) is None or p.replicas < limit)
+    ]
+    largest = max(room, key=lambda p: p.replicas, default=None)
+    if largest is None:
+        return None
+    return ReplicaStart(shape=largest.shape, purchase_option=largest.purchase_option)
+
+
+def _beyond(backlog: Backlog, forecast: Forecast | None, now: datetime) -> str:
+    """By how much more arrives than the forecast's highest quantile; empty: it does not."""
+    windows = () if forecast is None else forecast.windows
+    window = next((w for w in windows if w.start_at <= now < w.end_at), None)
+    if window is None:
+        return ""
+    expected_rps = sum(d.request_rate_rps.values[-1] for d in window.demands)
+    expected_tokens = sum(d.input_tokens_per_s.values[-1] for d in window.demands)
+    for came, expected, unit in (
+        (backlog.request_rate_rps, expected_rps, "requests/s"),
+        (backlog.input_tokens_per_s, expected_tokens, "prompt tokens/s"),
+    ):
+        if came is not None and came > expected:
+            return f"{came:.3g} {unit} arrive, {expected:.3g} was the most expected"
+    return ""
 
 
 def _receiver(spec: Spec, giver: Pool, to: Role) -> ReplicaShape | None:

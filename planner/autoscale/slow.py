@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from planner.autoscale.in_cells import in_cells
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import PurchaseOption
@@ -17,7 +18,6 @@ from planner.rollout import (
     diff_to,
     guard,
     with_clamps,
-    with_placements,
 )
 
 Key = tuple[ReplicaShape, PurchaseOption]
@@ -90,7 +90,7 @@ def decide(
     """
     spec = with_demand_level(spec, forecast)
     made = plan(spec, forecast, fleet, made_at=now, explain=explain)
-    made = with_placements(made, spec, fleet)
+    made = in_cells(made, spec, forecast, fleet)
     recommended = diff(fleet, made, spec, can_flip=conditions is None or conditions.can_flip)
     steps: Diff = recommended
     findings: tuple[GuardFinding, ...] = ()

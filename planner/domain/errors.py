@@ -11,7 +11,10 @@
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
+    │   ├── TokenError             a bearer token: name taken or not usable, only admin left
+    │   │   └── UnknownTokenError  no live token of that name
     │   ├── UnknownPlanError       no plan under that id
+    │   ├── UnknownDecisionError   no decision under that id
     │   ├── UnknownJobError        no job under that id
     │   └── UnknownProfileError    no profile under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
@@ -22,6 +25,9 @@
         ├── NoFreeDeviceError      all accelerators that a worker could take are taken
         ├── StateDirectoryError    another manager owns the state directory
         ├── StoreError             the database cannot be opened, read or written
+        ├── ServerError            a Poolwise server cannot be reached, or does not do as asked
+        ├── StageOverrunError      a stage of a tick took longer than its deadline
+        ├── AuditBrokenError       the audit log is not as it was written
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
@@ -74,8 +80,20 @@ class KeyFileError(InputError):
     """A file of API keys is not usable, or has no key or already one of that name."""
 
 
+class TokenError(InputError):
+    """A bearer token cannot be made, or ended, as asked."""
+
+
+class UnknownTokenError(TokenError):
+    """No live token has this name."""
+
+
 class UnknownPlanError(InputError):
     """No plan is stored under this id."""
+
+
+class UnknownDecisionError(InputError):
+    """No decision is stored under this id."""
 
 
 class UnknownJobError(InputError):
@@ -134,6 +152,18 @@ class StateDirectoryError(OperationError):
 
 class StoreError(OperationError):
     """The database cannot be opened, read or written."""
+
+
+class ServerError(OperationError):
+    """A Poolwise server cannot be reached, or refuses for now; its own words, where it has any."""
+
+
+class StageOverrunError(OperationError):
+    """A stage of a tick took longer than its deadline."""
+
+
+class AuditBrokenError(OperationError):
+    """The audit log was tampered with."""
 
 
 class MeasurementError(OperationError):

@@ -23,6 +23,45 @@ class CellReplicas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellAttainment:
+    """What the requests of one cell experience.
+
+    Parameters
+    ----------
+    traffic_ratio : float
+        Share of all requests that goes to it, by what it can serve, 0..1.
+    attainment_ratio : float
+        Share of these that meet every objective, 0..1.
+    """
+
+    cell: str
+    traffic_ratio: float
+    attainment_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellsAttainment:
+    """What requests experience where each cell has a router of its own, by the closed form.
+
+    Parameters
+    ----------
+    cells : tuple of CellAttainment
+        Those that can serve; empty: none can.
+    one_router_ratio : float
+        Attainment of the same replicas behind one router, by the same closed form: what pooling
+        is worth lies between the two.
+    """
+
+    cells: tuple[CellAttainment, ...]
+    one_router_ratio: float
+
+    @property
+    def attainment_ratio(self) -> float:
+        """Of all requests together."""
+        return sum(c.traffic_ratio * c.attainment_ratio for c in self.cells)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Replicas by cell, with one router in each: a request is computed and answered inside one.
 
@@ -44,6 +83,9 @@ class Placement:
         One sentence: what would let the cells serve as much as one router; empty: nothing crosses.
     proven : bool
         No other placement is better; False: the search ended before that was known.
+    attainment : CellsAttainment or None
+        Of replicas in several cells; None: one cell has them all, so that the plan's own
+        prediction holds, or it was not predicted.
     """
 
     cells: tuple[str, ...]
@@ -53,10 +95,20 @@ class Placement:
     moves: int = 0
     mending: str = ""
     proven: bool = True
+    attainment: CellsAttainment | None = None
 
     def count(self, cell: str, role: Role) -> int:
         """Replicas of a role in a cell."""
         return sum(r.replicas for r in self.replicas if (r.cell, r.shape.role) == (cell, role))
+
+    def within(self, cell: str) -> tuple[CellReplicas, ...]:
+        """Replicas in a cell."""
+        return tuple(r for r in self.replicas if r.cell == cell)
+
+    @property
+    def used_cells(self) -> tuple[str, ...]:
+        """Cells with replicas."""
+        return tuple(cell for cell in self.cells if self.within(cell))
 
     @property
     def unplaced(self) -> int:

@@ -281,6 +281,8 @@ class PlanInputs:
     ----------
     demand_level : float or None
         The quantile of the forecast that it was made for; None in plans of earlier versions.
+    assumptions : tuple of str
+        What was taken to be otherwise than the inputs say: corrected profiles.
     """
 
     spec_id: str
@@ -288,6 +290,7 @@ class PlanInputs:
     profile_ids: tuple[str, ...]
     fleet_version: str | None
     demand_level: float | None = None
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -382,3 +382,16 @@ class Profile:
                 bandwidth_bytes_per_s=self.transfer.bandwidth_bytes_per_s / factor,
             ),
         )
+
+    def lasting(self, *, prefill: float, decode: float) -> "Profile":
+        """The same profile whose prompts and decode steps last so many times as long.
+
+        Its id stays: it is this profile, corrected by what its replicas are seen to do.
+        """
+        if prefill == 1.0 and decode == 1.0:
+            return self
+        return replace(
+            self,
+            prefill=replace(self.prefill, seconds=self.prefill.seconds * prefill),
+            decode_step=replace(self.decode_step, seconds=self.decode_step.seconds * decode),
+        )

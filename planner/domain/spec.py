@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 
+from planner.domain.calibration import CalibrationSettings, Correction, Leg
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.forecast import KnownEvent
 from planner.domain.guards import ApprovalPolicy, GuardSettings
@@ -290,6 +291,41 @@ class LoopMode(StrEnum):
     AUTO = "auto"
 
 
+class Stage(StrEnum):
+    """A part of a tick that has a deadline of its own. plan: with the twin's proof of the plan."""
+
+    OBSERVE = "observe"
+    FORECAST = "forecast"
+    PLAN = "plan"
+    APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageDeadlines:
+    """How long a tick waits for each of its stages, seconds.
+
+    Parameters
+    ----------
+    apply_s : float
+        A rollout that takes longer goes on; only the tick ends.
+    """
+
+    observe_s: float = 30.0
+    forecast_s: float = 120.0
+    plan_s: float = 600.0
+    apply_s: float = 1800.0
+
+    def of(self, stage: Stage) -> float:
+        """The deadline of a stage, seconds."""
+        by_stage = {
+            Stage.OBSERVE: self.observe_s,
+            Stage.FORECAST: self.forecast_s,
+            Stage.PLAN: self.plan_s,
+            Stage.APPLY: self.apply_s,
+        }
+        return by_stage[stage]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
     """When the loop acts, and the solver's limits.
@@ -298,6 +334,10 @@ class LoopSettings:
     ----------
     slow_interval_s : float
         Seconds between slow ticks.
+    fast_interval_s : float
+        Seconds between fast ticks, which look at waiting work only; 0: none.
+    deadlines : StageDeadlines
+        Of a slow tick.
     seed : int
         For the twin and the solver.
     solver_time_limit_s : float
@@ -305,6 +345,8 @@ class LoopSettings:
 
     mode: LoopMode = LoopMode.APPROVE
     slow_interval_s: float = 60.0
+    fast_interval_s: float = 0.0
+    deadlines: StageDeadlines = field(default_factory=StageDeadlines)
     seed: int = 0
     solver_time_limit_s: float = 10.0
 
@@ -329,6 +371,8 @@ class Spec:
     held_by_others : tuple of Holding
         What was taken from inventory and budget because other models hold it (`plan_together`);
         not part of the file.
+    corrections : tuple of Correction
+        By how much `profiles` were corrected (`corrected`); not part of the file.
     """
 
     spec_id: str
@@ -350,6 +394,8 @@ class Spec:
     shapes: tuple[ShapeSearch, ...] = ()
     cells: tuple[Cell, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    corrections: tuple[Correction, ...] = ()
 
     def accelerator(self, name: str) -> Accelerator:
         """The accelerator of this name.
@@ -406,6 +452,21 @@ class Spec:
             return self
         slowed = tuple(p.slowed(1 + e) for p, e in zip(self.profiles, errors, strict=True))
         return replace(self.trusting, profiles=slowed)
+
+    def corrected(self, corrections: tuple[Correction, ...]) -> "Spec":
+        """The same spec with profiles as their replicas are seen to be."""
+        counted = tuple(c for c in corrections if c.factor != 1.0)
+        if not counted:
+            return self
+        factors = {(c.profile_id, c.leg): c.factor for c in counted}
+        profiles = tuple(
+            profile.lasting(
+                prefill=factors.get((profile.profile_id, Leg.PREFILL), 1.0),
+                decode=factors.get((profile.profile_id, Leg.DECODE), 1.0),
+            )
+            for profile in self.profiles
+        )
+        return replace(self, profiles=profiles, corrections=counted)
 
     def slo_of(self, model: str, request_class: str) -> Slo | None:
         """The promise to this class, or None."""

@@ -70,6 +70,8 @@ class ClusterTarget:
         For so long an accelerator that could not be had is not planned with, seconds.
     require_drain : bool
         Whether a scale-down is refused where pods end before their requests do.
+    drain_s : float
+        So long running requests have to be given to finish then, seconds.
     """
 
     namespace: str = "default"
@@ -80,6 +82,7 @@ class ClusterTarget:
     progress_deadline_s: float = 1800.0
     stock_out_cooldown_s: float = 1800.0
     require_drain: bool = True
+    drain_s: float = 20.0
 
     @property
     def located(self) -> tuple[CountTarget, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.domain.prefix_cache import PrefixCache
 from planner.domain.slo import DEFAULT_CLASS
 
 if TYPE_CHECKING:
@@ -282,6 +283,8 @@ class ObservedWindow:
         Their answers' lengths, finer than the shape has them, where they were seen one by one.
     latency : LatencySummary or None
         What they experienced, where it was measured.
+    prefix_cache : PrefixCache or None
+        The caches that `cached_tokens` were found in, where that was watched.
     """
 
     start_at: datetime
@@ -294,6 +297,7 @@ class ObservedWindow:
     shape: Shape | None = None
     output_lengths: "OutputLengths | None" = None
     latency: LatencySummary | None = None
+    prefix_cache: PrefixCache | None = None
 
     def __post_init__(self) -> None:
         if self.start_at.tzinfo is None:

@@ -80,6 +80,11 @@ def assemble(
             profile_ids=tuple(sorted({p.profile_id for p in profiles})),
             fleet_version=None if fleet is None else fleet.version,
             demand_level=spec.forecast.demand_level,
+            assumptions=tuple(
+                c.sentence
+                for c in spec.corrections
+                if any(c.profile_id == p.profile_id for p in profiles)
+            ),
         ),
         estimated=any(p.provenance.kind is ProfileKind.ESTIMATED for p in profiles),
         shadow_prices=proof.shadow_prices,

@@ -177,6 +177,17 @@ def with_placements(plan: Plan, spec: Spec, fleet: Fleet | None) -> Plan:
     return replace(plan, placements=tuple(placements))
 
 
+def traffic_by_cell(placement: Placement, window: PlanWindow, spec: Spec) -> dict[str, float]:
+    """Shares of all requests by what each cell can serve, of those that can serve any."""
+    each_rps, counts = _rates_in(window, spec), counts_of(placement)
+    service = {
+        cell: _capacity({k: n for k, n in counts.items() if k.cell == cell}, each_rps).service
+        for cell in placement.used_cells
+    }
+    whole = sum(service.values())
+    return {cell: rps / whole for cell, rps in service.items() if rps > 0}
+
+
 def _rates_in(window: PlanWindow, spec: Spec) -> dict[PoolKey, float]:
     """What one replica of each planned pool can do of the window's own traffic, requests/s.
 

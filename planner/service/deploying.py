@@ -38,12 +38,15 @@ from serving.fleet.kubernetes import KubernetesDescription, render
 from serving.routers import RouterKind
 from serving.routers.policies import USUAL, Policies
 from serving.workers.engine import EngineFlags
+from serving.workers.gpu_memory import check_gpus
 from serving.workers.launcher import EVERYTHING, LocalSite, Worker
 from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 POLL_S = 0.2
+GATE_CLOSES_S = 3.0
+"""After its drain a gate breaks off what is left, and writes its last records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +201,7 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
     InputError, OperationError
         When it does not come up; whatever was started has ended then.
     """
+    check_gpus(asked.gpus)
     if asked.gate is not None:  # before engines load for minutes
         check_access(asked.gate)
         check_port(asked.gate.port, whose="the gate (--gate-port)")
@@ -263,6 +267,7 @@ def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[C
         line += ["--spec", str(options.spec), "--listen-fd", str(listener.fileno())]
         line += ["--anonymous"] * options.anonymous + ["--no-admission"] * (not options.admission)
         line += ["--no-direct"] * (not options.direct)
+        line += ["--drain-s", str(options.drain_s)]
         beside = Companion(
             name="gate",
             line=line,
@@ -272,6 +277,7 @@ def gate(deployment: LocalDeployment, options: GateOptions | None) -> Iterator[C
             listener=listener,
             progress=deployment.progress,
             given_up=lambda: deployment.tell_gate(None),
+            grace_s=options.drain_s + GATE_CLOSES_S,
         )
         with beside:
             deployment.tell_gate(url)

@@ -1,20 +1,26 @@
 """One deployment as the service sees it: its spec, its eyes, its hands, its memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from actuators.actuator import Actuator
 from actuators.kubernetes.stock_out import with_usable_inventory
 from forecaster.memory import Memory
+from planner.domain.calibration import Correction
 from planner.domain.fleet import Role
 from planner.domain.plan import Plan
 from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions
+from planner.service.calibrating import corrections_of
+from planner.service.directives import standing
+from planner.service.stages import Stages
 from planner.service.store import DecisionRecord, PlanRecord, Store
+from planner.service.tracing import SpanOf, no_span
+from serving.telemetry.signals import DeploymentSignals
 
 LONGEST_HISTORY = 5_000
 """Windows of each class that a forecast looks back on; at 5 minutes each more than two weeks.
@@ -77,6 +83,12 @@ class Deployment:
         Ids of plans that this process is moving the fleet for.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
+    stages : Stages
+        Runs the stages of ticks.
+    readings : callable
+        What was read of the running deployment since it was asked last; each is given once.
+    span : callable
+        Opens a span around a stage of a tick.
     """
 
     spec: Spec
@@ -87,12 +99,30 @@ class Deployment:
     clock: Callable[[], datetime] = utc_now
     leads: Callable[[], bool] = lambda: True
     memory: Memory = field(default_factory=Memory)
+    stages: Stages = field(default_factory=Stages)
+    readings: Callable[[], tuple[DeploymentSignals, ...]] = tuple
+    span: SpanOf = no_span
     running: list[str] = field(default_factory=list)
 
     def plannable(self, *, now: datetime) -> Spec:
-        """The spec, without the accelerators that the target could not have lately."""
+        """The spec as plans are made for it.
+
+        As people ordered, without the accelerators that the target could not have lately, and with
+        profiles as their replicas are seen to be.
+        """
         found = self.store.stock_outs(self.spec.name, at=now)
-        return with_usable_inventory(self.spec, found, now=now)
+        spec = standing(self, now=now).over(self.spec)
+        usable = with_usable_inventory(spec, found, now=now)
+        return usable.corrected(self.corrections())
+
+    def corrections(self) -> tuple[Correction, ...]:
+        """How the profiles are corrected by what their replicas are seen to do."""
+        known = corrections_of(self.store.calibrations(self.spec.name).all())
+        return tuple(replace(c, factor=self.spec.calibration.bounded(c.factor)) for c in known)
+
+    def as_ordered(self, *, now: datetime) -> "Deployment":
+        """The same deployment with the loop's mode that a person ordered at run time."""
+        return replace(self, spec=standing(self, now=now).over(self.spec))
 
     def shortages(self, *, now: datetime) -> tuple[GuardFinding, ...]:
         """What `plannable` leaves out, to be told with a plan."""
@@ -128,6 +158,7 @@ def guard_conditions(
 ) -> GuardConditions:
     """What the guards need to know beside the diff."""
     store, spec = deployment.store, deployment.spec
+    ordered = standing(deployment, now=now)
     decisions = store.decisions(spec.name, limit=LONGEST_RUN)
     moved: tuple[PlanRecord, ...] = ()
     if spec.target is not TargetKind.DRY_RUN:
@@ -137,6 +168,8 @@ def guard_conditions(
         observed_at=observation.observed_at,
         unneeded_since=_unneeded_since(decisions),
         idle_since=_idle_since(observation),
+        paused=ordered.paused,
+        pins=ordered.pins,
         recent=tuple(change for record in moved for change in _changes(record)),
         last_plan=_last_plan(moved),
         leader=deployment.leads(),

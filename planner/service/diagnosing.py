@@ -2,21 +2,25 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.domain.errors import EngineError, InputError
 from planner.domain.plan import Bottleneck
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
+from planner.service.kv_watching import KvSource, watch_once
 from planner.service.perturbing import perturb_server
 from planner.service.spec_file import read_spec
 from profiler.files import read_profile
 from profiler.live.perturb import PerturbPlan, Response, bottleneck_of
+from serving.diagnosis.caching import cache_use_of
 from serving.diagnosis.conclude import diagnose
 from serving.diagnosis.finding import Finding
-from serving.diagnosis.watched import Yardsticks
+from serving.diagnosis.watched import Watch, Yardsticks
 from serving.diagnosis.watching import WatchPlan, watch
+from serving.kv.view import KvSnapshot
 from serving.telemetry.targets import Target
 
 MOST_EXTRA_RATIO = 0.3
@@ -77,8 +81,15 @@ def diagnose_live(
     plan: WatchPlan,
     yardsticks: Yardsticks,
     experiment: Experiment | None,
+    caches: KvSource | None = None,
 ) -> Diagnosed:
     """Watch, judge, and add load only where that does not tell.
+
+    Parameters
+    ----------
+    caches : KvSource or None
+        Workers whose KV events are listened to meanwhile. Where they cannot be, the rest is
+        judged without.
 
     Raises
     ------
@@ -87,7 +98,11 @@ def diagnose_live(
     ProfileError, InputError, OperationError
         From the experiment: it stops itself when the deployment slows down too much.
     """
-    watched = watch(targets, plan, yardsticks, clock=time.monotonic, sleep=time.sleep)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        seen = None if caches is None else beside.submit(watch_once, caches, for_s=plan.for_s)
+        watched = watch(targets, plan, yardsticks, clock=time.monotonic, sleep=time.sleep)
+    if seen is not None:
+        watched = _with_caches(watched, seen)
     if not any(w.signals.answers for w in watched.workers):
         told = "; ".join(f"{w.signals.name}: {w.signals.note}" for w in watched.workers)
         raise EngineError(f"no worker answers, so nothing can be diagnosed: {told or 'none given'}")
@@ -103,6 +118,13 @@ def diagnose_live(
         responses=responses,
         by_experiment=Bottleneck.NONE if kind is None else _KINDS[kind],
     )
+
+
+def _with_caches(watched: Watch, seen: Future[KvSnapshot]) -> Watch:
+    try:
+        return replace(watched, caches=cache_use_of(seen.result()))
+    except EngineError as error:
+        return replace(watched, no_caches=str(error))
 
 
 def yardsticks_of(

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
 
 from planner import rollout
 from planner.autoscale.slow import Decision, guarded
 from planner.domain.fleet import Fleet
-from planner.domain.plan import Plan, PlannedPool, PlanStatus
+from planner.domain.plan import Plan
 from planner.domain.spec import Spec
+from planner.service.adjusted_plan import PoolOf, pools_of, with_replicas
 from planner.service.deployment import Deployment, Observation, guard_conditions
 
 PREFIX = "fallback-"
@@ -50,7 +50,8 @@ def fall_back(
     earlier = deployment.store.plans(spec.name, limit=1)
     if not replicas or not earlier:
         return None
-    made = _plan(earlier[0].plan, fleet, replicas, spec, now=now)
+    pools = _pools(earlier[0].plan, fleet, replicas, spec)
+    made = with_replicas(earlier[0].plan, fleet, pools, prefix=PREFIX, now=now)
     conditions = replace(guard_conditions(deployment, observation, now=now), falling_back=True)
     recommended = rollout.diff(fleet, made, spec, can_flip=conditions.can_flip)
     steps, findings = guarded(fleet, made, spec, conditions)
@@ -64,15 +65,9 @@ def is_fallback(plan_id: str) -> bool:
     return plan_id.startswith(PREFIX)
 
 
-def _plan(
-    earlier: Plan, fleet: Fleet, replicas: dict[str, int], spec: Spec, *, now: datetime
-) -> Plan:
-    """The earlier plan with other replicas from now on; pools that are not named stay."""
-    pools = {
-        (p.shape, p.purchase_option): p.replicas
-        for p in fleet.pools
-        if p.shape.model == earlier.model
-    }
+def _pools(earlier: Plan, fleet: Fleet, replicas: dict[str, int], spec: Spec) -> dict[PoolOf, int]:
+    """The fleet's pools with other replicas; those that are not named stay."""
+    pools = pools_of(fleet, earlier.model)
     for label, count in replicas.items():
         keys = [key for key in pools if key[0].label == label]
         if not keys:
@@ -80,17 +75,4 @@ def _plan(
             offer = spec.accelerator(shape.accelerator).offers[0]
             keys = [(shape, offer.purchase_option)]
         pools |= dict.fromkeys(keys, 0) | {keys[0]: count}
-    planned = tuple(
-        PlannedPool(shape=key[0], purchase_option=key[1], replicas=n, utilization_ratio=0.0)
-        for key, n in pools.items()
-    )
-    window = replace(earlier.windows[0], start_at=now, pools=planned, traffic=())
-    digest = sha256(f"{now.isoformat()} {fleet.version} {replicas}".encode()).hexdigest()
-    return replace(
-        earlier,
-        plan_id=PREFIX + digest[:16],
-        made_at=now,
-        status=PlanStatus.FEASIBLE,
-        windows=(window,),
-        inputs=replace(earlier.inputs, fleet_version=fleet.version),
-    )
+    return pools

@@ -47,6 +47,8 @@ class GateOptions:
         An open socket that listens already; host and port are not looked at.
     record : bool
         Whether requests are recorded in the store.
+    drain_s : float
+        Answers under way may take so long after a signal to stop, seconds.
     """
 
     spec: Path
@@ -60,6 +62,7 @@ class GateOptions:
     admission: bool = True
     direct: bool = True
     record: bool = True
+    drain_s: float = 30.0
     allow_estimates: bool = False
     as_json: bool = False
 
@@ -115,7 +118,7 @@ def run_gate(options: GateOptions) -> None:
         url = _url_of(listener)
         serve(
             gate,
-            Serving(listener=listener, keys=path),
+            Serving(listener=listener, keys=path, drain_s=options.drain_s),
             ready=lambda: _announce(options, spec, url),
         )
 

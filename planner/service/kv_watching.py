@@ -1,7 +1,7 @@
 """The KV view of a live deployment as people ask for it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.domain.errors import EngineError, InputError
@@ -91,7 +91,7 @@ def deployed_source(endpoints: Endpoints) -> KvSource:
 
 def watch_kv(
     now: Callable[[], KvSource], *, every_s: float, kv_bytes_per_token: float | None
-) -> Iterator[KvSnapshot]:
+) -> Generator[KvSnapshot, None, None]:
     """A snapshot after each `every_s` seconds, without end.
 
     Parameters
@@ -122,6 +122,21 @@ def watch_kv(
             source = now()
             view.follow(_roles(source))
             feed.follow(_addresses(source))
+
+
+def watch_once(source: KvSource, *, for_s: float) -> KvSnapshot:
+    """One snapshot of what is there now, after so long.
+
+    Raises
+    ------
+    EngineError
+        When an address cannot be listened at.
+    """
+    snapshots = watch_kv(lambda: source, every_s=for_s, kv_bytes_per_token=None)
+    try:
+        return next(snapshots)
+    finally:
+        snapshots.close()
 
 
 def _roles(source: KvSource) -> dict[str, Role]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from planner.domain.errors import EngineError, PoolwiseError
+from planner.domain.errors import EngineError, InputError, PoolwiseError
 from planner.service.deployment import utc_now
 from planner.service.live_targets import Asked, Through, server_of, targets_of
 from planner.service.observability import WatchSettings
@@ -60,7 +60,10 @@ def source_of(settings: Settings, *, sleep: Callable[[float], object]) -> ReadSo
     if server is not None:
         return _ThroughPrometheus(PrometheusReader(server, DEADLINE_S), sleep)
     if watch.targets:
-        named = targets_of(asked_of(watch))
+        try:
+            named = targets_of(asked_of(watch))
+        except InputError as error:
+            raise InputError(f"POOLWISE_WATCH: {error}") from error
         return _Straight(lambda: named, sleep)
     state_dir = settings.storage.state_dir
     return _Straight(lambda: _running_here(state_dir), sleep)

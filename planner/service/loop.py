@@ -1,20 +1,30 @@
 """The control loop: one tick reads top to bottom in the order of the data."""
 
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from planner import rollout
-from planner.autoscale.slow import Decision, decide
-from planner.domain.errors import PoolwiseError
+from planner.autoscale.slow import Decision
+from planner.domain.errors import PoolwiseError, StageOverrunError, StoreError
 from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import ApprovalState
-from planner.domain.spec import LoopMode
+from planner.domain.spec import LoopMode, Stage
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
-from planner.service.deployment import Deployment, Observation, guard_conditions, takes_away
+from planner.service.calibrating import calibrate
+from planner.service.deployment import (
+    LONGEST_RUN,
+    Deployment,
+    Observation,
+    guard_conditions,
+    takes_away,
+)
+from planner.service.directives import end_those_over
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
 from planner.service.falling_back import fall_back
@@ -30,8 +40,12 @@ from planner.service.lifecycle import (
     waiting,
 )
 from planner.service.planning import expected_demand
+from planner.service.replaying import Question, recorded
 from planner.service.rollouts import settle_interrupted, under_way
+from planner.service.stages import Course
 from planner.service.store import DecisionRecord, ForecastOutcome, PlanRecord
+
+LOG = logging.getLogger("poolwise.loop")
 
 
 class Outcome(StrEnum):
@@ -46,7 +60,16 @@ class Outcome(StrEnum):
     PENDING = "pending"
     HELD = "held"
     APPLIED = "applied"
+    APPLYING = "applying"
     FAILED = "failed"
+
+
+GOOD = frozenset(
+    outcome.value
+    for outcome in Outcome
+    if outcome not in (Outcome.NO_DATA, Outcome.FELL_BACK, Outcome.INFEASIBLE, Outcome.FAILED)
+)
+"""Outcomes of ticks that came to a decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,38 +93,117 @@ class TickReport:
         None when no plan could be made.
     seen : Seen or None
         None when nothing was observed, or it could not be forecast.
+    failed_stage : Stage or None
+        Where the tick failed or a stage overran its deadline.
+    took_s : mapping of Stage to float
+        How long each stage was waited for, seconds.
+    parts : mapping of str to str
+        What the decision was made from, to be kept with it.
     """
 
     outcome: Outcome
     reason: str
     decision: Decision | None = None
     seen: Seen | None = None
+    failed_stage: Stage | None = None
+    took_s: Mapping[Stage, float] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def tick(deployment: Deployment, *, now: datetime) -> TickReport:
-    """Observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
+    """Compare -> observe -> forecast -> plan -> simulate -> diff -> guard -> approve -> apply.
 
-    Whatever goes wrong on purpose (PoolwiseError) becomes a report: the fleet stays as it is.
+    Whatever goes wrong becomes a report that names the stage: the fleet stays as it is, and the
+    last good decision counts. Orders of people come first (`planner.service.directives`).
     """
-    if deployment.spec.loop.mode is LoopMode.OFF:
-        return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
-    seen: Seen | None = None
-    try:
-        settle_interrupted(deployment, at=now)
-        expire_old(deployment, at=now)
-        seen = _look(deployment, now=now)
-        report = _tick(deployment, seen, now=now)
-    except PoolwiseError as error:
-        report = TickReport(outcome=Outcome.FAILED, reason=str(error))
-    report = replace(report, seen=seen)
-    _remember(deployment, report, now=now)
+    way = _Way(Course(deployment.stages, deployment.spec.loop.deadlines, deployment.span))
+    with deployment.span("tick") as told:
+        report = _whole_tick(deployment, way, now=now)
+        told |= {"poolwise.deployment": deployment.spec.name, "poolwise.outcome": report.outcome}
+        if report.decision is not None:
+            told["poolwise.plan_id"] = report.decision.plan.plan_id
+        if report.outcome is Outcome.FAILED:
+            told["error"] = report.reason
     return report
 
 
-def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
+def _whole_tick(deployment: Deployment, way: "_Way", *, now: datetime) -> TickReport:
+    try:
+        end_those_over(deployment, now=now)
+        deployment = deployment.as_ordered(now=now)
+        if deployment.spec.loop.mode is LoopMode.OFF:
+            return TickReport(outcome=Outcome.OFF, reason="the loop's mode is off")
+        settle_interrupted(deployment, at=now)
+        expire_old(deployment, at=now)
+        _compare(deployment, now=now)
+        way.seen = _look(deployment, way.course, now=now)
+        report = _tick(deployment, way, now=now)
+    except PoolwiseError as error:
+        report = _failed(deployment, way, str(error))
+    except Exception as error:  # a fault of ours: the loop lives on, the log has the traceback
+        LOG.exception("a tick of %s failed unexpectedly", deployment.spec.name)
+        report = _failed(deployment, way, f"unexpected {type(error).__name__}: {error}")
+    report = replace(report, seen=way.seen, took_s=dict(way.course.took_s), parts=way.parts)
+    return _remember(deployment, report, now=now)
+
+
+@dataclass(slots=True)
+class _Way:
+    """What a tick has come to so far, also where it ends in an error."""
+
+    course: Course
+    seen: Seen | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def decide(self, question: Question) -> Decision:
+        """The decision; what it was made from is kept, whatever comes out."""
+        try:
+            decision = self.course.run(Stage.PLAN, question.decide)
+        except StageOverrunError:
+            raise  # no answer that could be compared
+        except PoolwiseError as error:
+            self.parts = recorded(question, error)
+            raise
+        self.parts = recorded(question, decision)
+        return decision
+
+
+def _failed(deployment: Deployment, way: _Way, error: str) -> TickReport:
+    """What went wrong and where, and what counts instead."""
+    stage = way.course.stage
+    if stage in (None, Stage.APPLY):  # a plan that failed on its way says itself what to do
+        return TickReport(outcome=Outcome.FAILED, reason=error, failed_stage=stage)
+    reason = f"{error} (stage {stage}); {_last_good(deployment)}"
+    return TickReport(outcome=Outcome.FAILED, reason=reason, failed_stage=stage)
+
+
+def _last_good(deployment: Deployment) -> str:
+    """The decision that counts while none can be made."""
+    try:
+        records = deployment.store.decisions(deployment.spec.name, limit=LONGEST_RUN)
+        good = next((r for r in records if r.plan_id and r.outcome in GOOD), None)
+    except StoreError:
+        return "the fleet stays as it is"
+    if good is None:
+        return "nothing was decided before: the fleet stays as it is"
+    return (
+        f"what was decided at {good.decided_at:%Y-%m-%d %H:%M:%S} UTC counts: plan {good.plan_id}, "
+        f"{good.outcome}"
+    )
+
+
+def _compare(deployment: Deployment, *, now: datetime) -> None:
+    """Hold what was predicted against what was seen since the last tick; both are kept."""
+    with deployment.span("compare"):
+        calibrate(
+            deployment.store, deployment.spec, deployment.model, deployment.readings(), now=now
+        )
+
+
+def _look(deployment: Deployment, course: Course, *, now: datetime) -> Seen | None:
     """Observe -> forecast, both kept; None when no load was observed yet."""
     spec, store = deployment.spec, deployment.store
-    observation = deployment.observer.observe(now=now)
+    observation = course.run(Stage.OBSERVE, lambda: deployment.observer.observe(now=now))
     if observation.observed_at is None:
         return None
     outcomes = take_outcomes(
@@ -111,12 +213,15 @@ def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
         observation.windows,
         observed_at=observation.observed_at,
     )
-    forecast = expected_demand(
-        spec,
-        observation.windows,
-        model=deployment.model,
-        made_at=now,
-        memory=deployment.memory,
+    forecast = course.run(
+        Stage.FORECAST,
+        lambda: expected_demand(
+            spec,
+            observation.windows,
+            model=deployment.model,
+            made_at=now,
+            memory=deployment.memory,
+        ),
     )
     store.add_forecast(spec.name, forecast)
     return Seen(
@@ -128,18 +233,21 @@ def _look(deployment: Deployment, *, now: datetime) -> Seen | None:
     )
 
 
-def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickReport:
-    unseen = _fall_back(deployment, seen, now=now)
+def _tick(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport:
+    seen = way.seen
+    unseen = _fall_back(deployment, way, now=now)
     if unseen is not None:
         return unseen
     if seen is None:
         return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
     spec = deployment.plannable(now=now)
-    fleet = deployment.actuator.read_fleet()
+    fleet = way.course.run(Stage.OBSERVE, deployment.actuator.read_fleet)
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
     conditions = guard_conditions(deployment, seen.observation, now=now)
-    decision = decide(spec, seen.forecast, fleet, now=now, conditions=conditions)
+    decision = way.decide(
+        Question(spec=spec, forecast=seen.forecast, fleet=fleet, conditions=conditions, now=now)
+    )
     shortages = deployment.shortages(now=now)
     decision = replace(decision, findings=(*decision.findings, *shortages))
 
@@ -147,21 +255,23 @@ def _tick(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickRe
         reasons = decision.plan.relaxations or ("no fleet keeps the objectives",)
         reason = "; ".join([*reasons, *(finding.reason for finding in shortages)])
         return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
-    return _carry_on(deployment, decision, conditions, now=now)
+    return _carry_on(deployment, way.course, decision, conditions, now=now)
 
 
-def _fall_back(deployment: Deployment, seen: Seen | None, *, now: datetime) -> TickReport | None:
+def _fall_back(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport | None:
     """Where the load was not seen for long, go where the spec says; None: plan as always."""
-    observation = Observation(windows=(), observed_at=None) if seen is None else seen.observation
+    observation = Observation(windows=(), observed_at=None)
+    if way.seen is not None:
+        observation = way.seen.observation
     if deployment.spec.guards.fallback is Fallback.CURRENT:
         return None
-    fleet = deployment.actuator.read_fleet()
+    fleet = way.course.run(Stage.OBSERVE, deployment.actuator.read_fleet)
     decision = fall_back(deployment, fleet, observation, now=now)
     if decision is None:
         return None
     conditions = guard_conditions(deployment, observation, now=now)
     conditions = replace(conditions, falling_back=True)
-    report = _carry_on(deployment, decision, conditions, now=now)
+    report = _carry_on(deployment, way.course, decision, conditions, now=now)
     if report.outcome not in (Outcome.APPLIED, Outcome.UNCHANGED):
         return report
     reason = f"the load cannot be seen, so the fallback counts: {report.reason}"
@@ -169,7 +279,12 @@ def _fall_back(deployment: Deployment, seen: Seen | None, *, now: datetime) -> T
 
 
 def _carry_on(
-    deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
+    deployment: Deployment,
+    course: Course,
+    decision: Decision,
+    conditions: GuardConditions,
+    *,
+    now: datetime,
 ) -> TickReport:
     """Approve -> apply, where there is something to do."""
     if not decision.diff.steps:
@@ -187,7 +302,16 @@ def _carry_on(
     if isinstance(approved, TickReport):
         return approved
 
-    apply(deployment, approved, by=POLICY, at=now)
+    try:
+        course.run(Stage.APPLY, lambda: apply(deployment, approved, by=POLICY, at=now))
+    except StageOverrunError as late:
+        reason = f"plan {approved}: {late}; the rollout goes on, later ticks hold"
+        return TickReport(
+            outcome=Outcome.APPLYING,
+            reason=reason,
+            decision=decision,
+            failed_stage=Stage.APPLY,
+        )
     reason = f"plan {approved}: {len(decision.diff.steps)} steps"
     return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
 
@@ -244,15 +368,19 @@ def _what(steps: list[StepDocument]) -> list[tuple[object, ...]]:
     return [(step.kind, step.shape, step.to_shape, step.purchase_option) for step in steps]
 
 
-def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> None:
+def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> TickReport:
+    """Keep what a tick did; the report says where that was not possible."""
     decision = report.decision
-    deployment.store.add_decision(
-        DecisionRecord(
-            deployment=deployment.spec.name,
-            decided_at=now,
-            plan_id=None if decision is None else decision.plan.plan_id,
-            outcome=report.outcome.value,
-            reason=report.reason,
-            removes=decision is not None and takes_away(decision.recommended),
-        )
+    record = DecisionRecord(
+        deployment=deployment.spec.name,
+        decided_at=now,
+        plan_id=None if decision is None else decision.plan.plan_id,
+        outcome=report.outcome.value,
+        reason=report.reason,
+        removes=decision is not None and takes_away(decision.recommended),
     )
+    try:
+        deployment.store.add_decision(record, report.parts)
+    except PoolwiseError as error:
+        return replace(report, reason=f"{report.reason}; this could not be kept: {error}")
+    return report

@@ -1,24 +1,30 @@
 """What Prometheus reads at `/metrics`, in a registry of its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
 from planner.domain.plan import Plan
+from planner.service.calibration_metrics import CalibrationCollector
 from planner.service.deployment import Deployment
+from planner.service.directives import Standing
 from planner.service.election.leadership import Election
 from planner.service.falling_back import is_fallback
 from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.live import LiveSignals
-from planner.service.loop import Outcome, TickReport
+from planner.service.loop import GOOD, Outcome, TickReport
+from planner.service.metrics_catalogue import KnownRegistry
+from planner.service.observing import classes_of
 from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
 from planner.service.signal_metrics import SignalCollector
+from planner.service.tick_metrics import TickMetrics
 
+_MOVING = (Outcome.APPLIED, Outcome.APPLYING, Outcome.FELL_BACK)
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
-_GOOD = frozenset({"unchanged", "advised", "pending", "held", "applied", "off"})
 
 
 @dataclass(slots=True)
@@ -35,17 +41,20 @@ class Metrics:
 
     desired: DesiredReplicas | None = None
     stale_after_s: float = 180.0
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    registry: KnownRegistry = field(default_factory=KnownRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
     last_good_tick: Gauge = field(init=False)
+    loop: TickMetrics = field(init=False)
     requests: Counter = field(init=False)
+    refusals: Counter = field(init=False)
     planned_replicas: Gauge = field(init=False)
     fleet_replicas: Gauge = field(init=False)
     planned_usd_per_hour: Gauge = field(init=False)
     predicted_attainment: Gauge = field(init=False)
     predicted_seconds: Gauge = field(init=False)
     forecasts: ForecastMetrics = field(init=False)
+    _followers: list[Callable[[Deployment], None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         name, registry = ("deployment",), self.registry
@@ -65,6 +74,9 @@ class Metrics:
         )
         self.requests = Counter(
             "poolwise_http_requests", "API requests", ("method", "status"), registry=registry
+        )
+        self.refusals = Counter(
+            "poolwise_http_refusals", "API requests not let in", ("reason",), registry=registry
         )
         self.planned_replicas = Gauge(
             "poolwise_planned_replicas", "Replicas of the newest plan", _POOL, registry=registry
@@ -92,6 +104,7 @@ class Metrics:
         )
 
         self.forecasts = ForecastMetrics(registry)
+        self.loop = TickMetrics(registry)
 
     def watch(self, deployment: str, election: Election) -> None:
         """Show whether this process leads, and in which term; over all processes the sum is 1."""
@@ -110,11 +123,27 @@ class Metrics:
     def show(self, deployment: Deployment, live: LiveSignals) -> None:
         """Show what the store holds, and what is seen of the running deployment."""
         spec = deployment.spec
-        LoopMetrics(self.registry, spec)
-        self.registry.register(StoreCollector(deployment))
+        settings = LoopMetrics(self.registry, spec, at=deployment.clock())
+        self.loop.record_standing(spec.name, Standing(), spec.loop.mode)
+        stored, calibrations = StoreCollector(deployment), CalibrationCollector(deployment)
+        self.registry.register(stored)
+        self.registry.register(calibrations)
         self.registry.register(SignalCollector(spec.name, live.newest))
-        classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
-        live.on_signals.append(SloCounters(self.registry, spec.name, classes).record)
+        counters = SloCounters(self.registry, spec.name, classes_of(spec, deployment.model))
+        live.on_signals.append(counters.record)
+
+        def follow(made: Deployment) -> None:
+            settings.show(made.spec)
+            stored.deployment = calibrations.deployment = made
+            counters.begin(classes_of(made.spec, made.model))
+
+        self._followers.append(follow)
+
+    def follow(self, deployment: Deployment) -> None:
+        """Show a deployment in the place of the one before: its spec was replaced."""
+        self.stale_after_s = deployment.spec.guards.stale_observation_s
+        for follower in self._followers:
+            follower(deployment)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
@@ -124,13 +153,18 @@ class Metrics:
         """Count one answered API request."""
         self.requests.labels(method, str(status)).inc()
 
+    def count_refusal(self, reason: str) -> None:
+        """Count one API request that was not let through to its route."""
+        self.refusals.labels(reason).inc()
+
     def record_tick(
         self, deployment: str, report: TickReport, *, at: datetime, took_s: float
     ) -> None:
         """Record what a tick came to."""
         self.ticks.labels(deployment, report.outcome.value).inc()
         self.tick_seconds.labels(deployment).observe(took_s)
-        if report.outcome.value in _GOOD:
+        self.loop.record(deployment, report)
+        if report.outcome.value in GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
         self._confirm(report, at)
         if report.seen is not None:
@@ -149,9 +183,9 @@ class Metrics:
         if self.desired is None or decision is None:
             return
         falling_back = is_fallback(decision.plan.plan_id)
-        if not falling_back and not (report.outcome.value in _GOOD and self._is_fresh(report, at)):
+        if not falling_back and not (report.outcome.value in GOOD and self._is_fresh(report, at)):
             return
-        if decision.diff.steps and report.outcome in (Outcome.APPLIED, Outcome.FELL_BACK):
+        if decision.diff.steps and report.outcome in _MOVING:
             self.desired.confirm()
         else:
             self.desired.publish(decision.diff.from_fleet)

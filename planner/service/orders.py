@@ -124,7 +124,7 @@ def carry_out_orders(leadership: Leadership) -> None:
         answer = _carry_out(leading, order, at=leading.clock())
         if not leading.leads():
             return
-        orders.answer(order, answer)
+        orders.answer(order, answer, at=leading.clock())
 
 
 def _carry_out(deployment: Deployment, order: Order, *, at: datetime) -> Answer:

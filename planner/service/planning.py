@@ -15,6 +15,7 @@ from forecaster.memory import Memory
 from forecaster.readers import ReadReport, TraceFormat, read_trace
 from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
+from planner.autoscale.in_cells import in_cells
 from planner.autoscale.slow import Decision, decide
 from planner.domain.errors import HistoryError, InputError, SpecError, TraceError
 from planner.domain.fleet import Fleet
@@ -25,7 +26,7 @@ from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
-from planner.rollout import GuardConditions, with_placements
+from planner.rollout import GuardConditions
 from planner.service.assumed_shapes import with_assumed_shapes
 from planner.service.reach import check_reach
 from planner.service.spec_problems import did_you_mean
@@ -237,7 +238,8 @@ def propose(
     """A plan for a forecast; with the way there, and what guards say of it, for a known fleet."""
     check_forecast(spec, forecast, model=model)
     if fleet is None:
-        made = with_placements(plan(spec, forecast, None, made_at=now, explain=explain), spec, None)
+        made = plan(spec, forecast, None, made_at=now, explain=explain)
+        made = in_cells(made, spec, forecast, None)
         return Proposal(plan=made, diff=None, findings=())
     conditions = _stateless(now, now)
     decision = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=explain)
@@ -279,7 +281,8 @@ def plan_changed(
     more = tuple(window.times(change.rate_ratio) for window in forecast.windows)
     scaled = forecast if change.rate_ratio == 1 else replace(forecast, windows=more)
     check_forecast(change.spec, scaled, model=model)
-    return with_placements(plan(change.spec, scaled, fleet, made_at=now), change.spec, fleet)
+    made = plan(change.spec, scaled, fleet, made_at=now)
+    return in_cells(made, change.spec, scaled, fleet)
 
 
 def expected_together(

@@ -20,35 +20,36 @@ import uvicorn
 from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
-from planner.domain.spec import Spec, TargetKind
+from planner.domain.spec import Spec, Stage, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
+from planner.service.authentication import noting_uses
 from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
+from planner.service.events import EventWatch
 from planner.service.exported import ExportedFleetActuator
 from planner.service.live import LiveSignals, source_of
+from planner.service.logs import log_to
 from planner.service.metrics import Metrics
-from planner.service.observing import Keeper, Windows, classes_of
+from planner.service.notifying import Notifier, channels_of
+from planner.service.observability import LogFormat
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
+from planner.service.redaction import redact_logs
 from planner.service.scheduler import follow_loop, start_scheduler, take_over_soon
-from planner.service.settings import Settings, read_settings
+from planner.service.settings import ServerSettings, Settings, read_settings
+from planner.service.sight import Sight
 from planner.service.spec_file import read_spec
-from planner.service.spec_versions import (
-    FILE,
-    SpecReader,
-    Specs,
-    content_of,
-    supersede_foreign,
-    version_in_force,
-)
+from planner.service.spec_versions import SpecReader, Specs, in_force, supersede_foreign
 from planner.service.store import Store, open_store
 from planner.service.store.profiles import StoredProfiles
-from planner.service.store.specs import SpecVersion, StoredSpecs
+from planner.service.tidying import schedule_tidying
+from planner.service.tls import Tls, renewing, tls_context, tls_files
 from planner.service.tokens import hash_of, new_token
+from planner.service.tracing import Tracing, make_tracing, no_span
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -67,10 +68,15 @@ class ServeOptions:
     keda_port: int | None = None
     dry_run: bool = False
     insecure_local: bool = False
+    anonymous_reads: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     new_token: bool = False
     model: str | None = None
     allow_estimates: bool = False
     as_json: bool = False
+    log_format: LogFormat | None = None
 
 
 def run(options: ServeOptions) -> None:
@@ -90,7 +96,11 @@ def run(options: ServeOptions) -> None:
     if options.insecure_local and host not in LOOPBACK:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
     port = settings.server.port if options.port is None else options.port
-    _log_to_stderr()
+    tls = _tls(options, settings.server)
+    log_to(None, options.log_format or settings.log_format)
+    redact_logs()
+    _warn_of_plain_text(host, tls)
+    tracing = make_tracing(os.environ)
     keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
     with (
         listening(host, port) as listener,
@@ -104,15 +114,19 @@ def run(options: ServeOptions) -> None:
             dry_run=options.dry_run,
             model=options.model,
         )
-        version, put = _in_force(options, spec, store, reader)
-        spec = put or spec
+        version, spec = in_force(
+            options.spec, spec, store, reader, allow_estimates=options.allow_estimates
+        )
         desired = _desired(spec, election)
         hands = Hands(spec=spec, desired=desired)
+        live = _live(spec, store, settings, model=options.model)
         deployment = make_deployment(spec, store, hands, model=options.model)
+        deployment = replace(
+            deployment, readings=live.take, span=no_span if tracing is None else tracing.span
+        )
         token = None if options.insecure_local else _token(store, renew=options.new_token)
+        _tell_head(store)
         leadership = Leadership(election, deployment, hands.on)
-        if keda is not None and desired is not None:
-            keda.start(desired.current)
         specs = Specs(
             store=store,
             reader=reader,
@@ -122,24 +136,15 @@ def run(options: ServeOptions) -> None:
             now=version,
         )
         supersede_foreign(deployment, by=version.put_by)
-        _announce(options, spec, listener, token, keda)
-        _serve(specs, desired, listener, settings, insecure_local=options.insecure_local)
-
-
-def _in_force(
-    options: ServeOptions, spec: Spec, store: Store, reader: SpecReader
-) -> tuple[SpecVersion, Spec | None]:
-    """The version of the spec to serve; and the spec where it is not the file's."""
-    given = SpecVersion(
-        version=0,
-        spec_id=spec.spec_id,
-        given=spec.spec_id,
-        content=content_of(options.spec),
-        allow_estimates=options.allow_estimates,
-        put_at=utc_now(),
-        put_by=FILE,
-    )
-    return version_in_force(StoredSpecs(access=store.access, deployment=spec.name), given, reader)
+        if keda is not None and desired is not None:
+            keda.start(desired.current)
+        _announce(options, spec, listener, token, keda, scheme="https" if tls else "http")
+        sight = Sight(leadership, live)
+        service = _service(specs, desired, settings, options, tracing=tracing)
+        service.metrics.show(deployment, live)
+        _serve(service, specs, sight, listener, tls, settings=settings)
+        if tracing is not None:
+            tracing.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,12 +188,16 @@ class Hands:
 def _desired(spec: Spec, election: Election) -> DesiredReplicas | None:
     if spec.target is not TargetKind.METRICS:
         return None
-    # Two ticks in a row may fail before an autoscaler is left to hold what it has.
     return DesiredReplicas(
         deployment=spec.name,
-        valid_for_s=3 * spec.loop.slow_interval_s,
+        valid_for_s=_valid_for_s(spec),
         speaks=lambda: election.term() is not None,
     )
+
+
+def _valid_for_s(spec: Spec) -> float:
+    """Two ticks in a row may fail before an autoscaler is left to hold what it has."""
+    return 3 * spec.loop.slow_interval_s
 
 
 def make_deployment(
@@ -211,79 +220,129 @@ def make_deployment(
     )
 
 
-def _serve(
+def _service(
     specs: Specs,
     desired: DesiredReplicas | None,
-    listener: socket.socket,
     settings: Settings,
+    options: ServeOptions,
     *,
-    insecure_local: bool,
-) -> None:
-    leadership = specs.leadership
-    deployment, election = leadership.deployment, leadership.election
+    tracing: Tracing | None,
+) -> Service:
+    leadership, server = specs.leadership, settings.server
+    deployment = leadership.deployment
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
-    metrics.watch(deployment.spec.name, election)
-    live = _live(deployment, settings)
-    live.on_signals.append(_windows(leadership).take)
-    metrics.show(deployment, live)
-    service = Service(
+    metrics.watch(deployment.spec.name, leadership.election)
+    return Service(
         deployment=deployment,
         metrics=metrics,
         leadership=leadership,
         specs=specs,
-        insecure_local=insecure_local,
-        max_body_bytes=settings.server.max_body_bytes,
-        answer_within_s=settings.server.answer_within_s,
+        insecure_local=options.insecure_local,
+        anonymous_reads=options.anonymous_reads,
+        requests_per_s=server.requests_per_s,
+        max_body_bytes=server.max_body_bytes,
+        answer_within_s=server.answer_within_s,
+        tracing=tracing,
     )
+
+
+def _serve(
+    service: Service,
+    specs: Specs,
+    sight: Sight,
+    listener: socket.socket,
+    tls: Tls | None,
+    *,
+    settings: Settings,
+) -> None:
+    app = create_app(service)
     config = uvicorn.Config(
-        create_app(service),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    config.load()
+    config.ssl = None if tls is None else tls.context
+    redact_logs()  # now that all handlers are there
+    leadership, live = specs.leadership, sight.live
+    deployment, election = leadership.deployment, leadership.election
+    notifier = Notifier(
+        channels_of(settings.notifications),
+        service.metrics.registry,
+        deployment=deployment.spec.name,
+        repeat_s=settings.notifications.repeat_s,
+    )
+    events = EventWatch(
+        deployment,
+        notifier,
+        lambda: election.term() is not None,
+        burn_ratio=settings.notifications.burn_ratio,
+    )
+    live.on_signals.append(events.take)
     live.start()
-    scheduler = start_scheduler(leadership, metrics, before_tick=specs.follow)
+    if notifier.senders:
+        notifier.start()
+        events.start()
+    scheduler = start_scheduler(leadership, service.metrics, before_tick=specs.follow)
+    schedule_tidying(scheduler, leadership, settings.keeping)
 
     def follow(made: Deployment) -> None:
-        follow_loop(scheduler, made.spec)
-        live.promised = Promised(spec=made.spec, model=made.model)
-        live.on_signals[:] = [_windows(leadership).take]
+        sight.follow(made)
+        events.follow(made)
+        follow_loop(scheduler, leadership, service.metrics, before_tick=specs.follow)
+        if service.metrics.desired is not None:
+            service.metrics.desired.valid_for_s = _valid_for_s(made.spec)
 
     specs.watchers.append(follow)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:
-        with taking_orders(leadership):
+        with (
+            taking_orders(leadership),
+            noting_uses(app.state.authenticator),
+            renewing(tls),
+        ):
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
+        leadership.deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
         election.stop()
-        live.stop()
+        for part in (events, notifier, live):
+            part.stop()
 
 
-def _live(deployment: Deployment, settings: Settings) -> LiveSignals:
+def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) -> LiveSignals:
     """What the service sees of its running deployment; reading begins with `start`."""
     stopped = threading.Event()
     return LiveSignals(
         source=source_of(settings, sleep=stopped.wait),
         interval_s=settings.watch.interval_s,
-        promised=Promised(spec=deployment.spec, model=deployment.model),
-        store=deployment.store,
-        clock=deployment.clock,
+        promised=Promised(spec=spec, model=sole_model(spec, model)),
+        store=store,
         stopped=stopped,
     )
 
 
-def _windows(leadership: Leadership) -> Windows:
-    """What makes observed load of live signals."""
-    deployment = leadership.deployment
-    return Windows(
-        window_s=deployment.spec.forecast.window_s,
-        classes=classes_of(deployment.spec, deployment.model),
-        keep=Keeper(leading=leadership.leading, since=deployment.clock()),
+def _tls(options: ServeOptions, settings: ServerSettings) -> Tls | None:
+    """TLS by the command line, else by the settings; None: plain HTTP."""
+    files = tls_files(
+        options.tls_cert or settings.tls_cert,
+        options.tls_key or settings.tls_key,
+        options.tls_client_ca or settings.tls_client_ca,
     )
+    return None if files is None else Tls(files=files, context=tls_context(files))
+
+
+def _warn_of_plain_text(host: str, tls: Tls | None) -> None:
+    if tls is None and host not in LOOPBACK:
+        LOG.warning(
+            "tokens sent to %s can be read on the way: give --tls-cert and --tls-key, or let "
+            "nothing but a proxy that speaks TLS reach this port",
+            host,
+        )
 
 
 def _ignore(_signal: int, _frame: FrameType | None) -> None:
@@ -353,9 +412,15 @@ def _token(store: Store, *, renew: bool) -> str | None:
     """A new token where there was none or a new one is wanted; it is never seen again."""
     token, now = new_token(), utc_now()
     if renew:
-        store.replace_tokens(hash_of(token), name="admin", at=now)
+        store.tokens().replace_all(hash_of(token), name="admin", at=now)
         return token
-    return token if store.add_first_token(hash_of(token), name="admin", at=now) else None
+    return token if store.tokens().add_first(hash_of(token), name="admin", at=now) else None
+
+
+def _tell_head(store: Store) -> None:
+    """Leave the head of the audit log where logs are kept: `poolwise audit verify --expect`."""
+    for last in store.audit(limit=1):
+        LOG.info("the audit log ends at line %d, head %s", last.seq, last.hash)
 
 
 def _announce(
@@ -364,10 +429,12 @@ def _announce(
     listener: socket.socket,
     token: str | None,
     keda: "KedaListener | None",
+    *,
+    scheme: str,
 ) -> None:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    url, scaler = f"http://{name}:{port}", f"{name}:{keda.port}" if keda else None
+    url, scaler = f"{scheme}://{name}:{port}", f"{name}:{keda.port}" if keda else None
     if options.as_json:
         facts = {"url": url, "deployment": spec.name, "mode": spec.loop.mode, "token": token}
         sys.stdout.write(json.dumps(facts | {"keda": scaler}) + "\n")
@@ -376,10 +443,5 @@ def _announce(
         if scaler:
             sys.stdout.write(f"KEDA may ask for desired replicas at {scaler} (external-push)\n")
         if token:
-            sys.stdout.write(f"Bearer token for writes, shown only now: {token}\n")
+            sys.stdout.write(f"Bearer token of admin, shown only now: {token}\n")
     sys.stdout.flush()
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("poolwise").setLevel(logging.INFO)

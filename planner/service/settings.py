@@ -13,10 +13,22 @@ POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (n
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
 POOLWISE_ANSWER_WITHIN_S    plans, forecasts and simulations that take longer are answered with a
                             job, seconds (30)
+POOLWISE_REQUESTS_PER_S     requests of one token's name, a second; twice as many may come at once;
+                            0 for as many as come (200)
+POOLWISE_TLS_CERT           certificate chain of the server, PEM; with it HTTPS is spoken (none)
+POOLWISE_TLS_KEY            its private key, PEM (none)
+POOLWISE_TLS_CLIENT_CA      only clients with a certificate of these are let in, PEM (none)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
-POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds (604800)
+POOLWISE_GATE_RETENTION_S   records of requests through the gate are kept so long, seconds; then
+                            their hours (604800)
+POOLWISE_KEEP_WINDOWS_S     observed windows stay as they came in so long, seconds; then they are
+                            summed up to hours (604800, 7 days)
+POOLWISE_KEEP_HOURS_S       those hours, and the gate's, are kept so long (34560000, 400 days)
+POOLWISE_KEEP_DECISIONS_S   what ticks did is kept so long (7776000, 90 days)
+POOLWISE_KEEP_PLANS_S       plans that never moved the fleet are kept so long (604800, 7 days)
+POOLWISE_KEEP_ROLLOUTS_S    plans that did are kept so long (34560000, 400 days)
 POOLWISE_LEADER_ELECTION    where the lease is kept of which only the holder moves the fleet:
                             database, kubernetes, or off for a process that is alone (database)
 POOLWISE_LEASE_DURATION_S   a lease that is not renewed for so long may be taken, seconds (15)
@@ -46,7 +58,7 @@ the variable with `_FILE` behind its name points to.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 
@@ -65,10 +77,12 @@ from planner.service.observability import (
     read_notifications,
     read_watch,
 )
+from planner.service.store.retention import Keeping
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
 DEFAULT_ANSWER_S = 30.0
+DEFAULT_REQUESTS_PER_S = 200
 DEFAULT_RETENTION_S = 7 * 86_400
 LONGEST_LEASE_S = 3600.0
 
@@ -82,11 +96,11 @@ class StorageSettings:
     state_dir : Path
         Made when first needed.
     database_url : str
-        SQLAlchemy URL.
+        SQLAlchemy URL; may hold a password.
     """
 
     state_dir: Path
-    database_url: str
+    database_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +131,10 @@ class ServerSettings:
         Larger request bodies are refused with 413.
     answer_within_s : float
         Plans, forecasts and simulations that take longer become jobs, seconds.
+    requests_per_s : int
+        Of one token's name; more are refused with 429. 0: as many as come.
+    tls_cert, tls_key, tls_client_ca : Path or None
+        PEM files; without the first two HTTP is spoken.
     """
 
     host: str = "127.0.0.1"
@@ -124,6 +142,10 @@ class ServerSettings:
     keda_port: int | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES
     answer_within_s: float = DEFAULT_ANSWER_S
+    requests_per_s: int = DEFAULT_REQUESTS_PER_S
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +185,25 @@ class GateRecordSettings:
     """
 
     retention_s: float = DEFAULT_RETENTION_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """The server that commands talk to.
+
+    Parameters
+    ----------
+    server : str
+        Its address.
+    token : str or None
+        Lets one write there.
+    token_file : Path or None
+        Holds the token, where it is not given itself.
+    """
+
+    server: str = f"http://127.0.0.1:{DEFAULT_PORT}"
+    token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
 
 
 class ElectionCarrier(StrEnum):
@@ -205,6 +246,8 @@ class Settings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     log_format: LogFormat = LogFormat.KEY_VALUE
     notifications: NotificationSettings = field(default_factory=NotificationSettings)
+    keeping: Keeping = field(default_factory=Keeping)
+    client: ClientSettings = field(default_factory=ClientSettings)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -225,19 +268,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             or f"sqlite:///{state_dir / 'poolwise.db'}",
         ),
         engine=EngineSettings(python=Path(engine_python) if engine_python else None),
-        server=ServerSettings(
-            host=environ.get("POOLWISE_HOST", "127.0.0.1"),
-            port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
-            keda_port=(
-                _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
-                if environ.get("POOLWISE_KEDA_PORT", "").strip()
-                else None
-            ),
-            max_body_bytes=_whole(
-                environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
-            ),
-            answer_within_s=_seconds(environ, "POOLWISE_ANSWER_WITHIN_S", DEFAULT_ANSWER_S),
-        ),
+        server=_server(environ),
         catalogue=CatalogueSettings(path=Path(catalogue).expanduser() if catalogue else None),
         telemetry=TelemetrySettings(
             prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
@@ -251,7 +282,59 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         watch=read_watch(environ),
         log_format=read_log_format(environ),
         notifications=read_notifications(environ),
+        keeping=_keeping(environ),
+        client=_client(environ),
     )
+
+
+def _keeping(environ: Mapping[str, str]) -> Keeping:
+    """Each of `Keeping`'s seconds by the variable of its name."""
+    return Keeping(
+        **{
+            one.name: _whole(
+                environ,
+                f"POOLWISE_KEEP_{one.name.upper()}",
+                int(getattr(Keeping(), one.name)),
+                largest=10**9,
+            )
+            for one in fields(Keeping)
+        }
+    )
+
+
+def _client(environ: Mapping[str, str]) -> ClientSettings:
+    token_file = environ.get("POOLWISE_TOKEN_FILE", "").strip()
+    return ClientSettings(
+        server=environ.get("POOLWISE_SERVER", "").strip() or ClientSettings().server,
+        token=environ.get("POOLWISE_TOKEN", "").strip() or None,
+        token_file=Path(token_file).expanduser() if token_file else None,
+    )
+
+
+def _server(environ: Mapping[str, str]) -> ServerSettings:
+    keda_port = None
+    if environ.get("POOLWISE_KEDA_PORT", "").strip():
+        keda_port = _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
+    return ServerSettings(
+        host=environ.get("POOLWISE_HOST", "127.0.0.1"),
+        port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
+        keda_port=keda_port,
+        max_body_bytes=_whole(
+            environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
+        ),
+        answer_within_s=_seconds(environ, "POOLWISE_ANSWER_WITHIN_S", DEFAULT_ANSWER_S),
+        requests_per_s=_whole(
+            environ, "POOLWISE_REQUESTS_PER_S", DEFAULT_REQUESTS_PER_S, largest=10**6
+        ),
+        tls_cert=_file(environ, "POOLWISE_TLS_CERT"),
+        tls_key=_file(environ, "POOLWISE_TLS_KEY"),
+        tls_client_ca=_file(environ, "POOLWISE_TLS_CLIENT_CA"),
+    )
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name, "").strip()
+    return Path(text).expanduser() if text else None
 
 
 def _election(environ: Mapping[str, str]) -> ElectionSettings:

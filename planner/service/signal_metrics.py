@@ -113,32 +113,32 @@ def _bound(end: str) -> Callable[[SloSignals], Signal]:
 FAMILIES: tuple[Family, ...] = (
     Family(
         "poolwise_ttft_seconds",
-        "Time to first token as users have it, over the last interval",
-        ("quantile",),
+        "Time to first token as users have it over the last interval, by quantile level",
+        ("level",),
         _quantiles(lambda s: s.ttft),
     ),
     Family(
         "poolwise_itl_seconds",
-        "Gap between two tokens, over the last interval",
-        ("quantile",),
+        "Gap between two tokens over the last interval, by quantile level",
+        ("level",),
         _quantiles(lambda s: s.itl),
     ),
     Family(
         "poolwise_e2e_seconds",
-        "End-to-end time of a request, over the last interval",
-        ("quantile",),
+        "End-to-end time of a request over the last interval, by quantile level",
+        ("level",),
         _quantiles(lambda s: s.e2e),
     ),
     Family(
         "poolwise_expected_ttft_seconds",
-        "TTFT that the profiles predict for the load and workers observed",
-        ("quantile",),
+        "TTFT that the profiles predict for the load and workers observed, by quantile level",
+        ("level",),
         _expected_ttft,
     ),
     Family(
         "poolwise_expected_itl_seconds",
-        "ITL that the profiles predict for the load and workers observed",
-        ("quantile",),
+        "ITL that the profiles predict for the load and workers observed, by quantile level",
+        ("level",),
         _expected_itl,
     ),
     Family(
@@ -255,8 +255,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "poolwise_kv_transfer_seconds",
-        "Time of one KV transfer, over the last interval",
-        ("quantile",),
+        "Time of one KV transfer over the last interval, by quantile level",
+        ("level",),
         _quantiles(lambda s: s.transfer.latency),
     ),
     Family(

@@ -20,6 +20,7 @@ from planner.domain.slo import DEFAULT_CLASS, NO_SINGLE_GAPS
 from planner.service.spec_guards import ApprovalPart, GuardsPart
 from planner.service.spec_part import Name, SpecPart
 from planner.service.spec_settings import (
+    CalibrationPart,
     ForecastPart,
     LoopPart,
     PlanningPart,
@@ -306,6 +307,9 @@ class SpecDocument(SpecPart):
     target: TargetPart = Field(default_factory=TargetPart, description="where plans are applied")
     forecast: ForecastPart = Field(default_factory=ForecastPart, description="window and horizon")
     loop: LoopPart = Field(default_factory=LoopPart, description="the control loop")
+    calibration: CalibrationPart = Field(
+        default_factory=CalibrationPart, description="profiles that drift"
+    )
     guards: GuardsPart = Field(default_factory=GuardsPart, description="rollout bounds")
     approval: ApprovalPart = Field(default_factory=ApprovalPart, description="who must approve")
 

@@ -23,7 +23,6 @@ from planner.domain.profile import Profile, ProfileKind
 from planner.domain.slo import DEFAULT_CLASS, Slo
 from planner.domain.spec import (
     Budget,
-    LoopSettings,
     PoolBounds,
     Spec,
 )
@@ -161,8 +160,9 @@ class _Reader:
             cells=tuple(part.cell for part in document.target.cells),
             budget=Budget(**document.budget.model_dump()),
             planning=document.planning.settings,
+            calibration=document.calibration.settings,
             forecast=document.forecast.settings,
-            loop=LoopSettings(**document.loop.model_dump()),
+            loop=document.loop.settings,
             guards=document.guards.settings,
             approval=ApprovalPolicy(**document.approval.model_dump()),
         )

@@ -9,12 +9,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from planner.domain.calibration import CalibrationSettings
 from planner.domain.spec import (
     ForecastSettings,
     LoopMode,
     LoopSettings,
     Objective,
     PlanningSettings,
+    StageDeadlines,
     TransferLink,
 )
 from planner.domain.topology import Cell
@@ -27,6 +29,7 @@ from planner.service.spec_part import Name, SpecPart
 
 _FORECAST = ForecastSettings()
 _LOOP = LoopSettings()
+_CALIBRATION = CalibrationSettings()
 
 
 class TransferLinkPart(SpecPart):
@@ -188,6 +191,29 @@ class ForecastPart(SpecPart):
         )
 
 
+class DeadlinesPart(SpecPart):
+    """How long a tick waits for each of its stages; then the last good decision counts."""
+
+    observe_s: float = Field(
+        default=_LOOP.deadlines.observe_s, ge=0.1, le=86_400, description="load and fleet, seconds"
+    )
+    forecast_s: float = Field(
+        default=_LOOP.deadlines.forecast_s, ge=0.1, le=86_400, description="forecast, seconds"
+    )
+    plan_s: float = Field(
+        default=_LOOP.deadlines.plan_s,
+        ge=0.1,
+        le=86_400,
+        description="plan and its proof in the twin, seconds",
+    )
+    apply_s: float = Field(
+        default=_LOOP.deadlines.apply_s,
+        ge=0.1,
+        le=86_400,
+        description="rollout, seconds; a longer one goes on while later ticks hold",
+    )
+
+
 class LoopPart(SpecPart):
     """When the loop acts, and the solver's limits."""
 
@@ -198,7 +224,59 @@ class LoopPart(SpecPart):
     slow_interval_s: float = Field(
         default=_LOOP.slow_interval_s, ge=1, le=86_400, description="between ticks, seconds"
     )
+    fast_interval_s: float = Field(
+        default=_LOOP.fast_interval_s,
+        ge=0,
+        le=3_600,
+        description="between looks at waiting work (role flips, one replica more; no solver), "
+        "seconds; 0: none",
+    )
+    deadlines: DeadlinesPart = Field(default_factory=DeadlinesPart)
     seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
         default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"
     )
+
+    @property
+    def settings(self) -> LoopSettings:
+        """The same as a value."""
+        given = self.model_dump(exclude={"deadlines"})
+        return LoopSettings(**given, deadlines=StageDeadlines(**self.deadlines.model_dump()))
+
+
+class CalibrationPart(SpecPart):
+    """How capacity follows what replicas are seen to do."""
+
+    enabled: bool = Field(
+        default=_CALIBRATION.enabled,
+        description="false: drift from the profile is told, and capacity stays as profiled",
+    )
+    max_slower_ratio: float = Field(
+        default=_CALIBRATION.max_slower_ratio,
+        ge=0,
+        le=2,
+        description="a profile's times become at most so much longer, ratio",
+    )
+    max_faster_ratio: float = Field(
+        default=_CALIBRATION.max_faster_ratio,
+        ge=0,
+        le=2,
+        description="replicas count as at most so much faster than profiled, ratio",
+    )
+    tolerance_ratio: float = Field(
+        default=_CALIBRATION.tolerance_ratio,
+        ge=0.01,
+        le=1,
+        description="a smaller shift is no drift, ratio",
+    )
+    false_alarm_ticks: float = Field(
+        default=_CALIBRATION.false_alarm_ticks,
+        ge=100,
+        le=1e9,
+        description="without drift, one false alarm in so many ticks on average, count",
+    )
+
+    @property
+    def settings(self) -> CalibrationSettings:
+        """The same as a value."""
+        return CalibrationSettings(**self.model_dump())

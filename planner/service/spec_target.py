@@ -126,6 +126,13 @@ class TargetPart(SpecPart):
         default=True,
         description="kubernetes: refuse to scale down pods that would end before their requests",
     )
+    drain_s: float = Field(
+        default=_CLUSTER.drain_s,
+        ge=0,
+        le=86_400,
+        description="kubernetes: with require_drain, how long running requests have to be given to "
+        "finish: as long as your longest answers take, seconds",
+    )
     routes_by: list[RoutesBy] = Field(
         default_factory=list,
         description="what its router can tell requests apart by, to send them to different pools; "
@@ -217,4 +224,5 @@ class TargetPart(SpecPart):
             progress_deadline_s=self.progress_deadline_s,
             stock_out_cooldown_s=self.stock_out_cooldown_s,
             require_drain=self.require_drain,
+            drain_s=self.drain_s,
         )

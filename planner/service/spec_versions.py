@@ -7,6 +7,7 @@ is the one that it was put over; a file that was changed since goes before.
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from planner.domain.errors import SpecError, UnknownProfileError
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
 from planner.service import lifecycle
-from planner.service.deployment import Deployment, StoreObserver
+from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.leadership import ActuatorOf, Leadership
 from planner.service.model_config import read_model_config
 from planner.service.planning import sole_model
@@ -144,6 +145,7 @@ class Specs:
     leadership: Leadership
     now: SpecVersion
     watchers: list[Callable[[Deployment], None]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def stored(self) -> StoredSpecs:
@@ -181,8 +183,9 @@ class Specs:
             put_at=at,
             put_by=by,
         )
-        kept = self.stored.add(made, expected=expected)
-        self._use(kept, spec, by=by)
+        with self._lock:
+            kept = self.stored.add(made, expected=expected)
+            self._use(kept, spec, by=by)
         return kept
 
     def follow(self) -> None:
@@ -190,10 +193,11 @@ class Specs:
         newest = self.stored.newest_id()
         if newest is None or newest[0] <= self.now.version:
             return
-        version = self.stored.newest()
-        if version is not None:
-            spec = self.reader.read(version.content, allow_estimates=version.allow_estimates)
-            self._use(version, spec, by=version.put_by)
+        with self._lock:
+            version = self.stored.newest()
+            if version is not None and version.version > self.now.version:
+                spec = self.reader.read(version.content, allow_estimates=version.allow_estimates)
+                self._use(version, spec, by=version.put_by)
 
     def _check(self, spec: Spec) -> None:
         """Refuse what a running server cannot become."""
@@ -244,13 +248,36 @@ def supersede_foreign(deployment: Deployment, *, by: str) -> None:
             )
 
 
-def version_in_force(
-    stored: StoredSpecs, given: SpecVersion, reader: SpecReader
-) -> tuple[SpecVersion, Spec | None]:
-    """What is in force when a server starts with a file; None: the file's own spec.
+def in_force(
+    path: Path, spec: Spec, store: Store, reader: SpecReader, *, allow_estimates: bool
+) -> tuple[SpecVersion, Spec]:
+    """The version of the spec that a server which starts with a file serves, and that spec.
 
     A version that was put over this very file stays; one that can no longer be read does not.
+
+    Parameters
+    ----------
+    spec : Spec
+        As it was read from the file.
     """
+    given = SpecVersion(
+        version=0,
+        spec_id=spec.spec_id,
+        given=spec.spec_id,
+        content=content_of(path),
+        allow_estimates=allow_estimates,
+        put_at=utc_now(),
+        put_by=FILE,
+    )
+    stored = StoredSpecs(access=store.access, deployment=spec.name)
+    version, put = _version_in_force(stored, given, reader)
+    return version, put or spec
+
+
+def _version_in_force(
+    stored: StoredSpecs, given: SpecVersion, reader: SpecReader
+) -> tuple[SpecVersion, Spec | None]:
+    """None: the file's own spec."""
     newest = stored.newest()
     if newest is not None and newest.given == given.given:
         if newest.spec_id == given.given:

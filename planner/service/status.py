@@ -6,6 +6,7 @@ from dataclasses import replace
 from planner.domain.errors import StoreError
 from planner.domain.forecast import Forecast, Quantiles
 from planner.domain.plan import Bottleneck
+from planner.service.calibrating import corrections_of
 from planner.service.store import Store, open_store
 from serving.diagnosis.conclude import diagnose
 from serving.diagnosis.finding import Finding
@@ -94,13 +95,17 @@ def beside_forecast(
     try:
         newest = store.newest_forecast(name, promised.model, by=signals.looked_at)
         leader = store.lease(name).leader()
+        ordered = store.directives(name).in_force(at=signals.looked_at)
+        corrections = corrections_of(store.calibrations(name).all())
     except StoreError as error:
         return _beside(signals, str(error))
+    signals = replace(signals, ordered=tuple(one.sentence for one in ordered))
     if leader is not None:
         signals = replace(
             signals,
             led_by=LedBy(holder=leader.holder, term=leader.term, since_at=leader.since_at),
         )
+    signals = replace(signals, corrections=tuple(c.sentence for c in corrections))
     if newest is None:
         return _beside(signals, f"no forecast of {promised.model} is stored")
     return _expected(signals, newest)

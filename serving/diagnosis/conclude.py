@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
+from serving.diagnosis.caching import judge_reuse
 from serving.diagnosis.engines import judge_batching, judge_decode, judge_memory, judge_prefill
 from serving.diagnosis.finding import Confidence, Finding, Judgement, Suspicion, Unjudged
 from serving.diagnosis.moving import judge_network, judge_transfer, moves_of
@@ -64,7 +65,9 @@ def judge_all(watch: Watch, pools: dict[Role, Pool]) -> tuple[Judgement, ...]:
     found: list[Judgement] = []
     for role, pool in pools.items():
         if role is not Role.DECODE:
-            found.append(judge_prefill(pool, yardsticks))
+            reuse = judge_reuse(pool, watch)
+            spared = isinstance(reuse, Suspicion) and reuse.is_short
+            found += [judge_prefill(pool, yardsticks, is_spared=spared), reuse]
         if role is not Role.PREFILL:
             found.append(judge_decode(pool, yardsticks))
         found.append(judge_memory(pool))
@@ -110,7 +113,7 @@ def _short(
         role=first.role,
         confidence=confidence,
         summary=(
-            f"{first.bottleneck}{where}: {_WHAT[first.bottleneck]}; it holds up "
+            f"{first.bottleneck}{where}: {first.because or _WHAT[first.bottleneck]}; it holds up "
             f"{first.held_up_requests:.1f} requests in the mean"
         ),
         evidence=first.evidence,

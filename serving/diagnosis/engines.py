@@ -17,8 +17,14 @@ NEAR_OBJECTIVE = 0.9
 _NO_TIME = 1e-9
 
 
-def judge_prefill(pool: Pool, yardsticks: Yardsticks) -> Judgement:
-    """Whether prompts wait for other prompts to be computed."""
+def judge_prefill(pool: Pool, yardsticks: Yardsticks, *, is_spared: bool = False) -> Judgement:
+    """Whether prompts wait for other prompts to be computed.
+
+    Parameters
+    ----------
+    is_spared : bool
+        Whether much of that computing is avoidable, which is then the shortage (`judge_reuse`).
+    """
     queue_s = pool.mean_s(lambda w: w.signals.activity.queueing)
     prefill_s = pool.mean_s(lambda w: w.signals.activity.prefilling)
     busy = _prefilling_ratio(pool, prefill_s)
@@ -32,7 +38,7 @@ def judge_prefill(pool: Pool, yardsticks: Yardsticks) -> Judgement:
         Evidence(what="time with a prompt in work", value=busy, unit=Unit.RATIO),
         Evidence(what="requests that wait for prefill", value=pool.queued, unit=Unit.REQUESTS),
     ]
-    waits = pool.queued >= QUEUE_RATIO * len(pool.workers)
+    waits = _waits(pool)
     if queue_s is not None and prefill_s is not None:
         evidence.append(
             Evidence(
@@ -49,7 +55,7 @@ def judge_prefill(pool: Pool, yardsticks: Yardsticks) -> Judgement:
         bottleneck=Bottleneck.PREFILL,
         role=pool.role,
         pressure_ratio=busy,
-        is_short=waits and busy >= FULL_RATIO and other < LEAST_SHARE,
+        is_short=waits and busy >= FULL_RATIO and other < LEAST_SHARE and not is_spared,
         held_up_requests=pool.queued,
         evidence=tuple(evidence),
         action=(
@@ -57,6 +63,16 @@ def judge_prefill(pool: Pool, yardsticks: Yardsticks) -> Judgement:
             "(`poolwise kv` says what routing by cache would save)"
         ),
     )
+
+
+def waits_for_prompts(pool: Pool) -> tuple[float, bool]:
+    """Share of time with a prompt in work, 0 where it is not known, and whether others queue."""
+    busy = _prefilling_ratio(pool, pool.mean_s(lambda w: w.signals.activity.prefilling))
+    return busy or 0.0, _waits(pool)
+
+
+def _waits(pool: Pool) -> bool:
+    return pool.queued >= QUEUE_RATIO * len(pool.workers)
 
 
 def _prefilling_ratio(pool: Pool, prefill_s: float | None) -> float | None:

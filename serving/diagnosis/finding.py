@@ -93,6 +93,8 @@ class Suspicion:
         Whether a limit was inferred from what was seen.
     action : str
         What to do about it.
+    because : str
+        What happens, where it is not what this bottleneck usually means.
     """
 
     bottleneck: Bottleneck
@@ -103,6 +105,7 @@ class Suspicion:
     evidence: tuple[Evidence, ...]
     action: str
     inferred: bool = False
+    because: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,6 +124,37 @@ class Yardsticks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUse:
+    """Prefix caches of the workers that compute prompts, as a KV view saw them.
+
+    Parameters
+    ----------
+    blocks : int
+        Whole blocks of prompts that the shares are of.
+    found_ratio : float
+        Found in the cache of the worker that each request went to.
+    routed_ratio : float
+        Of the same in caches of the present size, each request sent where most of it lies.
+    unbounded_ratio : float
+        Of the same in a cache without bounds.
+    evicted_per_s : float
+        Blocks.
+    wanted_again_ratio : float
+        Of stored blocks, those that their worker had evicted before.
+    is_complete : bool
+        Whether no message of any worker is missing.
+    """
+
+    blocks: int
+    found_ratio: float
+    routed_ratio: float
+    unbounded_ratio: float
+    evicted_per_s: float
+    wanted_again_ratio: float
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """A deployment over an interval.
 
@@ -133,9 +164,13 @@ class Watch:
         Its length.
     front : TargetSignals or None
         The gate or router that requests come in by; None: it was not read.
+    caches : CacheUse or None
+        None: no KV view was there, for the reason that `no_caches` gives.
     """
 
     seconds: float
     workers: tuple[WatchedWorker, ...]
     front: TargetSignals | None = None
     yardsticks: Yardsticks = field(default_factory=Yardsticks)
+    caches: CacheUse | None = None
+    no_caches: str = "no KV events are listened to"

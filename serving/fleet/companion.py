@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from planner.domain.errors import EngineError
 from serving.fleet.caretaker import Deaths, RestartLimits
 from serving.workers.processes import (
+    GRACE_S,
     MARKER,
     end_supervised,
     fresh_log,
@@ -47,7 +48,10 @@ class Companion:
     given_up : callable
         Called when it has died too often and is not started again.
     hangs_after_s : float
-        It is killed when it has not answered for so long after the first time, seconds.
+        It is killed when it has not answered for so long after the first time, seconds: counted
+        from the first question that it left without an answer.
+    grace_s : float
+        When it is ended, what it still does may take so long before it is killed, seconds.
     """
 
     name: str
@@ -60,7 +64,8 @@ class Companion:
     given_up: Callable[[], None] = lambda: None
     limits: RestartLimits = field(default_factory=RestartLimits)
     start_timeout_s: float = 60.0
-    hangs_after_s: float = 10.0
+    hangs_after_s: float = 8.0
+    grace_s: float = GRACE_S
     _proven: bool = False
     _silent_since_s: float | None = None
     _looked_s: float = 0.0
@@ -115,6 +120,7 @@ class Companion:
             self.line,
             environment={**self.environment, **marker},
             log_path=self._log,
+            grace_s=self.grace_s,
             keep_fds=[] if self.listener is None else [self.listener.fileno()],
         )
 
@@ -159,14 +165,14 @@ class Companion:
             self._proven, self._silent_since_s = True, None
             return False
         if self._proven and self._silent_since_s is None:
-            self._silent_since_s = time.monotonic()
+            self._silent_since_s = now_s  # the question took a while to fail
         since_s = self._silent_since_s
-        return since_s is not None and time.monotonic() - since_s > self.hangs_after_s
+        return since_s is not None and time.monotonic() - since_s >= self.hangs_after_s
 
     def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def _end(self) -> None:
         if self._process is not None:
-            end_supervised([self._process])
+            end_supervised([self._process], grace_s=self.grace_s)
             self._process = None

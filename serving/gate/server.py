@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable
@@ -83,7 +84,7 @@ async def serve(
         date_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=int(serving.drain_s),
+        timeout_graceful_shutdown=math.ceil(serving.drain_s),
     )
     gate.cells.refresh()
     await gate.open()

@@ -5,10 +5,12 @@ aiohttp is the client: of those measured it costs least per streamed piece (docs
 
 import asyncio
 import io
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -17,12 +19,17 @@ from serving.gate.asgi import Message, Send
 from serving.gate.connections import Link
 from serving.gate.refusals import Headers
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 2.0
 """Shorter than servers keep idle connections (uvicorn: 5 s), so that none is closed in our face."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.5
 """Between two rounds of attempts to connect."""
 LARGE_BODY_BYTES = 1 << 20
+SENT_AT_ONCE_BYTES = 1 << 14
+"""Bodies up to this fit into a socket's buffer: they are sent before an answer can come."""
 WHOLE_ANSWER_BYTES = 1 << 20
 """Answers of a known length up to this are passed on in one piece."""
 
@@ -78,7 +85,11 @@ class Upstream:
     async def open(self) -> None:
         """Make the client."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=KEEPALIVE_S,
+                socket_factory=lambda address: _HeardOut(*address[:3]),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),  # one client's cookies are not another's
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             auto_decompress=False,
@@ -111,20 +122,58 @@ class Upstream:
             raise NoConnectionError(_reason(error)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise NoAnswerError(_reason(error)) from error
-        return Answering(response)
+        return Answering(response, large=body is not None and len(body) > SENT_AT_ONCE_BYTES)
+
+
+class _HeardOut(socket.socket):
+    """A connection that is read to its end though the other side takes no more of what is sent.
+
+    An upstream that refuses a large body answers and closes while the body is still being sent.
+    asyncio gives up a connection at the first write that fails, and with it an answer that has
+    come already. Here such writes vanish, and reading tells how the connection ended.
+    """
+
+    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+    def sendmsg(  # asyncio's way from Python 3.12 on
+        self,
+        buffers: "Iterable[ReadableBuffer]",
+        ancdata: "Iterable[tuple[int, int, ReadableBuffer]]" = (),
+        flags: int = 0,
+        address: "tuple[object, ...] | str | ReadableBuffer | None" = None,
+        /,
+    ) -> int:
+        pieces = list(buffers)
+        try:
+            return super().sendmsg(pieces, ancdata, flags, address)
+        except (BrokenPipeError, ConnectionResetError):
+            return sum(memoryview(piece).nbytes for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """An upstream's answer, whose connection is closed if it is not read to the end."""
+    """An upstream's answer, whose connection is closed if it is not read to the end.
+
+    Parameters
+    ----------
+    large : bool
+        The request was so large that it may not have been taken whole: where it is refused its
+        connection is not used again.
+    """
 
     response: aiohttp.ClientResponse
+    large: bool = False
 
     def __enter__(self) -> aiohttp.ClientResponse:
         return self.response
 
     def __exit__(self, *_failed: object) -> None:
-        if self.response.content.at_eof():
+        cut_short = self.large and self.response.status >= 400
+        if self.response.content.at_eof() and not cut_short:
             self.response.release()
         else:
             self.response.close()

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.domain.fleet import Role
-from serving.kv.reuse import ReusePotential
+from serving.kv.reuse import LEAST_BLOCKS, ReusePotential
 from serving.kv.view import KvSnapshot, WorkerKv
 from serving.routers.policies import RouterPolicy
 
 LEAST_GAIN = 0.05
 """Share of prompt tokens that routing by cache must save before it is worth uneven load."""
-LEAST_BLOCKS = 200
-"""Referenced blocks before a reuse potential says anything."""
 UNEVEN_RATIO = 0.2
 HIGH_USAGE_RATIO = 0.8
 """smg leaves workers above it out of routing by itself (`--worker-overload-token-usage`)."""

@@ -17,6 +17,9 @@ HIGH_WATER = 100_000
 """Messages that wait in memory while the reader does something else: vLLM's own bound."""
 REPLAY_TIMEOUT_S = 3.0
 """A worker serves replays between its steps, at least every 0.1 s."""
+SILENT_S = 30.0
+"""One that did not answer in that time is not asked again for so long: it must not hold up the
+others, nor whoever waits for a snapshot."""
 _END = b"\xff" * 8
 
 
@@ -45,6 +48,7 @@ class EventFeed:
     unreadable: int = 0
     _context: "zmq.Context[zmq.Socket[bytes]]" = field(default_factory=zmq.Context)
     _names: "dict[zmq.Socket[bytes], str]" = field(default_factory=dict)
+    _silent_until_s: dict[str, float] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         try:
@@ -97,22 +101,33 @@ class EventFeed:
         return messages
 
     def can_replay(self, worker: str) -> bool:
-        """Whether a worker can be asked for past events."""
-        return self.addresses[worker].replay is not None
+        """Whether a worker can be asked for past events, and answered when it last was."""
+        if self.addresses[worker].replay is None:
+            return False
+        return time.monotonic() >= self._silent_until_s.get(worker, 0.0)
 
-    def replay(self, worker: str, since: int) -> list[Message]:
-        """Past messages from number `since` on, oldest first; what came in time."""
-        endpoint = self.addresses[worker].replay
-        if endpoint is None:
-            return []
-        socket = self._context.socket(zmq.DEALER)
+    def replay(self, since: Mapping[str, int]) -> list[Message]:
+        """Past messages of some workers, oldest first of each; what came in time.
+
+        All are asked at once, so that any number of them takes `REPLAY_TIMEOUT_S` at the most.
+
+        Parameters
+        ----------
+        since : mapping of str to int
+            Number of the first message that is wanted, by worker; each must have `can_replay`.
+        """
+        asked: dict[zmq.Socket[bytes], str] = {}
         try:
-            socket.setsockopt(zmq.LINGER, 0)
-            socket.connect(endpoint)
-            socket.send_multipart([b"", since.to_bytes(8, "big")])
-            return list(self._answers(socket, worker))
+            for worker, number in since.items():
+                socket = self._context.socket(zmq.DEALER)
+                asked[socket] = worker
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.connect(self.addresses[worker].replay or "")
+                socket.send_multipart([b"", number.to_bytes(8, "big")])
+            return list(self._answers(dict(asked)))
         finally:
-            socket.close()
+            for socket in asked:
+                socket.close()
 
     def _open(self, name: str, address: EventAddress) -> None:
         socket = self._context.socket(zmq.SUB)
@@ -145,15 +160,23 @@ class EventFeed:
                 found.append(message)
         return found
 
-    def _answers(self, socket: "zmq.Socket[bytes]", worker: str) -> Iterator[Message]:
+    def _answers(self, waiting: "dict[zmq.Socket[bytes], str]") -> Iterator[Message]:
         deadline = time.monotonic() + REPLAY_TIMEOUT_S
-        while (left := deadline - time.monotonic()) > 0 and socket.poll(round(left * 1000)):
-            frames = socket.recv_multipart()
-            if len(frames) < 3 or frames[2] == _END:
-                return
-            message = self._message(worker, frames[2:])
-            if message is not None:
-                yield message
+        poller = zmq.Poller()
+        for socket in waiting:
+            poller.register(socket, zmq.POLLIN)
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for socket, _flags in poller.poll(round(left * 1000)):
+                frames = socket.recv_multipart()
+                if len(frames) < 3 or frames[2] == _END:
+                    poller.unregister(socket)
+                    del waiting[socket]
+                    continue
+                message = self._message(waiting[socket], frames[2:])
+                if message is not None:
+                    yield message
+        for worker in waiting.values():
+            self._silent_until_s[worker] = time.monotonic() + SILENT_S
 
     def _message(self, worker: str, frames: list[bytes]) -> Message | None:
         """A message of [number, payload]; None, and counted, for anything else."""
@@ -180,9 +203,7 @@ def catch_up(feed: EventFeed, view: KvView) -> None:
     At the start that is all that it sent before; later, a last message that was lost, which only
     the next one would show.
     """
-    for worker in feed.addresses:
-        if feed.can_replay(worker):
-            _replay(feed, view, worker)
+    _replay(feed, view, *filter(feed.can_replay, feed.addresses))
 
 
 def _deliver(feed: EventFeed, view: KvView, message: Message) -> None:
@@ -194,6 +215,6 @@ def _deliver(feed: EventFeed, view: KvView, message: Message) -> None:
     view.take(worker, number, message.batch)
 
 
-def _replay(feed: EventFeed, view: KvView, worker: str) -> None:
-    for old in feed.replay(worker, view.expected(worker)):
-        view.take(worker, old.number, old.batch)
+def _replay(feed: EventFeed, view: KvView, *workers: str) -> None:
+    for old in feed.replay({worker: view.expected(worker) for worker in workers}):
+        view.take(old.worker, old.number, old.batch)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from planner.domain.fleet import Role
+from planner.domain.prefix_cache import CacheReuse, PrefixCache
 from serving.kv.cache import CacheTotals, Held, WorkerCache
 from serving.kv.events import Batch, Medium
 from serving.kv.reuse import Reuse, ReusePotential, ReuseTotals, potential
@@ -106,6 +107,9 @@ class KvSnapshot:
         forecaster's ratio of `cached_tokens` to `input_tokens`.
     reuse, reuse_so_far : ReusePotential or None
         Of this interval, and since the view began; None without any prompt.
+    prefix_cache : PrefixCache or None
+        The caches that these prompts met and how reuse goes with their size, for the forecaster;
+        None before enough prompts were seen, or when the size of a worker's cache is not known.
     """
 
     seconds: float
@@ -113,10 +117,16 @@ class KvSnapshot:
     prefix_reuse_ratio: float | None
     reuse: ReusePotential | None
     reuse_so_far: ReusePotential | None
+    prefix_cache: PrefixCache | None = None
 
     def of_role(self, *roles: Role) -> tuple[WorkerKv, ...]:
         """Workers of these roles."""
         return tuple(w for w in self.workers if w.role in roles)
+
+    @property
+    def computing_prompts(self) -> tuple[WorkerKv, ...]:
+        """Workers whose prefix caches prompts meet."""
+        return self.of_role(*_COMPUTE_PROMPTS)
 
 
 @dataclass(slots=True)
@@ -234,6 +244,22 @@ class KvView:
             prefix_reuse_ratio=_prefix_reuse(workers),
             reuse=interval,
             reuse_so_far=potential(totals, sample_ratio=sample),
+            prefix_cache=self._prefix_cache(),
+        )
+
+    def _prefix_cache(self) -> PrefixCache | None:
+        computing = [w for w in self._workers.values() if w.role in _COMPUTE_PROMPTS]
+        sizes = [w.capacity_tokens for w in computing if w.capacity_tokens is not None]
+        by_size = self.reuse.by_size
+        if not by_size or len(sizes) < len(computing):
+            return None
+        block_tokens = max(w.cache.block_tokens for w in computing)
+        return PrefixCache(
+            cache_tokens=sum(sizes),
+            reuse=tuple(
+                CacheReuse(cache_tokens=tokens, reuse_ratio=ratio)
+                for tokens, ratio in {b * block_tokens: ratio for b, ratio in by_size}.items()
+            ),
         )
 
     def _worker(

@@ -24,7 +24,7 @@ def expect(
     """
     try:
         return _expect(spec, model, roles, request_rate_rps)
-    except (_NotKnownError, PoolwiseError, ValueError) as error:
+    except (NotKnownError, PoolwiseError, ValueError) as error:
         lacking = Signal.lacking(str(error))
         return Expected(
             ttft_p50_s=lacking,
@@ -35,7 +35,7 @@ def expect(
         )
 
 
-class _NotKnownError(Exception):
+class NotKnownError(Exception):
     """A figure that the prediction needs is not known; its text says which."""
 
 
@@ -43,15 +43,15 @@ def _expect(
     spec: Spec, model: str, roles: tuple[RoleSignals, ...], request_rate_rps: Signal
 ) -> Expected:
     if request_rate_rps.value is None:
-        raise _NotKnownError(f"the request rate: {request_rate_rps.missing}")
+        raise NotKnownError(f"the request rate: {request_rate_rps.missing}")
     if request_rate_rps.value <= 0:
-        raise _NotKnownError("no request arrived in the interval")
+        raise NotKnownError("no request arrived in the interval")
     slos = [slo for slo in spec.slos if slo.model == model]
     if not slos:
-        raise _NotKnownError(f"the spec promises nothing for {model}")
+        raise NotKnownError(f"the spec promises nothing for {model}")
     shape = observed_shape(roles)
     found = predict(
-        [_pool(spec, model, role) for role in roles if role.answering],
+        answering_pools(spec, model, roles),
         shape,
         slos[0],
         request_rate_rps=request_rate_rps.value,
@@ -79,21 +79,38 @@ def _signal(value: float | None, source: str) -> Signal:
     return Signal(value=value, metric=source)
 
 
+def answering_pools(spec: Spec, model: str, roles: tuple[RoleSignals, ...]) -> list[PoolLoad]:
+    """The answering workers of each role with the profile of the spec's pool in it.
+
+    Raises
+    ------
+    NotKnownError
+        When the spec has no pool, several, or no profile for a role.
+    """
+    return [_pool(spec, model, role) for role in roles if role.answering]
+
+
 def _pool(spec: Spec, model: str, role: RoleSignals) -> PoolLoad:
     """The answering workers of a role with the profile of the spec's pool in that role."""
     bounds = spec.bounds_in(role.role, model=model)
     profiles = {pool.shape.label: spec.profile_of(pool.shape) for pool in bounds}
     if len(profiles) != 1:
         how = "no pool" if not profiles else "several pools"
-        raise _NotKnownError(f"the spec has {how} in role {role.role} for {model}")
+        raise NotKnownError(f"the spec has {how} in role {role.role} for {model}")
     profile = next(iter(profiles.values()))
     if profile is None:
-        raise _NotKnownError(f"the spec has no profile for role {role.role} of {model}")
+        raise NotKnownError(f"the spec has no profile for role {role.role} of {model}")
     return PoolLoad(profile=profile, role=role.role, replicas=role.answering)
 
 
 def observed_shape(roles: tuple[RoleSignals, ...]) -> Shape:
-    """Request lengths as engines saw them: prompts where computed, answers where decoded."""
+    """Request lengths as engines saw them: prompts where computed, answers where decoded.
+
+    Raises
+    ------
+    NotKnownError
+        When no worker of a needed role answers, or lengths are not told.
+    """
     by_role = {role.role: role.activity for role in roles if role.answering}
     prompts = _part(by_role, Role.PREFILL)
     answers = _part(by_role, Role.DECODE)
@@ -139,14 +156,14 @@ def shape_of(
 def _part(by_role: dict[Role, Activity], role: Role) -> Activity:
     found = by_role.get(role) or by_role.get(Role.AGGREGATED)
     if found is None:
-        raise _NotKnownError(f"no worker of role {role} answers")
+        raise NotKnownError(f"no worker of role {role} answers")
     return found
 
 
 def _buckets(lengths: Histogram | None, mean: Signal, what: str) -> tuple[Floats, Floats]:
     """Lengths with their shares: the buckets' middles, scaled so that the mean is right."""
     if mean.value is None:
-        raise _NotKnownError(f"{what}: {mean.missing}")
+        raise NotKnownError(f"{what}: {mean.missing}")
     if lengths is None or sum(lengths.counts) <= 0:
         return np.array([max(mean.value, 1.0)]), np.array([1.0])
     counts = np.array(lengths.counts)

@@ -427,10 +427,14 @@ class DeploymentSignals:
         None without a store.
     led_by : LedBy or None
         The leader of the newest term that began; None without a store, or before the first.
+    ordered : tuple of str
+        What people ordered of the control loop at run time and is in force, as sentences.
     bottleneck : Bottleneck or None
         What it is short of now by measurement; `none`: nothing; None: not known.
     bottleneck_why : str
         In one line: the finding with its evidence, or why it is not known.
+    corrections : tuple of str
+        By how much the loop corrects profiles, and why to profile again; empty: not at all.
     """
 
     looked_at: datetime
@@ -451,8 +455,10 @@ class DeploymentSignals:
     expected: Expected | None = None
     forecast: ForecastBeside | None = None
     led_by: LedBy | None = None
+    ordered: tuple[str, ...] = ()
     bottleneck: Bottleneck | None = None
     bottleneck_why: str = ""
+    corrections: tuple[str, ...] = ()
 
     @property
     def workers(self) -> tuple[TargetSignals, ...]:

@@ -1,9 +1,10 @@
-"""Whether the GPUs that a worker is to take have the memory that it will claim."""
+"""Whether the GPUs that workers are to take are there, with the memory that they will claim."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from planner.domain.errors import NotEnoughMemoryError
+from planner.domain.errors import InputError, NotEnoughMemoryError
+from serving.telemetry.gpus import NO_GPU, Gpu, read_gpus
 
 UTILIZATION_RATIO = 0.9
 """Share of a GPU's memory that vLLM claims unless told otherwise (`--gpu-memory-utilization`)."""
@@ -20,6 +21,35 @@ class GpuMemory:
 
 
 ReadGpus = Callable[[Sequence[int]], tuple[GpuMemory, ...]]
+
+
+def check_gpus(
+    gpus: Sequence[int], *, read: Callable[[], tuple[Gpu, ...] | str] = read_gpus
+) -> None:
+    """Refuse GPUs that this machine does not have; unchecked where nobody can tell.
+
+    Parameters
+    ----------
+    read : callable
+        The machine's GPUs, or why they cannot be asked.
+
+    Raises
+    ------
+    InputError
+    """
+    if not gpus:
+        return
+    there = read()
+    given = ",".join(map(str, gpus))
+    if there == NO_GPU:
+        raise InputError(
+            f"--gpus {given}: this machine has no NVIDIA driver, so that no worker would find a "
+            "GPU: install the driver, or leave --gpus out for an engine on processors"
+        )
+    missing = [] if isinstance(there, str) else [g for g in gpus if not 0 <= g < len(there)]
+    if missing:
+        have = f"{len(there)} of them, numbered from 0" if there else "none"
+        raise InputError(f"--gpus {given}: there is no GPU {missing[0]} here, but {have}")
 
 
 def check_gpu_memory(

@@ -43,6 +43,7 @@ def spawn_supervised(
     cpu_group: CpuGroup | None = None,
     cpus: Sequence[int] = (),
     keep_fds: Sequence[int] = (),
+    grace_s: float = GRACE_S,
 ) -> "subprocess.Popen[bytes]":
     """Start a command below a supervisor; closing the returned process's stdin ends it.
 
@@ -52,9 +53,11 @@ def spawn_supervised(
         Processors that it may run on; empty: any.
     keep_fds : sequence of int
         Open files, such as a listening socket, that the command has under the same numbers.
+    grace_s : float
+        What is asked to stop is killed after so long, seconds.
     """
     script = [sys.executable, "-I", "-S", supervisor.__file__]
-    script += ["--log", str(log_path), "--grace-s", str(GRACE_S)]
+    script += ["--log", str(log_path), "--grace-s", str(grace_s)]
     script += ["--cpu-group", str(cpu_group.directory)] if cpu_group else []
     script += ["--cpus", ",".join(map(str, cpus))] if cpus else []
     script += ["--keep-fds", ",".join(map(str, keep_fds))] if keep_fds else []
@@ -80,12 +83,20 @@ def stdin_of(process: "subprocess.Popen[bytes]") -> IO[bytes]:
     return process.stdin
 
 
-def end_supervised(processes: Iterable["subprocess.Popen[bytes]"]) -> None:
-    """End supervised processes at the same time; all are gone after GRACE_S + KILL_S seconds."""
+def end_supervised(
+    processes: Iterable["subprocess.Popen[bytes]"], *, grace_s: float = GRACE_S
+) -> None:
+    """End supervised processes at the same time; all are gone after `grace_s` + KILL_S seconds.
+
+    Parameters
+    ----------
+    grace_s : float
+        That they were started with.
+    """
     ending = list(processes)
     for process in ending:
         stdin_of(process).close()
-    deadline = time.monotonic() + GRACE_S + KILL_S
+    deadline = time.monotonic() + grace_s + KILL_S
     for process in ending:
         try:
             process.wait(timeout=max(deadline - time.monotonic(), 0.01))

@@ -4,7 +4,8 @@
 Started as a worker's interpreter, so that launcher, supervisors and routers are the real ones.
 Options of its own: `--stub-start-s`, `--stub-token-s` (a token of an answer), `--stub-dies` (ends
 at once with a message), `--stub-dies-of` (ends with that message, a long traceback after it),
-`--stub-without-nixl` (moves no KV caches).
+`--stub-without-nixl` (moves no KV caches), `--stub-waiting-in` (a folder: its KV cache is in
+use, and where a file there has the number of its port, a request waits).
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 class State:
@@ -27,12 +29,12 @@ class State:
                 setattr(self, name, getattr(self, name) + change)
 
 
-def metrics(state: State, *, nixl: bool) -> str:
+def metrics(state: State, *, nixl: bool, waiting: bool, holds: bool) -> str:
     by_source = "vllm:prompt_tokens_by_source_total"
     lines = [
         f'vllm:num_requests_running{{model_name="tiny"}} {state.running}',
-        'vllm:num_requests_waiting{model_name="tiny"} 0',
-        'vllm:kv_cache_usage_perc{model_name="tiny"} 0.0',
+        f'vllm:num_requests_waiting{{model_name="tiny"}} {int(waiting)}',
+        f'vllm:kv_cache_usage_perc{{model_name="tiny"}} {float(holds) / 2}',
         'vllm:cache_config_info{block_size="128",num_gpu_blocks="2048"} 1.0',
         f'{by_source}{{source="local_compute"}} {state.computed}',
         f'{by_source}{{source="local_cache_hit"}} 0',
@@ -67,7 +69,8 @@ def handler(  # noqa: C901  one short method a path
                 self.reply(b"")
             elif self.path == "/metrics":
                 nixl = not options.stub_without_nixl
-                self.reply(metrics(state, nixl=nixl).encode(), kind="text/plain; version=0.0.4")
+                told = metrics(state, nixl=nixl, waiting=self.waits(), holds=self.holds())
+                self.reply(told.encode(), kind="text/plain; version=0.0.4")
             elif self.path == "/v1/models":
                 model = {"id": options.served_model_name, "object": "model", "max_model_len": 4096}
                 self.reply_json({"object": "list", "data": [model]})
@@ -75,6 +78,12 @@ def handler(  # noqa: C901  one short method a path
                 self.reply_json({"version": "0.32.0"})
             else:
                 self.reply(b"{}", status=404)
+
+        def holds(self):
+            return options.stub_waiting_in is not None
+
+        def waits(self):
+            return self.holds() and (options.stub_waiting_in / str(options.port)).exists()
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -154,6 +163,7 @@ def main() -> int:
     parser.add_argument("--stub-dies", action="store_true")
     parser.add_argument("--stub-dies-of", default="")
     parser.add_argument("--stub-without-nixl", action="store_true")
+    parser.add_argument("--stub-waiting-in", type=Path, default=None)
     options, _ = parser.parse_known_args([a for a in sys.argv[1:] if a != "-m"])
     if options.stub_dies_of:
         print(options.stub_dies_of, *["  a line of a traceback"] * 20, sep="\n", flush=True)

@@ -43,8 +43,9 @@ def pinned(wanted: Replicas, wish: Wish) -> Limited:
 
 
 def pins_of(wish: Wish) -> tuple[Pin, ...]:
-    """Pins of the spec, and those of run time, which come last and win."""
-    return (*wish.spec.guards.pins, *wish.conditions.pins)
+    """Pins of the spec, and those of run time, which win where both are about one pool."""
+    pins = {pin.pool: pin for pin in (*wish.spec.guards.pins, *wish.conditions.pins)}
+    return tuple(pins.values())
 
 
 def pool_bounds(wanted: Replicas, wish: Wish) -> Limited:

@@ -10,7 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from planner.service.api import (
     advice,
+    audit,
+    decisions,
     deployments,
+    directives,
     forecasts,
     health,
     jobs,
@@ -22,11 +25,16 @@ from planner.service.api import (
     revisions,
     simulations,
     specs,
+    tokens,
 )
+from planner.service.api.access_control import AccessControl
 from planner.service.api.bodies import ForecastBody, PlanBody
+from planner.service.api.context import RequestContext
+from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
-from planner.service.api.service import Service
+from planner.service.api.service import BEARER, Service
 from planner.service.api.simulations import SimulationBody
+from planner.service.authentication import Authenticator
 from planner.service.documents.document import Document
 from planner.service.job_runner import JobRunner, Kind, Made, Progress
 from planner.service.presence import Presence
@@ -38,9 +46,10 @@ Body = TypeVar("Body", bound=Document)
 def create_app(service: Service) -> FastAPI:
     """The REST API of one service.
 
-    Reads are open to whoever reaches the address; writes need the bearer token.
+    Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
     store, name = service.deployment.store, service.deployment.spec.name
+    authenticator = Authenticator(store.tokens(), now=service.now)
     presence = Presence(store.access, service.now)
     runner = JobRunner(
         _kinds(service),
@@ -60,12 +69,14 @@ def create_app(service: Service) -> FastAPI:
         responses=problems.ANYWHERE,
         lifespan=_running(runner),
     )
-    app.state.service, app.state.runner, app.state.streams = service, runner, set()
+    app.state.service, app.state.authenticator = service, authenticator
+    app.state.runner, app.state.streams = runner, set()
     if service.specs is not None:
         service.specs.watchers.append(service.use)
         presence.add_chore(service.specs.follow)
     problems.install(app)
     revisions.install(app)
+    app.include_router(health.ROUTER)
     for router in (
         plans.ROUTER,
         advice.ROUTER,
@@ -74,14 +85,21 @@ def create_app(service: Service) -> FastAPI:
         specs.ROUTER,
         deployments.ROUTER,
         objectives.ROUTER,
+        decisions.ROUTER,
+        directives.ROUTER,
         profiles.ROUTER,
         jobs.ROUTER,
-        health.ROUTER,
+        tokens.ROUTER,
+        audit.ROUTER,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[BEARER])
+    # The last one that is added is the first that a request meets.
     repeating.install(app, service, presence)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
+    app.add_middleware(AccessControl, service=service, authenticator=authenticator)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
+    app.add_middleware(RequestContext, tracing=service.tracing)
     return app
 
 

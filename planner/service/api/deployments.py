@@ -2,19 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, HTTPException
 from fastapi.openapi.models import Example
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
-from planner.service.api import paging
 from planner.service.api.bodies import ObservationsBody
 from planner.service.api.examples import FLEET, MINUTES
-from planner.service.api.paging import CursorParameter
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
 from planner.service.api.service import ServiceParameter, Writer
+from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import windows_of
@@ -26,27 +25,26 @@ ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
 class Accepted(Document):
     """How much was taken in."""
 
-    windows: int
-
-
-class DecisionDocument(Document):
-    """What a tick of the loop came to."""
-
-    decided_at: AwareDatetime
-    plan_id: str | None
-    outcome: str
-    reason: str
-
-
-class DecisionList(Document):
-    """Decisions of the loop, newest first."""
-
-    decisions: list[DecisionDocument]
-    next: str | None = Field(default=None, description="cursor of the next page; null: the last")
+    windows: int = Field(
+        description="how many were stored; those of hours that are summed up already are left out"
+    )
 
 
 FLEET_EXAMPLES = {
     "two replicas": Example(summary="One prefill and one decode replica that serve", value=FLEET)
+}
+BACKLOG_EXAMPLES = {
+    "waiting": Example(
+        summary="Forty prompts wait, a hundred answers are under way",
+        value={
+            "observed_at": "2026-11-02T12:00:00Z",
+            "waiting_prompt_tokens": 40_000,
+            "decoding_sequences": 100,
+            "context_tokens": 900,
+            "request_rate_rps": 4.0,
+            "input_tokens_per_s": 4_000,
+        },
+    )
 }
 OBSERVED_EXAMPLES = {
     "minutes": Example(summary="Forty minutes of windows", value={"history": MINUTES})
@@ -81,6 +79,20 @@ def put_fleet(
     return fleet_document(fleet)
 
 
+@ROUTER.put("/backlog", responses=answers(404))
+def put_backlog(
+    name: str,
+    body: Annotated[BacklogDocument, Body(openapi_examples=BACKLOG_EXAMPLES)],
+    service: ServiceParameter,
+    _by: Writer,
+) -> BacklogDocument:
+    """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
+    service.check_deployment(name)
+    deployment = service.deployment
+    deployment.store.put_backlog(name, backlog_of(body, model=deployment.model))
+    return body
+
+
 @ROUTER.post("/observations", status_code=201, responses=answers(404, 409), dependencies=[Once])
 def post_observations(
     name: str,
@@ -93,37 +105,7 @@ def post_observations(
     deployment = service.deployment
     windows = windows_of(body.history, where="history")
     check_classes(deployment.spec, deployment.model, {w.request_class for w in windows})
-    deployment.store.add_windows(
+    count = deployment.store.add_windows(
         name, deployment.model, windows, received_at=service.now(), actor=by
     )
-    return Accepted(windows=len(windows))
-
-
-@ROUTER.get("/decisions", responses=answers(404))
-def get_decisions(
-    *,
-    name: str,
-    service: ServiceParameter,
-    request: Request,
-    response: Response,
-    limit: Annotated[int, Query(ge=1, le=paging.MOST, description="at most so many")] = 100,
-    cursor: CursorParameter = None,
-) -> DecisionList:
-    """What the loop decided, newest first, in pages."""
-    service.check_deployment(name)
-    found = service.deployment.store.decisions(name, limit=limit + 1, before=paging.before(cursor))
-    records, more = paging.page(found, limit)
-    following = paging.cursor(records[-1].seq) if more else None
-    paging.link(request, response, following)
-    return DecisionList(
-        decisions=[
-            DecisionDocument(
-                decided_at=record.decided_at,
-                plan_id=record.plan_id,
-                outcome=record.outcome,
-                reason=record.reason,
-            )
-            for record in records
-        ],
-        next=following,
-    )
+    return Accepted(windows=count)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import AwareDatetime, Field
 
-from planner.service.api.service import ServiceParameter
+from planner.service.api.service import BEARER, ServiceParameter
 from planner.service.documents.document import Document
 from planner.service.election.elector import NoElection
 
@@ -40,7 +40,7 @@ class Leader(Document):
     renewed_at: AwareDatetime | None = Field(description="by the leader's clock")
 
 
-@ROUTER.get("/v1/leader")
+@ROUTER.get("/v1/leader", dependencies=[BEARER])
 def get_leader(service: ServiceParameter) -> Leader:
     """Who leads; followers serve reads, plan and take approvals."""
     election = NoElection() if service.leadership is None else service.leadership.election

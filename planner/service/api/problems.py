@@ -1,6 +1,5 @@
 """Every error as `application/problem+json` (RFC 9457)."""
 
-import logging
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -21,18 +20,21 @@ from planner.domain.errors import (
     PoolwiseError,
     SpecChangedError,
     StalePlanError,
+    UnknownDecisionError,
     UnknownJobError,
     UnknownPlanError,
     UnknownProfileError,
+    UnknownTokenError,
 )
 
-LOG = logging.getLogger("poolwise.api")
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 """What is away for a while is asked again after so many seconds."""
 
 _STATUS: tuple[tuple[type[PoolwiseError], int], ...] = (
+    (UnknownDecisionError, 404),
     (UnknownPlanError, 404),
+    (UnknownTokenError, 404),
     (UnknownJobError, 404),
     (UnknownProfileError, 404),
     (InputError, 422),
@@ -77,7 +79,9 @@ _WHEN = {
     409: "What stands at present does not allow it",
     412: "It has changed since you looked (If-Match)",
     413: "The body is too large",
+    415: "The body is not sent as application/json",
     422: "What was sent is not valid",
+    429: "Too many requests, or too many bad tokens: ask again after Retry-After seconds",
     500: "An unexpected error; the log has it",
     503: "Something is away or too busy: ask again after Retry-After seconds",
 }
@@ -92,16 +96,15 @@ def answers(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-ANYWHERE = answers(400, 401, 403, 413, 422, 500, 503)
+ANYWHERE = answers(400, 401, 403, 413, 415, 422, 429, 500, 503)
 """What every route may answer."""
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of an app as a problem."""
+    """Answer every expected error of an app as a problem; `headers` has the last resort."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(PoolwiseError, _poolwise)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def response(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -202,11 +205,11 @@ def _short(value: object) -> str:
 
 
 def _poolwise(_request: Request, error: Exception) -> JSONResponse:
+    return refusal(error)
+
+
+def refusal(error: Exception) -> JSONResponse:
+    """The answer to one of our own errors."""
     problem = problem_of(error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.status == 503 else None
     return response(problem, headers)
-
-
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return response(problem_of(error))

@@ -1,18 +1,28 @@
-"""What the routes share: one deployment, its store and metrics, and who may write."""
+"""What the routes share: one deployment, its store and metrics, and who asks."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.security import HTTPBearer
 
+from planner.service.access import ANONYMOUS, Principal
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
-from planner.service.settings import DEFAULT_ANSWER_S, DEFAULT_BODY_BYTES
+from planner.service.settings import (
+    DEFAULT_ANSWER_S,
+    DEFAULT_BODY_BYTES,
+    DEFAULT_REQUESTS_PER_S,
+)
 from planner.service.spec_versions import Specs
-from planner.service.tokens import hash_of
+from planner.service.tracing import Tracing
 
+BEARER = Security(
+    HTTPBearer(auto_error=False, description="A token of a role that may, see docs/security.md")
+)
+"""For the OpenAPI document only: who is let through is decided before, by `AccessControl`."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -29,11 +39,17 @@ class Service:
     leadership : Leadership or None
         Who may move the fleet; None: this process, which is alone.
     insecure_local : bool
-        Accept writes without a token; only for a server that listens on loopback.
+        Let everybody do everything without a token; only for a server that listens on loopback.
+    anonymous_reads : bool
+        Let everybody read without a token.
+    requests_per_s : float
+        Of one name, in the long run; twice as many may come at once. 0: as many as come.
     max_body_bytes : int
         Larger request bodies are refused.
     answer_within_s : float
         Plans, forecasts and simulations that take longer become jobs, seconds.
+    tracing : Tracing or None
+        Where spans of requests go; None: nowhere.
     """
 
     deployment: Deployment
@@ -41,8 +57,11 @@ class Service:
     leadership: Leadership | None = None
     specs: Specs | None = None
     insecure_local: bool = False
+    anonymous_reads: bool = False
+    requests_per_s: float = DEFAULT_REQUESTS_PER_S
     max_body_bytes: int = DEFAULT_BODY_BYTES
     answer_within_s: float = DEFAULT_ANSWER_S
+    tracing: Tracing | None = None
 
     def now(self) -> datetime:
         """The service's clock."""
@@ -51,7 +70,7 @@ class Service:
     def use(self, deployment: Deployment) -> None:
         """Serve a deployment in the place of the one before."""
         self.deployment = deployment
-        self.metrics.stale_after_s = deployment.spec.guards.stale_observation_s
+        self.metrics.follow(deployment)
 
     def check_deployment(self, name: str) -> None:
         """Answer 404 for a deployment that is not served here."""
@@ -71,28 +90,20 @@ def service_of(request: Request) -> Service:
 ServiceParameter = Annotated[Service, Depends(service_of)]
 
 
-def writer(request: Request, service: ServiceParameter) -> str:
-    """Who writes; refuses requests without the bearer token.
+def principal_of(request: Request) -> Principal:
+    """Who sends a request, as `AccessControl` found out; ANONYMOUS where nobody has to say."""
+    principal: object = getattr(request.state, "principal", ANONYMOUS)
+    if not isinstance(principal, Principal):
+        raise TypeError("request.state.principal is not a Principal: use create_app")
+    return principal
 
-    With `insecure_local`, requests must name this machine as their host: a web page elsewhere
-    that has its name resolve to loopback must not write.
-    """
-    if service.insecure_local:
-        if request.url.hostname not in LOOPBACK:
-            raise HTTPException(403, "--insecure-local accepts writes to localhost only")
-        return "local"
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    name = None
-    if scheme.lower() == "bearer" and token:
-        name = service.deployment.store.token_name(hash_of(token.strip()))
-    if name is None:
-        raise HTTPException(
-            401,
-            "send `Authorization: Bearer TOKEN` with the token that `poolwise serve` printed when "
-            "it first started; `poolwise serve --new-token` makes another one",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-    return name
+
+PrincipalParameter = Annotated[Principal, Depends(principal_of)]
+
+
+def writer(principal: PrincipalParameter) -> str:
+    """Who writes, for the records: the name is one person's, whichever token is sent."""
+    return principal.name
 
 
 Writer = Annotated[str, Depends(writer)]

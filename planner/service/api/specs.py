@@ -24,7 +24,9 @@ class DeploymentSummary(Document):
 
     name: str
     model: str = Field(description="the one that is planned")
-    mode: LoopMode = Field(description="what the loop does by itself")
+    mode: LoopMode = Field(
+        description="of the spec; orders of people go before: `GET .../directives`"
+    )
     target: TargetKind = Field(description="where plans are applied")
     spec_id: str = Field(description="another one for another spec; plans name it in `inputs`")
     version: int = Field(description="of the spec, from 1; its ETag")

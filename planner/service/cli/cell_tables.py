@@ -25,15 +25,29 @@ def show_cells(plan: "Plan") -> None:
                     "\n".join(cell_lines(placement)),
                     output.percent(placement.crossing_ratio),
                     f"-{output.percent(lost)}" if lost else "as planned",
+                    _attainment_text(placement),
                     str(placement.moves or ""),
                 ]
             )
         before = placement
     if not rows:
         return
-    columns = ("from", "replicas by cell", "crosses", "capacity", "moves")
+    columns = ("from", "replicas by cell", "crosses", "capacity", "in time", "moves")
     output.print_table("Cells, one router in each", columns, rows, numbers_from=2)
     output.print_lines("What crosses", list(dict.fromkeys(_mending_lines(plan))))
+
+
+def _attainment_text(placement: "Placement") -> str:
+    """Of all cells beside one router, then cell by cell with the share of the traffic."""
+    found = placement.attainment
+    if found is None:
+        return "as planned" if len(placement.used_cells) < 2 else "-"
+    one_router = output.percent(found.one_router_ratio)
+    lines = [f"{output.percent(found.attainment_ratio)} (one router {one_router})"]
+    for one in found.cells:
+        of = output.percent(one.traffic_ratio)
+        lines.append(f"{one.cell}: {output.percent(one.attainment_ratio)} of {of} of the traffic")
+    return "\n".join(lines)
 
 
 def cell_lines(placement: "Placement") -> Iterator[str]:

@@ -16,6 +16,7 @@ from planner.service.cli.deployment_options import (
     CoresOption,
     DecodePolicyOption,
     EngineFlagOption,
+    GateDrainOption,
     GatePortOption,
     KeepOption,
     LimitOption,
@@ -79,6 +80,7 @@ def up(
     ready_timeout: ReadyTimeoutOption = 300.0,
     gate: Annotated[bool, typer.Option("--gate", help="Put the gate before it.")] = False,
     gate_port: GatePortOption = 8766,
+    gate_drain_s: GateDrainOption = 5.0,
     anonymous: AnonymousOption = False,
     keep: KeepOption = False,
 ) -> None:
@@ -117,7 +119,7 @@ def up(
         kv_events=kv_events,
         port=port,
         ready_timeout_s=ready_timeout,
-        gate=gate_of(spec, gate_port, anonymous=anonymous) if gate else None,
+        gate=gate_of(spec, gate_port, anonymous=anonymous, drain_s=gate_drain_s) if gate else None,
         policies=policies_of(prefill_policy, decode_policy),
     )
     bring_up(asked, os.environ, output.note)

@@ -50,6 +50,12 @@ ReadyTimeoutOption = Annotated[
     float, typer.Option("--ready-timeout", min=1, help="Seconds until a worker's first token.")
 ]
 GatePortOption = Annotated[int, typer.Option("--gate-port", min=1, max=65535, help="Of the gate.")]
+GateDrainOption = Annotated[
+    float,
+    typer.Option(
+        "--gate-drain-s", min=0, max=3600, help="The gate's answers get so long to end at the end."
+    ),
+]
 AnonymousOption = Annotated[
     bool,
     typer.Option("--anonymous", help="The gate takes requests of this machine without a key."),
@@ -76,10 +82,10 @@ def _policy(option: str, name: str) -> "RouterPolicy":
     return RouterPolicy(name)
 
 
-def gate_of(spec: Path | None, port: int, *, anonymous: bool) -> "GateOptions":
+def gate_of(spec: Path | None, port: int, *, anonymous: bool, drain_s: float) -> "GateOptions":
     """The gate that was asked for."""
     from planner.service.gate import GateOptions
 
     if spec is None:
         raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")
-    return GateOptions(spec=spec, port=port, anonymous=anonymous)
+    return GateOptions(spec=spec, port=port, anonymous=anonymous, drain_s=drain_s)

@@ -1,18 +1,25 @@
 """`poolwise diagnose`: what a running deployment is short of."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
-from planner.service.cli.live_options import GateOption, RoutersOption, WorkersOption
+from planner.service.cli.live_options import (
+    EventsOption,
+    GateOption,
+    RoutersOption,
+    WorkersOption,
+)
 from planner.service.cli.options import JsonOption
 from planner.service.live_targets import Asked, targets_of
 
 if TYPE_CHECKING:
     from planner.service.diagnosing import Diagnosed, Experiment
+    from planner.service.kv_watching import KvSource
 
 EPILOG = (
     "Example:\n\npoolwise diagnose --worker prefill=http://10.0.0.7:8000 "
@@ -28,6 +35,7 @@ def diagnose(
     worker: WorkersOption = None,
     router: RoutersOption = None,
     gate: GateOption = None,
+    events: EventsOption = None,
     spec: Annotated[
         Path | None,
         typer.Option("--spec", "-s", help="Objectives and profiles (YAML).", metavar="FILE"),
@@ -76,7 +84,8 @@ def diagnose(
     """Name what a running deployment is short of, with the evidence and what to do.
 
     Prefill, decode, memory, cache transfer, network, batching or scheduling; or nothing; or that
-    its metrics do not tell. Reads /metrics only, except with --experiment.
+    its metrics do not tell. Reads /metrics, and KV events where workers send them; adds load only
+    with --experiment.
     """
     from planner.service.diagnosing import diagnose_live, yardsticks_of
     from planner.service.documents.diagnosis import DiagnosisDocument
@@ -96,13 +105,31 @@ def diagnose(
         if experiment
         else None
     )
+    caches = _caches(worker or [], events or [])
     with output.working(f"watching for {duration:g} s"):
         plan = WatchPlan(for_s=duration, every_s=interval)
-        found = diagnose_live(targets, plan, yardsticks, trial)
+        found = diagnose_live(targets, plan, yardsticks, trial, caches)
     if json:
         output.print_json(DiagnosisDocument.of(found))
     else:
         _show(found)
+
+
+def _caches(workers: list[str], events: list[str]) -> "KvSource | None":
+    """Where KV events come from: as named, or of the deployment that runs here; None: nowhere."""
+    from planner.service.kv_watching import deployed_source, named_source
+    from planner.service.settings import read_settings
+    from serving.fleet.endpoints import read_endpoints
+
+    if events:
+        return named_source(targets_of(Asked(workers=workers)) if workers else (), events)
+    if workers:
+        return None
+    state_dir = read_settings(os.environ).storage.state_dir
+    try:
+        return deployed_source(read_endpoints(state_dir))
+    except EngineError:
+        return None  # none of its workers sends any
 
 
 def _experiment(

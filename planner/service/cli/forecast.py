@@ -43,6 +43,7 @@ def forecast(
     event: asked.EventOption = None,
     paths: asked.PathsOption = 0,
     seed: asked.SeedOption = 0,
+    cache_tokens: asked.CacheOption = None,
     model: asked.ModelOption = None,
     start_at: StartOption = None,
     at: AtOption = None,
@@ -70,7 +71,13 @@ def forecast(
             start_at=instant(start_at, option="--start-at"),
             at=moment,
         )
-        expected = _forecast(observed, settings, model=name, made_at=moment or observed.ended_at)
+        expected = _forecast(
+            observed,
+            settings,
+            model=name,
+            made_at=moment or observed.ended_at,
+            cache_tokens=cache_tokens,
+        )
         drawn = _paths(expected, paths, seed)
     notes = (*observed.notes, *event_notes(settings.events, observed.windows))
     for note in notes:
@@ -99,7 +106,12 @@ def _asked(spec: Path | None, model: str | None) -> "tuple[ForecastSettings, str
 
 
 def _forecast(
-    observed: "AskedHistory", settings: "ForecastSettings", *, model: str, made_at: datetime
+    observed: "AskedHistory",
+    settings: "ForecastSettings",
+    *,
+    model: str,
+    made_at: datetime,
+    cache_tokens: int | None,
 ) -> "Forecast":
     from forecaster.forecast import forecast as forecast_windows
     from planner.service.reach import check_reach
@@ -114,6 +126,7 @@ def _forecast(
         arrival_cv2=observed.arrival_cv2,
         events=settings.events,
         boosted_trees=settings.boosted_trees,
+        cache_tokens=cache_tokens,
     )
 
 

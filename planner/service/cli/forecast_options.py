@@ -47,6 +47,16 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Draw other paths.", min
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="Name of the model that the forecast is for.")
 ]
+CacheOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cache-tokens",
+        help="Prefix caches that prompts will meet, all together (default: as in the newest "
+        "window that tells its own).",
+        min=1,
+        metavar="TOKENS",
+    ),
+]
 HtmlOption = Annotated[
     Path | None,
     typer.Option(

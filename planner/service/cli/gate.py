@@ -65,6 +65,12 @@ def run(
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Keep figures of requests in the store.")
     ] = True,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            "--drain-s", min=0, max=3600, help="Answers under way get so long to end after SIGTERM."
+        ),
+    ] = 30.0,
     model: ModelOption = None,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
@@ -85,6 +91,7 @@ def run(
             admission=admission,
             direct=direct,
             record=record,
+            drain_s=drain_s,
             allow_estimates=allow_estimates,
             as_json=json,
         )

@@ -1,10 +1,11 @@
 """`--event` of forecasts: something that people know and no history tells, as one readable word."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from planner.domain.errors import InputError
+from planner.service.cli.durations import duration_of
 from planner.service.cli.options import instant
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ _FORM = re.compile(
     r"(?:\s+class=(?P<request_class>\S.*?))?",
     re.DOTALL,
 )
-_DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
-_UNITS = ("days", "hours", "minutes", "seconds")
 _FIRST_YEAR, _LAST_YEAR = 1970, 2200
 
 
@@ -59,12 +58,11 @@ def _instant(text: str, where: str) -> datetime:
 
 def _end(text: str, start_at: datetime, where: str) -> datetime:
     """An instant, or so long after the start, as in 2h or 1d12h."""
-    form = _DURATION.fullmatch(text) if text else None
-    if form is None:
-        return _instant(text, where)
-    amounts = {unit: float(n) for unit, n in zip(_UNITS, form.groups(), strict=True) if n}
     try:
-        end_at = start_at + timedelta(**amounts)
+        lasts = duration_of(text)
+        if lasts is None:
+            return _instant(text, where)
+        end_at = start_at + lasts
     except OverflowError:
         end_at = None
     if end_at is None or not _FIRST_YEAR <= end_at.year <= _LAST_YEAR:

@@ -6,7 +6,7 @@ import typer
 
 from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
-from planner.service.cli.live_options import WorkersOption
+from planner.service.cli.live_options import EventsOption, WorkersOption
 from planner.service.cli.options import JsonOption
 from planner.service.live_targets import Asked, targets_of
 
@@ -29,14 +29,7 @@ LONGEST_S = 86_400.0
 def kv(
     *,
     worker: WorkersOption = None,
-    events: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--events",
-            help="Where a worker's events come, as --worker in order.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
+    events: EventsOption = None,
     duration: Annotated[
         float, typer.Option("--for", help="Seconds to watch before it says what it saw.")
     ] = 10.0,
@@ -142,7 +135,14 @@ def _show_reuse(snapshot: "KvSnapshot") -> None:
                 f"{reuse.infinite_ratio:.1%} in a cache without bounds",
                 f"{reuse.cache_aware_ratio:.1%} in caches of the present size, routed by cache",
                 f"{reuse.blind_ratio:.1%} in caches of the present size, routed blindly",
+                f"{reuse.found_ratio:.1%} did lie in their worker's cache",
             ],
+        )
+    caches = snapshot.prefix_cache
+    if caches is not None:
+        output.print_lines(
+            f"Found in one cache for all workers (they have {caches.cache_tokens:,} tokens)",
+            [f"{one.reuse_ratio:.1%} of {one.cache_tokens:,} tokens" for one in caches.reuse],
         )
     if snapshot.prefix_reuse_ratio is not None:
         output.print_lines(

@@ -20,4 +20,12 @@ RoutersOption = Annotated[
         metavar="KIND=URL",
     ),
 ]
+EventsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--events",
+        help="Where a worker's KV events come, as --worker in order.",
+        metavar="ADDRESS",
+    ),
+]
 GateOption = Annotated[str | None, typer.Option("--gate", help="Poolwise's gate.", metavar="URL")]

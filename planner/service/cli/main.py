@@ -15,16 +15,21 @@ import typer
 from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import (
     accelerators,
+    audit,
     backtest,
+    backup,
+    decisions,
     demo,
     deployment,
     diagnose,
     diff,
+    directives,
     forecast,
     gate,
     kv,
     kv_tiers,
     plan,
+    plans,
     profile,
     recommend,
     render,
@@ -32,9 +37,12 @@ from planner.service.cli import (
     shapes,
     simulate,
     status,
+    token,
     trace,
     validate,
 )
+from planner.service.cli.server_options import SERVER_EPILOG
+from planner.service.redaction import redact
 
 app = typer.Typer(
     name="poolwise",
@@ -60,11 +68,28 @@ app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=backup.BACKUP_EPILOG)(backup.backup)
+app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
+app.command(epilog=decisions.DECISIONS_EPILOG)(decisions.decisions)
+app.command("replay-decision", epilog=decisions.EPILOG)(decisions.replay_decision)
+app.command(epilog=plans.EPILOG)(plans.plans)
+app.command(epilog=SERVER_EPILOG)(plans.approve)
+app.command(epilog=SERVER_EPILOG)(plans.reject)
+app.command(epilog=plans.APPLY_EPILOG)(plans.apply)
+app.command(epilog=plans.APPLY_EPILOG)(plans.rollback)
+app.command(epilog=directives.PAUSE_EPILOG)(directives.pause)
+app.command(epilog=SERVER_EPILOG)(directives.resume)
+app.command(epilog=directives.PIN_EPILOG)(directives.pin)
+app.command(epilog=directives.PIN_EPILOG)(directives.unpin)
+app.command(epilog=SERVER_EPILOG)(directives.mode)
+app.command(epilog=SERVER_EPILOG)(directives.directives)
+app.add_typer(audit.app, name="audit")
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(gate.app, name="gate")
 app.add_typer(deployment.app, name="deployment")
 app.add_typer(profile.app, name="profile")
 app.add_typer(render.app, name="render")
+app.add_typer(token.app, name="token")
 app.add_typer(trace.app, name="trace")
 
 
@@ -119,7 +144,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    typer.echo(f"poolwise: {text}", err=True)
+    typer.echo(f"poolwise: {redact(text)}", err=True)
 
 
 def _first_line(error: Exception) -> str:
@@ -156,7 +181,7 @@ def _logged() -> str:
 
     from planner.service.settings import read_settings
 
-    text = f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n"
+    text = redact(f"{datetime.now(UTC).isoformat()} {sys.argv}\n{traceback.format_exc()}\n")
     name = f"poolwise-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     try:
         folder = read_settings(os.environ).storage.state_dir / "logs"

@@ -149,8 +149,8 @@ def _traces(named: Sequence[str], others: Sequence[object]) -> dict[str, Path]:
 def _plan_together(
     shared: _Shared, traces: dict[str, Path], *, start_at: datetime | None, at: datetime | None
 ) -> None:
+    from planner.autoscale.in_cells import in_cells
     from planner.optimize import plan_together
-    from planner.rollout import with_placements
     from planner.service.documents.answers import plans_answer
     from planner.service.documents.fleet import read_fleet
     from planner.service.planning import expected_together
@@ -168,9 +168,10 @@ def _plan_together(
     now = forecasts[0].made_at
     running = None if shared.fleet is None else read_fleet(shared.fleet, spec=spec, read_at=now)
     with output.working("planning"):
+        together = plan_together(spec, forecasts, running, made_at=now, explain=shared.explain)
         plans = tuple(
-            with_placements(made, spec, running)
-            for made in plan_together(spec, forecasts, running, made_at=now, explain=shared.explain)
+            in_cells(made, spec, ahead, running)
+            for made, ahead in zip(together, forecasts, strict=True)
         )
     if shared.json:
         output.print_json(plans_answer(plans))

@@ -52,6 +52,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         "USD/h",
     )
     output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
+    output.print_lines("Assumptions", plan.inputs.assumptions)
     show_cells(plan)
     _show_traffic(plan)
     bound = [

@@ -1,17 +1,21 @@
 """`poolwise serve`: API and control loop."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
+from planner.service.observability import LogFormat
 
 EPILOG = (
     "Examples:\n\n"
     "poolwise serve --spec spec.yaml\n\n"
     "poolwise serve --spec spec.yaml --port 0 --insecure-local\n\n"
     "poolwise serve --spec poolwise-demo/spec.yaml --dry-run\n\n"
-    "The bearer token for writes is printed once, when the database is new. State is kept in "
+    "poolwise serve --spec spec.yaml --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem\n\n"
+    "The admin's bearer token is printed once, when the database is new; `poolwise token` makes "
+    "others. All but /healthz, /readyz and /metrics needs one. State is kept in "
     "$POOLWISE_STATE_DIR (default ~/.local/state/poolwise). Ctrl-C stops it; serving goes on."
 )
 
@@ -44,12 +48,38 @@ def serve(
     ] = False,
     insecure_local: Annotated[
         bool,
-        typer.Option("--insecure-local", help="Accept writes from this machine without a token."),
+        typer.Option(
+            "--insecure-local", help="Let everybody on this machine do everything without a token."
+        ),
     ] = False,
+    anonymous_reads: Annotated[
+        bool,
+        typer.Option("--anonymous-reads", help="Let whoever reaches the address read."),
+    ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", help="Speak HTTPS with this certificate (PEM).", metavar="FILE"),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option("--tls-key", help="Its private key (PEM, mode 600).", metavar="FILE"),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-client-ca",
+            help="Let in only clients with a certificate of this authority (PEM).",
+            metavar="FILE",
+        ),
+    ] = None,
     new_token: Annotated[
         bool,
-        typer.Option("--new-token", help="Make a new bearer token; the old ones end."),
+        typer.Option("--new-token", help="Make a new admin token; all old ones end."),
     ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option("--log-format", help="Of the log on standard error (default key-value)."),
+    ] = None,
     model: ModelOption = None,
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
@@ -65,9 +95,14 @@ def serve(
             keda_port=keda_port,
             dry_run=dry_run,
             insecure_local=insecure_local,
+            anonymous_reads=anonymous_reads,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
             new_token=new_token,
             model=model,
             allow_estimates=allow_estimates,
             as_json=json,
+            log_format=log_format,
         )
     )

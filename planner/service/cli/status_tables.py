@@ -30,8 +30,11 @@ def show_status(signals: "DeploymentSignals") -> None:
     _show_promises(signals)
     _show_targets(signals)
     output.print_lines("Bottleneck", _bottleneck(signals))
+    if signals.corrections:
+        output.print_lines("Profiles that the loop corrects", signals.corrections)
     if signals.led_by is not None:
         output.print_lines("Leader of the control loop", [_leader(signals.led_by)])
+    output.print_lines("Ordered by people", signals.ordered)
     output.print_lines("Not known, and why", _reasons(signals))
 
 

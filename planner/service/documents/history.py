@@ -24,6 +24,7 @@ from planner.service.documents.document import (
     read_json,
 )
 from planner.service.documents.fleet import FleetDocument
+from planner.service.documents.prefix_cache import PrefixCacheDocument
 from planner.service.documents.shapes import ShapeDocument
 
 LONGEST_TOKENS = 10_000_000
@@ -68,6 +69,9 @@ class WindowDocument(Document):
     attainment_ratio: Annotated[float, Number, Field(ge=0, le=1)] | None = Field(
         default=None, description="observed share, 0..1"
     )
+    prefix_cache: PrefixCacheDocument | None = Field(
+        default=None, description="the caches that cached_tokens were found in, where watched"
+    )
 
     @property
     def end_at(self) -> datetime:
@@ -93,6 +97,9 @@ def window_document(window: ObservedWindow) -> WindowDocument:
         cached_tokens=window.cached_tokens,
         request_class=window.request_class,
         shape=None if window.shape is None else ShapeDocument.of(window.shape),
+        prefix_cache=(
+            None if window.prefix_cache is None else PrefixCacheDocument.of(window.prefix_cache)
+        ),
         **({} if window.latency is None else asdict(window.latency)),
     )
 
@@ -254,6 +261,9 @@ def window_of(document: WindowDocument, *, where: str) -> ObservedWindow:
             request_class=document.request_class,
             shape=None if document.shape is None else document.shape.shape(),
             latency=None if latency == LatencySummary() else latency,
+            prefix_cache=(
+                None if document.prefix_cache is None else document.prefix_cache.prefix_cache()
+            ),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

@@ -5,6 +5,7 @@ from typing import Self
 
 from planner.domain.fleet import Role
 from planner.service.documents.document import Document
+from planner.service.documents.prefix_cache import PrefixCacheDocument
 from serving.kv.events import Medium
 from serving.kv.policy import PolicyAdvice
 from serving.kv.view import KvSnapshot
@@ -58,6 +59,7 @@ class ReuseDocument(Document):
 
     blocks: int
     sample_ratio: float
+    found_ratio: float
     infinite_ratio: float
     cache_aware_ratio: float
     blind_ratio: float
@@ -80,18 +82,20 @@ class KvDocument(Document):
     prefix_reuse_ratio: float | None
     reuse: ReuseDocument | None
     reuse_so_far: ReuseDocument | None
+    prefix_cache: PrefixCacheDocument | None
     workers: list[WorkerKvDocument]
     policies: list[PolicyDocument]
 
     @classmethod
     def of(cls, snapshot: KvSnapshot, policies: Sequence[PolicyAdvice]) -> Self:
         """The document of a snapshot."""
-        so_far = snapshot.reuse_so_far
+        so_far, caches = snapshot.reuse_so_far, snapshot.prefix_cache
         return cls(
             seconds=snapshot.seconds,
             prefix_reuse_ratio=snapshot.prefix_reuse_ratio,
             reuse=None if snapshot.reuse is None else ReuseDocument.model_validate(snapshot.reuse),
             reuse_so_far=None if so_far is None else ReuseDocument.model_validate(so_far),
+            prefix_cache=None if caches is None else PrefixCacheDocument.of(caches),
             workers=[WorkerKvDocument.model_validate(w) for w in snapshot.workers],
             policies=[PolicyDocument.model_validate(p) for p in policies],
         )

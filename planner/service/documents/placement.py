@@ -3,7 +3,12 @@
 from pydantic import Field
 
 from planner.domain.hardware import PurchaseOption
-from planner.domain.placement import CellReplicas, Placement
+from planner.domain.placement import (
+    CellAttainment,
+    CellReplicas,
+    CellsAttainment,
+    Placement,
+)
 from planner.service.documents.document import Document
 from planner.service.documents.replica_shape import ReplicaFields
 
@@ -15,6 +20,22 @@ class CellReplicasDocument(ReplicaFields):
     model: str
     purchase_option: PurchaseOption
     replicas: int = Field(ge=1)
+
+
+class CellAttainmentDocument(Document):
+    """What the requests of one cell experience."""
+
+    cell: str
+    traffic_ratio: float = Field(description="share of all requests that goes to it, 0..1")
+    attainment_ratio: float = Field(description="share of these that meet every objective, 0..1")
+
+
+class CellsAttainmentDocument(Document):
+    """Attainment where each cell has a router of its own, by the closed form."""
+
+    attainment_ratio: float = Field(description="of all requests together, 0..1")
+    one_router_ratio: float = Field(description="of the same replicas behind one router, 0..1")
+    cells: list[CellAttainmentDocument]
 
 
 class PlacementDocument(Document):
@@ -32,6 +53,11 @@ class PlacementDocument(Document):
     moves: int = Field(description="replicas that end in one cell and start in another")
     mending: str = Field(description="what would mend it; empty: nothing crosses")
     proven: bool = Field(description="true: no other placement is better")
+    attainment: CellsAttainmentDocument | None = Field(
+        default=None,
+        description="null: one cell has all replicas, so that the window's own prediction holds, "
+        "or the closed form does not tell it",
+    )
 
 
 def placement_document(placement: Placement) -> PlacementDocument:
@@ -53,6 +79,11 @@ def placement_document(placement: Placement) -> PlacementDocument:
         moves=placement.moves,
         mending=placement.mending,
         proven=placement.proven,
+        attainment=(
+            None
+            if placement.attainment is None
+            else CellsAttainmentDocument.model_validate(placement.attainment)
+        ),
     )
 
 
@@ -74,4 +105,19 @@ def placement_of(document: PlacementDocument) -> Placement:
         moves=document.moves,
         mending=document.mending,
         proven=document.proven,
+        attainment=None if document.attainment is None else _attainment_of(document.attainment),
+    )
+
+
+def _attainment_of(document: CellsAttainmentDocument) -> CellsAttainment:
+    return CellsAttainment(
+        cells=tuple(
+            CellAttainment(
+                cell=one.cell,
+                traffic_ratio=one.traffic_ratio,
+                attainment_ratio=one.attainment_ratio,
+            )
+            for one in document.cells
+        ),
+        one_router_ratio=document.one_router_ratio,
     )

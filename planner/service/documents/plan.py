@@ -173,6 +173,10 @@ class InputsDocument(Document):
     demand_level: float | None = Field(
         default=None, description="quantile of the forecast that was planned for, 0..1"
     )
+    assumptions: list[str] = Field(
+        default_factory=list,
+        description="what was taken to be otherwise than the inputs say: corrected profiles",
+    )
 
 
 class PlanDocument(Document):
@@ -226,6 +230,7 @@ def plan_document(plan: Plan) -> PlanDocument:
             profile_ids=list(plan.inputs.profile_ids),
             fleet_version=plan.inputs.fleet_version,
             demand_level=plan.inputs.demand_level,
+            assumptions=list(plan.inputs.assumptions),
         ),
         estimated=plan.estimated,
         shadow_prices=[ShadowPriceDocument.model_validate(price) for price in plan.shadow_prices],
@@ -263,6 +268,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
                 profile_ids=tuple(inputs.profile_ids),
                 fleet_version=inputs.fleet_version,
                 demand_level=inputs.demand_level,
+                assumptions=tuple(inputs.assumptions),
             ),
             estimated=document.estimated,
             shadow_prices=tuple(ShadowPrice(**p.model_dump()) for p in document.shadow_prices),

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
@@ -195,8 +195,12 @@ class StatusDocument(Document):
     expected: ExpectedDocument | None
     forecast: ForecastBesideDocument | None
     led_by: LedByDocument | None
+    ordered: tuple[str, ...] = Field(
+        description="what people ordered of the loop at run time (pause, pin, mode), as sentences"
+    )
     bottleneck: Bottleneck | None
     bottleneck_why: str
+    corrections: tuple[str, ...]
 
 
 def status_document(signals: DeploymentSignals) -> StatusDocument:

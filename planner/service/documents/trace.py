@@ -5,6 +5,7 @@ from pydantic import AwareDatetime, Field
 from forecaster.readers import TraceFile
 from forecaster.trace_statistics import LEVELS, LengthStatistics, TraceStatistics
 from planner.service.documents.document import Document
+from planner.service.documents.prefix_cache import CacheReuseDocument
 
 
 class PeakDocument(Document):
@@ -46,13 +47,6 @@ class GapDocument(Document):
     start_s: float = Field(description="from the trace's start")
     length_s: float
     expected_requests: float = Field(description="at the pace around it")
-
-
-class CacheReuseDocument(Document):
-    """What one LRU prefix cache of a size saves."""
-
-    cache_tokens: int
-    reuse_ratio: float
 
 
 class ClassShareDocument(Document):

@@ -5,10 +5,12 @@ from planner.service.store.records import (
     BegunStep,
     DecisionRecord,
     ForecastOutcome,
+    GateHour,
     PlanRecord,
     StoredFleet,
     StoredWindow,
 )
+from planner.service.store.retention import Keeping
 from planner.service.store.store import Store, open_store
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "BegunStep",
     "DecisionRecord",
     "ForecastOutcome",
+    "GateHour",
+    "Keeping",
     "PlanRecord",
     "Store",
     "StoredFleet",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
@@ -17,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from planner.domain.errors import StoreError
+from planner.service.redaction import redact
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 15
@@ -33,6 +35,8 @@ POSTGRESQL_LIMITS = {
     "options": "-c idle_in_transaction_session_timeout=8000 -c lock_timeout=15000",
 }
 """Of every connection; what the URL says itself goes before. Less than a lease lasts."""
+LONGEST_WORK = "10min"
+"""What migrations, backups and restores may take between two statements, or wait for each other."""
 WRITERS = 7265362
 """Any fixed number: the advisory lock that writers queue up for."""
 
@@ -51,24 +55,44 @@ def open_engine(url: str) -> Engine:
     StoreError
         When it cannot be opened, or was written by a newer Poolwise.
     """
+    engine = bare_engine(url)
+    _make_folder(engine.url)
     try:
-        parsed = make_url(url)
-        engine = _engine(parsed)
+        with translated(shown(engine)), engine.begin() as connection:
+            migrate(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def bare_engine(url: str) -> Engine:
+    """An engine on a database as it is; nothing is looked at or changed yet.
+
+    Raises
+    ------
+    StoreError
+        When the URL cannot be one, or its driver is not installed.
+    """
+    try:
+        return _engine(make_url(url))
     except ImportError as error:
         raise StoreError(
             f"the database's driver is not installed ({error}): "
             "pip install 'poolwise[postgres]' has the one for PostgreSQL"
         ) from error
     except ArgumentError as error:
-        raise StoreError(f"database URL is not usable: {error}") from error
-    shown = parsed.render_as_string(hide_password=True)
-    try:
-        with translated(shown), engine.begin() as connection:
-            _migrate(connection)
-    except BaseException:
-        engine.dispose()
-        raise
-    return engine
+        raise StoreError(redact(f"database URL is not usable: {error}")) from error
+    except ValueError:  # its text holds what stands after a colon, which may be a password
+        raise StoreError(
+            "database URL is not usable: what follows the host's last colon is no port; write @, "
+            ": and / in a password as %40, %3A and %2F"
+        ) from None
+
+
+def shown(engine: Engine) -> str:
+    """The URL for people, without a password."""
+    return redact(engine.url.render_as_string(hide_password=True))
 
 
 @contextmanager
@@ -78,13 +102,14 @@ def translated(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        told = f"database {where}: {reason}"
         raise StoreError(
-            f"database {where}: {reason}; check that its folder exists, is writable and has space"
+            f"{redact(told)}; check that its folder exists, is writable and has space"
         ) from error
     except CommandError as error:
         raise StoreError(
-            f"database {where} was written by another version of Poolwise ({error}): update "
-            "Poolwise, or name another database by POOLWISE_DATABASE_URL"
+            f"database {where} was written by another version of Poolwise, most likely a newer one "
+            f"({error}): update Poolwise, or name another database by POOLWISE_DATABASE_URL"
         ) from error
 
 
@@ -134,15 +159,21 @@ def _engine(url: URL) -> Engine:
     return create_engine(url)
 
 
+def _make_folder(url: URL) -> None:
+    """The folder of a SQLite file."""
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return
+    folder = Path(str(url.database)).expanduser().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
+
+
 def _sqlite(url: URL) -> Engine:
     if url.database in (None, "", ":memory:"):
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
-        folder = Path(str(url.database)).expanduser().parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
         engine = create_engine(url, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
@@ -183,8 +214,9 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _migrate(connection: Connection) -> None:
-    """Bring the schema to its newest version; of two openers the second waits."""
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to a version, by default the newest; of two openers the second waits."""
+    take_time(connection)
     if connection.dialect.name == "postgresql":
         # Any fixed number: an advisory lock of this transaction serialises openers.
         connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
@@ -192,4 +224,16 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
+
+
+def take_time(connection: Connection) -> None:
+    """Let this one transaction be slow where all others must be quick."""
+    if connection.dialect.name == "postgresql":
+        for limit in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = '{LONGEST_WORK}'"))
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The version of the schema; None: there are no tables of Poolwise."""
+    return MigrationContext.configure(connection).get_current_revision()

@@ -109,13 +109,16 @@ class StoredOrders:
             for row in rows
         )
 
-    def answer(self, order: Order, answer: Answer) -> None:
-        """Say what came of it, once. Raises StoreError."""
+    def answer(self, order: Order, answer: Answer, *, at: datetime) -> None:
+        """Say what came of it, once; a refusal is in the audit log too. Raises StoreError."""
         unanswered = (ORDERS.c.seq == order.seq) & ORDERS.c.error.is_(None)
         values = {"error": answer.error, "detail": answer.detail}
         with translated(self._where), self._engine.begin() as connection:
             queue_up(connection)
-            connection.execute(update(ORDERS).where(unanswered).values(values))
+            answered = connection.execute(update(ORDERS).where(unanswered).values(values)).rowcount
+            if answered and answer.error:
+                action, by = f"plan.order_{order.action}_refused", order.asked_by
+                audit.add(connection, at, by, action, order.plan_id, detail=answer.detail)
 
     def answer_to(self, order: Order) -> Answer | None:
         """What came of it; None while nobody has said. Raises StoreError."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
+from planner.domain.plan import Plan
 from planner.domain.rollout import Approval, ApprovalState
 from planner.service.documents.plan import PlanDocument, plan_document, plan_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
@@ -12,6 +14,9 @@ from planner.service.store import approvals, audit
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import PlanRecord
 from planner.service.store.tables import APPROVALS, PLANS
+
+PARSED_PLANS = 256
+"""Kept in memory: a text never changes, and nearly all reads are of the newest ones."""
 
 
 def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
@@ -63,11 +68,16 @@ def ids(
     after: tuple[datetime, str] | None,
 ) -> Sequence[str]:
     """Ids of a deployment's newest plans, newest first; of these states, behind `after`."""
-    newest = select(func.max(APPROVALS.c.seq)).group_by(APPROVALS.c.plan_id)
+    states_of = APPROVALS.alias()
+    newest = (  # of each plan by the index: all plans at once would take as long as there are many
+        select(func.max(states_of.c.seq))
+        .where(states_of.c.plan_id == PLANS.c.plan_id)
+        .scalar_subquery()
+    )
     query = (
         select(PLANS.c.plan_id)
         .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
-        .where(PLANS.c.deployment == deployment, APPROVALS.c.seq.in_(newest))
+        .where(PLANS.c.deployment == deployment, APPROVALS.c.seq == newest)
         .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
         .limit(limit)
     )
@@ -89,16 +99,30 @@ def _is_draft_no_longer(connection: Connection, approval: Approval) -> bool:
 
 
 def _record(connection: Connection, row: RowMapping) -> PlanRecord:
-    findings = row["findings"].splitlines()
     return PlanRecord(
         deployment=row["deployment"],
         created_at=instant(row["created_at"]),
-        plan=plan_of(PlanDocument.model_validate_json(row["plan"]), where="stored plan"),
-        diff=DiffDocument.model_validate_json(row["diff"]),
-        findings=tuple(FindingDocument.model_validate_json(line) for line in findings),
+        plan=_plan(row["plan"]),
+        diff=_diff(row["diff"]),
+        findings=_findings(row["findings"]),
         approval=approvals.newest(connection, row["plan_id"]),
         revision=approvals.revision(connection, row["plan_id"]),
     )
+
+
+@lru_cache(maxsize=PARSED_PLANS)
+def _plan(text: str) -> Plan:
+    return plan_of(PlanDocument.model_validate_json(text), where="stored plan")
+
+
+@lru_cache(maxsize=PARSED_PLANS)
+def _diff(text: str) -> DiffDocument:
+    return DiffDocument.model_validate_json(text)
+
+
+@lru_cache(maxsize=PARSED_PLANS)
+def _findings(text: str) -> tuple[FindingDocument, ...]:
+    return tuple(FindingDocument.model_validate_json(line) for line in text.splitlines())
 
 
 def _findings_text(findings: Sequence[FindingDocument]) -> str:

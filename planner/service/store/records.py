@@ -82,8 +82,8 @@ class DecisionRecord:
         Value of `loop.Outcome`.
     removes : bool
         Whether the plan would take capacity away; scale-down waits until it did for long enough.
-    seq : int
-        Later decisions have larger ones. 0: not stored yet.
+    decision_id : int
+        Given by the store.
     """
 
     deployment: str
@@ -92,12 +92,20 @@ class DecisionRecord:
     outcome: str
     reason: str
     removes: bool
-    seq: int = 0
+    decision_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """A line of the append-only audit log."""
+    """A line of the append-only audit log.
+
+    Parameters
+    ----------
+    prev_hash : str
+        Hash of the line before; 64 zeros: it is the first.
+    hash : str
+        Of `prev_hash` and the other fields, see `store.audit.hash_of`.
+    """
 
     seq: int
     at: datetime
@@ -105,6 +113,8 @@ class AuditEntry:
     action: str
     subject: str
     detail: str
+    prev_hash: str
+    hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,3 +177,29 @@ class ForecastOutcome:
         if self.request_rate_rps > 0:
             return self.request_rate_median_rps / self.request_rate_rps - 1.0
         return math.inf if self.request_rate_median_rps > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateHour:
+    """Requests of one class, client and outcome that came to a gate in an hour, summed up.
+
+    Parameters
+    ----------
+    judged, met : int
+        Streamed requests of a class with objectives, and those that met all of them.
+    cost_usd : float
+        For the accelerator time that they took.
+    """
+
+    hour_at: datetime
+    model: str
+    request_class: str
+    client: str
+    outcome: str
+    requests: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    judged: int
+    met: int
+    cost_usd: float

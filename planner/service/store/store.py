@@ -4,14 +4,15 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
+from types import MappingProxyType
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
+from planner.autoscale.fast import Backlog
 from planner.domain.errors import UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
@@ -19,18 +20,24 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
-from planner.service.documents.history import WindowDocument, window_document, window_of
+from planner.service.redaction import redact
 from planner.service.store import (
     approvals,
     audit,
+    backlogs,
+    decisions,
     forecasts,
     gate_requests,
+    observations,
     plans,
     stock_outs,
-    tokens,
 )
+from planner.service.store.approval_log import ApprovalLog
+from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
+from planner.service.store.calibrations import StoredCalibrations
 from planner.service.store.database import Access, open_engine
+from planner.service.store.directives import StoredDirectives
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
 from planner.service.store.orders import StoredOrders
@@ -39,23 +46,16 @@ from planner.service.store.records import (
     BegunStep,
     DecisionRecord,
     ForecastOutcome,
+    GateHour,
     PlanRecord,
     StoredFleet,
     StoredForecast,
     StoredWindow,
 )
-from planner.service.store.tables import (
-    DECISIONS,
-    FLEETS,
-    OBSERVATIONS,
-)
+from planner.service.store.retention import Keeping, Upkeep
+from planner.service.store.tables import FLEETS
+from planner.service.store.tokens import StoredTokens
 from serving.gate.records import RequestRecord
-
-PARSED_WINDOWS = 16_384
-"""Kept in memory; with their texts some 100 MB at the most."""
-
-LONGEST_WINDOW_S = 86_400.0
-"""Windows that reach further into an interval are not looked for."""
 
 
 def open_store(url: str) -> "Store":
@@ -75,7 +75,7 @@ class Store:
     def __init__(self, engine: Engine, fence: Fence | None = None) -> None:
         self._engine = engine
         self._fence = fence
-        self._where = engine.url.render_as_string(hide_password=True)
+        self._where = redact(engine.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Give up the connections."""
@@ -88,6 +88,36 @@ class Store:
     def orders(self, deployment: str) -> StoredOrders:
         """What was left for the leader of a deployment."""
         return StoredOrders(self._engine, deployment, self._where)
+
+    def upkeep(self, deployment: str, keeping: Keeping, *, newest: int, now: datetime) -> Upkeep:
+        """What is to be done now so that things are kept as long as they should be."""
+        return Upkeep(self._read, self._write, deployment, keeping, newest=newest, now=now)
+
+    def directives(self, deployment: str) -> StoredDirectives:
+        """What people ordered of a deployment at run time."""
+        return StoredDirectives(deployment, self._read, self._write)
+
+    def put_backlog(self, deployment: str, backlog: Backlog) -> None:
+        """Keep what waits; no audit line, it is told every few seconds."""
+        with self._write() as connection:
+            backlogs.put(connection, deployment, backlog)
+
+    def backlog(self, deployment: str, model: str) -> Backlog | None:
+        """What waited when it was last told, or None."""
+        with self._read() as connection:
+            return backlogs.newest(connection, deployment, model)
+
+    def tokens(self) -> StoredTokens:
+        """Who may use the API."""
+        return StoredTokens(self._engine, self._where)
+
+    def calibrations(self, deployment: str) -> StoredCalibrations:
+        """What was learned of a deployment's profiles."""
+        return StoredCalibrations(self._engine, deployment, self._where, self._fence)
+
+    def approval_log(self, deployment: str) -> ApprovalLog:
+        """The states of a deployment's plans, one after the other."""
+        return ApprovalLog(self._engine, deployment, self._where)
 
     def fenced(self, fence: Fence) -> "Store":
         """The same store for a leader: its writes raise NotLeaderError once a newer term began."""
@@ -140,7 +170,8 @@ class Store:
         """
         with self._read() as connection:
             ids = plans.ids(connection, deployment, limit=limit, states=states, after=after)
-        return tuple(self.plan(plan_id) for plan_id in ids)
+            found = [plans.find(connection, plan_id) for plan_id in ids]
+        return tuple(record for record in found if record is not None)
 
     def change_approval(
         self,
@@ -235,75 +266,38 @@ class Store:
         *,
         received_at: datetime,
         actor: str,
-    ) -> None:
-        """Store observed windows; one for the same class and start replaces the older one."""
+    ) -> int:
+        """Store observed windows; one for the same class and start replaces the older one.
+
+        Those of seconds that are summed up to an hour by now are left out: they would count twice.
+
+        Returns
+        -------
+        int
+            How many were stored.
+        """
         with self._write() as connection:
-            for window in windows:
-                key = (
-                    (OBSERVATIONS.c.deployment == deployment)
-                    & (OBSERVATIONS.c.model == model)
-                    & (OBSERVATIONS.c.request_class == window.request_class)
-                    & (OBSERVATIONS.c.start_at == stamp(window.start_at))
-                )
-                connection.execute(delete(OBSERVATIONS).where(key))
-                connection.execute(
-                    insert(OBSERVATIONS).values(
-                        deployment=deployment,
-                        model=model,
-                        request_class=window.request_class,
-                        start_at=stamp(window.start_at),
-                        window_s=window.window_s,
-                        received_at=stamp(received_at),
-                        window=window_document(window).model_dump_json(),
-                    )
-                )
-            detail = f"{len(windows)} windows"
+            count = observations.add(connection, deployment, model, windows, at=received_at)
+            left_out = len(windows) - count
+            detail = f"{count} windows"
+            if left_out:
+                detail += f", {left_out} left out: their hours are summed up already"
             _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)
+        return count
 
     def windows(self, deployment: str, model: str, *, limit: int) -> tuple[StoredWindow, ...]:
         """The newest observed windows of a model, so many of each class, oldest first."""
-        newest_first = func.row_number().over(
-            partition_by=OBSERVATIONS.c.request_class, order_by=OBSERVATIONS.c.start_at.desc()
-        )
-        ranked = (
-            select(
-                OBSERVATIONS.c.window,
-                OBSERVATIONS.c.received_at,
-                OBSERVATIONS.c.start_at,
-                newest_first.label("place"),
-            )
-            .where(OBSERVATIONS.c.deployment == deployment, OBSERVATIONS.c.model == model)
-            .subquery()
-        )
-        query = (
-            select(ranked.c.window, ranked.c.received_at)
-            .where(ranked.c.place <= limit)
-            .order_by(ranked.c.start_at)
-        )
         with self._read() as connection:
-            rows = connection.execute(query).all()
-        return tuple(
-            StoredWindow(received_at=instant(received_at), window=_window(text))
-            for text, received_at in rows
-        )
+            return observations.newest(connection, deployment, model, limit=limit)
 
     def windows_overlapping(
         self, deployment: str, model: str, *, start_at: datetime, end_at: datetime
     ) -> tuple[ObservedWindow, ...]:
         """The observed windows of a model that touch [start_at, end_at), oldest first."""
-        query = (
-            select(OBSERVATIONS.c.window)
-            .where(
-                OBSERVATIONS.c.deployment == deployment,
-                OBSERVATIONS.c.model == model,
-                OBSERVATIONS.c.start_at >= stamp(start_at - timedelta(seconds=LONGEST_WINDOW_S)),
-                OBSERVATIONS.c.start_at < stamp(end_at),
-            )
-            .order_by(OBSERVATIONS.c.start_at)
-        )
         with self._read() as connection:
-            windows = [_window(text) for text in connection.execute(query).scalars()]
-        return tuple(window for window in windows if window.end_at > start_at)
+            return observations.overlapping(
+                connection, deployment, model, start_at=start_at, end_at=end_at
+            )
 
     def add_forecast(self, deployment: str, forecast: Forecast) -> None:
         """Keep what a tick expected; see `store.forecasts` for how long."""
@@ -353,7 +347,10 @@ class Store:
         now: datetime,
         retention_s: float,
     ) -> None:
-        """Keep what a gate saw of requests, for so long; no audit line, they are too many."""
+        """Keep what a gate saw of requests; after so long their hours only.
+
+        There is no audit line, they are too many.
+        """
         with self._write() as connection:
             gate_requests.add(connection, deployment, records, now=now, retention_s=retention_s)
 
@@ -363,6 +360,13 @@ class Store:
         """The newest requests through a gate since an instant, oldest first."""
         with self._read() as connection:
             return gate_requests.since(connection, deployment, start_at=start_at, limit=limit)
+
+    def gate_hours(
+        self, deployment: str, *, start_at: datetime, limit: int
+    ) -> tuple[GateHour, ...]:
+        """What old requests through a gate are summed up to, oldest hour first."""
+        with self._read() as connection:
+            return gate_requests.hours(connection, deployment, start_at=start_at, limit=limit)
 
     def put_fleet(
         self, deployment: str, fleet: Fleet, *, received_at: datetime, actor: str
@@ -390,51 +394,39 @@ class Store:
         fleet = fleet_of(document, spec=spec, read_at=received_at, where="stored fleet")
         return StoredFleet(received_at=received_at, fleet=fleet)
 
-    def add_decision(self, record: DecisionRecord) -> None:
-        """Remember what a tick did."""
+    def add_decision(
+        self, record: DecisionRecord, parts: Mapping[str, str] = MappingProxyType({})
+    ) -> int:
+        """Remember what a tick did, and the texts of what it decided from; the decision's id."""
         with self._write() as connection:
-            connection.execute(
-                insert(DECISIONS).values(
-                    deployment=record.deployment,
-                    decided_at=stamp(record.decided_at),
-                    plan_id=record.plan_id,
-                    outcome=record.outcome,
-                    reason=record.reason,
-                    removes=int(record.removes),
-                )
-            )
+            return decisions.add(connection, record, parts)
 
     def decisions(
         self, deployment: str, *, limit: int, before: int | None = None
     ) -> tuple[DecisionRecord, ...]:
-        """The newest decisions of a deployment, newest first; those before a `seq` where given."""
-        query = select(DECISIONS).where(DECISIONS.c.deployment == deployment)
-        if before is not None:
-            query = query.where(DECISIONS.c.seq < before)
-        query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
+        """The newest decisions of a deployment, newest first; before one, where it is named."""
         with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return tuple(_decision_of(row) for row in rows)
+            return decisions.newest(connection, deployment, limit=limit, before=before)
 
-    def audit(self, *, limit: int) -> tuple[AuditEntry, ...]:
-        """The newest lines of the audit log, newest first."""
+    def decision(self, deployment: str, decision_id: int) -> tuple[DecisionRecord, dict[str, str]]:
+        """A decision and its parts; none where they are not kept. Raises UnknownDecisionError."""
         with self._read() as connection:
-            return audit.newest(connection, limit=limit)
+            return decisions.one(connection, deployment, decision_id)
 
-    def token_name(self, token_hash: str) -> str | None:
-        """Whose token has this hash, or None."""
+    def audit(self, *, limit: int, before: int | None = None) -> tuple[AuditEntry, ...]:
+        """The newest lines of the audit log, newest first; before a line, where one is named."""
         with self._read() as connection:
-            return tokens.name_of(connection, token_hash)
+            return audit.newest(connection, limit=limit, before=before)
 
-    def add_first_token(self, token_hash: str, *, name: str, at: datetime) -> bool:
-        """Keep a token where there is none yet; False where there is, or another was faster."""
+    def verify_audit(self, *, expect: str | None = None) -> AuditCheck:
+        """Whether the audit log is as it was written; see `store.audit.verify`."""
+        with self._read() as connection:
+            return audit.verify(connection, expect=expect)
+
+    def add_audit(self, at: datetime, actor: str, action: str, subject: str, detail: str) -> None:
+        """A line on something that changes nothing else here, such as a refusal."""
         with self._write() as connection:
-            return tokens.add_first(connection, token_hash, name=name, at=at)
-
-    def replace_tokens(self, token_hash: str, *, name: str, at: datetime) -> None:
-        """Shut out every token but this new one."""
-        with self._write() as connection:
-            tokens.replace_all(connection, token_hash, name=name, at=at)
+            _audit(connection, at, actor, action, subject, detail=detail)
 
     @property
     def access(self) -> Access:
@@ -452,14 +444,3 @@ class Store:
             if self._fence is not None:
                 check(connection, self._fence)
             yield connection
-
-
-@lru_cache(maxsize=PARSED_WINDOWS)
-def _window(text: str) -> ObservedWindow:
-    """The window in a stored text; a tick reads thousands of them, nearly all known before."""
-    return window_of(WindowDocument.model_validate_json(text), where="store")
-
-
-def _decision_of(row: RowMapping) -> DecisionRecord:
-    removes, at = bool(row["removes"]), instant(row["decided_at"])
-    return DecisionRecord(**{**row, "decided_at": at, "removes": removes})

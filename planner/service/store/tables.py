@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -79,8 +80,17 @@ OBSERVATIONS = Table(
     Column("window_s", Float, nullable=False),
     Column("received_at", String(40), nullable=False),
     Column("window", Text, nullable=False),
+    Column("rolled_up", Integer, nullable=False, server_default="0"),
     UniqueConstraint(
         "deployment", "model", "request_class", "start_at", name="uq_observations_window"
+    ),
+    Index(
+        "ix_observations_rolled_up",
+        "deployment",
+        "model",
+        "request_class",
+        "rolled_up",
+        "start_at",
     ),
 )
 
@@ -125,6 +135,18 @@ AUDIT = Table(
     Column("action", String(80), nullable=False),
     Column("subject", String(200), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("ix_audit_prev_hash", "prev_hash", unique=True),
+    Index("ix_audit_hash", "hash", unique=True),
+)
+
+AUDIT_HEAD = Table(
+    "audit_head",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
 )
 
 TOKENS = Table(
@@ -133,6 +155,11 @@ TOKENS = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("name", String(200), nullable=False),
     Column("created_at", String(40), nullable=False),
+    Column("role", String(20), nullable=False),
+    Column("expires_at", String(40), nullable=True),
+    Column("last_used_at", String(40), nullable=True),
+    Column("revoked_at", String(40), nullable=True),
+    Index("ix_tokens_name", "name"),
 )
 
 FORECASTS = Table(
@@ -209,6 +236,34 @@ GATE_REQUESTS = Table(
     Index("ix_gate_requests_deployment", "deployment", "started_at"),
 )
 
+GATE_HOURS = Table(
+    "gate_hours",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("hour_at", String(40), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("request_class", String(200), nullable=False),
+    Column("client", String(100), nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("judged", BigInteger, nullable=False),
+    Column("met", BigInteger, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    UniqueConstraint(
+        "deployment",
+        "hour_at",
+        "model",
+        "request_class",
+        "client",
+        "outcome",
+        name="uq_gate_hours_hour",
+    ),
+)
+
 LEASES = Table(
     "leases",
     METADATA,
@@ -242,6 +297,65 @@ ORDERS = Table(
     Column("detail", Text, nullable=True),
     Column("revision", Integer, nullable=True),
     Index("ix_orders_deployment", "deployment", "seq"),
+)
+
+DIRECTIVES = Table(
+    "directives",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("value", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_by", String(200), nullable=False),
+    Column("set_at", String(40), nullable=False),
+    Column("until_at", String(40), nullable=True),
+)
+
+BACKLOGS = Table(
+    "backlogs",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("observed_at", String(40), nullable=False),
+    Column("backlog", Text, nullable=False),
+)
+
+RECORDED_VALUES = Table(
+    "recorded_values",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+DECISION_INPUTS = Table(
+    "decision_inputs",
+    METADATA,
+    Column("decision", Integer, ForeignKey("decisions.seq", ondelete="CASCADE"), primary_key=True),
+    Column("part", String(20), primary_key=True),
+    Column("digest", String(64), ForeignKey("recorded_values.digest"), nullable=False),
+    Index("ix_decision_inputs_digest", "digest"),
+)
+
+CALIBRATIONS = Table(
+    "calibrations",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("profile_id", String(200), primary_key=True),
+    Column("leg", String(20), primary_key=True),
+    Column("changed_at", String(40), nullable=False),
+    Column("calibration", Text, nullable=False),
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("deployment", String(63), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("compared_at", String(40), nullable=False),
+    Column("comparison", Text, nullable=False),
+    Index("ix_comparisons_deployment", "deployment", "seq"),
 )
 
 PROCESSES = Table(

@@ -205,3 +205,49 @@ def test_every_pod_has_to_finish_its_requests_not_the_first_one_only():
         rig.cluster.write_status(made | {"status": pod["status"]})
         (objection,) = actuator.preflight(diff)
         assert "killed after terminationGracePeriodSeconds 5 s" in objection
+
+
+def test_a_look_at_the_fleet_meanwhile_changes_nothing_that_a_rollout_rests_on():
+    """As a tick looks while a person's plan is on its way."""
+    with rigged(prefill=1, decode=3) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *GROW, *SHRINK)
+
+        def somebody(step, event):
+            if step.kind is StepKind.ROUTE and event == "begun":
+                rig.cluster.scale("deployments", "decode", 2, manager="kubectl")
+                actuator.read_fleet()
+
+        with pytest.raises(ApplyError, match=r"decode has 2 replicas, not 3 as expected"):
+            carry_out(actuator, diff, tell=somebody)
+        assert rig.replicas("decode") == 2
+
+
+def test_replicas_that_come_one_by_one_are_all_waited_for_though_others_look():
+    with rigged(prefill=1, decode=2) as rig:
+        actuator = rig.actuator()
+        starts = [(StepKind.START, PREFILL)] * 3
+        diff = grown(actuator, *starts, *[(StepKind.ROUTE, PREFILL)] * 3)
+        carry_out(actuator, diff, tell=lambda _step, _event: actuator.read_fleet())
+        assert rig.replicas("prefill") == 4
+
+
+def test_new_capacity_that_is_gone_while_others_look_still_holds_the_drain():
+    with rigged(prefill=1, decode=3) as rig:
+        actuator = rig.actuator()
+        diff = grown(actuator, *GROW, *SHRINK, *SHRINK)
+        known = {pod["metadata"]["name"] for pod in rig.cluster.objects("pods", "default")}
+
+        def crash(_call):
+            rig.simulation.stuck = lambda pod: pod["metadata"]["name"] not in known
+
+        def look(step, event):
+            if step.kind is StepKind.DRAIN and event == "done":
+                actuator.read_fleet()
+
+        rig.cluster.fault(
+            verb="patch", resource="deployments", dry_run=False, name="decode", hook=crash
+        )
+        with pytest.raises(ApplyError, match="nothing is taken away on the strength of them"):
+            carry_out(actuator, diff, tell=look)
+        assert (rig.replicas("prefill"), rig.replicas("decode")) == (2, 2)

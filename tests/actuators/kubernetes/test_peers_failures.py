@@ -127,6 +127,10 @@ def test_13559_a_scale_down_that_would_end_running_requests_is_refused(shutdown_
         ([{"args": ["--shutdown-timeout=60"]}], 90, True),
         ([{"args": ["--shutdown-timeout=60"]}], 61, True),
         ([{"args": ["--shutdown-timeout=60"]}], 60, False),  # it has to end within it
+        ([{"args": ["--shutdown-timeout=5"]}], 90, False),  # as long as Dynamo's planner gave
+        ([{"args": ["--shutdown-timeout=0"], "lifecycle": sleeping("sleep 5")}], 90, False),
+        ([{"args": ["--shutdown-timeout=0"], "lifecycle": sleeping("sleep 40")}], 90, True),
+        ([{"args": ["--shutdown-timeout=60", "--shutdown-timeout=1"]}], 90, False),
         ([{"args": ["serve"]}, {"lifecycle": sleeping("sleep 5")}], 90, False),  # a sidecar's
         ([{"args": ["serve"], "lifecycle": sleeping("sleep 5")}], 90, False),
         ([{"args": ["--shutdown-timeout=20"], "lifecycle": sleeping("sleep 2m")}], 130, False),
@@ -135,4 +139,4 @@ def test_13559_a_scale_down_that_would_end_running_requests_is_refused(shutdown_
 )
 def test_13559_only_an_engine_that_drains_passes(containers, grace_s, drains):
     pod = {"spec": {"terminationGracePeriodSeconds": grace_s, "containers": containers}}
-    assert (cut_short(pod) == "") is drains
+    assert (cut_short(pod, least_s=20.0) == "") is drains

@@ -43,7 +43,7 @@ class Client:
 def client_of(deployment, *, name="ann", **options) -> Client:
     """A client that may write, of a new app over a deployment; the store's other tokens end."""
     token = new_token()
-    deployment.store.replace_tokens(hash_of(token), name=name, at=NOON)
+    deployment.store.tokens().replace_all(hash_of(token), name=name, at=NOON)
     return Client(create_app(Service(deployment=deployment, **options)), token)
 
 

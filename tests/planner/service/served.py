@@ -7,6 +7,11 @@ import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import httpx
+
+from tests.planner.service.examples import NOON, history
+from tests.planner.service.imagined import BUSY
+
 
 @contextmanager
 def served(folder, *arguments):
@@ -42,3 +47,16 @@ def hand_in(client, here):
         for back in range(30, 0, -1)
     ]
     assert client.post(f"{here}/observations", json={"history": windows}).status_code == 201
+
+
+def hand_in_busy(url, name):
+    """A heavy load until now, minute by minute."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    shift = now - NOON
+    windows = history(**BUSY)
+    for one in windows:
+        one["start_at"] = (datetime.fromisoformat(one["start_at"]) + shift).isoformat()
+    answer = httpx.post(
+        f"{url}/v1/deployments/{name}/observations", json={"history": windows}, timeout=60
+    )
+    assert answer.status_code == 201, answer.text

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from planner.service.documents import read_plan
-from tests.planner.service.examples import pool, write_json, write_spec
+from tests.planner.service.examples import pool, write_json, write_spec, write_trace
 
 ASKED = ("--spec", "spec.yaml", "--trace", "trace.jsonl")
 CELLS = [{"name": "left"}, {"name": "right"}]
@@ -44,6 +44,21 @@ def test_a_plan_shows_its_replicas_by_cell(poolwise, with_cells):
     planned = {p["role"]: p["replicas"] for p in answer["windows"][0]["pools"]}
     for role, count in planned.items():
         assert sum(r["replicas"] for r in first["replicas"] if r["role"] == role) == count
+
+
+def test_attainment_behind_two_routers_is_told_beside_that_of_one(poolwise, with_cells):
+    halves = {"left": [0, 1, 2, 3], "right": [4, 5, 6, 7]}
+    folder = with_cells([{"name": name, "gpus": gpus} for name, gpus in halves.items()])
+    write_trace(folder / "trace.jsonl", rate_rps=40.0)
+    _, out, _ = poolwise("plan", *ASKED)
+    assert "(one router" in out, out
+    _, out, _ = poolwise("plan", *ASKED, "--json")
+    (folder / "plan.json").write_text(out)
+    told = json.loads(out)["placements"][0]["attainment"]
+    assert 0 < told["attainment_ratio"] < told["one_router_ratio"] <= 1
+    assert [c["cell"] for c in told["cells"]] == ["left", "right"]
+    (again, *_) = read_plan(folder / "plan.json").placements
+    assert again.attainment.attainment_ratio == pytest.approx(told["attainment_ratio"])
 
 
 def test_what_crosses_is_told(poolwise, with_cells):

@@ -14,6 +14,7 @@ import pytest
 from planner.domain.errors import EngineError
 from planner.service.cli.main import run
 from serving.fleet.endpoints import read_endpoints
+from serving.telemetry.gpus import NO_GPU, read_gpus
 from tests.planner.service.examples import write_spec
 from tests.planner.service.stubbed import start, write_engine
 
@@ -288,3 +289,13 @@ def test_manifests_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str
     }
     assert run([*line, "--target", "nomad"]) == 2
     assert run([*line, "--namespace", "No_Name"]) == 2
+
+
+@pytest.mark.skipif(read_gpus() != NO_GPU, reason="this machine has an NVIDIA driver")
+def test_gpus_without_a_driver_are_refused_before_anything_starts(
+    environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["deployment", "up", "--model", str(tmp_path / "model"), "--gpus", "0,1"]
+    assert run(line) == 2
+    assert "--gpus 0,1: this machine has no NVIDIA driver" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "local").exists()

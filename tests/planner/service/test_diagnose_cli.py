@@ -5,8 +5,12 @@ import json
 import pytest
 
 from profiler.files import write_profile
+from serving.kv.events import EventAddress, events_address
+from serving.kv.subscriber import EventFeed
+from serving.workers.processes import free_ports
 from tests.fakes.profiles import linear_profile
 from tests.serving.diagnosis.live import LoadedWorker, running
+from tests.serving.kv.wire import mixed, payload, publisher, removed, stored
 
 FLOODED = LoadedWorker(running=1, waiting=8, queue_s=2.0, prefill_s=0.4)
 CALM = LoadedWorker(running=2)
@@ -81,3 +85,30 @@ def test_an_experiment_is_capped_and_needs_consent(poolwise, folder):
     status, _, err = poolwise("diagnose", *trial, "--profile", "p.json")
     assert status in (1, 2)
     assert "adds 10% of a saturated replica's load" in err
+
+
+def test_a_cache_that_evicts_what_comes_again_is_named_from_its_events(diagnose):
+    port, replay = free_ports(2)
+    text = events_address(port, replay)
+    address = EventAddress.parse(text)
+    with running(FLOODED) as prefill, publisher(address.events, address.replay) as sender:
+        for turn in range(20):  # ten prompts of 200 blocks in turn, in a cache of 1,000
+            prompt = [mixed(1000 * (turn % 10) + i) for i in range(200)]
+            sender.send(payload(stored(prompt, tokens=16), at_s=100.0 * turn))
+            sender.send(payload(removed(prompt), at_s=100.0 * turn + 50.0))
+        status, out, _ = diagnose("--worker", f"prefill={prefill}", "--events", text, "--json")
+    found = json.loads(out)
+    assert (status, found["bottleneck"], found["role"]) == (0, "memory", "prefill")
+    figures = {e["what"]: (e["value"], e["bound"]) for e in found["evidence"]}
+    assert figures["of stored blocks, evicted by that worker before"] == (0.5, None)
+    assert figures["prompt computing that is avoidable"][0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_events_that_another_view_takes_are_done_without(diagnose):
+    (port,) = free_ports(1)
+    text = events_address(port)
+    with running(FLOODED) as prefill, EventFeed({"w": EventAddress.parse(text)}):
+        status, out, _ = diagnose("--worker", f"prefill={prefill}", "--events", text, "--json")
+    found = json.loads(out)
+    assert (status, found["bottleneck"]) == (0, "prefill")
+    assert any("another view listens there" in u["reason"] for u in found["unjudged"])

@@ -301,3 +301,20 @@ def test_windows_after_the_instant_may_be_anything_in_a_file(answer, poolwise, f
     assert odd == plain
     status, _, err = poolwise("forecast", "-H", "odd.json")
     assert (status, "history[0].requests" in err) == (2, True)
+
+
+def test_another_cache_size_changes_the_reuse_that_is_forecast(answer, poolwise, folder, wavy):
+    caches = {
+        "cache_tokens": 20_000,
+        "reuse": [
+            {"cache_tokens": 20_000, "reuse_ratio": 0.3},
+            {"cache_tokens": 40_000, "reuse_ratio": 0.6},
+        ],
+    }
+    windows = [w | {"prefix_cache": caches} for w in json.loads((folder / "wavy.json").read_text())]
+    told = write_json(folder / "told.json", windows)
+    made = answer("forecast", "-H", told, "--window-s", "60", "--cache-tokens", "40000")
+    (demand,) = made["windows"][0]["demands"]
+    assert demand["reuse_ratio"]["values"][3] == pytest.approx(0.5)
+    status, _, err = poolwise("forecast", "-H", wavy, "--cache-tokens", "40000")
+    assert (status, "poolwise kv --json" in err) == (2, True)

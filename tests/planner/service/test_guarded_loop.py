@@ -293,8 +293,10 @@ def test_a_plan_that_changed_nothing_or_is_not_the_last_is_not_rolled_back(make)
 def make_plan_waiting(deployment):
     from planner.autoscale.slow import decide
     from planner.service.loop import _look
+    from planner.service.stages import Course
 
-    seen = _look(deployment, now=NOON)
+    course = Course(deployment.stages, deployment.spec.loop.deadlines)
+    seen = _look(deployment, course, now=NOON)
     decision = decide(deployment.spec, seen.forecast, deployment.actuator.read_fleet(), now=NOON)
     return lifecycle.propose(deployment, decision, by="eve", at=NOON).plan.plan_id
 

@@ -7,12 +7,8 @@ import pytest
 from serving.kv.events import EventAddress, events_address
 from serving.workers.processes import free_port_runs, free_ports
 from tests.serving.diagnosis.live import LoadedWorker, running
-from tests.serving.kv.wire import payload, publisher, removed, stored
+from tests.serving.kv.wire import mixed, payload, publisher, removed, stored
 from tests.serving.telemetry.servers import Served, serving
-
-
-def mixed(number):
-    return (number * 0x9E3779B97F4A7C15) % 2**64
 
 
 def test_the_view_shows_what_came_before_it_and_what_metrics_say(poolwise):

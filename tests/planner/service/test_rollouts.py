@@ -364,12 +364,13 @@ def test_the_audit_says_who_did_what_and_why_step_by_step(make):
     steps = len(deployment.store.plan(plan_id).diff.steps)
     assert told == [
         ("policy", "plan.create"),
+        ("loop", "decision.pending"),
         ("ann", "plan.approve"),
         ("bea", "plan.begin"),
         *[("bea", "plan.step")] * steps,
         ("bea", "plan.finish"),
     ]
-    assert lines[-4].detail.startswith("step 1 of ")
+    assert lines[-5].detail.startswith("step 1 of ")
 
 
 def test_without_the_audit_only_the_last_word_on_a_plan_would_be_known(make):

@@ -7,9 +7,10 @@ import pytest
 from planner.domain.errors import InputError
 from planner.service.election.choosing import make_election
 from planner.service.election.lease import Timing
+from planner.service.live import source_of
 from planner.service.settings import ElectionCarrier, read_settings
 from planner.service.spec_file import read_spec
-from planner.service.store import open_store
+from planner.service.store import Keeping, open_store
 from tests.planner.service.examples import write_spec
 
 
@@ -105,3 +106,51 @@ def test_a_lease_of_a_cluster_outside_of_one_needs_its_namespace(tmp_path):
     with pytest.raises(InputError, match="POOLWISE_LEASE_NAMESPACE"):
         make_election(settings, read_spec(write_spec(tmp_path)), store)
     store.close()
+
+
+def test_how_long_what_is_kept_is_read_and_defaults_to_what_the_docs_say():
+    assert read_settings({"HOME": "/h"}).keeping == Keeping()
+    names = ("WINDOWS", "HOURS", "DECISIONS", "PLANS", "ROLLOUTS")
+    told = {f"POOLWISE_KEEP_{name}_S": str(n) for n, name in enumerate(names, start=1)}
+    keeping = read_settings({"HOME": "/h", **told}).keeping
+    assert keeping == Keeping(windows_s=1, hours_s=2, decisions_s=3, plans_s=4, rollouts_s=5)
+    with pytest.raises(InputError, match="POOLWISE_KEEP_PLANS_S must be a whole number"):
+        read_settings({"HOME": "/h", "POOLWISE_KEEP_PLANS_S": "a week"})
+
+
+def test_what_is_watched_is_named_part_by_part():
+    watch = read_settings(
+        {
+            "HOME": "/h",
+            "POOLWISE_WATCH": "prefill=http://p:1,decode=http://d:2, smg=http://r:3,gate=http://g:4",
+            "POOLWISE_WATCH_INTERVAL_S": "30",
+        }
+    )
+    reads = source_of(watch, sleep=lambda _: None)
+    assert reads is not None
+    assert [(t.kind.value, t.url) for t in reads.parts()] == [
+        ("gate", "http://g:4"),
+        ("engine", "http://p:1"),
+        ("engine", "http://d:2"),
+        ("router", "http://r:3"),
+    ]
+    assert watch.watch.interval_s == 30
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"POOLWISE_WATCH": "nginx=http://h:1"}, "POOLWISE_WATCH: "),
+        ({"POOLWISE_WATCH": "decode=h"}, "POOLWISE_WATCH: .*is no address"),
+        ({"POOLWISE_WATCH_INTERVAL_S": "-1"}, "POOLWISE_WATCH_INTERVAL_S must be a number"),
+        ({"POOLWISE_PROMETHEUS_URL": "h"}, "is no address"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_by_name(environ, message):
+    with pytest.raises(InputError, match=message):
+        source_of(read_settings({"HOME": "/h", **environ}), sleep=lambda _: None)
+
+
+def test_nothing_is_watched_with_an_interval_of_0():
+    settings = read_settings({"HOME": "/h", "POOLWISE_WATCH_INTERVAL_S": "0"})
+    assert source_of(settings, sleep=lambda _: None) is None

@@ -16,6 +16,7 @@ from planner.domain.fleet import Role
 from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
 from planner.domain.workload import Shape
 from planner.service.store import open_store
+from planner.service.store.directives import Directive, DirectiveKind
 from profiler.files import write_profile
 from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from tests.fakes.profiles import linear_profile
@@ -205,12 +206,17 @@ def test_the_forecast_for_now_stands_beside_what_comes(
     store = open_store(url)
     store.add_forecast("here", forecast())
     store.lease("here").begin_term(3, "poolwise-0_7_c0ffee", at=datetime.now(UTC))
+    paused = Directive(
+        kind=DirectiveKind.PAUSE, subject="in", set_by="ann", set_at=datetime.now(UTC)
+    )
+    store.directives("here").put([paused])
     store.close()
     _, out, _ = poolwise(
         "status", "--worker", f"aggregated={worker.url}", "--spec", str(spec), *FAST, "--json"
     )
     led_by = json.loads(out)["led_by"]
     assert (led_by["holder"], led_by["term"]) == ("poolwise-0_7_c0ffee", 3)
+    assert json.loads(out)["ordered"] == ["scaling in is paused by ann"]
     beside = json.loads(out)["forecast"]
     assert beside["expected_rps"]["value"] == 4.0
     assert beside["expected_high_rps"]["value"] == 6.0

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, insert, text
+from sqlalchemy import MetaData, create_engine, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from planner.domain.errors import PlanStateError, StoreError, UnknownPlanError
@@ -24,9 +24,8 @@ from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
 from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord, open_store
-from planner.service.store.database import MIGRATIONS, open_engine, queue_up
+from planner.service.store.database import MIGRATIONS, bare_engine, migrate, open_engine, queue_up
 from planner.service.store.tables import METADATA
-from planner.service.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history, window, write_spec
 from tests.planner.service.plans import example_fleet, example_record
 
@@ -65,28 +64,72 @@ def test_the_migrations_make_the_schema_that_the_code_uses(database_url):
 REVISIONS = [path.name[1:5] for path in sorted((MIGRATIONS / "versions").glob("v*.py"))]
 
 
-def at_revision(url, revision):
-    """A database of an earlier version, with a decision in it."""
-    if url.startswith("sqlite"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
-    engine = create_engine(url)
+def upgraded(connection, revision):
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+VALUES = {"Integer": 1, "BigInteger": 2**40, "Float": 1.5, "Boolean": True, "LargeBinary": b"x"}
+
+
+def some_row(table):
+    """A value for every column of whatever table; rows that it refers to are there."""
+    row = {}
+    for column in table.columns:
+        kinds = [kind.__name__ for kind in type(column.type).__mro__]
+        row[column.name] = next((VALUES[kind] for kind in kinds if kind in VALUES), column.name)
+        if column.name.endswith("_at"):
+            row[column.name] = NOON.isoformat(timespec="microseconds")
+    return row
+
+
+def at_revision(url, revision):
+    """A database of an earlier version with a row in every table, and a decision of the shop."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    engine = create_engine(url)
     with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.execute(
-            insert(METADATA.tables["decisions"]).values(
-                deployment="shop",
-                decided_at=NOON.isoformat(),
-                plan_id=None,
-                outcome="unchanged",
-                reason="kept",
-                removes=0,
-            )
-        )
+        upgraded(connection, revision)
+        known = MetaData()
+        known.reflect(connection)
+        for table in reversed(known.sorted_tables):  # some hold something from the beginning
+            if table.name != "alembic_version":
+                connection.execute(delete(table))
+        for table in known.sorted_tables:
+            row = some_row(table)
+            for key in table.foreign_keys:
+                row[key.parent.name] = some_row(key.column.table)[key.column.name]
+            if table.name != "alembic_version":
+                connection.execute(insert(table).values(row))
+        decision = {
+            "seq": 2,
+            "deployment": "shop",
+            "decided_at": NOON.isoformat(),
+            "plan_id": None,
+            "outcome": "unchanged",
+            "reason": "kept",
+            "removes": 0,
+        }
+        connection.execute(insert(known.tables["decisions"]).values(decision))
     engine.dispose()
+
+
+def rows_of(url):
+    """Every row of every table, as column: value."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        known = MetaData()
+        known.reflect(connection)
+        rows = {
+            table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+            for table in known.sorted_tables
+            if table.name != "alembic_version"
+        }
+    engine.dispose()
+    return rows
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -94,17 +137,33 @@ def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_hol
     database_url, revision
 ):
     at_revision(database_url, revision)
+    before = rows_of(database_url)
+    assert all(before.values())
     store = open_store(database_url)
     assert [decision.reason for decision in store.decisions("shop", limit=9)] == ["kept"]
     assert store.forecast_outcomes("shop", "tiny", limit=9) == ()
     assert store.stock_outs("shop", at=NOON) == ()
     assert store.steps("plan-1") == ()
     store.close()
+    after = rows_of(database_url)
+    for name, rows in before.items():
+        kept = [{column: row[column] for column in rows[0]} for row in after[name]]
+        assert kept == rows, name
     engine = create_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
+
+
+def test_processes_that_migrate_an_old_database_at_once_do_it_once(database_url):
+    at_revision(database_url, REVISIONS[0])
+    before = rows_of(database_url)
+    program = f"from planner.service.store import open_store; open_store({database_url!r}).close()"
+    started = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    assert [process.wait(timeout=240) for process in started] == [0, 0, 0]
+    after = rows_of(database_url)
+    assert {name: len(after[name]) for name in before} == {n: len(r) for n, r in before.items()}
 
 
 def test_a_new_database_is_in_write_ahead_mode(url, tmp_path):
@@ -234,25 +293,6 @@ def test_decisions_come_back_newest_first(store):
     ]
 
 
-def test_only_a_tokens_hash_is_stored_and_a_new_one_ends_the_old(url, tmp_path):
-    store = open_store(url)
-    first, second = new_token(), new_token()
-    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) == "admin"
-    store.replace_tokens(hash_of(second), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) is None
-    store.close()
-    assert first.encode() not in (tmp_path / "deep" / "poolwise.db").read_bytes()
-
-
-def test_of_two_processes_that_start_on_a_new_database_one_makes_the_token(store):
-    first, second = new_token(), new_token()
-    assert store.add_first_token(hash_of(first), name="admin", at=NOON)
-    assert not store.add_first_token(hash_of(second), name="admin", at=NOON)
-    assert store.token_name(hash_of(first)) == "admin"
-    assert store.token_name(hash_of(second)) is None
-
-
 def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(database_url):
     open_store(database_url).close()
     engine = create_engine(database_url)
@@ -336,3 +376,13 @@ def test_a_process_that_stopped_in_the_middle_of_a_write_does_not_hold_up_others
     connection.invalidate()
     connection.close()
     stopped.dispose()
+
+
+def test_a_migration_that_is_slow_between_two_statements_is_not_cut_off(postgres):
+    """Every other transaction is, after 8 s: a machine without time for it must still start."""
+    engine = bare_engine(postgres.new_database())
+    with engine.begin() as connection:
+        migrate(connection, REVISIONS[0])
+        time.sleep(9)
+        migrate(connection)
+    engine.dispose()

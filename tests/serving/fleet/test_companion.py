@@ -102,6 +102,39 @@ def test_one_that_hangs_is_killed_and_started_again(tmp_path: Path) -> None:
         assert beside.pid != pid
 
 
+def test_silence_counts_from_the_question_that_got_no_answer(tmp_path: Path) -> None:
+    """A question that takes long to fail is part of the silence: clients wait meanwhile, too."""
+    asked: list[int] = []
+
+    def is_up() -> bool:
+        asked.append(beside.pid)
+        if len(set(asked)) > 1 or asked.count(asked[0]) == 1:
+            return True
+        time.sleep(1.0)
+        return False
+
+    beside = replace(companion(tmp_path, SLEEPS), is_up=is_up, hangs_after_s=0.9)
+    with beside:
+        wait_for(lambda: len(set(asked)) > 1, timeout_s=30)
+    assert asked.count(asked[0]) == 2
+
+
+def test_what_it_is_to_finish_may_take_as_long_as_it_was_given(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, time, pathlib\n"
+        "def leave(*_):\n"
+        "    time.sleep(7)\n"
+        "    pathlib.Path('{started}.done').touch()\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        "open('{started}', 'a').write('x')\n"
+        "time.sleep(60)"
+    )
+    with replace(companion(tmp_path, code), grace_s=20.0):
+        pass
+    assert (tmp_path / "started.done").exists()
+
+
 def test_one_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
     with (
         pytest.raises(EngineError, match="the gate did not come up") as raised,

@@ -6,8 +6,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,6 +22,7 @@ from serving.fleet.changes import Changes
 from serving.fleet.deployment import LocalDeployment, RouterSettings, WorkerState
 from serving.fleet.endpoints import read_endpoints
 from serving.routers import RouterKind
+from serving.routers.drained import HANDOVER_TIMEOUT_S
 from serving.traffic.load import Completion, LoadClient, Timing
 from serving.workers.launcher import Launcher, LocalSite, Worker
 from tests.serving.conftest import PREFILL, StubSite
@@ -309,3 +312,24 @@ def test_workers_of_a_cell_are_bound_to_its_processors(stub_site: StubSite) -> N
         supervisor, _ = deployment.launcher.process_of(deployment.member("prefill-1").worker)
         (child, *_rest) = psutil.Process(supervisor).children()
         assert child.cpu_affinity() == [0]
+
+
+def test_a_prefill_worker_stays_until_decode_has_fetched_what_it_computed(
+    stub_site: StubSite, tmp_path: Path
+) -> None:
+    waiting = tmp_path / "waiting"
+    waiting.mkdir()
+    site = stub_site("--stub-waiting-in", str(waiting))
+    with running(site, Role.PREFILL, Role.PREFILL, Role.DECODE) as deployment:
+        decode = deployment.member("decode-3").worker
+        a_request_waits = waiting / decode.url.rpartition(":")[2]
+        a_request_waits.touch()
+        assert deployment.reading(decode).waiting == 1
+        leaving = deployment.member("prefill-1").worker
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            drained = beside.submit(deployment.drain, leaving)
+            wait_for(lambda: len(deployment.router.workers()) == 2)
+            time.sleep(2.0)  # ten looks; it ends at the second one without the wait
+            assert not drained.done()
+            a_request_waits.unlink()
+            assert drained.result(timeout=30) < HANDOVER_TIMEOUT_S

@@ -44,6 +44,7 @@ def running_gate(
     cells: Cells | None = None,
     keys: Keys | None = None,
     keys_file: Path | None = None,
+    drain_s: float = 5.0,
 ) -> Iterator[RunningGate]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
@@ -61,7 +62,7 @@ def running_gate(
     async def main() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        serving = Serving(listener=listener, keys=keys_file, drain_s=5.0)
+        serving = Serving(listener=listener, keys=keys_file, drain_s=drain_s)
         await serve(gate, serving, ready=ready.set, stop=stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)

@@ -286,3 +286,85 @@ def test_no_word_of_a_prompt_or_an_answer_is_kept(caplog):
     )
     assert "secret" not in kept
     assert "one" not in json.dumps([r.reason for r in gate.sink.records])
+
+
+@contextmanager
+def refusing_early() -> Iterator[str]:
+    """A server that answers at a request's head, and closes with the body still coming."""
+    answer = whole(b'{"error":"too large"}', status="413 Payload Too Large")
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1024)
+            connection.sendall(whole(b"") if b" /health " in head else answer)
+
+    def accept(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@pytest.mark.parametrize("megabytes", [0.2, 2, 12])
+def test_a_refusal_that_comes_before_the_whole_body_went_passes(megabytes: float):
+    """Without care, a write that fails takes an answer with it that has come: one in four here."""
+    ask = {**ASK, "prompt": "x" * int(megabytes * 1e6)}
+    with refusing_early() as url, running_gate(url) as gate:
+        answers = [httpx.post(f"{gate.url}/v1/completions", json=ask) for _ in range(25)]
+        wait_until(lambda: len(gate.sink.records) == 25)
+    assert {(a.status_code, a.content) for a in answers} == {(413, b'{"error":"too large"}')}
+    assert {r.outcome for r in gate.sink.records} == {"refused"}
+
+
+def test_answers_get_the_time_to_drain_that_was_given_and_no_more():
+    """One that ends within it is whole; one that does not is broken off, told as such."""
+    ends, over = threading.Event(), threading.Event()
+
+    async def at_once_or_never(writer: asyncio.StreamWriter, request: Received) -> None:
+        writer.write(STREAM_HEAD + piece(EVENTS[0]))
+        await writer.drain()
+        until = over if b"endless" in request.body else ends
+        while not until.is_set():
+            await asyncio.sleep(0.01)
+        writer.write(piece(EVENTS[-1]) + piece(b""))
+
+    def ask(prompt: str, url: str) -> None:
+        asked = {**ASK, "prompt": prompt}
+        try:
+            with httpx.stream("POST", f"{url}/v1/completions", json=asked, timeout=60) as answer:
+                pieces = answer.iter_raw()
+                got[prompt] = [next(pieces)]
+                got[prompt] += pieces
+        except httpx.HTTPError as error:
+            broken[prompt] = error
+
+    got: dict[str, list[bytes]] = {}
+    broken: dict[str, Exception] = {}
+    with StubUpstream(at_once_or_never) as upstream:
+        with running_gate(upstream.url, drain_s=3.0) as gate:
+            asking = [
+                threading.Thread(target=ask, args=(prompt, gate.url))
+                for prompt in ("short", "endless")
+            ]
+            for one in asking:
+                one.start()
+            wait_until(lambda: len(got) == 2)
+            threading.Timer(0.5, ends.set).start()
+        over.set()
+        for one in asking:
+            one.join(30)
+    assert b"".join(got["short"]) == EVENTS[0] + EVENTS[-1]
+    assert set(broken) == {"endless"}
+    outcomes = [r.outcome for r in gate.sink.records]
+    assert (len(outcomes), outcomes.count("complete")) == (2, 1)

@@ -3,17 +3,12 @@
 import pytest
 
 from serving.kv.reuse import Reuse, potential
-from tests.serving.kv.wire import store
-
-
-def _mixed(number: int) -> int:
-    """Hashes look random; low bits of small numbers do not."""
-    return (number * 0x9E3779B97F4A7C15) % 2**64
+from tests.serving.kv.wire import mixed, store
 
 
 def prompt(reuse: Reuse, blocks: list[int], *, known: int = 0, at_s: float = 0.0) -> None:
     """A request whose first `known` blocks its worker had: only the others are stored."""
-    chain = [_mixed(b) for b in blocks]
+    chain = [mixed(b) for b in blocks]
     parent = chain[known - 1] if known else None
     reuse.apply(store(chain[known:], parent, at_s=at_s))
 
@@ -38,7 +33,7 @@ def test_a_hit_is_seen_by_the_parent_of_what_was_stored_after_it() -> None:
 
 def test_further_chunks_of_one_prompt_are_no_hits() -> None:
     reuse = Reuse(capacities={"a": 100})
-    chain = [_mixed(b) for b in range(1, 9)]
+    chain = [mixed(b) for b in range(1, 9)]
     reuse.apply(store(chain[:4]))
     reuse.apply(store(chain[4:], chain[3]))
     assert (reuse.totals.referenced, reuse.totals.seen_before) == (8, 0)
@@ -105,3 +100,48 @@ def test_without_sizes_nothing_is_said() -> None:
     reuse = Reuse(capacities={})
     prompt(reuse, [1, 2])
     assert potential(reuse.totals, sample_ratio=1.0) is None
+
+
+def test_what_workers_did_hold_is_told_apart_from_what_they_could() -> None:
+    reuse = Reuse(capacities={"a": 100, "b": 100})
+    prompt(reuse, [1, 2, 3, 4], at_s=0.0)
+    prompt(reuse, [1, 2, 3, 4], at_s=100.0)  # at a worker that had none of it
+    prompt(reuse, [1, 2, 3, 9], known=3, at_s=200.0)
+    found = potential(reuse.totals, sample_ratio=1.0)
+    assert found is not None
+    assert found.found_ratio == pytest.approx(3 / 12)
+    assert found.infinite_ratio == found.cache_aware_ratio == pytest.approx(7 / 12)
+
+
+def ten_documents_in_turn(reuse: Reuse) -> None:
+    """A loop over 100 blocks: LRU finds nothing in less, everything from there on."""
+    for request in range(100):
+        prompt(reuse, [100 * (request % 10) + i for i in range(1, 11)], at_s=100.0 * request)
+
+
+def test_reuse_by_size_is_that_of_an_lru_cache_of_each_size() -> None:
+    reuse = Reuse(capacities={"a": 30, "b": 30})
+    assert reuse.by_size == ()
+    ten_documents_in_turn(reuse)
+    assert [size for size, _ in reuse.by_size] == [15, 30, 60, 120, 240]
+    assert [found for _, found in reuse.by_size] == pytest.approx([0, 0, 0, 0.9, 0.9])
+
+
+def test_sampling_keeps_reuse_by_size() -> None:
+    reuse = Reuse(capacities={"a": 3000, "b": 3000}, most_blocks=200)
+    for request in range(400):
+        document = request % 100
+        prompt(reuse, [1000 * document + i for i in range(1, 101)], at_s=100.0 * request)
+    assert reuse.sample_ratio < 0.1
+    assert [found for _, found in reuse.by_size] == pytest.approx([0, 0, 0, 0.75, 0.75], abs=0.06)
+
+
+def test_reuse_by_size_begins_anew_when_the_caches_change() -> None:
+    reuse = Reuse(capacities={"a": 60})
+    ten_documents_in_turn(reuse)
+    reuse.resize({"a": 60, "b": 60})
+    assert reuse.by_size == ()
+    ten_documents_in_turn(reuse)
+    assert [size for size, _ in reuse.by_size] == [30, 60, 120, 240, 480]
+    # Nothing of what the smaller caches found counts any more.
+    assert reuse.by_size[2][1] > 0.9

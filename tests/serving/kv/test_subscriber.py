@@ -1,5 +1,6 @@
 """Events over real sockets: late starts, lost messages, restarts, other senders."""
 
+import socket
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
 from serving.kv.events import EventAddress, events_address
-from serving.kv.subscriber import EventFeed, catch_up, pump
+from serving.kv.subscriber import REPLAY_TIMEOUT_S, EventFeed, catch_up, pump
 from serving.kv.view import KvView, WorkerKv
 from serving.workers.processes import free_ports
 from tests.serving.kv.wire import payload, publisher, removed, stored
@@ -109,6 +110,29 @@ def test_an_address_that_is_taken_says_by_whom() -> None:
         EventFeed({"w": address}),
     ):
         pass
+
+
+def test_workers_that_answer_no_replay_hold_up_nobody_and_are_let_alone_for_a_while() -> None:
+    ports = free_ports(16)
+    pairs = list(zip(ports[::2], ports[1::2], strict=True))
+    addresses = {
+        name: EventAddress.parse(events_address(*pair))
+        for name, pair in zip("wabcdefg", pairs, strict=True)
+    }
+    view = KvView(roles=dict.fromkeys(addresses, Role.PREFILL))
+    mute = [socket.create_server(("127.0.0.1", replay)) for _, replay in pairs[1:]]
+    here = addresses["w"]
+    with EventFeed(addresses) as feed, publisher(here.events, here.replay) as sender:
+        sender.send(payload(stored([1, 2, 3])))
+        assert all(map(feed.can_replay, addresses))
+        began = time.monotonic()
+        catch_up(feed, view)
+        # One deadline for all: one after the other they would take seven.
+        assert time.monotonic() - began < 5 * REPLAY_TIMEOUT_S
+        assert view.expected("w") == 1
+        assert [name for name in addresses if feed.can_replay(name)] == ["w"]
+    for listener in mute:
+        listener.close()
 
 
 def _send_until_heard(sender, feed, view) -> None:

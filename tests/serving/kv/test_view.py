@@ -14,7 +14,7 @@ from serving.telemetry.signals import (
     TargetState,
     TransferSignals,
 )
-from tests.serving.kv.wire import remove, store
+from tests.serving.kv.wire import mixed, remove, store
 
 
 def told(role: Role = Role.PREFILL, state: TargetState = TargetState.UP, **activity: float):
@@ -28,10 +28,6 @@ def told(role: Role = Role.PREFILL, state: TargetState = TargetState.UP, **activ
         state=state,
         activity=Activity(**{k: Signal(value=v) for k, v in activity.items()}),
     )
-
-
-def mixed(number: int) -> int:
-    return (number * 0x9E3779B97F4A7C15) % 2**64
 
 
 def test_a_worker_is_shown_with_what_it_holds_and_lacks() -> None:
@@ -166,3 +162,21 @@ def test_one_worker_needs_no_policy_and_too_little_traffic_is_told() -> None:
     advices = recommend_policies(quiet.snapshot({}, seconds=1.0))
     assert [a.role for a in advices] == [Role.PREFILL, Role.DECODE]
     assert "not known yet" in advices[0].reasons[0]
+
+
+def test_the_forecaster_is_told_the_caches_and_how_reuse_goes_with_their_size() -> None:
+    caches = shared_prefixes(workers=2, documents=7).prefix_cache
+    assert caches is not None
+    assert caches.cache_tokens == 2_000_000
+    assert [one.cache_tokens for one in caches.reuse][2] == pytest.approx(2_000_000, rel=1e-3)
+    # The first of 60 prompts is not counted: the second worker's size was told after it.
+    assert {one.reuse_ratio for one in caches.reuse} == {53 / 59}
+
+
+def test_without_the_size_of_every_cache_that_is_not_told() -> None:
+    view = KvView(roles={"p": Role.PREFILL, "q": Role.PREFILL})
+    view.observe({"p": told(kv_capacity_tokens=1_000_000)})
+    for request in range(30):
+        chain = [mixed(1000 * request + i) for i in range(1, 21)]
+        view.take("p", request, store(chain, at_s=100.0 * request))
+    assert view.snapshot({}, seconds=1.0).prefix_cache is None

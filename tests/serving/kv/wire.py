@@ -11,6 +11,11 @@ from serving.kv.events import Batch, Medium, Removed, Stored
 END = (-1).to_bytes(8, "big", signed=True)
 
 
+def mixed(number):
+    """Hashes look random; low bits of small numbers do not."""
+    return (number * 0x9E3779B97F4A7C15) % 2**64
+
+
 def stored(hashes, parent=None, tokens=128, **more):
     """One event in vLLM's form; the token ids are there, as in the real one."""
     return {

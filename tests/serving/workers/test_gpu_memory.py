@@ -2,8 +2,9 @@
 
 import pytest
 
-from planner.domain.errors import NotEnoughMemoryError
-from serving.workers.gpu_memory import GpuMemory, check_gpu_memory, read_gpu_memory
+from planner.domain.errors import InputError, NotEnoughMemoryError
+from serving.telemetry.gpus import NO_GPU, NO_NVML, Gpu
+from serving.workers.gpu_memory import GpuMemory, check_gpu_memory, check_gpus, read_gpu_memory
 
 GIB = 2**30
 
@@ -38,3 +39,25 @@ def test_where_nobody_can_tell_nothing_is_refused() -> None:
     if read_gpu_memory((0,)):
         pytest.skip("this machine has a GPU that answers")
     check_gpu_memory((0,), ())
+
+
+IDLE = Gpu(busy_ratio=0.0, used_bytes=0.0, total_bytes=80 * GIB, power_w=None, pids=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (NO_GPU, "--gpus 0,2: this machine has no NVIDIA driver"),
+        ((IDLE, IDLE), "there is no GPU 2 here, but 2 of them"),
+        ((), "there is no GPU 0 here, but none"),
+    ],
+)
+def test_gpus_that_are_not_here_are_refused(there, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_gpus((0, 2), read=lambda: there)
+
+
+@pytest.mark.parametrize("there", [(IDLE, IDLE, IDLE), NO_NVML])
+def test_gpus_that_are_here_or_cannot_be_asked_are_taken(there) -> None:
+    check_gpus((0, 2), read=lambda: there)
+    check_gpus((), read=lambda: NO_GPU)

@@ -1,0 +1,1 @@
+"""The service, measured: load, crashes, and a month of its store."""
