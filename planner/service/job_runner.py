@@ -172,11 +172,11 @@ class JobRunner:
         """End what can be ended and leave the rest to the process that comes next."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._presence.end()  # first, or its chore would take back what is given back
         try:
             self.jobs.give_back()
         except StoreError as error:
             LOG.warning("jobs are left as they are: %s", error)
-        self._presence.end()
 
     def _run(self, task: Task) -> None:
         with self._lock:
@@ -240,6 +240,8 @@ class JobRunner:
 
     def _take_orphans(self) -> None:
         """Begin jobs of processes that are gone, as many as may wait."""
+        if self._stopped.is_set():
+            return
         with self._lock:
             room = self._most_waiting - self._waiting
         for job in self.jobs.take_orphans(at=self._clock(), limit=max(room, 0)):
@@ -247,6 +249,8 @@ class JobRunner:
             try:
                 self._again(job)
             except PoolwiseError as error:
+                if self._stopped.is_set():
+                    return  # taken when it was too late: `stop` gives them back
                 made = self._failure(error)
                 answer = JobAnswer(
                     state=JobState.FAILED, status=made.status, location=None, answer=made.text

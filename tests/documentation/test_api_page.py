@@ -22,7 +22,7 @@ def server(tmp_path_factory):
     """A server of the small spec; (folder, facts that it printed)."""
     folder = tmp_path_factory.mktemp("api")
     (folder / "spec.yaml").write_text(SMALL.read_text())
-    with served(folder) as (_, facts):
+    with (folder / "log").open("w") as log, served(folder, log=log) as (_, facts):
         yield folder, facts
 
 

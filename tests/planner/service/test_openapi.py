@@ -10,6 +10,7 @@ import yaml
 from planner.service.api.examples import MINUTES, SPEC
 from tests.planner.service.served import served
 
+NAMES = {"{name}": "demo", "{token_name}": "ci", "{pool}": "decode:cpu-slot:tp1"}
 FIRST = ("PUT /v1/deployments/{name}", "PUT /v1/deployments/{name}/fleet", "POST /v1/plans")
 """What the others build on."""
 CHECKS = (
@@ -22,12 +23,17 @@ CHECKS = (
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    """A server of the spec that the examples are about, on a real socket."""
+def server(tmp_path_factory):
+    """A server of the spec that the examples are about, on a real socket; its admin's header."""
     folder = tmp_path_factory.mktemp("openapi")
     (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
-    with served(folder, "--insecure-local") as (_, facts):
-        yield facts["url"]
+    with (folder / "log").open("w") as log, served(folder, log=log) as (_, facts):
+        yield facts["url"], f"Bearer {facts['token']}"
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return server[0]
 
 
 def examples(document):
@@ -42,15 +48,19 @@ def examples(document):
     return sorted(found, key=lambda e: FIRST.index(e[0]) if e[0] in FIRST else len(FIRST))
 
 
-def test_every_example_of_the_document_runs_as_it_stands(url):
-    with httpx.Client(base_url=url, timeout=120, headers={"Prefer": "wait=100"}) as client:
+def test_every_example_of_the_document_runs_as_it_stands(server):
+    url, authorization = server
+    headers = {"Prefer": "wait=100", "Authorization": authorization}
+    with httpx.Client(base_url=url, timeout=120, headers=headers) as client:
         document = client.get("/openapi.json").json()
         for number, (operation, name, body) in enumerate(examples(document), start=1):
             method, path = operation.split()
             if "{plan_id}" in path:
                 fresh = client.post("/v1/plans", json={"history": MINUTES[:-number]}).json()
                 path = path.replace("{plan_id}", fresh["plan_id"])
-            answer = client.request(method, path.replace("{name}", "demo"), json=body)
+            for name_in_path, known in NAMES.items():
+                path = path.replace(name_in_path, known)
+            answer = client.request(method, path, json=body)
             assert answer.status_code in (200, 201), f"{operation} {name}: {answer.text}"
 
 
@@ -70,21 +80,26 @@ def test_every_refusal_in_the_document_is_a_problem(url):
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             refusals = {s: a for s, a in operation["responses"].items() if s >= "400"}
-            assert {"401", "403", "413", "422", "503"} <= refusals.keys(), (method, path)
+            assert {"401", "403", "413", "415", "422", "429", "503"} <= refusals.keys(), (
+                method,
+                path,
+            )
             assert ("404" in refusals) >= ("{" in path), (method, path)
             for answer in refusals.values():
                 assert list(answer["content"]) == ["application/problem+json"]
     assert document["components"]["schemas"]["Problem"]["required"]
 
 
-def test_no_answer_is_undocumented_or_a_fault_of_the_server(url, tmp_path):
+def test_no_answer_is_undocumented_or_a_fault_of_the_server(server, tmp_path):
     """A bounded run; docs/api.md has the full one, of some 5,000 requests."""
+    url, authorization = server
     run = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
-            *("--phases", "examples,fuzzing", "--max-examples", "4", "--no-color"),
+            *("--phases", "examples,fuzzing", "--max-examples", "2", "--no-color"),
             *("--generation-deterministic", "--checks", ",".join(CHECKS)),
-            *("--request-timeout", "60", "--max-time", "60"),
+            *("--header", f"Authorization: {authorization}"),
+            *("--request-timeout", "60", "--max-time", "45"),
         ],
         capture_output=True,
         text=True,
