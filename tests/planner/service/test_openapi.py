@@ -13,6 +13,7 @@ from tests.planner.service.served import served
 NAMES = {"{name}": "demo", "{token_name}": "ci", "{pool}": "decode:cpu-slot:tp1"}
 FIRST = ("PUT /v1/deployments/{name}", "PUT /v1/deployments/{name}/fleet", "POST /v1/plans")
 """What the others build on."""
+ANYWHERE = {"401", "403", "413", "415", "422", "429", "503"}
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
