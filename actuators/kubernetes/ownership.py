@@ -14,8 +14,10 @@ from actuators.kubernetes.counts import Counter
 from actuators.kubernetes.resources import Json, at, entries, get, path_of, text
 
 GITOPS = ("argocd", "argo-cd", "kustomize-controller", "helm-controller", "flux", "fleetagent")
-"""Field managers that write a whole manifest again and again. Helm's own is left out: it writes
-only when somebody upgrades."""
+"""Field managers that write a whole manifest again and again."""
+BY_HAND = ("helm", "kubectl", "kubectl-client-side-apply", "before-first-apply")
+"""Field managers of commands that somebody types: they write once, also where they apply on the
+server's side, as Helm 4 and `kubectl apply --server-side` do."""
 MADE_TO_BE_SCALED = (
     "DynamoGraphDeploymentScalingAdapter",
     "DisaggregatedSetRoleScaler",
@@ -108,7 +110,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
         if text(entry, "manager") != FIELD_MANAGER
         and holds(at(entry, "fieldsV1"), path)
         and (
-            text(entry, "operation") == "Apply"
+            (text(entry, "operation") == "Apply" and text(entry, "manager") not in BY_HAND)
             or any(name in text(entry, "manager").lower() for name in GITOPS)
         )
     ]

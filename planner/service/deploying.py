@@ -35,6 +35,7 @@ from serving.fleet.companion import Companion
 from serving.fleet.control import ControlClient, ControlServer
 from serving.fleet.deployment import LocalDeployment, RouterSettings
 from serving.fleet.kubernetes import KubernetesDescription, render
+from serving.fleet.kubernetes_gate import GateDescription
 from serving.routers import RouterKind
 from serving.routers.policies import USUAL, Policies
 from serving.workers.engine import EngineFlags
@@ -126,7 +127,13 @@ def _check_counts(prefill: int, decode: int, aggregated: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What is to be written as manifests; see `KubernetesDescription`."""
+    """What is to be written as manifests; see `KubernetesDescription`.
+
+    Parameters
+    ----------
+    gate_image : str or None
+        Of the gate; None: no gate.
+    """
 
     out: Path
     prefix: str
@@ -142,6 +149,7 @@ class Rendered:
     engine_image: str
     router_image: str
     claim: str | None
+    gate_image: str | None = None
 
     def __post_init__(self) -> None:
         _check_counts(self.prefill, self.decode, self.aggregated)
@@ -180,6 +188,16 @@ def write_manifests(asked: Rendered) -> tuple[str, ...]:
             engine_image=asked.engine_image,
             router_image=asked.router_image,
             model_claim=asked.claim,
+            gate=(
+                None
+                if asked.gate_image is None
+                else GateDescription(
+                    image=asked.gate_image,
+                    spec_config=f"{asked.prefix}-spec",
+                    keys_secret=f"{asked.prefix}-gate-keys",
+                    model=served,
+                )
+            ),
         )
     )
     try:

@@ -7,14 +7,15 @@ own models; not run on a cluster with GPUs.
 """
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import yaml
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.topology import Cell
+from serving.fleet.kubernetes_gate import GateDescription, gate_manifests
+from serving.fleet.manifest_parts import Json, probe
 from serving.workers.engine import NIXL, EngineFlags, Ports, engine_arguments
-
-Json = dict[str, object]
 
 HTTP_PORT, NIXL_PORT = 8000, 5600
 ROUTER_PORT, ROUTER_METRICS_PORT = 30000, 29000
@@ -46,6 +47,8 @@ class KubernetesDescription:
         Of every worker, but for its role.
     model_claim : str or None
         A PersistentVolumeClaim with models, mounted at /models.
+    gate : GateDescription or None
+        None: clients ask the routers.
     """
 
     name: str
@@ -59,6 +62,7 @@ class KubernetesDescription:
     engine_image: str
     router_image: str
     model_claim: str | None = None
+    gate: GateDescription | None = None
 
 
 def render(described: KubernetesDescription) -> dict[str, str]:
@@ -71,6 +75,8 @@ def render(described: KubernetesDescription) -> dict[str, str]:
             if count
         ]
         files[f"cell-{cell.name}.yaml"] = [*workers, *_routers(described, cell)]
+    if described.gate is not None:
+        files["gate.yaml"] = gate_manifests(described.name, described.gate, _urls(described))
     kustomization: Json = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -154,9 +160,9 @@ def _engine(described: KubernetesDescription, role: Role) -> Json:
             {"name": "http", "containerPort": HTTP_PORT},
             {"name": "nixl", "containerPort": NIXL_PORT},
         ],
-        "startupProbe": _probe("/health", "http", period_s=10, failures=STARTUP_LIMIT_S // 10),
-        "readinessProbe": _probe("/health", "http", period_s=5, failures=2),
-        "livenessProbe": _probe("/health", "http", period_s=10, failures=6),
+        "startupProbe": probe("/health", "http", period_s=10, failures=STARTUP_LIMIT_S // 10),
+        "readinessProbe": probe("/health", "http", period_s=5, failures=2),
+        "livenessProbe": probe("/health", "http", period_s=10, failures=6),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(ROUTER_FORGETS_S)]}}},
         "resources": {"requests": accelerators, "limits": accelerators},
         "volumeMounts": mounts,
@@ -182,6 +188,17 @@ def _routers(described: KubernetesDescription, cell: Cell) -> list[Json]:
         whole = ["--selector", *selector(Role.AGGREGATED), "--policy", "least_load"]
         found += _router(described, cell, "router-aggregated", whole)
     return found
+
+
+def _urls(described: KubernetesDescription) -> list[str]:
+    """Where all routers answer inside the cluster."""
+    services = (
+        cast("Json", one["metadata"])["name"]
+        for cell in described.cells
+        for one in _routers(described, cell)
+        if one["kind"] == "Service"
+    )
+    return [f"http://{name}.{described.namespace}:{ROUTER_PORT}" for name in services]
 
 
 def _router(
@@ -212,8 +229,8 @@ def _router(
             {"name": "http", "containerPort": ROUTER_PORT},
             {"name": "metrics", "containerPort": ROUTER_METRICS_PORT},
         ],
-        "readinessProbe": _probe("/readiness", "http", period_s=5, failures=2),
-        "livenessProbe": _probe("/liveness", "http", period_s=10, failures=3),
+        "readinessProbe": probe("/readiness", "http", period_s=5, failures=2),
+        "livenessProbe": probe("/liveness", "http", period_s=10, failures=3),
     }
     pod: Json = {"serviceAccountName": f"{described.name}-router", "containers": [container]}
     deployment: Json = {
@@ -261,12 +278,3 @@ def _access(described: KubernetesDescription) -> list[Json]:
             "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
         },
     ]
-
-
-def _probe(path: str, port: str, *, period_s: int, failures: int) -> Json:
-    return {
-        "httpGet": {"path": path, "port": port},
-        "periodSeconds": period_s,
-        "timeoutSeconds": 5,
-        "failureThreshold": failures,
-    }

@@ -251,6 +251,17 @@ def render(
     claim: Annotated[
         str | None, typer.Option("--claim", help="Volume claim with models, seen at /models.")
     ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="A gate before the routers: spec from ConfigMap PREFIX-spec, keys from "
+            "Secret PREFIX-gate-keys.",
+        ),
+    ] = False,
+    gate_image: Annotated[
+        str, typer.Option("--gate-image", help="Poolwise's own image.")
+    ] = "poolwise:latest",
 ) -> None:
     """Write the same deployment as manifests, for `kubectl apply -k`."""
     from planner.service.cli import output
@@ -281,6 +292,7 @@ def render(
             engine_image=engine_image,
             router_image=router_image,
             claim=claim,
+            gate_image=gate_image if gate else None,
         )
     )
     output.note(f"wrote {', '.join(written)} to {out}: look, then kubectl apply -k {out}")

@@ -28,6 +28,13 @@ EPILOG = (
     "input."
 )
 LONGEST_S = 3600.0
+LinkOption = Annotated[
+    float | None,
+    typer.Option("--link-bytes-per-s", help="What all KV transfers get together."),
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="Agree to the experiment's added load without a question.")
+]
 
 
 def diagnose(
@@ -53,10 +60,7 @@ def diagnose(
         int | None,
         typer.Option("--max-num-seqs", min=1, help="Batch limit at decode, if no profile has it."),
     ] = None,
-    link: Annotated[
-        float | None,
-        typer.Option("--link-bytes-per-s", help="What all KV transfers get together."),
-    ] = None,
+    link: LinkOption = None,
     experiment: Annotated[
         bool,
         typer.Option(
@@ -64,9 +68,7 @@ def diagnose(
             help="Where telemetry cannot tell: add REAL LOAD, one kind at a time, and see.",
         ),
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Agree to the experiment's added load without a question.")
-    ] = False,
+    yes: YesOption = False,
     url: Annotated[
         str | None,
         typer.Option("--url", help="Where the experiment's requests go in, without /v1."),

@@ -10,6 +10,8 @@ from actuators.actuator import carry_out
 from actuators.kinds import count_path
 from actuators.kubernetes.actuator import KubernetesActuator
 from actuators.kubernetes.connection import connect
+from actuators.kubernetes.counts import Counter
+from actuators.kubernetes.ownership import other_owners
 from planner.domain.errors import ApplyError, InputError, PoolwiseError
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind
@@ -196,3 +198,24 @@ def test_a_gitops_tool_that_keeps_the_count_is_refused():
         rig.simulation.step(200.0)
         rig.cluster.forget_calls()
         refused(rig, match="argocd-controller keeps its count")
+
+
+@pytest.mark.parametrize(
+    ("manager", "refuses"), [("helm", False), ("kubectl", False), ("somebody", True)]
+)
+def test_whoever_applies_on_the_servers_side_by_hand_keeps_nothing(manager, refuses):
+    fields = {"f:spec": {"f:replicas": {}}}
+    entry = {"manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields}
+    with rigged() as rig:
+        counter = Counter(rig.cluster.client(), counted(Role.DECODE, "decode"), "default")
+        document = {**counter.object()}
+        document["metadata"] = {**document["metadata"], "managedFields": [entry]}
+        told = other_owners(counter.api, counter, document)
+    assert [text for text in told if "keeps its count" in text] == (
+        [
+            f"Deployment decode: {manager} keeps its count, and would write its own back: let it "
+            "ignore this field, or take the pool out of the spec"
+        ]
+        if refuses
+        else []
+    )

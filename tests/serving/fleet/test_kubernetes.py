@@ -3,6 +3,8 @@
 import json
 import shutil
 import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from kubernetes.client import ApiClient
 from planner.domain.fleet import Role
 from planner.domain.topology import Cell
 from serving.fleet.kubernetes import KubernetesDescription, render
+from serving.fleet.kubernetes_gate import GateDescription
 from serving.workers.engine import EngineFlags
 from tests.kubernetes import FakeCluster
 from tests.serving.conftest import PREFILL
@@ -30,7 +33,14 @@ PAIRS = {Role.PREFILL: 2, Role.DECODE: 3}
 MIXED = {**PAIRS, Role.AGGREGATED: 4}
 
 
-def described(*cells: Cell, replicas: dict[Role, int] | None = None) -> KubernetesDescription:
+GATE = GateDescription(
+    image="poolwise:1", spec_config="poolwise-spec", keys_secret="poolwise-keys", model="qwen"
+)
+
+
+def described(
+    *cells: Cell, replicas: dict[Role, int] | None = None, gate: GateDescription | None = None
+) -> KubernetesDescription:
     return KubernetesDescription(
         name="poolwise",
         namespace="serving",
@@ -43,17 +53,22 @@ def described(*cells: Cell, replicas: dict[Role, int] | None = None) -> Kubernet
         engine_image="engine:1",
         router_image="router:1",
         model_claim="models",
+        gate=gate,
     )
 
 
-def documents(*cells: Cell, replicas: dict[Role, int] | None = None) -> list[dict]:
-    files = render(described(*cells, replicas=replicas))
+def documents(
+    *cells: Cell, replicas: dict[Role, int] | None = None, gate: GateDescription | None = None
+) -> list[dict]:
+    files = render(described(*cells, replicas=replicas, gate=gate))
     del files["kustomization.yaml"]
     return [d for text in files.values() for d in yaml.safe_load_all(text)]
 
 
 @pytest.mark.parametrize(
-    "document", documents(replicas=MIXED), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}"
+    "document",
+    documents(replicas=MIXED, gate=GATE),
+    ids=lambda d: f"{d['kind']}-{d['metadata']['name']}",
 )
 def test_the_api_knows_every_field(document: dict) -> None:
     api = ApiClient()
@@ -188,3 +203,47 @@ def test_kustomize_builds_what_is_in_deploy() -> None:
     assert done.returncode == 0, done.stderr
     kinds = [d["kind"] for d in yaml.safe_load_all(done.stdout)]
     assert kinds.count("Deployment") == 3
+
+
+def test_the_gate_asks_the_routers_of_all_cells_and_an_api_server_takes_it() -> None:
+    cells = (Cell(name="a"), Cell(name="b"))
+    with FakeCluster() as cluster:
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "serving"}})
+        for document in documents(*cells, replicas=MIXED, gate=GATE):
+            cluster.create(document, "serving")
+        made = {d["metadata"]["name"]: d for d in cluster.objects("deployments")}
+        services = {s["metadata"]["name"]: s for s in cluster.objects("services", "serving")}
+    pod = made["poolwise-gate"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    asked = [b for a, b in pairwise(container["args"]) if a == "--router"]
+    hosts = [url.removeprefix("http://").removesuffix(".serving:30000") for url in asked]
+    assert sorted(hosts) == sorted(name for name in services if "router" in name)
+    assert len(hosts) == 4
+    service = services["poolwise-gate"]["spec"]
+    assert service["selector"].items() <= pod["metadata"]["labels"].items()
+    # No worker's labels: no router takes the gate for one.
+    assert "poolwise.io/cell" not in pod["metadata"]["labels"]
+    drain_s = int(container["args"][container["args"].index("--drain-s") + 1])
+    assert pod["spec"]["terminationGracePeriodSeconds"] > drain_s
+
+
+def test_the_gate_reads_the_options_that_it_is_given(tmp_path: Path) -> None:
+    """The command line itself takes them, as far as the files that the pod would mount."""
+    gate = next(d for d in documents(gate=GATE) if d["metadata"]["name"] == "poolwise-gate")
+    (container,) = gate["spec"]["template"]["spec"]["containers"]
+    line = [sys.executable, "-m", "planner.service.cli.main", *container["args"]]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "/etc/poolwise/spec.yaml" in done.stderr
+    assert "No such option" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_builds_a_deployment_with_a_gate(tmp_path: Path) -> None:
+    for name, text in render(described(gate=GATE)).items():
+        (tmp_path / name).write_text(text)
+    line = ["kubectl", "kustomize", str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = [d["metadata"]["name"] for d in yaml.safe_load_all(done.stdout)]
+    assert names.count("poolwise-gate") == 2
