@@ -44,7 +44,7 @@ def deployment(folder):
 def server(deployment, monkeypatch):
     """A server that commands find by the environment, and may write to."""
     token = new_token()
-    deployment.store.replace_tokens(hash_of(token), name="ann", at=NOON)
+    deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
     with listening_app(create_app(Service(deployment=deployment))) as url:
         monkeypatch.setenv("POOLWISE_SERVER", url)
         monkeypatch.setenv("POOLWISE_TOKEN", token)
