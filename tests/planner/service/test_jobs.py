@@ -9,12 +9,14 @@ import httpx
 import pytest
 
 from planner.domain.errors import BusyError, PlanStateError
+from planner.service.access import AccessRole
 from planner.service.api.bodies import DecisionBody
 from planner.service.api.problems import problem_of
 from planner.service.job_runner import MOST_ATTEMPTS, JobRunner, Kind, Made, Task
 from planner.service.presence import Presence
 from planner.service.store import open_store
 from planner.service.store.jobs import JobRequest, JobState, StoredJobs
+from planner.service.tokens import hash_of, new_token
 from tests.planner.service.clients import client_of
 from tests.planner.service.examples import NOON, fleet, history, write_spec
 from tests.planner.service.imagined import BUSY, make_deployment
@@ -91,6 +93,29 @@ def test_a_job_under_a_key_is_one_job(deployment):
     assert first.headers["location"] == again.headers["location"]
     ended(client, first)
     assert len(client.get("/v1/jobs").json()["jobs"]) == 1
+
+
+def test_viewers_cancel_their_own_jobs_and_operators_everybodys(deployment):
+    client, headers = client_of(deployment), {}
+    for name, role in (("bob", "viewer"), ("eve", "viewer"), ("olga", "operator")):
+        token = new_token()
+        deployment.store.tokens().create(
+            hash_of(token), name=name, role=AccessRole(role), at=NOON, by="test"
+        )
+        headers[name] = {"Authorization": f"Bearer {token}"}
+    one, other = (
+        client.post("/v1/simulations", LONG, headers={**ASYNC, **headers["bob"]}).headers[
+            "location"
+        ]
+        for _ in range(2)
+    )
+    refused = client.request("DELETE", one, headers=headers["eve"])
+    assert (refused.status_code, "bob's" in refused.json()["detail"]) == (403, True)
+    assert client.get(one).json()["state"] in ("queued", "running")
+    for path, who in ((one, "bob"), (other, "olga")):
+        answer = client.request("DELETE", path, headers=headers[who])
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    client.app.state.runner.stop()
 
 
 def test_a_simulation_is_broken_off_when_its_job_is_cancelled(deployment):
