@@ -66,7 +66,13 @@ def test_a_tick_on_a_full_disk_is_lost_and_said_and_the_next_one_works(tmp_path,
     observe(deployment)
     fleet = deployment.actuator.fleet
     with full(deployment.store), caplog.at_level("WARNING"):
-        for _ in range(40):  # pages of the database have some room each
+        tick_once(deployment, Metrics())
+        (kept,) = deployment.store.decisions("shop", limit=1)  # while pages have room for a line
+        assert kept.outcome == "failed"
+        assert "database or disk is full" in kept.reason
+        for _ in range(1_000):
+            if "a tick was lost" in caplog.text:
+                break
             tick_once(deployment, Metrics())
     assert "a tick was lost, the fleet stays: database sqlite:///" in caplog.text
     assert "full; check that its folder exists, is writable and has space" in caplog.text
