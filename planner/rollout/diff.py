@@ -4,7 +4,8 @@ The order keeps capacity on the way: new replicas start and take traffic before 
 most the disruption budget of them at once, and prefill and decode grow and shrink in turns, so
 that the planned ratio of both is kept. Where another role of the same accelerator and parallelism
 has a replica to spare and a flip is faster than a start and a drain, it flips. Old replicas leave
-early only where the inventory has no room for the new ones, those first whose leaving costs least.
+early only where the inventory, or a hard limit of the spec, has no room for the new ones, those
+first whose leaving costs least.
 Where the spec names cells, each part of a pool in a cell is a pool of its own: a replica that has
 to stand elsewhere starts there and drains here, and flips stay inside a cell.
 `Diff.groups` says which steps do not depend on each other.
@@ -29,6 +30,7 @@ from planner.rollout.effects import (
     pools_by_key,
     pools_in_cells,
     ready_in,
+    replicas_in,
     serves,
 )
 from planner.rollout.placing import Room
@@ -374,10 +376,18 @@ def _to_drain(pools: Pools, goal: _Goal) -> list[PoolKey]:
 
 
 def _room(pools: Pools, key: PoolKey, goal: _Goal) -> int:
-    """Accelerators of the pool's type, and of its cell, that no replica in any state occupies."""
-    name = key.shape.accelerator
+    """Accelerators of the pool's type, and of its cell, that no replica in any state occupies.
+
+    None where one more replica would break a hard limit of the spec.
+    """
+    name, guards = key.shape.accelerator, goal.spec.guards
     used = sum(p.accelerators for k, p in pools.items() if k.shape.accelerator == name)
     free = [goal.inventory.get(name, 0) - used]
+    if guards.max_accelerators is not None:
+        free.append(guards.max_accelerators - sum(p.accelerators for p in pools.values()))
+    most = guards.of_role(key.shape.role).max_replicas
+    if most is not None and replicas_in(pools, key.shape.role, model=goal.model) >= most:
+        free.append(0)
     for room in (r for r in goal.rooms if key.cell in r.cells):
         here = sum(
             p.accelerators
@@ -406,6 +416,9 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
     if pool.starting > 0:
         return True
     if _left(pools, key, goal) < _ENOUGH:
+        return False
+    least = goal.spec.guards.of_role(key.shape.role).min_replicas
+    if ready_in(pools, key.shape.role, model=goal.model) <= least:
         return False
     without = pools | {key: replace(pool, ready=pool.ready - 1)}
     prefills, decodes = (
@@ -436,7 +449,7 @@ def _drain(pools: Pools, key: PoolKey, goal: _Goal, *, blocking: bool) -> Step:
     have = pool_at(pools, key).replicas
     reason = f"{key.shape.label} shrinks from {have} to {have - 1} replicas{_where(key)}"
     if blocking:
-        reason += f": no {key.shape.accelerator} is free for what starts next"
+        reason += ": there is no room for what starts next otherwise"
     return _step(StepKind.DRAIN, key, goal, reason=reason)
 
 

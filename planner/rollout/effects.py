@@ -74,6 +74,13 @@ def ready_in(pools: Pools, role: Role, *, model: str, cell: str | None = None) -
     )
 
 
+def replicas_in(pools: Pools, role: Role, *, model: str) -> int:
+    """Replicas of one role of one model that serve or soon will."""
+    return sum(
+        p.replicas for k, p in pools.items() if (k.shape.role, k.shape.model) == (role, model)
+    )
+
+
 def serves(pools: Pools, *, model: str) -> bool:
     """Whether a request can be answered: an aggregated replica, or prefill and decode in a cell."""
     if ready_in(pools, Role.AGGREGATED, model=model) > 0:

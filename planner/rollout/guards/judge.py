@@ -51,10 +51,9 @@ def with_clamps(
     judged: Iterable[GuardFinding], clamps: Iterable[GuardFinding]
 ) -> tuple[GuardFinding, ...]:
     """Findings on a diff together with those on what was cut from it before it was made."""
+    weak = (Verdict.ALLOW, Verdict.NOTE)
     cut = {f.guard: f for f in clamps}
-    merged = [
-        cut.pop(f.guard) if f.guard in cut and f.verdict is Verdict.ALLOW else f for f in judged
-    ]
+    merged = [cut.pop(f.guard) if f.guard in cut and f.verdict in weak else f for f in judged]
     return (*merged, *cut.values())
 
 

@@ -55,6 +55,14 @@ def test_without_stabilization_a_short_lull_takes_capacity_away() -> None:
     assert rolled_out(LARGE, SHRINK, eager, lull) == {P: 1, D: 1}
 
 
+def test_an_idle_service_needs_nothing_and_shrinks_at_once() -> None:
+    lull = replace(CALM, unneeded_since=NOW)
+    for idle_s, left in ((299, 4), (301, 1)):
+        since = lull.observed_at - timedelta(seconds=idle_s)
+        moment = replace(lull, idle_since=since)
+        assert rolled_out(LARGE, SHRINK, guarded(), moment) == {P: left, D: left}
+
+
 @pytest.mark.parametrize("pause", [Pause.IN, Pause.ALL])
 def test_a_pause_in_keeps_what_would_go(pause: Pause) -> None:
     assert rolled_out(LARGE, SHRINK, guarded(pause=pause)) == {P: 4, D: 4}
@@ -177,6 +185,17 @@ def test_without_a_dead_band_every_ripple_moves_replicas() -> None:
 def test_a_fleet_that_is_not_the_planned_one_is_corrected_whatever_the_band() -> None:
     moment = replace(CALM, last_plan=loaded({P: 10, D: 12}, 0.5))
     assert rolled_out(TEN, loaded({P: 9, D: 9}, 0.53), ROOMY, moment) == {P: 9, D: 9}
+
+
+def test_the_band_holds_only_while_the_load_of_every_role_is_inside() -> None:
+    moment = replace(CALM, last_plan=loaded({P: 10, D: 10}, 0.5))
+    uneven = loaded({P: 10, D: 8}, 0.5)  # prefill as planned, decode a fifth less
+    assert rolled_out(TEN, uneven, ROOMY, moment) == {P: 10, D: 8}
+
+
+def test_a_fleet_that_somebody_changed_is_corrected_though_the_load_is_the_planned_one() -> None:
+    moment = replace(CALM, last_plan=loaded({P: 10, D: 9}, 0.5))
+    assert rolled_out(TEN, loaded({P: 10, D: 9}, 0.5), ROOMY, moment) == {P: 10, D: 9}
 
 
 def test_growth_over_all_roles_is_cut_in_turns_to_the_limit() -> None:
