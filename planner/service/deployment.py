@@ -129,7 +129,7 @@ class Deployment:
         return tuple(
             GuardFinding(
                 guard="stock_out",
-                verdict=Verdict.CLAMP,
+                verdict=Verdict.NOTE,
                 reason=f"no more than {found.usable} {found.accelerator} could be had: plans count "
                 f"on no more until {found.until_at:%H:%M} UTC",
             )

@@ -105,8 +105,7 @@ def _carry_on(
     if decision is None or held:
         told = f"{reaction.reason}; held: {held}"
         return FastReport(outcome=Outcome.HELD, reason=told, reaction=reaction)
-    plan_id = decision.plan.plan_id
-    propose(deployment, decision, by=POLICY, at=now)
+    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
     approve(deployment, plan_id, by=POLICY, at=now, reason=f"fast tick: {reaction.reason}")
     outcome, told = Outcome.APPLIED, reaction.reason
     try:

@@ -1,5 +1,6 @@
 """A plan's way to the fleet: proposed, approved or rejected, applied once."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from planner.domain.errors import (
     PlanStateError,
     PoolwiseError,
     StalePlanError,
+    UnknownPlanError,
 )
 from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
@@ -25,6 +27,14 @@ from planner.service.rollouts import BACK, THERE, Move, carry, settle_interrupte
 from planner.service.store import PlanRecord
 
 WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
+DEAD = (
+    ApprovalState.REJECTED,
+    ApprovalState.EXPIRED,
+    ApprovalState.SUPERSEDED,
+    ApprovalState.FAILED,
+    ApprovalState.ROLLED_BACK,
+)
+"""Of these plans nothing comes any more, unless a person completes one that failed."""
 POLICY = "policy"
 """Who approves where the spec lets no person decide."""
 FAST_PREFIX = "fast-"
@@ -40,15 +50,17 @@ def propose(
 ) -> PlanRecord:
     """Store a decision as a plan that waits for approval.
 
-    Older waiting plans of the deployment are superseded. A plan that is known by its id is
-    returned as it stands. One that guards leave no step of stays a draft, with their reasons:
-    applied, it would claim a fleet that is not there.
+    Older waiting plans of the deployment are superseded, but a draft takes the place of drafts
+    only. A plan that is known by its id is returned as it stands while it may still be applied, or
+    has been; one that is dead is proposed anew, under an id that says so. One that guards leave no
+    step of stays a draft, with their reasons: applied, it would claim a fleet that is not there.
 
     Parameters
     ----------
     ask : bool
         False: a draft, which nobody is asked about.
     """
+    decision = _under_a_living_id(deployment, decision)
     plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
     held = held_back(decision)
     approval = rollout.draft(
@@ -70,15 +82,35 @@ def propose(
         approval=approval,
     )
     stored = deployment.store.add_plan(record, actor=by)
-    for other in waiting(deployment):
-        if other.plan.plan_id != plan_id:
+    state = stored.approval.state
+    for other in waiting(deployment, drafts=state is ApprovalState.DRAFT):
+        if other.plan.plan_id != plan_id and state in WAITING:
             _supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
     return stored
 
 
-def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
-    """Plans of the deployment that nobody has decided about or applied, newest first."""
-    return deployment.store.plans(deployment.spec.name, limit=100, states=WAITING)
+def _under_a_living_id(deployment: Deployment, decision: Decision) -> Decision:
+    """The decision with an id that no dead plan has: equal inputs give equal ids."""
+    first = decision.plan.plan_id
+    for number in itertools.count(1):
+        plan_id = first if number == 1 else f"{first}-{number}"
+        try:
+            state = deployment.store.plan(plan_id).approval.state
+        except UnknownPlanError:
+            break
+        if state not in DEAD:
+            break
+    return replace(
+        decision,
+        plan=replace(decision.plan, plan_id=plan_id),
+        diff=replace(decision.diff, plan_id=plan_id),
+    )
+
+
+def waiting(deployment: Deployment, *, drafts: bool = False) -> tuple[PlanRecord, ...]:
+    """Plans that nobody has decided about or applied, or drafts only; newest first."""
+    states = (ApprovalState.DRAFT,) if drafts else WAITING
+    return deployment.store.plans(deployment.spec.name, limit=100, states=states)
 
 
 def approve(

@@ -320,10 +320,10 @@ def _approve(
     deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
 ) -> str | TickReport:
     """Id of the plan that is approved and to be applied, or why none is."""
-    spec, plan_id = deployment.spec, decision.plan.plan_id
+    spec = deployment.spec
     if spec.loop.mode is LoopMode.ADVISE:
-        propose(deployment, decision, by=POLICY, at=now, ask=False)
-        reason = f"plan {plan_id} is advice, nothing moves"
+        advised = propose(deployment, decision, by=POLICY, at=now, ask=False)
+        reason = f"plan {advised.plan.plan_id} is advice, nothing moves"
         return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
     automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(decision.diff, spec)
     if not automatic or rollout.persons_needed(decision.diff, spec) > 1:
@@ -337,7 +337,7 @@ def _approve(
         return _ask(deployment, decision, now=now)
     if held:
         return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
-    propose(deployment, decision, by=POLICY, at=now)
+    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
     approve(deployment, plan_id, by=POLICY, at=now, reason=f"loop mode {spec.loop.mode}")
     return plan_id
 

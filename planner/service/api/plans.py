@@ -60,7 +60,9 @@ class PlanHistory(Document):
 def post_plan(
     body: PlanBody, service: ServiceParameter, by: Writer, response: Response
 ) -> PlanResource:
-    """Plan now; the plan is stored and waits for approval. Equal inputs give the stored plan."""
+    """Plan now; the plan is stored and waits for approval. Equal inputs give the
+    stored plan, unless that one is dead (superseded, expired, rejected, failed, rolled back).
+    """
     deployment, now = service.deployment, service.now()
     if body.deployment is not None:
         service.check_deployment(body.deployment)
