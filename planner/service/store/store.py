@@ -134,7 +134,8 @@ class Store:
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.
 
-        A stored draft that is a draft no longer takes the new diff and what guards say of it.
+        A stored draft that is a draft no longer, or for another reason, takes the new diff and
+        what guards say of it.
         """
         with self._write() as connection:
             plans.add(connection, record, actor=actor)
@@ -250,7 +251,7 @@ class Store:
         received_at: datetime,
         actor: str,
     ) -> int:
-        """Store observed windows; one for the same class and start replaces the older one.
+        """Store observed windows; older ones of the same class and the same seconds give way.
 
         Those of seconds that are summed up to an hour by now are left out: they would count twice.
 
