@@ -53,12 +53,15 @@ class Wanted:
         Every pool of the model that the fleet or the plan has.
     stay : bool
         Replicas are not moved from cell to cell, though more requests might be served then.
+    leave : frozenset of PoolKey
+        Pools whose stuck replicas are not taken back; nobody waits for them either.
     """
 
     plan_id: str
     model: str
     replicas: Mapping[PoolKey, int]
     stay: bool = False
+    leave: frozenset[PoolKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class _Goal:
     rooms: tuple[Room, ...]
     most_disrupted: int
     can_flip: bool
+    leave: frozenset[PoolKey]
     spec: Spec
     fleet: Fleet
 
@@ -108,16 +112,19 @@ def last_good(diff: Diff, fleet: Fleet, *, model: str) -> Wanted:
     """What a rollout that broke off goes back to by itself: the fleet before it.
 
     Of a diff that only adds, replicas that serve already stay: to take them away as well would
-    leave growing load with less than there is.
+    leave growing load with less than there is. What was starting before it and did not come is not
+    begun anew: that is for a new plan, and nobody waits for it on the way back.
     """
-    before = led_from(diff, model=model)
-    if any(step.kind in (StepKind.DRAIN, StepKind.FLIP) for step in diff.steps):
-        return before
+    before, began = led_from(diff, model=model), pools_by_key(diff.from_fleet)
     there, wanted = pools_by_key(fleet), led_to(diff, model=model).replicas
-    replicas = {
-        key: max(count, min(pool_at(there, key).ready, wanted[key]))
-        for key, count in before.replicas.items()
+    taken = {s.shape for s in diff.steps if s.kind in (StepKind.DRAIN, StepKind.FLIP)} - {
+        key.shape for key, pool in began.items() if pool.stuck
     }
+    replicas = {}
+    for key, count in before.replicas.items():
+        now = pool_at(there, key)
+        served = min(count, max(pool_at(began, key).ready, now.replicas))
+        replicas[key] = served if taken else max(served, min(now.ready, wanted[key]))
     return replace(before, replicas=replicas)
 
 
@@ -130,7 +137,8 @@ def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) 
     """Ordered steps that turn `fleet` into what is wanted.
 
     Replicas that are starting already are routed, those that are draining already are stopped, so
-    a half-applied plan is completed.
+    a half-applied plan is completed. Stuck ones are taken back before anything else: a target that
+    counts replicas would wait for them with every one that starts.
 
     Parameters
     ----------
@@ -187,6 +195,7 @@ def _goal(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool) -> _Goal:
         rooms=site.rooms,
         most_disrupted=max(1, spec.guards.max_disrupted_replicas),
         can_flip=can_flip,
+        leave=wanted.leave,
         spec=spec,
         fleet=fleet,
     )
@@ -214,6 +223,18 @@ def _next_step(pools: Pools, goal: _Goal, taken: list[Step]) -> Step | None:
     if taken and taken[-1].kind is StepKind.STOP and _out_of_service(pools, goal):
         return _stop(pools, goal)  # what drained together stops together
     return next((s for choose in _CHOICES if (s := choose(pools, goal)) is not None), None)
+
+
+def _take_back(pools: Pools, goal: _Goal) -> Step | None:
+    """Replicas that do not come serve nobody: nothing is lost with them."""
+    stuck = [k for k in goal.replicas if pool_at(pools, k).stuck and k.anywhere not in goal.leave]
+    if not stuck:
+        return None
+    if _out_of_service(pools, goal) >= goal.most_disrupted:
+        return _stop(pools, goal)
+    key = stuck[0]
+    reason = f"a replica of {key.shape.label} did not come in time and serves nobody{_where(key)}"
+    return _step(StepKind.DRAIN, key, goal, reason=reason)
 
 
 def _start_with_room(pools: Pools, goal: _Goal) -> Step | None:
@@ -319,6 +340,7 @@ def _start_anyway(pools: Pools, goal: _Goal) -> Step | None:
 
 
 _CHOICES: tuple[Callable[[Pools, _Goal], Step | None], ...] = (
+    _take_back,
     _start_with_room,
     _route,
     _flip_safely,

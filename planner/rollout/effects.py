@@ -96,7 +96,8 @@ def applied(pools: Pools, step: Step) -> Pools:
 
     START ends when the replica answers its health check: it is `starting` until ROUTE registers
     it with the router. FLIP ends with the replica taking traffic in its new role. DRAIN takes a
-    starting replica before a ready one: it serves nobody yet. STOP ends a draining one.
+    stuck replica before a starting one, and that before a ready one: they serve nobody. STOP ends
+    a draining one.
 
     Raises
     ------
@@ -113,6 +114,8 @@ def applied(pools: Pools, step: Step) -> Pools:
         return pools | {key: moved}
     if step.kind is StepKind.STOP:
         return pools | {key: replace(pool, draining=pool.draining - 1)}
+    if step.to_shape is None and pool.stuck > 0:
+        return pools | {key: replace(pool, stuck=pool.stuck - 1, draining=pool.draining + 1)}
     given = _without_one(pool)
     if step.to_shape is None:
         return pools | {key: replace(given, draining=given.draining + 1)}
@@ -161,7 +164,7 @@ def _require_replica(pool: Pool, step: Step) -> None:
     available = {
         StepKind.ROUTE: pool.starting,
         StepKind.STOP: pool.draining,
-        StepKind.DRAIN: pool.replicas,
+        StepKind.DRAIN: pool.asked,
         StepKind.FLIP: pool.replicas,
     }[step.kind]
     if available < 1:

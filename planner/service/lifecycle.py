@@ -20,6 +20,7 @@ from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
 from planner.rollout import GuardConditions
+from planner.service import known_fleet
 from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.falling_back import is_fallback
@@ -172,13 +173,14 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
     """Carry out exactly the steps that were approved; once, however often it is asked.
 
     A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
-    to where the approved ones would have led. One of which a step missed its progress deadline is
-    rolled back, where the spec says so.
+    to where the approved ones would have led, unless somebody else changed that meanwhile. One of
+    which a step missed its progress deadline is rolled back, where the spec says so.
 
     Raises
     ------
     StalePlanError
-        When the fleet is no longer the one that the diff was made from; nothing was changed.
+        When the fleet is no longer the one that the diff was made from, or that it left; nothing
+        was changed.
     PlanStateError
         When the plan is not approved, is being applied already, or another one moves the fleet.
     GuardRefusedError
@@ -192,8 +194,10 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
         return record
     _check_state(record)
     completing = touched(deployment, plan_id)
-    fleet = deployment.actuator.read_fleet()
-    if not completing:
+    fleet = known_fleet.look(deployment, at=at)
+    if completing:
+        _check_untouched(deployment, record, by=by, at=at)
+    else:
         _check_fleet(deployment, record, fleet, by=by, at=at)
     conditions = _conditions(deployment, record, at=at, completing=completing)
     diff = _agreed_steps(deployment, record, fleet, conditions)
@@ -262,7 +266,7 @@ def _go_back(
 ) -> None:
     """The way back, where no later plan and no guard is in it; see `carry`."""
     _check_last(deployment, record)
-    spec, plan, fleet = deployment.spec, record.plan, deployment.actuator.read_fleet()
+    spec, plan, fleet = deployment.spec, record.plan, known_fleet.look(deployment, at=at)
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
     observation = deployment.observer.observe(now=at)
     conditions = replace(guard_conditions(deployment, observation, now=at), completing=True)
@@ -323,6 +327,19 @@ def _check_fleet(
     raise StalePlanError(
         f"plan {approval.plan_id} is stale: {reason}; nothing was changed, plan again"
     )
+
+
+def _check_untouched(deployment: Deployment, record: PlanRecord, *, by: str, at: datetime) -> None:
+    """Refuse to complete a plan whose fleet somebody else has changed since its last step."""
+    plan_id, steps = record.plan.plan_id, deployment.store.steps(record.plan.plan_id)
+    edited = known_fleet.edited_since(deployment, steps[-1].begun_at)
+    if not edited:
+        return
+    stale = f"it is not completed: {edited}; nothing was changed, plan again"
+    if stale not in record.approval.reason:
+        reason = f"{record.approval.reason}; {stale}"
+        _change(deployment, plan_id, rollout.remark, by=by, at=at, reason=reason)
+    raise StalePlanError(f"plan {plan_id} is stale: {stale}")
 
 
 def _conditions(

@@ -10,7 +10,7 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
+from planner.service import known_fleet, lifecycle
 from planner.service.api.bodies import DecisionBody, PlanBody
 from planner.service.api.resources import PlanResource, plan_resource
 from planner.service.api.service import Service, ServiceParameter, Writer
@@ -60,8 +60,10 @@ class PlanHistory(Document):
 def post_plan(
     body: PlanBody, service: ServiceParameter, by: Writer, response: Response
 ) -> PlanResource:
-    """Plan now; the plan is stored and waits for approval. Equal inputs give the
-    stored plan, unless that one is dead (superseded, expired, rejected, failed, rolled back).
+    """Plan now; the plan is stored and waits for approval.
+
+    Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
+    failed, rolled back).
     """
     deployment, now = service.deployment, service.now()
     if body.deployment is not None:
@@ -172,14 +174,13 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     conditions = guard_conditions(deployment, observation, now=now)
     spec = with_objective(deployment.plannable(now=service.now()), body.objective)
     made = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
-    shortages = deployment.shortages(now=service.now())
-    return replace(made, findings=(*made.findings, *shortages))
+    return replace(made, findings=(*made.findings, *deployment.notes(now=service.now())))
 
 
 def _fleet(body: PlanBody, service: Service) -> Fleet:
     deployment = service.deployment
     if body.fleet is None:
-        return deployment.actuator.read_fleet()
+        return known_fleet.read(deployment)
     return fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
 
 

@@ -4,7 +4,7 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from planner.service.store import (
     decisions,
     forecasts,
     gate_requests,
+    known_pools,
     observations,
     plans,
     stock_outs,
@@ -47,6 +48,7 @@ from planner.service.store.records import (
     DecisionRecord,
     ForecastOutcome,
     GateHour,
+    KnownPool,
     PlanRecord,
     StoredFleet,
     StoredForecast,
@@ -241,6 +243,26 @@ class Store:
         """What a deployment could not have lately, as far as that counts at an instant."""
         with self._read() as connection:
             return stock_outs.lasting(connection, deployment, at=at)
+
+    def known_pools(self, deployment: str) -> dict[str, KnownPool]:
+        """A deployment's pools as Poolwise left them, by label; none before the first look."""
+        with self._read() as connection:
+            return known_pools.known(connection, deployment)
+
+    def put_known_pools(
+        self, deployment: str, pools: Iterable[KnownPool], *, told: Mapping[str, str], at: datetime
+    ) -> None:
+        """Keep the pools as they are now known.
+
+        Parameters
+        ----------
+        told : mapping of str to str
+            By label what the audit log is told: who else changed them.
+        """
+        with self._write() as connection:
+            known_pools.put(connection, deployment, pools)
+            for pool, detail in told.items():
+                _audit(connection, at, "unknown", "fleet.changed_by_others", pool, detail=detail)
 
     def add_windows(
         self,
