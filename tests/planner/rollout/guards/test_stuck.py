@@ -27,8 +27,11 @@ def test_stuck_replicas_go_before_anything_starts_and_hold_nothing_up() -> None:
     before = with_stuck(fleet({P: 2, D: 1}), prefill=2)
     slow = guarded(scale_down=RateLimit(replicas=0, period_s=60))
     change, findings = steps_taken(before, plan({P: 2, P_A100: 1, D: 2}), slow, UNSETTLED)
-    assert words(change.steps)[:4] == ["drain prefill:h100:tp1", "stop prefill:h100:tp1"] * 2
-    assert {s.kind for s in change.steps[4:]} == {StepKind.START, StepKind.ROUTE}
+    drain, stop = "drain prefill:h100:tp1", "stop prefill:h100:tp1"
+    assert words(change.steps)[:3] == [drain, stop, drain]
+    kinds = [s.kind for s in change.steps[3:]]
+    assert kinds.count(StepKind.DRAIN) == 0
+    assert kinds.count(StepKind.START) == kinds.count(StepKind.ROUTE) == 2
     assert all(f.verdict is Verdict.ALLOW for f in findings)
     end = pools_by_key(after(before, change.steps, at=NOW))
     assert [(p.ready, p.stuck) for p in end.values() if p.shape == P] == [(2, 0)]
