@@ -147,6 +147,14 @@ class PlanWindow:
         """Replicas in a role."""
         return sum(p.replicas for p in self.pools if p.shape.role == role)
 
+    @property
+    def by_label(self) -> dict[str, int]:
+        """Replicas by pool label."""
+        found: dict[str, int] = {}
+        for pool in self.pools:
+            found[pool.shape.label] = found.get(pool.shape.label, 0) + pool.replicas
+        return found
+
     def accelerators(self, name: str) -> int:
         """Accelerators of a type that all replicas occupy."""
         return sum(

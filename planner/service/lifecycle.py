@@ -1,5 +1,6 @@
 """A plan's way to the fleet: proposed, approved or rejected, applied once."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -14,11 +15,13 @@ from planner.domain.errors import (
     PlanStateError,
     PoolwiseError,
     StalePlanError,
+    UnknownPlanError,
 )
 from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
 from planner.rollout import GuardConditions
+from planner.service import known_fleet
 from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.falling_back import is_fallback
@@ -27,6 +30,14 @@ from planner.service.store import PlanRecord
 from planner.service.store.approvals import changed
 
 WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
+DEAD = (
+    ApprovalState.REJECTED,
+    ApprovalState.EXPIRED,
+    ApprovalState.SUPERSEDED,
+    ApprovalState.FAILED,
+    ApprovalState.ROLLED_BACK,
+)
+"""Of these plans nothing comes any more, unless a person completes one that failed."""
 POLICY = "policy"
 """Who approves where the spec lets no person decide."""
 FAST_PREFIX = "fast-"
@@ -42,15 +53,17 @@ def propose(
 ) -> PlanRecord:
     """Store a decision as a plan that waits for approval.
 
-    Older waiting plans of the deployment are superseded. A plan that is known by its id is
-    returned as it stands. One that guards leave no step of stays a draft, with their reasons:
-    applied, it would claim a fleet that is not there.
+    Older waiting plans of the deployment are superseded, but a draft takes the place of drafts
+    only. A plan that is known by its id is returned as it stands while it may still be applied, or
+    has been; one that is dead is proposed anew, under an id that says so. One that guards leave no
+    step of stays a draft, with their reasons: applied, it would claim a fleet that is not there.
 
     Parameters
     ----------
     ask : bool
         False: a draft, which nobody is asked about.
     """
+    decision = _under_a_living_id(deployment, decision)
     plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
     held = held_back(decision)
     approval = rollout.draft(
@@ -72,15 +85,41 @@ def propose(
         approval=approval,
     )
     stored = deployment.store.add_plan(record, actor=by)
+<<<<<<< HEAD
     for other in waiting(deployment):
         if other.plan.plan_id != plan_id:
             supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
+=======
+    state = stored.approval.state
+    for other in waiting(deployment, drafts=state is ApprovalState.DRAFT):
+        if other.plan.plan_id != plan_id and state in WAITING:
+            supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
+>>>>>>> grd8
     return stored
 
 
-def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
-    """Plans of the deployment that nobody has decided about or applied, newest first."""
-    return deployment.store.plans(deployment.spec.name, limit=100, states=WAITING)
+def _under_a_living_id(deployment: Deployment, decision: Decision) -> Decision:
+    """The decision with an id that no dead plan has: equal inputs give equal ids."""
+    first = decision.plan.plan_id
+    for number in itertools.count(1):
+        plan_id = first if number == 1 else f"{first}-{number}"
+        try:
+            state = deployment.store.plan(plan_id).approval.state
+        except UnknownPlanError:
+            break
+        if state not in DEAD:
+            break
+    return replace(
+        decision,
+        plan=replace(decision.plan, plan_id=plan_id),
+        diff=replace(decision.diff, plan_id=plan_id),
+    )
+
+
+def waiting(deployment: Deployment, *, drafts: bool = False) -> tuple[PlanRecord, ...]:
+    """Plans that nobody has decided about or applied, or drafts only; newest first."""
+    states = (ApprovalState.DRAFT,) if drafts else WAITING
+    return deployment.store.plans(deployment.spec.name, limit=100, states=states)
 
 
 def approve(
@@ -164,15 +203,16 @@ def apply(
     """Carry out exactly the steps that were approved; once, however often it is asked.
 
     A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
-    to where the approved ones would have led. One of which a step missed its progress deadline is
-    rolled back, where the spec says so.
+    to where the approved ones would have led, unless somebody else changed that meanwhile. One of
+    which a step missed its progress deadline is rolled back, where the spec says so.
 
     Raises
     ------
     PlanChangedError
         When the plan is no longer in the state of the `revision` that was looked at.
     StalePlanError
-        When the fleet is no longer the one that the diff was made from; nothing was changed.
+        When the fleet is no longer the one that the diff was made from, or that it left; nothing
+        was changed.
     PlanStateError
         When the plan is not approved, is being applied already, or another one moves the fleet.
     GuardRefusedError
@@ -186,8 +226,10 @@ def apply(
         return record
     _check_state(record)
     completing = touched(deployment, plan_id)
-    fleet = deployment.actuator.read_fleet()
-    if not completing:
+    fleet = known_fleet.look(deployment, at=at)
+    if completing:
+        _check_untouched(deployment, record, by=by, at=at)
+    else:
         _check_fleet(deployment, record, fleet, by=by, at=at)
     conditions = _conditions(deployment, record, at=at, completing=completing)
     diff = _agreed_steps(deployment, record, fleet, conditions)
@@ -259,7 +301,7 @@ def _go_back(
 ) -> None:
     """The way back, where no later plan and no guard is in it; see `carry`."""
     _check_last(deployment, record)
-    spec, plan, fleet = deployment.spec, record.plan, deployment.actuator.read_fleet()
+    spec, plan, fleet = deployment.spec, record.plan, known_fleet.look(deployment, at=at)
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
     observation = deployment.observer.observe(now=at)
     conditions = replace(guard_conditions(deployment, observation, now=at), completing=True)
@@ -328,6 +370,19 @@ def _check_fleet(
     raise StalePlanError(
         f"plan {approval.plan_id} is stale: {reason}; nothing was changed, plan again"
     )
+
+
+def _check_untouched(deployment: Deployment, record: PlanRecord, *, by: str, at: datetime) -> None:
+    """Refuse to complete a plan whose fleet somebody else has changed since its last step."""
+    plan_id, steps = record.plan.plan_id, deployment.store.steps(record.plan.plan_id)
+    edited = known_fleet.edited_since(deployment, steps[-1].begun_at)
+    if not edited:
+        return
+    stale = f"it is not completed: {edited}; nothing was changed, plan again"
+    if stale not in record.approval.reason:
+        reason = f"{record.approval.reason}; {stale}"
+        _change(deployment, plan_id, rollout.remark, by=by, at=at, reason=reason)
+    raise StalePlanError(f"plan {plan_id} is stale: {stale}")
 
 
 def _conditions(

@@ -11,7 +11,6 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.rollout import ApprovalState
 from planner.domain.spec import Spec
 from planner.service.deployment import Deployment
-from planner.service.rollouts import moving
 from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
 
 LONGEST_GAP_S = 600.0
@@ -59,7 +58,7 @@ class StoreCollector(Collector):
 
     def _stored(self) -> tuple[float | None, float | None, float | None]:
         name, store = self.deployment.spec.name, self.deployment.store
-        moved = moving(self.deployment)
+        moved = self.deployment.moving()
         pending = store.plans(name, limit=100, states=(ApprovalState.PENDING,))
         waiting = min((record.created_at for record in pending), default=None)
         newest = store.windows(name, self.deployment.model, limit=1)

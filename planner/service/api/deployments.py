@@ -8,6 +8,7 @@ from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
+from planner.service import known_fleet
 from planner.service.api.bodies import ObservationsBody
 from planner.service.api.examples import FLEET, MINUTES
 from planner.service.api.problems import answers
@@ -56,7 +57,7 @@ def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
     """What runs now, as the target has it."""
     service.check_deployment(name)
     try:
-        return fleet_document(service.deployment.actuator.read_fleet())
+        return fleet_document(known_fleet.read(service.deployment))
     except HistoryError as error:
         raise HTTPException(404, str(error)) from error
 

@@ -12,8 +12,12 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
+<<<<<<< HEAD
+from planner.service import known_fleet, lifecycle
 from planner.service.api import paging, revisions
+=======
+from planner.service import known_fleet, lifecycle
+>>>>>>> grd8
 from planner.service.api.bodies import DecisionBody, PlanBody
 from planner.service.api.examples import FLEET, MINUTES
 from planner.service.api.paging import CursorParameter
@@ -89,6 +93,7 @@ class PlanHistory(Document):
     steps: list[StepBegun] = Field(description="append-only; a rerun counts from 1 again")
 
 
+<<<<<<< HEAD
 @ROUTER.post(
     "",
     status_code=201,
@@ -99,12 +104,27 @@ class PlanHistory(Document):
 async def post_plan(
     body: Annotated[PlanBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
 ) -> Response:
-    """Plan now; the plan is stored and waits for approval. Equal inputs give the stored plan."""
+    """Plan now; the plan is stored and waits for approval.
+
+    Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
+    failed, rolled back).
+    """
     return await work.answer("plans", body, by=by)
 
 
 def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     """The work behind `POST /v1/plans`."""
+=======
+@ROUTER.post("", status_code=201)
+def post_plan(
+    body: PlanBody, service: ServiceParameter, by: Writer, response: Response
+) -> PlanResource:
+    """Plan now; the plan is stored and waits for approval.
+
+    Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
+    failed, rolled back).
+    """
+>>>>>>> grd8
     deployment, now = service.deployment, service.now()
     if body.deployment is not None:
         service.check_deployment(body.deployment)
@@ -263,14 +283,13 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     conditions = guard_conditions(deployment, observation, now=now)
     spec = with_objective(deployment.plannable(now=service.now()), body.objective)
     made = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
-    shortages = deployment.shortages(now=service.now())
-    return replace(made, findings=(*made.findings, *shortages))
+    return replace(made, findings=(*made.findings, *deployment.notes(now=service.now())))
 
 
 def _fleet(body: PlanBody, service: Service) -> Fleet:
     deployment = service.deployment
     if body.fleet is None:
-        return deployment.actuator.read_fleet()
+        return known_fleet.read(deployment)
     return fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
 
 

@@ -22,7 +22,8 @@ PARSED_PLANS = 256
 def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
     """Keep a plan with its first state; one that is known stays as it is.
 
-    But a known draft that is to be a draft no longer takes the new diff, and what guards say of it.
+    But a known draft takes the new diff and what guards say of it, where the new one is no draft,
+    or a draft for another reason.
     """
     plan_id, approval = record.plan.plan_id, record.approval
     steps = {"diff": record.diff.model_dump_json(), "findings": _findings_text(record.findings)}
@@ -37,7 +38,7 @@ def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
                 **steps,
             )
         )
-    elif _is_draft_no_longer(connection, approval):
+    elif _is_another_draft(connection, approval):
         action = "plan.renew"
         connection.execute(update(PLANS).where(PLANS.c.plan_id == plan_id).values(**steps))
     else:
@@ -90,12 +91,10 @@ def ids(
     return connection.execute(query).scalars().all()
 
 
-def _is_draft_no_longer(connection: Connection, approval: Approval) -> bool:
-    draft = ApprovalState.DRAFT
-    return (
-        approval.state is not draft
-        and approvals.newest(connection, approval.plan_id).state is draft
-    )
+def _is_another_draft(connection: Connection, approval: Approval) -> bool:
+    known = approvals.newest(connection, approval.plan_id)
+    changed = (approval.state, approval.reason) != (known.state, known.reason)
+    return known.state is ApprovalState.DRAFT and changed
 
 
 def _record(connection: Connection, row: RowMapping) -> PlanRecord:

@@ -4,7 +4,7 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from planner.service.store import (
     decisions,
     forecasts,
     gate_requests,
+    known_pools,
     observations,
     plans,
     stock_outs,
@@ -47,6 +48,7 @@ from planner.service.store.records import (
     DecisionRecord,
     ForecastOutcome,
     GateHour,
+    KnownPool,
     PlanRecord,
     StoredFleet,
     StoredForecast,
@@ -131,7 +133,8 @@ class Store:
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.
 
-        A stored draft that is a draft no longer takes the new diff and what guards say of it.
+        A stored draft that is a draft no longer, or for another reason, takes the new diff and
+        what guards say of it.
         """
         with self._write() as connection:
             plans.add(connection, record, actor=actor)
@@ -258,6 +261,26 @@ class Store:
         with self._read() as connection:
             return stock_outs.lasting(connection, deployment, at=at)
 
+    def known_pools(self, deployment: str) -> dict[str, KnownPool]:
+        """A deployment's pools as Poolwise left them, by label; none before the first look."""
+        with self._read() as connection:
+            return known_pools.known(connection, deployment)
+
+    def put_known_pools(
+        self, deployment: str, pools: Iterable[KnownPool], *, told: Mapping[str, str], at: datetime
+    ) -> None:
+        """Keep the pools as they are now known.
+
+        Parameters
+        ----------
+        told : mapping of str to str
+            By label what the audit log is told: who else changed them.
+        """
+        with self._write() as connection:
+            known_pools.put(connection, deployment, pools)
+            for pool, detail in told.items():
+                _audit(connection, at, "unknown", "fleet.changed_by_others", pool, detail=detail)
+
     def add_windows(
         self,
         deployment: str,
@@ -267,7 +290,7 @@ class Store:
         received_at: datetime,
         actor: str,
     ) -> int:
-        """Store observed windows; one for the same class and start replaces the older one.
+        """Store observed windows; older ones of the same class and the same seconds give way.
 
         Those of seconds that are summed up to an hour by now are left out: they would count twice.
 

@@ -112,7 +112,19 @@ DECISIONS = Table(
     Column("outcome", String(40), nullable=False),
     Column("reason", Text, nullable=False),
     Column("removes", Integer, nullable=False),
+    Column("wanted", Text, nullable=True),
     Index("ix_decisions_deployment", "deployment", "seq"),
+)
+
+KNOWN_POOLS = Table(
+    "known_pools",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("pool", String(200), primary_key=True),
+    Column("replicas", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("edited_at", String(40), nullable=True),
+    Column("edited_from", Integer, nullable=True),
 )
 
 STOCK_OUTS = Table(

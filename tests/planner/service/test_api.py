@@ -106,6 +106,35 @@ def test_equal_inputs_give_the_stored_plan(make):
     assert len(client.get("/v1/plans").json()["plans"]) == 1
 
 
+def test_a_plan_that_is_dead_is_made_anew_and_can_be_approved(make):
+    _, client = make()
+    other = {"history": history(requests=2000, isl=900, osl=90)}
+    first, second = make_plan(client)["plan_id"], make_plan(client, **other)["plan_id"]
+    again = make_plan(client)
+    assert again["plan_id"] == f"{first}-2"
+    assert again["diff"]["plan_id"] == again["plan_id"]
+    assert again["approval"]["state"] == "pending"
+    for dead in (first, second):
+        assert client.get(f"/v1/plans/{dead}").json()["approval"]["state"] == "superseded"
+    assert make_plan(client)["plan_id"] == again["plan_id"]  # while that one lives
+    assert client.post(f"/v1/plans/{again['plan_id']}/reject").status_code == 200
+    third = make_plan(client)
+    assert (third["plan_id"], third["approval"]["state"]) == (f"{first}-3", "pending")
+    assert client.post(f"/v1/plans/{third['plan_id']}/approve").status_code == 200
+
+
+def test_asking_for_an_applied_plan_again_supersedes_nothing(make):
+    deployment, client = make()
+    before = deployment.actuator.fleet
+    applied = f"/v1/plans/{make_plan(client)['plan_id']}"
+    client.post(f"{applied}/approve")
+    client.post(f"{applied}/apply")
+    deployment.actuator.fleet = before
+    waits = make_plan(client, history=history(requests=2000, isl=900, osl=90))["plan_id"]
+    assert make_plan(client)["approval"]["state"] == "applied"
+    assert client.get(f"/v1/plans/{waits}").json()["approval"]["state"] == "pending"
+
+
 def test_a_plan_comes_from_stored_observations_too(make):
     _, client = make()
     path = "/v1/deployments/shop/observations"
