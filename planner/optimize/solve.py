@@ -24,6 +24,7 @@ from planner.optimize.inputs import Floats, Integers, Objective
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
+from planner.optimize.second_opinion import better_of_two
 from planner.optimize.solution import Solution, nothing_solves, solution_of
 
 _WINDOWS_IN_VIEW = 2
@@ -315,5 +316,7 @@ def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
 
 def _run(built: Built, cost: Floats, problem: Problem, *, work: float) -> Answer:
     """The solver that is faster at such models, by `benchmarks/bench_optimizer.py`."""
-    solve = cp_sat.solve if built.variables.count else scip.solve
-    return solve(built.model, cost, settings=problem.solver, work=work)
+    if not built.variables.count:
+        return scip.solve(built.model, cost, settings=problem.solver, work=work)
+    claimed = cp_sat.solve(built.model, cost, settings=problem.solver, work=work)
+    return better_of_two(built, cost, claimed, settings=problem.solver)
