@@ -13,8 +13,9 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.optimize.assemble import Proof, assemble
+from planner.optimize.assemble import Proof, assemble, plan_id_of
 from planner.optimize.check import check
+from planner.optimize.clock import watching
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
 from planner.optimize.explain import telling_windows
@@ -25,6 +26,7 @@ from planner.optimize.proposal import Round, judged_windows
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import replay
 from planner.optimize.robustness import trusting_the_profiles
+from planner.optimize.rounded_up import gap_to_relaxation
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import (
     Solution,
@@ -105,7 +107,14 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken)
+    with watching() as clock:
+        made = _plan(
+            spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken
+        )
+    if not clock.ended_some:
+        return made
+    made = replace(made, solver=replace(made.solver, replayable=False))
+    return replace(made, plan_id=plan_id_of(made))
 
 
 def _plan(
@@ -265,7 +274,7 @@ def _rounds(
             high = between
         elif not tried.holds:
             too_small = between
-        elif rounds[-1].exhausted or tried.solution.usd <= rounds[-1].solution.usd:
+        elif rounds[-1].exhausted or _worth(tried) <= _worth(rounds[-1]):
             rounds.append(tried)
             best = high = between
         else:
@@ -299,7 +308,9 @@ def _cheapest_way(
         whole = _within(problem.tightened(factors), last)
         if check(whole.problem, whole.solution):
             continue  # what is left out may not be stopped, or not so fast
-        if not kept or whole.solution.usd < best[0][-1].solution.usd:
+        if not all(r.solution.replayable for r in mixed[0]):  # who knows what the mix would cost
+            whole = replace(whole, solution=gap_to_relaxation(whole.problem, whole.solution))
+        if not kept or _worth(whole) < _worth(best[0][-1]):
             best, kept = ([*mixed[0], whole], factors), True
     return best
 
@@ -307,6 +318,10 @@ def _cheapest_way(
 def _same(problem: Problem) -> Rebuild:
     """One way alone is not asked what softer objectives would do."""
     return lambda _: problem
+
+
+def _worth(proposal: Round) -> tuple[float, float]:
+    return worth(proposal.problem, proposal.solution)
 
 
 def _within(problem: Problem, one_way: Round) -> Round:

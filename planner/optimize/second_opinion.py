@@ -45,7 +45,6 @@ def better_of_two(
     return replace(
         second if is_better else claimed,
         wall_s=claimed.wall_s + second.wall_s,
-        timed_out=claimed.timed_out or second.timed_out,
     )
 
 
