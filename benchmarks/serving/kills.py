@@ -114,6 +114,8 @@ def _kill(deployment: LocalDeployment, front: Companion, part: str, say: Say) ->
         here = (cell.prefill, cell.decode, cell.standby) == (1, 1, 1) and len(known) == 2
         return here and front.is_up()
 
+    # The kill before took the standby: the next one is to find another that has started.
+    _wait(lambda: any(m.state is WorkerState.STANDBY for m in deployment.members))
     requests = workload(SETTLE_S + PATIENCE_S + AFTER_S, RATE_RPS)
     seed = sum(map(ord, part))
     url = deployment.endpoints().gate

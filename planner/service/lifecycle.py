@@ -10,6 +10,7 @@ from planner.domain.errors import (
     ApplyError,
     DeadlineMissedError,
     GuardRefusedError,
+    PlanChangedError,
     PlanStateError,
     PoolwiseError,
     StalePlanError,
@@ -23,6 +24,7 @@ from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.falling_back import is_fallback
 from planner.service.rollouts import BACK, THERE, Move, carry, settle_interrupted, touched
 from planner.service.store import PlanRecord
+from planner.service.store.approvals import changed
 
 WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
 POLICY = "policy"
@@ -72,7 +74,7 @@ def propose(
     stored = deployment.store.add_plan(record, actor=by)
     for other in waiting(deployment):
         if other.plan.plan_id != plan_id:
-            _supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
+            supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
     return stored
 
 
@@ -82,12 +84,25 @@ def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
 
 
 def approve(
-    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+    deployment: Deployment,
+    plan_id: str,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    revision: int | None = None,
 ) -> PlanRecord:
     """Allow a pending plan; a plan that is approved already, or by this person, stays so.
 
+    Parameters
+    ----------
+    revision : int or None
+        `PlanRecord.revision` that was looked at; None: whichever it is.
+
     Raises
     ------
+    PlanChangedError
+        When the plan is in another state by now.
     PlanStateError
         When it is not pending, waited longer than the policy allows, or `by` asked for it and
         must not approve it.
@@ -101,14 +116,20 @@ def approve(
             return approval
         return rollout.approve(approval, by=by, at=at, reason=reason, policy=policy)
 
-    deployment.store.change_approval(plan_id, change, action="plan.approve")
+    deployment.store.change_approval(plan_id, change, action="plan.approve", revision=revision)
     return deployment.store.plan(plan_id)
 
 
 def reject(
-    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+    deployment: Deployment,
+    plan_id: str,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    revision: int | None = None,
 ) -> PlanRecord:
-    """Forbid a pending plan; a plan that is rejected already stays so."""
+    """Forbid a pending plan; a plan that is rejected already stays so. Raises as `approve`."""
     return _change(
         deployment,
         plan_id,
@@ -117,6 +138,7 @@ def reject(
         at=at,
         reason=reason,
         settled=ApprovalState.REJECTED,
+        revision=revision,
     )
 
 
@@ -136,7 +158,9 @@ def expire_old(deployment: Deployment, *, at: datetime) -> None:
         deployment.store.change_approval(record.plan.plan_id, change, action="plan.expire")
 
 
-def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+def apply(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None = None
+) -> PlanRecord:
     """Carry out exactly the steps that were approved; once, however often it is asked.
 
     A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
@@ -145,6 +169,8 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
 
     Raises
     ------
+    PlanChangedError
+        When the plan is no longer in the state of the `revision` that was looked at.
     StalePlanError
         When the fleet is no longer the one that the diff was made from; nothing was changed.
     PlanStateError
@@ -155,7 +181,7 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
         When the target refuses it beforehand, or a step failed.
     """
     settle_interrupted(deployment, at=at)
-    record = deployment.store.plan(plan_id)
+    record = _as_seen(deployment, plan_id, revision)
     if record.approval.state is ApprovalState.APPLIED:
         return record
     _check_state(record)
@@ -167,7 +193,7 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
     diff = _agreed_steps(deployment, record, fleet, conditions)
     _check_guards(deployment, record, diff, conditions)
     try:
-        carry(deployment, plan_id, diff, THERE, by=by, at=at)
+        carry(deployment, plan_id, diff, THERE, by=by, at=at, revision=revision)
     except ApplyError as error:
         late = isinstance(error.__cause__, DeadlineMissedError)
         if not late or not deployment.spec.guards.roll_back_late_plans:
@@ -192,7 +218,9 @@ def _return(deployment: Deployment, plan_id: str, late: ApplyError) -> str:
     return "it was rolled back"
 
 
-def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+def roll_back(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None = None
+) -> PlanRecord:
     """Put the fleet back to what it was before a plan that was applied, or failed on its way.
 
     Orders of people (pause, pins, freeze windows, hard limits) hold here too; delays do not, nor
@@ -203,11 +231,11 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
     PlanStateError
         When the plan changed nothing, a later plan was applied since (that one has to go first),
         or another one moves the fleet.
-    GuardRefusedError, ApplyError
+    PlanChangedError, GuardRefusedError, ApplyError
         As `apply`.
     """
     settle_interrupted(deployment, at=at)
-    record = deployment.store.plan(plan_id)
+    record = _as_seen(deployment, plan_id, revision)
     if record.approval.state is ApprovalState.ROLLED_BACK:
         return record
     if record.approval.state not in (ApprovalState.APPLIED, ApprovalState.FAILED):
@@ -215,7 +243,7 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
             f"plan {plan_id} is {record.approval.state}; only a plan that was applied, or failed "
             "on its way, can be rolled back"
         )
-    _go_back(deployment, record, by=by, at=at)
+    _go_back(deployment, record, by=by, at=at, revision=revision)
     return deployment.store.plan(plan_id)
 
 
@@ -227,6 +255,7 @@ def _go_back(
     at: datetime,
     because: str = "",
     automatic: bool = False,
+    revision: int | None = None,
 ) -> None:
     """The way back, where no later plan and no guard is in it; see `carry`."""
     _check_last(deployment, record)
@@ -250,7 +279,15 @@ def _go_back(
         raise GuardRefusedError(
             f"plan {plan.plan_id} must not be rolled back now: {'; '.join(reasons)}"
         )
-    carry(deployment, plan.plan_id, back, BACK, by=by, at=at, because=because)
+    carry(deployment, plan.plan_id, back, BACK, by=by, at=at, because=because, revision=revision)
+
+
+def _as_seen(deployment: Deployment, plan_id: str, revision: int | None) -> PlanRecord:
+    """The plan, while it is where somebody saw it."""
+    record = deployment.store.plan(plan_id)
+    if revision is not None and record.revision != revision:
+        raise PlanChangedError(changed(record.approval))
+    return record
 
 
 def _check_last(deployment: Deployment, record: PlanRecord) -> None:
@@ -287,7 +324,7 @@ def _check_fleet(
     if fleet.version == approval.fleet_version:
         return
     reason = f"the fleet is now {fleet.version}, the plan was made for {approval.fleet_version}"
-    _supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
+    supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
     raise StalePlanError(
         f"plan {approval.plan_id} is stale: {reason}; nothing was changed, plan again"
     )
@@ -357,7 +394,9 @@ def forbidden(findings: Sequence[GuardFinding]) -> str:
     return "; ".join(describe(finding) for finding in held)
 
 
-def _supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:
+def supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:
+    """Set a plan aside that waits; one that was decided or applied meanwhile stays."""
+
     def change(approval: Approval) -> Approval:
         if approval.state not in WAITING:
             return approval  # applied or decided meanwhile: nothing to take its place
@@ -375,6 +414,7 @@ def _change(
     at: datetime,
     reason: str,
     settled: ApprovalState | None = None,
+    revision: int | None = None,
 ) -> PlanRecord:
     """Append the state that `move` leads to; nothing when the plan is `settled` already."""
     action = f"plan.{getattr(move, '__name__', 'change')}"
@@ -384,5 +424,5 @@ def _change(
             return approval
         return move(approval, by=by, at=at, reason=reason)
 
-    deployment.store.change_approval(plan_id, change, action=action)
+    deployment.store.change_approval(plan_id, change, action=action, revision=revision)
     return deployment.store.plan(plan_id)

@@ -75,6 +75,7 @@ def carry(
     by: str,
     at: datetime,
     because: str = "",
+    revision: int | None = None,
 ) -> None:
     """Begin, take step after step, and finish or fail; whatever happens is kept with the plan.
 
@@ -82,10 +83,12 @@ def carry(
     ----------
     because : str
         Put before the reason of every state.
+    revision : int or None
+        The plan must still be in this state when it begins; None: in any that allows it.
 
     Raises
     ------
-    PlanStateError
+    PlanStateError, PlanChangedError
         When another plan is on its way, or this one may not begin; nothing was touched.
     StalePlanError, ApplyError
         As `carry_out`.
@@ -93,7 +96,7 @@ def carry(
     settle_interrupted(deployment, at=at)
     deployment.running.append(plan_id)
     try:
-        _Run(deployment, plan_id, diff, way, by, because).carry(at)
+        _Run(deployment, plan_id, diff, way, by, because, revision).carry(at)
     finally:
         deployment.running.remove(plan_id)
 
@@ -197,6 +200,7 @@ class _Run:
     way: Way
     by: str
     because: str
+    revision: int | None
 
     def carry(self, at: datetime) -> None:
         record = self.deployment.store.plan(self.plan_id)
@@ -251,5 +255,9 @@ class _Run:
                 )
             return move(approval, by=self.by, at=at, reason=reason)
 
-        action = f"plan.{_name(move)}"
-        return self.deployment.store.change_approval(self.plan_id, change, action=action)
+        return self.deployment.store.change_approval(
+            self.plan_id,
+            change,
+            action=f"plan.{_name(move)}",
+            revision=self.revision if last is None else None,
+        )

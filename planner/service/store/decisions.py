@@ -46,14 +46,14 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
     return seq
 
 
-def newest(connection: Connection, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
-    """The newest decisions of a deployment, newest first."""
-    query = (
-        select(DECISIONS)
-        .where(DECISIONS.c.deployment == deployment)
-        .order_by(DECISIONS.c.seq.desc())
-        .limit(limit)
-    )
+def newest(
+    connection: Connection, deployment: str, *, limit: int, before: int | None = None
+) -> tuple[DecisionRecord, ...]:
+    """The newest decisions of a deployment, newest first; before one, where it is named."""
+    query = select(DECISIONS).where(DECISIONS.c.deployment == deployment)
+    if before is not None:
+        query = query.where(DECISIONS.c.seq < before)
+    query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
     return tuple(_record(row) for row in connection.execute(query).mappings())
 
 

@@ -1,6 +1,7 @@
 """Plans: what was decided, kept as documents; where each stands is in `approvals`."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
@@ -59,9 +60,14 @@ def deployment_of(connection: Connection, plan_id: str) -> str | None:
 
 
 def ids(
-    connection: Connection, deployment: str, *, limit: int, states: Sequence[ApprovalState]
+    connection: Connection,
+    deployment: str,
+    *,
+    limit: int,
+    states: Sequence[ApprovalState],
+    after: tuple[datetime, str] | None,
 ) -> Sequence[str]:
-    """Ids of a deployment's newest plans, newest first; of these states, when given."""
+    """Ids of a deployment's newest plans, newest first; of these states, behind `after`."""
     states_of = APPROVALS.alias()
     newest = (  # of each plan by the index: all plans at once would take as long as there are many
         select(func.max(states_of.c.seq))
@@ -77,6 +83,10 @@ def ids(
     )
     if states:
         query = query.where(APPROVALS.c.state.in_([state.value for state in states]))
+    if after is not None:
+        at, plan_id = stamp(after[0]), after[1]
+        same_instant = (PLANS.c.created_at == at) & (PLANS.c.plan_id > plan_id)
+        query = query.where((PLANS.c.created_at < at) | same_instant)
     return connection.execute(query).scalars().all()
 
 
@@ -96,6 +106,7 @@ def _record(connection: Connection, row: RowMapping) -> PlanRecord:
         diff=_diff(row["diff"]),
         findings=_findings(row["findings"]),
         approval=approvals.newest(connection, row["plan_id"]),
+        revision=approvals.revision(connection, row["plan_id"]),
     )
 
 

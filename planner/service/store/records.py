@@ -21,6 +21,8 @@ class PlanRecord:
         From the fleet it was made for, as it was shown.
     approval : Approval
         The newest of its states.
+    revision : int
+        Number of that state: another one after every change. 0: not stored yet.
     """
 
     deployment: str
@@ -29,6 +31,7 @@ class PlanRecord:
     diff: DiffDocument
     findings: tuple[FindingDocument, ...]
     approval: Approval
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,46 +1,17 @@
 """The API over its transport: contract, conflicts, problems, tokens."""
 
-import asyncio
 import json
 from datetime import timedelta
 
-import httpx
 import pytest
 
-from planner.service.api import Service, create_app
-from planner.service.tokens import hash_of, new_token
+from planner.service.api import Service
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
+from tests.planner.service.clients import client_of, make_plan
 from tests.planner.service.examples import NOON, fleet, history, pool, spec_data, window
 from tests.planner.service.imagined import BUSY, make_deployment
 from tests.planner.service.plans import example_fleet
-
-
-class Client:
-    """Requests to an app without a socket."""
-
-    def __init__(self, app, token):
-        self.app = app
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    def request(self, method, path, **more):
-        async def answer():
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://localhost", headers=self.headers
-            ) as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(answer())
-
-    def get(self, path, **more):
-        return self.request("GET", path, **more)
-
-    def post(self, path, json=None, **more):
-        return self.request("POST", path, json=json, **more)
-
-    def put(self, path, json=None):
-        return self.request("PUT", path, json=json)
 
 
 @pytest.fixture
@@ -51,22 +22,13 @@ def make(tmp_path):
     def client(*, max_body_bytes=2**20, insecure_local=False, **changes):
         deployment = make_deployment(tmp_path, **changes)
         made.append(deployment)
-        token = new_token()
-        deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
-        service = Service(
-            deployment=deployment, max_body_bytes=max_body_bytes, insecure_local=insecure_local
+        return deployment, client_of(
+            deployment, max_body_bytes=max_body_bytes, insecure_local=insecure_local
         )
-        return deployment, Client(create_app(service), token)
 
     yield client
     for deployment in made:
         deployment.store.close()
-
-
-def make_plan(client, **body):
-    answer = client.post("/v1/plans", {"history": history(**BUSY), **body})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
 
 
 def test_a_plan_is_made_approved_and_applied_once(make):
