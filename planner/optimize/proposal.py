@@ -51,12 +51,21 @@ class Round:
             return bool(self.replays) and self.spare_ratio >= 0
         return all(r.proves for r in self.replays)
 
+    @property
+    def nothing_confirmed(self) -> bool:
+        """Whether requests come, and in no window that the plan has a say in the twin saw them.
+
+        Nor are they in time in all those in which all that is there serves.
+        """
+        if self.replays or (self.helpless and all(r.proves for r in self.helpless)):
+            return False
+        return any(self.problem.load_rps(t) > 0 for t in self.problem.window_indices)
+
     def unproven(self, forecast: Forecast) -> tuple[str, ...]:
         """What the twin did not confirm, in sentences; empty: all that it was asked."""
         seen = sorted((*self.replays, *self.helpless), key=lambda r: r.window)
         if not seen:
-            loads = any(self.problem.load_rps(t) > 0 for t in self.problem.window_indices)
-            return ("no window could be replayed in the twin",) if loads else ()
+            return ("no window could be replayed in the twin",) if self.nothing_confirmed else ()
         return tuple(
             f"{forecast.windows[r.window].start_at:%m-%d %H:%M}: {_seen_text(r, wronged)}"
             + (", and nothing ordered now is ready in time" if r in self.helpless else "")

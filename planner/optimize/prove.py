@@ -472,12 +472,9 @@ def _carrying(last: Round, request_class: str, role: Role, t: int, *, wide: bool
 def _status(final: Round, rounds: list[Round]) -> PlanStatus:
     if not final.holds:
         return PlanStatus.INFEASIBLE
-    unseen = not final.replays and final.problem.load_rps(
-        max(final.problem.window_indices, key=final.problem.load_rps)
-    )
-    if len(rounds) > 1 or final.exhausted or unseen:
+    if len(rounds) > 1 or final.exhausted or final.nothing_confirmed:
         # Proven to serve; that nothing cheaper would is proven for the discounted capacity only.
-        # Or not even that, where nothing was there that the twin could judge.
+        # Or not even that.
         return PlanStatus.FEASIBLE
     return final.solution.status
 

@@ -65,6 +65,7 @@ def test_a_plan_that_the_twin_could_not_judge_is_not_called_optimal() -> None:
 def test_all_that_is_there_and_holds_is_proven() -> None:
     made = plan(slow_to_start(), forecast([5.0]), fleet(prefill=1, decode=1), made_at=NOW)
     assert made.unproven == ()
+    assert made.status is PlanStatus.OPTIMAL
     assert made.windows[0].predicted.source == "twin"
 
 
