@@ -323,6 +323,8 @@ class Plan:
         True when any profile behind it is of a run that broke off.
     placements : tuple of Placement
         Where the replicas of each window stand; empty where the spec names no cells.
+    unproven : tuple of str
+        Of a plan that is not infeasible: what the twin did not confirm with 95 % confidence.
     """
 
     plan_id: str
@@ -342,3 +344,4 @@ class Plan:
     held_by_others: tuple[Holding, ...] = ()
     incomplete: bool = False
     placements: tuple[Placement, ...] = ()
+    unproven: tuple[str, ...] = ()
