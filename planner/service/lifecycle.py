@@ -85,16 +85,10 @@ def propose(
         approval=approval,
     )
     stored = deployment.store.add_plan(record, actor=by)
-<<<<<<< HEAD
-    for other in waiting(deployment):
-        if other.plan.plan_id != plan_id:
-            supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
-=======
     state = stored.approval.state
     for other in waiting(deployment, drafts=state is ApprovalState.DRAFT):
         if other.plan.plan_id != plan_id and state in WAITING:
             supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
->>>>>>> grd8
     return stored
 
 

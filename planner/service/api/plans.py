@@ -12,12 +12,8 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
-<<<<<<< HEAD
 from planner.service import known_fleet, lifecycle
 from planner.service.api import paging, revisions
-=======
-from planner.service import known_fleet, lifecycle
->>>>>>> grd8
 from planner.service.api.bodies import DecisionBody, PlanBody
 from planner.service.api.examples import FLEET, MINUTES
 from planner.service.api.paging import CursorParameter
@@ -93,7 +89,6 @@ class PlanHistory(Document):
     steps: list[StepBegun] = Field(description="append-only; a rerun counts from 1 again")
 
 
-<<<<<<< HEAD
 @ROUTER.post(
     "",
     status_code=201,
@@ -114,17 +109,6 @@ async def post_plan(
 
 def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     """The work behind `POST /v1/plans`."""
-=======
-@ROUTER.post("", status_code=201)
-def post_plan(
-    body: PlanBody, service: ServiceParameter, by: Writer, response: Response
-) -> PlanResource:
-    """Plan now; the plan is stored and waits for approval.
-
-    Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
-    failed, rolled back).
-    """
->>>>>>> grd8
     deployment, now = service.deployment, service.now()
     if body.deployment is not None:
         service.check_deployment(body.deployment)
