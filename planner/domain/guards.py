@@ -65,7 +65,8 @@ class RateLimit:
         """Replicas that may come or go within the period, of a role that has `present`."""
         amounts = [self.replicas] if self.replicas is not None else []
         if self.ratio is not None:
-            amounts.append(max(1, int(self.ratio * present)))
+            # 0.29 x 100 is 28.999999999999996 in floating point, and means 29.
+            amounts.append(max(1, int(self.ratio * present + 1e-9)))
         return max(amounts, default=None)
 
 

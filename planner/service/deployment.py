@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from actuators.actuator import Actuator
@@ -33,8 +33,9 @@ _MOVED = (
     ApprovalState.ROLLING_BACK,
     ApprovalState.ROLLED_BACK,
 )
-MOST_RECENT = 50
-"""Rollouts looked back on for the rate limits."""
+MOST_RECENT, MOST_EVER = 50, 12_800
+"""Rollouts looked back on for the rate limits: so many, and more while they all lie in the longest
+period of one, up to the second."""
 LONGEST_RUN = 1_000
 """Decisions looked back on to find what was wanted lately."""
 
@@ -182,7 +183,7 @@ def guard_conditions(
     lately = _lately(decisions, now=now, within_s=spec.guards.scale_down_stabilization_s)
     moved: tuple[PlanRecord, ...] = ()
     if spec.target is not TargetKind.DRY_RUN:
-        moved = store.plans(spec.name, limit=MOST_RECENT, states=_MOVED)
+        moved = _moved_lately(deployment, now=now)
     return GuardConditions(
         now=now,
         observed_at=observation.observed_at,
@@ -197,6 +198,18 @@ def guard_conditions(
         leader=deployment.leads(),
         can_flip=spec.target not in (TargetKind.KUBERNETES, TargetKind.METRICS),
     )
+
+
+def _moved_lately(deployment: Deployment, *, now: datetime) -> tuple[PlanRecord, ...]:
+    """Plans that moved the fleet, newest first: those that a rate limit counts, and some more."""
+    guards, limit = deployment.spec.guards, MOST_RECENT
+    longest_s = max(guards.scale_up.period_s, guards.scale_down.period_s)
+    since = now - timedelta(seconds=longest_s)
+    while True:
+        moved = deployment.store.plans(deployment.spec.name, limit=limit, states=_MOVED)
+        if len(moved) < limit or moved[-1].created_at < since or limit >= MOST_EVER:
+            return moved
+        limit *= 4
 
 
 def _idle_since(observation: Observation) -> datetime | None:

@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from actuators.kubernetes.stock_out import StockOut
+from planner import rollout
 from planner.domain.errors import GuardRefusedError, PlanStateError
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause
 from planner.domain.rollout import ApprovalState
 from planner.service import lifecycle
+from planner.service.deployment import Observation, guard_conditions
 from planner.service.loop import Outcome, tick
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
+from tests.planner.service.plans import example_record
 
 LOCAL = {"kind": "local"}
 """Whose applied plans have moved something, unlike those of a dry run."""
@@ -53,6 +57,23 @@ def test_a_rate_limit_lets_the_fleet_grow_bit_by_bit(make):
     assert replicas(deployment) == first
     assert tick(deployment, now=NOON + timedelta(seconds=60)).outcome is Outcome.APPLIED
     assert replicas(deployment)[0] == 3
+
+
+@pytest.mark.parametrize(("period_s", "seen"), [(60, 50), (86_400, 60)])
+def test_a_rate_limit_looks_back_over_its_whole_period(make, period_s, seen):
+    limit = {"scale_up": {"replicas": 60, "period_s": period_s}}
+    deployment = make(guards=limit, target=LOCAL)
+    for number in range(60):
+        at = NOON - timedelta(minutes=60 - number)
+        record = example_record(f"plan-{number}", at=at)
+        deployment.store.add_plan(record, actor="ann")
+        for move in (rollout.approve, rollout.begin, rollout.finish):
+            deployment.store.change_approval(
+                f"plan-{number}", partial(move, by="ann", at=at), action="x"
+            )
+    nothing = Observation(windows=(), observed_at=NOON)
+    recent = guard_conditions(deployment, nothing, now=NOON).recent
+    assert len({change.at for change in recent}) == seen
 
 
 def test_without_a_rate_limit_it_grows_at_once(make):

@@ -293,3 +293,8 @@ def test_every_cut_has_a_reason_that_is_kept() -> None:
     cut = [f for f in findings if f.verdict is Verdict.CLAMP]
     assert cut
     assert all(f.reason for f in cut)
+
+
+@pytest.mark.parametrize(("ratio", "present", "allowed"), [(0.29, 100, 29), (0.57, 100, 57)])
+def test_a_share_that_floating_point_has_not_exactly_is_what_people_mean(ratio, present, allowed):
+    assert RateLimit(ratio=ratio).allowed(present) == allowed
