@@ -165,9 +165,12 @@ def test_before_anything_ended_lengths_are_not_known_and_nothing_is_said():
 
 def test_looks_that_overlap_are_counted_once():
     kept = Kept()
-    for second in range(5, 65, 5):  # each tells of ten seconds
-        kept.see(second, PREFILL, DECODE)
-    assert [window.requests for window in kept.windows] == [60]
+    idle = in_system(target("d", engine_text(), role=Role.DECODE), 0)
+    for second in (10, 20, 30):
+        kept.see(second, EMPTY, idle)
+    for second in range(35, 65, 5):  # each tells of ten seconds
+        kept.see(second, EMPTY, in_system(DECODE, 0))
+    assert [window.requests for window in kept.windows] == [30]
 
 
 def test_a_reading_over_several_windows_is_kept_once_in_each():
@@ -181,10 +184,10 @@ def test_a_reading_over_several_windows_is_kept_once_in_each():
 @pytest.mark.parametrize("back_s", [30, 3600, 86_400])
 def test_a_clock_that_is_set_back_costs_a_window_and_no_more(back_s):
     kept = Kept()
-    for second in range(10, 130, 10):
+    for second in range(10, 140, 10):
         kept.see(second, PREFILL, DECODE)
     before = len(kept.windows)
-    for second in range(130 - back_s, 130 - back_s + 200, 10):
+    for second in range(140 - back_s, 140 - back_s + 200, 10):
         kept.see(second, PREFILL, DECODE)
     found = [window.requests for window in kept.windows[before:]]
     assert len(found) >= 2
@@ -261,7 +264,7 @@ def test_signals_without_any_part_end_nothing():
 
 
 def test_own_windows_after_a_clock_was_set_back_are_not_taken_for_others(deployment):
-    keeper = Keeper(leading=lambda: deployment, since=START)
+    keeper = Keeper(leading=lambda: deployment, since=deployment.clock() - timedelta(seconds=1))
     (own,) = seen()
     for hour in (0, -1, -1):
         keeper((replace(own, start_at=own.start_at + timedelta(hours=hour)),))
