@@ -80,7 +80,7 @@ class KubernetesActuator:
         for pool in diff.from_fleet.pools:
             counter = self.counters.get((pool.shape, pool.purchase_option))
             if counter is not None:
-                self._counts[counter.target] = pool.replicas
+                self._counts[counter.target] = pool.asked
                 self._serving[counter.target] = pool.ready
         return objections_to(diff, self.counters, self.api, self.cluster)
 

@@ -14,7 +14,9 @@
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
     │   ├── UnknownPlanError       no plan under that id
-    │   └── UnknownDecisionError   no decision under that id
+    │   ├── UnknownDecisionError   no decision under that id
+    │   ├── UnknownJobError        no job under that id
+    │   └── UnknownProfileError    no profile under that id
     └── OperationError             the world did not do as asked (exit status 1, HTTP 409/503)
         ├── EngineError            an engine did not start or died; carries its last log lines
         ├── RouterError            the router refused, or paired workers without KV transfer
@@ -29,6 +31,9 @@
         ├── MeasurementError       a measurement gave too little to fit a profile
         ├── StalePlanError         the fleet is no longer the one the diff was made from
         ├── PlanStateError         an approval step that the plan's state does not allow
+        ├── PlanChangedError       the plan is no longer in the state that somebody decided on
+        ├── SpecChangedError       the spec is no longer the one that somebody replaced
+        ├── BusyError              as much work waits as may wait: ask again later
         ├── NotLeaderError         another process leads: this one must not move the fleet
         ├── ApplyError             a rollout step failed; says which and what is left
         │   └── DeadlineMissedError   a step showed no effect before its progress deadline
@@ -89,6 +94,14 @@ class UnknownPlanError(InputError):
 
 class UnknownDecisionError(InputError):
     """No decision is stored under this id."""
+
+
+class UnknownJobError(InputError):
+    """No job is stored under this id."""
+
+
+class UnknownProfileError(InputError):
+    """No profile is stored under this id."""
 
 
 class OperationError(PoolwiseError):
@@ -167,6 +180,18 @@ class StalePlanError(OperationError):
 
 class PlanStateError(OperationError):
     """The plan's state does not allow this approval step."""
+
+
+class PlanChangedError(OperationError):
+    """The plan is no longer in the state that the request was made for."""
+
+
+class SpecChangedError(OperationError):
+    """The spec is no longer the one that the request was made for."""
+
+
+class BusyError(OperationError):
+    """As much work waits as may wait."""
 
 
 class NotLeaderError(OperationError):

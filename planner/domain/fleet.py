@@ -1,7 +1,7 @@
 """What runs: replicas, pools of them, and the fleet."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import total_ordering
@@ -50,10 +50,10 @@ class ReplicaShape:
     max_num_seqs: int | None = None
 
     def __post_init__(self) -> None:
-        for field in ("tp", "pp", "dp", "max_num_batched_tokens", "max_num_seqs"):
-            value = getattr(self, field)
+        for name in ("tp", "pp", "dp", "max_num_batched_tokens", "max_num_seqs"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{field} must be at least 1, got {value}")
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
     def __lt__(self, other: "ReplicaShape") -> bool:
         return self._order < other._order
@@ -99,7 +99,9 @@ class Pool:
     """Identical replicas under one purchase option, by state.
 
     `ready` replicas take traffic; `starting` and `draining` ones occupy accelerators without
-    taking new traffic.
+    taking new traffic. `stuck` ones were to start, but did not come in time, or found no place:
+    nobody waits for them any more, and they are taken back. A target does not know of them, so
+    that they are no part of a fleet's version.
     """
 
     shape: ReplicaShape
@@ -107,11 +109,12 @@ class Pool:
     ready: int = 0
     starting: int = 0
     draining: int = 0
+    stuck: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        for field in ("ready", "starting", "draining"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} of pool {self.shape.label} must be at least 0")
+        for name in ("ready", "starting", "draining", "stuck"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} of pool {self.shape.label} must be at least 0")
 
     @property
     def replicas(self) -> int:
@@ -121,7 +124,12 @@ class Pool:
     @property
     def accelerators(self) -> int:
         """Accelerators occupied, draining replicas included."""
-        return (self.ready + self.starting + self.draining) * self.shape.accelerators
+        return (self.asked + self.draining) * self.shape.accelerators
+
+    @property
+    def asked(self) -> int:
+        """Replicas that the target was asked for, those that do not come included."""
+        return self.replicas + self.stuck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +215,12 @@ def merged(parts: Iterable[CellPool]) -> tuple[Pool, ...]:
             ready=before.ready + part.ready,
             starting=before.starting + part.starting,
             draining=before.draining + part.draining,
+            stuck=before.stuck + part.stuck,
         )
     return tuple(whole[key] for key in sorted(whole))
 
 
 def _occupied(pools: Iterable[Pool]) -> list[Pool]:
     """Pools with replicas, in order."""
-    occupied = [p for p in pools if p.ready or p.starting or p.draining]
+    occupied = [p for p in pools if p.asked or p.draining]
     return sorted(occupied, key=lambda p: (p.shape, p.purchase_option))

@@ -168,7 +168,9 @@ class GuardSettings:
     max_disrupted_replicas : int
         Replicas taken out of service at once.
     scale_down_stabilization_s : float
-        Capacity is taken away only when it was unneeded for so long, seconds.
+        No role gets less capacity than any decision within so long wanted, seconds.
+    hand_edit_hold_s : float
+        What somebody else changed is not changed back for so long, seconds.
     stale_observation_s : float
         Older observations forbid scale-down, seconds.
     prefill, decode, aggregated : RoleGuard
@@ -203,6 +205,7 @@ class GuardSettings:
 
     max_disrupted_replicas: int = 1
     scale_down_stabilization_s: float = 300.0
+    hand_edit_hold_s: float = 300.0
     stale_observation_s: float = 180.0
     prefill: RoleGuard = field(default_factory=RoleGuard)
     decode: RoleGuard = field(default_factory=RoleGuard)

@@ -147,6 +147,14 @@ class PlanWindow:
         """Replicas in a role."""
         return sum(p.replicas for p in self.pools if p.shape.role == role)
 
+    @property
+    def by_label(self) -> dict[str, int]:
+        """Replicas by pool label."""
+        found: dict[str, int] = {}
+        for pool in self.pools:
+            found[pool.shape.label] = found.get(pool.shape.label, 0) + pool.replicas
+        return found
+
     def accelerators(self, name: str) -> int:
         """Accelerators of a type that all replicas occupy."""
         return sum(
@@ -315,6 +323,8 @@ class Plan:
         True when any profile behind it is of a run that broke off.
     placements : tuple of Placement
         Where the replicas of each window stand; empty where the spec names no cells.
+    unproven : tuple of str
+        Of a plan that is not infeasible: what the twin did not confirm with 95 % confidence.
     """
 
     plan_id: str
@@ -334,3 +344,4 @@ class Plan:
     held_by_others: tuple[Holding, ...] = ()
     incomplete: bool = False
     placements: tuple[Placement, ...] = ()
+    unproven: tuple[str, ...] = ()

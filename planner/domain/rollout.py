@@ -86,9 +86,13 @@ class Diff:
 
 
 class Verdict(StrEnum):
-    """What a guard says of a diff."""
+    """What a guard says of a diff.
+
+    note: it holds nothing back, but should be known. clamp: the diff is smaller for it.
+    """
 
     ALLOW = "allow"
+    NOTE = "note"
     CLAMP = "clamp"
     DELAY = "delay"
     REFUSE = "refuse"

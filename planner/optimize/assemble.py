@@ -46,6 +46,7 @@ class Proof:
     slo: Slo
     unoffered: tuple[RejectedAlternative, ...] = ()
     shadow_prices: tuple[ShadowPrice, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 def assemble(
@@ -90,6 +91,7 @@ def assemble(
         shadow_prices=proof.shadow_prices,
         held_by_others=problem.held_by_others,
         incomplete=any(p.interrupted for p in profiles),
+        unproven=proof.unproven,
     )
     return replace(plan, plan_id=plan_id_of(plan))
 

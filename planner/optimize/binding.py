@@ -47,7 +47,7 @@ def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]
     """
     if not solution.feasible:
         return conflicting_rows(problem)
-    telling = telling_windows(problem, solution)
+    telling = telling_windows(problem, solution, problem.window_indices)
     found: list[tuple[int, str, str]] = []
     told: set[str] = set()
     for t in (*telling, *(t for t in problem.window_indices if t not in telling)):

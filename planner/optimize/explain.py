@@ -1,6 +1,6 @@
 """Why a plan is as it is: what binds it, and what else was considered and not chosen."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +25,13 @@ _MOST_DOMINATED = 4
 """More shapes than these are not told one by one."""
 
 
-def telling_windows(problem: Problem, solution: Solution) -> tuple[int, ...]:
-    """The first window and the one whose demand comes closest to what the plan sustains."""
-    load = [
-        problem.load_rps(t) / max(problem.serves_rps(solution.usable, t), 1e-12)
-        for t in problem.window_indices
-    ]
-    return tuple(sorted({0, int(np.argmax(load))}))
+def telling_windows(problem: Problem, solution: Solution, among: Sequence[int]) -> tuple[int, ...]:
+    """Of some windows the first and the one whose demand comes closest to what is sustained."""
+
+    def fullness(t: int) -> float:
+        return problem.load_rps(t) / max(problem.serves_rps(solution.usable, t), 1e-12)
+
+    return tuple(sorted({among[0], max(among, key=fullness)})) if among else ()
 
 
 def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:

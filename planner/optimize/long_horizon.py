@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.optimize import scip
 from planner.optimize.build import build
+from planner.optimize.clock import same_watch
 from planner.optimize.guide import guide_of
 from planner.optimize.horizon import Horizon
 from planner.optimize.inputs import Integers, Objective
@@ -38,7 +39,6 @@ class LongAnswer:
     cost: float
     bound: float
     wall_s: float
-    replayable: bool
 
 
 def is_long(problem: Problem) -> bool:
@@ -62,7 +62,7 @@ def decide(problem: Problem) -> LongAnswer | None:
     h = Horizon(problem, build(problem, flows=False))
     if not h.windows.apart:
         return None
-    with ThreadPoolExecutor(problem.solver.threads) as pool:
+    with ThreadPoolExecutor(problem.solver.threads, initializer=same_watch()) as pool:
         try:
             guide = guide_of(h, pool)
             plan = None if guide is None else rounded(h, guide, pool)
@@ -76,7 +76,6 @@ def decide(problem: Problem) -> LongAnswer | None:
         cost=plan.cost,
         bound=guide.bound,
         wall_s=guide.wall_s + plan.wall_s,
-        replayable=plan.replayable,
     )
 
 

@@ -1,7 +1,7 @@
 """The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,17 +13,20 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.optimize.assemble import Proof, assemble
+from planner.optimize.assemble import Proof, assemble, plan_id_of
 from planner.optimize.check import check
+from planner.optimize.clock import watching
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
 from planner.optimize.explain import telling_windows
 from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
+from planner.optimize.proposal import Round, judged_windows
 from planner.optimize.relax import Rebuild, attainable, relaxations
-from planner.optimize.replay import Replay, replay
+from planner.optimize.replay import replay
 from planner.optimize.robustness import trusting_the_profiles
+from planner.optimize.rounded_up import gap_to_relaxation
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import (
     Solution,
@@ -62,38 +65,6 @@ _NO_BETTER = 0.002
 
 Slos = tuple[Slo, ...]
 """What each class is promised."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Round:
-    """One proposal and what the twin says of it.
-
-    Parameters
-    ----------
-    exhausted : bool
-        Nothing satisfied the constraints: the proposal serves as much as can be served.
-    """
-
-    problem: Problem
-    solution: Solution
-    replays: tuple[Replay, ...]
-    exhausted: bool
-
-    @property
-    def spare_ratio(self) -> float:
-        """Attainment less target of the class that is worst off in any replayed window."""
-        return min((r.spare_ratio for r in self.replays), default=1.0)
-
-    @property
-    def holds(self) -> bool:
-        """Whether every class keeps its promise with 95 % confidence in every replayed window.
-
-        A fleet that takes all there is may not be improved to gain confidence, so for it the
-        point estimate decides.
-        """
-        if self.exhausted:
-            return bool(self.replays) and self.spare_ratio >= 0
-        return all(r.proves for r in self.replays)
 
 
 def plan(
@@ -136,7 +107,14 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    return _plan(spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken)
+    with watching() as clock:
+        made = _plan(
+            spec, forecast, fleet, made_at=made_at, compare=True, explain=explain, taken=taken
+        )
+    if not clock.ended_some:
+        return made
+    made = replace(made, solver=replace(made.solver, replayable=False))
+    return replace(made, plan_id=plan_id_of(made))
 
 
 def _plan(
@@ -172,7 +150,8 @@ def _plan(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
         status=status,
-        replays=final.replays,
+        replays=(*final.replays, *final.helpless),
+        unproven=final.unproven(forecast) if final.holds else (),
         wall_s=sum(r.solution.wall_s for r in way.rounds),
         relaxations=helpful,
         slo=strictest(slos),
@@ -295,7 +274,7 @@ def _rounds(
             high = between
         elif not tried.holds:
             too_small = between
-        elif rounds[-1].exhausted or tried.solution.usd <= rounds[-1].solution.usd:
+        elif rounds[-1].exhausted or _worth(tried) <= _worth(rounds[-1]):
             rounds.append(tried)
             best = high = between
         else:
@@ -329,7 +308,9 @@ def _cheapest_way(
         whole = _within(problem.tightened(factors), last)
         if check(whole.problem, whole.solution):
             continue  # what is left out may not be stopped, or not so fast
-        if not kept or whole.solution.usd < best[0][-1].solution.usd:
+        if not all(r.solution.replayable for r in mixed[0]):  # who knows what the mix would cost
+            whole = replace(whole, solution=gap_to_relaxation(whole.problem, whole.solution))
+        if not kept or _worth(whole) < _worth(best[0][-1]):
             best, kept = ([*mixed[0], whole], factors), True
     return best
 
@@ -337,6 +318,10 @@ def _cheapest_way(
 def _same(problem: Problem) -> Rebuild:
     """One way alone is not asked what softer objectives would do."""
     return lambda _: problem
+
+
+def _worth(proposal: Round) -> tuple[float, float]:
+    return worth(proposal.problem, proposal.solution)
 
 
 def _within(problem: Problem, one_way: Round) -> Round:
@@ -371,28 +356,33 @@ def _propose(
     if solution is None or exhausted:  # nothing serves all, or nothing was found in time
         problem = replace(attainable(problem, spec, rebuild), best_effort=True)
         solution = optimize(problem)
-    replays = (
+    judged = judged_windows(problem, solution)
+    seen = [
         replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos)
-        for t in _to_replay(spec, forecast, problem, solution, slos)
-        # What is not ready in time cannot be helped by any plan: predicted, but not judged.
-        if problem.best_effort
-        or problem.sheds
-        or not any(problem.may_fall_short(k, t) for k in problem.stream_indices)
-    )
+        for t in _to_replay(spec, forecast, problem, solution, slos, judged=judged)
+    ]
     return Round(
         problem=problem,
         solution=solution,
-        replays=tuple(r for r in replays if r is not None),
+        replays=tuple(r for r in seen if r is not None and r.window in judged),
+        helpless=tuple(r for r in seen if r is not None and r.window not in judged),
         exhausted=exhausted,
     )
 
 
 def _to_replay(
-    spec: Spec, forecast: Forecast, problem: Problem, solution: Solution, slos: Slos
+    spec: Spec,
+    forecast: Forecast,
+    problem: Problem,
+    solution: Solution,
+    slos: Slos,
+    *,
+    judged: Sequence[int],
 ) -> list[int]:
     """The first and the hardest window, and the worst of those that need a second opinion.
 
-    These are the ones that the closed form finds too slow, and those where it doubts itself.
+    These are the ones that the closed form finds too slow, and those where it doubts itself. The
+    first and the hardest are told apart once more among those that the plan has a say in.
     """
     busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
     if not all(is_sent_as_one(problem, solution, t) for t in problem.window_indices):
@@ -406,7 +396,12 @@ def _to_replay(
         if spare is not None and (spare < 0 or said.doubts):
             doubted.append((spare, t))
     worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
-    return sorted({*telling_windows(problem, solution), *worst})
+    telling = {
+        t
+        for among in (judged, problem.window_indices)
+        for t in telling_windows(problem, solution, among)
+    }
+    return sorted({*telling, *worst})
 
 
 def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> float:
@@ -477,8 +472,9 @@ def _carrying(last: Round, request_class: str, role: Role, t: int, *, wide: bool
 def _status(final: Round, rounds: list[Round]) -> PlanStatus:
     if not final.holds:
         return PlanStatus.INFEASIBLE
-    if len(rounds) > 1 or final.exhausted:
+    if len(rounds) > 1 or final.exhausted or final.nothing_confirmed:
         # Proven to serve; that nothing cheaper would is proven for the discounted capacity only.
+        # Or not even that.
         return PlanStatus.FEASIBLE
     return final.solution.status
 

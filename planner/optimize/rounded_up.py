@@ -12,6 +12,7 @@ from planner.domain.plan import PlanStatus
 from planner.optimize import scip
 from planner.optimize.build import Built, build
 from planner.optimize.check import check
+from planner.optimize.inputs import Objective
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.objective import changes
 from planner.optimize.problem import Problem
@@ -39,7 +40,7 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     bound : float
         What no plan can cost less than, in the unit of the objective, as far as is known.
     """
-    if problem.best_effort and not problem.sheds:
+    if problem.objective is Objective.GOODPUT or (problem.best_effort and not problem.sheds):
         return _serving_most(problem)
     whole = build(problem)
     free = scip.relax(whole.model, whole.cost)
@@ -62,7 +63,8 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
 
 def _serving_most(problem: Problem) -> Solution | None:
     """The same where as little as possible shall stay unserved: that is given a price."""
-    found = rounded_up(replace(problem, shortfall_usd_per_request=_DEAR_USD))
+    priced = replace(problem, objective=Objective.COST, shortfall_usd_per_request=_DEAR_USD)
+    found = rounded_up(priced)
     if found is None:
         return None
     solution = solution_of(
@@ -74,6 +76,20 @@ def _serving_most(problem: Problem) -> Solution | None:
         wall_s=found.wall_s,
     )
     return None if check(problem, solution) else solution
+
+
+def gap_to_relaxation(problem: Problem, solution: Solution) -> Solution:
+    """The solution with a gap to what no plan of the problem is better than, in fractions even.
+
+    With goodput as the objective: to all of the demand.
+    """
+    built = build(problem)
+    free, cost = scip.relax(built.model, built.cost), cost_in(problem, built, solution)
+    gap = 1 - (0.0 if free is None else free.cost) / cost if cost > 0 else 0.0
+    if problem.objective is Objective.GOODPUT:
+        demand = max(float(problem.demand_rps.sum()), 1e-12)
+        gap = max(gap, float(solution.unserved_rps.sum()) / demand)
+    return replace(solution, gap_ratio=max(solution.gap_ratio, gap))
 
 
 def cost_in(problem: Problem, built: Built, solution: Solution) -> float:

@@ -50,7 +50,6 @@ class Rounded:
     x: Floats
     cost: float
     wall_s: float
-    replayable: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +59,6 @@ class _Walk:
     x: Floats
     cuts: Cuts
     wall_s: float = 0.0
-    replayable: bool = True
     complete: bool = True
 
 
@@ -87,7 +85,6 @@ def rounded(h: Horizon, guide: Guide, pool: Executor) -> Rounded | None:
         x=done,
         cost=float(h.cost @ done),
         wall_s=sum(walk.wall_s for walk in walks),
-        replayable=all(walk.replayable for walk in walks),
     )
 
 
@@ -155,7 +152,6 @@ class _Search:
             work = h.problem.solver.rolling_work
             found = scip.solve(model, h.cost[columns], settings=settings, work=work)
             walk.wall_s += found.wall_s
-            walk.replayable &= not found.timed_out
             if found.values is None:
                 return False
             decided = np.array(walk.x)

@@ -11,6 +11,7 @@ from ortools.linear_solver.python import model_builder_helper as ortools
 from scipy.sparse import csr_matrix
 
 from planner.optimize.answer import Answer
+from planner.optimize.clock import report
 from planner.optimize.inputs import SolverSettings
 from planner.optimize.linear import Floats, Linear
 
@@ -21,6 +22,9 @@ _NODES_PER_WORK = 20_000
 
 _GLOP_ATTEMPTS = ("", "use_dual_simplex: true", "use_preprocessing: false")
 """The next one where numbers came out too imprecise."""
+
+_NEARLY = 0.8
+"""SCIP may stop a little before its time limit; so late it is taken to be what ended it."""
 
 _TOLERANCE = 1e-9
 """Relative violation of a row that passes; far below what `check` lets pass."""
@@ -68,6 +72,8 @@ def solve(model: Linear, cost: Floats, *, settings: SolverSettings, work: float)
     proven = status == ortools.SolveStatus.OPTIMAL
     infeasible = status == ortools.SolveStatus.INFEASIBLE
     found = solver.has_solution()
+    timed_out = not (proven or infeasible) and wall_s >= _NEARLY * settings.time_limit_s
+    report(timed_out=timed_out)
     return Answer(
         solver=NAME,
         values=np.array(solver.variable_values()) if found else None,
@@ -76,7 +82,7 @@ def solve(model: Linear, cost: Floats, *, settings: SolverSettings, work: float)
         wall_s=wall_s,
         proven=proven,
         infeasible=infeasible,
-        timed_out=not (proven or infeasible) and wall_s >= settings.time_limit_s,
+        timed_out=timed_out,
     )
 
 

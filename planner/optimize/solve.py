@@ -9,7 +9,7 @@ anew while the others stay, as long as that helps. How far that is from the opti
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from planner.optimize.answer import Answer
 from planner.optimize.bound import windows_bound
 from planner.optimize.build import Built, build
 from planner.optimize.check import check
+from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
+from planner.optimize.second_opinion import better_of_two
 from planner.optimize.solution import Solution, nothing_solves, solution_of
 
 _WINDOWS_IN_VIEW = 2
@@ -54,7 +56,26 @@ class _Answer:
     wall_s: float
     proven: bool
     infeasible: bool
-    replayable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Shortfall:
+    """What has to stay unserved.
+
+    Parameters
+    ----------
+    least : Mapping
+        By (stream, window), requests/s.
+    bound : float
+        Requests/s times hours over all windows; nothing leaves less.
+    proven : bool
+        It is the least.
+    """
+
+    least: Mapping[Index, float] = field(default_factory=dict)
+    bound: float = 0.0
+    wall_s: float = 0.0
+    proven: bool = True
 
 
 def optimize(problem: Problem) -> Solution:
@@ -74,7 +95,14 @@ def optimize(problem: Problem) -> Solution:
     SolverError
         When the solver found nothing within its limits, or its answer fails the check.
     """
-    answer = _answer(problem)
+    with watching() as clock:
+        answer, short = _answer(problem)
+        solution = _solution(problem, answer)
+    return replace(_with_shortfall_gap(problem, solution, short), replayable=not clock.ended_some)
+
+
+def _solution(problem: Problem, answer: _Answer) -> Solution:
+    """The checked solution of an answer, or a last resort."""
     if answer.infeasible:
         return nothing_solves(problem, solver_name=answer.solver, wall_s=answer.wall_s)
     if answer.replicas is None:
@@ -87,7 +115,6 @@ def optimize(problem: Problem) -> Solution:
         solver_name=answer.solver,
         gap_ratio=max(1 - answer.bound / answer.cost, 0.0) if answer.cost > 0 else 0.0,
         wall_s=answer.wall_s,
-        replayable=answer.replayable,
     )
     if faults := check(problem, solution):
         raise SolverError(f"{answer.solver} gave a fleet that breaks {'; '.join(faults)}")
@@ -113,20 +140,39 @@ def _last_resort(problem: Problem, answer: _Answer) -> Solution:
             f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "
             "`loop.solver_time_limit_s` in the spec, or offer fewer shapes or windows"
         )
-    wall_s = answer.wall_s + found.wall_s
-    return replace(found, wall_s=wall_s, replayable=answer.replayable)
+    return replace(found, wall_s=answer.wall_s + found.wall_s)
 
 
-def _answer(problem: Problem) -> _Answer:
+def _with_shortfall_gap(problem: Problem, solution: Solution, short: _Shortfall) -> Solution:
+    """The solution with what may be missing of the most that can be served.
+
+    The gap is then the larger one of both: of the cost, and of what is served.
+    """
+    if short.proven or not solution.feasible:
+        return solution
+    hours = np.array([w.window_s for w in problem.windows]) / 3600
+    reachable = float((problem.demand_rps @ hours).sum()) - short.bound
+    missing = float((solution.unserved_rps @ hours).sum()) - short.bound
+    gap = max(missing / reachable, 0.0) if reachable > 0 else 0.0
+    return replace(
+        solution, status=PlanStatus.FEASIBLE, gap_ratio=max(solution.gap_ratio, min(gap, 1.0))
+    )
+
+
+def _answer(problem: Problem) -> tuple[_Answer, _Shortfall]:
     if len(problem.streams) * len(problem.options) * len(problem.windows) > _MANY_FLOWS:
         found = _long(problem)
         if found is not None:
-            return found
+            return found, _Shortfall()
     built = build(problem)
-    least, wall_s = _least_shortfall(built, problem)
-    built = _limit_shortfall(built, least)
+    short = _least_shortfall(built, problem)
+    answer = _cheapest(problem, _limit_shortfall(built, short.least), short.least)
+    return replace(answer, wall_s=answer.wall_s + short.wall_s), short
+
+
+def _cheapest(problem: Problem, built: Built, least: Mapping[Index, float]) -> _Answer:
+    """The best fleet that leaves no more than `least` unserved."""
     whole = _solve(built, problem, work=problem.solver.exact_work)
-    whole = replace(whole, wall_s=whole.wall_s + wall_s)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
     long = _long(problem)
@@ -150,7 +196,6 @@ def _answer(problem: Problem) -> _Answer:
         bound=bound,
         wall_s=whole.wall_s + rolling.wall_s + best.wall_s,
         proven=best.cost - bound <= problem.solver.gap_ratio * best.cost,
-        replayable=whole.replayable and rolling.replayable and best.replayable,
     )
 
 
@@ -188,7 +233,6 @@ def _long(problem: Problem) -> _Answer | None:
         wall_s=found.wall_s,
         proven=found.cost - found.bound <= problem.solver.gap_ratio * found.cost,
         infeasible=False,
-        replayable=found.replayable,
     )
 
 
@@ -204,7 +248,7 @@ def _improved(problem: Problem, answer: _Answer, built: Built) -> _Answer:
             found = _decided_anew(problem, best, built, range(first, first + width))
             wall_s += found.wall_s
             if found.replicas is not None and found.cost < best.cost:
-                best = replace(found, replayable=best.replayable and found.replayable)
+                best = found
         if before - best.cost < problem.solver.gap_ratio * best.cost:
             break
     return replace(best, wall_s=wall_s)
@@ -220,15 +264,14 @@ def _decided_anew(problem: Problem, best: _Answer, built: Built, free: range) ->
     return _solve(built, problem, work=problem.solver.rolling_work)
 
 
-def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float], float]:
-    """The least unserved demand by (stream, window), requests/s, and the solver's seconds.
+def _least_shortfall(built: Built, problem: Problem) -> _Shortfall:
+    """The least unserved demand.
 
     Priorities one after the other, the highest first; within one, all windows together.
     """
-    least: dict[Index, float] = {}
-    wall_s = 0.0
+    short = _Shortfall()
     if problem.shortfall_usd_per_request is not None and problem.objective is not Objective.GOODPUT:
-        return least, wall_s
+        return short
     columns = built.variables.shortfall
     for priority in sorted({s.priority for s in problem.streams}, reverse=True):
         level = [
@@ -242,12 +285,19 @@ def _least_shortfall(built: Built, problem: Problem) -> tuple[dict[Index, float]
         for k, t in level:
             cost[columns[k, t]] = problem.windows[t].window_s / 3600
         found = _run(built, cost, problem, work=problem.solver.exact_work)
-        wall_s += found.wall_s
+        short = replace(
+            short,
+            wall_s=short.wall_s + found.wall_s,
+            proven=short.proven and (found.proven or found.infeasible),
+            # What is least after a level that was not decided for good says nothing of the whole.
+            bound=short.bound + (max(found.bound, 0.0) if short.proven else 0.0),
+        )
         if found.values is None:
-            return {}, wall_s
-        least.update({(k, t): float(found.values[columns[k, t]]) for k, t in level})
-        built = _limit_shortfall(built, least)
-    return least, wall_s
+            return replace(short, least={})
+        here = {(k, t): float(found.values[columns[k, t]]) for k, t in level}
+        short = replace(short, least={**short.least, **here})
+        built = _limit_shortfall(built, short.least)
+    return short
 
 
 def _limit_shortfall(built: Built, least: Mapping[Index, float]) -> Built:
@@ -263,7 +313,7 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
     """Decide window after window, the next `_WINDOWS_IN_VIEW` in view, earlier ones fixed."""
     replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
     flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
-    wall_s, replayable, answer = 0.0, True, None
+    wall_s, answer = 0.0, None
     for t in problem.window_indices:
         end = min(t + 1 + _WINDOWS_IN_VIEW, len(problem.windows))
         built = build(problem.between(0, end))
@@ -271,7 +321,7 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
         built = built.fixed(built.variables.replicas[:, :t], replicas[:, :t])
         built = built.fixed(built.variables.flips[:, :t], flips[:, :t])
         answer = _solve(built, problem, work=problem.solver.rolling_work)
-        wall_s, replayable = wall_s + answer.wall_s, replayable and answer.replayable
+        wall_s += answer.wall_s
         if answer.replicas is None:
             break
         replicas[:, t:end], flips[:, t:end] = answer.replicas[:, t:end], answer.flips[:, t:end]
@@ -287,7 +337,6 @@ def _rolling(problem: Problem, least: Mapping[Index, float]) -> _Answer:
         wall_s=wall_s,
         proven=False,
         infeasible=False,
-        replayable=replayable,
     )
 
 
@@ -309,11 +358,12 @@ def _solve(built: Built, problem: Problem, *, work: float) -> _Answer:
         wall_s=found.wall_s,
         proven=found.proven,
         infeasible=found.infeasible,
-        replayable=not found.timed_out,
     )
 
 
 def _run(built: Built, cost: Floats, problem: Problem, *, work: float) -> Answer:
     """The solver that is faster at such models, by `benchmarks/bench_optimizer.py`."""
-    solve = cp_sat.solve if built.variables.count else scip.solve
-    return solve(built.model, cost, settings=problem.solver, work=work)
+    if not built.variables.count:
+        return scip.solve(built.model, cost, settings=problem.solver, work=work)
+    claimed = cp_sat.solve(built.model, cost, settings=problem.solver, work=work)
+    return better_of_two(built, cost, claimed, settings=problem.solver)

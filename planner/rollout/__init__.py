@@ -25,6 +25,8 @@ from planner.rollout.effects import PoolKey, after
 from planner.rollout.guards import (
     Change,
     GuardConditions,
+    HandEdit,
+    Recommended,
     clamp,
     fallback,
     frozen,
@@ -39,7 +41,9 @@ __all__ = [
     "Change",
     "Dip",
     "GuardConditions",
+    "HandEdit",
     "PoolKey",
+    "Recommended",
     "Wanted",
     "after",
     "approve",

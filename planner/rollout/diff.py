@@ -4,7 +4,8 @@ The order keeps capacity on the way: new replicas start and take traffic before 
 most the disruption budget of them at once, and prefill and decode grow and shrink in turns, so
 that the planned ratio of both is kept. Where another role of the same accelerator and parallelism
 has a replica to spare and a flip is faster than a start and a drain, it flips. Old replicas leave
-early only where the inventory has no room for the new ones, those first whose leaving costs least.
+early only where the inventory, or a hard limit of the spec, has no room for the new ones, those
+first whose leaving costs least.
 Where the spec names cells, each part of a pool in a cell is a pool of its own: a replica that has
 to stand elsewhere starts there and drains here, and flips stay inside a cell.
 `Diff.groups` says which steps do not depend on each other.
@@ -29,6 +30,7 @@ from planner.rollout.effects import (
     pools_by_key,
     pools_in_cells,
     ready_in,
+    replicas_in,
     serves,
 )
 from planner.rollout.placing import Room
@@ -51,12 +53,15 @@ class Wanted:
         Every pool of the model that the fleet or the plan has.
     stay : bool
         Replicas are not moved from cell to cell, though more requests might be served then.
+    leave : frozenset of PoolKey
+        Pools whose stuck replicas are not taken back; nobody waits for them either.
     """
 
     plan_id: str
     model: str
     replicas: Mapping[PoolKey, int]
     stay: bool = False
+    leave: frozenset[PoolKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class _Goal:
     rooms: tuple[Room, ...]
     most_disrupted: int
     can_flip: bool
+    leave: frozenset[PoolKey]
     spec: Spec
     fleet: Fleet
 
@@ -106,16 +112,19 @@ def last_good(diff: Diff, fleet: Fleet, *, model: str) -> Wanted:
     """What a rollout that broke off goes back to by itself: the fleet before it.
 
     Of a diff that only adds, replicas that serve already stay: to take them away as well would
-    leave growing load with less than there is.
+    leave growing load with less than there is. What was starting before it and did not come is not
+    begun anew: that is for a new plan, and nobody waits for it on the way back.
     """
-    before = led_from(diff, model=model)
-    if any(step.kind in (StepKind.DRAIN, StepKind.FLIP) for step in diff.steps):
-        return before
+    before, began = led_from(diff, model=model), pools_by_key(diff.from_fleet)
     there, wanted = pools_by_key(fleet), led_to(diff, model=model).replicas
-    replicas = {
-        key: max(count, min(pool_at(there, key).ready, wanted[key]))
-        for key, count in before.replicas.items()
+    taken = {s.shape for s in diff.steps if s.kind in (StepKind.DRAIN, StepKind.FLIP)} - {
+        key.shape for key, pool in began.items() if pool.stuck
     }
+    replicas = {}
+    for key, count in before.replicas.items():
+        now = pool_at(there, key)
+        served = min(count, max(pool_at(began, key).ready, now.replicas))
+        replicas[key] = served if taken else max(served, min(now.ready, wanted[key]))
     return replace(before, replicas=replicas)
 
 
@@ -128,7 +137,8 @@ def diff_to(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool = True) 
     """Ordered steps that turn `fleet` into what is wanted.
 
     Replicas that are starting already are routed, those that are draining already are stopped, so
-    a half-applied plan is completed.
+    a half-applied plan is completed. Stuck ones are taken back before anything else: a target that
+    counts replicas would wait for them with every one that starts.
 
     Parameters
     ----------
@@ -185,6 +195,7 @@ def _goal(fleet: Fleet, wanted: Wanted, spec: Spec, *, can_flip: bool) -> _Goal:
         rooms=site.rooms,
         most_disrupted=max(1, spec.guards.max_disrupted_replicas),
         can_flip=can_flip,
+        leave=wanted.leave,
         spec=spec,
         fleet=fleet,
     )
@@ -212,6 +223,18 @@ def _next_step(pools: Pools, goal: _Goal, taken: list[Step]) -> Step | None:
     if taken and taken[-1].kind is StepKind.STOP and _out_of_service(pools, goal):
         return _stop(pools, goal)  # what drained together stops together
     return next((s for choose in _CHOICES if (s := choose(pools, goal)) is not None), None)
+
+
+def _take_back(pools: Pools, goal: _Goal) -> Step | None:
+    """Replicas that do not come serve nobody: nothing is lost with them."""
+    stuck = [k for k in goal.replicas if pool_at(pools, k).stuck and k.anywhere not in goal.leave]
+    if not stuck:
+        return None
+    if _out_of_service(pools, goal) >= goal.most_disrupted:
+        return _stop(pools, goal)
+    key = stuck[0]
+    reason = f"a replica of {key.shape.label} did not come in time and serves nobody{_where(key)}"
+    return _step(StepKind.DRAIN, key, goal, reason=reason)
 
 
 def _start_with_room(pools: Pools, goal: _Goal) -> Step | None:
@@ -317,6 +340,7 @@ def _start_anyway(pools: Pools, goal: _Goal) -> Step | None:
 
 
 _CHOICES: tuple[Callable[[Pools, _Goal], Step | None], ...] = (
+    _take_back,
     _start_with_room,
     _route,
     _flip_safely,
@@ -374,10 +398,18 @@ def _to_drain(pools: Pools, goal: _Goal) -> list[PoolKey]:
 
 
 def _room(pools: Pools, key: PoolKey, goal: _Goal) -> int:
-    """Accelerators of the pool's type, and of its cell, that no replica in any state occupies."""
-    name = key.shape.accelerator
+    """Accelerators of the pool's type, and of its cell, that no replica in any state occupies.
+
+    None where one more replica would break a hard limit of the spec.
+    """
+    name, guards = key.shape.accelerator, goal.spec.guards
     used = sum(p.accelerators for k, p in pools.items() if k.shape.accelerator == name)
     free = [goal.inventory.get(name, 0) - used]
+    if guards.max_accelerators is not None:
+        free.append(guards.max_accelerators - sum(p.accelerators for p in pools.values()))
+    most = guards.of_role(key.shape.role).max_replicas
+    if most is not None and replicas_in(pools, key.shape.role, model=goal.model) >= most:
+        free.append(0)
     for room in (r for r in goal.rooms if key.cell in r.cells):
         here = sum(
             p.accelerators
@@ -406,6 +438,9 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
     if pool.starting > 0:
         return True
     if _left(pools, key, goal) < _ENOUGH:
+        return False
+    least = goal.spec.guards.of_role(key.shape.role).min_replicas
+    if ready_in(pools, key.shape.role, model=goal.model) <= least:
         return False
     without = pools | {key: replace(pool, ready=pool.ready - 1)}
     prefills, decodes = (
@@ -436,7 +471,7 @@ def _drain(pools: Pools, key: PoolKey, goal: _Goal, *, blocking: bool) -> Step:
     have = pool_at(pools, key).replicas
     reason = f"{key.shape.label} shrinks from {have} to {have - 1} replicas{_where(key)}"
     if blocking:
-        reason += f": no {key.shape.accelerator} is free for what starts next"
+        reason += ": there is no room for what starts next otherwise"
     return _step(StepKind.DRAIN, key, goal, reason=reason)
 
 

@@ -74,6 +74,13 @@ def ready_in(pools: Pools, role: Role, *, model: str, cell: str | None = None) -
     )
 
 
+def replicas_in(pools: Pools, role: Role, *, model: str) -> int:
+    """Replicas of one role of one model that serve or soon will."""
+    return sum(
+        p.replicas for k, p in pools.items() if (k.shape.role, k.shape.model) == (role, model)
+    )
+
+
 def serves(pools: Pools, *, model: str) -> bool:
     """Whether a request can be answered: an aggregated replica, or prefill and decode in a cell."""
     if ready_in(pools, Role.AGGREGATED, model=model) > 0:
@@ -89,7 +96,8 @@ def applied(pools: Pools, step: Step) -> Pools:
 
     START ends when the replica answers its health check: it is `starting` until ROUTE registers
     it with the router. FLIP ends with the replica taking traffic in its new role. DRAIN takes a
-    starting replica before a ready one: it serves nobody yet. STOP ends a draining one.
+    stuck replica before a starting one, and that before a ready one: they serve nobody. STOP ends
+    a draining one.
 
     Raises
     ------
@@ -106,6 +114,8 @@ def applied(pools: Pools, step: Step) -> Pools:
         return pools | {key: moved}
     if step.kind is StepKind.STOP:
         return pools | {key: replace(pool, draining=pool.draining - 1)}
+    if step.to_shape is None and pool.stuck > 0:
+        return pools | {key: replace(pool, stuck=pool.stuck - 1, draining=pool.draining + 1)}
     given = _without_one(pool)
     if step.to_shape is None:
         return pools | {key: replace(given, draining=given.draining + 1)}
@@ -154,7 +164,7 @@ def _require_replica(pool: Pool, step: Step) -> None:
     available = {
         StepKind.ROUTE: pool.starting,
         StepKind.STOP: pool.draining,
-        StepKind.DRAIN: pool.replicas,
+        StepKind.DRAIN: pool.asked,
         StepKind.FLIP: pool.replicas,
     }[step.kind]
     if available < 1:

@@ -22,8 +22,8 @@ class AccessRole(StrEnum):
     """What the holder of a token may do; each role may all that those before it may.
 
     VIEWER: read, and ask questions of which nothing is stored. OPERATOR: make plans, hand in what
-    was observed, apply and roll back. APPROVER: approve and reject, read the audit log. ADMIN:
-    tokens.
+    was observed, apply and roll back. APPROVER: approve and reject, replace the spec, read the
+    audit log. ADMIN: tokens.
     """
 
     VIEWER = "viewer"

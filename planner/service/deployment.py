@@ -10,11 +10,12 @@ from actuators.kubernetes.stock_out import with_usable_inventory
 from forecaster.memory import Memory
 from planner.domain.calibration import Correction
 from planner.domain.fleet import Role
+from planner.domain.guards import Pin
 from planner.domain.plan import Plan
 from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
-from planner.rollout import Change, GuardConditions
+from planner.rollout import Change, GuardConditions, HandEdit, Recommended
 from planner.service.calibrating import corrections_of
 from planner.service.directives import standing
 from planner.service.stages import Stages
@@ -35,7 +36,7 @@ _MOVED = (
 MOST_RECENT = 50
 """Rollouts looked back on for the rate limits."""
 LONGEST_RUN = 1_000
-"""Decisions looked back on to find since when capacity is unneeded."""
+"""Decisions looked back on to find what was wanted lately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,11 @@ class Deployment:
         usable = with_usable_inventory(spec, found, now=now)
         return usable.corrected(self.corrections())
 
+    def moving(self) -> PlanRecord | None:
+        """The plan that is applied, or rolled back, at present."""
+        states = [state for state in ApprovalState if state.moves]
+        return next(iter(self.store.plans(self.spec.name, limit=1, states=states)), None)
+
     def corrections(self) -> tuple[Correction, ...]:
         """How the profiles are corrected by what their replicas are seen to do."""
         known = corrections_of(self.store.calibrations(self.spec.name).all())
@@ -124,12 +130,25 @@ class Deployment:
         """The same deployment with the loop's mode that a person ordered at run time."""
         return replace(self, spec=standing(self, now=now).over(self.spec))
 
+    def notes(self, *, now: datetime) -> tuple[GuardFinding, ...]:
+        """What should be known of a plan that is made now: shortages, and hands of others."""
+        edits = tuple(
+            GuardFinding(
+                guard="changed_by_others",
+                verdict=Verdict.NOTE,
+                reason=f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by "
+                f"somebody else, seen at {edit.at:%H:%M} UTC",
+            )
+            for edit in _edits(self)
+        )
+        return (*self.shortages(now=now), *edits)
+
     def shortages(self, *, now: datetime) -> tuple[GuardFinding, ...]:
         """What `plannable` leaves out, to be told with a plan."""
         return tuple(
             GuardFinding(
                 guard="stock_out",
-                verdict=Verdict.CLAMP,
+                verdict=Verdict.NOTE,
                 reason=f"no more than {found.usable} {found.accelerator} could be had: plans count "
                 f"on no more until {found.until_at:%H:%M} UTC",
             )
@@ -160,13 +179,16 @@ def guard_conditions(
     store, spec = deployment.store, deployment.spec
     ordered = standing(deployment, now=now)
     decisions = store.decisions(spec.name, limit=LONGEST_RUN)
+    lately = _lately(decisions, now=now, within_s=spec.guards.scale_down_stabilization_s)
     moved: tuple[PlanRecord, ...] = ()
     if spec.target is not TargetKind.DRY_RUN:
         moved = store.plans(spec.name, limit=MOST_RECENT, states=_MOVED)
     return GuardConditions(
         now=now,
         observed_at=observation.observed_at,
-        unneeded_since=_unneeded_since(decisions),
+        recommended=lately,
+        recommended_since=lately[-1].at if lately else None,
+        edits=_edits(deployment),
         idle_since=_idle_since(observation),
         paused=ordered.paused,
         pins=ordered.pins,
@@ -185,7 +207,10 @@ def _idle_since(observation: Observation) -> datetime | None:
 
 
 def _changes(record: PlanRecord) -> list[Change]:
-    """What a rollout did to every role; all of its steps count, done or not."""
+    """What a rollout did to every role; all of its steps count, done or not.
+
+    But taking back what never came removes nothing.
+    """
     steps = record.diff.steps
     return [
         Change(
@@ -196,8 +221,13 @@ def _changes(record: PlanRecord) -> list[Change]:
                 or (s.to_shape is not None and s.to_shape.role is role)
                 for s in steps
             ),
-            removed=sum(
-                s.kind in (StepKind.DRAIN, StepKind.FLIP) and s.shape.role is role for s in steps
+            removed=max(
+                0,
+                sum(
+                    s.kind in (StepKind.DRAIN, StepKind.FLIP) and s.shape.role is role
+                    for s in steps
+                )
+                - sum(p.stuck for p in record.diff.from_fleet.pools if p.role is role),
             ),
         )
         for role in Role
@@ -217,11 +247,29 @@ def takes_away(diff: Diff) -> bool:
     return any(step.kind is StepKind.DRAIN for step in diff.steps)
 
 
-def _unneeded_since(newest_first: tuple[DecisionRecord, ...]) -> datetime | None:
-    """Start of the unbroken run of decisions, up to the newest, that would take capacity away."""
-    since = None
+def _lately(
+    newest_first: tuple[DecisionRecord, ...], *, now: datetime, within_s: float
+) -> tuple[Recommended, ...]:
+    """What decisions wanted within a time, newest first, and what still counted when it began.
+
+    Of equal ones that follow each other the first is kept: it says since when.
+    """
+    found: list[Recommended] = []
     for decision in newest_first:
-        if not decision.removes:
+        if decision.wanted is None or decision.decided_at > now:
+            continue
+        pools = tuple(Pin(pool=label, replicas=n) for label, n in sorted(decision.wanted.items()))
+        if found and found[-1].pools == pools:
+            found.pop()
+        found.append(Recommended(at=decision.decided_at, pools=pools))
+        if (now - decision.decided_at).total_seconds() >= within_s:
             break
-        since = decision.decided_at
-    return since
+    return tuple(found)
+
+
+def _edits(deployment: Deployment) -> tuple[HandEdit, ...]:
+    return tuple(
+        HandEdit(pool=one.pool, at=one.edited_at, was=one.edited_from, found=one.replicas)
+        for one in deployment.store.known_pools(deployment.spec.name).values()
+        if one.edited_at is not None and one.edited_from is not None
+    )

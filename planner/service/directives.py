@@ -117,7 +117,8 @@ def resume(deployment: "Deployment", what: Pause, word: Word) -> None:
     by_spec = deployment.spec.guards.pause
     if not ended and by_spec is not Pause.NONE:
         raise PlanStateError(
-            f"the spec itself pauses scaling ({by_spec}): change guards.pause there and restart"
+            f"the spec itself pauses scaling ({by_spec}): change guards.pause there and put it "
+            "(`PUT /v1/deployments/{name}`), or restart with it"
         )
 
 
@@ -155,8 +156,8 @@ def unpin(deployment: "Deployment", pool: str, word: Word) -> None:
     ended = stored.take_back(DirectiveKind.PIN, [pool], by=word.by, at=word.at)
     if not ended and any(p.pool == pool for p in deployment.spec.guards.pins):
         raise PlanStateError(
-            f"the spec itself pins {pool}: change guards.pins there and restart, or pin it to "
-            "another count"
+            f"the spec itself pins {pool}: change guards.pins there and put it "
+            "(`PUT /v1/deployments/{name}`), restart with it, or pin it to another count"
         )
 
 

@@ -109,6 +109,13 @@ class EventWatch:
         if self._thread is not None:
             self._thread.join(timeout=EVERY_S)
 
+    def follow(self, deployment: Deployment) -> None:
+        """Watch a deployment in the place of the one before: its spec was replaced.
+
+        What was promised may be another thing now, so that budgets are watched anew.
+        """
+        self.deployment, self._burns = deployment, {}
+
     def look(self, *, now: datetime) -> None:
         """Tell what came since the last look; the first one only remembers where things stand.
 

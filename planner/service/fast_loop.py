@@ -18,6 +18,7 @@ from planner.domain.spec import LoopMode, Stage
 from planner.rollout import GuardConditions
 from planner.service.adjusted_plan import PoolOf, pools_of, with_replicas
 from planner.service.deployment import Deployment, Observation, guard_conditions
+from planner.service.known_fleet import look
 from planner.service.lifecycle import FAST_PREFIX, POLICY, apply, approve, forbidden, propose
 from planner.service.loop import Outcome
 from planner.service.rollouts import under_way
@@ -64,7 +65,7 @@ def _tick(deployment: Deployment, *, now: datetime) -> FastReport:
     if backlog is None:
         return FastReport(outcome=Outcome.NO_DATA, reason="no backlog was handed in yet")
     course = Course(deployment.stages, spec.loop.deadlines)
-    fleet = course.run(Stage.OBSERVE, deployment.actuator.read_fleet)
+    fleet = course.run(Stage.OBSERVE, lambda: look(deployment, at=now))
     observation = Observation(windows=(), observed_at=backlog.observed_at)
     conditions = _conditions(deployment, observation, now=now)
     reaction = react(
@@ -105,8 +106,7 @@ def _carry_on(
     if decision is None or held:
         told = f"{reaction.reason}; held: {held}"
         return FastReport(outcome=Outcome.HELD, reason=told, reaction=reaction)
-    plan_id = decision.plan.plan_id
-    propose(deployment, decision, by=POLICY, at=now)
+    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
     approve(deployment, plan_id, by=POLICY, at=now, reason=f"fast tick: {reaction.reason}")
     outcome, told = Outcome.APPLIED, reaction.reason
     try:
@@ -164,6 +164,7 @@ def _after(pools: dict[PoolOf, int], reaction: Reaction) -> dict[PoolOf, int]:
 
 
 def _remember(deployment: Deployment, report: FastReport, *, now: datetime) -> None:
+    plan = None if report.plan_id is None else deployment.store.plan(report.plan_id).plan
     deployment.store.add_decision(
         DecisionRecord(
             deployment=deployment.spec.name,
@@ -172,5 +173,6 @@ def _remember(deployment: Deployment, report: FastReport, *, now: datetime) -> N
             outcome=report.outcome.value,
             reason=f"fast tick: {report.reason}",
             removes=False,
+            wanted=None if plan is None else plan.windows[0].by_label,
         )
     )

@@ -1,5 +1,6 @@
 """A plan's way to the fleet: proposed, approved or rejected, applied once."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -10,21 +11,33 @@ from planner.domain.errors import (
     ApplyError,
     DeadlineMissedError,
     GuardRefusedError,
+    PlanChangedError,
     PlanStateError,
     PoolwiseError,
     StalePlanError,
+    UnknownPlanError,
 )
 from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
 from planner.rollout import GuardConditions
+from planner.service import known_fleet
 from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.falling_back import is_fallback
 from planner.service.rollouts import BACK, THERE, Move, carry, settle_interrupted, touched
 from planner.service.store import PlanRecord
+from planner.service.store.approvals import changed
 
 WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
+DEAD = (
+    ApprovalState.REJECTED,
+    ApprovalState.EXPIRED,
+    ApprovalState.SUPERSEDED,
+    ApprovalState.FAILED,
+    ApprovalState.ROLLED_BACK,
+)
+"""Of these plans nothing comes any more, unless a person completes one that failed."""
 POLICY = "policy"
 """Who approves where the spec lets no person decide."""
 FAST_PREFIX = "fast-"
@@ -40,15 +53,17 @@ def propose(
 ) -> PlanRecord:
     """Store a decision as a plan that waits for approval.
 
-    Older waiting plans of the deployment are superseded. A plan that is known by its id is
-    returned as it stands. One that guards leave no step of stays a draft, with their reasons:
-    applied, it would claim a fleet that is not there.
+    Older waiting plans of the deployment are superseded, but a draft takes the place of drafts
+    only. A plan that is known by its id is returned as it stands while it may still be applied, or
+    has been; one that is dead is proposed anew, under an id that says so. One that guards leave no
+    step of stays a draft, with their reasons: applied, it would claim a fleet that is not there.
 
     Parameters
     ----------
     ask : bool
         False: a draft, which nobody is asked about.
     """
+    decision = _under_a_living_id(deployment, decision)
     plan_id, fleet = decision.plan.plan_id, decision.diff.from_fleet
     held = held_back(decision)
     approval = rollout.draft(
@@ -70,24 +85,57 @@ def propose(
         approval=approval,
     )
     stored = deployment.store.add_plan(record, actor=by)
-    for other in waiting(deployment):
-        if other.plan.plan_id != plan_id:
-            _supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
+    state = stored.approval.state
+    for other in waiting(deployment, drafts=state is ApprovalState.DRAFT):
+        if other.plan.plan_id != plan_id and state in WAITING:
+            supersede(deployment, other.plan.plan_id, by=by, at=at, reason=f"by {plan_id}")
     return stored
 
 
-def waiting(deployment: Deployment) -> tuple[PlanRecord, ...]:
-    """Plans of the deployment that nobody has decided about or applied, newest first."""
-    return deployment.store.plans(deployment.spec.name, limit=100, states=WAITING)
+def _under_a_living_id(deployment: Deployment, decision: Decision) -> Decision:
+    """The decision with an id that no dead plan has: equal inputs give equal ids."""
+    first = decision.plan.plan_id
+    for number in itertools.count(1):
+        plan_id = first if number == 1 else f"{first}-{number}"
+        try:
+            state = deployment.store.plan(plan_id).approval.state
+        except UnknownPlanError:
+            break
+        if state not in DEAD:
+            break
+    return replace(
+        decision,
+        plan=replace(decision.plan, plan_id=plan_id),
+        diff=replace(decision.diff, plan_id=plan_id),
+    )
+
+
+def waiting(deployment: Deployment, *, drafts: bool = False) -> tuple[PlanRecord, ...]:
+    """Plans that nobody has decided about or applied, or drafts only; newest first."""
+    states = (ApprovalState.DRAFT,) if drafts else WAITING
+    return deployment.store.plans(deployment.spec.name, limit=100, states=states)
 
 
 def approve(
-    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+    deployment: Deployment,
+    plan_id: str,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    revision: int | None = None,
 ) -> PlanRecord:
     """Allow a pending plan; a plan that is approved already, or by this person, stays so.
 
+    Parameters
+    ----------
+    revision : int or None
+        `PlanRecord.revision` that was looked at; None: whichever it is.
+
     Raises
     ------
+    PlanChangedError
+        When the plan is in another state by now.
     PlanStateError
         When it is not pending, waited longer than the policy allows, or `by` asked for it and
         must not approve it.
@@ -101,14 +149,20 @@ def approve(
             return approval
         return rollout.approve(approval, by=by, at=at, reason=reason, policy=policy)
 
-    deployment.store.change_approval(plan_id, change, action="plan.approve")
+    deployment.store.change_approval(plan_id, change, action="plan.approve", revision=revision)
     return deployment.store.plan(plan_id)
 
 
 def reject(
-    deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str = ""
+    deployment: Deployment,
+    plan_id: str,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    revision: int | None = None,
 ) -> PlanRecord:
-    """Forbid a pending plan; a plan that is rejected already stays so."""
+    """Forbid a pending plan; a plan that is rejected already stays so. Raises as `approve`."""
     return _change(
         deployment,
         plan_id,
@@ -117,6 +171,7 @@ def reject(
         at=at,
         reason=reason,
         settled=ApprovalState.REJECTED,
+        revision=revision,
     )
 
 
@@ -136,17 +191,22 @@ def expire_old(deployment: Deployment, *, at: datetime) -> None:
         deployment.store.change_approval(record.plan.plan_id, change, action="plan.expire")
 
 
-def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+def apply(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None = None
+) -> PlanRecord:
     """Carry out exactly the steps that were approved; once, however often it is asked.
 
     A plan that failed half-way is completed: by whatever steps lead from the fleet that it left
-    to where the approved ones would have led. One of which a step missed its progress deadline is
-    rolled back, where the spec says so.
+    to where the approved ones would have led, unless somebody else changed that meanwhile. One of
+    which a step missed its progress deadline is rolled back, where the spec says so.
 
     Raises
     ------
+    PlanChangedError
+        When the plan is no longer in the state of the `revision` that was looked at.
     StalePlanError
-        When the fleet is no longer the one that the diff was made from; nothing was changed.
+        When the fleet is no longer the one that the diff was made from, or that it left; nothing
+        was changed.
     PlanStateError
         When the plan is not approved, is being applied already, or another one moves the fleet.
     GuardRefusedError
@@ -155,19 +215,21 @@ def apply(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> Pla
         When the target refuses it beforehand, or a step failed.
     """
     settle_interrupted(deployment, at=at)
-    record = deployment.store.plan(plan_id)
+    record = _as_seen(deployment, plan_id, revision)
     if record.approval.state is ApprovalState.APPLIED:
         return record
     _check_state(record)
     completing = touched(deployment, plan_id)
-    fleet = deployment.actuator.read_fleet()
-    if not completing:
+    fleet = known_fleet.look(deployment, at=at)
+    if completing:
+        _check_untouched(deployment, record, by=by, at=at)
+    else:
         _check_fleet(deployment, record, fleet, by=by, at=at)
     conditions = _conditions(deployment, record, at=at, completing=completing)
     diff = _agreed_steps(deployment, record, fleet, conditions)
     _check_guards(deployment, record, diff, conditions)
     try:
-        carry(deployment, plan_id, diff, THERE, by=by, at=at)
+        carry(deployment, plan_id, diff, THERE, by=by, at=at, revision=revision)
     except ApplyError as error:
         late = isinstance(error.__cause__, DeadlineMissedError)
         if not late or not deployment.spec.guards.roll_back_late_plans:
@@ -192,7 +254,9 @@ def _return(deployment: Deployment, plan_id: str, late: ApplyError) -> str:
     return "it was rolled back"
 
 
-def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) -> PlanRecord:
+def roll_back(
+    deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None = None
+) -> PlanRecord:
     """Put the fleet back to what it was before a plan that was applied, or failed on its way.
 
     Orders of people (pause, pins, freeze windows, hard limits) hold here too; delays do not, nor
@@ -203,11 +267,11 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
     PlanStateError
         When the plan changed nothing, a later plan was applied since (that one has to go first),
         or another one moves the fleet.
-    GuardRefusedError, ApplyError
+    PlanChangedError, GuardRefusedError, ApplyError
         As `apply`.
     """
     settle_interrupted(deployment, at=at)
-    record = deployment.store.plan(plan_id)
+    record = _as_seen(deployment, plan_id, revision)
     if record.approval.state is ApprovalState.ROLLED_BACK:
         return record
     if record.approval.state not in (ApprovalState.APPLIED, ApprovalState.FAILED):
@@ -215,7 +279,7 @@ def roll_back(deployment: Deployment, plan_id: str, *, by: str, at: datetime) ->
             f"plan {plan_id} is {record.approval.state}; only a plan that was applied, or failed "
             "on its way, can be rolled back"
         )
-    _go_back(deployment, record, by=by, at=at)
+    _go_back(deployment, record, by=by, at=at, revision=revision)
     return deployment.store.plan(plan_id)
 
 
@@ -227,10 +291,11 @@ def _go_back(
     at: datetime,
     because: str = "",
     automatic: bool = False,
+    revision: int | None = None,
 ) -> None:
     """The way back, where no later plan and no guard is in it; see `carry`."""
     _check_last(deployment, record)
-    spec, plan, fleet = deployment.spec, record.plan, deployment.actuator.read_fleet()
+    spec, plan, fleet = deployment.spec, record.plan, known_fleet.look(deployment, at=at)
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)
     observation = deployment.observer.observe(now=at)
     conditions = replace(guard_conditions(deployment, observation, now=at), completing=True)
@@ -250,7 +315,15 @@ def _go_back(
         raise GuardRefusedError(
             f"plan {plan.plan_id} must not be rolled back now: {'; '.join(reasons)}"
         )
-    carry(deployment, plan.plan_id, back, BACK, by=by, at=at, because=because)
+    carry(deployment, plan.plan_id, back, BACK, by=by, at=at, because=because, revision=revision)
+
+
+def _as_seen(deployment: Deployment, plan_id: str, revision: int | None) -> PlanRecord:
+    """The plan, while it is where somebody saw it."""
+    record = deployment.store.plan(plan_id)
+    if revision is not None and record.revision != revision:
+        raise PlanChangedError(changed(record.approval))
+    return record
 
 
 def _check_last(deployment: Deployment, record: PlanRecord) -> None:
@@ -287,10 +360,23 @@ def _check_fleet(
     if fleet.version == approval.fleet_version:
         return
     reason = f"the fleet is now {fleet.version}, the plan was made for {approval.fleet_version}"
-    _supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
+    supersede(deployment, approval.plan_id, by=by, at=at, reason=reason)
     raise StalePlanError(
         f"plan {approval.plan_id} is stale: {reason}; nothing was changed, plan again"
     )
+
+
+def _check_untouched(deployment: Deployment, record: PlanRecord, *, by: str, at: datetime) -> None:
+    """Refuse to complete a plan whose fleet somebody else has changed since its last step."""
+    plan_id, steps = record.plan.plan_id, deployment.store.steps(record.plan.plan_id)
+    edited = known_fleet.edited_since(deployment, steps[-1].begun_at)
+    if not edited:
+        return
+    stale = f"it is not completed: {edited}; nothing was changed, plan again"
+    if stale not in record.approval.reason:
+        reason = f"{record.approval.reason}; {stale}"
+        _change(deployment, plan_id, rollout.remark, by=by, at=at, reason=reason)
+    raise StalePlanError(f"plan {plan_id} is stale: {stale}")
 
 
 def _conditions(
@@ -357,7 +443,9 @@ def forbidden(findings: Sequence[GuardFinding]) -> str:
     return "; ".join(describe(finding) for finding in held)
 
 
-def _supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:
+def supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:
+    """Set a plan aside that waits; one that was decided or applied meanwhile stays."""
+
     def change(approval: Approval) -> Approval:
         if approval.state not in WAITING:
             return approval  # applied or decided meanwhile: nothing to take its place
@@ -375,6 +463,7 @@ def _change(
     at: datetime,
     reason: str,
     settled: ApprovalState | None = None,
+    revision: int | None = None,
 ) -> PlanRecord:
     """Append the state that `move` leads to; nothing when the plan is `settled` already."""
     action = f"plan.{getattr(move, '__name__', 'change')}"
@@ -384,5 +473,5 @@ def _change(
             return approval
         return move(approval, by=by, at=at, reason=reason)
 
-    deployment.store.change_approval(plan_id, change, action=action)
+    deployment.store.change_approval(plan_id, change, action=action, revision=revision)
     return deployment.store.plan(plan_id)

@@ -13,7 +13,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import ApprovalState
-from planner.domain.spec import LoopMode, Stage
+from planner.domain.spec import LoopMode, Spec, Stage
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
 from planner.service.calibrating import calibrate
@@ -29,6 +29,7 @@ from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
 from planner.service.falling_back import fall_back
 from planner.service.forecast_outcomes import take_outcomes
+from planner.service.known_fleet import look
 from planner.service.lifecycle import (
     POLICY,
     apply,
@@ -153,6 +154,7 @@ class _Way:
 
     course: Course
     seen: Seen | None = None
+    decision: Decision | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def decide(self, question: Question) -> Decision:
@@ -172,7 +174,9 @@ def _failed(deployment: Deployment, way: _Way, error: str) -> TickReport:
     """What went wrong and where, and what counts instead."""
     stage = way.course.stage
     if stage in (None, Stage.APPLY):  # a plan that failed on its way says itself what to do
-        return TickReport(outcome=Outcome.FAILED, reason=error, failed_stage=stage)
+        return TickReport(
+            outcome=Outcome.FAILED, reason=error, decision=way.decision, failed_stage=stage
+        )
     reason = f"{error} (stage {stage}); {_last_good(deployment)}"
     return TickReport(outcome=Outcome.FAILED, reason=reason, failed_stage=stage)
 
@@ -241,21 +245,33 @@ def _tick(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport:
     if seen is None:
         return TickReport(outcome=Outcome.NO_DATA, reason="no load was observed yet; nothing moves")
     spec = deployment.plannable(now=now)
-    fleet = way.course.run(Stage.OBSERVE, deployment.actuator.read_fleet)
+    fleet = way.course.run(Stage.OBSERVE, lambda: look(deployment, at=now))
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
     conditions = guard_conditions(deployment, seen.observation, now=now)
     decision = way.decide(
         Question(spec=spec, forecast=seen.forecast, fleet=fleet, conditions=conditions, now=now)
     )
-    shortages = deployment.shortages(now=now)
-    decision = replace(decision, findings=(*decision.findings, *shortages))
+    decision = replace(decision, findings=(*decision.findings, *deployment.notes(now=now)))
+    way.decision = decision
 
     if decision.plan.status is PlanStatus.INFEASIBLE:
         reasons = decision.plan.relaxations or ("no fleet keeps the objectives",)
-        reason = "; ".join([*reasons, *(finding.reason for finding in shortages)])
+        short = [finding.reason for finding in deployment.shortages(now=now)]
+        reason = "; ".join([*reasons, *short])
         return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
-    return _carry_on(deployment, way.course, decision, conditions, now=now)
+    report = _carry_on(deployment, way.course, decision, conditions, now=now)
+    return replace(report, reason="; ".join([report.reason, *_told_edits(spec, conditions)]))
+
+
+def _told_edits(spec: Spec, conditions: GuardConditions) -> list[str]:
+    """What somebody else has changed so lately that it is not changed back."""
+    hold_s = spec.guards.hand_edit_hold_s
+    return [
+        f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by somebody else"
+        for edit in conditions.edits
+        if (conditions.now - edit.at).total_seconds() < hold_s
+    ]
 
 
 def _fall_back(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport | None:
@@ -265,7 +281,7 @@ def _fall_back(deployment: Deployment, way: _Way, *, now: datetime) -> TickRepor
         observation = way.seen.observation
     if deployment.spec.guards.fallback is Fallback.CURRENT:
         return None
-    fleet = way.course.run(Stage.OBSERVE, deployment.actuator.read_fleet)
+    fleet = way.course.run(Stage.OBSERVE, lambda: look(deployment, at=now))
     decision = fall_back(deployment, fleet, observation, now=now)
     if decision is None:
         return None
@@ -320,10 +336,10 @@ def _approve(
     deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
 ) -> str | TickReport:
     """Id of the plan that is approved and to be applied, or why none is."""
-    spec, plan_id = deployment.spec, decision.plan.plan_id
+    spec = deployment.spec
     if spec.loop.mode is LoopMode.ADVISE:
-        propose(deployment, decision, by=POLICY, at=now, ask=False)
-        reason = f"plan {plan_id} is advice, nothing moves"
+        advised = propose(deployment, decision, by=POLICY, at=now, ask=False)
+        reason = f"plan {advised.plan.plan_id} is advice, nothing moves"
         return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
     automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(decision.diff, spec)
     if not automatic or rollout.persons_needed(decision.diff, spec) > 1:
@@ -337,7 +353,7 @@ def _approve(
         return _ask(deployment, decision, now=now)
     if held:
         return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
-    propose(deployment, decision, by=POLICY, at=now)
+    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
     approve(deployment, plan_id, by=POLICY, at=now, reason=f"loop mode {spec.loop.mode}")
     return plan_id
 
@@ -378,6 +394,7 @@ def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> T
         outcome=report.outcome.value,
         reason=report.reason,
         removes=decision is not None and takes_away(decision.recommended),
+        wanted=None if decision is None else decision.plan.windows[0].by_label,
     )
     try:
         deployment.store.add_decision(record, report.parts)

@@ -1,5 +1,6 @@
 """What Prometheus reads at `/metrics`, in a registry of its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from planner.service.forecast_metrics import ForecastMetrics
 from planner.service.live import LiveSignals
 from planner.service.loop import GOOD, Outcome, TickReport
 from planner.service.metrics_catalogue import KnownRegistry
+from planner.service.observing import classes_of
 from planner.service.own_metrics import LoopMetrics, SloCounters, StoreCollector
 from planner.service.signal_metrics import SignalCollector
 from planner.service.tick_metrics import TickMetrics
@@ -52,6 +54,7 @@ class Metrics:
     predicted_attainment: Gauge = field(init=False)
     predicted_seconds: Gauge = field(init=False)
     forecasts: ForecastMetrics = field(init=False)
+    _followers: list[Callable[[Deployment], None]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         name, registry = ("deployment",), self.registry
@@ -120,13 +123,27 @@ class Metrics:
     def show(self, deployment: Deployment, live: LiveSignals) -> None:
         """Show what the store holds, and what is seen of the running deployment."""
         spec = deployment.spec
-        LoopMetrics(self.registry, spec, at=deployment.clock())
+        settings = LoopMetrics(self.registry, spec, at=deployment.clock())
         self.loop.record_standing(spec.name, Standing(), spec.loop.mode)
-        self.registry.register(StoreCollector(deployment))
-        self.registry.register(CalibrationCollector(deployment))
+        stored, calibrations = StoreCollector(deployment), CalibrationCollector(deployment)
+        self.registry.register(stored)
+        self.registry.register(calibrations)
         self.registry.register(SignalCollector(spec.name, live.newest))
-        classes = tuple(s.request_class for s in spec.slos if s.model == deployment.model)
-        live.on_signals.append(SloCounters(self.registry, spec.name, classes).record)
+        counters = SloCounters(self.registry, spec.name, classes_of(spec, deployment.model))
+        live.on_signals.append(counters.record)
+
+        def follow(made: Deployment) -> None:
+            settings.show(made.spec)
+            stored.deployment = calibrations.deployment = made
+            counters.begin(classes_of(made.spec, made.model))
+
+        self._followers.append(follow)
+
+    def follow(self, deployment: Deployment) -> None:
+        """Show a deployment in the place of the one before: its spec was replaced."""
+        self.stale_after_s = deployment.spec.guards.stale_observation_s
+        for follower in self._followers:
+            follower(deployment)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""

@@ -29,7 +29,7 @@ class Carry(Protocol):
     """`lifecycle.apply` or `lifecycle.roll_back`."""
 
     def __call__(
-        self, deployment: Deployment, plan_id: str, *, by: str, at: datetime
+        self, deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None
     ) -> PlanRecord:
         """The plan as it stands afterwards."""
         ...
@@ -47,6 +47,7 @@ def move(
     action: Action,
     *,
     by: str,
+    revision: int | None = None,
     patience_s: float = PATIENCE_S,
 ) -> tuple[PlanRecord, bool]:
     """Apply a plan or roll it back, here or by the leader; the plan, and whether that is over.
@@ -61,12 +62,13 @@ def move(
     deployment = leadership.deployment
     leading = leadership.leading()
     if leading is not None:
-        return ACTIONS[action](leading, plan_id, by=by, at=leading.clock()), True
+        at = leading.clock()
+        return ACTIONS[action](leading, plan_id, by=by, at=at, revision=revision), True
     deployment.store.plan(plan_id)  # an unknown one is told at once
     if not leadership.somebody_leads():
         raise NotLeaderError(leadership.who_leads())
     orders = deployment.store.orders(deployment.spec.name)
-    order = orders.add(plan_id, action, by=by, at=deployment.clock())
+    order = orders.add(plan_id, action, by=by, at=deployment.clock(), revision=revision)
     until_s = time.monotonic() + patience_s
     while time.monotonic() < until_s:
         answer = orders.answer_to(order)
@@ -130,7 +132,8 @@ def _carry_out(deployment: Deployment, order: Order, *, at: datetime) -> Answer:
         detail = f"nobody led within {GOOD_FOR_S:g} s after this was asked; ask again"
         return Answer(error=NotLeaderError.__name__, detail=detail)
     try:
-        ACTIONS[order.action](deployment, order.plan_id, by=order.asked_by, at=at)
+        carry, revision = ACTIONS[order.action], order.revision
+        carry(deployment, order.plan_id, by=order.asked_by, at=at, revision=revision)
     except PoolwiseError as error:
         return Answer(error=type(error).__name__, detail=str(error))
     return Answer()

@@ -11,7 +11,6 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.rollout import ApprovalState
 from planner.domain.spec import Spec
 from planner.service.deployment import Deployment
-from planner.service.rollouts import moving
 from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
 
 LONGEST_GAP_S = 600.0
@@ -59,7 +58,7 @@ class StoreCollector(Collector):
 
     def _stored(self) -> tuple[float | None, float | None, float | None]:
         name, store = self.deployment.spec.name, self.deployment.store
-        moved = moving(self.deployment)
+        moved = self.deployment.moving()
         pending = store.plans(name, limit=100, states=(ApprovalState.PENDING,))
         waiting = min((record.created_at for record in pending), default=None)
         newest = store.windows(name, self.deployment.model, limit=1)
@@ -72,23 +71,21 @@ class StoreCollector(Collector):
 
 
 class LoopMetrics:
-    """What does not change while the service runs, so that rules can be relative to it."""
+    """What changes only with the spec, so that rules can be relative to it."""
 
     def __init__(self, registry: CollectorRegistry, spec: Spec, *, at: datetime) -> None:
-        interval = Gauge(
+        self.interval = Gauge(
             "poolwise_loop_interval_seconds",
             "Seconds between slow ticks",
             ("deployment",),
             registry=registry,
         )
-        interval.labels(spec.name).set(spec.loop.slow_interval_s)
-        stale = Gauge(
+        self.stale = Gauge(
             "poolwise_stale_after_seconds",
             "Seconds after which a load that was seen is too old to take capacity away by",
             ("deployment",),
             registry=registry,
         )
-        stale.labels(spec.name).set(spec.guards.stale_observation_s)
         start = Gauge(
             "poolwise_start_timestamp_seconds",
             "When this process started to serve, Unix time",
@@ -96,6 +93,12 @@ class LoopMetrics:
             registry=registry,
         )
         start.labels(spec.name).set(at.timestamp())
+        self.show(spec)
+
+    def show(self, spec: Spec) -> None:
+        """Show a spec's settings."""
+        self.interval.labels(spec.name).set(spec.loop.slow_interval_s)
+        self.stale.labels(spec.name).set(spec.guards.stale_observation_s)
 
 
 class SloCounters:
@@ -122,9 +125,13 @@ class SloCounters:
             registry=registry,
         )
         self._until: datetime | None = None
+        self.begin(classes)
+
+    def begin(self, classes: tuple[str, ...]) -> None:
+        """Have the series of these classes, from now on."""
         for name in classes:
-            self.arrived.labels(deployment, name)
-            self.missed.labels(deployment, name)
+            self.arrived.labels(self.deployment, name)
+            self.missed.labels(self.deployment, name)
 
     def record(self, signals: DeploymentSignals) -> None:
         """Add what came since the last reading."""

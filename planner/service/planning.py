@@ -340,7 +340,7 @@ def expected_together(
 def _stateless(now: datetime, observed_at: datetime) -> GuardConditions:
     """Conditions of one question: what only a history could tell is taken as given."""
     long_ago = datetime.min.replace(tzinfo=UTC)
-    return GuardConditions(now=now, observed_at=observed_at, unneeded_since=long_ago)
+    return GuardConditions(now=now, observed_at=observed_at, recommended_since=long_ago)
 
 
 def recommend(

@@ -7,10 +7,16 @@ from typing import Protocol
 from actuators.actuator import carry_out
 from actuators.kubernetes.stock_out import StockOutError
 from planner import rollout
-from planner.domain.errors import PlanStateError, PoolwiseError, StalePlanError
+from planner.domain.errors import (
+    DeadlineMissedError,
+    PlanStateError,
+    PoolwiseError,
+    StalePlanError,
+)
 from planner.domain.fleet import Fleet
 from planner.domain.rollout import Approval, ApprovalState, Diff, Step, Verdict
 from planner.domain.spec import TargetKind
+from planner.service import known_fleet
 from planner.service.deployment import Deployment
 from planner.service.documents import diff_of
 from planner.service.store import BegunStep, PlanRecord
@@ -75,6 +81,7 @@ def carry(
     by: str,
     at: datetime,
     because: str = "",
+    revision: int | None = None,
 ) -> None:
     """Begin, take step after step, and finish or fail; whatever happens is kept with the plan.
 
@@ -82,10 +89,12 @@ def carry(
     ----------
     because : str
         Put before the reason of every state.
+    revision : int or None
+        The plan must still be in this state when it begins; None: in any that allows it.
 
     Raises
     ------
-    PlanStateError
+    PlanStateError, PlanChangedError
         When another plan is on its way, or this one may not begin; nothing was touched.
     StalePlanError, ApplyError
         As `carry_out`.
@@ -93,20 +102,14 @@ def carry(
     settle_interrupted(deployment, at=at)
     deployment.running.append(plan_id)
     try:
-        _Run(deployment, plan_id, diff, way, by, because).carry(at)
+        _Run(deployment, plan_id, diff, way, by, because, revision).carry(at)
     finally:
         deployment.running.remove(plan_id)
 
 
-def moving(deployment: Deployment) -> PlanRecord | None:
-    """The plan that is applied, or rolled back, at present."""
-    states = [state for state in ApprovalState if state.moves]
-    return next(iter(deployment.store.plans(deployment.spec.name, limit=1, states=states)), None)
-
-
 def under_way(deployment: Deployment) -> str:
     """What moves the fleet at present, and how far it is; empty: nothing."""
-    record = moving(deployment)
+    record = deployment.moving()
     if record is None:
         return ""
     plan_id, state = record.plan.plan_id, record.approval.state.replace("_", " ")
@@ -127,7 +130,7 @@ def settle_interrupted(deployment: Deployment, *, at: datetime) -> None:
     """
     if not deployment.leads():
         return
-    record = moving(deployment)
+    record = deployment.moving()
     if record is not None and record.plan.plan_id not in deployment.running:
         _settle(deployment, record, at=at)
 
@@ -135,7 +138,7 @@ def settle_interrupted(deployment: Deployment, *, at: datetime) -> None:
 def _settle(deployment: Deployment, record: PlanRecord, *, at: datetime) -> None:
     approval = record.approval
     way = THERE if approval.state is ApprovalState.APPLYING else BACK
-    move, reason = _what_became_of(deployment, record, way)
+    move, reason = _what_became_of(deployment, record, way, at=at)
 
     def change(now: Approval) -> Approval:
         if now != approval:
@@ -145,10 +148,13 @@ def _settle(deployment: Deployment, record: PlanRecord, *, at: datetime) -> None
     deployment.store.change_approval(record.plan.plan_id, change, action=f"plan.{_name(move)}")
 
 
-def _what_became_of(deployment: Deployment, record: PlanRecord, way: Way) -> tuple[Move, str]:
+def _what_became_of(
+    deployment: Deployment, record: PlanRecord, way: Way, *, at: datetime
+) -> tuple[Move, str]:
     try:
-        fleet = deployment.actuator.read_fleet()
+        fleet = known_fleet.read(deployment)
         missing = _missing(deployment, record, fleet, way)
+        known_fleet.left_behind(deployment, missing, at=at)
     except PoolwiseError as error:
         now = f"what the fleet is now is not known ({error})"
     else:
@@ -197,6 +203,7 @@ class _Run:
     way: Way
     by: str
     because: str
+    revision: int | None
 
     def carry(self, at: datetime) -> None:
         record = self.deployment.store.plan(self.plan_id)
@@ -204,15 +211,23 @@ class _Run:
         count = len(self.diff.steps)
         last = self._append(None, self.way.begin, at=at, reason=f"{self.because}{count} steps")
 
+        begun = done = 0
+
         def tell(step: Step, event: str) -> None:
+            nonlocal begun, done
             if event == "begun":
                 self._begin_step(last, step)
+                begun += 1
+            else:
+                done += 1
 
         try:
             carry_out(self.deployment.actuator, self.diff, tell=tell)
         except BaseException as error:
-            self._fail(before, last, error)
+            self._fail(before, last, error, range(done, begun))
             raise
+        now = self.deployment.clock()
+        known_fleet.left_by(self.deployment, self.diff, range(done, begun), late=False, at=now)
         clamps = [f"{f.guard}: {f.reason}" for f in record.findings if f.verdict is Verdict.CLAMP]
         held = f"; held back from the plan: {'; '.join(clamps)}" if clamps else ""
         reason = f"{count} steps done{held}"
@@ -220,7 +235,7 @@ class _Run:
             reason = f"{self.because}rolled back by {count} steps"
         elif self.deployment.spec.target is TargetKind.DRY_RUN:
             reason = f"dry run: {count} steps shown, nothing was changed"
-        self._append(last, self.way.finish, at=self.deployment.clock(), reason=reason)
+        self._append(last, self.way.finish, at=now, reason=reason)
 
     def _begin_step(self, last: Approval, step: Step) -> None:
         number, now = step.index + 1, self.deployment.clock()
@@ -228,13 +243,15 @@ class _Run:
         begun = BegunStep(number=number, begun_at=now, what=what)
         self.deployment.store.begin_step(last, begun)
 
-    def _fail(self, before: Approval, last: Approval, error: BaseException) -> None:
+    def _fail(self, before: Approval, last: Approval, error: BaseException, steps: range) -> None:
         store, now = self.deployment.store, self.deployment.clock()
         if isinstance(error.__cause__, StockOutError):
             found = error.__cause__.stock_out
             store.add_stock_out(self.deployment.spec.name, found, at=now, actor=self.by)
         if store.plan(self.plan_id).approval != last:
             return  # who has taken over says what became of it
+        late = isinstance(error.__cause__, DeadlineMissedError | StockOutError)
+        known_fleet.left_by(self.deployment, self.diff, steps, late=late, at=now)
         stale = isinstance(error, StalePlanError) and before.state is ApprovalState.APPROVED
         move: Move = rollout.supersede if stale else rollout.fail
         reason = f"{self.because}{self.way.told}{str(error) or type(error).__name__}"
@@ -251,5 +268,9 @@ class _Run:
                 )
             return move(approval, by=self.by, at=at, reason=reason)
 
-        action = f"plan.{_name(move)}"
-        return self.deployment.store.change_approval(self.plan_id, change, action=action)
+        return self.deployment.store.change_approval(
+            self.plan_id,
+            change,
+            action=f"plan.{_name(move)}",
+            revision=self.revision if last is None else None,
+        )

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC
 from functools import partial
 
@@ -25,42 +26,90 @@ JITTER_RATIO = 0.05
 SLOW, FAST = "slow", "fast"
 MISSED = EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED
 
+Tick = Callable[[Leadership, Metrics], None]
 
-def start_scheduler(leadership: Leadership, metrics: Metrics) -> BackgroundScheduler:
+
+def start_scheduler(
+    leadership: Leadership, metrics: Metrics, *, before_tick: Callable[[], None] = lambda: None
+) -> BackgroundScheduler:
     """Tick every `loop.slow_interval_s`, and look at waiting work every `loop.fast_interval_s`.
 
     Ticks that were missed or overlap run once, and are counted. A little jitter keeps the
     processes and deployments of one database from ticking all at once.
+
+    Parameters
+    ----------
+    before_tick : callable
+        Called first of all: takes over a spec that another process was given.
     """
     scheduler = BackgroundScheduler(timezone=UTC)
-    loop, name = leadership.deployment.spec.loop, leadership.deployment.spec.name
+    name = leadership.deployment.spec.name
     scheduler.add_listener(partial(_count_missed, metrics, name), MISSED)
-    scheduler.add_job(  # in mode off, too: the mode may be changed at run time
-        tick_as_leader,
-        "interval",
-        args=(leadership, metrics),
-        seconds=loop.slow_interval_s,
-        jitter=JITTER_RATIO * loop.slow_interval_s,
-        id=f"{SLOW}:{name}",
-        max_instances=1,
-        coalesce=True,
-        misfire_grace_time=None,
-    )
-    if loop.fast_interval_s > 0:
-        scheduler.add_job(
-            fast_tick_as_leader,
-            "interval",
-            args=(leadership, metrics),
-            seconds=loop.fast_interval_s,
-            id=f"{FAST}:{name}",
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
+    follow_loop(scheduler, leadership, metrics, before_tick=before_tick)
     if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
         scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
     scheduler.start()
     return scheduler
+
+
+def follow_loop(
+    scheduler: BackgroundScheduler,
+    leadership: Leadership,
+    metrics: Metrics,
+    *,
+    before_tick: Callable[[], None],
+) -> None:
+    """Have ticks come as often as the loop of the spec in force says.
+
+    In mode off, too: the mode may be changed at run time.
+    """
+    loop, name = leadership.deployment.spec.loop, leadership.deployment.spec.name
+
+    def ticking(act: Tick) -> Callable[[], None]:
+        return partial(_tick, act, leadership, metrics, before_tick)
+
+    slow_s = loop.slow_interval_s
+    _every(slow_s, scheduler, f"{SLOW}:{name}", ticking(tick_as_leader), JITTER_RATIO * slow_s)
+    _every(loop.fast_interval_s, scheduler, f"{FAST}:{name}", ticking(fast_tick_as_leader), None)
+
+
+def _every(
+    seconds: float,
+    scheduler: BackgroundScheduler,
+    job_id: str,
+    act: Callable[[], None],
+    jitter_s: float | None,
+) -> None:
+    """Have something done every so many seconds; 0: not at all. What is so already stays."""
+    job = scheduler.get_job(job_id)
+    if job is not None and job.trigger.interval.total_seconds() == seconds:
+        return
+    if seconds <= 0:
+        if job is not None:
+            job.remove()
+        return
+    scheduler.add_job(
+        act,
+        "interval",
+        seconds=seconds,
+        jitter=jitter_s,
+        id=job_id,
+        replace_existing=True,
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+    )
+
+
+def _tick(
+    act: Tick, leadership: Leadership, metrics: Metrics, before_tick: Callable[[], None]
+) -> None:
+    try:
+        before_tick()
+    except PoolwiseError as error:
+        name = leadership.deployment.spec.name
+        LOG.warning("deployment=%s goes on under the spec that it has: %s", name, error)
+    act(leadership, metrics)
 
 
 def _count_missed(metrics: Metrics, deployment: str, event: JobSubmissionEvent) -> None:

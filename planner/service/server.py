@@ -35,20 +35,21 @@ from planner.service.logs import log_to
 from planner.service.metrics import Metrics
 from planner.service.notifying import Notifier, channels_of
 from planner.service.observability import LogFormat
-from planner.service.observing import Keeper, Windows, classes_of
 from planner.service.orders import taking_orders
 from planner.service.planning import sole_model
 from planner.service.recorded import RecordedFleetActuator
 from planner.service.redaction import redact_logs
-from planner.service.scheduler import start_scheduler, take_over_soon
+from planner.service.scheduler import follow_loop, start_scheduler, take_over_soon
 from planner.service.settings import ServerSettings, Settings, read_settings
+from planner.service.sight import Sight
 from planner.service.spec_file import read_spec
+from planner.service.spec_versions import SpecReader, Specs, in_force, supersede_foreign
 from planner.service.store import Store, open_store
+from planner.service.store.profiles import StoredProfiles
 from planner.service.tidying import schedule_tidying
 from planner.service.tls import Tls, renewing, tls_context, tls_files
 from planner.service.tokens import hash_of, new_token
 from planner.service.tracing import Tracing, make_tracing, no_span
-from planner.service.waiting_work import WaitingWork
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -107,7 +108,17 @@ def run(options: ServeOptions) -> None:
         _opened(settings) as store,
     ):
         election = make_election(settings.election, spec, store)
-        hands = Hands(spec=spec, desired=_desired(spec, election))
+        reader = SpecReader(
+            profiles=StoredProfiles(access=store.access),
+            catalogue=known,
+            dry_run=options.dry_run,
+            model=options.model,
+        )
+        version, spec = in_force(
+            options.spec, spec, store, reader, allow_estimates=options.allow_estimates
+        )
+        desired = _desired(spec, election)
+        hands = Hands(spec=spec, desired=desired)
         live = _live(spec, store, settings, model=options.model)
         deployment = make_deployment(spec, store, hands, model=options.model)
         deployment = replace(
@@ -116,15 +127,22 @@ def run(options: ServeOptions) -> None:
         token = None if options.insecure_local else _token(store, renew=options.new_token)
         _tell_head(store)
         leadership = Leadership(election, deployment, hands.on)
-        if keda is not None and hands.desired is not None:
-            keda.start(hands.desired.current)
+        specs = Specs(
+            store=store,
+            reader=reader,
+            given=version.given,
+            hands=lambda new: Hands(spec=new, desired=desired).on,
+            leadership=leadership,
+            now=version,
+        )
+        supersede_foreign(deployment, by=version.put_by)
+        if keda is not None and desired is not None:
+            keda.start(desired.current)
         _announce(options, spec, listener, token, keda, scheme="https" if tls else "http")
-        live.on_signals.append(_windows(leadership).take)
-        if spec.loop.fast_interval_s > 0:
-            live.on_signals.append(WaitingWork(leading=leadership.leading).take)
-        service = _service(leadership, hands.desired, settings, options, tracing=tracing)
+        sight = Sight(leadership, live)
+        service = _service(specs, desired, settings, options, tracing=tracing)
         service.metrics.show(deployment, live)
-        _serve(service, leadership, live, listener, tls, settings=settings)
+        _serve(service, specs, sight, listener, tls, settings=settings)
         if tracing is not None:
             tracing.stop()
 
@@ -170,12 +188,16 @@ class Hands:
 def _desired(spec: Spec, election: Election) -> DesiredReplicas | None:
     if spec.target is not TargetKind.METRICS:
         return None
-    # Two ticks in a row may fail before an autoscaler is left to hold what it has.
     return DesiredReplicas(
         deployment=spec.name,
-        valid_for_s=3 * spec.loop.slow_interval_s,
+        valid_for_s=_valid_for_s(spec),
         speaks=lambda: election.term() is not None,
     )
+
+
+def _valid_for_s(spec: Spec) -> float:
+    """Two ticks in a row may fail before an autoscaler is left to hold what it has."""
+    return 3 * spec.loop.slow_interval_s
 
 
 def make_deployment(
@@ -199,32 +221,35 @@ def make_deployment(
 
 
 def _service(
-    leadership: Leadership,
+    specs: Specs,
     desired: DesiredReplicas | None,
     settings: Settings,
     options: ServeOptions,
     *,
     tracing: Tracing | None,
 ) -> Service:
-    deployment, server = leadership.deployment, settings.server
+    leadership, server = specs.leadership, settings.server
+    deployment = leadership.deployment
     metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
     metrics.watch(deployment.spec.name, leadership.election)
     return Service(
         deployment=deployment,
         metrics=metrics,
         leadership=leadership,
+        specs=specs,
         insecure_local=options.insecure_local,
         anonymous_reads=options.anonymous_reads,
         requests_per_s=server.requests_per_s,
         max_body_bytes=server.max_body_bytes,
+        answer_within_s=server.answer_within_s,
         tracing=tracing,
     )
 
 
 def _serve(
     service: Service,
-    leadership: Leadership,
-    live: LiveSignals,
+    specs: Specs,
+    sight: Sight,
     listener: socket.socket,
     tls: Tls | None,
     *,
@@ -241,6 +266,7 @@ def _serve(
     config.load()
     config.ssl = None if tls is None else tls.context
     redact_logs()  # now that all handlers are there
+    leadership, live = specs.leadership, sight.live
     deployment, election = leadership.deployment, leadership.election
     notifier = Notifier(
         channels_of(settings.notifications),
@@ -259,8 +285,17 @@ def _serve(
     if notifier.senders:
         notifier.start()
         events.start()
-    scheduler = start_scheduler(leadership, service.metrics)
+    scheduler = start_scheduler(leadership, service.metrics, before_tick=specs.follow)
     schedule_tidying(scheduler, leadership, settings.keeping)
+
+    def follow(made: Deployment) -> None:
+        sight.follow(made)
+        events.follow(made)
+        follow_loop(scheduler, leadership, service.metrics, before_tick=specs.follow)
+        if service.metrics.desired is not None:
+            service.metrics.desired.valid_for_s = _valid_for_s(made.spec)
+
+    specs.watchers.append(follow)
     election.start(lambda: take_over_soon(scheduler, leadership))
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
@@ -288,16 +323,6 @@ def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) ->
         promised=Promised(spec=spec, model=sole_model(spec, model)),
         store=store,
         stopped=stopped,
-    )
-
-
-def _windows(leadership: Leadership) -> Windows:
-    """What makes observed load of live signals."""
-    deployment = leadership.deployment
-    return Windows(
-        window_s=deployment.spec.forecast.window_s,
-        classes=classes_of(deployment.spec, deployment.model),
-        keep=Keeper(leading=leadership.leading, since=deployment.clock()),
     )
 
 

@@ -11,6 +11,8 @@ POOLWISE_HOST               address that `poolwise serve` listens on (127.0.0.1)
 POOLWISE_PORT               its port, 0 for any free one (8765)
 POOLWISE_KEDA_PORT          port on which it answers KEDA, 0 for any free one (none: it does not)
 POOLWISE_MAX_BODY_BYTES     largest request body, bytes (16777216)
+POOLWISE_ANSWER_WITHIN_S    plans, forecasts and simulations that take longer are answered with a
+                            job, seconds (30)
 POOLWISE_REQUESTS_PER_S     requests of one token's name, a second; twice as many may come at once;
                             0 for as many as come (200)
 POOLWISE_TLS_CERT           certificate chain of the server, PEM; with it HTTPS is spoken (none)
@@ -79,6 +81,7 @@ from planner.service.store.retention import Keeping
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024
+DEFAULT_ANSWER_S = 30.0
 DEFAULT_REQUESTS_PER_S = 200
 DEFAULT_RETENTION_S = 7 * 86_400
 LONGEST_LEASE_S = 3600.0
@@ -126,6 +129,8 @@ class ServerSettings:
         Of KEDA's external scaler, 0: any free port. None: not served.
     max_body_bytes : int
         Larger request bodies are refused with 413.
+    answer_within_s : float
+        Plans, forecasts and simulations that take longer become jobs, seconds.
     requests_per_s : int
         Of one token's name; more are refused with 429. 0: as many as come.
     tls_cert, tls_key, tls_client_ca : Path or None
@@ -136,6 +141,7 @@ class ServerSettings:
     port: int = DEFAULT_PORT
     keda_port: int | None = None
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    answer_within_s: float = DEFAULT_ANSWER_S
     requests_per_s: int = DEFAULT_REQUESTS_PER_S
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -316,6 +322,7 @@ def _server(environ: Mapping[str, str]) -> ServerSettings:
         max_body_bytes=_whole(
             environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
         ),
+        answer_within_s=_seconds(environ, "POOLWISE_ANSWER_WITHIN_S", DEFAULT_ANSWER_S),
         requests_per_s=_whole(
             environ, "POOLWISE_REQUESTS_PER_S", DEFAULT_REQUESTS_PER_S, largest=10**6
         ),

@@ -177,7 +177,13 @@ class GuardsPart(SpecPart):
         default=_GUARDS.scale_down_stabilization_s,
         ge=0,
         le=1e9,
-        description="capacity goes only when it was unneeded for so long, seconds",
+        description="no role gets less capacity than any decision within so long wanted, seconds",
+    )
+    hand_edit_hold_s: float = Field(
+        default=_GUARDS.hand_edit_hold_s,
+        ge=0,
+        le=1e9,
+        description="a count that somebody else changed is not changed back for so long, seconds",
     )
     stale_observation_s: float = Field(
         default=_GUARDS.stale_observation_s,

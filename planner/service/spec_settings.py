@@ -231,7 +231,9 @@ class LoopPart(SpecPart):
         description="between looks at waiting work (role flips, one replica more; no solver), "
         "seconds; 0: none",
     )
-    deadlines: DeadlinesPart = Field(default_factory=DeadlinesPart)
+    deadlines: DeadlinesPart = Field(
+        default_factory=DeadlinesPart, description="how long each stage of a tick may take"
+    )
     seed: int = Field(default=_LOOP.seed, ge=0, lt=2**31, description="for the twin and the solver")
     solver_time_limit_s: float = Field(
         default=_LOOP.solver_time_limit_s, ge=0.1, le=3_600, description="per solve, seconds"

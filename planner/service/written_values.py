@@ -8,7 +8,7 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime, time, tzinfo
+from datetime import date, datetime, time, tzinfo
 from enum import Enum
 from zoneinfo import ZoneInfo
 
@@ -118,9 +118,8 @@ def _plain_tree(value: object) -> JsonValue:
     if isinstance(value, Mapping):
         pairs: list[JsonValue] = [[_tree(k), _tree(v)] for k, v in value.items()]
         return {_KIND: "mapping", "items": pairs}
-    if isinstance(value, datetime | time):
-        kind = "datetime" if isinstance(value, datetime) else "time"
-        return {_KIND: kind, "value": value.isoformat()}
+    if isinstance(value, date | time):
+        return {_KIND: type(value).__name__, "value": value.isoformat()}
     if isinstance(value, tzinfo):
         return {_KIND: "zone", "value": str(value)}
     raise TypeError(f"{type(value).__module__}.{type(value).__name__} is no value of the core")
@@ -165,6 +164,7 @@ _PLAIN: dict[str, Callable[[Mapping[str, JsonValue]], object]] = {
     "array": _array,
     "mapping": _mapping,
     "datetime": lambda tree: datetime.fromisoformat(str(tree["value"])),
+    "date": lambda tree: date.fromisoformat(str(tree["value"])),
     "time": lambda tree: time.fromisoformat(str(tree["value"])),
     "zone": lambda tree: ZoneInfo(str(tree["value"])),
 }

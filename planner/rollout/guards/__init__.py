@@ -8,7 +8,7 @@ smaller one; `guard` judges a diff, when it is made and again before it is appli
 everybody, a DELAY may be overridden by a person's approval.
 """
 
-from planner.rollout.guards.case import Change, GuardConditions
+from planner.rollout.guards.case import Change, GuardConditions, HandEdit, Recommended
 from planner.rollout.guards.clamp import CAUTIONS, ORDERS, clamp
 from planner.rollout.guards.fallback import fallback
 from planner.rollout.guards.judge import GUARDS, guard, refused, with_clamps
@@ -20,6 +20,8 @@ __all__ = [
     "ORDERS",
     "Change",
     "GuardConditions",
+    "HandEdit",
+    "Recommended",
     "clamp",
     "fallback",
     "frozen",

@@ -27,6 +27,34 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recommended:
+    """Replicas by pool label that a decision wanted, whatever came of it, and when."""
+
+    at: datetime
+    pools: tuple[Pin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandEdit:
+    """A pool whose count somebody else changed.
+
+    Parameters
+    ----------
+    pool : str
+        Label of the pool.
+    at : datetime
+        When that was seen.
+    was, found : int
+        Replicas as Poolwise left them, and as they were found.
+    """
+
+    pool: str
+    at: datetime
+    was: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardConditions:
     """What guards need to know beside the diff and the spec.
 
@@ -34,9 +62,12 @@ class GuardConditions:
     ----------
     observed_at : datetime or None
         When the load was last observed; None: never, which forbids taking capacity away.
-    unneeded_since : datetime or None
-        Since when the capacity that would go was not needed, without a break; None: it is needed
-        or nobody knows.
+    recommended : tuple of Recommended
+        What decisions wanted that count for the stabilization of scale-down.
+    recommended_since : datetime or None
+        Since when that is known without a gap; None: nobody knows what was needed.
+    edits : tuple of HandEdit
+        What somebody else changed since Poolwise moved the pool last.
     idle_since : datetime or None
         When the last request arrived; None: nobody knows.
     paused : Pause
@@ -59,7 +90,9 @@ class GuardConditions:
 
     now: datetime
     observed_at: datetime | None = None
-    unneeded_since: datetime | None = None
+    recommended: tuple[Recommended, ...] = ()
+    recommended_since: datetime | None = None
+    edits: tuple[HandEdit, ...] = ()
     idle_since: datetime | None = None
     paused: Pause = Pause.NONE
     pins: tuple[Pin, ...] = ()
@@ -76,13 +109,6 @@ class GuardConditions:
         if self.idle_since is None or self.observed_at is None:
             return 0.0
         return max(0.0, (self.observed_at - self.idle_since).total_seconds())
-
-    @property
-    def unneeded_s(self) -> float:
-        """For how long what would go was not needed, seconds: an idle service needs nothing."""
-        since = self.unneeded_since
-        unneeded_s = 0.0 if since is None else (self.now - since).total_seconds()
-        return max(unneeded_s, self.idle_s)
 
 
 @dataclass(frozen=True, slots=True)

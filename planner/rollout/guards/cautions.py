@@ -3,12 +3,15 @@
 Each takes the wanted replicas and gives those that may be, with a reason where they differ.
 """
 
+from datetime import timedelta
+
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause, RateLimit
+from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan
 from planner.rollout.capacity import replica_rps
 from planner.rollout.effects import PoolKey, pools_by_key
-from planner.rollout.guards.case import Replicas, Wish
+from planner.rollout.guards.case import Recommended, Replicas, Wish
 from planner.rollout.guards.moves import Limited, accelerators_of, not_larger, not_smaller
 
 
@@ -28,17 +31,80 @@ def stale_observation(wanted: Replicas, wish: Wish) -> Limited:
 
 
 def scale_down_stabilization(wanted: Replicas, wish: Wish) -> Limited:
-    """Capacity goes only when it was unneeded for long enough; growth never waits."""
-    gained = accelerators_of(wanted) - accelerators_of(wish.present)
-    wait_s, unneeded_s = wish.spec.guards.scale_down_stabilization_s, wish.conditions.unneeded_s
-    if gained >= 0 or unneeded_s >= wait_s or wish.conditions.falling_back:
+    """No role gets less than any decision within the window wanted; growth never waits.
+
+    As in an HPA the largest recommendation counts, and what is there where nobody knows. Judged on
+    capacity, so that other pools may take the place of some, and only where accelerators would go;
+    an idle service needs nothing.
+    """
+    conditions, wait_s = wish.conditions, wish.spec.guards.scale_down_stabilization_s
+    fewer = accelerators_of(wanted) < accelerators_of(wish.present)
+    if not fewer or conditions.falling_back or conditions.idle_s >= wait_s:
         return dict(wanted), ""
-    return not_smaller(
-        wanted,
-        wish,
-        f"{-gained} accelerators would go, but they are unneeded for only {unneeded_s:.0f} s "
-        f"(required {wait_s:.0f} s)",
-    )
+    since = conditions.recommended_since
+    known_s = 0.0 if since is None else (conditions.now - since).total_seconds()
+    why = f"more were wanted within the last {wait_s:.0f} s"
+    if known_s < wait_s:
+        why = f"what is needed is known for only {known_s:.0f} s (required {wait_s:.0f} s)"
+    result, reasons = dict(wanted), []
+    for role in Role:
+        floor = _role_rps(wish.present, role, wish)
+        if known_s >= wait_s:
+            asked = [_role_rps(_asked(r, wish), role, wish) for r in conditions.recommended]
+            floor = min(floor, max(asked, default=0.0))
+        result, stay = _kept_to(result, floor, role, wish)
+        if stay:
+            reasons.append(f"{stay} of {role} stay that would go: {why}")
+    return result, "; ".join(reasons)
+
+
+def _kept_to(
+    wanted: dict[PoolKey, int], floor_rps: float, role: Role, wish: Wish
+) -> tuple[dict[PoolKey, int], int]:
+    """With so many of the role's replicas that would go as the floor takes; how many that are."""
+    present, result, stay = wish.present, dict(wanted), 0
+    going = [k for k in sorted(present) if k.shape.role is role]
+    while _role_rps(result, role, wish) < floor_rps * (1 - 1e-9):
+        key = next((k for k in going if result.get(k, 0) < present[k]), None)
+        if key is None:
+            break
+        result[key] = result.get(key, 0) + 1
+        stay += 1
+    return result, stay
+
+
+def _role_rps(replicas: Replicas, role: Role, wish: Wish) -> float:
+    own = [(k.shape, n) for k, n in replicas.items() if k.shape.role is role and n]
+    return sum(n * replica_rps(shape, wish.spec) for shape, n in own)
+
+
+def _asked(recommended: Recommended, wish: Wish) -> Replicas:
+    """What a decision wanted of the pools that there are."""
+    shapes = [p.shape for p in wish.spec.pools if p.shape.model == wish.model]
+    keys = {s.label: PoolKey(s, PurchaseOption.ON_DEMAND) for s in shapes}
+    keys |= {key.shape.label: key for key in wish.present}
+    return {keys[p.pool]: p.replicas for p in recommended.pools if p.pool in keys}
+
+
+def hand_edits(wanted: Replicas, wish: Wish) -> Limited:
+    """What somebody else changed lately is not changed back: two would only fight over it."""
+    hold_s, result, reasons = wish.spec.guards.hand_edit_hold_s, dict(wanted), []
+    for edit in wish.conditions.edits:
+        until = edit.at + timedelta(seconds=hold_s)
+        if wish.conditions.now >= until:
+            continue
+        keep = max if edit.found > edit.was else min
+        kept = {
+            k: keep(n, wish.present.get(k, 0)) if k.shape.label == edit.pool else n
+            for k, n in result.items()
+        }
+        if kept != result:
+            reasons.append(
+                f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by somebody "
+                f"else: that is not changed back before {until:%H:%M} UTC"
+            )
+        result = kept
+    return result, "; ".join(reasons)
 
 
 def paused(wanted: Replicas, wish: Wish) -> Limited:

@@ -14,6 +14,7 @@ from planner.rollout.guards.case import GuardConditions, Replicas, Wish
 from planner.rollout.guards.cautions import (
     dead_band,
     directions,
+    hand_edits,
     one_scale_up_at_a_time,
     paused,
     rate_limits,
@@ -23,6 +24,7 @@ from planner.rollout.guards.cautions import (
 from planner.rollout.guards.moves import Limited, not_worse
 from planner.rollout.guards.orders import pinned, pool_bounds, role_bounds, role_mode, zero
 from planner.rollout.guards.resources import budget, inventory, max_accelerators
+from planner.rollout.guards.stuck import left, stuck
 
 Limit = Callable[[Replicas, Wish], Limited]
 
@@ -40,6 +42,8 @@ CAUTIONS: dict[str, Limit] = {
     "scale_down_stabilization": scale_down_stabilization,
     "paused": paused,
     "directions": directions,
+    "hand_edits": hand_edits,
+    "stuck": stuck,
     "one_scale_up_at_a_time": one_scale_up_at_a_time,
     "dead_band": dead_band,
     "rate_limits": rate_limits,
@@ -90,7 +94,8 @@ def clamp(
         GuardFinding(guard=name, verdict=Verdict.CLAMP, reason="; ".join(reasons))
         for name, reasons in said.items()
     )
-    return replace(wanted, replicas=replicas, stay=bool(unmoved(wish))), findings
+    stay, leave = bool(unmoved(wish)), frozenset(left(wish))
+    return replace(wanted, replicas=replicas, stay=stay, leave=leave), findings
 
 
 def _limited(

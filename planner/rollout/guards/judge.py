@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, GuardFinding, Verdict
 from planner.domain.spec import LoopMode, Spec
-from planner.rollout.guards import between_cells, cautions, on_the_way, permission, totals
+from planner.rollout.guards import between_cells, cautions, on_the_way, permission, stuck, totals
 from planner.rollout.guards.case import Case, GuardConditions, Judgement
 from planner.rollout.guards.clamp import Limit
 from planner.rollout.guards.orders import role_mode
@@ -51,10 +51,9 @@ def with_clamps(
     judged: Iterable[GuardFinding], clamps: Iterable[GuardFinding]
 ) -> tuple[GuardFinding, ...]:
     """Findings on a diff together with those on what was cut from it before it was made."""
+    weak = (Verdict.ALLOW, Verdict.NOTE)
     cut = {f.guard: f for f in clamps}
-    merged = [
-        cut.pop(f.guard) if f.guard in cut and f.verdict is Verdict.ALLOW else f for f in judged
-    ]
+    merged = [cut.pop(f.guard) if f.guard in cut and f.verdict in weak else f for f in judged]
     return (*merged, *cut.values())
 
 
@@ -85,6 +84,8 @@ GUARDS: dict[str, Callable[[Case], Judgement]] = {
     "pinned": totals.pinned,
     "stale_observation": _limit(cautions.stale_observation, Verdict.REFUSE),
     "scale_down_stabilization": _limit(cautions.scale_down_stabilization, Verdict.DELAY),
+    "hand_edits": _limit(cautions.hand_edits, Verdict.DELAY),
+    "stuck": stuck.taken_back,
     "one_scale_up_at_a_time": _limit(cautions.one_scale_up_at_a_time, Verdict.DELAY),
     "dead_band": _limit(cautions.dead_band, Verdict.DELAY),
     "rate_limits": _limit(cautions.rate_limits, Verdict.DELAY),

@@ -4,7 +4,7 @@ from planner.domain.fleet import Fleet, Role
 from planner.domain.rollout import Verdict
 from planner.domain.spec import PoolBounds, Spec
 from planner.rollout.durations import usd_per_hour
-from planner.rollout.effects import key_of
+from planner.rollout.effects import key_of, ready_in, replicas_in
 from planner.rollout.guards.case import Case, Judgement
 from planner.rollout.guards.moves import accelerators_of
 from planner.rollout.guards.orders import pins_of
@@ -40,7 +40,7 @@ def zero(case: Case) -> Judgement:
 
 
 def pool_bounds(case: Case) -> Judgement:
-    """No pool leaves its bounds; a plan that its bounds hold back says so."""
+    """No pool leaves its bounds; of a plan that its bounds hold back that is told."""
     for bounds in case.spec.pools:
         count = _replicas_of(case.outcome, bounds)
         limit = bounds.max_replicas
@@ -51,28 +51,55 @@ def pool_bounds(case: Case) -> Judgement:
             return Verdict.REFUSE, f"{bounds.shape.label}: {count} replicas, at least {least}"
     rows = () if case.plan is None else case.plan.binding
     held = [r.sentence for r in rows if r.row.startswith(_BOUND_ROWS)]
-    return (Verdict.CLAMP, "; ".join(held)) if held else None
+    return (Verdict.NOTE, "; ".join(held)) if held else None
 
 
 def role_bounds(case: Case) -> Judgement:
-    """No role leaves its hard limits."""
+    """No role leaves its hard limits: not at the end, and not on the way there."""
+    way = list(case.fleets_on_the_way())
     for role in Role:
         limits = case.spec.guards.of_role(role)
         now, then = (case.wish.of_role(r, role) for r in (case.wish.present, case.replicas))
-        if limits.max_replicas is not None and then > max(limits.max_replicas, now):
-            return Verdict.REFUSE, f"{role}: {then} replicas, at most {limits.max_replicas}"
         if then < min(limits.min_replicas, now):
             return Verdict.REFUSE, f"{role}: {then} replicas, at least {limits.min_replicas}"
+        most = max(replicas_in(pools, role, model=case.model) for pools in way)
+        if limits.max_replicas is not None and most > max(limits.max_replicas, now):
+            where = _where(most, then)
+            return Verdict.REFUSE, f"{role}: {most} replicas{where}, at most {limits.max_replicas}"
+        before = ready_in(case.pools_before, role, model=case.model)
+        least = min(ready_in(p, role, model=case.model) for p in case.lowest_on_the_way())
+        if least < min(limits.min_replicas, before):
+            return Verdict.REFUSE, (
+                f"{role}: {least} ready replicas on the way, at least {limits.min_replicas}: there "
+                "is no room to start new ones first"
+            )
     return None
 
 
 def max_accelerators(case: Case) -> Judgement:
-    """All roles together stay within the limit, unless it is a step towards it."""
+    """All roles together stay within the limit, also on the way; but what is above may come down.
+
+    On the way draining replicas count, as they do for the inventory.
+    """
     limit = case.spec.guards.max_accelerators
-    now, then = (accelerators_of({key_of(p): p.replicas for p in f.pools}) for f in _ends(case))
-    if limit is None or then <= max(limit, now):
+    if limit is None:
         return None
-    return Verdict.REFUSE, f"{then} accelerators over all roles, at most {limit}"
+    then = accelerators_of({key_of(p): p.replicas for p in case.outcome.pools})
+    now, *way = (
+        sum(p.accelerators for p in pools.values())
+        for pools in (case.pools_before, *case.fleets_on_the_way())
+    )
+    most = max(way)
+    if most <= max(limit, now):
+        return None
+    return (
+        Verdict.REFUSE,
+        f"{most} accelerators over all roles{_where(most, then)}, at most {limit}",
+    )
+
+
+def _where(most: int, then: int) -> str:
+    return " on the way" if most > then else ""
 
 
 def budget(case: Case) -> Judgement:
@@ -93,10 +120,6 @@ def budget(case: Case) -> Judgement:
 
 _BOUND_ROWS = ("keep_max_replicas", "keep_min_replicas")
 """Rows of the optimizer that hold a pool at its bounds."""
-
-
-def _ends(case: Case) -> tuple[Fleet, Fleet]:
-    return case.before, case.outcome
 
 
 def _replicas_of(fleet: Fleet, bounds: PoolBounds) -> int:

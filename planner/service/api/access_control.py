@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from planner.domain.errors import PoolwiseError
 from planner.service.access import ANONYMOUS, LOCAL, AccessRole, Principal
-from planner.service.api.problems import http_problem, poolwise_problem, response
+from planner.service.api.problems import http_problem, refusal, response
 from planner.service.api.rights import Right, methods_of, right_to
 from planner.service.api.service import LOOPBACK, Service
 from planner.service.authentication import NO_TOKEN, Authenticator, Refusal
@@ -74,7 +74,7 @@ class AccessControl:
             problem = http_problem(refused.status, refused.detail)
             await response(problem, refused.headers)(scope, receive, send)
         except PoolwiseError as error:
-            await response(poolwise_problem(error))(scope, receive, send)
+            await refusal(error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

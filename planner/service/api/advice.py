@@ -1,9 +1,14 @@
 """Stateless questions: recommendations. Nothing is stored."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from fastapi.openapi.models import Example
 
 from planner.domain.spec import Spec
 from planner.service.api.bodies import RecommendationBody
+from planner.service.api.examples import FLEET, MINUTES, SPEC
+from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.documents.fleet import fleet_of
 from planner.service.documents.history import history_end, windows_of
@@ -18,9 +23,22 @@ from planner.service.spec_file import spec_of
 ROUTER = APIRouter(prefix="/v1", tags=["advice"])
 
 
-@ROUTER.post("/recommendations")
+EXAMPLES = {
+    "history": Example(
+        summary="For the minute after these windows", value={"history": MINUTES, "fleet": FLEET}
+    ),
+    "own spec": Example(
+        summary="With a spec of its own, everything inline",
+        value={"history": MINUTES, "fleet": FLEET, "spec": SPEC},
+    ),
+}
+
+
+@ROUTER.post("/recommendations", dependencies=[Once])
 def post_recommendation(
-    body: RecommendationBody, service: ServiceParameter, _by: Writer
+    body: Annotated[RecommendationBody, Body(openapi_examples=EXAMPLES)],
+    service: ServiceParameter,
+    _by: Writer,
 ) -> RecommendationDocument:
     """Replicas per pool for the next window, from what was observed and what runs."""
     spec = _spec(body, service)

@@ -1,8 +1,12 @@
 """The FastAPI application."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from planner.service.api import (
     advice,
@@ -12,17 +16,31 @@ from planner.service.api import (
     directives,
     forecasts,
     health,
+    jobs,
+    objectives,
     plans,
     problems,
+    profiles,
+    repeating,
+    revisions,
     simulations,
+    specs,
     tokens,
 )
 from planner.service.api.access_control import AccessControl
+from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import BEARER, Service
+from planner.service.api.simulations import SimulationBody
 from planner.service.authentication import Authenticator
+from planner.service.documents.document import Document
+from planner.service.job_runner import JobRunner, Kind, Made, Progress
+from planner.service.presence import Presence
+from planner.service.store.jobs import StoredJobs
+
+Body = TypeVar("Body", bound=Document)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -30,7 +48,16 @@ def create_app(service: Service) -> FastAPI:
 
     Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
-    authenticator = Authenticator(service.deployment.store.tokens(), now=service.now)
+    store, name = service.deployment.store, service.deployment.spec.name
+    authenticator = Authenticator(store.tokens(), now=service.now)
+    presence = Presence(store.access, service.now)
+    runner = JobRunner(
+        _kinds(service),
+        StoredJobs(access=store.access, deployment=name, owner=presence.identity),
+        presence,
+        clock=service.now,
+        failure=_failure,
+    )
     app = FastAPI(
         title="Poolwise",
         version=_version(),
@@ -39,32 +66,86 @@ def create_app(service: Service) -> FastAPI:
         # The interactive pages load scripts from elsewhere; the document itself is enough.
         docs_url=None,
         redoc_url=None,
-        responses=problems.RESPONSES,
+        responses=problems.ANYWHERE,
+        lifespan=_running(runner),
     )
-    app.state.service = service
-    app.state.authenticator = authenticator
+    app.state.service, app.state.authenticator = service, authenticator
+    app.state.runner, app.state.streams = runner, set()
+    if service.specs is not None:
+        service.specs.watchers.append(service.use)
+        presence.add_chore(service.specs.follow)
     problems.install(app)
+    revisions.install(app)
     app.include_router(health.ROUTER)
     for router in (
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
         simulations.ROUTER,
-        deployments.LIST,
+        specs.ROUTER,
         deployments.ROUTER,
+        objectives.ROUTER,
         decisions.ROUTER,
         directives.ROUTER,
+        profiles.ROUTER,
+        jobs.ROUTER,
         tokens.ROUTER,
         audit.ROUTER,
     ):
         app.include_router(router, dependencies=[BEARER])
     # The last one that is added is the first that a request meets.
+    repeating.install(app, service, presence)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
     app.add_middleware(AccessControl, service=service, authenticator=authenticator)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
     app.add_middleware(RequestContext, tracing=service.tracing)
     return app
+
+
+def _kinds(service: Service) -> dict[str, Kind]:
+    """The work that may become a job."""
+
+    def plan(body: PlanBody, by: str, _: Progress) -> Made:
+        return plans.make_plan(service, body, by)
+
+    def forecast(body: ForecastBody, _by: str, _: Progress) -> Made:
+        return forecasts.make_forecast(service, body)
+
+    def simulation(body: SimulationBody, _by: str, progress: Progress) -> Made:
+        return simulations.make_simulation(service, body, progress)
+
+    return {
+        "plans": _kind(PlanBody, plan),
+        "forecasts": _kind(ForecastBody, forecast),
+        "simulations": _kind(SimulationBody, simulation),
+    }
+
+
+def _kind(body: type[Body], perform: Callable[[Body, str, Progress], Made]) -> Kind:
+    def checked(given: Document, by: str, progress: Progress) -> Made:
+        if not isinstance(given, body):
+            raise TypeError(f"{type(given).__name__} is not {body.__name__}")
+        return perform(given, by, progress)
+
+    return Kind(body=body, perform=checked)
+
+
+def _failure(error: Exception) -> Made:
+    problem = problems.problem_of(error)
+    return Made(status=problem.status, text=problem.model_dump_json())
+
+
+def _running(runner: JobRunner) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(runner.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(runner.stop)
+
+    return running
 
 
 def _version() -> str:

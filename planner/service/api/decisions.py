@@ -2,8 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request, Response
 
+from planner.service.api import paging
+from planner.service.api.paging import CursorParameter
+from planner.service.api.problems import answers
 from planner.service.api.service import ServiceParameter
 from planner.service.documents.decision import (
     DecisionList,
@@ -16,19 +19,26 @@ from planner.service.replaying import replay
 ROUTER = APIRouter(prefix="/v1/deployments/{name}/decisions", tags=["deployments"])
 
 
-@ROUTER.get("")
+@ROUTER.get("", responses=answers(404))
 def get_decisions(
+    *,
     name: str,
     service: ServiceParameter,
-    limit: Annotated[int, Query(ge=1, le=1_000, description="at most so many")] = 100,
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=paging.MOST, description="at most so many")] = 100,
+    cursor: CursorParameter = None,
 ) -> DecisionList:
-    """What the loop decided, newest first."""
+    """What the loop decided, newest first, in pages."""
     service.check_deployment(name)
-    records = service.deployment.store.decisions(name, limit=limit)
-    return DecisionList(decisions=[decision_document(record) for record in records])
+    found = service.deployment.store.decisions(name, limit=limit + 1, before=paging.before(cursor))
+    records, more = paging.page(found, limit)
+    following = paging.cursor(records[-1].decision_id) if more else None
+    paging.link(request, response, following)
+    return DecisionList(decisions=[decision_document(record) for record in records], next=following)
 
 
-@ROUTER.get("/{decision_id}")
+@ROUTER.get("/{decision_id}", responses=answers(404))
 def get_decision(
     name: str,
     decision_id: Annotated[int, Path(ge=1, lt=2**31)],

@@ -1,11 +1,18 @@
 """The deployment: its fleet, what was observed, what was decided."""
 
-from fastapi import APIRouter, HTTPException
+from typing import Annotated
+
+from fastapi import APIRouter, Body, HTTPException
+from fastapi.openapi.models import Example
 from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
+from planner.service import known_fleet
 from planner.service.api.bodies import ObservationsBody
+from planner.service.api.examples import FLEET, MINUTES
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
 from planner.service.api.service import ServiceParameter, Writer
 from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
@@ -14,29 +21,6 @@ from planner.service.documents.history import windows_of
 from planner.service.planning import check_classes
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
-LIST = APIRouter(prefix="/v1/deployments", tags=["deployments"])
-
-
-class ServedDeployment(Document):
-    """A deployment that this server plans."""
-
-    name: str
-    model: str
-    target: TargetKind
-
-
-class DeploymentList(Document):
-    """The deployments that this server plans."""
-
-    deployments: list[ServedDeployment]
-
-
-@LIST.get("")
-def get_deployments(service: ServiceParameter) -> DeploymentList:
-    """What this server plans."""
-    spec, model = service.deployment.spec, service.deployment.model
-    served = ServedDeployment(name=spec.name, model=model, target=spec.target)
-    return DeploymentList(deployments=[served])
 
 
 class Accepted(Document):
@@ -47,19 +31,43 @@ class Accepted(Document):
     )
 
 
-@ROUTER.get("/fleet")
+FLEET_EXAMPLES = {
+    "two replicas": Example(summary="One prefill and one decode replica that serve", value=FLEET)
+}
+BACKLOG_EXAMPLES = {
+    "waiting": Example(
+        summary="Forty prompts wait, a hundred answers are under way",
+        value={
+            "observed_at": "2026-11-02T12:00:00Z",
+            "waiting_prompt_tokens": 40_000,
+            "decoding_sequences": 100,
+            "context_tokens": 900,
+            "request_rate_rps": 4.0,
+            "input_tokens_per_s": 4_000,
+        },
+    )
+}
+OBSERVED_EXAMPLES = {
+    "minutes": Example(summary="Forty minutes of windows", value={"history": MINUTES})
+}
+
+
+@ROUTER.get("/fleet", responses=answers(404))
 def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
     """What runs now, as the target has it."""
     service.check_deployment(name)
     try:
-        return fleet_document(service.deployment.actuator.read_fleet())
+        return fleet_document(known_fleet.read(service.deployment))
     except HistoryError as error:
         raise HTTPException(404, str(error)) from error
 
 
-@ROUTER.put("/fleet")
+@ROUTER.put("/fleet", responses=answers(404, 409))
 def put_fleet(
-    name: str, body: FleetDocument, service: ServiceParameter, by: Writer
+    name: str,
+    body: Annotated[FleetDocument, Body(openapi_examples=FLEET_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
 ) -> FleetDocument:
     """Hand in what runs now; for targets dry_run and metrics, which do not read it themselves."""
     service.check_deployment(name)
@@ -72,9 +80,12 @@ def put_fleet(
     return fleet_document(fleet)
 
 
-@ROUTER.put("/backlog")
+@ROUTER.put("/backlog", responses=answers(404))
 def put_backlog(
-    name: str, body: BacklogDocument, service: ServiceParameter, _by: Writer
+    name: str,
+    body: Annotated[BacklogDocument, Body(openapi_examples=BACKLOG_EXAMPLES)],
+    service: ServiceParameter,
+    _by: Writer,
 ) -> BacklogDocument:
     """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
     service.check_deployment(name)
@@ -83,9 +94,12 @@ def put_backlog(
     return body
 
 
-@ROUTER.post("/observations", status_code=201)
+@ROUTER.post("/observations", status_code=201, responses=answers(404, 409), dependencies=[Once])
 def post_observations(
-    name: str, body: ObservationsBody, service: ServiceParameter, by: Writer
+    name: str,
+    body: Annotated[ObservationsBody, Body(openapi_examples=OBSERVED_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
 ) -> Accepted:
     """Hand in observed windows; one for the same class and start replaces the older one."""
     service.check_deployment(name)

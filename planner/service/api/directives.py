@@ -1,8 +1,13 @@
 """Orders of people to a deployment: pause, resume, pin, mode. Any replica takes them."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from fastapi.openapi.models import Example
 
 from planner.service import directives
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.directives import Word
 from planner.service.documents.directives import (
@@ -15,7 +20,20 @@ from planner.service.documents.directives import (
     standing_document,
 )
 
-ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
+ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"], responses=answers(404))
+
+PAUSE_EXAMPLES = {
+    "out": Example(
+        summary="Let no capacity go, for a while", value={"what": "in", "reason": "a launch"}
+    )
+}
+RESUME_EXAMPLES = {"in": Example(summary="Let capacity go again", value={"what": "in"})}
+PIN_EXAMPLES = {"two": Example(summary="Two replicas, whatever is planned", value={"replicas": 2})}
+MODE_EXAMPLES = {
+    "advise": Example(
+        summary="Look and say, and touch nothing", value={"mode": "advise", "reason": "a rehearsal"}
+    )
+}
 
 
 @ROUTER.get("/directives")
@@ -25,9 +43,12 @@ def get_directives(name: str, service: ServiceParameter) -> StandingDocument:
     return _standing(service)
 
 
-@ROUTER.post("/pause")
+@ROUTER.post("/pause", dependencies=[Once], responses=answers(409))
 def pause(
-    name: str, service: ServiceParameter, by: Writer, body: PauseBody | None = None
+    name: str,
+    service: ServiceParameter,
+    by: Writer,
+    body: Annotated[PauseBody | None, Body(openapi_examples=PAUSE_EXAMPLES)] = None,
 ) -> StandingDocument:
     """Let no capacity go (in), come (out), or either (all). Asking again sets the end anew.
 
@@ -39,9 +60,12 @@ def pause(
     return _standing(service)
 
 
-@ROUTER.post("/resume")
+@ROUTER.post("/resume", dependencies=[Once], responses=answers(409))
 def resume(
-    name: str, service: ServiceParameter, by: Writer, body: ResumeBody | None = None
+    name: str,
+    service: ServiceParameter,
+    by: Writer,
+    body: Annotated[ResumeBody | None, Body(openapi_examples=RESUME_EXAMPLES)] = None,
 ) -> StandingDocument:
     """Take a pause back; one that is not there is no error. 409 when the spec itself pauses."""
     service.check_deployment(name)
@@ -52,7 +76,11 @@ def resume(
 
 @ROUTER.put("/pins/{pool}")
 def put_pin(
-    name: str, pool: str, body: PinBody, service: ServiceParameter, by: Writer
+    name: str,
+    pool: str,
+    body: Annotated[PinBody, Body(openapi_examples=PIN_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
 ) -> StandingDocument:
     """Hold a pool, named by its label, at a count of replicas."""
     service.check_deployment(name)
@@ -60,7 +88,7 @@ def put_pin(
     return _standing(service)
 
 
-@ROUTER.delete("/pins/{pool}")
+@ROUTER.delete("/pins/{pool}", responses=answers(409))
 def delete_pin(name: str, pool: str, service: ServiceParameter, by: Writer) -> StandingDocument:
     """Take a pin back; one that is not there is no error. 409 when the spec itself pins it."""
     service.check_deployment(name)
@@ -69,7 +97,12 @@ def delete_pin(name: str, pool: str, service: ServiceParameter, by: Writer) -> S
 
 
 @ROUTER.put("/mode")
-def put_mode(name: str, body: ModeBody, service: ServiceParameter, by: Writer) -> StandingDocument:
+def put_mode(
+    name: str,
+    body: Annotated[ModeBody, Body(openapi_examples=MODE_EXAMPLES)],
+    service: ServiceParameter,
+    by: Writer,
+) -> StandingDocument:
     """Let the loop's mode be another one than the spec's, from the next tick on."""
     service.check_deployment(name)
     directives.set_mode(service.deployment, body.mode, _word(service, by, body))

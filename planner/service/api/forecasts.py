@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Body, HTTPException, Query
+from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.openapi.models import Example
 from pydantic import AwareDatetime, Field
 
@@ -15,13 +15,18 @@ from planner.domain.forecast import Forecast, Paths
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.api.bodies import MOST_PATH_VALUES, ForecastBody
+from planner.service.api.examples import MINUTES
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.work import ACCEPTED, WorkParameter
 from planner.service.documents.document import Document, Instant
 from planner.service.documents.forecast import ForecastDocument, forecast_document
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.known_events import known_events
 from planner.service.forecast_outcomes import observed_rates
 from planner.service.histories import event_notes, notes_of
+from planner.service.job_runner import Made
 from planner.service.planning import expected_demand
 
 ROUTER = APIRouter(prefix="/v1", tags=["forecasts"])
@@ -74,22 +79,11 @@ class ForecastBesideActual(Document):
     )
 
 
-_MINUTES = [
-    {
-        "start_at": f"2026-11-02T11:{minute:02}:00Z",
-        "window_s": 60,
-        "requests": 100 + 3 * (minute % 7),
-        "input_tokens": 80_000 + 2_400 * (minute % 7),
-        "output_tokens": 6_000 + 150 * (minute % 7),
-        "cached_tokens": 12_000,
-    }
-    for minute in range(20, 60)
-]
 EXAMPLES: dict[str, Example] = {
     "history": Example(
         summary="The next five minutes after these windows, with a launch at 12:02",
         value={
-            "history": _MINUTES,
+            "history": MINUTES,
             "window_s": 60,
             "horizon_windows": 5,
             "events": [
@@ -104,21 +98,29 @@ EXAMPLES: dict[str, Example] = {
     ),
     "paths": Example(
         summary="Three possible futures through the next windows",
-        value={"history": _MINUTES, "horizon_windows": 3, "paths": 3, "seed": 1},
+        value={"history": MINUTES, "horizon_windows": 3, "paths": 3, "seed": 1},
     ),
 }
 
 
-@ROUTER.post("/forecasts")
-def post_forecast(
-    body: Annotated[ForecastBody, Body(openapi_examples=EXAMPLES)],
-    service: ServiceParameter,
-    _by: Writer,
-) -> ForecastDocument:
+@ROUTER.post(
+    "/forecasts",
+    response_model=ForecastDocument,
+    responses={**ACCEPTED, **answers(404)},
+    dependencies=[Once],
+)
+async def post_forecast(
+    body: Annotated[ForecastBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
+) -> Response:
     """What the next windows will bring, from windows in the body or the stored ones.
 
     Nothing is kept. `notes` says what is wrong with the history: gaps, silences, too few windows.
     """
+    return await work.answer("forecasts", body, by=by)
+
+
+def make_forecast(service: Service, body: ForecastBody) -> Made:
+    """The work behind `POST /v1/forecasts`."""
     deployment = service.deployment
     if body.deployment is not None:
         service.check_deployment(body.deployment)
@@ -135,7 +137,8 @@ def post_forecast(
     )
     past = [window for window in windows if window.end_at <= made_at]
     notes = (*notes_of(past), *event_notes(spec.forecast.events, past))
-    return forecast_document(expected, paths=_paths(body, expected), notes=notes)
+    document = forecast_document(expected, paths=_paths(body, expected), notes=notes)
+    return Made(status=200, text=document.model_dump_json())
 
 
 def _is_usual(body: ForecastBody) -> bool:
@@ -182,7 +185,7 @@ def _paths(body: ForecastBody, expected: Forecast) -> Paths | None:
     return sample_paths(expected, body.paths, np.random.default_rng(body.seed))
 
 
-@ROUTER.get("/deployments/{name}/forecast")
+@ROUTER.get("/deployments/{name}/forecast", responses=answers(404))
 def get_forecast(
     name: str,
     service: ServiceParameter,

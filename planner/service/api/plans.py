@@ -1,27 +1,38 @@
 """Plans: make, look, approve, reject, apply."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Body, HTTPException, Query, Request, Response
+from fastapi.openapi.models import Example
 from pydantic import AwareDatetime, Field
 
 from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
+from planner.service import known_fleet, lifecycle
+from planner.service.api import paging, revisions
 from planner.service.api.bodies import DecisionBody, PlanBody
+from planner.service.api.examples import FLEET, MINUTES
+from planner.service.api.paging import CursorParameter
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
 from planner.service.api.resources import PlanResource, plan_resource
+from planner.service.api.revisions import IfNoneMatch, Revision
 from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.work import ACCEPTED, WorkParameter
 from planner.service.deployment import guard_conditions
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import fleet_of
 from planner.service.documents.forecast import forecast_of
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.rollout import ApprovalDocument, approval_document
+from planner.service.job_runner import Made
 from planner.service.orders import ACTIONS, move
 from planner.service.planning import check_forecast, expected_demand
+from planner.service.store import PlanRecord
 from planner.service.store.orders import Action
 from planner.service.what_if import with_objective
 
@@ -36,10 +47,32 @@ ORDERED: dict[int | str, dict[str, object]] = {
 }
 
 
+DECIDED = answers(404, 409, 412)
+EXAMPLES: dict[str, Example] = {
+    "history": Example(
+        summary="For what comes after these windows, with prices of small changes",
+        value={"history": MINUTES, "explain": True},
+    ),
+    "fleet": Example(
+        summary="With as few accelerators as will do, from a fleet that is told",
+        value={"history": MINUTES, "objective": "accelerators", "fleet": FLEET},
+    ),
+}
+DecisionParameter = Annotated[
+    DecisionBody | None,
+    Body(
+        openapi_examples={
+            "reason": Example(summary="Say why", value={"reason": "the launch is at noon"})
+        }
+    ),
+]
+
+
 class PlanList(Document):
     """Stored plans, newest first."""
 
     plans: list[PlanResource]
+    next: str | None = Field(default=None, description="cursor of the next page; null: the last")
 
 
 class StepBegun(Document):
@@ -56,41 +89,82 @@ class PlanHistory(Document):
     steps: list[StepBegun] = Field(description="append-only; a rerun counts from 1 again")
 
 
-@ROUTER.post("", status_code=201)
-def post_plan(
-    body: PlanBody, service: ServiceParameter, by: Writer, response: Response
-) -> PlanResource:
-    """Plan now; the plan is stored and waits for approval. Equal inputs give the stored plan."""
+@ROUTER.post(
+    "",
+    status_code=201,
+    response_model=PlanResource,
+    responses={**ACCEPTED, **answers(404, 409)},
+    dependencies=[Once],
+)
+async def post_plan(
+    body: Annotated[PlanBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
+) -> Response:
+    """Plan now; the plan is stored and waits for approval.
+
+    Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
+    failed, rolled back).
+    """
+    return await work.answer("plans", body, by=by)
+
+
+def make_plan(service: Service, body: PlanBody, by: str) -> Made:
+    """The work behind `POST /v1/plans`."""
     deployment, now = service.deployment, service.now()
     if body.deployment is not None:
         service.check_deployment(body.deployment)
     decision = _decide(body, service)
     record = lifecycle.propose(deployment, decision, by=by, at=now)
     service.metrics.record_plan(deployment.spec.name, record.plan)
-    response.headers["Location"] = f"/v1/plans/{record.plan.plan_id}"
-    return plan_resource(record)
+    text = plan_resource(record).model_dump_json()
+    return Made(status=201, text=text, location=f"/v1/plans/{record.plan.plan_id}")
 
 
 @ROUTER.get("")
 def get_plans(
+    *,
     service: ServiceParameter,
+    request: Request,
+    response: Response,
     limit: Annotated[int, Query(ge=1, le=MOST_PLANS, description="at most so many")] = 50,
     state: Annotated[list[ApprovalState] | None, Query(description="only in these states")] = None,
+    cursor: CursorParameter = None,
 ) -> PlanList:
-    """The newest plans, newest first."""
-    records = service.deployment.store.plans(
-        service.deployment.spec.name, limit=limit, states=state or ()
+    """The newest plans, newest first, in pages."""
+    deployment = service.deployment
+    found = deployment.store.plans(
+        deployment.spec.name, limit=limit + 1, states=state or (), after=_place(cursor)
     )
-    return PlanList(plans=[plan_resource(record) for record in records])
+    records, more = paging.page(found, limit)
+    following = None
+    if more:
+        last = records[-1]
+        following = paging.cursor(last.created_at.isoformat(), last.plan.plan_id)
+    paging.link(request, response, following)
+    return PlanList(plans=[plan_resource(record) for record in records], next=following)
 
 
-@ROUTER.get("/{plan_id}")
-def get_plan(plan_id: str, service: ServiceParameter) -> PlanResource:
-    """One plan, what it changes, and where it stands."""
-    return plan_resource(service.deployment.store.plan(plan_id))
+def _place(cursor: str | None) -> tuple[datetime, str] | None:
+    at = paging.place(cursor, str, str)
+    if at is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(at[0])).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(422, "cursor: not one that this list gave") from error
+    return moment, str(at[1])
 
 
-@ROUTER.get("/{plan_id}/approvals")
+@ROUTER.get("/{plan_id}", responses=revisions.UNCHANGED | answers(404))
+def get_plan(
+    plan_id: str, service: ServiceParameter, response: Response, if_none_match: IfNoneMatch = None
+) -> PlanResource:
+    """One plan, what it changes, and where it stands; its ETag is another one after a change."""
+    record = service.deployment.store.plan(plan_id)
+    revisions.check_new(if_none_match, record.revision)
+    return _tagged(record, response)
+
+
+@ROUTER.get("/{plan_id}/approvals", responses=answers(404))
 def get_approvals(plan_id: str, service: ServiceParameter) -> PlanHistory:
     """Who decided what about a plan, and how far it was carried out, when."""
     store = service.deployment.store
@@ -101,58 +175,81 @@ def get_approvals(plan_id: str, service: ServiceParameter) -> PlanHistory:
     )
 
 
-@ROUTER.post("/{plan_id}/approve")
+@ROUTER.post("/{plan_id}/approve", responses=DECIDED, dependencies=[Once])
 def approve_plan(
-    plan_id: str, service: ServiceParameter, by: Writer, body: DecisionBody | None = None
+    *,
+    plan_id: str,
+    service: ServiceParameter,
+    by: Writer,
+    revision: Revision,
+    response: Response,
+    body: DecisionParameter = None,
 ) -> PlanResource:
     """Allow a pending plan; asking again changes nothing."""
-    reason = body.reason if body else ""
-    record = lifecycle.approve(service.deployment, plan_id, by=by, at=service.now(), reason=reason)
-    return plan_resource(record)
+    deployment, reason = service.deployment, body.reason if body else ""
+    record = lifecycle.approve(
+        deployment, plan_id, by=by, at=service.now(), reason=reason, revision=revision
+    )
+    return _tagged(record, response)
 
 
-@ROUTER.post("/{plan_id}/reject")
+@ROUTER.post("/{plan_id}/reject", responses=DECIDED, dependencies=[Once])
 def reject_plan(
-    plan_id: str, service: ServiceParameter, by: Writer, body: DecisionBody | None = None
+    *,
+    plan_id: str,
+    service: ServiceParameter,
+    by: Writer,
+    revision: Revision,
+    response: Response,
+    body: DecisionParameter = None,
 ) -> PlanResource:
     """Forbid a pending plan; asking again changes nothing."""
-    reason = body.reason if body else ""
-    record = lifecycle.reject(service.deployment, plan_id, by=by, at=service.now(), reason=reason)
-    return plan_resource(record)
+    deployment, reason = service.deployment, body.reason if body else ""
+    record = lifecycle.reject(
+        deployment, plan_id, by=by, at=service.now(), reason=reason, revision=revision
+    )
+    return _tagged(record, response)
 
 
-@ROUTER.post("/{plan_id}/rollback", responses=ORDERED)
+@ROUTER.post("/{plan_id}/rollback", responses=ORDERED | DECIDED, dependencies=[Once])
 def roll_plan_back(
-    plan_id: str, service: ServiceParameter, by: Writer, response: Response
+    plan_id: str, service: ServiceParameter, by: Writer, revision: Revision, response: Response
 ) -> PlanResource:
     """Put the fleet back to what it was before this plan; again and again is once.
 
     409 when the plan changed nothing, a later one was applied, or a guard forbids it.
     """
-    return _move(service, plan_id, Action.ROLL_BACK, by, response)
+    record, over = _move(service, plan_id, Action.ROLL_BACK, by=by, revision=revision)
+    return _tagged(record, response, over=over)
 
 
-@ROUTER.post("/{plan_id}/apply", responses=ORDERED)
+@ROUTER.post("/{plan_id}/apply", responses=ORDERED | DECIDED, dependencies=[Once])
 def apply_plan(
-    plan_id: str, service: ServiceParameter, by: Writer, response: Response
+    plan_id: str, service: ServiceParameter, by: Writer, revision: Revision, response: Response
 ) -> PlanResource:
     """Bring the fleet to an approved plan; once, however often it is asked.
 
     409 when the fleet is no longer the one that the plan was made for: plan again.
     """
-    return _move(service, plan_id, Action.APPLY, by, response)
+    record, over = _move(service, plan_id, Action.APPLY, by=by, revision=revision)
+    return _tagged(record, response, over=over)
 
 
 def _move(
-    service: Service, plan_id: str, action: Action, by: str, response: Response
-) -> PlanResource:
-    """Here, or by the leader: 202 when that takes longer than a request should."""
-    if service.leadership is None:
-        carry = ACTIONS[action]
-        return plan_resource(carry(service.deployment, plan_id, by=by, at=service.now()))
-    record, over = move(service.leadership, plan_id, action, by=by)
+    service: Service, plan_id: str, action: Action, *, by: str, revision: int | None
+) -> tuple[PlanRecord, bool]:
+    """Here, or by the leader; the plan, and whether that is over."""
+    if service.leadership is not None:
+        return move(service.leadership, plan_id, action, by=by, revision=revision)
+    carry, at = ACTIONS[action], service.now()
+    return carry(service.deployment, plan_id, by=by, at=at, revision=revision), True
+
+
+def _tagged(record: PlanRecord, response: Response, *, over: bool = True) -> PlanResource:
+    """A plan with its ETag; 202 while it moves for longer than a request should take."""
     if not over:
         response.status_code = 202
+    response.headers["ETag"] = revisions.etag(record.revision)
     return plan_resource(record)
 
 
@@ -170,14 +267,13 @@ def _decide(body: PlanBody, service: Service) -> Decision:
     conditions = guard_conditions(deployment, observation, now=now)
     spec = with_objective(deployment.plannable(now=service.now()), body.objective)
     made = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
-    shortages = deployment.shortages(now=service.now())
-    return replace(made, findings=(*made.findings, *shortages))
+    return replace(made, findings=(*made.findings, *deployment.notes(now=service.now())))
 
 
 def _fleet(body: PlanBody, service: Service) -> Fleet:
     deployment = service.deployment
     if body.fleet is None:
-        return deployment.actuator.read_fleet()
+        return known_fleet.read(deployment)
     return fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
 
 

@@ -1,6 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457)."""
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -10,27 +11,54 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from planner.domain.errors import (
+    BusyError,
     GuardRefusedError,
     InputError,
     NotLeaderError,
+    PlanChangedError,
     PlanStateError,
     PoolwiseError,
+    SpecChangedError,
     StalePlanError,
     UnknownDecisionError,
+    UnknownJobError,
     UnknownPlanError,
+    UnknownProfileError,
     UnknownTokenError,
 )
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+"""What is away for a while is asked again after so many seconds."""
 
-_CONFLICTS = (StalePlanError, PlanStateError, GuardRefusedError, NotLeaderError)
+_STATUS: tuple[tuple[type[PoolwiseError], int], ...] = (
+    (UnknownDecisionError, 404),
+    (UnknownPlanError, 404),
+    (UnknownTokenError, 404),
+    (UnknownJobError, 404),
+    (UnknownProfileError, 404),
+    (InputError, 422),
+    (PlanChangedError, 412),
+    (SpecChangedError, 412),
+    (StalePlanError, 409),
+    (PlanStateError, 409),
+    (GuardRefusedError, 409),
+    (NotLeaderError, 409),
+    (BusyError, 503),
+)
+_MILLISECONDS = re.compile(r"^(?P<stem>\w+)_ms$")
 
 
 class FieldProblem(BaseModel):
     """What is wrong with one field of a request."""
 
     field: str = Field(description="path of the field, such as body.history[0].window_s")
-    problem: str
+    pointer: str | None = Field(
+        default=None,
+        description="JSON pointer to it in the body, such as #/history/0/window_s; null: elsewhere",
+    )
+    problem: str = Field(description="what was expected there")
+    got: str | None = Field(default=None, description="what stood there, shortened; null: nothing")
 
 
 class Problem(BaseModel):
@@ -43,10 +71,33 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = Field(default_factory=list)
 
 
-RESPONSES: dict[int | str, dict[str, object]] = {
-    "4XX": {"description": "What is wrong with the request", "content": {MEDIA_TYPE: {}}},
-    "5XX": {"description": "What went wrong here", "content": {MEDIA_TYPE: {}}},
+_WHEN = {
+    400: "The body cannot be read",
+    401: "There is no token, or it is not known",
+    403: "It is not allowed",
+    404: "There is nothing under that name",
+    409: "What stands at present does not allow it",
+    412: "It has changed since you looked (If-Match)",
+    413: "The body is too large",
+    415: "The body is not sent as application/json",
+    422: "What was sent is not valid",
+    429: "Too many requests, or too many bad tokens: ask again after Retry-After seconds",
+    500: "An unexpected error; the log has it",
+    503: "Something is away or too busy: ask again after Retry-After seconds",
 }
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Problems with these statuses, for the OpenAPI document."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": _WHEN[status], "content": {MEDIA_TYPE: schema}}
+        for status in statuses
+    }
+
+
+ANYWHERE = answers(400, 401, 403, 413, 415, 422, 429, 500, 503)
+"""What every route may answer."""
 
 
 def install(app: FastAPI) -> None:
@@ -66,10 +117,22 @@ def response(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
     )
 
 
-def http_problem(status: int, detail: str) -> Problem:
+def http_problem(status: int, detail: str, *, title: str = "") -> Problem:
     """The problem of a plain HTTP status."""
-    title = HTTPStatus(status).phrase
+    title = title or HTTPStatus(status).phrase
     return Problem(type=_urn(title), title=title, status=status, detail=detail)
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is; its inside only where it was raised on purpose."""
+    if isinstance(error, HTTPException):
+        return http_problem(error.status_code, error.detail)
+    if not isinstance(error, PoolwiseError):
+        return http_problem(500, "an unexpected error; the server's log has it")
+    words = re.findall(r"[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
+    title = " ".join(words).capitalize()
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503)
+    return Problem(type=_urn(title), title=title, status=status, detail=str(error))
 
 
 def _urn(title: str) -> str:
@@ -79,39 +142,74 @@ def _urn(title: str) -> str:
 def _http(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    return response(http_problem(error.status_code, error.detail), dict(error.headers or {}))
+    return response(problem_of(error), dict(error.headers or {}))
 
 
 def _validation(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
+    items = error.errors()
     errors = [
-        FieldProblem(field=_path(item["loc"]), problem=str(item["msg"])) for item in error.errors()
+        FieldProblem(
+            field=_path(item["loc"]),
+            pointer=_pointer(item["loc"]),
+            problem=_sentence(item),
+            got=None if item["type"] in ("missing", "json_invalid") else _short(item.get("input")),
+        )
+        for item in items
     ]
-    problem = http_problem(422, f"{len(errors)} fields of the request are not valid; see errors")
+    if any(item["type"] == "json_invalid" for item in items):
+        detail = f"the body is not JSON: {errors[0].problem}"
+        problem = http_problem(422, detail, title="Malformed JSON")
+    else:
+        detail = f"{len(errors)} fields of the request are not valid; see errors"
+        problem = http_problem(422, detail)
     return response(problem.model_copy(update={"errors": errors}))
 
 
-def _path(location: tuple[str | int, ...]) -> str:
+def _path(location: Sequence[str | int]) -> str:
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
     return text
 
 
+def _pointer(location: Sequence[str | int]) -> str | None:
+    """RFC 6901, as a fragment."""
+    if not location or location[0] != "body":
+        return None
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in location[1:]]
+    return "#" + "".join(f"/{part}" for part in parts)
+
+
+def _sentence(item: dict[str, object]) -> str:
+    """What pydantic says; of a field in milliseconds, how it is written here."""
+    location, context = item["loc"], item.get("ctx")
+    last = location[-1] if isinstance(location, tuple) and location else ""
+    if item["type"] == "extra_forbidden":
+        match = _MILLISECONDS.match(str(last))
+        if match is None:
+            return "unknown field"
+        return (
+            "unknown field: times are in seconds, not milliseconds: write "
+            f"`{match['stem']}_s` and divide by 1000"
+        )
+    if item["type"] == "json_invalid" and isinstance(context, dict):
+        return f"{context.get('error')} (character {last})"
+    return str(item["msg"])
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _poolwise(_request: Request, error: Exception) -> JSONResponse:
-    return response(poolwise_problem(error))
+    return refusal(error)
 
 
-def poolwise_problem(error: Exception) -> Problem:
-    """The problem that one of our own errors is."""
-    words = re.findall(r"[A-Z][a-z]+", type(error).__name__.removesuffix("Error"))
-    title = " ".join(words).capitalize()
-    status = 503
-    if isinstance(error, UnknownPlanError | UnknownDecisionError | UnknownTokenError):
-        status = 404
-    elif isinstance(error, InputError):
-        status = 422
-    elif isinstance(error, _CONFLICTS):
-        status = 409
-    return Problem(type=_urn(title), title=title, status=status, detail=str(error))
+def refusal(error: Exception) -> JSONResponse:
+    """The answer to one of our own errors."""
+    problem = problem_of(error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if problem.status == 503 else None
+    return response(problem, headers)

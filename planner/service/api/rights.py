@@ -29,19 +29,28 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     "GET /v1/plans/{plan_id}": VIEWER,
     "GET /v1/plans/{plan_id}/approvals": VIEWER,
     "GET /v1/deployments": VIEWER,
+    "GET /v1/deployments/{name}": VIEWER,
+    "GET /v1/deployments/{name}/slo": VIEWER,
     "GET /v1/deployments/{name}/fleet": VIEWER,
     "GET /v1/deployments/{name}/decisions": VIEWER,
     "GET /v1/deployments/{name}/decisions/{decision_id}": VIEWER,
     "GET /v1/deployments/{name}/directives": VIEWER,
     "GET /v1/deployments/{name}/forecast": VIEWER,
-    # Questions: they cost time, and leave nothing behind.
+    "GET /v1/profiles": VIEWER,
+    "GET /v1/profiles/{profile_id}": VIEWER,
+    "GET /v1/jobs": VIEWER,
+    "GET /v1/jobs/{job_id}": VIEWER,
+    "GET /v1/jobs/{job_id}/events": VIEWER,
+    # Questions: they cost time, and leave nothing behind but, where they take long, a job.
     "POST /v1/recommendations": VIEWER,
     "POST /v1/forecasts": VIEWER,
     "POST /v1/simulations": VIEWER,
+    "DELETE /v1/jobs/{job_id}": VIEWER,  # one's own; those of others as an operator
     # What the loop plans by, and what moves the fleet once it is approved.
     "PUT /v1/deployments/{name}/fleet": OPERATOR,
     "POST /v1/deployments/{name}/observations": OPERATOR,
     "PUT /v1/deployments/{name}/backlog": OPERATOR,
+    "POST /v1/profiles": OPERATOR,
     "POST /v1/plans": OPERATOR,
     "POST /v1/plans/{plan_id}/apply": OPERATOR,
     "POST /v1/plans/{plan_id}/rollback": OPERATOR,
@@ -53,6 +62,7 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Decisions of persons, and who took which.
     "POST /v1/plans/{plan_id}/approve": APPROVER,
     "POST /v1/plans/{plan_id}/reject": APPROVER,
+    "PUT /v1/deployments/{name}": APPROVER,
     "PUT /v1/deployments/{name}/mode": APPROVER,
     "DELETE /v1/deployments/{name}/mode": APPROVER,
     "GET /v1/audit": APPROVER,

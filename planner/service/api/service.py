@@ -11,7 +11,12 @@ from planner.service.access import ANONYMOUS, Principal
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.metrics import Metrics
-from planner.service.settings import DEFAULT_BODY_BYTES, DEFAULT_REQUESTS_PER_S
+from planner.service.settings import (
+    DEFAULT_ANSWER_S,
+    DEFAULT_BODY_BYTES,
+    DEFAULT_REQUESTS_PER_S,
+)
+from planner.service.spec_versions import Specs
 from planner.service.tracing import Tracing
 
 BEARER = Security(
@@ -21,12 +26,16 @@ BEARER = Security(
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Service:
     """Everything that the API serves.
 
     Parameters
     ----------
+    deployment : Deployment
+        The one in force: another one takes its place when its spec is replaced.
+    specs : Specs or None
+        How its spec is replaced; None: it stays.
     leadership : Leadership or None
         Who may move the fleet; None: this process, which is alone.
     insecure_local : bool
@@ -37,6 +46,8 @@ class Service:
         Of one name, in the long run; twice as many may come at once. 0: as many as come.
     max_body_bytes : int
         Larger request bodies are refused.
+    answer_within_s : float
+        Plans, forecasts and simulations that take longer become jobs, seconds.
     tracing : Tracing or None
         Where spans of requests go; None: nowhere.
     """
@@ -44,15 +55,22 @@ class Service:
     deployment: Deployment
     metrics: Metrics = field(default_factory=Metrics)
     leadership: Leadership | None = None
+    specs: Specs | None = None
     insecure_local: bool = False
     anonymous_reads: bool = False
     requests_per_s: float = DEFAULT_REQUESTS_PER_S
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    answer_within_s: float = DEFAULT_ANSWER_S
     tracing: Tracing | None = None
 
     def now(self) -> datetime:
         """The service's clock."""
         return self.deployment.clock()
+
+    def use(self, deployment: Deployment) -> None:
+        """Serve a deployment in the place of the one before."""
+        self.deployment = deployment
+        self.metrics.follow(deployment)
 
     def check_deployment(self, name: str) -> None:
         """Answer 404 for a deployment that is not served here."""

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Annotated, Self
 
 import numpy as np
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Response
 from fastapi.openapi.models import Example
 from pydantic import Field, model_validator
 
@@ -12,7 +12,10 @@ from planner.domain.errors import HistoryError, InputError
 from planner.domain.forecast import Demand, ForecastWindow, Quantiles
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import PrefixBlocks, Workload
-from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.problems import answers
+from planner.service.api.repeating import Once
+from planner.service.api.service import Service, Writer
+from planner.service.api.work import ACCEPTED, WorkParameter
 from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.documents.document import Document, Instant, WindowSeconds
 from planner.service.documents.fleet import FleetDocument, fleet_of
@@ -24,6 +27,7 @@ from planner.service.documents.forecast import (
 )
 from planner.service.documents.shapes import ShapeDocument
 from planner.service.documents.simulation import SimulationDocument, simulation_document
+from planner.service.job_runner import Made, Progress
 from planner.service.planning import check_forecast
 from planner.service.simulation import (
     MOST_FUTURES,
@@ -44,7 +48,7 @@ ROUTER = APIRouter(prefix="/v1", tags=["advice"])
 
 MOST_REQUESTS = 1_000_000
 MOST_SAMPLED = 2_000_000
-"""Expected requests of all futures of one question: it is answered while the caller waits."""
+"""Expected requests of all futures of one question."""
 
 Offset = Annotated[float, Field(ge=0, le=366 * 86_400, description="seconds")]
 Length = Annotated[int, Field(ge=1, le=10**7, description="tokens")]
@@ -281,16 +285,26 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-@ROUTER.post("/simulations")
-def post_simulation(
+@ROUTER.post(
+    "/simulations",
+    response_model=SimulationDocument,
+    responses={**ACCEPTED, **answers(404)},
+    dependencies=[Once],
+)
+async def post_simulation(
     body: Annotated[SimulationBody, Body(openapi_examples=EXAMPLES)],
-    service: ServiceParameter,
-    _by: Writer,
-) -> SimulationDocument:
+    work: WorkParameter,
+    by: Writer,
+) -> Response:
     """What requests would experience on a plan's or a fleet's replicas, and how sure that is.
 
     A run that is stopped as unstable is an answer: `stopped` says when and why, `holds` is false.
     """
+    return await work.answer("simulations", body, by=by)
+
+
+def make_simulation(service: Service, body: SimulationBody, progress: Progress) -> Made:
+    """The work behind `POST /v1/simulations`."""
     deployment = service.deployment
     pools = _pools(body, service)
     if not body.sampled and body.requests is not None:
@@ -310,8 +324,10 @@ def post_simulation(
             _stopping(body, expected_requests(sampling)),
             model=deployment.model,
             circumstances=body,
+            progress=progress,
         )
-    return simulation_document(seen, series=body.series)
+    document = simulation_document(seen, series=body.series)
+    return Made(status=200, text=document.model_dump_json())
 
 
 def _check_window(body: SimulationBody) -> None:

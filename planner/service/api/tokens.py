@@ -3,10 +3,12 @@
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Body, HTTPException
+from fastapi.openapi.models import Example
 from pydantic import AwareDatetime, Field
 
 from planner.service.access import AccessRole, Principal
+from planner.service.api.problems import answers
 from planner.service.api.service import PrincipalParameter, ServiceParameter
 from planner.service.documents.document import Document, Number
 from planner.service.documents.tokens import NewTokenDocument, TokensDocument, token_document
@@ -14,6 +16,15 @@ from planner.service.tokens import hash_of, new_token
 
 ROUTER = APIRouter(prefix="/v1", tags=["access"])
 LONGEST_S = 10 * 366 * 86_400
+TOKEN_EXAMPLES = {
+    "program": Example(
+        summary="For a program, for ninety days",
+        value={"name": "ci", "role": "operator", "expires_s": 7_776_000},
+    )
+}
+ROTATION_EXAMPLES = {
+    "hour": Example(summary="The old one goes on for an hour", value={"overlap_s": 3600})
+}
 Seconds = Annotated[float, Number, Field(gt=0, le=LONGEST_S)]
 
 
@@ -74,7 +85,9 @@ def get_tokens(service: ServiceParameter) -> TokensDocument:
 
 @ROUTER.post("/tokens", status_code=201)
 def post_token(
-    body: TokenBody, service: ServiceParameter, principal: PrincipalParameter
+    body: Annotated[TokenBody, Body(openapi_examples=TOKEN_EXAMPLES)],
+    service: ServiceParameter,
+    principal: PrincipalParameter,
 ) -> NewTokenDocument:
     """Make a token for a name that has none; it is shown in this answer only."""
     _check_asked(principal)
@@ -90,12 +103,12 @@ def post_token(
     return NewTokenDocument(token=token, **dict(token_document(made, at=now)))
 
 
-@ROUTER.post("/tokens/{token_name}/rotate", status_code=201)
+@ROUTER.post("/tokens/{token_name}/rotate", status_code=201, responses=answers(404))
 def rotate_token(
     token_name: str,
     service: ServiceParameter,
     principal: PrincipalParameter,
-    body: RotationBody | None = None,
+    body: Annotated[RotationBody | None, Body(openapi_examples=ROTATION_EXAMPLES)] = None,
 ) -> NewTokenDocument:
     """Make the next token of a name; it is shown in this answer only."""
     _check_asked(principal)
@@ -112,7 +125,7 @@ def rotate_token(
     return NewTokenDocument(token=token, **dict(token_document(made, at=now)))
 
 
-@ROUTER.post("/tokens/{token_name}/revoke")
+@ROUTER.post("/tokens/{token_name}/revoke", responses=answers(404))
 def revoke_token(
     token_name: str, service: ServiceParameter, principal: PrincipalParameter
 ) -> Revoked:

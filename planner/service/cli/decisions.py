@@ -2,10 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
@@ -18,6 +17,9 @@ from planner.service.cli.server_options import (
     print_answer,
     talking,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DECISIONS_EPILOG = SERVER_EPILOG
 EPILOG = (

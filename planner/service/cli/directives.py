@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from planner.domain.errors import InputError
 from planner.service.cli import output
@@ -20,6 +19,9 @@ from planner.service.cli.server_options import (
     print_answer,
     talking,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 PAUSE_EPILOG = (
     "Examples:\n\npoolwise pause all --for 2h --reason 'network work'\n\n"
@@ -177,7 +179,7 @@ def directives(
     _show(answer, as_json=json)
 
 
-def _order(until: str | None, duration: str | None, reason: str) -> dict[str, JsonValue]:
+def _order(until: str | None, duration: str | None, reason: str) -> "dict[str, JsonValue]":
     if until is not None and duration is not None:
         raise InputError("give --until or --for, not both")
     until_at = instant(until, option="--until")
@@ -197,7 +199,7 @@ def _seconds(duration: str) -> float:
     return seconds
 
 
-def _show(answer: Mapping[str, JsonValue], *, as_json: bool) -> None:
+def _show(answer: "Mapping[str, JsonValue]", *, as_json: bool) -> None:
     if as_json:
         print_answer(answer)
         return

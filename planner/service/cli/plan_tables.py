@@ -23,7 +23,8 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     distrust = output.distrust(estimated=plan.estimated, incomplete=plan.incomplete)
     sought = "".join(f", {_term_text(term)}" for term in plan.objective if term.sought)
     price = f"{plan.usd_per_hour:,.2f} USD/h"
-    title = f"Plan {plan.plan_id}: {plan.status}, {price}{sought}{distrust}"
+    doubt = ", UNPROVEN" if plan.unproven else ""
+    title = f"Plan {plan.plan_id}: {plan.status}, {price}{sought}{doubt}{distrust}"
     rows = [
         [
             window.start_at.strftime("%m-%d %H:%M"),
@@ -52,6 +53,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         "USD/h",
     )
     output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
+    output.print_lines("Not proven in the twin", plan.unproven)
     output.print_lines("Assumptions", plan.inputs.assumptions)
     show_cells(plan)
     _show_traffic(plan)

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from planner.domain.rollout import ApprovalState
 from planner.service.cli import output
@@ -18,6 +17,9 @@ from planner.service.cli.server_options import (
     print_answer,
     talking,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 EPILOG = (
     "Examples:\n\npoolwise plans --state pending\n\npoolwise plans plan-1a2b3c4d5e6f\n\n"
@@ -32,60 +34,6 @@ WaitOption = Annotated[
     float,
     typer.Option("--wait", help="Seconds to wait for the end of the rollout.", min=1, max=86_400),
 ]
-
-
-class _Part(BaseModel):
-    """What is shown of a server's answer; a newer server may say more."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Approval(_Part):
-    state: str
-    changed_at: str
-    changed_by: str
-    reason: str = ""
-    approvers: list[str] = Field(default_factory=list)
-    needed: int = 1
-
-
-class _Shape(_Part):
-    role: str
-    accelerator: str
-    tp: int = 1
-
-    @property
-    def label(self) -> str:
-        return f"{self.role}:{self.accelerator}:tp{self.tp}"
-
-
-class _Step(_Part):
-    index: int
-    kind: str
-    shape: _Shape
-    to_shape: _Shape | None = None
-    reason: str = ""
-
-
-class _Diff(_Part):
-    steps: list[_Step] = Field(default_factory=list)
-
-
-class _Finding(_Part):
-    guard: str
-    verdict: str
-    reason: str
-
-
-class _Plan(_Part):
-    plan_id: str
-    deployment: str
-    created_at: str
-    status: str
-    usd_per_hour: float
-    approval: _Approval
-    diff: _Diff = Field(default_factory=_Diff)
-    findings: list[_Finding] = Field(default_factory=list)
 
 
 def plans(
@@ -115,8 +63,10 @@ def plans(
     if json:
         print_answer(answer)
         return
+    from planner.service.cli.plan_answers import PlanAnswer
+
     listed = answer.get("plans")
-    found = [_Plan.model_validate(one) for one in (listed if isinstance(listed, list) else [])]
+    found = [PlanAnswer.model_validate(one) for one in (listed if isinstance(listed, list) else [])]
     if not found:
         output.note("no plan is stored" + (" in that state" if state else ""))
         return
@@ -216,11 +166,13 @@ def _move(
     _show_state(answer, as_json=as_json)
 
 
-def _show_state(answer: Mapping[str, JsonValue], *, as_json: bool) -> None:
+def _show_state(answer: "Mapping[str, JsonValue]", *, as_json: bool) -> None:
     if as_json:
         print_answer(answer)
         return
-    plan = _Plan.model_validate(answer)
+    from planner.service.cli.plan_answers import PlanAnswer
+
+    plan = PlanAnswer.model_validate(answer)
     approval = plan.approval
     lacking = approval.needed - len(approval.approvers)
     more = ""
@@ -233,12 +185,14 @@ def _show_state(answer: Mapping[str, JsonValue], *, as_json: bool) -> None:
 
 
 def _show_whole(
-    one: Mapping[str, JsonValue], history: Mapping[str, JsonValue], *, as_json: bool
+    one: "Mapping[str, JsonValue]", history: "Mapping[str, JsonValue]", *, as_json: bool
 ) -> None:
     if as_json:
         print_answer({**one, "history": dict(history)})
         return
-    plan = _Plan.model_validate(one)
+    from planner.service.cli.plan_answers import PlanAnswer
+
+    plan = PlanAnswer.model_validate(one)
     typer.echo(
         f"{plan.plan_id} of {plan.deployment}, {plan.status}, {plan.usd_per_hour:,.2f} USD/h"
     )
@@ -256,12 +210,14 @@ def _show_whole(
     output.print_lines("What became of it", _events(history))
 
 
-def _events(history: Mapping[str, JsonValue]) -> list[str]:
+def _events(history: "Mapping[str, JsonValue]") -> list[str]:
     """States and begun steps, in the order in which they came."""
+    from planner.service.cli.plan_answers import ApprovalAnswer
+
     states, begun = history.get("approvals"), history.get("steps")
     events = []
     for one in states if isinstance(states, list) else []:
-        approval = _Approval.model_validate(one)
+        approval = ApprovalAnswer.model_validate(one)
         said = f": {approval.reason}" if approval.reason else ""
         text = f"{approval.state} by {approval.changed_by}{said}"
         events.append((approval.changed_at, text))

@@ -116,4 +116,5 @@ def _show(answer: "RecommendationDocument") -> None:
     )
     objections = [f for f in answer.findings if f.verdict != "allow"]
     output.print_lines("Guards", [f"{f.guard} ({f.verdict}): {f.reason}" for f in objections])
+    output.print_lines("Not proven in the twin", answer.unproven)
     output.print_lines("What to relax", answer.relaxations)

@@ -19,6 +19,23 @@ EPILOG = (
     "$POOLWISE_STATE_DIR (default ~/.local/state/poolwise). Ctrl-C stops it; serving goes on."
 )
 
+CertOption = Annotated[
+    Path | None,
+    typer.Option("--tls-cert", help="Speak HTTPS with this certificate (PEM).", metavar="FILE"),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option("--tls-key", help="Its private key (PEM, mode 600).", metavar="FILE"),
+]
+ClientCaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-client-ca",
+        help="Let in only clients with a certificate of this authority (PEM).",
+        metavar="FILE",
+    ),
+]
+
 
 def serve(
     *,
@@ -56,22 +73,9 @@ def serve(
         bool,
         typer.Option("--anonymous-reads", help="Let whoever reaches the address read."),
     ] = False,
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option("--tls-cert", help="Speak HTTPS with this certificate (PEM).", metavar="FILE"),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option("--tls-key", help="Its private key (PEM, mode 600).", metavar="FILE"),
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(
-            "--tls-client-ca",
-            help="Let in only clients with a certificate of this authority (PEM).",
-            metavar="FILE",
-        ),
-    ] = None,
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+    tls_client_ca: ClientCaOption = None,
     new_token: Annotated[
         bool,
         typer.Option("--new-token", help="Make a new admin token; all old ones end."),

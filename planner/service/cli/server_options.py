@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from planner.service.client import Client
 
 ServerOption = Annotated[
@@ -56,6 +57,6 @@ def talking(server: str | None, token_file: Path | None) -> "Iterator[Client]":
         yield client
 
 
-def print_answer(answer: Mapping[str, JsonValue]) -> None:
+def print_answer(answer: "Mapping[str, JsonValue]") -> None:
     """The server's own JSON."""
     typer.echo(json_text.dumps(answer, indent=2, ensure_ascii=False))

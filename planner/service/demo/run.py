@@ -356,7 +356,7 @@ class Demo:
         with self.display.stage("f", "plan with OR-Tools, prove in the twin") as stage:
             now = expected.made_at
             fleet = deployment.fleet()
-            conditions = GuardConditions(now=now, observed_at=now, unneeded_since=None)
+            conditions = GuardConditions(now=now, observed_at=now, recommended_since=None)
             decision = decide(spec, expected, fleet, now=now, conditions=conditions)
             plan = decision.plan
             window = plan.windows[0]

@@ -24,6 +24,7 @@ class DecisionList(Document):
     """Decisions of the loop, newest first."""
 
     decisions: list[DecisionDocument]
+    next: str | None = Field(default=None, description="cursor of the next page; null: the last")
 
 
 class ReplayDocument(Document):

@@ -29,6 +29,9 @@ class PoolDocument(ReplicaFields):
     ready: ReplicaCount = Field(default=0, description="replicas that take traffic")
     starting: ReplicaCount = Field(default=0, description="replicas that will")
     draining: ReplicaCount = Field(default=0, description="replicas that finish what they have")
+    stuck: ReplicaCount = Field(
+        default=0, description="replicas that did not come in time: nobody waits for them"
+    )
     cell: str | None = Field(
         default=None,
         description="topology cell that they stand in: a pool is then listed once for each cell; "
@@ -67,6 +70,7 @@ def pool_document(pool: Pool, cell: str | None = None) -> PoolDocument:
         ready=pool.ready,
         starting=pool.starting,
         draining=pool.draining,
+        stuck=pool.stuck,
         cell=cell,
     )
 
@@ -152,4 +156,5 @@ def _pool(document: PoolDocument, spec: Spec, where: str) -> Pool:
         ready=document.ready,
         starting=document.starting,
         draining=document.draining,
+        stuck=document.stuck,
     )

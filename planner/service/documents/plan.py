@@ -208,6 +208,10 @@ class PlanDocument(Document):
         default_factory=list,
         description="one a window: where its replicas stand; empty: the spec names no cells",
     )
+    unproven: list[str] = Field(
+        default_factory=list,
+        description="of a plan that is not infeasible: what the twin did not confirm",
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -237,6 +241,7 @@ def plan_document(plan: Plan) -> PlanDocument:
         held_by_others=[HoldingDocument.model_validate(h) for h in plan.held_by_others],
         incomplete=plan.incomplete,
         placements=[placement_document(placement) for placement in plan.placements],
+        unproven=list(plan.unproven),
     )
 
 
@@ -275,6 +280,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
             held_by_others=tuple(Holding(**h.model_dump()) for h in document.held_by_others),
             incomplete=document.incomplete,
             placements=tuple(placement_of(placement) for placement in document.placements),
+            unproven=tuple(document.unproven),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

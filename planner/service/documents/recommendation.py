@@ -35,6 +35,9 @@ class RecommendationDocument(Document):
     estimated: bool = Field(description="true: rests on an estimated profile")
     incomplete: bool = Field(description="true: rests on a profile whose measuring broke off")
     relaxations: list[str] = Field(description="for an infeasible plan: what to relax")
+    unproven: list[str] = Field(
+        default_factory=list, description="what the twin did not confirm, of a plan that serves"
+    )
     findings: list[FindingDocument] = Field(description="what the guards say of the change")
 
 
@@ -51,6 +54,7 @@ def recommendation_document(
         estimated=decision.plan.estimated,
         incomplete=decision.plan.incomplete,
         relaxations=list(decision.plan.relaxations),
+        unproven=list(decision.plan.unproven),
         findings=finding_documents(decision.findings),
     )
 

@@ -125,6 +125,14 @@ class Leadership:
                 self._leading = (term, made)
             return self._leading[1]
 
+    def replace(self, deployment: Deployment, actuator_of: ActuatorOf) -> None:
+        """Have another spec's deployment in the place of this one.
+
+        What moves the fleet at present ends as it began.
+        """
+        with self._lock:
+            self.deployment, self.actuator_of, self._leading = deployment, actuator_of, None
+
     def somebody_leads(self) -> bool:
         """Whether another process does, as this one saw last."""
         lease = self.election.seen()

@@ -4,7 +4,7 @@ import json
 
 from sqlalchemy import Connection, RowMapping, Select, func, insert, select
 
-from planner.domain.errors import PlanStateError
+from planner.domain.errors import PlanChangedError, PlanStateError
 from planner.domain.rollout import Approval, ApprovalState
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import BegunStep
@@ -51,6 +51,34 @@ def steps(connection: Connection, plan_id: str) -> tuple[BegunStep, ...]:
     )
 
 
+def revision(connection: Connection, plan_id: str) -> int:
+    """The number of a plan's newest state."""
+    query = select(func.max(APPROVALS.c.seq)).where(APPROVALS.c.plan_id == plan_id)
+    number: int = connection.execute(query).scalar_one()
+    return number
+
+
+def check_revision(connection: Connection, now: Approval, expected: int | None) -> None:
+    """Refuse what was asked for another state of the plan than the newest.
+
+    Raises
+    ------
+    PlanChangedError
+    """
+    if expected is None or expected == revision(connection, now.plan_id):
+        return
+    raise PlanChangedError(changed(now))
+
+
+def changed(now: Approval) -> str:
+    """That a plan is no longer what somebody saw, as a sentence."""
+    reason = f" ({now.reason})" if now.reason else ""
+    return (
+        f"plan {now.plan_id} has changed since you looked: it is {now.state} since "
+        f"{now.changed_at.isoformat()} by {now.changed_by}{reason}; look at it again, then decide"
+    )
+
+
 def _newest_seq(plan_id: str) -> Select[tuple[int]]:
     return select(func.max(APPROVALS.c.seq)).where(APPROVALS.c.plan_id == plan_id)
 
@@ -64,6 +92,12 @@ def newest(connection: Connection, plan_id: str) -> Approval:
         .limit(1)
     )
     return approval_of(connection.execute(query).mappings().one())
+
+
+def states(connection: Connection, plan_id: str) -> tuple[Approval, ...]:
+    """Every state that a plan was in, oldest first."""
+    query = select(APPROVALS).where(APPROVALS.c.plan_id == plan_id).order_by(APPROVALS.c.seq)
+    return tuple(approval_of(row) for row in connection.execute(query).mappings())
 
 
 def approval_of(row: RowMapping) -> Approval:

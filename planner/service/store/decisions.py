@@ -1,5 +1,6 @@
 """Decisions of the loop, and what each was made from: compressed, equal parts kept once."""
 
+import json
 import zlib
 from collections.abc import Mapping
 from hashlib import sha256
@@ -34,6 +35,7 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
         "outcome": record.outcome,
         "reason": record.reason,
         "removes": int(record.removes),
+        "wanted": None if record.wanted is None else json.dumps(dict(record.wanted)),
     }
     made = connection.execute(insert(DECISIONS).values(values).returning(DECISIONS.c.seq))
     seq: int = made.scalar_one()
@@ -46,14 +48,14 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
     return seq
 
 
-def newest(connection: Connection, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
-    """The newest decisions of a deployment, newest first."""
-    query = (
-        select(DECISIONS)
-        .where(DECISIONS.c.deployment == deployment)
-        .order_by(DECISIONS.c.seq.desc())
-        .limit(limit)
-    )
+def newest(
+    connection: Connection, deployment: str, *, limit: int, before: int | None = None
+) -> tuple[DecisionRecord, ...]:
+    """The newest decisions of a deployment, newest first; before one, where it is named."""
+    query = select(DECISIONS).where(DECISIONS.c.deployment == deployment)
+    if before is not None:
+        query = query.where(DECISIONS.c.seq < before)
+    query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
     return tuple(_record(row) for row in connection.execute(query).mappings())
 
 
@@ -124,4 +126,5 @@ def _record(row: RowMapping) -> DecisionRecord:
         outcome=row["outcome"],
         reason=row["reason"],
         removes=bool(row["removes"]),
+        wanted=None if row["wanted"] is None else json.loads(row["wanted"]),
     )

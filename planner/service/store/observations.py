@@ -1,5 +1,6 @@
 """Observed windows: as they came in, and summed up to hours once they are old."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,7 +18,8 @@ PARSED_WINDOWS = 16_384
 
 AT_ONCE = 200
 """Windows in one statement."""
-
+OVERLAP_TOLERANCE_S = 1e-3
+"""Neighbours may share as much by rounding."""
 LONGEST_WINDOW_S = 86_400.0
 """Windows that reach further into an interval are not looked for."""
 
@@ -57,25 +59,27 @@ def add(
 ) -> int:
     """Keep windows but those whose seconds are summed up already; how many.
 
-    In a few statements, however many windows: nobody else writes meanwhile.
+    What is kept of the same class and the same seconds gives way: nothing may count twice. In a
+    few statements, however many windows: nobody else writes meanwhile.
     """
     count = 0
     for name in {window.request_class for window in windows}:
         own = of_class(deployment, model, name)
         handed_in = [window for window in windows if window.request_class == name]
         summed_up = _summed_up(connection, own, handed_in)
+        taken = [w for w in handed_in if not any(_overlap(w, *hour) for hour in summed_up)]
+        older = _overlapped(connection, own, taken)
+        for first in range(0, len(older), AT_ONCE):
+            some = older[first : first + AT_ONCE]
+            connection.execute(delete(OBSERVATIONS).where(OBSERVATIONS.c.seq.in_(some)))
         rows = {
-            stamp(window.start_at): row_of(
-                deployment, model, window, received_at=stamp(at), rolled_up=False
-            )
-            for window in handed_in
-            if not any(_overlap(window, *hour) for hour in summed_up)
+            stamp(w.start_at): row_of(deployment, model, w, received_at=stamp(at), rolled_up=False)
+            for w in taken
         }
         starts = list(rows)
         for first in range(0, len(starts), AT_ONCE):
-            some = starts[first : first + AT_ONCE]
-            connection.execute(delete(OBSERVATIONS).where(own, OBSERVATIONS.c.start_at.in_(some)))
-            connection.execute(insert(OBSERVATIONS), [rows[start] for start in some])
+            some_rows = [rows[start] for start in starts[first : first + AT_ONCE]]
+            connection.execute(insert(OBSERVATIONS), some_rows)
         count += len(rows)
     return count
 
@@ -96,6 +100,31 @@ def _summed_up(
         for row in connection.execute(query)
         for begun in [instant(row.start_at)]
     ]
+
+
+def _overlapped(
+    connection: Connection, own: ColumnElement[bool], windows: Sequence[ObservedWindow]
+) -> list[int]:
+    """Rows as they came in that share seconds with windows of their class."""
+    if not windows:
+        return []
+    ordered = sorted(windows, key=lambda w: w.start_at)
+    starts = [w.start_at for w in ordered]
+    query = select(OBSERVATIONS.c.seq, OBSERVATIONS.c.start_at, OBSERVATIONS.c.window_s).where(
+        own,
+        OBSERVATIONS.c.rolled_up == 0,
+        OBSERVATIONS.c.start_at >= stamp(starts[0] - timedelta(seconds=LONGEST_WINDOW_S)),
+        OBSERVATIONS.c.start_at < stamp(max(w.end_at for w in ordered)),
+    )
+    found = []
+    for row in connection.execute(query):
+        start_at = instant(row.start_at)
+        end_at = start_at + timedelta(seconds=row.window_s - OVERLAP_TOLERANCE_S)
+        last = ordered[max(0, bisect_left(starts, end_at) - 1)]
+        begins_in = last.end_at - timedelta(seconds=OVERLAP_TOLERANCE_S) > start_at
+        if last.start_at == start_at or (begins_in and last.start_at < end_at):
+            found.append(row.seq)
+    return found
 
 
 def _overlap(window: ObservedWindow, start_at: datetime, end_at: datetime) -> bool:

@@ -21,13 +21,20 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Somebody's wish."""
+    """Somebody's wish.
+
+    Parameters
+    ----------
+    revision : int or None
+        `PlanRecord.revision` that they looked at; None: they did not say.
+    """
 
     seq: int
     plan_id: str
     action: Action
     asked_by: str
     asked_at: datetime
+    revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,9 @@ class StoredOrders:
         self._deployment = deployment
         self._where = where
 
-    def add(self, plan_id: str, action: Action, *, by: str, at: datetime) -> Order:
+    def add(
+        self, plan_id: str, action: Action, *, by: str, at: datetime, revision: int | None = None
+    ) -> Order:
         """Leave an order for the leader. Raises StoreError."""
         values = {
             "deployment": self._deployment,
@@ -62,13 +71,21 @@ class StoredOrders:
             "action": action.value,
             "asked_by": by,
             "asked_at": stamp(at),
+            "revision": revision,
         }
         with translated(self._where), self._engine.begin() as connection:
             queue_up(connection)
             made = connection.execute(insert(ORDERS).values(values).returning(ORDERS.c.seq))
             seq = made.scalar_one()
             audit.add(connection, at, by, f"plan.order_{action}", plan_id)
-        return Order(seq=seq, plan_id=plan_id, action=action, asked_by=by, asked_at=at)
+        return Order(
+            seq=seq,
+            plan_id=plan_id,
+            action=action,
+            asked_by=by,
+            asked_at=at,
+            revision=revision,
+        )
 
     def waiting(self) -> tuple[Order, ...]:
         """What nobody has answered, oldest first. Raises StoreError."""
@@ -87,6 +104,7 @@ class StoredOrders:
                 action=Action(row["action"]),
                 asked_by=row["asked_by"],
                 asked_at=instant(row["asked_at"]),
+                revision=row["revision"],
             )
             for row in rows
         )

@@ -1,6 +1,7 @@
 """Plans: what was decided, kept as documents; where each stands is in `approvals`."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
@@ -21,7 +22,8 @@ PARSED_PLANS = 256
 def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
     """Keep a plan with its first state; one that is known stays as it is.
 
-    But a known draft that is to be a draft no longer takes the new diff, and what guards say of it.
+    But a known draft takes the new diff and what guards say of it, where the new one is no draft,
+    or a draft for another reason.
     """
     plan_id, approval = record.plan.plan_id, record.approval
     steps = {"diff": record.diff.model_dump_json(), "findings": _findings_text(record.findings)}
@@ -36,7 +38,7 @@ def add(connection: Connection, record: PlanRecord, *, actor: str) -> None:
                 **steps,
             )
         )
-    elif _is_draft_no_longer(connection, approval):
+    elif _is_another_draft(connection, approval):
         action = "plan.renew"
         connection.execute(update(PLANS).where(PLANS.c.plan_id == plan_id).values(**steps))
     else:
@@ -59,9 +61,14 @@ def deployment_of(connection: Connection, plan_id: str) -> str | None:
 
 
 def ids(
-    connection: Connection, deployment: str, *, limit: int, states: Sequence[ApprovalState]
+    connection: Connection,
+    deployment: str,
+    *,
+    limit: int,
+    states: Sequence[ApprovalState],
+    after: tuple[datetime, str] | None,
 ) -> Sequence[str]:
-    """Ids of a deployment's newest plans, newest first; of these states, when given."""
+    """Ids of a deployment's newest plans, newest first; of these states, behind `after`."""
     states_of = APPROVALS.alias()
     newest = (  # of each plan by the index: all plans at once would take as long as there are many
         select(func.max(states_of.c.seq))
@@ -77,15 +84,17 @@ def ids(
     )
     if states:
         query = query.where(APPROVALS.c.state.in_([state.value for state in states]))
+    if after is not None:
+        at, plan_id = stamp(after[0]), after[1]
+        same_instant = (PLANS.c.created_at == at) & (PLANS.c.plan_id > plan_id)
+        query = query.where((PLANS.c.created_at < at) | same_instant)
     return connection.execute(query).scalars().all()
 
 
-def _is_draft_no_longer(connection: Connection, approval: Approval) -> bool:
-    draft = ApprovalState.DRAFT
-    return (
-        approval.state is not draft
-        and approvals.newest(connection, approval.plan_id).state is draft
-    )
+def _is_another_draft(connection: Connection, approval: Approval) -> bool:
+    known = approvals.newest(connection, approval.plan_id)
+    changed = (approval.state, approval.reason) != (known.state, known.reason)
+    return known.state is ApprovalState.DRAFT and changed
 
 
 def _record(connection: Connection, row: RowMapping) -> PlanRecord:
@@ -96,6 +105,7 @@ def _record(connection: Connection, row: RowMapping) -> PlanRecord:
         diff=_diff(row["diff"]),
         findings=_findings(row["findings"]),
         approval=approvals.newest(connection, row["plan_id"]),
+        revision=approvals.revision(connection, row["plan_id"]),
     )
 
 

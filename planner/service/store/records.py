@@ -1,6 +1,7 @@
 """What the store gives back."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,6 +22,8 @@ class PlanRecord:
         From the fleet it was made for, as it was shown.
     approval : Approval
         The newest of its states.
+    revision : int
+        Number of that state: another one after every change. 0: not stored yet.
     """
 
     deployment: str
@@ -29,6 +32,7 @@ class PlanRecord:
     diff: DiffDocument
     findings: tuple[FindingDocument, ...]
     approval: Approval
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,10 @@ class DecisionRecord:
     outcome : str
         Value of `loop.Outcome`.
     removes : bool
-        Whether the plan would take capacity away; scale-down waits until it did for long enough.
+        Whether the plan would take capacity away.
+    wanted : mapping of str to int or None
+        Replicas by pool label that the plan wants first, whatever guards say; scale-down waits
+        until none wanted more for long enough. None: no plan was made.
     decision_id : int
         Given by the store.
     """
@@ -89,7 +96,33 @@ class DecisionRecord:
     outcome: str
     reason: str
     removes: bool
+    wanted: Mapping[str, int] | None = None
     decision_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPool:
+    """A pool as Poolwise left it, or as it was first seen.
+
+    Parameters
+    ----------
+    pool : str
+        Its label.
+    replicas : int
+        Asked for, whatever became of them.
+    late : int
+        Of them those that missed their deadline: nobody waits for them any more.
+    edited_at : datetime or None
+        When somebody else was seen to have changed the count; None: nobody since Poolwise did.
+    edited_from : int or None
+        What it was before.
+    """
+
+    pool: str
+    replicas: int
+    late: int = 0
+    edited_at: datetime | None = None
+    edited_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

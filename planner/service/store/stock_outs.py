@@ -10,9 +10,11 @@ from planner.service.store.tables import STOCK_OUTS
 
 
 def add(connection: Connection, deployment: str, found: StockOut, *, at: datetime) -> None:
-    """Keep a shortage; those of the deployment that are over go."""
-    over = (STOCK_OUTS.c.deployment == deployment) & (STOCK_OUTS.c.until_at <= stamp(at))
-    connection.execute(delete(STOCK_OUTS).where(over))
+    """Keep a shortage instead of what was known of its accelerator; what is over goes, too."""
+    over = STOCK_OUTS.c.until_at <= stamp(at)
+    same = STOCK_OUTS.c.accelerator == found.accelerator
+    mine = STOCK_OUTS.c.deployment == deployment
+    connection.execute(delete(STOCK_OUTS).where(mine & (over | same)))
     connection.execute(
         insert(STOCK_OUTS).values(
             deployment=deployment,

@@ -4,7 +4,7 @@ Every write is one transaction together with its audit line. Approval states and
 are only ever appended to.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from planner.service.store import (
     decisions,
     forecasts,
     gate_requests,
+    known_pools,
     observations,
     plans,
     stock_outs,
@@ -36,7 +37,7 @@ from planner.service.store.approval_log import ApprovalLog
 from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
 from planner.service.store.calibrations import StoredCalibrations
-from planner.service.store.database import open_engine, queue_up, translated
+from planner.service.store.database import Access, open_engine
 from planner.service.store.directives import StoredDirectives
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
@@ -47,16 +48,14 @@ from planner.service.store.records import (
     DecisionRecord,
     ForecastOutcome,
     GateHour,
+    KnownPool,
     PlanRecord,
     StoredFleet,
     StoredForecast,
     StoredWindow,
 )
 from planner.service.store.retention import Keeping, Upkeep
-from planner.service.store.tables import (
-    APPROVALS,
-    FLEETS,
-)
+from planner.service.store.tables import FLEETS
 from planner.service.store.tokens import StoredTokens
 from serving.gate.records import RequestRecord
 
@@ -134,7 +133,8 @@ class Store:
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.
 
-        A stored draft that is a draft no longer takes the new diff and what guards say of it.
+        A stored draft that is a draft no longer, or for another reason, takes the new diff and
+        what guards say of it.
         """
         with self._write() as connection:
             plans.add(connection, record, actor=actor)
@@ -157,16 +157,32 @@ class Store:
         return record
 
     def plans(
-        self, deployment: str, *, limit: int, states: Sequence[ApprovalState] = ()
+        self,
+        deployment: str,
+        *,
+        limit: int,
+        states: Sequence[ApprovalState] = (),
+        after: tuple[datetime, str] | None = None,
     ) -> tuple[PlanRecord, ...]:
-        """The newest plans of a deployment, newest first; of these states, when given."""
+        """The newest plans of a deployment, newest first; of these states, when given.
+
+        Parameters
+        ----------
+        after : (datetime, str) or None
+            Instant and id of a plan: only those that follow it in this order.
+        """
         with self._read() as connection:
-            ids = plans.ids(connection, deployment, limit=limit, states=states)
+            ids = plans.ids(connection, deployment, limit=limit, states=states, after=after)
             found = [plans.find(connection, plan_id) for plan_id in ids]
         return tuple(record for record in found if record is not None)
 
     def change_approval(
-        self, plan_id: str, change: Callable[[Approval], Approval], *, action: str
+        self,
+        plan_id: str,
+        change: Callable[[Approval], Approval],
+        *,
+        action: str,
+        revision: int | None = None,
     ) -> Approval:
         """Append the state that `change` makes of the newest one, in one transaction.
 
@@ -179,9 +195,13 @@ class Store:
             stored then. Returning the state unchanged stores nothing either.
         action : str
             For the audit log.
+        revision : int or None
+            `PlanRecord.revision` that the newest state must be; None: whichever it is.
 
         Raises
         ------
+        PlanChangedError
+            When it is another one.
         PlanStateError
             When the plan would begin to move the fleet while another one does.
         """
@@ -190,6 +210,7 @@ class Store:
             if deployment is None:
                 raise UnknownPlanError(f"no plan {plan_id} is stored")
             before = approvals.newest(connection, plan_id)
+            approvals.check_revision(connection, before, revision)
             after = change(before)
             if after.state.moves and not before.state.moves:
                 approvals.check_alone(connection, deployment)
@@ -207,9 +228,8 @@ class Store:
 
     def approvals(self, plan_id: str) -> tuple[Approval, ...]:
         """Every state that a plan was in, oldest first."""
-        query = select(APPROVALS).where(APPROVALS.c.plan_id == plan_id).order_by(APPROVALS.c.seq)
         with self._read() as connection:
-            return tuple(approvals.approval_of(row) for row in connection.execute(query).mappings())
+            return approvals.states(connection, plan_id)
 
     def begin_step(self, run: Approval, step: BegunStep) -> None:
         """Keep that a step of a plan is begun, as long as the plan is where `run` left it.
@@ -241,6 +261,26 @@ class Store:
         with self._read() as connection:
             return stock_outs.lasting(connection, deployment, at=at)
 
+    def known_pools(self, deployment: str) -> dict[str, KnownPool]:
+        """A deployment's pools as Poolwise left them, by label; none before the first look."""
+        with self._read() as connection:
+            return known_pools.known(connection, deployment)
+
+    def put_known_pools(
+        self, deployment: str, pools: Iterable[KnownPool], *, told: Mapping[str, str], at: datetime
+    ) -> None:
+        """Keep the pools as they are now known.
+
+        Parameters
+        ----------
+        told : mapping of str to str
+            By label what the audit log is told: who else changed them.
+        """
+        with self._write() as connection:
+            known_pools.put(connection, deployment, pools)
+            for pool, detail in told.items():
+                _audit(connection, at, "unknown", "fleet.changed_by_others", pool, detail=detail)
+
     def add_windows(
         self,
         deployment: str,
@@ -250,7 +290,7 @@ class Store:
         received_at: datetime,
         actor: str,
     ) -> int:
-        """Store observed windows; one for the same class and start replaces the older one.
+        """Store observed windows; older ones of the same class and the same seconds give way.
 
         Those of seconds that are summed up to an hour by now are left out: they would count twice.
 
@@ -384,10 +424,12 @@ class Store:
         with self._write() as connection:
             return decisions.add(connection, record, parts)
 
-    def decisions(self, deployment: str, *, limit: int) -> tuple[DecisionRecord, ...]:
-        """The newest decisions of a deployment, newest first."""
+    def decisions(
+        self, deployment: str, *, limit: int, before: int | None = None
+    ) -> tuple[DecisionRecord, ...]:
+        """The newest decisions of a deployment, newest first; before one, where it is named."""
         with self._read() as connection:
-            return decisions.newest(connection, deployment, limit=limit)
+            return decisions.newest(connection, deployment, limit=limit, before=before)
 
     def decision(self, deployment: str, decision_id: int) -> tuple[DecisionRecord, dict[str, str]]:
         """A decision and its parts; none where they are not kept. Raises UnknownDecisionError."""
@@ -409,17 +451,19 @@ class Store:
         with self._write() as connection:
             _audit(connection, at, actor, action, subject, detail=detail)
 
+    @property
+    def access(self) -> Access:
+        """The database, for parts with tables of their own; no fence holds there."""
+        return Access(engine=self._engine, where=self._where)
+
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with translated(self._where), self._engine.connect() as raw:
-            connection = raw.execution_options(reads_only=True)
-            with connection.begin():
-                yield connection
+        with self.access.reading() as connection:
+            yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with translated(self._where), self._engine.begin() as connection:
-            queue_up(connection)
+        with self.access.writing() as connection:
             if self._fence is not None:
                 check(connection, self._fence)
             yield connection

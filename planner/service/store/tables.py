@@ -112,7 +112,19 @@ DECISIONS = Table(
     Column("outcome", String(40), nullable=False),
     Column("reason", Text, nullable=False),
     Column("removes", Integer, nullable=False),
+    Column("wanted", Text, nullable=True),
     Index("ix_decisions_deployment", "deployment", "seq"),
+)
+
+KNOWN_POOLS = Table(
+    "known_pools",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("pool", String(200), primary_key=True),
+    Column("replicas", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("edited_at", String(40), nullable=True),
+    Column("edited_from", Integer, nullable=True),
 )
 
 STOCK_OUTS = Table(
@@ -295,6 +307,7 @@ ORDERS = Table(
     Column("asked_at", String(40), nullable=False),
     Column("error", String(80), nullable=True),
     Column("detail", Text, nullable=True),
+    Column("revision", Integer, nullable=True),
     Index("ix_orders_deployment", "deployment", "seq"),
 )
 
@@ -355,4 +368,72 @@ COMPARISONS = Table(
     Column("compared_at", String(40), nullable=False),
     Column("comparison", Text, nullable=False),
     Index("ix_comparisons_deployment", "deployment", "seq"),
+)
+
+PROCESSES = Table(
+    "processes",
+    METADATA,
+    Column("identity", String(200), primary_key=True),
+    Column("seen_at", String(40), nullable=False),
+)
+
+REPEATS = Table(
+    "repeats",
+    METADATA,
+    Column("actor", String(200), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("until_at", String(40), nullable=False),
+    Column("status", Integer, nullable=True),
+    Column("headers", Text, nullable=True),
+    Column("body", Text, nullable=True),
+    Index("ix_repeats_until_at", "until_at"),
+)
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", String(80), nullable=False),
+    Column("deployment", String(63), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("asked_by", String(200), nullable=False),
+    Column("asked_at", String(40), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=True),
+    Column("changed_at", String(40), nullable=False),
+    Column("status", Integer, nullable=True),
+    Column("location", String(400), nullable=True),
+    Column("answer", Text, nullable=True),
+    UniqueConstraint("job_id", name="uq_jobs_job_id"),
+    Index("ix_jobs_state", "deployment", "state", "seq"),
+)
+
+SPECS = Table(
+    "specs",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("spec_id", String(80), nullable=False),
+    Column("given", String(80), nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("allow_estimates", Boolean, nullable=False),
+    Column("put_at", String(40), nullable=False),
+    Column("put_by", String(200), nullable=False),
+)
+
+PROFILES = Table(
+    "profiles",
+    METADATA,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("profile_id", String(80), nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("added_at", String(40), nullable=False),
+    Column("added_by", String(200), nullable=False),
+    UniqueConstraint("profile_id", name="uq_profiles_profile_id"),
 )

@@ -7,7 +7,7 @@ from planner.rollout import GuardConditions, after, refused
 from tests.planner.optimize.scenarios import ALL_ROLES, NOW, D, P, fleet, forecast, spec
 
 FRESH = GuardConditions(
-    now=NOW, observed_at=NOW - timedelta(seconds=5), unneeded_since=NOW - timedelta(hours=1)
+    now=NOW, observed_at=NOW - timedelta(seconds=5), recommended_since=NOW - timedelta(hours=1)
 )
 
 

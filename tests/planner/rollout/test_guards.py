@@ -15,7 +15,7 @@ from tests.planner.rollout.cases import NOW, P_TP2, A, D, P, fleet, plan, spec
 FRESH = GuardConditions(
     now=NOW,
     observed_at=NOW - timedelta(seconds=10),
-    unneeded_since=NOW - timedelta(seconds=900),
+    recommended_since=NOW - timedelta(seconds=900),
 )
 
 
@@ -49,7 +49,7 @@ def test_an_empty_diff_passes_every_guard() -> None:
 @pytest.mark.parametrize("observed_at", [None, NOW - timedelta(seconds=3600)])
 def test_without_a_fresh_observation_nothing_is_taken_away(observed_at) -> None:
     conditions = GuardConditions(
-        now=NOW, observed_at=observed_at, unneeded_since=FRESH.unneeded_since
+        now=NOW, observed_at=observed_at, recommended_since=FRESH.recommended_since
     )
     smaller = verdicts(fleet({P: 1, D: 2}), plan({P: 1, D: 1}), spec(), conditions)
     larger = verdicts(fleet({P: 1, D: 1}), plan({P: 1, D: 2}), spec(), conditions)
@@ -58,7 +58,7 @@ def test_without_a_fresh_observation_nothing_is_taken_away(observed_at) -> None:
 
 
 def test_scale_down_waits_until_it_was_unneeded_for_long_enough() -> None:
-    soon = GuardConditions(now=NOW, observed_at=NOW, unneeded_since=NOW - timedelta(seconds=299))
+    soon = GuardConditions(now=NOW, observed_at=NOW, recommended_since=NOW - timedelta(seconds=299))
     smaller = verdicts(fleet({P: 1, D: 2}), plan({P: 1, D: 1}), spec(), soon)
     assert smaller == {"scale_down_stabilization": Verdict.DELAY}
 

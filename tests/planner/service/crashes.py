@@ -58,7 +58,7 @@ def _serve(spec: str, printed: str, log: str, environ: dict[str, str]) -> None:
         os.dup2(opened, number)
     from planner.service.server import ServeOptions, run
 
-    run(ServeOptions(spec=Path(spec), insecure_local=True, as_json=True))
+    run(ServeOptions(spec=Path(spec), port=0, insecure_local=True, as_json=True))
 
 
 def _context() -> Any:
@@ -284,7 +284,11 @@ def _check_plan(store: Store, plan_id: str, this: Round) -> list[str]:
         for once in (ApprovalState.APPROVED.value, ApprovalState.APPLIED.value)
         if states.count(once) > 1
     ]
-    lines = Counter(e.action for e in store.audit(limit=1_000_000) if e.subject == plan_id)
+    lines = Counter(
+        entry.action
+        for entry in store.audit(limit=1_000_000)
+        if entry.subject == plan_id and entry.action.startswith("plan.")
+    )
     stepped = lines.pop("plan.step", 0)
     if stepped != len(store.steps(plan_id)):
         wrong.append(f"{plan_id}: {len(store.steps(plan_id))} steps, {stepped} lines of audit")

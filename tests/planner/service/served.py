@@ -14,15 +14,21 @@ from tests.planner.service.imagined import BUSY
 
 
 @contextmanager
-def served(folder, *arguments):
-    """A running server; (process, facts that it printed)."""
+def served(folder, *arguments, log=subprocess.PIPE):
+    """A running server; (process, facts that it printed).
+
+    Parameters
+    ----------
+    log : file
+        Takes what it logs. Nobody reads the pipe: after a few hundred requests it is full.
+    """
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "planner.service.cli.main", "serve"),
             *("--spec", str(folder / "spec.yaml"), "--json", *arguments),
         ],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=log,
         text=True,
         env={**os.environ, "POOLWISE_STATE_DIR": str(folder / "state"), "POOLWISE_PORT": "0"},
     )

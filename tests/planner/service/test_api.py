@@ -1,46 +1,17 @@
 """The API over its transport: contract, conflicts, problems, tokens."""
 
-import asyncio
 import json
 from datetime import timedelta
 
-import httpx
 import pytest
 
-from planner.service.api import Service, create_app
-from planner.service.tokens import hash_of, new_token
+from planner.service.api import Service
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
+from tests.planner.service.clients import client_of, make_plan
 from tests.planner.service.examples import NOON, fleet, history, pool, spec_data, window
 from tests.planner.service.imagined import BUSY, make_deployment
 from tests.planner.service.plans import example_fleet
-
-
-class Client:
-    """Requests to an app without a socket."""
-
-    def __init__(self, app, token):
-        self.app = app
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-
-    def request(self, method, path, **more):
-        async def answer():
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://localhost", headers=self.headers
-            ) as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(answer())
-
-    def get(self, path, **more):
-        return self.request("GET", path, **more)
-
-    def post(self, path, json=None, **more):
-        return self.request("POST", path, json=json, **more)
-
-    def put(self, path, json=None):
-        return self.request("PUT", path, json=json)
 
 
 @pytest.fixture
@@ -51,22 +22,13 @@ def make(tmp_path):
     def client(*, max_body_bytes=2**20, insecure_local=False, **changes):
         deployment = make_deployment(tmp_path, **changes)
         made.append(deployment)
-        token = new_token()
-        deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
-        service = Service(
-            deployment=deployment, max_body_bytes=max_body_bytes, insecure_local=insecure_local
+        return deployment, client_of(
+            deployment, max_body_bytes=max_body_bytes, insecure_local=insecure_local
         )
-        return deployment, Client(create_app(service), token)
 
     yield client
     for deployment in made:
         deployment.store.close()
-
-
-def make_plan(client, **body):
-    answer = client.post("/v1/plans", {"history": history(**BUSY), **body})
-    assert answer.status_code == 201, answer.text
-    return answer.json()
 
 
 def test_a_plan_is_made_approved_and_applied_once(make):
@@ -142,6 +104,35 @@ def test_equal_inputs_give_the_stored_plan(make):
     _, client = make()
     assert make_plan(client)["plan_id"] == make_plan(client)["plan_id"]
     assert len(client.get("/v1/plans").json()["plans"]) == 1
+
+
+def test_a_plan_that_is_dead_is_made_anew_and_can_be_approved(make):
+    _, client = make()
+    other = {"history": history(requests=2000, isl=900, osl=90)}
+    first, second = make_plan(client)["plan_id"], make_plan(client, **other)["plan_id"]
+    again = make_plan(client)
+    assert again["plan_id"] == f"{first}-2"
+    assert again["diff"]["plan_id"] == again["plan_id"]
+    assert again["approval"]["state"] == "pending"
+    for dead in (first, second):
+        assert client.get(f"/v1/plans/{dead}").json()["approval"]["state"] == "superseded"
+    assert make_plan(client)["plan_id"] == again["plan_id"]  # while that one lives
+    assert client.post(f"/v1/plans/{again['plan_id']}/reject").status_code == 200
+    third = make_plan(client)
+    assert (third["plan_id"], third["approval"]["state"]) == (f"{first}-3", "pending")
+    assert client.post(f"/v1/plans/{third['plan_id']}/approve").status_code == 200
+
+
+def test_asking_for_an_applied_plan_again_supersedes_nothing(make):
+    deployment, client = make()
+    before = deployment.actuator.fleet
+    applied = f"/v1/plans/{make_plan(client)['plan_id']}"
+    client.post(f"{applied}/approve")
+    client.post(f"{applied}/apply")
+    deployment.actuator.fleet = before
+    waits = make_plan(client, history=history(requests=2000, isl=900, osl=90))["plan_id"]
+    assert make_plan(client)["approval"]["state"] == "applied"
+    assert client.get(f"/v1/plans/{waits}").json()["approval"]["state"] == "pending"
 
 
 def test_a_plan_comes_from_stored_observations_too(make):

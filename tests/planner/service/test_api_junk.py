@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from planner.service.api import Service, create_app
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
+from tests.planner.service.clients import Client
 from tests.planner.service.examples import NOON, fleet, history, spec_data
 from tests.planner.service.imagined import make_deployment
-from tests.planner.service.test_api import Client
 
 PROFILE = profile_document(linear_profile()).model_dump(mode="json", exclude={"profile_id"})
 REQUESTS = {

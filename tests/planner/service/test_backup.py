@@ -177,7 +177,7 @@ def test_a_store_that_holds_something_is_left_as_it_is(taken, empty_url):
     decide(store, 1, at=NOON)
     store.close()
     before = contents(empty_url)
-    with pytest.raises(InputError, match=r"is not empty \(1 decisions\).*--force"):
+    with pytest.raises(InputError, match=r"is not empty \(1 audit, 1 decisions\).*--force"):
         restore(empty_url, taken, now=LATER)
     assert contents(empty_url) == before
 
@@ -193,6 +193,12 @@ def test_force_replaces_all_and_no_term_goes_back(taken, empty_url):
     late = store.fenced(Fence(name="shop", term=8))
     with pytest.raises(NotLeaderError, match="leads since term 9"):
         decide(late, 1, at=NOON)
+    assert store.verify_audit().broken == ""
+    with (
+        pytest.raises(StoreError, match="append-only"),
+        store.access.writing() as connection,
+    ):
+        connection.execute(text("DELETE FROM audit"))
     store.close()
 
 
@@ -216,6 +222,7 @@ def damaged(path, how):
         path.write_bytes(whole[:at] + b"stop" + whole[at + 4 :])
     elif how == "a row":
         connection = sqlite3.connect(path)
+        connection.execute("DROP TRIGGER audit_no_delete")
         connection.execute("DELETE FROM audit WHERE seq = 2")
         connection.commit()
         connection.close()

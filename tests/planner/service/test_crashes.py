@@ -40,6 +40,7 @@ def test_the_check_notices_what_is_lost_done_twice_or_not_in_the_audit_log(tmp_p
     this.acknowledged["plan-9"] = {"pending"}
     this.acknowledged[plan_id].add("rejected")
     connection = sqlite3.connect(tmp_path / "poolwise.db")
+    connection.execute("DROP TRIGGER audit_no_delete")
     connection.execute("DELETE FROM audit WHERE action = 'plan.approve'")
     connection.execute(
         "INSERT INTO approvals (plan_id, state, fleet_version, changed_at, changed_by, reason) "

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from actuators.kubernetes.stock_out import StockOut
 from planner.domain.errors import GuardRefusedError, PlanStateError
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause
@@ -93,6 +94,50 @@ def test_a_held_plan_that_is_asked_for_again_when_it_may_move_takes_its_steps(ma
     assert len(asked.diff.steps) == len(decision.recommended.steps)
     assert asked.findings == ()
     assert [e.action for e in deployment.store.audit(limit=2)] == ["plan.renew", "plan.create"]
+
+
+def test_a_held_plan_takes_the_place_of_none_that_a_person_may_still_apply(make):
+    deployment = busy(make, loop={"mode": "approve"})
+    decision = tick(deployment, now=NOON).decision
+    lifecycle.approve(deployment, decision.plan.plan_id, by="ann", at=NOON)
+    paused = replace(deployment.spec, guards=replace(deployment.spec.guards, pause=Pause.ALL))
+    held = tick(replace(deployment, spec=paused), now=NOON + timedelta(seconds=1)).decision
+    drafts = [
+        lifecycle.propose(
+            deployment, replace(held, plan=replace(held.plan, plan_id=name)), by="bob", at=NOON
+        )
+        for name in ("one", "two")
+    ]
+    assert {d.approval.state for d in drafts} == {ApprovalState.DRAFT}
+    stored = deployment.store.plan
+    assert stored(decision.plan.plan_id).approval.state is ApprovalState.APPROVED
+    assert stored("one").approval.state is ApprovalState.SUPERSEDED  # by the newer draft
+
+
+def test_a_held_plan_that_is_held_for_another_reason_says_so(make):
+    deployment = busy(make, guards={"pause": "all"}, loop={"mode": "approve"})
+    decision = tick(deployment, now=NOON).decision
+    lifecycle.propose(deployment, decision, by="ann", at=NOON)
+    for reason in ("nobody may", "nobody may"):
+        other = tuple(replace(f, reason=reason) for f in decision.findings)
+        again = lifecycle.propose(deployment, replace(decision, findings=other), by="a", at=NOON)
+        assert again.approval.reason == "held: paused: nobody may"
+        assert {f.reason for f in again.findings} == {"nobody may"}
+    renewed = [e for e in deployment.store.audit(limit=20) if e.action == "plan.renew"]
+    assert len(renewed) == 1
+
+
+def test_held_back_are_only_findings_that_cut_steps(make):
+    limit = {"scale_up": {"replicas": 1}}
+    deployment = busy(make, loop={"mode": "auto"}, guards=limit, target=LOCAL)
+    out = StockOut(accelerator="cpu", usable=15, until_at=NOON + timedelta(hours=1))
+    deployment.store.add_stock_out("shop", out, at=NOON, actor="x")
+    decision = tick(deployment, now=NOON).decision
+    record = deployment.store.plan(decision.plan.plan_id)
+    assert "no more than 15 cpu" in str(record.findings)
+    said = record.approval.reason
+    assert "held back from the plan: rate_limits" in said
+    assert "stock_out" not in said
 
 
 def test_a_plan_that_the_fleet_is_already_may_be_approved(make):

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, time, timedelta
 
 import pytest
 
@@ -55,6 +55,13 @@ def test_a_spec_comes_back_as_it_was_written(tmp_path):
     assert written(again) == written(spec)
     assert again.guards == spec.guards
     assert again.pools == spec.pools
+
+
+def test_days_and_instants_come_back_as_they_were():
+    """Prices of the catalogue are of a day: a spec with them has to be kept as well."""
+    for value in (date(2026, 1, 2), NOON, time(9, 30)):
+        assert value_in(written(value)) == value
+        assert type(value_in(written(value))) is type(value)
 
 
 def test_plans_and_fleets_come_back_equal():

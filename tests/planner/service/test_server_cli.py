@@ -1,6 +1,7 @@
 """Commands that talk to a server: a real one, on a port of this machine."""
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -44,7 +45,7 @@ def deployment(folder):
 def server(deployment, monkeypatch):
     """A server that commands find by the environment, and may write to."""
     token = new_token()
-    deployment.store.replace_tokens(hash_of(token), name="ann", at=NOON)
+    deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
     with listening_app(create_app(Service(deployment=deployment))) as url:
         monkeypatch.setenv("POOLWISE_SERVER", url)
         monkeypatch.setenv("POOLWISE_TOKEN", token)
@@ -233,11 +234,12 @@ def test_the_server_replays_too(server, plan_id):
     import httpx
 
     here = f"{server}/v1/deployments/shop/decisions"
-    told = httpx.get(f"{here}/1", params={"again": True}, timeout=60).json()
+    token = {"Authorization": f"Bearer {os.environ['POOLWISE_TOKEN']}"}
+    told = httpx.get(f"{here}/1", params={"again": True}, headers=token, timeout=60).json()
     assert told["replay"] == {"decision_id": 1, "same": True, "differences": [], "versions": []}
     assert told["plan_id"] == plan_id
     assert set(told["inputs"]) == {"spec", "forecast", "fleet", "conditions", "moment"}
     assert told["versions"]["ortools"]
     assert told["parts"] is None
-    assert httpx.get(f"{here}/0").status_code == 422
-    assert httpx.get(f"{here}/77").status_code == 404
+    assert httpx.get(f"{here}/0", headers=token).status_code == 422
+    assert httpx.get(f"{here}/77", headers=token).status_code == 404

@@ -15,6 +15,7 @@ from planner.domain.spec import Stage
 from planner.service.deployment import Observation
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
+from planner.service.logs import KeyValue
 from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
 from planner.service.scheduler import start_scheduler, tick_once
@@ -133,7 +134,9 @@ def test_the_metrics_and_the_log_say_which_stage_failed(make, caplog):
     text = metrics.text().decode()
     assert 'poolwise_stage_failures_total{deployment="shop",stage="observe"} 1.0' in text
     assert 'poolwise_stage_seconds_count{deployment="shop",stage="observe"} 1.0' in text
-    assert "outcome=failed stage=observe" in caplog.text
+    (told,) = [record for record in caplog.records if record.message == "tick"]
+    line = KeyValue().format(told)
+    assert "outcome=failed stage=observe" in line
 
 
 def test_stages_of_a_good_tick_are_timed(make):

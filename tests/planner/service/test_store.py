@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,27 @@ def test_a_window_replaces_the_older_one_of_its_class_and_start(store):
     assert [s.window.requests for s in stored] == [120, 7, 120]
     assert stored[1].received_at == later
     assert window_document(stored[0].window) == window_document(read(history(3))[0])
+
+
+@pytest.mark.parametrize(
+    ("newer", "left"),
+    [
+        ({"index": -2, "window_s": 120.0}, [-3, -2]),
+        ({"index": -1.5}, [-3, -1.5]),
+        ({"index": -2.25, "window_s": 15.0}, [-2.25, -2, -1]),
+        ({"index": -4.5, "window_s": 600.0}, [-4.5]),
+        ({"index": 0}, [-3, -2, -1, 0]),
+    ],
+)
+def test_windows_that_lie_across_older_ones_take_their_place(store, newer, left):
+    """None counts twice, whatever grid they come on: else no forecast could be made of them."""
+    store.add_windows("shop", "tiny", read(history(3)), received_at=NOON, actor="ann")
+    across = read([window(**newer)])
+    store.add_windows("shop", "tiny", across, received_at=NOON, actor="ann")
+    stored = [s.window for s in store.windows("shop", "tiny", limit=10)]
+    minutes = [(w.start_at - NOON).total_seconds() / 60 for w in stored]
+    assert minutes == left
+    assert all(a.end_at <= b.start_at for a, b in pairwise(stored))
 
 
 def test_windows_are_kept_apart_by_deployment_model_and_class(store):

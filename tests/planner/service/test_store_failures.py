@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from planner.domain.errors import StoreError
 from planner.domain.spec import LoopMode
+from planner.service.logs import KeyValue
 from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
 from planner.service.scheduler import tick_once
@@ -65,11 +66,27 @@ def test_a_tick_on_a_full_disk_is_lost_and_said_and_the_next_one_works(tmp_path,
     deployment = make_deployment(tmp_path, loop={"mode": "auto"})
     observe(deployment)
     fleet = deployment.actuator.fleet
-    with full(deployment.store), caplog.at_level("WARNING"):
-        for _ in range(40):  # pages of the database have some room each
+    with full(deployment.store), caplog.at_level("INFO"):
+        tick_once(deployment, Metrics())
+        (kept,) = deployment.store.decisions("shop", limit=1)  # while pages have room for a line
+        assert kept.outcome == "failed"
+        assert "database or disk is full" in kept.reason
+
+        def fill():
+            for number in range(10_000):
+                deployment.store.add_plan(example_record(f"plan-{number}"), actor="ann")
+
+        with pytest.raises(StoreError):
+            fill()
+        lost = ""
+        for _ in range(200):  # a line or two may still fit
             tick_once(deployment, Metrics())
-    assert "a tick was lost, the fleet stays: database sqlite:///" in caplog.text
-    assert "full; check that its folder exists, is writable and has space" in caplog.text
+            lost = KeyValue().format(caplog.records[-1])
+            if "could not be kept" in lost:
+                break
+    assert "outcome=failed" in lost
+    assert "this could not be kept: database sqlite:///" in lost
+    assert "full; check that its folder exists, is writable and has space" in lost
     assert "Traceback" not in caplog.text
     assert deployment.spec.loop.mode is LoopMode.AUTO
     report = tick(deployment, now=NOON)

@@ -19,7 +19,7 @@ from tests.planner.rollout.cases import NOW, counts, spec
 CALM = GuardConditions(
     now=NOW,
     observed_at=NOW - timedelta(seconds=10),
-    unneeded_since=NOW - timedelta(seconds=900),
+    recommended_since=NOW - timedelta(seconds=900),
 )
 """The load is seen, nothing is paused, and what would go was not needed for long."""
 

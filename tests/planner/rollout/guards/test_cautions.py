@@ -4,11 +4,11 @@ from datetime import timedelta
 import pytest
 
 from planner.domain.fleet import Role
-from planner.domain.guards import Pause, RateLimit
+from planner.domain.guards import Pause, Pin, RateLimit
 from planner.domain.plan import Plan
 from planner.domain.rollout import Verdict
 from planner.domain.spec import Budget
-from planner.rollout import Change, GuardConditions, diff, guard
+from planner.rollout import Change, GuardConditions, HandEdit, Recommended, diff, guard
 from tests.planner.rollout.cases import NOW, P_A100, D, P, fleet, plan
 from tests.planner.rollout.guards.situations import (
     CALM,
@@ -43,16 +43,83 @@ def test_with_a_longer_limit_the_same_stale_observation_takes_capacity_away() ->
 
 
 def test_scale_down_waits_until_it_was_unneeded_for_long_enough() -> None:
-    soon = replace(CALM, unneeded_since=NOW - timedelta(seconds=299))
+    soon = replace(CALM, recommended_since=NOW - timedelta(seconds=299))
     assert rolled_out(LARGE, SHRINK, guarded(), soon) == {P: 4, D: 4}
-    late = replace(CALM, unneeded_since=NOW - timedelta(seconds=300))
+    late = replace(CALM, recommended_since=NOW - timedelta(seconds=300))
     assert rolled_out(LARGE, SHRINK, guarded(), late) == {P: 1, D: 1}
+
+
+def wanted(seconds_ago: float, prefill: int, decode: int) -> Recommended:
+    pools = (Pin(pool=P.label, replicas=prefill), Pin(pool=D.label, replicas=decode))
+    return Recommended(at=NOW - timedelta(seconds=seconds_ago), pools=pools)
+
+
+@pytest.mark.parametrize(
+    ("recommended", "left"),
+    [
+        ((wanted(60, 3, 2), wanted(400, 1, 1)), {P: 3, D: 2}),  # the largest of the window
+        ((wanted(60, 1, 2), wanted(200, 3, 1), wanted(400, 1, 1)), {P: 3, D: 2}),
+        ((wanted(300, 1, 1),), {P: 1, D: 1}),
+        ((wanted(60, 9, 9), wanted(300, 1, 1)), {P: 4, D: 4}),  # never beyond what is there
+    ],
+)
+def test_no_role_gets_less_than_any_decision_of_the_window_wanted(recommended, left) -> None:
+    moment = replace(CALM, recommended=recommended)
+    assert rolled_out(LARGE, SHRINK, guarded(), moment) == left
+
+
+def test_replicas_may_move_to_another_pool_though_as_many_were_wanted_just_now() -> None:
+    moment = replace(CALM, recommended=(wanted(60, 2, 1),))
+    moved = plan({P_A100: 2, D: 1})
+    assert rolled_out(fleet({P: 2, D: 1}), moved, guarded(), moment) == {P_A100: 2, D: 1}
+
+
+def edited(pool, was: int, found: int, seconds_ago: float) -> GuardConditions:
+    at = NOW - timedelta(seconds=seconds_ago)
+    return replace(CALM, edits=(HandEdit(pool=pool.label, at=at, was=was, found=found),))
+
+
+def test_a_count_that_somebody_else_raised_is_not_taken_back_for_a_while() -> None:
+    settings = guarded(hand_edit_hold_s=600)
+    held, over = edited(D, 2, 4, 599), edited(D, 2, 4, 600)
+    assert rolled_out(LARGE, SHRINK, settings, held) == {P: 1, D: 4}
+    assert rolled_out(LARGE, SHRINK, settings, over) == {P: 1, D: 1}
+    _, findings = steps_taken(LARGE, SHRINK, settings, held)
+    said = reason("hand_edits", findings)
+    assert "decode:h100:tp1 was changed from 2 to 4 replicas by somebody else" in said
+    assert rolled_out(LARGE, plan({P: 2, D: 5}), settings, held) == {P: 2, D: 5}
+
+
+def test_a_count_that_somebody_else_lowered_is_not_raised_for_a_while() -> None:
+    held = edited(D, 3, 1, 10)
+    assert rolled_out(SMALL, GROW, guarded(), held) == {P: 3, D: 1}
+    assert rolled_out(LARGE, SHRINK, guarded(), held) == {P: 1, D: 1}
+
+
+def test_without_that_hold_a_count_set_by_hand_is_set_back_at_once() -> None:
+    eager = guarded(hand_edit_hold_s=0)
+    assert rolled_out(LARGE, SHRINK, eager, edited(D, 2, 4, 0)) == {P: 1, D: 1}
+
+
+def test_a_diff_of_before_a_hand_edit_waits_and_a_person_may_go_on() -> None:
+    change = diff(LARGE, SHRINK, guarded())
+    for automatic in (True, False):
+        findings = guard(change, guarded(), edited(D, 2, 4, 0), automatic=automatic)
+        assert verdict("hand_edits", findings) is Verdict.DELAY
 
 
 def test_without_stabilization_a_short_lull_takes_capacity_away() -> None:
     eager = guarded(scale_down_stabilization_s=0.0)
-    lull = replace(CALM, unneeded_since=NOW)
+    lull = replace(CALM, recommended_since=NOW)
     assert rolled_out(LARGE, SHRINK, eager, lull) == {P: 1, D: 1}
+
+
+def test_an_idle_service_needs_nothing_and_shrinks_at_once() -> None:
+    lull = replace(CALM, recommended_since=NOW)
+    for idle_s, left in ((299, 4), (301, 1)):
+        since = lull.observed_at - timedelta(seconds=idle_s)
+        moment = replace(lull, idle_since=since)
+        assert rolled_out(LARGE, SHRINK, guarded(), moment) == {P: left, D: left}
 
 
 @pytest.mark.parametrize("pause", [Pause.IN, Pause.ALL])
@@ -177,6 +244,17 @@ def test_without_a_dead_band_every_ripple_moves_replicas() -> None:
 def test_a_fleet_that_is_not_the_planned_one_is_corrected_whatever_the_band() -> None:
     moment = replace(CALM, last_plan=loaded({P: 10, D: 12}, 0.5))
     assert rolled_out(TEN, loaded({P: 9, D: 9}, 0.53), ROOMY, moment) == {P: 9, D: 9}
+
+
+def test_the_band_holds_only_while_the_load_of_every_role_is_inside() -> None:
+    moment = replace(CALM, last_plan=loaded({P: 10, D: 10}, 0.5))
+    uneven = loaded({P: 10, D: 8}, 0.5)  # prefill as planned, decode a fifth less
+    assert rolled_out(TEN, uneven, ROOMY, moment) == {P: 10, D: 8}
+
+
+def test_a_fleet_that_somebody_changed_is_corrected_though_the_load_is_the_planned_one() -> None:
+    moment = replace(CALM, last_plan=loaded({P: 10, D: 9}, 0.5))
+    assert rolled_out(TEN, loaded({P: 10, D: 9}, 0.5), ROOMY, moment) == {P: 10, D: 9}
 
 
 def test_growth_over_all_roles_is_cut_in_turns_to_the_limit() -> None:

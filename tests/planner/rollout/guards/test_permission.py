@@ -8,7 +8,13 @@ from planner.domain.guards import FreezeWindow
 from planner.domain.rollout import Verdict
 from planner.rollout import diff, frozen, guard
 from tests.planner.rollout.cases import NOW, D, P, fleet, plan
-from tests.planner.rollout.guards.situations import CALM, guarded, rolled_out, verdict
+from tests.planner.rollout.guards.situations import (
+    CALM,
+    guarded,
+    rolled_out,
+    steps_taken,
+    verdict,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SMALL, GROW = fleet({P: 1, D: 1}), plan({P: 2, D: 2})
@@ -43,6 +49,13 @@ def test_outside_the_allow_windows_nothing_moves() -> None:
     later = replace(ALLOWED, start_at=NOW + timedelta(hours=1), end_at=NOW + timedelta(hours=2))
     assert frozen((later,), NOW)[0]
     assert not frozen((later, ALLOWED), NOW)[0]
+
+
+def test_of_two_windows_the_stricter_one_says_whether_a_person_may() -> None:
+    both = (replace(NOW_FROZEN, manual=True), replace(NOW_FROZEN, manual=False))
+    for windows in (both, both[::-1]):
+        _, said = steps_taken(SMALL, GROW, guarded(freeze_windows=windows))
+        assert verdict("freeze_windows", said) is Verdict.REFUSE
 
 
 def test_deny_beats_allow() -> None:

@@ -1,0 +1,100 @@
+"""One proposal of the proof loop, and what the twin says of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.domain.forecast import Forecast
+from planner.domain.plan import ClassAttainment
+from planner.optimize.problem import Problem
+from planner.optimize.replay import Replay
+from planner.optimize.solution import Solution
+
+_NEAR = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Round:
+    """One proposal and what the twin says of it.
+
+    Parameters
+    ----------
+    replays : tuple of Replay
+        Of windows that the plan has a say in.
+    helpless : tuple of Replay
+        Of windows that come before anything new is ready and in which all that is there serves:
+        predicted, but not held against the plan.
+    exhausted : bool
+        Nothing satisfied the constraints: the proposal serves as much as can be served.
+    """
+
+    problem: Problem
+    solution: Solution
+    replays: tuple[Replay, ...]
+    helpless: tuple[Replay, ...] = ()
+    exhausted: bool
+
+    @property
+    def spare_ratio(self) -> float:
+        """Attainment less target of the class that is worst off in any replayed window."""
+        return min((r.spare_ratio for r in self.replays), default=1.0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every class keeps its promise with 95 % confidence in every replayed window.
+
+        A fleet that takes all there is may not be improved to gain confidence, so for it the
+        point estimate decides; that it is not proven is then told (`unproven`).
+        """
+        if self.exhausted:
+            return bool(self.replays) and self.spare_ratio >= 0
+        return all(r.proves for r in self.replays)
+
+    @property
+    def nothing_confirmed(self) -> bool:
+        """Whether requests come, and in no window that the plan has a say in the twin saw them.
+
+        Nor are they in time in all those in which all that is there serves.
+        """
+        if self.replays or (self.helpless and all(r.proves for r in self.helpless)):
+            return False
+        return any(self.problem.load_rps(t) > 0 for t in self.problem.window_indices)
+
+    def unproven(self, forecast: Forecast) -> tuple[str, ...]:
+        """What the twin did not confirm, in sentences; empty: all that it was asked."""
+        seen = sorted((*self.replays, *self.helpless), key=lambda r: r.window)
+        if not seen:
+            return ("no window could be replayed in the twin",) if self.nothing_confirmed else ()
+        return tuple(
+            f"{forecast.windows[r.window].start_at:%m-%d %H:%M}: {_seen_text(r, wronged)}"
+            + (", and nothing ordered now is ready in time" if r in self.helpless else "")
+            for r in seen
+            for wronged in r.unproven
+        )
+
+
+def _seen_text(seen: Replay, wronged: ClassAttainment) -> str:
+    several = len(seen.prediction.classes) > 1
+    of = f" of class {wronged.request_class}" if several else ""
+    text = f"{wronged.attainment_ratio:.1%}{of} in time for {wronged.target_ratio:.1%} promised"
+    if wronged.low_ratio is None:
+        return text
+    return f"{text} (95 % confidence: at least {wronged.low_ratio:.1%})"
+
+
+def is_helpless(problem: Problem, solution: Solution, t: int) -> bool:
+    """Whether window `t` comes before anything new is ready and keeping more would not help it."""
+    if problem.best_effort or problem.sheds:
+        return False
+    if not any(problem.may_fall_short(k, t) for k in problem.stream_indices):
+        return False
+    kept = np.array(solution.usable)
+    kept[:, t] = [o.initial_replicas for o in problem.options]
+    most = problem.serves_rps(kept, t)
+    return most <= problem.serves_rps(solution.usable, t) * (1 + _NEAR)
+
+
+def judged_windows(problem: Problem, solution: Solution) -> Sequence[int]:
+    """Windows that the plan has a say in."""
+    return [t for t in problem.window_indices if not is_helpless(problem, solution, t)]
