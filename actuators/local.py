@@ -1,15 +1,18 @@
 """Apply rollout steps to a deployment of processes on this machine."""
 
+import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.domain.errors import ApplyError, GuardRefusedError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import Diff, Step, StepKind
 from serving.fleet.deployment import LocalDeployment, WorkerState
-from serving.fleet.members import check_leaving
+from serving.fleet.members import Member, check_leaving
 from serving.workers.launcher import Worker
+
+POLL_S = 0.05
 
 
 @dataclass(slots=True)
@@ -17,6 +20,7 @@ class LocalActuator:
     """Moves workers of a running LocalDeployment."""
 
     deployment: LocalDeployment
+    _begun: dict[int, Worker] = field(default_factory=dict)
 
     def read_fleet(self) -> Fleet:
         """Read processes and router."""
@@ -50,27 +54,32 @@ class LocalActuator:
         match step.kind:
             case StepKind.START:
                 cell = step.cell or None
-                if self.deployment.claim_standby(step.shape, cell) is None:
-                    self.deployment.start(step.shape, cell)
+                self._begun[step.index] = self.deployment.claim_standby(
+                    step.shape, cell
+                ) or self.deployment.start(step.shape, cell, held=True)
             case StepKind.ROUTE:
-                worker = self._some(step, WorkerState.STARTING)[0]
-                self.deployment.await_ready(worker)
-                self.deployment.route(worker)
+                self._route(step)
             case StepKind.DRAIN:
-                self.deployment.drain(self._spare(step, to=None))
+                coming = self._coming(step)
+                if coming:
+                    self.deployment.drain(coming[-1].worker)
+                else:
+                    self.deployment.drain(self._spare(step, to=None))
             case StepKind.FLIP:
-                to_shape = _target_of(step)
-                self.deployment.flip(self._spare(step, to=to_shape.role), to_shape)
+                self._flip(step, _target_of(step))
             case StepKind.STOP:
                 self.deployment.stop(self._some(step, WorkerState.DRAINING)[0])
 
     def await_ready(self, step: Step) -> None:
         """Wait for a started worker's first token; for the rest, check what is observed."""
         if step.kind is StepKind.START:
-            for worker in self.deployment.workers(step.shape, WorkerState.STARTING):
+            begun = self._begun.get(step.index)
+            held = [m.worker for m in self._coming(step) if m.awaits_route]
+            for worker in held if begun is None else [begun]:
                 self.deployment.await_ready(worker)
             return
-        self.deployment.launcher.check_alive()
+        starting = [m.name for m in self.deployment.members if m.state is WorkerState.STARTING]
+        self.deployment.launcher.check_alive(but=starting)  # theirs is not this step's failure
         if step.kind in (StepKind.ROUTE, StepKind.FLIP):
             self._check_routed(_target_of(step))
 
@@ -97,6 +106,58 @@ class LocalActuator:
         ]
         return objections
 
+    def _coming(self, step: Step) -> list[Member]:
+        """Live workers that start in the step's pool: the caretaker's, then a plan's; oldest first.
+
+        Of a plan's, those that were on standby come first: they are the last to be ended.
+        """
+        found = [
+            m
+            for m in self.deployment.members
+            if m.is_coming
+            and m.shape == step.shape
+            and step.cell in ("", m.cell)
+            and self.deployment.launcher.is_alive(m.worker)
+        ]
+        return sorted(found, key=lambda m: (m.awaits_route, not m.is_claimed))
+
+    def _route(self, step: Step) -> None:
+        """Route a worker that a step started; else wait for one that comes by itself."""
+        coming = self._coming(step)
+        held = next((m for m in coming if m.awaits_route), None)
+        if held is not None:
+            self.deployment.await_ready(held.worker)
+            self.deployment.route(held.worker)
+        elif coming:  # the caretaker's: it routes what it starts
+            self._await_routed(coming[0].worker)
+        else:
+            raise self._nobody(step, WorkerState.STARTING)
+
+    def _await_routed(self, worker: Worker) -> None:
+        until_s = time.monotonic() + self.deployment.site.ready_timeout_s
+        while time.monotonic() < until_s:
+            member = next((m for m in self.deployment.members if m.worker == worker), None)
+            if member is None:
+                raise ApplyError(f"{worker.name} died while it started: plan again")
+            if member.state is WorkerState.READY:
+                return
+            time.sleep(POLL_S)
+        raise ApplyError(f"nobody routed {worker.name}, which was starting: plan again")
+
+    def _flip(self, step: Step, to_shape: ReplicaShape) -> None:
+        """Let a worker that a plan left unrouted take traffic in the other role, or a ready one."""
+        coming = self._coming(step)
+        if coming and coming[-1].awaits_route:
+            self.deployment.await_ready(coming[-1].worker)
+            self.deployment.promote(coming[-1].worker, to_shape)
+            return
+        if coming and len(self._some(step, WorkerState.READY)) == 1:
+            raise ApplyError(
+                f"the only ready replica of {step.shape.label} would leave while {coming[0].name} "
+                "still starts: plan again when that is ready"
+            )
+        self.deployment.flip(self._spare(step, to=to_shape.role), to_shape)
+
     def _spare(self, step: Step, *, to: Role | None) -> Worker:
         """The newest ready worker of the step's cell; without one, of a cell that can spare it.
 
@@ -120,9 +181,12 @@ class LocalActuator:
         """Workers that the step may act on, oldest first."""
         workers = self.deployment.workers(step.shape, state, step.cell or None)
         if not workers:
-            where = f" in cell {step.cell}" if step.cell else ""
-            raise ApplyError(f"there is no {state} replica of {step.shape.label}{where}")
+            raise self._nobody(step, state)
         return workers
+
+    def _nobody(self, step: Step, state: WorkerState) -> ApplyError:
+        where = f" in cell {step.cell}" if step.cell else ""
+        return ApplyError(f"there is no {state} replica of {step.shape.label}{where}")
 
 
 def _target_of(step: Step) -> ReplicaShape:

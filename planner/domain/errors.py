@@ -130,6 +130,10 @@ class EngineError(OperationError):
         return message + "\nits last log lines:\n" + "\n".join(f"  | {x}" for x in self.log_tail)
 
 
+class WithdrawnError(EngineError):
+    """A worker was taken away on purpose while somebody waited for it."""
+
+
 class RouterError(OperationError):
     """The router refused a worker, or paired workers without KV transfer."""
 

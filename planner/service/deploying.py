@@ -373,7 +373,9 @@ def first_workers(changes: Changes, asked: Asked, say: Say) -> None:
         for role in asked.roles
     ]
     spare = replace(shape, role=Role.DECODE if asked.decode else Role.AGGREGATED)
-    workers += [deployment.start(spare, deployment.emptiest()) for _ in range(asked.standby)]
+    workers += [
+        deployment.start(spare, deployment.emptiest(), spare=True) for _ in range(asked.standby)
+    ]
     say(f"{len(workers)} workers are starting, with logs in {deployment.site.state_dir / 'logs'}")
 
     def prove(worker: Worker) -> None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import psutil
+
 from planner.domain.errors import EngineError, InputError
 from planner.domain.fleet import Role
 from serving.fleet.endpoints import Endpoints
@@ -75,9 +77,19 @@ def deployed_source(endpoints: Endpoints) -> KvSource:
     Raises
     ------
     EngineError
-        When none of them sends events.
+        When none of them sends events, or none runs.
     """
     given = {w.name: w.kv_events for w in endpoints.workers if w.kv_events is not None}
+    if not given and not psutil.pid_exists(endpoints.pid):
+        raise EngineError(
+            f"the deployment's process ({endpoints.pid}) was killed, and its workers ended with "
+            "it: start it again with `poolwise deployment up`"
+        )
+    if not endpoints.workers:
+        raise EngineError(
+            "no worker of the deployment takes traffic yet: try again once `poolwise deployment "
+            "list` shows ready ones"
+        )
     if not given:
         raise EngineError(
             "no worker of the deployment sends KV events: start it with `poolwise deployment up "

@@ -3,13 +3,16 @@
 Both ends are here, since they share the form of what goes through: the documents of the API.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
 
+import psutil
+
 from actuators.local import LocalActuator
-from planner.domain.errors import InputError
+from planner.domain.errors import EngineError, InputError
 from planner.domain.fleet import CellPool, Fleet, Pool, ReplicaShape, merged
 from planner.domain.rollout import Diff, Step
 from planner.domain.spec import Spec
@@ -55,28 +58,42 @@ class RunningDeployment:
     def preflight(self, diff: Diff) -> tuple[str, ...]:
         """Object as the deployment does: models, cells, shapes and replicas it does not have."""
         document = diff_document(diff).model_dump(mode="json")
-        said = self.control.ask("preflight", diff=document)
+        said = self.control.ask("preflight", diff=document, mover=self._mover)
         return tuple(str(reason) for reason in cast("list[object]", said["objections"]))
 
     def apply(self, step: Step) -> None:
         """Set one step going; a drain or flip is over when it returns."""
         self.before_write()
-        self.control.ask("apply", step=_step_document(step))
+        self.control.ask("apply", step=_step_document(step), mover=self._mover)
 
     def await_ready(self, step: Step) -> None:
         """Wait for a started worker's first token; for the rest, check what is observed."""
         self.control.ask("await_ready", step=_step_document(step))
+
+    @property
+    def _mover(self) -> Json:
+        return {"spec": self.spec.name, "pid": os.getpid()}
+
+
+class Mover(Document):
+    """Whose plans move a deployment: those of the spec that this process serves."""
+
+    spec: str
+    pid: int
 
 
 @dataclass(slots=True)
 class StepCommands:
     """Answers at the socket what `RunningDeployment` asks, and people's commands beside it.
 
-    A step and a command of a person are never carried out at the same time.
+    A step and a command of a person are never carried out at the same time. Whose plans move the
+    deployment may change once the process that served them has ended: two specs would move it to
+    and fro.
     """
 
     commands: Commands
     actuator: LocalActuator
+    _mover: Mover | None = None
 
     def answer(self, request: Json, say: Say) -> Json:
         """Carry out one request; as `Commands.answer`."""
@@ -86,10 +103,14 @@ class StepCommands:
                 return {"fleet": fleet.model_dump(mode="json")}
             case "preflight":
                 diff = parse(DiffDocument, _object(request, "diff"), where="diff")
-                return {"objections": list(self._objections(diff))}
+                other = self._other_mover(_mover_of(request))
+                return {"objections": [*other, *self._objections(diff)]}
             case "apply":
-                step = self._step(_parsed(request))
+                step, mover = self._step(_parsed(request)), _mover_of(request)
                 with self.commands.changes.alone(f"a plan's step, {step.kind} {step.shape.label}"):
+                    for objection in self._other_mover(mover):
+                        raise EngineError(objection)
+                    self._mover = mover or self._mover
                     self.actuator.apply(step)
                 return {}
             case "await_ready":
@@ -97,6 +118,19 @@ class StepCommands:
                 return {}
             case _:
                 return self.commands.answer(request, say)
+
+    def _other_mover(self, mover: Mover | None) -> tuple[str, ...]:
+        """Why a plan's steps are refused: another spec's move the deployment already."""
+        known = self._mover
+        if mover is None or known is None or known.spec == mover.spec:
+            return ()
+        if not psutil.pid_exists(known.pid):
+            return ()
+        return (
+            f"spec {mover.spec} may not move this deployment: the server of spec {known.spec} "
+            f"(process {known.pid}) does; end one of the two, or give them state directories of "
+            "their own",
+        )
 
     def _objections(self, document: DiffDocument) -> tuple[str, ...]:
         try:
@@ -164,6 +198,13 @@ _WHERE = "the running deployment"
 class _StepRequest(Document):
     command: str
     step: StepDocument
+    mover: Mover | None = None
+
+
+def _mover_of(request: Json) -> Mover | None:
+    if request.get("mover") is None:
+        return None
+    return parse(Mover, _object(request, "mover"), where="mover")
 
 
 def _parsed(request: Json) -> StepDocument:

@@ -35,6 +35,8 @@ from serving.telemetry.signals import (
 LOG = logging.getLogger("poolwise.observe")
 SEEN_RATIO = 2 / 3
 """A window of which less was seen is not known; of one that is, the rest is taken to be alike."""
+MOST_UNSEEN = 3.0
+"""Windows without any reading, after which nothing before them is joined to what comes."""
 
 Keep = Callable[[tuple[ObservedWindow, ...]], None]
 """Stores windows; raises PoolwiseError where it cannot."""
@@ -120,12 +122,37 @@ class Windows:
 
     def take(self, signals: DeploymentSignals) -> None:
         """One reading more; what it ends is kept."""
+        self._follow_clock(signals.looked_at, _seconds(signals) or 0.0)
         part = self._part(signals)
         self._seen_until = signals.looked_at
         self._in_system = in_system(signals)
         if part is not None:
             self._parts.append(part)
         self._keep_until(signals.looked_at)
+
+    def _follow_clock(self, now: datetime, seconds: float) -> None:
+        """Begin anew where a clock that was set, or a long blindness, leaves nothing to join.
+
+        Parameters
+        ----------
+        seconds : float
+            What this reading looks back over.
+        """
+        seen_until = self._seen_until
+        if seen_until is None:
+            return
+        if now < seen_until:
+            LOG.warning(
+                "the clock went back by %s: what lies ahead of it is dropped", seen_until - now
+            )
+            cuts = [part.cut(part.start_at, now) for part in self._parts]
+            self._parts = [cut for cut in cuts if cut is not None]
+            self._seen_until = self._parts[-1].end_at if self._parts else None
+            self._in_system = None
+        elif (now - seen_until).total_seconds() - seconds > MOST_UNSEEN * self.window_s:
+            begun = floor(seen_until, self.window_s)
+            self._keep_until(begun + timedelta(seconds=self.window_s))
+            self._parts, self._seen_until, self._in_system = [], None, None
 
     def _part(self, signals: DeploymentSignals) -> _Part | None:
         """What this reading adds; None where it does not tell how many requests ended."""
@@ -176,7 +203,8 @@ class Windows:
             parts = [cut for p in self._parts if (cut := p.cut(start_at, end_at)) is not None]
             made += self._windows(start_at, parts)
             start_at = end_at
-        self._parts = [part for part in self._parts if part.end_at > start_at]
+        left = [part.cut(start_at, part.end_at) for part in self._parts]
+        self._parts = [part for part in left if part is not None]
         if not made:
             return
         try:
@@ -302,7 +330,9 @@ class Keeper:
             return
         self._told = False
         store.add_windows(name, model, windows, received_at=deployment.clock(), actor="watch")
-        self._own |= {window.request_class: window.start_at for window in windows}
+        for window in windows:  # the newest: after a clock was set back it stays the store's newest
+            known = self._own.get(window.request_class, window.start_at)
+            self._own[window.request_class] = max(known, window.start_at)
 
     def _is_own(self, window: ObservedWindow) -> bool:
         return self._own.get(window.request_class) == window.start_at

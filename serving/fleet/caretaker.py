@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from planner.domain.errors import PoolwiseError
+from planner.domain.errors import PoolwiseError, WithdrawnError
 from planner.domain.fleet import ReplicaShape
 from serving.fleet.deployment import LocalDeployment
 from serving.fleet.health import HangLimits, HealthWatch
@@ -119,6 +119,7 @@ class Caretaker:
         if time.monotonic() - self._reconciled_s > RECONCILE_S:
             self._reconciled_s = time.monotonic()
             self._route_lost()
+            self._unclaim()
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -129,14 +130,21 @@ class Caretaker:
                     self.progress(f"caretaker: {_first_line(error)}")
 
     def _replace(self, member: Member) -> None:
-        if member.state is WorkerState.STARTING:
+        starting = member.state is WorkerState.STARTING
+        if starting and (not member.awaits_route or self.deployment.is_awaited(member.worker)):
             return  # whoever waits for it is told
+        if starting and not member.is_claimed:
+            self.progress(
+                f"{member.name} died before a plan routed it; its log is {member.worker.log_path}"
+            )
+            self.deployment.forget(member.worker)
+            return
         leaving = member.state is WorkerState.DRAINING and not member.returns
         place = _Place(
             lineage=self._lineage.pop(member.name, member.name),
             shape=member.shape,
             cell=member.cell,
-            standby=member.state is WorkerState.STANDBY,
+            standby=member.state is WorkerState.STANDBY or member.is_claimed,
         )
         self.progress(f"{member.name} died; its log is {member.worker.log_path}")
         # The substitute comes first: a router that knows nobody refuses at once, one whose worker
@@ -176,7 +184,7 @@ class Caretaker:
             return
         deployment = self.deployment
         try:
-            worker = deployment.start(place.shape, place.cell)
+            worker = deployment.start(place.shape, place.cell, spare=place.standby)
             self._lineage[worker.name] = place.lineage
             seconds = deployment.await_ready(worker)
             if place.standby:
@@ -185,6 +193,9 @@ class Caretaker:
                 deployment.route(worker)
         except PoolwiseError as error:
             if self._stop.is_set():
+                return
+            if isinstance(error, WithdrawnError):
+                self.progress(f"{place.lineage} is not started again: {error}")
                 return
             self.progress(f"{place.lineage} could not be started again: {_first_line(error)}")
             self._start_again(place)
@@ -219,6 +230,18 @@ class Caretaker:
                 self.progress(f"{member.name} could not be routed again: {_first_line(error)}")
             else:
                 self.progress(f"{member.name} was missing in its router and is routed again")
+
+    def _unclaim(self) -> None:
+        """Put back on standby whom a plan's step claimed, and none has routed for too long."""
+        deployment = self.deployment
+        latest_s = time.monotonic() - deployment.site.ready_timeout_s
+        for member in deployment.members:
+            worker = member.worker
+            if not member.is_claimed or (member.held_since_s or 0.0) > latest_s:
+                continue
+            if deployment.launcher.is_alive(worker) and not deployment.is_awaited(worker):
+                deployment.keep_as_standby(worker)
+                self.progress(f"{member.name} is on standby again: the plan did not route it")
 
     def _deaths_of(self, key: str) -> Deaths:
         return self._deaths.setdefault(key, Deaths(self.limits))

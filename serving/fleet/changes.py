@@ -90,7 +90,9 @@ class Changes:
             return self.deployment.flip(member.worker, replace(member.shape, role=role))
 
     def promote(self, name: str, role: Role) -> float:
-        """Let a standby worker take traffic; return seconds.
+        """Let a worker take traffic that is on standby, or that a plan left unrouted.
+
+        Returns seconds.
 
         Raises
         ------
@@ -98,7 +100,9 @@ class Changes:
         """
         with self.alone(f"promoting {name}"):
             member = self.deployment.member(name)
-            if member.state is not WorkerState.STANDBY:
+            if member.awaits_route:
+                self.deployment.await_ready(member.worker)
+            elif member.state is not WorkerState.STANDBY:
                 raise EngineError(f"{name} is {member.state}, only a standby can be promoted")
             return self.deployment.promote(member.worker, replace(member.shape, role=role))
 
@@ -152,7 +156,7 @@ class Changes:
         home = cell or deployment.neediest(role)
         if not standby:
             deployment.check_role(role, home)
-        worker = deployment.start(replace(self.shape, role=role), home)
+        worker = deployment.start(replace(self.shape, role=role), home, spare=standby)
         say(f"{worker.name} starts in cell {worker.cell}")
         seconds = deployment.await_ready(worker)
         say(f"{worker.name} generated its first token after {seconds:.0f} s")
@@ -168,7 +172,8 @@ class Changes:
 
     def _remove(self, member: Member, say: Say) -> None:
         deployment = self.deployment
-        if member.state is WorkerState.STARTING:
+        awaited = not member.awaits_route or deployment.is_awaited(member.worker)
+        if member.state is WorkerState.STARTING and awaited:
             raise EngineError(f"{member.name} is still starting: remove it when it is ready")
         if member.state is WorkerState.READY:
             check_leaving(member, deployment.members, to=None)

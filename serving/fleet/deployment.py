@@ -12,23 +12,30 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from planner.domain.errors import EngineError, PoolwiseError, RouterError
-from planner.domain.fleet import CellPool, Fleet, Pool, ReplicaShape, Role, merged, version_of
+from planner.domain.errors import EngineError, PoolwiseError, RouterError, WithdrawnError
+from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from serving.fleet.endpoints import (
     Endpoints,
     RouterEndpoint,
-    WorkerEndpoint,
     forget_endpoints,
     write_endpoints,
 )
-from serving.fleet.members import PARTNERS, CellReport, Member, WorkerState, report_cells
+from serving.fleet.members import (
+    CellReport,
+    Member,
+    WorkerState,
+    emptiest,
+    fleet_of,
+    neediest,
+    report_cells,
+    worker_endpoints,
+)
 from serving.routers import RoutedWorker, Router, RouterKind, start_router
 from serving.routers.drained import wait_handed_over, wait_idle
 from serving.routers.policies import USUAL, Policies
@@ -74,6 +81,7 @@ class LocalDeployment:
     _gate: str | None = None
     _client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10.0))
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _awaited: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.site, self.progress)
@@ -151,32 +159,65 @@ class LocalDeployment:
         """Who serves in each cell, and what it lacks."""
         return report_cells((c.name for c in self.site.cells), self.members)
 
-    def start(self, shape: ReplicaShape, cell: str | None = None) -> Worker:
+    def start(
+        self,
+        shape: ReplicaShape,
+        cell: str | None = None,
+        *,
+        spare: bool = False,
+        held: bool = False,
+    ) -> Worker:
         """Start a worker; it takes no traffic before `route`.
 
         Parameters
         ----------
         cell : str or None
             None: see `neediest`.
+        spare, held : bool
+            See `Member`: it is to be on standby; it waits for a plan's step.
         """
         worker = self.launcher.start(shape, cell or self.neediest(shape.role))
-        self._set(Member(worker=worker, shape=shape, state=WorkerState.STARTING))
+        starting = Member(worker=worker, shape=shape, state=WorkerState.STARTING, spare=spare)
+        self._set(starting.held() if held else starting)
         return worker
 
     def await_ready(self, worker: Worker) -> float:
         """Wait until a started worker generates tokens; return seconds since its start.
 
-        A worker that fails is ended and forgotten before the error is raised.
+        A worker that fails is ended and forgotten first; one that was claimed from standby is left
+        to whoever replaces those.
+
+        Raises
+        ------
+        WithdrawnError
+            When somebody takes it away meanwhile, and ends it.
+        EngineError
+            When it fails.
         """
+        self._awaited[worker.name] += 1
         try:
-            return self.launcher.await_ready(worker)
+            seconds = self.launcher.await_ready(worker)
         except BaseException:
-            self.forget(worker)
+            self._check_kept(worker)
+            if not self.member(worker.name).is_claimed:
+                self.forget(worker)
             raise
+        else:
+            self._check_kept(worker)
+            return seconds
+        finally:
+            self._awaited[worker.name] -= 1
+
+    def is_awaited(self, worker: Worker) -> bool:
+        """Whether somebody waits for its first token, and is told if it fails."""
+        return self._awaited[worker.name] > 0
 
     def keep_as_standby(self, worker: Worker) -> None:
         """Keep a proven worker without traffic, to be promoted in the time of a router add."""
-        self._set(replace(self.member(worker.name), state=WorkerState.STANDBY))
+        with self._lock:
+            member = self.member(worker.name)
+            if member.state is WorkerState.STARTING:
+                self._set(member.settled(WorkerState.STANDBY))
 
     def claim_standby(self, shape: ReplicaShape, cell: str | None = None) -> Worker | None:
         """Take a standby worker that can be of this shape, to be routed; None where there is none.
@@ -198,7 +239,7 @@ class LocalDeployment:
             spare.sort(key=lambda m: m.cell != home)
             if not spare:
                 return None
-            self._set(replace(spare[0], shape=shape, state=WorkerState.STARTING))
+            self._set(replace(spare[0], shape=shape, state=WorkerState.STARTING).held())
             return spare[0].worker
 
     def promote(self, worker: Worker, shape: ReplicaShape) -> float:
@@ -213,7 +254,7 @@ class LocalDeployment:
         member = self.member(worker.name)
         self.check_role(member.role, member.cell)
         self.router_of(member.cell).add(worker.url, member.role)
-        self._set(replace(self.member(worker.name), state=WorkerState.READY, returns=False))
+        self._set(self.member(worker.name).settled(WorkerState.READY))
 
     def drain(self, worker: Worker, *, ending: bool = True) -> float:
         """Take a worker out of the rotation; wait until it is idle; return seconds.
@@ -231,6 +272,8 @@ class LocalDeployment:
         began = time.monotonic()
         member = self.member(worker.name)
         self._set(replace(member, state=WorkerState.DRAINING, returns=not ending))
+        if member.state is WorkerState.STARTING:  # it has served nobody
+            return 0.0
         router = self.router_of(member.cell)
         router.remove(worker.url)
         router.wait_drained(worker.url)
@@ -273,26 +316,11 @@ class LocalDeployment:
 
     def neediest(self, role: Role) -> str:
         """The cell with the fewest workers of a role; of equal ones one whose others need it."""
-        coming = [m for m in self.members if m.state is not WorkerState.DRAINING]
-        there = Counter((m.cell, m.role) for m in coming)
-        partner = PARTNERS.get(role)
-
-        def need(cell: str) -> tuple[int, bool]:
-            alone = partner is not None and not there[cell, role] and there[cell, partner] > 0
-            return there[cell, role], not alone
-
-        return min((c.name for c in self.site.cells), key=need)
+        return neediest((c.name for c in self.site.cells), self.members, role)
 
     def emptiest(self) -> str:
         """The cell that serves with the fewest workers, for a spare; the first where none does."""
-        there = Counter(m.cell for m in self.members)
-        roles = {(m.cell, m.role) for m in self.members}
-
-        def rank(cell: str) -> tuple[bool, int]:
-            pair = all((cell, role) in roles for role in PARTNERS)
-            return not (pair or (cell, Role.AGGREGATED) in roles), there[cell]
-
-        return min((c.name for c in self.site.cells), key=rank)
+        return emptiest((c.name for c in self.site.cells), self.members)
 
     def check_role(self, role: Role, cell: str) -> None:
         """Refuse a role that the cell's router could not send requests to.
@@ -344,8 +372,7 @@ class LocalDeployment:
     def fleet(self) -> Fleet:
         """What runs now, from the processes and from the routers' own lists.
 
-        A ready worker that the router no longer lists as healthy counts as draining: it takes
-        no traffic. Standby workers are in no pool: they serve nobody yet.
+        `serving.fleet.members.fleet_of` says what counts as what.
         """
         healthy = {
             (w.url, w.role)
@@ -353,22 +380,11 @@ class LocalDeployment:
             for w in router.workers()
             if w.healthy
         }
-        parts: dict[tuple[str, ReplicaShape], Pool] = {}
-        for member in self.members:
-            state = member.state
-            if state is WorkerState.STANDBY:
-                continue
-            if state is WorkerState.READY and (member.worker.url, member.role) not in healthy:
-                state = WorkerState.DRAINING
-            key = member.cell, member.shape
-            parts[key] = self._counted(parts.get(key), member.shape, state)
-        by_cell = tuple(CellPool(cell=key[0], pool=parts[key]) for key in sorted(parts))
-        pools = merged(by_cell)
-        return Fleet(
-            pools=pools,
-            read_at=datetime.now(UTC),
-            version=version_of(pools),
-            by_cell=() if self.site.cells == (EVERYTHING,) else by_cell,
+        return fleet_of(
+            self.members,
+            healthy,
+            purchase_option=self.purchase_option,
+            in_cells=self.site.cells != (EVERYTHING,),
         )
 
     def reading(self, worker: Worker) -> EngineReading:
@@ -423,18 +439,7 @@ class LocalDeployment:
                 RouterEndpoint(cell=cell, url=router.url, metrics_url=router.metrics_url)
                 for cell, router in list(self._routers.items())
             ),
-            workers=tuple(
-                WorkerEndpoint(
-                    name=m.name,
-                    role=m.role,
-                    cell=m.cell,
-                    url=m.worker.url,
-                    kv_events=m.worker.kv_events,
-                    draining=m.state is WorkerState.DRAINING,
-                )
-                for m in self.members
-                if m.state in (WorkerState.READY, WorkerState.DRAINING)
-            ),
+            workers=worker_endpoints(self.members),
             gate=self._gate,
         )
 
@@ -464,6 +469,12 @@ class LocalDeployment:
             self._members[member.name] = member
         self.publish()
 
+    def _check_kept(self, worker: Worker) -> None:
+        """Raise WithdrawnError where somebody has taken a starting worker away."""
+        member = self._members.get(worker.name)
+        if member is None or member.state is WorkerState.DRAINING:
+            raise WithdrawnError(f"worker {worker.name} was taken away while it started")
+
     def _is_lost(self, member: Member, known: dict[str, RoutedWorker]) -> bool:
         return (
             member.state is WorkerState.READY
@@ -487,11 +498,3 @@ class LocalDeployment:
         except PoolwiseError as second:
             return EngineError(f"{what}; nor could it be brought back as {before.role}: {second}")
         return EngineError(f"{what}; it is back as {before.role}")
-
-    def _counted(self, pool: Pool | None, shape: ReplicaShape, state: WorkerState) -> Pool:
-        pool = pool or Pool(shape=shape, purchase_option=self.purchase_option)
-        if state is WorkerState.STARTING:
-            return replace(pool, starting=pool.starting + 1)
-        if state is WorkerState.READY:
-            return replace(pool, ready=pool.ready + 1)
-        return replace(pool, draining=pool.draining + 1)

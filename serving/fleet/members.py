@@ -1,11 +1,16 @@
 """Workers of a deployment with what they do now, and what a cell lacks."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from planner.domain.errors import GuardRefusedError
-from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.fleet import CellPool, Fleet, Pool, ReplicaShape, Role, merged, version_of
+from planner.domain.hardware import PurchaseOption
+from serving.fleet.endpoints import WorkerEndpoint
 from serving.workers.launcher import Worker
 
 PARTNERS = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
@@ -34,12 +39,19 @@ class Member:
         As it is now: its role may have been flipped since it was started.
     returns : bool
         It drains only to come back in another role.
+    spare : bool
+        It is on standby, or starts to be; one that a plan's step claimed may be that again.
+    held_since_s : float or None
+        A plan's step started or claimed it then, on the monotonic clock, and a later step shall
+        route it. None: whoever started it waits for it and routes it.
     """
 
     worker: Worker
     shape: ReplicaShape
     state: WorkerState
     returns: bool = False
+    spare: bool = False
+    held_since_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -55,6 +67,30 @@ class Member:
     def role(self) -> Role:
         """What it does, or will do."""
         return self.shape.role
+
+    def held(self) -> "Member":
+        """The worker as one that a plan's step has started or claimed now."""
+        return replace(self, held_since_s=time.monotonic())
+
+    def settled(self, state: WorkerState) -> "Member":
+        """The worker as one that serves, or is on standby, and that nobody waits for."""
+        spare = state is WorkerState.STANDBY
+        return replace(self, state=state, returns=False, spare=spare, held_since_s=None)
+
+    @property
+    def awaits_route(self) -> bool:
+        """Whether it starts, or has started, for a plan whose step shall route it."""
+        return self.state is WorkerState.STARTING and self.held_since_s is not None
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it was on standby until a plan's step claimed it."""
+        return self.spare and self.awaits_route
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether it starts to serve in its role: one that is to be on standby does not."""
+        return self.state is WorkerState.STARTING and (self.awaits_route or not self.spare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +173,91 @@ def check_leaving(member: Member, members: Iterable[Member], *, to: Role | None)
             f"the cell's {left[partner]} {partner} workers answer nothing; add a {member.role} "
             "worker to the cell first"
         )
+
+
+def fleet_of(
+    members: Iterable[Member],
+    healthy: Collection[tuple[str, Role]],
+    *,
+    purchase_option: PurchaseOption,
+    in_cells: bool,
+) -> Fleet:
+    """Workers as pools.
+
+    A ready worker that its router does not list as healthy counts as draining: it takes no
+    traffic. Workers that are on standby, or start to be, are in no pool: they serve nobody.
+
+    Parameters
+    ----------
+    healthy : collection of (str, Role)
+        Addresses with roles, as the routers list them.
+    in_cells : bool
+        Whether cells are told apart.
+    """
+    parts: dict[tuple[str, ReplicaShape], Pool] = {}
+    for member in members:
+        state = member.state
+        if state is WorkerState.STANDBY or (state is WorkerState.STARTING and not member.is_coming):
+            continue
+        if state is WorkerState.READY and (member.worker.url, member.role) not in healthy:
+            state = WorkerState.DRAINING
+        key = member.cell, member.shape
+        pool = parts.get(key) or Pool(shape=member.shape, purchase_option=purchase_option)
+        parts[key] = _with_one(pool, state)
+    by_cell = tuple(CellPool(cell=key[0], pool=parts[key]) for key in sorted(parts))
+    pools = merged(by_cell)
+    return Fleet(
+        pools=pools,
+        read_at=datetime.now(UTC),
+        version=version_of(pools),
+        by_cell=by_cell if in_cells else (),
+    )
+
+
+def _with_one(pool: Pool, state: WorkerState) -> Pool:
+    if state is WorkerState.STARTING:
+        return replace(pool, starting=pool.starting + 1)
+    if state is WorkerState.READY:
+        return replace(pool, ready=pool.ready + 1)
+    return replace(pool, draining=pool.draining + 1)
+
+
+def neediest(cells: Iterable[str], members: Iterable[Member], role: Role) -> str:
+    """The cell with the fewest workers of a role; of equal ones one whose others need it."""
+    there = Counter((m.cell, m.role) for m in members if m.state is not WorkerState.DRAINING)
+    partner = PARTNERS.get(role)
+
+    def need(cell: str) -> tuple[int, bool]:
+        alone = partner is not None and not there[cell, role] and there[cell, partner] > 0
+        return there[cell, role], not alone
+
+    return min(cells, key=need)
+
+
+def emptiest(cells: Iterable[str], members: Iterable[Member]) -> str:
+    """The cell that serves with the fewest workers, for a spare; the first where none does."""
+    known = tuple(members)
+    there = Counter(m.cell for m in known)
+    roles = {(m.cell, m.role) for m in known}
+
+    def rank(cell: str) -> tuple[bool, int]:
+        pair = all((cell, role) in roles for role in PARTNERS)
+        return not (pair or (cell, Role.AGGREGATED) in roles), there[cell]
+
+    return min(cells, key=rank)
+
+
+def worker_endpoints(members: Iterable[Member]) -> tuple[WorkerEndpoint, ...]:
+    """Where workers answer that take traffic, or have taken it."""
+    return tuple(
+        WorkerEndpoint(
+            name=m.name,
+            role=m.role,
+            cell=m.cell,
+            url=m.worker.url,
+            kv_events=m.worker.kv_events,
+            draining=m.state is WorkerState.DRAINING,
+        )
+        for m in members
+        if m.state in (WorkerState.READY, WorkerState.DRAINING)
+    )

@@ -101,8 +101,29 @@ class _Joining(asyncio.Transport):
         self._transport.abort()
 
 
+class _UntilClosed(int):
+    """A length that no answer exceeds or falls short of: the connection's end is its end."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = int.__hash__
+
+    def __sub__(self, other: object) -> "_UntilClosed":
+        return self
+
+
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 connection with a link in the scope of its requests."""
+    """uvicorn's HTTP connection with a link in the scope of its requests.
+
+    Clients of HTTP/1.0 do not know chunks, which uvicorn sends them all the same.
+    """
 
     link: Link
 
@@ -120,6 +141,13 @@ class Connection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         cast("Scope", self.scope)[_KEY] = self.link
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is known."""
+        super().on_headers_complete()
+        if self.scope["http_version"] == "1.0" and self.cycle is not None:
+            self.cycle.chunked_encoding = False
+            self.cycle.expected_content_length = _UntilClosed()
 
 
 def link_of(scope: Scope) -> Link:

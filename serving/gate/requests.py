@@ -104,17 +104,20 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
         characters = _characters_of(data.get("messages"))
     else:
         prompt = data.get("prompt")
-        name = "prompt" if _prompts_in(prompt) > 1 else "prompt_embeds"
-        if disaggregated and (count := _prompts_in(data.get(name))) > 1:
+        own, embedded = _prompts_in(prompt), _prompts_in(data.get("prompt_embeds"))
+        name, count = "prompt" if own > 1 else "prompt_embeds", own + embedded
+        if disaggregated and count > 1:
             return _bad(
-                f"`{name}` holds {count} prompts: here prompts and answers are "
+                f"the request holds {count} prompts: here prompts and answers are "
                 "computed by different workers, and KV caches of several prompts in one request "
                 "would be mixed up; send one request for each",
                 param=name,
                 reason="multi_prompt",
             )
         characters, tokens = _length_of(prompt)
-    longest = data.get("max_completion_tokens", data.get("max_tokens"))
+    longest = data.get("max_completion_tokens")
+    if longest is None:
+        longest = data.get("max_tokens")
     of_prompt = data.get("prompt_logprobs") is not None
     of_prompt |= data.get("echo") is True and data.get("logprobs") is not None
     several = _is_count(answers) and answers > 1
@@ -136,10 +139,15 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _prompts_in(prompt: object) -> int:
-    """Prompts in the field: a list of numbers is one prompt, given as token ids."""
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
+    """Prompts in the field: a list of numbers is one prompt, given as token ids.
+
+    What begins with neither text nor numbers is no prompt; counted are those that may be in it.
+    """
+    if not isinstance(prompt, list) or not prompt:
+        return 1 if prompt else 0
+    if isinstance(prompt[0], (str, list)):
         return len(prompt)
-    return 1
+    return max(1, sum(1 for part in prompt if not isinstance(part, (int, float))))
 
 
 def _length_of(prompt: object) -> tuple[int, int | None]:

@@ -53,6 +53,8 @@ _OURS = _ONE_HOP | {
     b"authorization",  # the key is the gate's, nobody behind it needs to know it
     b"expect",
     b"x-poolwise-class",
+    b"x-smg-target-worker",  # who computes is the router's to choose
+    b"x-data-parallel-rank",
 }
 
 
@@ -112,7 +114,8 @@ class Upstream:
             As they say.
         """
         assert self._session is not None
-        passed = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in headers if n not in _OURS]
+        kept = _without(_OURS, headers)
+        passed = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in kept]
         data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
         try:
             response = await self._session.request(
@@ -179,6 +182,14 @@ class Answering:
             self.response.close()
 
 
+def _without(dropped: frozenset[bytes], headers: Headers) -> Headers:
+    """Headers (names in lower case) but for these, and for those that `Connection` names."""
+    for name, value in headers:
+        if name == b"connection":
+            dropped |= {token.strip().lower() for token in value.split(b",")}
+    return [(name, value) for name, value in headers if name not in dropped]
+
+
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
@@ -231,7 +242,7 @@ async def relay(
     begun : callable
         Called once, with the first token.
     """
-    headers = [(n.lower(), v) for n, v in response.raw_headers if n.lower() not in _ONE_HOP]
+    headers = _without(_ONE_HOP, [(n.lower(), v) for n, v in response.raw_headers])
     head: Message = {
         "type": "http.response.start",
         "status": response.status,

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -273,10 +273,11 @@ class Launcher:
         process = self._process(worker)
         return process.supervisor.pid, process.cpu_group
 
-    def check_alive(self) -> None:
-        """Raise EngineError for the first worker that died by itself."""
+    def check_alive(self, *, but: Collection[str] = ()) -> None:
+        """Raise EngineError for the first worker that died by itself, but for these names."""
         for worker in self.dead():
-            raise self._failure(worker, "died")
+            if worker.name not in but:
+                raise self._failure(worker, "died")
 
     def dead(self) -> tuple[Worker, ...]:
         """Workers that ended by themselves and were not stopped since."""

@@ -1,6 +1,7 @@
 """`poolwise kv` on a deployment of stub workers: nobody types an address, ranks are told apart."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.service.kv_watching import deployed_source, watch_kv
 from serving.fleet.changes import Changes
 from serving.fleet.deployment import LocalDeployment
-from serving.fleet.endpoints import read_endpoints
+from serving.fleet.endpoints import read_endpoints, write_endpoints
 from serving.kv.view import KvSnapshot
 from serving.workers.launcher import LocalSite
 from tests.serving.conftest import DECODE, PREFILL, stub_site
@@ -105,3 +106,21 @@ def test_a_deployment_without_events_says_how_to_have_them(
         status, out, err = poolwise("kv", "--for", "0.5")
     assert (status, out) == (1, "")
     assert "poolwise deployment up --kv-events" in err
+
+
+def test_a_deployment_that_does_not_serve_is_not_told_to_send_events(
+    stub_site, poolwise, monkeypatch
+) -> None:
+    site = replace(stub_site(), kv_events=True)
+    monkeypatch.setenv("POOLWISE_STATE_DIR", str(site.state_dir))
+    with running(site) as deployment:
+        status, _out, err = poolwise("kv", "--for", "0.5")
+        assert (status, "--kv-events" in err) == (1, False)
+        assert "no worker of the deployment takes traffic yet" in err
+        left = deployment.endpoints()
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    write_endpoints(site.state_dir, replace(left, pid=gone.pid))  # as kill -9 leaves it
+    status, _out, err = poolwise("kv", "--for", "0.5")
+    assert (status, "--kv-events" in err) == (1, False)
+    assert f"the deployment's process ({gone.pid}) was killed" in err

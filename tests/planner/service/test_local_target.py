@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,17 +11,17 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from planner.domain.errors import EngineError, HistoryError
+from planner.domain.errors import EngineError, HistoryError, OperationError
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind
 from planner.service.cli.main import run
-from planner.service.local_target import RunningDeployment
+from planner.service.local_target import RunningDeployment, _step_document
 from planner.service.spec_file import read_spec
 from serving.fleet.control import ControlClient
 from serving.fleet.endpoints import read_endpoints
 from tests.actuators.steps import diff_of
 from tests.planner.service.examples import history, write_spec
-from tests.planner.service.plans import DECODE
+from tests.planner.service.plans import DECODE, PREFILL
 from tests.planner.service.served import hand_in, served
 from tests.planner.service.stubbed import start, write_engine
 
@@ -179,6 +180,27 @@ def test_a_deployment_of_another_spec_is_not_taken_for_this_one(tmp_path):
     running.spec = replace(running.spec, models=(replace(running.spec.models[0], name="other"),))
     with pytest.raises(HistoryError, match=r"running deployment.*`tiny` is not in the spec"):
         running.read_fleet()
+
+
+@pytest.mark.usefixtures("up")
+def test_two_specs_do_not_move_one_deployment_while_both_are_served(tmp_path):
+    write(tmp_path)
+    first = running_deployment(tmp_path)
+    own = first.spec.name
+    fleet = first.read_fleet()
+    (start_one, route_it) = diff_of(fleet, PREFILL, None, StepKind.START, StepKind.ROUTE).steps
+    with subprocess.Popen(["sleep", "600"]) as other:
+        step = _step_document(start_one)
+        mover = {"spec": "another", "pid": other.pid}
+        first.control.ask("apply", step=step, mover=mover)
+        (objection,) = first.preflight(diff_of(fleet, DECODE, None, StepKind.START))
+        assert f"spec {own} may not move this deployment: the server of spec another" in objection
+        with pytest.raises(OperationError, match=f"process {other.pid}"):
+            first.apply(route_it)
+        other.kill()
+    assert first.preflight(diff_of(fleet, DECODE, None, StepKind.START)) == ()
+    first.apply(route_it)
+    assert workers(tmp_path) == {"prefill": 2, "decode": 1}
 
 
 @pytest.mark.usefixtures("environment")

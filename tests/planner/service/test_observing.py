@@ -163,6 +163,56 @@ def test_before_anything_ended_lengths_are_not_known_and_nothing_is_said():
     assert kept.windows == []
 
 
+def test_looks_that_overlap_are_counted_once():
+    kept = Kept()
+    idle = in_system(target("d", engine_text(), role=Role.DECODE), 0)
+    for second in (10, 20, 30):
+        kept.see(second, EMPTY, idle)
+    for second in range(35, 65, 5):  # each tells of ten seconds
+        kept.see(second, EMPTY, in_system(DECODE, 0))
+    assert [window.requests for window in kept.windows] == [30]
+
+
+def test_a_reading_over_several_windows_is_kept_once_in_each():
+    kept = Kept(window_s=4.0)
+    for second in (10, 20, 30):
+        kept.see(second, PREFILL, DECODE)
+    starts = [window.start_at for window in kept.windows]
+    assert starts == [START + timedelta(seconds=s) for s in range(0, 28, 4)]
+
+
+@pytest.mark.parametrize("back_s", [30, 3600, 86_400])
+def test_a_clock_that_is_set_back_costs_a_window_and_no_more(back_s):
+    kept = Kept()
+    for second in range(10, 140, 10):
+        kept.see(second, PREFILL, DECODE)
+    before = len(kept.windows)
+    for second in range(140 - back_s, 140 - back_s + 200, 10):
+        kept.see(second, PREFILL, DECODE)
+    found = [window.requests for window in kept.windows[before:]]
+    assert len(found) >= 2
+    assert set(found) == {60}
+    assert len(kept.maker._parts) < 10
+
+
+def test_a_clock_that_jumps_forward_ends_the_window_and_begins_anew(monkeypatch):
+    looked_at: list[float] = []
+    made = Windows._windows
+    monkeypatch.setattr(
+        Windows, "_windows", lambda *given: (looked_at.append(1.0), made(*given))[1]
+    )
+    kept = Kept()
+    for second in range(10, 60, 10):
+        kept.see(second, PREFILL, DECODE)
+    year_s = 365 * 86_400
+    for second in range(year_s, year_s + 130, 10):
+        kept.see(second, PREFILL, DECODE)
+    starts = [window.start_at for window in kept.windows]
+    expected = [0, year_s, year_s + 60]
+    assert starts == [START + timedelta(seconds=s) for s in expected]
+    assert len(looked_at) < 10
+
+
 @pytest.fixture
 def deployment(tmp_path):
     made = make_deployment(tmp_path)
@@ -211,3 +261,12 @@ def test_signals_without_any_part_end_nothing():
     kept.see(10)
     assert kept.windows == []
     assert isinstance(deployment_signals((), looked_at=START), DeploymentSignals)
+
+
+def test_own_windows_after_a_clock_was_set_back_are_not_taken_for_others(deployment):
+    keeper = Keeper(leading=lambda: deployment, since=deployment.clock() - timedelta(seconds=1))
+    (own,) = seen()
+    for hour in (0, -1, -1):
+        keeper((replace(own, start_at=own.start_at + timedelta(hours=hour)),))
+    keeper((replace(own, start_at=own.start_at + timedelta(minutes=-59)),))
+    assert len(stored(deployment)) == 3

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
+from planner.domain.slo import Slo
 from serving.gate.app import GateSettings
 from tests.fakes.upstream import STREAM_HEAD, Received, StubUpstream, event, piece, says, whole
 from tests.serving.gate.running import running_gate
@@ -66,6 +67,43 @@ def test_the_body_goes_on_as_it_came_and_the_key_does_not():
     assert received.header("authorization") is None
 
 
+def test_headers_of_one_connection_or_that_steer_the_router_do_not_go_on():
+    answer = whole(b"{}", headers=("Connection: close, X-Hop-Back", "X-Hop-Back: 1", "X-Other: 2"))
+    with StubUpstream(says(answer)) as upstream, running_gate(upstream.url) as gate:
+        headers = {
+            "Connection": "close, X-Hop",
+            "X-Hop": "1",
+            "X-Data-Parallel-Rank": "1",
+            "X-SMG-Target-Worker": "0",
+            "X-Request-Id": "abc",
+        }
+        answered = httpx.post(f"{gate.url}/v1/completions", json=ASK, headers=headers)
+    (received,) = upstream.received
+    assert received.header("x-request-id") == "abc"
+    for name in ("x-hop", "x-data-parallel-rank", "x-smg-target-worker"):
+        assert received.header(name) is None, name
+    assert "x-hop-back" not in answered.headers
+    assert answered.headers["x-other"] == "2"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_client_of_http_1_0_gets_no_chunks(streams):
+    text = b"".join(EVENTS) if streams else b'{"choices":[]}'
+    says_it = stream(EVENTS) if streams else whole(text)
+    body = json.dumps(ASK).encode()
+    request = b"POST /v1/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with StubUpstream(says(says_it)) as upstream, running_gate(upstream.url) as gate:
+        with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as client:
+            client.sendall(request + body)
+            said = b"".join(iter(lambda: client.recv(65_536), b""))
+        wait_until(lambda: gate.sink.records)
+    head, _, answer = said.partition(b"\r\n\r\n")
+    assert b"200 OK" in head
+    assert b"transfer-encoding" not in head.lower()
+    assert answer == text
+    assert gate.sink.records[0].outcome == "complete"
+
+
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "503 Service Unavailable"])
 def test_errors_of_the_upstream_pass_unchanged(status):
     body = b'{"error": {"message": "no", "odd": 1.0}}'
@@ -78,6 +116,22 @@ def test_errors_of_the_upstream_pass_unchanged(status):
     assert answer.status_code == int(status[:3])
     assert answer.content == body
     assert answer.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("status", "met"), [("400 Bad Request", None), ("500 Internal Server Error", False)]
+)
+def test_what_the_upstream_refuses_is_no_missed_promise_and_what_it_fails_is(status, met):
+    slo = Slo(model="tiny", ttft_s=1.0, tpot_s=1.0, attainment_ratio=0.95)
+    settings = GateSettings(models=("tiny",), slos={"default": slo}, anonymous=True)
+    answer = whole(b"{}", status=status)
+    with (
+        StubUpstream(says(answer)) as upstream,
+        running_gate(upstream.url, settings=settings) as gate,
+    ):
+        httpx.post(f"{gate.url}/v1/completions", json=ASK)
+        wait_until(lambda: gate.sink.records)
+    assert gate.sink.records[0].met is met
 
 
 def test_pieces_are_not_held_back():

@@ -55,6 +55,9 @@ def refused(body: object, kind: Kind = Kind.COMPLETION, *, disaggregated: bool =
         ({**ASK, "prompt": ["one", "two"]}, "multi_prompt", "prompt"),
         ({**ASK, "prompt": [[1, 2], [3]]}, "multi_prompt", "prompt"),
         ({**ASK, "prompt_embeds": ["YQ==", "Yg=="]}, "multi_prompt", "prompt_embeds"),
+        ({**ASK, "prompt": "a", "prompt_embeds": "QQ=="}, "multi_prompt", "prompt_embeds"),
+        ({**ASK, "prompt": [None, "b", "c"]}, "multi_prompt", "prompt"),
+        ({**ASK, "prompt": ["b", 1]}, "multi_prompt", "prompt"),
         ({**ASK, "model": 7}, "bad_request", "model"),
     ],
 )  # fmt: skip
@@ -66,6 +69,18 @@ def test_bad_bodies_are_refused_with_the_field(body, reason, param):
 @pytest.mark.parametrize("prompt", ["one", ["one"], [1, 2, 3], [[1, 2, 3]], []])
 def test_single_prompts_in_any_form_pass(prompt):
     assert refused({**ASK, "prompt": prompt}) is None
+
+
+@pytest.mark.parametrize("prompt", [None, ""])
+def test_a_prompt_given_as_numbers_alone_passes(prompt):
+    assert refused({**ASK, "prompt": prompt, "prompt_embeds": "QQ=="}) is None
+
+
+def test_a_limit_that_is_null_leaves_the_other_one():
+    body = json.dumps({**ASK, "max_completion_tokens": None, "max_tokens": 16}).encode()
+    found = read_request(body, Kind.CHAT, disaggregated=True)
+    assert isinstance(found, Asked)
+    assert found.max_tokens == 16
 
 
 def test_several_prompts_pass_where_one_worker_does_both():
