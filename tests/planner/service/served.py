@@ -30,13 +30,18 @@ def served(folder, *arguments, log=subprocess.PIPE):
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        env={**os.environ, "POOLWISE_STATE_DIR": str(folder / "state"), "POOLWISE_PORT": "0"},
+        env={
+            "POOLWISE_ANSWER_WITHIN_S": "600",  # on a busy machine a plan is to be no job
+            **os.environ,
+            "POOLWISE_STATE_DIR": str(folder / "state"),
+            "POOLWISE_PORT": "0",
+        },
     )
     try:
         yield process, json.loads(process.stdout.readline())
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
 
 
 def hand_in(client, here):
