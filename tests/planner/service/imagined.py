@@ -1,6 +1,7 @@
 """A target in memory: real steps on an imagined fleet, and failures on demand."""
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -77,3 +78,18 @@ def observe(deployment: Deployment, windows=None) -> None:
 BUSY = {"requests": 3000, "isl": 1200, "osl": 80}
 """50 requests/s: more than one prefill replica can do."""
 IDLE = {"requests": 6, "isl": 200, "osl": 10}
+
+
+@contextmanager
+def busy_deployments(folder, **usual):
+    """Makes deployments with a load that is more than they can do; their stores are closed."""
+    made = []
+
+    def make(**changes) -> Deployment:
+        made.append(make_deployment(folder, **usual | changes))
+        observe(made[-1], history(**BUSY))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.close()

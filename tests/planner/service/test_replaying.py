@@ -16,23 +16,15 @@ from planner.service.spec_file import read_spec
 from planner.service.store import DecisionRecord
 from planner.service.store import decisions as stored_decisions
 from planner.service.written_values import value_in, written
-from tests.planner.service.examples import NOON, history, write_spec
-from tests.planner.service.imagined import BUSY, make_deployment, observe
+from tests.planner.service.examples import NOON, write_spec
+from tests.planner.service.imagined import busy_deployments
 from tests.planner.service.plans import example_fleet, example_plan
 
 
 @pytest.fixture
 def make(tmp_path):
-    made = []
-
-    def deployment(**changes):
-        made.append(make_deployment(tmp_path, **{"loop": {"mode": "auto"}} | changes))
-        observe(made[-1], history(**BUSY))
-        return made[-1]
-
-    yield deployment
-    for one in made:
-        one.store.close()
+    with busy_deployments(tmp_path, loop={"mode": "auto"}) as made:
+        yield made
 
 
 def newest(deployment):

@@ -24,7 +24,7 @@ from planner.service.loop import Outcome, tick
 from planner.service.rollouts import settle_interrupted
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON, history
-from tests.planner.service.imagined import BUSY, make_deployment, observe
+from tests.planner.service.imagined import BUSY, busy_deployments, observe
 from tests.planner.service.plans import example_fleet
 
 LOCAL = {"kind": "local"}
@@ -33,18 +33,8 @@ STEADY = {"requests": 1000, "isl": 1200, "osl": 80}
 
 @pytest.fixture
 def make(tmp_path):
-    made = []
-
-    def deployment(**changes):
-        made.append(
-            make_deployment(tmp_path, **{"loop": {"mode": "auto"}, "target": LOCAL} | changes)
-        )
-        observe(made[-1], history(**BUSY))
-        return made[-1]
-
-    yield deployment
-    for one in made:
-        one.store.close()
+    with busy_deployments(tmp_path, loop={"mode": "auto"}, target=LOCAL) as made:
+        yield made
 
 
 def replicas(deployment) -> tuple[int, int]:

@@ -20,22 +20,14 @@ from planner.service.loop import Outcome, tick
 from planner.service.metrics import Metrics
 from planner.service.scheduler import start_scheduler, tick_once
 from planner.service.stages import Stages
-from tests.planner.service.examples import NOON, history
-from tests.planner.service.imagined import BUSY, make_deployment, observe
+from tests.planner.service.examples import NOON
+from tests.planner.service.imagined import busy_deployments
 
 
 @pytest.fixture
 def make(tmp_path):
-    made = []
-
-    def deployment(**changes):
-        made.append(make_deployment(tmp_path, **{"loop": {"mode": "auto"}} | changes))
-        observe(made[-1], history(**BUSY))
-        return made[-1]
-
-    yield deployment
-    for one in made:
-        one.store.close()
+    with busy_deployments(tmp_path, loop={"mode": "auto"}) as made:
+        yield made
 
 
 @dataclass
