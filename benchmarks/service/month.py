@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.service.result import Result, Say
 from planner.domain.forecast import Forecast
 from planner.rollout import supersede
-from planner.service.planning import expected_demand
-from planner.service.spec_file import read_spec
+from planner.service.answers.planning import expected_demand
+from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord, Keeping, Store, forecasts, open_store
 from planner.service.store.retention import DAY_S
 from tests.planner.service.examples import NOON, write_spec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from planner.service.signal_metrics import FAMILIES
+from planner.service.telemetry.signal_metrics import FAMILIES
 from tests.planner.service.test_metrics_page import everything
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from planner.service.access import AccessRole
 from planner.service.api import Service, create_app
 from planner.service.api.rights import RIGHTS, right_to
-from planner.service.tokens import hash_of, new_token
+from planner.service.security.access import AccessRole
+from planner.service.security.tokens import hash_of, new_token
 from tests.planner.service.clients import Client
 from tests.planner.service.examples import NOON, fleet, history
 from tests.planner.service.imagined import make_deployment

@@ -332,7 +332,7 @@ def test_health_and_metrics_answer(make):
 
 
 def test_decisions_are_listed(make):
-    from planner.service.loop import tick
+    from planner.service.loop.slow_tick import tick
 
     deployment, client = make()
     tick(deployment, now=NOON)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planner.domain.workload import ObservedWindow
-from planner.service.assumed_shapes import with_assumed_shapes
+from planner.service.answers.assumed_shapes import with_assumed_shapes
 from tests.fakes.profiles import linear_profile
 from tests.planner.optimize import scenarios
 

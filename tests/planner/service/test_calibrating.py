@@ -7,12 +7,12 @@ import pytest
 
 from planner.domain.calibration import Leg
 from planner.domain.fleet import Role
-from planner.service.calibrating import calibrate
-from planner.service.calibration_metrics import CalibrationCollector
-from planner.service.loop import tick
-from planner.service.metrics import Metrics
-from planner.service.status import beside_forecast
+from planner.service.live.status import beside_forecast
+from planner.service.loop.calibrating import calibrate
+from planner.service.loop.slow_tick import tick
 from planner.service.store import open_store
+from planner.service.telemetry.calibration_metrics import CalibrationCollector
+from planner.service.telemetry.metrics import Metrics
 from serving.telemetry.signals import Signal
 from serving.telemetry.whole import Promised
 from tests.planner.service.examples import NOON, history

@@ -8,8 +8,8 @@ import yaml
 
 from planner.domain.errors import CatalogueError
 from planner.domain.hardware import PurchaseOption
-from planner.service.catalogue_file import catalogue_document, read_catalogue
-from planner.service.spec_file import read_spec
+from planner.service.spec.catalogue import catalogue_document, read_catalogue
+from planner.service.spec.file import read_spec
 from tests.planner.service.examples import spec_data, write_spec
 
 SHIPPED = read_catalogue()

@@ -11,13 +11,13 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import TrafficShare
-from planner.service.circumstances import Replicas, replicas_of_plan, scenario_of
+from planner.service.answers.circumstances import Replicas, replicas_of_plan, scenario_of
 from planner.service.documents.circumstances import (
     CircumstancesDocument,
     read_events,
     read_topology,
 )
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.simulate import Incident, Place
 from tests.fakes.workloads import poisson_workload
 from tests.planner.service.examples import write_spec

@@ -10,8 +10,8 @@ import pytest
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from planner.service.deploying import gate
-from planner.service.gate import GateOptions
+from planner.service.fleet.deploying import gate
+from planner.service.fleet.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
 from tests.planner.service.examples import write_spec
 from tests.serving.conftest import StubSite, stub_site
@@ -61,7 +61,7 @@ def test_requests_sent_while_a_part_is_dead_are_answered(tmp_path, stub_site: St
 
 
 def test_a_gate_that_nobody_could_use_is_refused_before_anything_starts(tmp_path, monkeypatch):
-    from planner.service.gate import check_access
+    from planner.service.fleet.gate import check_access
 
     monkeypatch.setenv("POOLWISE_STATE_DIR", str(tmp_path))
     with pytest.raises(InputError, match="holds no API key"):

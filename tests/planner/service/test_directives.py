@@ -9,12 +9,13 @@ from planner.domain.errors import GuardRefusedError, InputError, PlanStateError
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause
 from planner.domain.spec import LoopMode
-from planner.service import directives, lifecycle
-from planner.service.directives import Word, standing
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.scheduler import tick_once
+from planner.service.fleet import lifecycle
+from planner.service.loop import directives
+from planner.service.loop.directives import Word, standing
+from planner.service.loop.scheduler import tick_once
+from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store import open_store
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON
 from tests.planner.service.imagined import busy_deployments
 

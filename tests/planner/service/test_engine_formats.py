@@ -4,8 +4,8 @@ import pytest
 
 from planner.domain.errors import SpecError
 from planner.domain.model import Dtype
-from planner.service.catalogue_file import read_catalogue
-from planner.service.engine_formats import launched_engine, launched_kv_bytes
+from planner.service.answers.engine_formats import launched_engine, launched_kv_bytes
+from planner.service.spec.catalogue import read_catalogue
 from profiler.engine_options import read_engine_options
 from serving.workers.engine import ModelFiles, cpu_number_format
 from tests.planner.service.examples import CONFIG, write_json

@@ -9,10 +9,10 @@ from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import ApplyError
 from planner.domain.fleet import Role
 from planner.domain.spec import LoopMode
-from planner.service import lifecycle
-from planner.service.exported import ExportedFleetActuator
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
+from planner.service.fleet import lifecycle
+from planner.service.fleet.exported import ExportedFleetActuator
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe
 from tests.planner.service.plans import example_fleet

@@ -10,14 +10,14 @@ from planner.autoscale import Backlog
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause
 from planner.domain.rollout import ApprovalState
-from planner.service import directives
-from planner.service.directives import Word
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.fast_loop import fast_tick
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.scheduler import start_scheduler
+from planner.service.loop import directives
+from planner.service.loop.directives import Word
+from planner.service.loop.fast_tick import fast_tick
+from planner.service.loop.scheduler import start_scheduler
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history, window
 from tests.planner.service.imagined import make_deployment, observe
 
@@ -69,11 +69,11 @@ def planned(make, **changes):
 
 def tick_plan(deployment):
     """A stored plan, as the first approved one of a deployment is."""
-    from planner.service import lifecycle
     from planner.service.deployment import guard_conditions
-    from planner.service.loop import _look
-    from planner.service.replaying import Question
-    from planner.service.stages import Course
+    from planner.service.fleet import lifecycle
+    from planner.service.loop.replaying import Question
+    from planner.service.loop.slow_tick import _look
+    from planner.service.loop.stages import Course
 
     course = Course(deployment.stages, deployment.spec.loop.deadlines)
     seen = _look(deployment, course, now=NOON)
@@ -104,7 +104,7 @@ def test_waiting_prompts_flip_a_replica_at_once_and_it_is_kept(make):
 
 
 def test_what_it_did_can_be_rolled_back(make):
-    from planner.service import lifecycle
+    from planner.service.fleet import lifecycle
 
     deployment = planned(make)
     wait(deployment, prompt_tokens=HUGE)

@@ -6,12 +6,12 @@ import pytest
 
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.events import EventWatch
-from planner.service.live import LiveSignals
-from planner.service.metrics import Metrics
-from planner.service.scheduler import FAST, SLOW, follow_loop, start_scheduler
-from planner.service.sight import Sight
-from planner.service.spec_file import read_spec
+from planner.service.live.sight import Sight
+from planner.service.live.watching import LiveSignals
+from planner.service.loop.scheduler import FAST, SLOW, follow_loop, start_scheduler
+from planner.service.spec.file import read_spec
+from planner.service.telemetry.events import EventWatch
+from planner.service.telemetry.metrics import Metrics
 from serving.telemetry.whole import Promised
 from tests.planner.service.examples import write_spec
 from tests.planner.service.imagined import make_deployment

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from planner.service.answers.planning import expected_demand
 from planner.service.documents import windows_of
 from planner.service.documents.history import WindowDocument
-from planner.service.forecast_outcomes import observed_rates
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.planning import expected_demand
-from planner.service.scheduler import tick_once
+from planner.service.loop.forecast_outcomes import observed_rates
+from planner.service.loop.scheduler import tick_once
+from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store.forecasts import KEPT_FORECASTS
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history, window
 from tests.planner.service.imagined import make_deployment, observe
 

@@ -7,7 +7,7 @@ import pytest
 
 from planner.service.api import Service, create_app
 from planner.service.api.forecasts import EXAMPLES
-from planner.service.loop import tick
+from planner.service.loop.slow_tick import tick
 from tests.planner.service.clients import Client
 from tests.planner.service.examples import NOON, history, window
 from tests.planner.service.imagined import make_deployment, observe

@@ -18,8 +18,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from planner.service.gate import prices_of
-from planner.service.spec_file import read_spec
+from planner.service.fleet.gate import prices_of
+from planner.service.spec.file import read_spec
 from planner.service.store import open_store
 from serving.gate.records import RequestRecord
 from tests.fakes.upstream import StubUpstream, says, whole

@@ -12,9 +12,9 @@ from planner.domain.errors import GuardRefusedError, PlanStateError
 from planner.domain.fleet import Role
 from planner.domain.guards import Pause
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
 from planner.service.deployment import Observation, guard_conditions
-from planner.service.loop import Outcome, tick
+from planner.service.fleet import lifecycle
+from planner.service.loop.slow_tick import Outcome, tick
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
 from tests.planner.service.plans import example_record
@@ -358,8 +358,8 @@ def test_a_plan_that_changed_nothing_or_is_not_the_last_is_not_rolled_back(make)
 
 def make_plan_waiting(deployment):
     from planner.autoscale.slow import decide
-    from planner.service.loop import _look
-    from planner.service.stages import Course
+    from planner.service.loop.slow_tick import _look
+    from planner.service.loop.stages import Course
 
     course = Course(deployment.stages, deployment.spec.loop.deadlines)
     seen = _look(deployment, course, now=NOON)

@@ -9,14 +9,14 @@ import httpx
 import pytest
 
 from planner.domain.errors import BusyError, PlanStateError
-from planner.service.access import AccessRole
 from planner.service.api.bodies import DecisionBody
 from planner.service.api.problems import problem_of
 from planner.service.job_runner import MOST_ATTEMPTS, JobRunner, Kind, Made, Task
-from planner.service.presence import Presence
+from planner.service.loop.presence import Presence
+from planner.service.security.access import AccessRole
+from planner.service.security.tokens import hash_of, new_token
 from planner.service.store import open_store
 from planner.service.store.jobs import JobRequest, JobState, StoredJobs
-from planner.service.tokens import hash_of, new_token
 from tests.planner.service.clients import client_of
 from tests.planner.service.examples import NOON, fleet, history, write_spec
 from tests.planner.service.imagined import BUSY, make_deployment

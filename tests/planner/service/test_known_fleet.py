@@ -8,10 +8,10 @@ import pytest
 from planner.domain.errors import ApplyError, StalePlanError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState, StepKind
-from planner.service import lifecycle
-from planner.service.kubernetes_target import kubernetes_actuator
-from planner.service.loop import Outcome, tick
-from planner.service.rollouts import settle_interrupted
+from planner.service.fleet import lifecycle
+from planner.service.fleet.kubernetes_target import kubernetes_actuator
+from planner.service.fleet.rollouts import settle_interrupted
+from planner.service.loop.slow_tick import Outcome, tick
 from profiler.files import write_profile
 from tests.actuators.kubernetes.rig import deployment
 from tests.fakes.profiles import linear_profile

@@ -13,11 +13,11 @@ from planner.domain.rollout import ApprovalState
 from planner.service.cli.main import app
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.kubernetes_target import kubernetes_actuator
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.scheduler import look_at_target, tick_as_leader
-from planner.service.spec_file import read_spec
+from planner.service.fleet.kubernetes_target import kubernetes_actuator
+from planner.service.loop.scheduler import look_at_target, tick_as_leader
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.spec.file import read_spec
+from planner.service.telemetry.metrics import Metrics
 from tests.actuators.kubernetes.rig import deployment
 from tests.kubernetes import FakeCluster
 from tests.kubernetes.simulation import ControllerSimulation

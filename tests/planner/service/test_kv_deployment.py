@@ -9,7 +9,7 @@ from dataclasses import replace
 import psutil
 
 from planner.domain.fleet import ReplicaShape, Role
-from planner.service.kv_watching import deployed_source, watch_kv
+from planner.service.live.kv_watching import deployed_source, watch_kv
 from serving.fleet.changes import Changes
 from serving.fleet.deployment import LocalDeployment
 from serving.fleet.endpoints import read_endpoints, write_endpoints

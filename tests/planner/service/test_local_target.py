@@ -15,8 +15,8 @@ from planner.domain.errors import EngineError, HistoryError, OperationError
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind
 from planner.service.cli.main import run
-from planner.service.local_target import RunningDeployment, _step_document
-from planner.service.spec_file import read_spec
+from planner.service.fleet.local_target import RunningDeployment, _step_document
+from planner.service.spec.file import read_spec
 from serving.fleet.control import ControlClient
 from serving.fleet.endpoints import read_endpoints
 from tests.actuators.steps import diff_of

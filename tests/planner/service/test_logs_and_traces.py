@@ -14,12 +14,12 @@ import pytest
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.service.api import Service, create_app
-from planner.service.logs import REQUEST_ID, fields, log_to
-from planner.service.loop import tick
-from planner.service.metrics import Metrics
-from planner.service.observability import LogFormat, read_log_format
-from planner.service.scheduler import tick_once
-from planner.service.tracing import make_tracing, tracing_to
+from planner.service.loop.scheduler import tick_once
+from planner.service.loop.slow_tick import tick
+from planner.service.telemetry.logs import REQUEST_ID, fields, log_to
+from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.observability import LogFormat, read_log_format
+from planner.service.telemetry.tracing import make_tracing, tracing_to
 from tests.planner.service.examples import NOON, fleet, history, write_spec
 from tests.planner.service.imagined import BUSY, make_deployment, observe
 from tests.planner.service.served import served
@@ -202,7 +202,7 @@ def test_the_service_works_without_opentelemetry_and_says_what_to_install_for_tr
     code = (
         "import sys\n"
         "sys.modules.update(dict.fromkeys(['opentelemetry.sdk', 'opentelemetry.exporter']))\n"
-        "from planner.service.tracing import make_tracing, no_span\n"
+        "from planner.service.telemetry.tracing import make_tracing, no_span\n"
         "import planner.service.server\n"
         "with no_span('x') as told: told['a'] = 1\n"
         "assert make_tracing({}) is None\n"

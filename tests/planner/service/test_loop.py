@@ -8,13 +8,13 @@ import pytest
 from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.rollouts import settle_interrupted
-from planner.service.scheduler import start_scheduler, tick_once
+from planner.service.fleet import lifecycle
+from planner.service.fleet.rollouts import settle_interrupted
+from planner.service.loop.scheduler import start_scheduler, tick_once
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
 

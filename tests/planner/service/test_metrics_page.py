@@ -17,13 +17,13 @@ import pytest
 
 from actuators.metrics import DesiredReplicas
 from planner.domain.calibration import Leg
-from planner.service.calibrating import calibrate
 from planner.service.election.elector import NoElection
-from planner.service.live import LiveSignals
-from planner.service.metrics import Metrics
-from planner.service.metrics_catalogue import metrics_table
-from planner.service.notifying import Notifier
-from planner.service.scheduler import tick_once
+from planner.service.live.watching import LiveSignals
+from planner.service.loop.calibrating import calibrate
+from planner.service.loop.scheduler import tick_once
+from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.metrics_catalogue import metrics_table
+from planner.service.telemetry.notifying import Notifier
 from serving.telemetry.signals import Signal
 from serving.telemetry.whole import Promised
 from tests.planner.service.examples import NOON, history

@@ -4,7 +4,7 @@ import pytest
 
 from planner.domain.errors import SpecError
 from planner.domain.model import Dtype
-from planner.service.model_config import Overrides, model_of
+from planner.service.spec.model_config import Overrides, model_of
 
 LLAMA_31_70B = {
     "hidden_size": 8192,

@@ -16,10 +16,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from planner.domain.errors import InputError
-from planner.service import lifecycle
-from planner.service.events import BurnWatch, EventWatch
-from planner.service.loop import tick
-from planner.service.notifying import (
+from planner.service.fleet import lifecycle
+from planner.service.loop.slow_tick import tick
+from planner.service.settings import read_settings
+from planner.service.telemetry.events import BurnWatch, EventWatch
+from planner.service.telemetry.notifying import (
     QUEUE_SIZE,
     TRIES,
     Kind,
@@ -30,8 +31,7 @@ from planner.service.notifying import (
     channels_of,
     signature,
 )
-from planner.service.observability import read_notifications
-from planner.service.settings import read_settings
+from planner.service.telemetry.observability import read_notifications
 from tests.fakes.pages import answering
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe

@@ -8,7 +8,7 @@ import pytest
 from planner.domain.errors import NotLeaderError
 from planner.domain.fleet import Role
 from planner.domain.workload import ObservedWindow
-from planner.service.observing import Keeper, Windows
+from planner.service.live.observing import Keeper, Windows
 from serving.telemetry.signals import (
     DeploymentSignals,
     Signal,

@@ -19,7 +19,7 @@ from planner.service.documents import (
     plan_of,
 )
 from planner.service.documents.replica_shape import ShapeOfReplicaDocument
-from planner.service.spec_file import has_estimates, read_spec
+from planner.service.spec.file import has_estimates, read_spec
 from profiler.files import write_profile
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import CONFIG, NOON, SPEC, spec_data, write_spec, write_trace

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from planner.domain.errors import InputError
-from planner.service.parallel import Backend, ordered_map
+from planner.service.answers.parallel import Backend, ordered_map
 from planner.simulate.futures import Stopping, sample_futures
 from tests.planner.simulate.test_futures import figures, source
 
@@ -39,7 +39,7 @@ def test_a_ray_cluster_of_two_workers_gives_the_same_answer():
     """In a process of its own: Ray leaves threads and open files behind."""
     code = """
 import ray
-from planner.service.parallel import Backend, ordered_map
+from planner.service.answers.parallel import Backend, ordered_map
 from planner.simulate.futures import Stopping, sample_futures
 from tests.planner.simulate.test_futures import figures, source
 

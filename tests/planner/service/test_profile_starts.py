@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from planner.service.profiling import _start
+from planner.service.answers.profiling import _start
 from serving.workers.launcher import Worker
 
 

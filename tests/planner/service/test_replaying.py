@@ -8,14 +8,14 @@ import pytest
 
 from planner.domain.errors import InputError, UnknownDecisionError
 from planner.domain.guards import Pause
-from planner.service import directives
-from planner.service.directives import Word
-from planner.service.loop import Outcome, tick
-from planner.service.replaying import ANSWER, PARTS, VERSIONS, replay, versions
-from planner.service.spec_file import read_spec
+from planner.service.loop import directives
+from planner.service.loop.directives import Word
+from planner.service.loop.replaying import ANSWER, PARTS, VERSIONS, replay, versions
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.loop.written_values import value_in, written
+from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord
 from planner.service.store import decisions as stored_decisions
-from planner.service.written_values import value_in, written
 from tests.planner.service.examples import NOON, write_spec
 from tests.planner.service.imagined import busy_deployments
 from tests.planner.service.plans import example_fleet, example_plan

@@ -7,11 +7,11 @@ import pytest
 from pyarrow import parquet
 
 from planner.domain.fleet import ReplicaShape, Role
-from planner.service.circumstances import Replicas
+from planner.service.answers.circumstances import Replicas
+from planner.service.answers.request_records import write_records
+from planner.service.answers.simulation import Sampling, replay, sample, window_like
 from planner.service.documents.circumstances import CircumstancesDocument
-from planner.service.request_records import write_records
-from planner.service.simulation import Sampling, replay, sample, window_like
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.simulate.futures import Kept, Stopping
 from tests.fakes.workloads import START_AT, poisson_workload
 from tests.planner.service.examples import write_spec

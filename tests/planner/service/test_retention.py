@@ -13,16 +13,16 @@ from planner.domain.errors import NotLeaderError
 from planner.domain.rollout import ApprovalState
 from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.rollout import approve, begin, finish, supersede
+from planner.service.answers.planning import expected_demand
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.planning import expected_demand
-from planner.service.rolling_up import roll_up
-from planner.service.spec_file import read_spec
+from planner.service.loop.rolling_up import roll_up
+from planner.service.loop.tidying import schedule_tidying, tidy, tidy_as_leader
+from planner.service.spec.file import read_spec
 from planner.service.store import BegunStep, DecisionRecord, Keeping, open_store
 from planner.service.store.leases import Fence
 from planner.service.store.orders import Action, Answer
 from planner.service.store.retention import LAST_DECISIONS, LAST_ROLLOUTS
-from planner.service.tidying import schedule_tidying, tidy, tidy_as_leader
 from tests.planner.service.examples import NOON, write_spec
 from tests.planner.service.imagined import make_deployment
 from tests.planner.service.plans import example_record

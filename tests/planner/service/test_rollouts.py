@@ -18,10 +18,10 @@ from planner.domain.errors import (
 )
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
 from planner.service.deployment import Observation
-from planner.service.loop import Outcome, tick
-from planner.service.rollouts import settle_interrupted
+from planner.service.fleet import lifecycle
+from planner.service.fleet.rollouts import settle_interrupted
+from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, busy_deployments, observe

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from planner.domain.errors import StoreError
-from planner.service.redaction import RedactingFormatter, redact
+from planner.service.security.redaction import RedactingFormatter, redact
+from planner.service.security.tokens import new_token
 from planner.service.settings import read_settings
 from planner.service.store import open_store
-from planner.service.tokens import new_token
 from tests.planner.service.examples import fleet, write_spec
 from tests.planner.service.served import served
 

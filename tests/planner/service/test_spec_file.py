@@ -14,8 +14,8 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import ProfileKind
 from planner.domain.spec import LoopMode, TargetKind
-from planner.service.spec_document import spec_schema
-from planner.service.spec_file import has_estimates, read_spec, spec_of
+from planner.service.spec.document import spec_schema
+from planner.service.spec.file import has_estimates, read_spec, spec_of
 from profiler.files import profile_document, write_profile
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import CONFIG, SPEC, spec_data, write_spec

@@ -4,8 +4,8 @@ import pytest
 
 from planner.domain.errors import SpecError
 from planner.domain.guards import Fallback, GuardSettings, Pin, RoleMode
-from planner.service.spec_file import read_spec
-from planner.service.spec_guards import GuardsPart
+from planner.service.spec.file import read_spec
+from planner.service.spec.guards import GuardsPart
 from tests.planner.service.examples import write_spec
 
 

@@ -15,11 +15,11 @@ from planner.domain.spec import Stage
 from planner.service.deployment import Observation
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.logs import KeyValue
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.scheduler import start_scheduler, tick_once
-from planner.service.stages import Stages
+from planner.service.loop.scheduler import start_scheduler, tick_once
+from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.loop.stages import Stages
+from planner.service.telemetry.logs import KeyValue
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON
 from tests.planner.service.imagined import busy_deployments
 

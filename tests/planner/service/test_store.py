@@ -23,7 +23,7 @@ from planner.domain.rollout import ApprovalState
 from planner.rollout import approve, reject
 from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord, open_store
 from planner.service.store.database import MIGRATIONS, bare_engine, migrate, open_engine, queue_up
 from planner.service.store.tables import METADATA

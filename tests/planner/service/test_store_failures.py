@@ -9,12 +9,12 @@ from sqlalchemy import event
 
 from planner.domain.errors import StoreError
 from planner.domain.spec import LoopMode
-from planner.service.logs import KeyValue
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.scheduler import tick_once
+from planner.service.loop.scheduler import tick_once
+from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store import open_store
 from planner.service.store.database import bare_engine
+from planner.service.telemetry.logs import KeyValue
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.election.processes import SLACK_S, eventually, replica
 from tests.planner.service.examples import NOON, window, write_spec
 from tests.planner.service.imagined import make_deployment, observe

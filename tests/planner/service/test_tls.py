@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from planner.domain.errors import InputError
-from planner.service.tls import Tls, TlsFiles, renewing, tls_context, tls_files
+from planner.service.security.tls import Tls, TlsFiles, renewing, tls_context, tls_files
 from tests.planner.service.certificates import authority, signed, with_passphrase
 from tests.planner.service.examples import write_spec
 from tests.planner.service.served import served

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from planner.domain.errors import TokenError, UnknownTokenError
-from planner.service.access import RESERVED, AccessRole
+from planner.service.security.access import RESERVED, AccessRole
+from planner.service.security.tokens import hash_of, new_token
 from planner.service.store import open_store
-from planner.service.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON
 from tests.planner.service.test_audit import tamper
 from tests.planner.service.test_store import at_revision

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from planner.autoscale import Backlog
-from planner.service.waiting_work import WaitingWork
+from planner.service.loop.waiting_work import WaitingWork
 from serving.telemetry.signals import Signal
 from serving.telemetry.whole import deployment_signals
 from tests.planner.service.imagined import make_deployment
