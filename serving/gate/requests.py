@@ -69,12 +69,34 @@ def read_request(body: bytes, kind: Kind, *, disaggregated: bool) -> Asked | Ref
         request would mix up their KV caches (vLLM #51505).
     """
     try:
-        data = json.loads(body)
+        data = json.loads(body, object_pairs_hook=_unique)
+    except _RepeatedKeyError as error:
+        return _bad(
+            f"the key {error.key!r} stands twice in one object: servers differ in which they take; "
+            "send it once",
+            reason="repeated_key",
+        )
     except (ValueError, RecursionError) as error:
         return _bad(f"the body is no JSON: {error}", reason="invalid_json")
     if not isinstance(data, dict):
         return _bad("the body must be a JSON object", reason="invalid_json")
     return _forbidden(data) or _read(data, kind, disaggregated=disaggregated)
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice: whoever reads it may take either value."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key[:100]
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def _forbidden(data: Mapping[str, object]) -> Refusal | None:

@@ -59,6 +59,11 @@ def refused(body: object, kind: Kind = Kind.COMPLETION, *, disaggregated: bool =
         ({**ASK, "prompt": [None, "b", "c"]}, "multi_prompt", "prompt"),
         ({**ASK, "prompt": ["b", 1]}, "multi_prompt", "prompt"),
         ({**ASK, "model": 7}, "bad_request", "model"),
+        (b'{"prompt":"x","max_tokens":9000,"max_tokens":1}', "repeated_key", None),
+        (b'{"prompt":"x","stream":true,"str\\u0065am":false}', "repeated_key", None),
+        (b'{"prompt":"x","vllm_xargs":{"kv_transfer_params":1},"vllm_xargs":{}}', "repeated_key", None),
+        (b'{"prompt":"x","stream_options":{"a":1,"a":2}}', "repeated_key", None),
+        (b'{"messages":[{"content":"long","content":""}]}', "repeated_key", None),
     ],
 )  # fmt: skip
 def test_bad_bodies_are_refused_with_the_field(body, reason, param):
