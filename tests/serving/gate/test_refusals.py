@@ -61,7 +61,7 @@ def refused(body: object, kind: Kind = Kind.COMPLETION, *, disaggregated: bool =
         ({**ASK, "model": 7}, "bad_request", "model"),
         (b'{"prompt":"x","max_tokens":9000,"max_tokens":1}', "repeated_key", None),
         (b'{"prompt":"x","stream":true,"str\\u0065am":false}', "repeated_key", None),
-        (b'{"prompt":"x","vllm_xargs":{"kv_transfer_params":1},"vllm_xargs":{}}', "repeated_key", None),
+        (b'{"vllm_xargs":{"kv_transfer_params":1},"vllm_xargs":{}}', "repeated_key", None),
         (b'{"prompt":"x","stream_options":{"a":1,"a":2}}', "repeated_key", None),
         (b'{"messages":[{"content":"long","content":""}]}', "repeated_key", None),
     ],
