@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeGuard
 
 from serving.gate.refusals import Refusal
 
@@ -18,6 +17,7 @@ NOT_FROM_CLIENTS = (
 prompts (vLLM #51505)."""
 
 LARGEST_COUNT = 10_000_000
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 
 
 class Kind(StrEnum):
@@ -118,7 +118,7 @@ def _forbidden(data: Mapping[str, object]) -> Refusal | None:
 
 
 def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Asked | Refusal:
-    model, answers = data.get("model"), data.get("n")
+    model, answers = data.get("model"), _count(data.get("n"))
     if model is not None and not isinstance(model, str):
         return _bad("`model` must be a string", param="model")
     characters, tokens = 0, None
@@ -141,23 +141,36 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
     if longest is None:
         longest = data.get("max_tokens")
     of_prompt = data.get("prompt_logprobs") is not None
-    of_prompt |= data.get("echo") is True and data.get("logprobs") is not None
-    several = _is_count(answers) and answers > 1
+    of_prompt |= _is_true(data.get("echo")) and data.get("logprobs") is not None
+    several = answers is not None and answers > 1
     return Asked(
         kind=kind,
         model=model,
-        stream=data.get("stream") is True,
+        stream=_is_true(data.get("stream")),
         characters=characters,
         prompt_tokens=tokens,
-        max_tokens=longest if _is_count(longest) else None,
-        answers=answers if _is_count(answers) else 1,
+        max_tokens=_count(longest),
+        answers=answers or 1,
         decode_computes=several or of_prompt,
     )
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    """Whether it counts something; what is absurdly large is left to the upstream to judge."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+def _count(value: object) -> int | None:
+    """A count as vLLM takes it, text and 16.0 too; None where the upstream is left to judge."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = int(value) if len(value) < 20 and value.isascii() and value.isdigit() else None
+    if not isinstance(value, (int, float)) or not 0 < value <= LARGEST_COUNT:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _is_true(value: object) -> bool:
+    """Whether vLLM takes it for true: its fields take more than JSON's own."""
+    if isinstance(value, str):
+        return value.lower() in _TRUE
+    return value is True or (isinstance(value, (int, float)) and value == 1)
 
 
 def _prompts_in(prompt: object) -> int:

@@ -88,6 +88,23 @@ def test_a_limit_that_is_null_leaves_the_other_one():
     assert found.max_tokens == 16
 
 
+@pytest.mark.parametrize("stream", [True, 1, 1.0, "true", "Yes", "on", "1"])
+@pytest.mark.parametrize("count", [3, 3.0, "3"])
+def test_what_vllm_takes_for_true_or_for_a_count_is_so_to_the_gate(stream, count):
+    body = {**ASK, "stream": stream, "n": count, "max_tokens": count}
+    found = read_request(json.dumps(body).encode(), Kind.COMPLETION, disaggregated=True)
+    assert (found.stream, found.answers, found.max_tokens) == (True, 3, 3)
+    assert found.decode_computes
+
+
+@pytest.mark.parametrize("stream", [False, None, 0, 2, "no", "false", "2", []])
+@pytest.mark.parametrize("count", [None, True, 0, -1, 2.5, "", "many", "9" * 30, 1e300])
+def test_what_vllm_refuses_or_takes_for_false_counts_nothing(stream, count):
+    body = {**ASK, "stream": stream, "n": count, "max_tokens": count}
+    found = read_request(json.dumps(body).encode(), Kind.COMPLETION, disaggregated=True)
+    assert (found.stream, found.answers, found.max_tokens) == (False, 1, None)
+
+
 def test_several_prompts_pass_where_one_worker_does_both():
     assert refused({**ASK, "prompt": ["one", "two"]}, disaggregated=False) is None
 
