@@ -217,7 +217,8 @@ class Gate:
         arrived_s = time.monotonic()
         headers = headers_of(scope)
         caller = self._caller(headers)
-        body = await read_body(receive, self.settings.max_body_bytes)
+        known = isinstance(caller, Caller)
+        body = await read_body(receive, self.settings.max_body_bytes, keep=known)
         if body is None:
             return None
         if isinstance(body, Refusal):

@@ -14,6 +14,7 @@ from planner.domain.fleet import Role
 from planner.domain.slo import Slo
 from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from serving.gate.app import GateSettings
+from serving.gate.asgi import read_body
 from serving.gate.cells import Cells
 from serving.gate.keys import ApiKey, Keys, add_key, hash_of, read_keys, revoke_key
 from serving.gate.requests import Asked, Kind, read_request
@@ -152,6 +153,18 @@ def test_a_body_that_is_too_large_is_refused_and_the_client_learns_why(upstream)
             streamed = client.post(f"{gate.url}/v1/completions", content=parts)
             assert streamed.status_code == 413
     assert len(upstream.received) == 1
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(True, b"x" * 300), (False, b"")])
+def test_of_a_client_that_is_refused_no_body_is_held(keep, kept):
+    parts = [{"type": "http.request", "body": b"x" * 100, "more_body": left} for left in (2, 1, 0)]
+    coming = iter(parts)
+
+    async def receive():
+        return next(coming)
+
+    assert asyncio.run(read_body(receive, 1000, keep=keep)) == kept
+    assert next(coming, None) is None  # read to its end all the same
 
 
 def test_other_methods_and_paths_are_refused(upstream):
