@@ -145,12 +145,15 @@ def test_pieces_are_not_held_back():
             await asyncio.sleep(0.01)
         writer.write(piece(EVENTS[-1]) + piece(b""))
 
-    with StubUpstream(slowly) as upstream, running_gate(upstream.url) as gate:
-        with httpx.stream("POST", f"{gate.url}/v1/completions", json=ASK, timeout=60) as answer:
-            pieces = answer.iter_raw()
-            assert next(pieces) == EVENTS[0]
-            first_came.set()
-            assert b"".join(pieces) == EVENTS[-1]
+    with (
+        StubUpstream(slowly) as upstream,
+        running_gate(upstream.url) as gate,
+        httpx.stream("POST", f"{gate.url}/v1/completions", json=ASK, timeout=60) as answer,
+    ):
+        pieces = answer.iter_raw()
+        assert next(pieces) == EVENTS[0]
+        first_came.set()
+        assert b"".join(pieces) == EVENTS[-1]
 
 
 def test_a_client_that_hangs_up_ends_the_request_at_the_upstream():
