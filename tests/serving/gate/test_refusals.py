@@ -229,11 +229,11 @@ def test_only_known_keys_pass_and_bring_their_class(upstream):
 
 
 def test_requests_beyond_a_keys_rate_are_told_when_to_come_again(upstream):
-    settings, keys = keyed(requests_per_s=0.4)
+    settings, keys = keyed(requests_per_s=0.02)
     with running_gate(upstream.url, settings=settings, keys=keys) as gate:
-        answers = [post(gate.url, Authorization="Bearer pwk_shop") for _ in range(3)]
-    assert [a.status_code for a in answers] == [200, 200, 429]
-    assert 1 <= int(answers[2].headers["retry-after"]) <= 3
+        answers = [post(gate.url, Authorization="Bearer pwk_shop") for _ in range(2)]
+    assert [a.status_code for a in answers] == [200, 429]
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 50
 
 
 def test_tokens_beyond_a_keys_rate_are_refused_once_answers_were_counted(upstream):
