@@ -118,6 +118,8 @@ class Caretaker:
                 self._replace(self.deployment.member(worker.name))
         if time.monotonic() - self._reconciled_s > RECONCILE_S:
             self._reconciled_s = time.monotonic()
+            if self.deployment.published.behind:
+                self.deployment.publish()
             self._route_lost()
             self._unclaim()
 
