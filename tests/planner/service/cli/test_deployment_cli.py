@@ -215,6 +215,11 @@ def test_a_port_of_the_gate_that_is_taken_is_told_before_anything_starts(
     ("more", "said"),
     [
         (("--port", "9001", "--gate-port", "9001"), "--port and --gate-port are both 9001"),
+        (
+            ("--port", "9001", "--gate-port", "9002", "--cells", "2"),
+            "--gate-port 9002 is the port of the router of cell",
+        ),
+        (("--port", "65535", "--cells", "2"), "there is none above 65535"),
         (("--name", "other"), "lets requests for tiny through"),
     ],
 )
