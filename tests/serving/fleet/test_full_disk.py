@@ -56,7 +56,8 @@ def test_a_companion_that_cannot_be_started_again_just_now_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its second start fails, for want of room for its log; the third does not."""
-    folder, said, started = tmp_path / "logs", [], tmp_path / "started"
+    folder, started = tmp_path / "logs", tmp_path / "started"
+    said: list[str] = []
     code = f"import os, time\nopen({str(started)!r}, 'a').write(str(os.getpid()) + ' ')\n"
     command = Companion(
         name="gate",

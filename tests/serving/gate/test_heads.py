@@ -120,7 +120,9 @@ def test_lines_behind_a_body_are_not_passed_on_as_headers() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/comp", START + b"x: "])
-def test_a_head_that_does_not_come_is_given_up(sent: bytes, monkeypatch) -> None:
+def test_a_head_that_does_not_come_is_given_up(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(heads, "HEAD_TIMEOUT_S", 0.2)
     with gate_before_a_stub() as (_, gate):
         said = answers_to(gate, sent)
@@ -128,7 +130,9 @@ def test_a_head_that_does_not_come_is_given_up(sent: bytes, monkeypatch) -> None
 
 
 @pytest.mark.parametrize("sent", [b"", BODY[:5]])
-def test_a_body_that_does_not_come_is_given_up(sent: bytes, monkeypatch) -> None:
+def test_a_body_that_does_not_come_is_given_up(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.2)
     with gate_before_a_stub() as (upstream, gate):
         said = answers_to(gate, START + LENGTH + b"\r\n" + sent)
