@@ -14,26 +14,27 @@ from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble, plan_id_of
+from planner.optimize.blame import missed
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
 from planner.optimize.explain import telling_windows
+from planner.optimize.inputs import Integers
 from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, judged_windows
 from planner.optimize.relax import Rebuild, attainable, relaxations
-from planner.optimize.replay import replay
+from planner.optimize.replay import LOOKS, Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.rounded_up import gap_to_relaxation
+from planner.optimize.savings import MOST_WINDOWS, Twin, win_back
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import (
     Solution,
     is_sent_as_one,
-    mean_usd_per_hour,
     solution_of,
-    taken_rps,
 )
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
@@ -158,12 +159,15 @@ def _plan(
         unoffered=(
             *others,
             *trusting_the_profiles(
-                replace(given, routing=way.spec.routing), rebuild, final.problem, final.solution
+                replace(given, routing=way.spec.routing),
+                way.tightened_again,
+                final.problem,
+                final.solution,
             ),
             *other_way_alternative(
                 spec,
                 model=forecast.model,
-                usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
+                chosen=(final.problem, final.solution),
                 plan_for=lambda other: _plan(other, forecast, None, made_at=made_at, taken=taken),
             ),
         )
@@ -212,7 +216,27 @@ def _way(spec: Spec, forecast: Forecast, slos: Slos, rebuild: Rebuild) -> _Way:
     if len(rounds) > 1:
         # Discounts of one role move traffic to another: each way alone may come out cheaper.
         rounds, factors = _cheapest_way(spec, forecast, problem, slos, (rounds, factors))
+    twin = _twin(spec, forecast, slos)
+    for cheaper, its in win_back(problem, rounds[-1], factors, twin):
+        rounds, factors = [*rounds, cheaper], its
     return _Way(spec=spec, problem=problem, rebuild=rebuild, rounds=rounds, factors=factors)
+
+
+def _twin(spec: Spec, forecast: Forecast, slos: Slos) -> Twin:
+    """What a search for cheaper fleets asks."""
+
+    def look(last: Round, usable: Integers, t: int) -> Replay | None:
+        other = replace(last.solution, usable=usable)
+        window = forecast.windows[t]
+        return replay(spec, last.problem, other, window, t=t, slos=slos, first_future=LOOKS[-1])
+
+    def propose(problem: Problem) -> Round | None:
+        solution = attempt(problem)
+        if solution is None or not solution.feasible:
+            return None
+        return _replayed(spec, forecast, problem, solution, slos, most_doubted=MOST_WINDOWS)
+
+    return Twin(look=look, propose=propose)
 
 
 def _cheaper(
@@ -230,7 +254,10 @@ def _cheaper(
         return apart, ()
     best, rest = min(
         ((apart, even), (even, apart)),
-        key=lambda ways: (not ways[0].kept, *worth(ways[0].problem, ways[0].final.solution)),
+        key=lambda ways: (
+            not ways[0].kept,
+            *_merit(ways[0].final),
+        ),
     )
     firsts = [way.rounds[0] for way in (best, rest) if not way.rounds[0].exhausted]
     if len(best.rounds) == 1:
@@ -239,10 +266,9 @@ def _cheaper(
         best = replace(best, rounds=[replace(best.final, solution=solution)])
     told = not_chosen(
         is_apart=rest is apart,
-        problem=rest.final.problem,
-        solution=rest.final.solution,
+        other=(rest.final.problem, rest.final.solution),
         kept=rest.kept,
-        usd_per_hour=mean_usd_per_hour(best.problem, best.final.solution.replicas),
+        chosen=(best.final.problem, best.final.solution),
     )
     return best, (told,)
 
@@ -262,7 +288,7 @@ def _rounds(
         stuck = len(rounds) > 1 and (last.spare_ratio < rounds[-2].spare_ratio + _NO_BETTER)
         least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slos))
         too_small = dict(factors)
-        for what, factor in _missed(last, least=least, every=stuck, wide=number > 1).items():
+        for what, factor in missed(last, least=least, every=stuck, wide=number > 1).items():
             factors[what] = factors.get(what, 1.0) * factor
     if len(rounds) == 1 or not last.holds:
         return rounds, factors
@@ -310,7 +336,7 @@ def _cheapest_way(
             continue  # what is left out may not be stopped, or not so fast
         if not all(r.solution.replayable for r in mixed[0]):  # who knows what the mix would cost
             whole = replace(whole, solution=gap_to_relaxation(whole.problem, whole.solution))
-        if not kept or _worth(whole) < _worth(best[0][-1]):
+        if not kept or _merit(whole) < _merit(best[0][-1]):
             best, kept = ([*mixed[0], whole], factors), True
     return best
 
@@ -320,8 +346,13 @@ def _same(problem: Problem) -> Rebuild:
     return lambda _: problem
 
 
-def _worth(proposal: Round) -> tuple[float, float]:
+def _worth(proposal: Round) -> tuple[float, float, float]:
     return worth(proposal.problem, proposal.solution)
+
+
+def _merit(proposal: Round) -> tuple[float, ...]:
+    """Smaller is better: a fleet that the twin confirmed before one that it could not judge."""
+    return float(proposal.nothing_confirmed), *_worth(proposal)
 
 
 def _within(problem: Problem, one_way: Round) -> Round:
@@ -356,17 +387,30 @@ def _propose(
     if solution is None or exhausted:  # nothing serves all, or nothing was found in time
         problem = replace(attainable(problem, spec, rebuild), best_effort=True)
         solution = optimize(problem)
+    return replace(_replayed(spec, forecast, problem, solution, slos), exhausted=exhausted)
+
+
+def _replayed(
+    spec: Spec,
+    forecast: Forecast,
+    problem: Problem,
+    solution: Solution,
+    slos: Slos,
+    *,
+    most_doubted: int = _MOST_DOUBTED,
+) -> Round:
+    """What the twin says of a solution."""
     judged = judged_windows(problem, solution)
-    seen = [
-        replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos)
-        for t in _to_replay(spec, forecast, problem, solution, slos, judged=judged)
-    ]
+    windows = _to_replay(
+        spec, forecast, problem, solution, slos, judged=judged, most_doubted=most_doubted
+    )
+    seen = [replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos) for t in windows]
     return Round(
         problem=problem,
         solution=solution,
         replays=tuple(r for r in seen if r is not None and r.window in judged),
         helpless=tuple(r for r in seen if r is not None and r.window not in judged),
-        exhausted=exhausted,
+        exhausted=False,
     )
 
 
@@ -378,6 +422,7 @@ def _to_replay(
     slos: Slos,
     *,
     judged: Sequence[int],
+    most_doubted: int,
 ) -> list[int]:
     """The first and the hardest window, and the worst of those that need a second opinion.
 
@@ -395,7 +440,7 @@ def _to_replay(
         spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
         if spare is not None and (spare < 0 or said.doubts):
             doubted.append((spare, t))
-    worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
+    worst = [t for _, t in sorted(doubted)[:most_doubted]]
     telling = {
         t
         for among in (judged, problem.window_indices)
@@ -421,52 +466,11 @@ def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> floa
             t=worst.window,
             slos=slos,
             demand_ratio=middle,
+            until_clear=False,
         )
         kept = seen is None or seen.spare_ratio >= 0
         low, high = (middle, high) if kept else (low, middle)
     return low
-
-
-def _missed(last: Round, *, least: float, every: bool, wide: bool) -> dict[Discounted, float]:
-    """Factors for what missed, so large that its present pools no longer suffice.
-
-    Of one stream that is a role; of several only the pools that carry a class whose promise was
-    not kept.
-
-    Parameters
-    ----------
-    every : bool
-        Whatever the class goes through, not only the role that kept it.
-    wide : bool
-        Of several streams: also pools that could carry the class instead.
-    """
-    factors: dict[Discounted, float] = {}
-    for seen, wronged in ((r, c) for r in last.replays for c in r.unproven):
-        missed = seen.missed_ratio[wronged.request_class]
-        permitted = min(1 - wronged.target_ratio, max(missed.values(), default=0.0))
-        for role in (r for r, ratio in missed.items() if every or ratio >= permitted):
-            options = _carrying(last, wronged.request_class, role, seen.window, wide=wide)
-            sustained = sum(
-                last.problem.capacity[o, seen.window].at(int(last.solution.usable[o, seen.window]))
-                for o in options
-            )
-            sent = float(taken_rps(last.problem, last.solution)[options, seen.window].sum())
-            if sent > 0:
-                factor = max(least, 1.001 * sustained / sent)
-                apart = len(last.problem.streams) > 1
-                for what in [last.problem.options[o].shape for o in options] if apart else [role]:
-                    factors[what] = max(factor, factors.get(what, 1.0))
-    return factors
-
-
-def _carrying(last: Round, request_class: str, role: Role, t: int, *, wide: bool) -> list[int]:
-    """Options of a role that a class's requests are sent to in window `t`, or could be."""
-    problem, options = last.problem, list(last.problem.in_role(role))
-    if len(problem.streams) == 1:
-        return options
-    its = [k for k, s in enumerate(problem.streams) if s.request_class in ("", request_class)]
-    carry = np.isfinite(problem.work) if wide else last.solution.sent_rps[:, :, t] > 0
-    return [o for o in options if carry[its, o].any()]
 
 
 def _status(final: Round, rounds: list[Round]) -> PlanStatus:
