@@ -1,23 +1,19 @@
 """Whether what the proof loop says is true, and whether a cheaper fleet would have been proven.
 
-    python -m benchmarks.bench_proof coverage [--plans 75] [--futures 400]
-    python -m benchmarks.bench_proof cost [--plans 24]
+    python -m benchmarks.bench_proof coverage [--plans 75] [--first 0] [--futures 300]
+    python -m benchmarks.bench_proof cost [--plans 12] [--first 0]
 
 * coverage: plans for one minute of very uneven arrivals (squared variation of the gaps 4 to 12,
   five rates, several seeds; one prefill and one decode pool whose times are formulas). The fleet of
   every proven plan is then replayed on many futures that the proof loop never saw, as long as its
   own: their mean is taken for the truth. Counted are stated low ends above it (2.5 % may be: the
   interval is two-sided, 95 %) and plans that keep less than they promise.
-* cost: plans for five minutes of such arrivals and of Poisson ones; then every fleet of the same
-  pools that costs less, the cheapest first, is asked of the twin by the same rule. Told is how
-  much dearer the plan is than the first of them that is proven.
-
-Truth and plans are in processor seconds of one machine; figures of the first kind do not depend
-on it.
+* cost: plans for five minutes of arrivals that come evenly (variation 1) or in bursts, and the same
+  without the search for cheaper fleets (`planner.optimize.savings`): USD/h and processor seconds.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from math import sqrt
@@ -28,7 +24,8 @@ import numpy as np
 from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.spec import Spec
-from planner.optimize import plan
+from planner.optimize import plan, prove, savings
+from planner.optimize.proposal import Round
 from planner.simulate import ReplicaGroup, Scenario, sample_workload, simulate
 from tests.planner.optimize.scenarios import NOW, forecast, spec
 
@@ -56,13 +53,15 @@ def spec_for(seed: int) -> Spec:
 
 
 def instances(
-    plans: int, window_s: float, *, variations: Sequence[float]
-) -> Iterator[tuple[Spec, Forecast, str]]:
-    """So many instances, in a fixed order."""
-    grid = list(product(range(1, 1 + plans), variations, RATES_RPS))
-    for seed, cv2, rate in grid[:plans]:
-        name = f"{rate:g}/s, variation {cv2:g}, seed {seed}"
-        yield spec_for(seed), bursty(rate, cv2, window_s), name
+    window_s: float, variations: Sequence[float], *, first: int, plans: int
+) -> list[tuple[Spec, Forecast, str]]:
+    """So many instances from a fixed list, seed after seed."""
+    seeds = range(1, 2 + (first + plans) // (len(variations) * len(RATES_RPS)))
+    grid = list(product(seeds, variations, RATES_RPS))[first : first + plans]
+    return [
+        (spec_for(seed), bursty(rate, cv2, window_s), f"{rate:g}/s, variation {cv2:g}, seed {seed}")
+        for seed, cv2, rate in grid
+    ]
 
 
 def true_attainment(
@@ -94,46 +93,76 @@ def true_attainment(
     return mean, sqrt(float(apart @ apart)) / sum(came)
 
 
-def coverage(plans: int, futures: int) -> None:
+def coverage(first: int, plans: int, futures: int) -> None:
     """How often a stated low end lies above the truth."""
     proven = above = below = clearly = 0
-    usd = seconds = 0.0
-    for of, load, name in instances(plans, SHORT_S, variations=VARIATIONS):
-        started = process_time()
+    for of, load, name in instances(SHORT_S, VARIATIONS, first=first, plans=plans):
         made = plan(of, load, None, made_at=NOW)
-        seconds += process_time() - started
         seen = made.windows[0].predicted
-        if (
-            made.status is PlanStatus.INFEASIBLE
-            or made.unproven
-            or seen.attainment_low_ratio is None
-        ):
-            print(f"{name}: not proven")
+        low = seen.attainment_low_ratio
+        if made.status is PlanStatus.INFEASIBLE or made.unproven or low is None:
+            print(f"{name}: not proven", flush=True)
             continue
         truth, error = true_attainment(of, made, load.windows[0], futures=futures)
         target = of.slos[0].attainment_ratio
         proven += 1
-        usd += made.usd_per_hour
-        above += seen.attainment_low_ratio > truth
+        above += low > truth
         below += truth < target
         clearly += truth + 2 * error < target
-        counts = " + ".join(f"{p.replicas} {p.shape.role}" for p in made.windows[0].pools)
         print(
-            f"{name}: {counts}, {seen.attainment_ratio:.4f} (at least "
-            f"{seen.attainment_low_ratio:.4f}), truth {truth:.4f} +- {error:.4f}",
+            f"{name}: {fleet_text(made)}, {seen.attainment_ratio:.4f} (at least {low:.4f}), "
+            f"truth {truth:.4f} +- {error:.4f}",
             flush=True,
         )
     print(
-        f"{proven} proven plans of {plans}: {above} low ends above the truth, {below} keep less than "
-        f"promised ({clearly} by more than two standard errors); mean {usd / max(proven, 1):.2f} USD/h, "
-        f"{seconds:.1f} s of one processor"
+        f"{proven} proven plans of {plans}: {above} low ends above the truth, {below} keep less "
+        f"than promised ({clearly} by more than two standard errors)"
     )
 
 
+def cost(first: int, plans: int) -> None:
+    """What the search for cheaper fleets saves, and what it takes."""
+    print("| arrivals | without | with | USD/h | processor s |")
+    print("|---|---|---|---|---|")
+    for of, load, name in instances(LONG_S, (1.0, 8.0), first=first, plans=plans):
+        fleets, usd, seconds = [], [], []
+        for search in (no_savings, savings.win_back):
+            prove.win_back = search
+            started = process_time()
+            made = plan(of, load, None, made_at=NOW)
+            seconds.append(process_time() - started)
+            usd.append(made.usd_per_hour)
+            fleets.append(fleet_text(made))
+        print(
+            f"| {name} | {' | '.join(fleets)} | {usd[1] / usd[0] - 1:+.1%} "
+            f"| {seconds[0]:.1f}, {seconds[1]:.1f} |",
+            flush=True,
+        )
+
+
+def no_savings(*_: object) -> list[tuple[Round, savings.Factors]]:
+    """In the place of the search: it finds nothing."""
+    return []
+
+
+def fleet_text(made: Plan) -> str:
+    """Replicas of the first window."""
+    return " + ".join(f"{p.replicas} {p.shape.role}" for p in made.windows[0].pools)
+
+
+def main() -> None:
+    """Ask what the command line says."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("what", choices=["coverage", "cost"])
+    asked.add_argument("--plans", type=int, default=75)
+    asked.add_argument("--first", type=int, default=0)
+    asked.add_argument("--futures", type=int, default=300)
+    given = asked.parse_args()
+    if given.what == "coverage":
+        coverage(given.first, given.plans, given.futures)
+    else:
+        cost(given.first, given.plans)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["coverage"])
-    parser.add_argument("--plans", type=int, default=75)
-    parser.add_argument("--futures", type=int, default=400)
-    a = parser.parse_args()
-    coverage(a.plans, a.futures)
+    main()

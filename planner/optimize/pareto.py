@@ -81,7 +81,7 @@ def frontier(
                 refused=refused,
             )
         )
-    judged = [replace(p, efficient=_is_efficient(p, found)) for p in found]
+    judged = [replace(p, efficient=is_efficient(p, found)) for p in found]
     return tuple(sorted(judged, key=lambda p: (_usd(p), p.ttft_s, p.attainment_ratio)))
 
 
@@ -95,7 +95,8 @@ def _promising(spec: Spec, model: str, ratio: float, target: float) -> Spec:
     return replace(spec, slos=slos)
 
 
-def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
+def is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
+    """Whether a point is proven and no other proven one is at least as good in all and differs."""
     if not _keeps(point):
         return False
     mine = _merits(point)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
@@ -24,7 +22,7 @@ from planner.optimize.inputs import Integers
 from planner.optimize.loads import promises, strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
-from planner.optimize.proposal import Round, judged_windows
+from planner.optimize.proposal import Round, judged_windows, within
 from planner.optimize.relax import Rebuild, attainable, relaxations
 from planner.optimize.replay import LOOKS, Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
@@ -34,7 +32,6 @@ from planner.optimize.shadow import shadow_prices
 from planner.optimize.solution import (
     Solution,
     is_sent_as_one,
-    solution_of,
 )
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.unoffered import other_way_alternative
@@ -228,7 +225,16 @@ def _twin(spec: Spec, forecast: Forecast, slos: Slos) -> Twin:
     def look(last: Round, usable: Integers, t: int) -> Replay | None:
         other = replace(last.solution, usable=usable)
         window = forecast.windows[t]
-        return replay(spec, last.problem, other, window, t=t, slos=slos, first_future=LOOKS[-1])
+        return replay(
+            spec,
+            last.problem,
+            other,
+            window,
+            t=t,
+            slos=slos,
+            until_clear=False,
+            first_future=LOOKS[-1],
+        )
 
     def propose(problem: Problem) -> Round | None:
         solution = attempt(problem)
@@ -331,7 +337,7 @@ def _cheapest_way(
         last = rounds[-1]
         if last.exhausted or not last.holds:
             continue
-        whole = _within(problem.tightened(factors), last)
+        whole = within(problem.tightened(factors), last)
         if check(whole.problem, whole.solution):
             continue  # what is left out may not be stopped, or not so fast
         if not all(r.solution.replayable for r in mixed[0]):  # who knows what the mix would cost
@@ -353,30 +359,6 @@ def _worth(proposal: Round) -> tuple[float, float, float]:
 def _merit(proposal: Round) -> tuple[float, ...]:
     """Smaller is better: a fleet that the twin confirmed before one that it could not judge."""
     return float(proposal.nothing_confirmed), *_worth(proposal)
-
-
-def _within(problem: Problem, one_way: Round) -> Round:
-    """A proposal of one way as one of the whole problem, which has more options."""
-    place = {(o.shape, o.purchase_option): i for i, o in enumerate(problem.options)}
-    rows = [place[o.shape, o.purchase_option] for o in one_way.problem.options]
-    replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
-    replicas[rows] = one_way.solution.replicas
-    arcs = {(f.source, f.target): i for i, f in enumerate(problem.flips)}
-    flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
-    for f, flip in enumerate(one_way.problem.flips):
-        flips[arcs[rows[flip.source], rows[flip.target]]] = one_way.solution.flips[f]
-    found = one_way.solution
-    solution = solution_of(
-        problem,
-        replicas,
-        flips=flips,
-        status=PlanStatus.FEASIBLE,
-        solver_name=found.solver_name,
-        gap_ratio=found.gap_ratio,
-        wall_s=found.wall_s,
-        replayable=found.replayable,
-    )
-    return replace(one_way, problem=problem, solution=solution)
 
 
 def _propose(

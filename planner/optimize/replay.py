@@ -27,7 +27,7 @@ from planner.simulate.digest import class_counts
 from planner.simulate.futures import Interval, attainment_interval, target_of
 
 LOOKS = (4, 8, 16, 32)
-"""After so many futures it is asked whether it is clear if every class keeps its promise."""
+"""After so many futures it is asked whether every class keeps its promise with confidence."""
 
 MISS_RATIO = 0.05 / len(LOOKS)
 """How often the interval of one look may miss the truth: all looks' hold together with 95 %."""
@@ -85,11 +85,12 @@ def _is_proven(seen: ClassAttainment) -> bool:
     return seen.low_ratio is not None and seen.low_ratio >= seen.target_ratio
 
 
-def _is_clear(classes: Sequence[ClassAttainment]) -> bool:
-    """Whether every class clearly keeps its promise, or one clearly does not."""
-    return all(_is_proven(c) for c in classes) or any(
-        c.high_ratio is not None and c.high_ratio < c.target_ratio for c in classes
-    )
+def _needs_more(classes: Sequence[ClassAttainment]) -> bool:
+    """Whether every class was seen to keep its promise, and not yet with confidence.
+
+    What is seen to miss is not proven by more futures but by luck.
+    """
+    return all(c.spare_ratio >= 0 for c in classes) and not all(_is_proven(c) for c in classes)
 
 
 def replay(
@@ -110,7 +111,7 @@ def replay(
     where it takes longer to see enough requests for a verdict on the target. The rate is the
     forecast's at the spec's demand level. Requests of one future share their queues and their
     bursts, so futures are what is counted: intervals come from how they differ, and more are
-    seen until it is clear whether every class keeps its promise (`LOOKS`).
+    seen as long as the promises are kept but not yet with confidence (`LOOKS`).
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def replay(
             scenario = Scenario(groups=groups, workload=workload, routes=routes, routes_seed=seed)
             results.append(simulate(scenario))
         everything, classes = _judged(results, slos)
-        if _is_clear(classes):
+        if not _needs_more(classes):
             break
     together = pooled(results)
     if together.requests == 0:

@@ -41,7 +41,7 @@ class Twin:
     Parameters
     ----------
     look : function of (proposal, usable, window)
-        The replay of a window with other replicas, on futures that no proposal is proven on.
+        One look at a window with other replicas, on futures that no proposal is proven on.
     propose : function of problem
         The best fleet of a problem, and what the twin says of it; None where there is none.
     """
@@ -97,7 +97,7 @@ def win_back(
         looks += 1
         if len(problem.streams) == 1:
             seen = twin.look(best, step.usable, t)
-            if seen is None or not seen.proves:
+            if seen is None or seen.spare_ratio < 0:
                 refuted.add(step.name)
                 continue
         tries += 1

@@ -73,8 +73,8 @@ def test_an_interval_is_wider_than_that_of_as_many_independent_requests() -> Non
 
 
 def test_more_futures_are_seen_while_it_is_not_clear_and_no_more_than_are_allowed() -> None:
-    clear, unclear = seen_by(1, prefill=2), seen_by(1, prefill=7)
-    one_look = seen_by(1, prefill=7, until_clear=False)
+    clear, unclear = seen_by(1, prefill=2), seen_by(1, prefill=8)
+    one_look = seen_by(1, prefill=8, until_clear=False)
     of = [sum(c.requests or 0 for c in s.prediction.classes) for s in (clear, one_look, unclear)]
     a_future = RATE_RPS * WINDOW_S
     assert of[0] == pytest.approx(LOOKS[0] * a_future, rel=0.35)
