@@ -129,13 +129,20 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
     more = other.usd_per_hour - plan.usd_per_hour
     return [
         text,
-        str(other.status),
+        _standing(other),
         "\n".join(_pool_text(pool) for pool in first.pools if pool.replicas) or "none",
         output.percent(first.predicted.attainment_ratio),
         output.milliseconds(first.predicted.ttft_p95_s),
         f"{other.usd_per_hour:,.2f}",
         f"{more:+,.2f}" if abs(more) >= 0.005 else "",
     ]
+
+
+def _standing(plan: "Plan") -> str:
+    """What its price is to be read with: its status, whether it is proven, and what it sheds."""
+    doubt = ", unproven" if plan.unproven else ""
+    worst = max(window.shortfall_rps for window in plan.windows)
+    return f"{plan.status}{doubt}" + (f"\n{worst:.3g}/s unserved" if worst > 0 else "")
 
 
 def show_shares(spec: "Spec", plans: "Sequence[Plan]") -> None:
