@@ -5,7 +5,7 @@ when one way is refused, no other is tried.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubernetes.client import ApiClient
 
@@ -32,6 +32,8 @@ class Count:
         What must still hold when it is written, beside the version.
     generation : int or None
         Changes with what is wanted, not with the status; None: `/scale` does not say it.
+    uid : str
+        Of the object; another one of the same name has another.
     """
 
     replicas: int
@@ -40,15 +42,23 @@ class Count:
     path: str = ""
     guards: tuple[tuple[str, str], ...] = ()
     generation: int | None = None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One count in a namespace of a cluster."""
+    """One count in a namespace of a cluster.
+
+    Parameters
+    ----------
+    parents : dict of str to (Json or None)
+        By uid: who controls an object that was looked at.
+    """
 
     api: ApiClient
     target: CountTarget
     namespace: str
+    parents: dict[str, Json | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def plural(self) -> str:
@@ -89,6 +99,7 @@ class Counter:
             replicas=number(found, "spec", "replicas"),
             resource_version=text(found, "metadata", "resourceVersion"),
             selector=text(found, "status", "selector"),
+            uid=text(found, "metadata", "uid"),
         )
 
     def write(
@@ -187,6 +198,7 @@ class Counter:
             path=pointer,
             guards=tuple(guards),
             generation=number(document, "metadata", "generation"),
+            uid=text(document, "metadata", "uid"),
         )
 
 
