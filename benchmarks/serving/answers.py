@@ -22,8 +22,8 @@ from benchmarks.serving.rig import (
     without_prefix_cache,
 )
 from planner.domain.fleet import Role
-from planner.service.deploying import gate
-from planner.service.gate import GateOptions
+from planner.service.fleet.deploying import gate
+from planner.service.fleet.gate import GateOptions
 from serving.fleet.deployment import LocalDeployment
 from serving.routers import RouterKind, start_router
 from serving.traffic.load import Completion, LoadClient
