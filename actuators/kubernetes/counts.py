@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from kubernetes.client import ApiClient
 
 from actuators.kinds import KINDS, count_path
-from actuators.kubernetes.client import MAX_TRIES, ClusterError
+from actuators.kubernetes.client import FIELD_MANAGER, MAX_TRIES, ClusterError
 from actuators.kubernetes.resources import Json, at, get, number, patch, path_of, text
 from planner.domain.target import CountTarget
 
@@ -53,12 +53,15 @@ class Counter:
     ----------
     parents : dict of str to (Json or None)
         By uid: who controls an object that was looked at.
+    manager : str
+        The name under which it is written; see `instances`.
     """
 
     api: ApiClient
     target: CountTarget
     namespace: str
     parents: dict[str, Json | None] = field(default_factory=dict, compare=False, repr=False)
+    manager: str = FIELD_MANAGER
 
     @property
     def plural(self) -> str:
@@ -156,7 +159,8 @@ class Counter:
             ]
             way, content = self.object_path(), JSON_PATCH
         try:
-            patch(self.api, way, body, doing, content=content, dry_run=dry_run)
+            manager = self.manager
+            patch(self.api, way, body, doing, content=content, dry_run=dry_run, manager=manager)
         except ClusterError as error:
             # A failed `test` of a JSON patch is a 422 that does not say so.
             moved = error.status == 422 and not self.scales and self._has_moved(read)

@@ -76,9 +76,7 @@ def kin_of(counter: Counter, count: Count, pods: Iterable[Json]) -> Kin:
             own.append(pod)
         else:
             strangers.append(text(pod, "metadata", "name"))
-    return Kin(
-        own=tuple(own), strangers=tuple(strangers), untold=tuple(dict.fromkeys(untold))
-    )
+    return Kin(own=tuple(own), strangers=tuple(strangers), untold=tuple(dict.fromkeys(untold)))
 
 
 def owner_reference(document: Json) -> Json | None:

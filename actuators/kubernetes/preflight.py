@@ -10,6 +10,7 @@ from actuators.kubernetes.children import children_of, scaled_by_hand
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.draining import cut_short
+from actuators.kubernetes.instances import second_instance
 from actuators.kubernetes.ownership import other_owners
 from actuators.kubernetes.pods import is_ready, pods_of
 from planner.domain.rollout import Diff, StepKind
@@ -57,6 +58,7 @@ def objections_of(
         count = counter.read()
         made = children_of(api, counter, count)
         objections = list(other_owners(api, counter, document, made))
+        objections += filter(None, [second_instance(counter, document, cluster.take_over_from)])
         objections += scaled_by_hand(api, counter, count)
         if cluster.require_drain and any(change < 0 for change in changes):
             objections += _drains(counter, api, count, cluster.drain_s)

@@ -242,7 +242,7 @@ def reconcile_stateful_set(sim: "ControllerSimulation", stateful: Object) -> Non
 
 
 def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> None:
-    """As the real one: a set of the leaders, and for each leader one of its workers, which it owns."""
+    """As the real one: a set of the leaders, and for each leader one of its workers."""
     spec, metadata = lws["spec"], lws["metadata"]
     template = spec["leaderWorkerTemplate"]
     size, name = template["size"], metadata["name"]

@@ -84,9 +84,7 @@ def test_the_chain_of_every_kind_is_told(case):
     with FakeCluster(crds="all") as cluster:
         rig = prepared(cluster, objects, targets)
         copy_of(cluster, cluster.objects("pods", "default")[0]["metadata"]["name"], [])
-        told = [
-            pods_of(one.api, one, one.read()).told for one in rig.actuator().counters.values()
-        ]
+        told = [pods_of(one.api, one, one.read()).told for one in rig.actuator().counters.values()]
         assert sorted(told) == [(), ("1 pods (stranger) have its labels and are not its own",)]
 
 
