@@ -169,7 +169,7 @@ def _run(words: list[str], folder: Path, environment: Mapping[str, str]) -> str:
         out, said = process.communicate(timeout=PLUGIN_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         raise InputError(
             f"{told} did not answer within {PLUGIN_TIMEOUT_S:g} s: run it by hand; where it asks "
             "a person to log in, log in first, or use a service account"
