@@ -133,7 +133,6 @@ def _pins_outside(field: str, pins: tuple[Pin, ...], spec: Spec) -> Iterator[Con
     limit = spec.guards.max_accelerators
     for index, pin in enumerate(pins):
         at: Location = (_GUARDS, field, index, "replicas")
-        other: Location
         says = f"gives {pin.pool} {pin.replicas} replicas"
         for place, bounds in enumerate(spec.pools):
             if bounds.shape.label != pin.pool:
