@@ -1,6 +1,7 @@
 """What could stand in the way, asked before the first write (guards 3, 12, 17, 18, 20)."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from kubernetes.client import ApiClient
 
@@ -60,7 +61,7 @@ def objections_of(
         objections = list(other_owners(api, counter, document, made))
         objections += filter(None, [second_instance(counter, document, cluster.take_over_from)])
         objections += scaled_by_hand(api, counter, count)
-        if cluster.require_drain and any(change < 0 for change in changes):
+        if cluster.require_drain and any(now < before for before, now in pairwise((0, *changes))):
             objections += _drains(counter, api, count, cluster.drain_s)
         if not objections:
             for replicas in sorted({count.replicas + change for change in changes}):
