@@ -56,8 +56,14 @@ def mark_victim(api: ApiClient, counter: Counter, count: Count, pods: Pods) -> M
         return None
     for name in _chosen(unmarked):
         cost = next(_cost(pod) for pod in unmarked if text(pod, "metadata", "name") == name)
-        _write(api, counter, name, _CHEAPEST, f"mark pod {name} as the one that leaves")
-        return Mark(pod=name, cost=cost)
+        mark = Mark(pod=name, cost=cost)
+        try:
+            _write(api, counter, name, _CHEAPEST, f"mark pod {name} as the one that leaves")
+        except ClusterError as error:
+            if error.status is None:  # it may have landed
+                take_back(api, counter, mark)
+            raise
+        return mark
     return None
 
 

@@ -56,6 +56,15 @@ def test_it_is_taken_back_where_the_connection_broke_before_the_write():
         assert costs(rig) == ["", "", ""]
 
 
+def test_a_mark_of_which_nobody_knows_whether_it_landed_is_taken_back():
+    with rigged(decode=3) as rig:
+        rig.cluster.fault(verb="patch", resource="pods", cut=True, moment="after")
+        actuator = rig.actuator()
+        with pytest.raises(ApplyError, match="mark pod decode-"):
+            carry_out(actuator, grown(actuator, *DRAIN))
+        assert (rig.replicas("decode"), costs(rig)) == (3, ["", "", ""])
+
+
 def test_it_stays_where_the_write_landed_though_nobody_heard_of_it():
     with rigged(decode=3) as rig:
         failing(rig, cut=True, moment="after")
