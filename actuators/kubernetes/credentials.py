@@ -38,11 +38,12 @@ class Loader(KubeConfigLoader):
 
     def _load_from_exec_plugin(self) -> bool:
         """Ask the command; False where there is none. Raises InputError."""
-        if "exec" not in self._user:
+        user, cluster = self._user, self._cluster
+        if user is None or cluster is None or "exec" not in user:
             return False
-        folder = self._get_base_path(self._cluster.path)  # type: ignore[no-untyped-call]
-        cluster = self._cluster.value if isinstance(self._cluster.value, dict) else {}
-        status = ask_plugin(self._user["exec"].value, folder=Path(folder), cluster=cluster)
+        folder = self._get_base_path(cluster.path)  # type: ignore[no-untyped-call]
+        about = cluster.value if isinstance(cluster.value, dict) else {}
+        status = ask_plugin(user["exec"].value, folder=Path(folder), cluster=about)
         if token := text(status, "token"):
             self.token = f"Bearer {token}"
         else:
