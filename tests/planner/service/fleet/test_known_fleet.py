@@ -203,8 +203,8 @@ def test_another_template_ends_that_at_once(world):
     decode = one.cluster.get("deployments", "decode")
     decode["spec"]["template"]["spec"]["containers"][0]["image"] = "vllm:mended"
     one.cluster.update(decode)
-    one.simulation.step(1.0)
-    one.simulation.step(200.0)
+    for _ in range(10):  # one replica after the other is replaced
+        one.simulation.step(200.0)
     mended = one.tick(**LOAD)
     assert mended.outcome is Outcome.APPLIED, mended.reason
     assert one.ready(Role.DECODE) > 3
