@@ -22,6 +22,7 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
+from planner.optimize.last_resort import last_resort
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
@@ -78,12 +79,17 @@ class _Shortfall:
     proven: bool = True
 
 
-def optimize(problem: Problem) -> Solution:
+def optimize(problem: Problem, *, patient: bool = True) -> Solution:
     """The best replicas per window that satisfy every constraint.
 
     Where demand may stay unserved (`Problem.may_fall_short`) without a price, as little as
     possible stays unserved first, of streams of high priority before others, and the best such
     fleet is taken.
+
+    Parameters
+    ----------
+    patient : bool
+        Where the time limit comes before any fleet, search on for one (`last_resort`).
 
     Returns
     -------
@@ -93,20 +99,21 @@ def optimize(problem: Problem) -> Solution:
     Raises
     ------
     SolverError
-        When the solver found nothing within its limits, or its answer fails the check.
+        When the solver found nothing within its limits, patiently even, or its answer fails the
+        check.
     """
     with watching() as clock:
         answer, short = _answer(problem)
-        solution = _solution(problem, answer)
+        solution = _solution(problem, answer, patient=patient)
     return replace(_with_shortfall_gap(problem, solution, short), replayable=not clock.ended_some)
 
 
-def _solution(problem: Problem, answer: _Answer) -> Solution:
+def _solution(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
     """The checked solution of an answer, or a last resort."""
     if answer.infeasible:
         return nothing_solves(problem, solver_name=answer.solver, wall_s=answer.wall_s)
     if answer.replicas is None:
-        return _last_resort(problem, answer)
+        return _without_answer(problem, answer, patient=patient)
     solution = solution_of(
         problem,
         answer.replicas,
@@ -121,20 +128,21 @@ def _solution(problem: Problem, answer: _Answer) -> Solution:
     return solution
 
 
-def attempt(problem: Problem) -> Solution | None:
+def attempt(problem: Problem, *, patient: bool = False) -> Solution | None:
     """`optimize` for a comparison; None where nothing was found in time.
 
     A plan that is in hand must not be lost because what it is compared with takes too long.
     """
     try:
-        return optimize(problem)
+        return optimize(problem, patient=patient)
     except SolverError:
         return None
 
 
-def _last_resort(problem: Problem, answer: _Answer) -> Solution:
+def _without_answer(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
     """A plan where the search found none in time, with its gap."""
-    found = rounded_up(problem, bound=answer.bound)
+    find = last_resort if patient else rounded_up
+    found = find(problem, bound=answer.bound)
     if found is None:
         raise SolverError(
             f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "

@@ -54,7 +54,7 @@ def test_an_alternative_that_is_not_found_in_time_does_not_cost_the_plan(
     case = wave(1, pooled=True)
     solution = optimize(case)
 
-    def hurried(fewer: Problem) -> Solution:
+    def hurried(fewer: Problem, *, patient: bool) -> Solution:
         raise SolverError("found no fleet within 0 s")
 
     monkeypatch.setattr(solve, "optimize", hurried)

@@ -1,0 +1,69 @@
+"""A plan when every search ran out of time, or the answer that there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from planner.domain.plan import PlanStatus
+from planner.optimize import cp_sat, scip
+from planner.optimize.build import build
+from planner.optimize.check import check
+from planner.optimize.problem import Problem
+from planner.optimize.rounded_up import cost_in, rounded_up, with_dear_shortfall
+from planner.optimize.second_opinion import better_of_two
+from planner.optimize.solution import Solution, nothing_solves, solution_of
+
+GRACE_S = 60.0
+"""The search for any fleet at all may take so long, however short the time limit is."""
+
+_WORK = 10.0
+"""Deterministic time of that search; twelve windows of nine shapes take below 1."""
+
+_ANY_GAP_RATIO = 1e6
+"""The first fleet that is found will do."""
+
+
+def last_resort(problem: Problem, *, bound: float = 0.0) -> Solution | None:
+    """The relaxation rounded up, or else the first fleet that a search without hurry finds.
+
+    Parameters
+    ----------
+    bound : float
+        What no plan can cost less than, in the unit of the objective, as far as is known.
+
+    Returns
+    -------
+    Solution or None
+        With its gap and checked; `infeasible` where it is proven that there is none; None where
+        `GRACE_S` was not enough to know.
+    """
+    return rounded_up(problem, bound=bound) or _first_fleet(problem, bound)
+
+
+def _first_fleet(problem: Problem, bound: float) -> Solution | None:
+    asked = with_dear_shortfall(problem)
+    built = build(asked)
+    hurried = problem.solver
+    settings = replace(
+        hurried, time_limit_s=max(hurried.time_limit_s, GRACE_S), gap_ratio=_ANY_GAP_RATIO
+    )
+    search = cp_sat.solve if built.variables.count else scip.solve
+    found = search(built.model, built.cost, settings=settings, work=_WORK)
+    found = better_of_two(built, built.cost, found, settings=settings)
+    if found.infeasible:
+        return nothing_solves(problem, solver_name=found.solver, wall_s=found.wall_s)
+    if found.values is None:
+        return None
+    solution = solution_of(
+        problem,
+        np.rint(found.values[built.variables.replicas]).astype(np.int64),
+        flips=np.rint(found.values[built.variables.flips]).astype(np.int64),
+        status=PlanStatus.FEASIBLE,
+        solver_name=f"{found.solver}, first fleet found",
+        wall_s=found.wall_s,
+    )
+    if check(problem, solution):
+        return None
+    cost = cost_in(asked, built, solution)
+    known = max(found.bound, bound if asked is problem else 0.0)
+    return replace(solution, gap_ratio=max(1 - known / cost, 0.0) if cost > 0 else 0.0)
