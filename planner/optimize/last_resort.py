@@ -16,15 +16,12 @@ from planner.optimize.solution import Solution, nothing_solves, solution_of
 GRACE_S = 60.0
 """The search for any fleet at all may take so long, however short the time limit is."""
 
-_WORK = 10.0
-"""Deterministic time of that search; twelve windows of nine shapes take below 1."""
-
-_ANY_GAP_RATIO = 1e6
-"""The first fleet that is found will do."""
+_SEARCHES = ((0.5, 0.05), (10.0, 1e6))
+"""Deterministic time and the gap that ends it: for a good fleet, and, if it finds none, for any."""
 
 
 def last_resort(problem: Problem, *, bound: float = 0.0) -> Solution | None:
-    """The relaxation rounded up, or else the first fleet that a search without hurry finds.
+    """The relaxation rounded up, or else what a search without hurry finds.
 
     Parameters
     ----------
@@ -44,11 +41,14 @@ def _first_fleet(problem: Problem, bound: float) -> Solution | None:
     asked = with_dear_shortfall(problem)
     built = build(asked)
     hurried = problem.solver
-    settings = replace(
-        hurried, time_limit_s=max(hurried.time_limit_s, GRACE_S), gap_ratio=_ANY_GAP_RATIO
-    )
     search = cp_sat.solve if built.variables.count else scip.solve
-    found = search(built.model, built.cost, settings=settings, work=_WORK)
+    for work, gap_ratio in _SEARCHES:
+        settings = replace(
+            hurried, time_limit_s=max(hurried.time_limit_s, GRACE_S), gap_ratio=gap_ratio
+        )
+        found = search(built.model, built.cost, settings=settings, work=work)
+        if found.infeasible or found.values is not None:
+            break
     found = better_of_two(built, built.cost, found, settings=settings)
     if found.infeasible:
         return nothing_solves(problem, solver_name=found.solver, wall_s=found.wall_s)
@@ -59,7 +59,7 @@ def _first_fleet(problem: Problem, bound: float) -> Solution | None:
         np.rint(found.values[built.variables.replicas]).astype(np.int64),
         flips=np.rint(found.values[built.variables.flips]).astype(np.int64),
         status=PlanStatus.FEASIBLE,
-        solver_name=f"{found.solver}, first fleet found",
+        solver_name=f"{found.solver}, without hurry",
         wall_s=found.wall_s,
     )
     if check(problem, solution):
