@@ -46,7 +46,7 @@ class _Trials:
     rebuild: Rebuild
     classes: Collection[str]
     model: str
-    left: int = _MOST_PROPOSALS
+    left: int
 
     def proves(self, relaxed: Relaxation) -> bool | None:
         """Whether a fleet keeps every promise with confidence then; None: nothing left to ask."""
@@ -109,16 +109,12 @@ def helpful(
     asked = relaxations(problem, spec, discounted, classes)
     if not prove:
         return tuple(_unproven(r) for r in asked) or _reached(final)
-    trials = _Trials(spec, forecast, rebuild, classes, problem.model)
-    proven, refuted, open_ = [], [], []
-    for relaxed in asked or _softer(problem, spec, final, classes):
-        said = trials.proves(relaxed)
-        (proven if said else open_ if said is None else refuted).append(relaxed)
-    for relaxed in refuted:
-        found = _enlarged(trials, relaxed)
-        proven += [] if found is None else [found]
+    trials = _Trials(spec, forecast, rebuild, classes, problem.model, _MOST_PROPOSALS)
+    tried = [(r, trials.proves(r)) for r in asked or _softer(problem, spec, final, classes)]
+    enlarged = (_enlarged(trials, r) for r, proven in tried if proven is False)
+    proven = [r for r, said in tried if said] + [r for r in enlarged if r is not None]
     proven.sort(key=lambda r: (r.size, r.text))
-    told = [r.text for r in proven] + [_unproven(r) for r in open_ if asked]
+    told = [r.text for r in proven] + [_unproven(r) for r, said in tried if said is None and asked]
     return tuple(told) or _reached(final)
 
 

@@ -13,8 +13,9 @@ from planner.optimize.rounded_up import cost_in, rounded_up, with_dear_shortfall
 from planner.optimize.second_opinion import better_of_two
 from planner.optimize.solution import Solution, nothing_solves, solution_of
 
-GRACE_S = 60.0
-"""The search for any fleet at all may take so long, however short the time limit is."""
+GRACE_S = 300.0
+"""The search for any fleet at all may take so long, however short the time limit is; its work limit
+comes first where a processor is free."""
 
 _SEARCHES = ((0.5, 0.05), (10.0, 1e6))
 """Deterministic time and the gap that ends it: for a good fleet, and, if it finds none, for any."""
@@ -65,5 +66,6 @@ def _first_fleet(problem: Problem, bound: float) -> Solution | None:
     if check(problem, solution):
         return None
     cost = cost_in(asked, built, solution)
-    known = max(found.bound, bound if asked is problem else 0.0)
+    free = scip.relax(built.model, built.cost)
+    known = max(found.bound, bound if asked is problem else 0.0, 0.0 if free is None else free.cost)
     return replace(solution, gap_ratio=max(1 - known / cost, 0.0) if cost > 0 else 0.0)
