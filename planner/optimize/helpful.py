@@ -16,7 +16,7 @@ from planner.optimize.rounds import rounds_that_serve
 
 NOT_PROVEN = "by the model only, not proven in the twin"
 
-_MOST_PROPOSALS = 30
+_MOST_PROPOSALS = 24
 """Of all trials of one plan together; a proposal is a solve and the replay of a few windows."""
 
 _MOST_EACH = 3

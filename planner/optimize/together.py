@@ -60,8 +60,8 @@ def plan_together(
     """
     _check(forecasts)
     joint = merged([_alone(spec, f, fleet, made_at=made_at) for f in forecasts], spec)
-    shared = optimize(joint)
-    if not shared.feasible:
+    shared = attempt(joint, patient=True)
+    if shared is None or not shared.feasible:
         joint = replace(joint, best_effort=True)
         shared = optimize(joint)
     in_order = sorted(forecasts, key=lambda f: -spec.priority_of(f.model))
@@ -92,9 +92,10 @@ def plan_together(
             # Those of lower priority are not served in its place.
             least = shared_by([forecast, *lower], first=forecast)
             again = made if least is None else planned(forecast, {**held, **least})
-            if _left_unserved(again) < _left_unserved(made):
+            if least is not None and _left_unserved(again) < _left_unserved(made):
                 made = again
                 held[forecast.model] = _held_in(spec, made, held[forecast.model])
+                held.update(least)
                 held.update(shared_by(waiting) or {})
         plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
         held[forecast.model] = _held_in(spec, made, held[forecast.model])
