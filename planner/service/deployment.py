@@ -16,11 +16,11 @@ from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, 
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import Change, GuardConditions, HandEdit, Recommended
-from planner.service.calibrating import corrections_of
-from planner.service.directives import standing
-from planner.service.stages import Stages
+from planner.service.loop.calibrating import corrections_of
+from planner.service.loop.directives import standing
+from planner.service.loop.stages import Stages
 from planner.service.store import DecisionRecord, PlanRecord, Store
-from planner.service.tracing import SpanOf, no_span
+from planner.service.telemetry.tracing import SpanOf, no_span
 from serving.telemetry.signals import DeploymentSignals
 
 LONGEST_HISTORY = 5_000

@@ -20,7 +20,7 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
-from planner.service.redaction import redact
+from planner.service.security.redaction import redact
 from planner.service.store import (
     approvals,
     audit,

@@ -120,7 +120,7 @@ def lacking(made: Plan) -> tuple[bool, float]:
     low_rps=st.sampled_from((4.0, 12.0, 30.0)),
 )
 @example(inventory=10, rate_rps=12.0, low_rps=30.0)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_a_lower_priority_keeps_no_accelerator_that_the_higher_one_lacks(
     inventory: int, rate_rps: float, low_rps: float
 ) -> None:
