@@ -12,15 +12,15 @@ from planner.optimize.problem import Problem
 from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, promises_of
 from planner.optimize.proposal import Round
 from planner.optimize.relax import Rebuild, Relaxation, relaxations
-from planner.optimize.rounds import rounds_that_serve
+from planner.optimize.rounds import MAX_ROUNDS, rounds_that_serve
 
 NOT_PROVEN = "by the model only, not proven in the twin"
 
 _MOST_PROPOSALS = 24
 """Of all trials of one plan together; a proposal is a solve and the replay of a few windows."""
 
-_MOST_EACH = 3
-"""Proposals of one trial: a plan is given twice as many, so what holds here holds there."""
+_MOST_EACH = MAX_ROUNDS
+"""Proposals of one trial, as many as a plan's: what holds or misses here does there."""
 
 _ENLARGED = (1.5, 3.0, 8.0)
 """Where the twin refutes it, a limit is moved so many times as far as the model says."""
