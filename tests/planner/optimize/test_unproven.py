@@ -101,5 +101,5 @@ def test_beside_a_plan_another_says_that_it_is_not_proven_and_what_it_sheds(
     other = replace(sure, windows=(window,), unproven=("not confirmed",))
     show_what_if(sure, [("half of it", other)])
     shown = capsys.readouterr().out
-    assert shown.count("unproven") == 1
+    assert shown.count("UNPROVEN") == 1
     assert shown.count("2.5/s unserved") == 1
