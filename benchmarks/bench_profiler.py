@@ -29,13 +29,13 @@ from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.service.engine_formats import launched_kv_bytes
+from planner.service.profiling import FULL_S, QUICK_S
 from profiler.files import read_profile, write_profile
 from profiler.local import Launched, LocalProfiling
 from profiler.measure.session import Plan
 from profiler.run import journal_for
 from profiler.samples import Kind
 
-FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
 ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=32, rounds=4)
 # Answers take 1.5 of the periods: at two of them, chance decides how many run when a prompt comes.
