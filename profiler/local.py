@@ -15,7 +15,7 @@ from planner.domain.fleet import Role
 from planner.domain.model import Dtype
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.domain.profile_details import StartUp
-from profiler.fitting.profile import Seen, Setting
+from profiler.fitting.profile import KV_LINK, Seen, Setting
 from profiler.interruption import run_until_asked_to_end
 from profiler.measure.budget import Budget
 from profiler.measure.facts import (
@@ -214,7 +214,7 @@ class LocalProfiling:
                     *machine.told,
                     *self._by_role,
                     ("flags", self._flags()),
-                    ("KV link", "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
+                    (KV_LINK, "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
                 ),
             ),
         )
