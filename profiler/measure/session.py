@@ -328,6 +328,14 @@ class Session:
         return None not in (now, before) and now != before
 
     async def _look_around(self) -> None:
+        try:
+            await self.budget.within(self._look())
+        except BudgetSpentError:
+            self.journal.note(
+                "whether the machine was itself in the end is not known: the budget was spent"
+            )
+
+    async def _look(self) -> None:
         """Ask the sentinel; samples since it was last content are doubtful when it is not."""
         self._say("looking whether the machine is as it was")
         off = await self._watch.deviation()

@@ -96,7 +96,7 @@ def test_engine_that_becomes_slow_is_left_at_the_end_of_the_budget(tmp_path: Pat
 
         def slow_down(now: Progress) -> None:
             if now.samples >= 2:
-                server.slowness = 3000.0  # a prompt of 256 tokens takes minutes
+                server.slowness = 600.0  # the short request takes a quarter of a minute
 
         plan = replace(BINDING, budget_s=15.0, look_every_s=1e9)
         outcome = measure(target(server), plan, kept, tell=slow_down)
