@@ -59,12 +59,16 @@ class Budget:
     kept_back_s: float = 0.0
     earlier_s: float = 0.0
     binds: bool = True
-    _began_s: float = field(default_factory=time.perf_counter, init=False)
+    clock: Callable[[], float] = time.perf_counter
+    _began_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began_s = self.clock()
 
     @property
     def spent_s(self) -> float:
         """So far, seconds."""
-        return time.perf_counter() - self._began_s - self.lost_s() + self.earlier_s
+        return self.clock() - self._began_s - self.lost_s() + self.earlier_s
 
     @property
     def left_s(self) -> float:

@@ -109,6 +109,7 @@ class Session:
     """Tells engines apart: changes when the engine restarts."""
     kept_back: Callable[[float, float], float] = lambda _ttft_s, _gap_s: 0.0
     """Seconds that are measured after the tables, by TTFT and gap of a short request."""
+    clock: Callable[[], float] = time.perf_counter
     _watch: Watch = field(init=False)
     budget: Budget = field(init=False)
     _watched_s: float = field(init=False)
@@ -132,6 +133,7 @@ class Session:
             lost_s=lambda: self.probe.sender.outage_s,
             earlier_s=sum(s.took_s for s in taken if not s.disturbed),
             binds=not self.plan.whole_area,
+            clock=self.clock,
         )
         self._engine = self.identity()
         self.journal.answered_by(self._engine)
@@ -139,7 +141,7 @@ class Session:
         self._go_on()
         self.budget.kept_back_s = self.kept_back(*self._short_s)
         self._keep_to_budget()
-        self._watched_s = time.perf_counter()
+        self._watched_s = self.clock()
         self._since = datetime.now(UTC)
         await self._cover_coarse()
         await self._cover(self._judges(), held_out=True)
@@ -301,7 +303,7 @@ class Session:
             await self._warm_up()
             return
         self.journal.add(sample)
-        if time.perf_counter() - self._watched_s > self.plan.look_every_s:
+        if self.clock() - self._watched_s > self.plan.look_every_s:
             await self._look_around()
 
     def _shorten(self, point: Point, error: TooLongError) -> None:
@@ -341,10 +343,10 @@ class Session:
         off = await self._watch.deviation()
         if off:
             self.journal.disturb(self._since, _disturbed_text(off))
-            until_s = time.perf_counter() + min(
+            until_s = self.clock() + min(
                 RECOVERY_S, RECOVERY_S if self.plan.whole_area else self.left_s
             )
-            while off and time.perf_counter() < until_s:
+            while off and self.clock() < until_s:
                 self._say(f"waiting: the machine is {_slower(off)}")
                 await asyncio.sleep(self.plan.poll_s)
                 off = await self._watch.deviation()
@@ -356,7 +358,7 @@ class Session:
                 await self._watch.rebase()
                 self.journal.keep_baseline(*self._watch.baseline.tolist())
         self._since = datetime.now(UTC)
-        self._watched_s = time.perf_counter()
+        self._watched_s = self.clock()
 
     def _say(self, text: str) -> None:
         samples = self.journal.samples

@@ -12,7 +12,15 @@ from profiler.measure.journal import open_journal
 from profiler.samples import Kind, Point, Sample
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
-LOAD = MachineLoad(neighbour_cores=0.1, steal_cores=0.0, load_average=1.0, gauge_s=(0.1, 0.2))
+LOAD = MachineLoad(
+    span_s=60.0,
+    client_cores=0.05,
+    neighbour_cores=0.1,
+    steal_cores=0.0,
+    load_average=1.0,
+    gauge_s=(0.1, 0.2),
+    workers=(),
+)
 
 
 def test_sweep_is_read_back_with_its_samples(tmp_path: Path) -> None:
