@@ -28,8 +28,8 @@ from benchmarks.profiling import client, points, repeats, roles
 from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
-from planner.service.engine_formats import launched_kv_bytes
-from planner.service.profiling import FULL_S, QUICK_S
+from planner.service.answers.engine_formats import launched_kv_bytes
+from planner.service.answers.profiling import FULL_S, QUICK_S
 from profiler.files import read_profile, write_profile
 from profiler.local import Launched, LocalProfiling
 from profiler.measure.session import Plan

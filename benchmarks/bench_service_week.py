@@ -29,13 +29,13 @@ from planner.domain.workload import ObservedWindow
 from planner.service.deployment import Deployment, StoreObserver
 from planner.service.documents import windows_of
 from planner.service.documents.history import WindowDocument
-from planner.service.metrics import Metrics
-from planner.service.recorded import RecordedFleetActuator
-from planner.service.replaying import replay
-from planner.service.scheduler import tick_once
-from planner.service.spec_file import read_spec
+from planner.service.fleet.recorded import RecordedFleetActuator
+from planner.service.loop.replaying import replay
+from planner.service.loop.scheduler import tick_once
+from planner.service.spec.file import read_spec
 from planner.service.store import Store, open_store
 from planner.service.store.decisions import REPLAYABLE
+from planner.service.telemetry.metrics import Metrics
 
 EXAMPLE = Path(__file__).parent.parent / "docs/examples/spec.yaml"
 BEGIN = datetime(2026, 11, 2, tzinfo=UTC)

@@ -51,8 +51,8 @@ from benchmarks.real_engines.sweeps import (
 from planner.domain.errors import EngineError, MeasurementError
 from planner.domain.fleet import Role
 from planner.domain.profile import LifecycleTimes
+from planner.service.answers.engine_formats import launched_kv_bytes
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
-from planner.service.engine_formats import launched_kv_bytes
 from planner.service.settings import read_settings
 from profiler.files import write_profile
 from profiler.fitting.profile import Setting, profile_of_samples

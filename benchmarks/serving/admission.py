@@ -21,8 +21,8 @@ from benchmarks.serving.gate import gate_process
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
+from planner.service.answers.profiling import Asked, Coverage, run_profile
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
-from planner.service.profiling import Asked, Coverage, run_profile
 from planner.service.settings import read_settings
 from serving.fleet.deployment import LocalDeployment
 from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint
@@ -61,17 +61,19 @@ class Outcome:
         return self.met / max(self.sent - self.shed, 1)
 
 
+def profiling(out: Path) -> Asked:
+    """What `poolwise profile run --quick` is asked for."""
+    covers = Coverage(768, None, LARGEST_BATCH, 1024)
+    return Asked(out=out, model=MODEL, cores=QUOTA_CORES, quick=True, budget_s=150, covers=covers)
+
+
 def run(folder: Path, say: Callable[[str], None]) -> str:
     """Measure; the report as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profile.json"
     if not profile.exists():
         say("profiling a prefill and a decode worker (some minutes)")
-        covers = Coverage(768, None, LARGEST_BATCH, 1024)
-        asked = Asked(
-            out=profile, model=MODEL, cores=QUOTA_CORES, quick=True, budget_s=150, covers=covers
-        )
-        run_profile(asked, os.environ)
+        run_profile(profiling(profile), os.environ)
     with _pair(folder, say) as now:
         spec, endpoints = _spec(folder, now), _endpoints(now)
         with gate_process(folder, spec, endpoints, "--no-admission", "--no-direct") as gate:

@@ -26,8 +26,8 @@ from benchmarks.serving.rig import (
 )
 from planner.domain.errors import MeasurementError, PoolwiseError
 from planner.domain.fleet import Role
-from planner.service.deploying import gate
-from planner.service.gate import GateOptions
+from planner.service.fleet.deploying import gate
+from planner.service.fleet.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
 from serving.fleet.companion import Companion
 from serving.fleet.deployment import LocalDeployment

@@ -12,7 +12,7 @@ from benchmarks.serving.rig import RATE_RPS, TRACE, Say, deployed, load, site, w
 from planner.domain.errors import MeasurementError
 from planner.domain.fleet import Role
 from planner.domain.workload import ObservedWindow
-from planner.service.observing import Windows
+from planner.service.live.observing import Windows
 from serving.fleet.deployment import LocalDeployment
 from serving.telemetry.reader import StraightReader
 from serving.telemetry.signals import NOT_ASKED, DeploymentSignals

@@ -13,8 +13,8 @@ from benchmarks.serving.gate import spec_for
 from benchmarks.serving.rig import Say, Span, deployed, load, site, workload
 from planner.domain.errors import EngineError
 from planner.domain.fleet import Role
-from planner.service.deploying import gate
-from planner.service.gate import GateOptions
+from planner.service.fleet.deploying import gate
+from planner.service.fleet.gate import GateOptions
 from serving.fleet.caretaker import Caretaker
 from serving.fleet.deployment import LocalDeployment
 

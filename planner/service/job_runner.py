@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from planner.domain.errors import BusyError, PoolwiseError, StoreError
 from planner.service.documents.document import Document
-from planner.service.presence import Presence
+from planner.service.loop.presence import Presence
 from planner.service.store.jobs import Job, JobAnswer, JobRequest, JobState, StoredJobs
 
 LOG = logging.getLogger("poolwise.jobs")

@@ -21,35 +21,35 @@ from actuators.actuator import Actuator
 from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
 from planner.domain.spec import Spec, Stage, TargetKind
+from planner.service.answers.planning import sole_model
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
-from planner.service.authentication import noting_uses
-from planner.service.catalogue_file import read_catalogue
 from planner.service.deployment import Deployment, StoreObserver, utc_now
 from planner.service.election.choosing import make_election
 from planner.service.election.leadership import Election, Leadership, Reign
-from planner.service.events import EventWatch
-from planner.service.exported import ExportedFleetActuator
-from planner.service.live import LiveSignals, source_of
-from planner.service.logs import log_to
-from planner.service.metrics import Metrics
-from planner.service.notifying import Notifier, channels_of
-from planner.service.observability import LogFormat
-from planner.service.orders import taking_orders
-from planner.service.planning import sole_model
-from planner.service.recorded import RecordedFleetActuator
-from planner.service.redaction import redact_logs
-from planner.service.scheduler import follow_loop, start_scheduler, take_over_soon
+from planner.service.fleet.exported import ExportedFleetActuator
+from planner.service.fleet.orders import taking_orders
+from planner.service.fleet.recorded import RecordedFleetActuator
+from planner.service.live.sight import Sight
+from planner.service.live.watching import LiveSignals, source_of
+from planner.service.loop.scheduler import follow_loop, start_scheduler, take_over_soon
+from planner.service.loop.tidying import schedule_tidying
+from planner.service.security.authentication import noting_uses
+from planner.service.security.redaction import redact_logs
+from planner.service.security.tls import Tls, renewing, tls_context, tls_files
+from planner.service.security.tokens import hash_of, new_token
 from planner.service.settings import ServerSettings, Settings, read_settings
-from planner.service.sight import Sight
-from planner.service.spec_file import read_spec
-from planner.service.spec_versions import SpecReader, Specs, in_force, supersede_foreign
+from planner.service.spec.catalogue import read_catalogue
+from planner.service.spec.file import read_spec
+from planner.service.spec.versions import SpecReader, Specs, in_force, supersede_foreign
 from planner.service.store import Store, open_store
 from planner.service.store.profiles import StoredProfiles
-from planner.service.tidying import schedule_tidying
-from planner.service.tls import Tls, renewing, tls_context, tls_files
-from planner.service.tokens import hash_of, new_token
-from planner.service.tracing import Tracing, make_tracing, no_span
+from planner.service.telemetry.events import EventWatch
+from planner.service.telemetry.logs import log_to
+from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.notifying import Notifier, channels_of
+from planner.service.telemetry.observability import LogFormat
+from planner.service.telemetry.tracing import Tracing, make_tracing, no_span
 from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
@@ -164,16 +164,16 @@ class Hands:
         """An actuator that writes to a store; one that waits gives up with its reign."""
         spec = self.spec
         if spec.target is TargetKind.KUBERNETES:
-            from planner.service.kubernetes_target import kubernetes_actuator
+            from planner.service.fleet.kubernetes_target import kubernetes_actuator
 
-            actuator = kubernetes_actuator(spec)
+            actuator = kubernetes_actuator(spec, instance=store.instance())
             if reign is not None:
                 actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
                 actuator.before_write = reign.check
             return actuator
         if spec.target is TargetKind.LOCAL:
-            from planner.service.deploying import client_of
-            from planner.service.local_target import RunningDeployment
+            from planner.service.fleet.deploying import client_of
+            from planner.service.fleet.local_target import RunningDeployment
 
             running = RunningDeployment(control=client_of(os.environ, LOG.info), spec=spec)
             if reign is not None:

@@ -69,7 +69,8 @@ from planner.service.election.lease import (
     RETRY_S,
     Timing,
 )
-from planner.service.observability import (
+from planner.service.store.retention import Keeping
+from planner.service.telemetry.observability import (
     LogFormat,
     NotificationSettings,
     WatchSettings,
@@ -77,7 +78,6 @@ from planner.service.observability import (
     read_notifications,
     read_watch,
 )
-from planner.service.store.retention import Keeping
 
 DEFAULT_PORT = 8765
 DEFAULT_BODY_BYTES = 16 * 1024 * 1024

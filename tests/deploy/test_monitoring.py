@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from planner.service.signal_metrics import FAMILIES
-from tests.planner.service.test_metrics_page import everything
+from planner.service.telemetry.signal_metrics import FAMILIES
+from tests.planner.service.telemetry.test_metrics_page import everything
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"

@@ -42,9 +42,9 @@ from planner.service.documents.trace import (
     WrittenTraceDocument,
 )
 from planner.service.documents.trace_description import EXAMPLE, read_trace_description
-from planner.service.spec_document import ShapesPart, spec_schema
-from planner.service.spec_file import read_spec
-from planner.service.spec_settings import ForecastPart
+from planner.service.spec.document import ShapesPart, spec_schema
+from planner.service.spec.file import read_spec
+from planner.service.spec.settings import ForecastPart
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

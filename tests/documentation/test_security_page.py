@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from planner.service.access import AccessRole
 from planner.service.api import access_control
 from planner.service.api.rights import RIGHTS
+from planner.service.security.access import AccessRole
 from planner.service.settings import DEFAULT_REQUESTS_PER_S
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text()

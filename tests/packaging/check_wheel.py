@@ -50,7 +50,7 @@ def check_contents(wheel: Path) -> None:
     for data in (
         "serving/cpu_engine/corpus.txt",
         "serving/cpu_engine/requirements.txt",
-        "planner/service/accelerators.yaml",
+        "planner/service/spec/accelerators.yaml",
     ):
         if data not in names:
             sys.exit(f"the wheel lacks {data}")

@@ -6,7 +6,7 @@ from planner.domain.errors import ProfileError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.model import Dtype
 from planner.domain.profile import ProfileKind
-from planner.service.catalogue_file import read_catalogue
+from planner.service.spec.catalogue import read_catalogue
 from profiler.estimate import estimate_profile as from_facts
 from profiler.files import profile_document, profile_of
 from tests.fakes.models import LLAMA_70B

@@ -5,7 +5,7 @@ import pytest
 
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.model import Dtype
-from planner.service.catalogue_file import read_catalogue
+from planner.service.spec.catalogue import read_catalogue
 from profiler.estimate import BANDWIDTH_SHARE, PARALLEL_SHARE, estimate_profile
 from profiler.roofline import decode_work, peak_of, roofed_decode, roofed_prefill
 from tests.fakes.models import LLAMA_70B

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from planner.domain.errors import PoolwiseError
-from planner.service.access import ANONYMOUS, LOCAL, AccessRole, Principal
 from planner.service.api.problems import http_problem, refusal, response
 from planner.service.api.rights import Right, methods_of, right_to
 from planner.service.api.service import LOOPBACK, Service
-from planner.service.authentication import NO_TOKEN, Authenticator, Refusal
-from planner.service.rate_limits import Buckets
+from planner.service.security.access import ANONYMOUS, LOCAL, AccessRole, Principal
+from planner.service.security.authentication import NO_TOKEN, Authenticator, Refusal
+from planner.service.security.rate_limits import Buckets
 from planner.service.store.tokens import StoredToken
 
 LOG = logging.getLogger("poolwise.access")

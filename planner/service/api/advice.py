@@ -6,6 +6,8 @@ from fastapi import APIRouter, Body
 from fastapi.openapi.models import Example
 
 from planner.domain.spec import Spec
+from planner.service.answers.histories import notes_of
+from planner.service.answers.planning import recommend, sole_model
 from planner.service.api.bodies import RecommendationBody
 from planner.service.api.examples import FLEET, MINUTES, SPEC
 from planner.service.api.repeating import Once
@@ -16,9 +18,7 @@ from planner.service.documents.recommendation import (
     RecommendationDocument,
     recommendation_document,
 )
-from planner.service.histories import notes_of
-from planner.service.planning import recommend, sole_model
-from planner.service.spec_file import spec_of
+from planner.service.spec.file import spec_of
 
 ROUTER = APIRouter(prefix="/v1", tags=["advice"])
 

@@ -34,10 +34,10 @@ from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.service import BEARER, Service
 from planner.service.api.simulations import SimulationBody
-from planner.service.authentication import Authenticator
 from planner.service.documents.document import Document
 from planner.service.job_runner import JobRunner, Kind, Made, Progress
-from planner.service.presence import Presence
+from planner.service.loop.presence import Presence
+from planner.service.security.authentication import Authenticator
 from planner.service.store.jobs import StoredJobs
 
 Body = TypeVar("Body", bound=Document)

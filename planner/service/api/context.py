@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from planner.service.logs import REQUEST_ID, fields
-from planner.service.tracing import Told, Tracing, no_span
+from planner.service.telemetry.logs import REQUEST_ID, fields
+from planner.service.telemetry.tracing import Told, Tracing, no_span
 
 LOG = logging.getLogger("poolwise.api")
 HEADER = "X-Request-ID"

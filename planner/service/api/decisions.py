@@ -14,7 +14,7 @@ from planner.service.documents.decision import (
     decision_document,
     recorded_document,
 )
-from planner.service.replaying import replay
+from planner.service.loop.replaying import replay
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}/decisions", tags=["deployments"])
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from planner.domain.errors import HistoryError
 from planner.domain.spec import TargetKind
-from planner.service import known_fleet
+from planner.service.answers.planning import check_classes
 from planner.service.api.bodies import ObservationsBody
 from planner.service.api.examples import FLEET, MINUTES
 from planner.service.api.problems import answers
@@ -18,7 +18,7 @@ from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.documents.history import windows_of
-from planner.service.planning import check_classes
+from planner.service.fleet import known_fleet
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
 

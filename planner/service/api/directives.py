@@ -5,11 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from fastapi.openapi.models import Example
 
-from planner.service import directives
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
-from planner.service.directives import Word
 from planner.service.documents.directives import (
     ModeBody,
     OrderBody,
@@ -19,6 +17,8 @@ from planner.service.documents.directives import (
     StandingDocument,
     standing_document,
 )
+from planner.service.loop import directives
+from planner.service.loop.directives import Word
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"], responses=answers(404))
 

@@ -14,6 +14,8 @@ from planner.domain.errors import InputError
 from planner.domain.forecast import Forecast, Paths
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
+from planner.service.answers.histories import event_notes, notes_of
+from planner.service.answers.planning import expected_demand
 from planner.service.api.bodies import MOST_PATH_VALUES, ForecastBody
 from planner.service.api.examples import MINUTES
 from planner.service.api.problems import answers
@@ -24,10 +26,8 @@ from planner.service.documents.document import Document, Instant
 from planner.service.documents.forecast import ForecastDocument, forecast_document
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.known_events import known_events
-from planner.service.forecast_outcomes import observed_rates
-from planner.service.histories import event_notes, notes_of
 from planner.service.job_runner import Made
-from planner.service.planning import expected_demand
+from planner.service.loop.forecast_outcomes import observed_rates
 
 ROUTER = APIRouter(prefix="/v1", tags=["forecasts"])
 

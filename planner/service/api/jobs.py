@@ -10,7 +10,6 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from planner.domain.errors import BusyError, StoreError, UnknownJobError
-from planner.service.access import AccessRole
 from planner.service.api import paging
 from planner.service.api.paging import CursorParameter
 from planner.service.api.problems import answers
@@ -23,6 +22,7 @@ from planner.service.api.work import (
     job_summary,
 )
 from planner.service.documents.document import Document
+from planner.service.security.access import AccessRole
 from planner.service.store.jobs import JobState, StoredJobs
 
 ROUTER = APIRouter(prefix="/v1/jobs", tags=["jobs"])

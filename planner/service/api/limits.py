@@ -4,7 +4,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from planner.service.api.problems import http_problem, response
-from planner.service.metrics import Metrics
+from planner.service.telemetry.metrics import Metrics
 
 
 class BodyLimit:

@@ -12,7 +12,7 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
-from planner.service import known_fleet, lifecycle
+from planner.service.answers.planning import check_forecast, expected_demand
 from planner.service.api import paging, revisions
 from planner.service.api.bodies import DecisionBody, PlanBody
 from planner.service.api.examples import FLEET, MINUTES
@@ -29,12 +29,12 @@ from planner.service.documents.fleet import fleet_of
 from planner.service.documents.forecast import forecast_of
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.rollout import ApprovalDocument, approval_document
+from planner.service.fleet import known_fleet, lifecycle
+from planner.service.fleet.orders import ACTIONS, move
 from planner.service.job_runner import Made
-from planner.service.orders import ACTIONS, move
-from planner.service.planning import check_forecast, expected_demand
+from planner.service.spec.what_if import with_objective
 from planner.service.store import PlanRecord
 from planner.service.store.orders import Action
-from planner.service.what_if import with_objective
 
 ROUTER = APIRouter(prefix="/v1/plans", tags=["plans"])
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from planner.domain.errors import StoreError
 from planner.service.api.problems import http_problem, response
 from planner.service.api.service import Service, ServiceParameter, Writer
-from planner.service.presence import Presence
+from planner.service.loop.presence import Presence
 from planner.service.store.repeats import Claim, KeptAnswer, StoredRepeats
 
 LOG = logging.getLogger("poolwise.api")

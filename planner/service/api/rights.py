@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.routing import compile_path
 
-from planner.service.access import AccessRole
+from planner.service.security.access import AccessRole
 
 OPEN = None
 """Whoever reaches the address; for probes, Prometheus, and those who have no token yet."""

@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import HTTPBearer
 
-from planner.service.access import ANONYMOUS, Principal
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
-from planner.service.metrics import Metrics
+from planner.service.security.access import ANONYMOUS, Principal
 from planner.service.settings import (
     DEFAULT_ANSWER_S,
     DEFAULT_BODY_BYTES,
     DEFAULT_REQUESTS_PER_S,
 )
-from planner.service.spec_versions import Specs
-from planner.service.tracing import Tracing
+from planner.service.spec.versions import Specs
+from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.tracing import Tracing
 
 BEARER = Security(
     HTTPBearer(auto_error=False, description="A token of a role that may, see docs/security.md")

@@ -12,6 +12,20 @@ from planner.domain.errors import HistoryError, InputError
 from planner.domain.forecast import Demand, ForecastWindow, Quantiles
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import PrefixBlocks, Workload
+from planner.service.answers.planning import check_forecast
+from planner.service.answers.simulation import (
+    MOST_FUTURES,
+    USUAL_FUTURES,
+    Replicas,
+    Sampling,
+    expected_requests,
+    replay,
+    replicas_of_fleet,
+    replicas_of_plan,
+    sample,
+    sampling_like,
+    sampling_through,
+)
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
 from planner.service.api.service import Service, Writer
@@ -28,20 +42,6 @@ from planner.service.documents.forecast import (
 from planner.service.documents.shapes import ShapeDocument
 from planner.service.documents.simulation import SimulationDocument, simulation_document
 from planner.service.job_runner import Made, Progress
-from planner.service.planning import check_forecast
-from planner.service.simulation import (
-    MOST_FUTURES,
-    USUAL_FUTURES,
-    Replicas,
-    Sampling,
-    expected_requests,
-    replay,
-    replicas_of_fleet,
-    replicas_of_plan,
-    sample,
-    sampling_like,
-    sampling_through,
-)
 from planner.simulate.futures import Stopping
 
 ROUTER = APIRouter(prefix="/v1", tags=["advice"])

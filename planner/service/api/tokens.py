@@ -7,12 +7,12 @@ from fastapi import APIRouter, Body, HTTPException
 from fastapi.openapi.models import Example
 from pydantic import AwareDatetime, Field
 
-from planner.service.access import AccessRole, Principal
 from planner.service.api.problems import answers
 from planner.service.api.service import PrincipalParameter, ServiceParameter
 from planner.service.documents.document import Document, Number
 from planner.service.documents.tokens import NewTokenDocument, TokensDocument, token_document
-from planner.service.tokens import hash_of, new_token
+from planner.service.security.access import AccessRole, Principal
+from planner.service.security.tokens import hash_of, new_token
 
 ROUTER = APIRouter(prefix="/v1", tags=["access"])
 LONGEST_S = 10 * 366 * 86_400

@@ -21,7 +21,7 @@ def accelerators(*, catalogue: CatalogueOption = None, json: JsonOption = False)
 
     Sources of every figure and price are in the JSON. A dash: no page was found that says it.
     """
-    from planner.service.catalogue_file import catalogue_document
+    from planner.service.spec.catalogue import catalogue_document
 
     known = known_accelerators(catalogue)
     if json:

@@ -57,8 +57,8 @@ def forecast(
     """Forecast every later window of a history from those before it, and compare."""
     from forecaster.backtest import backtest_forecast
     from planner.domain.spec import ForecastSettings
+    from planner.service.answers.histories import asked_history
     from planner.service.documents.backtest import backtest_document
-    from planner.service.histories import asked_history
     from planner.service.whole_file import check_writable, whole_file
 
     horizons = _horizons(horizon)

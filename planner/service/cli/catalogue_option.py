@@ -27,7 +27,7 @@ def known_accelerators(given: Path | None = None) -> "Catalogue":
     CatalogueError
         When the file is not usable.
     """
-    from planner.service.catalogue_file import read_catalogue
     from planner.service.settings import read_settings
+    from planner.service.spec.catalogue import read_catalogue
 
     return read_catalogue(given or read_settings(os.environ).catalogue.path)

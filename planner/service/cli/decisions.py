@@ -82,7 +82,7 @@ def replay_decision(
 ) -> None:
     """Make a decision once more from all that it was made from, and compare the answers."""
     from planner.service.documents.decision import replay_document
-    from planner.service.replaying import replay
+    from planner.service.loop.replaying import replay
 
     if from_database and (server is not None or deployment is None):
         raise InputError("--from-database goes with --deployment, and without --server")
@@ -104,8 +104,8 @@ def replay_decision(
 
 
 def _stored(deployment: str, decision_id: int) -> dict[str, str]:
+    from planner.service.live.status import stored_at
     from planner.service.settings import read_settings
-    from planner.service.status import stored_at
 
     url = read_settings(os.environ).storage.database_url
     store = stored_at(url)

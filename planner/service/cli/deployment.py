@@ -88,7 +88,7 @@ def up(
     if keep:
         _keep_up()
     from planner.service.cli import output
-    from planner.service.deploying import Asked, bring_up
+    from planner.service.fleet.deploying import Asked, bring_up
     from serving.routers import RouterKind
     from serving.workers.engine import EngineFlags
 
@@ -265,7 +265,7 @@ def render(
 ) -> None:
     """Write the same deployment as manifests, for `kubectl apply -k`."""
     from planner.service.cli import output
-    from planner.service.deploying import Rendered, write_manifests
+    from planner.service.fleet.deploying import Rendered, write_manifests
     from serving.workers.engine import EngineFlags
 
     if target != "kubernetes":
@@ -300,7 +300,7 @@ def render(
 
 def _ask(command: str, **arguments: object) -> dict[str, object]:
     from planner.service.cli import output
-    from planner.service.deploying import client_of
+    from planner.service.fleet.deploying import client_of
 
     return client_of(os.environ, output.note).ask(command, **arguments)
 
@@ -327,6 +327,8 @@ def _cell_text(cell: dict[str, object]) -> str:
     counts = ", ".join(
         f"{cell[k]} {k}" for k in ("prefill", "decode", "aggregated", "standby") if cell[k]
     )
+    if not counts or counts == f"{cell['standby']} standby":
+        return f"{cell['cell']} at {cell['url']}: {counts or 'empty'}; no worker serves in it"
     missing = f"; lacks {', '.join(lacks)}: its other workers answer nothing" if lacks else ""
     return f"{cell['cell']} at {cell['url']}: {counts or 'empty'}{missing}"
 

@@ -9,7 +9,7 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 
 if TYPE_CHECKING:
-    from planner.service.gate import GateOptions
+    from planner.service.fleet.gate import GateOptions
     from serving.routers.policies import Policies, RouterPolicy
 
 POLICIES = "least_load, cache_aware"
@@ -84,7 +84,7 @@ def _policy(option: str, name: str) -> "RouterPolicy":
 
 def gate_of(spec: Path | None, port: int, *, anonymous: bool, drain_s: float) -> "GateOptions":
     """The gate that was asked for."""
-    from planner.service.gate import GateOptions
+    from planner.service.fleet.gate import GateOptions
 
     if spec is None:
         raise InputError("--gate needs --spec: it admits by the spec's objectives and profiles")

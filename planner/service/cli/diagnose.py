@@ -15,11 +15,11 @@ from planner.service.cli.live_options import (
     WorkersOption,
 )
 from planner.service.cli.options import JsonOption
-from planner.service.live_targets import Asked, targets_of
+from planner.service.live.targets import Asked, targets_of
 
 if TYPE_CHECKING:
-    from planner.service.diagnosing import Diagnosed, Experiment
-    from planner.service.kv_watching import KvSource
+    from planner.service.live.diagnosing import Diagnosed, Experiment
+    from planner.service.live.kv_watching import KvSource
 
 EPILOG = (
     "Example:\n\npoolwise diagnose --worker prefill=http://10.0.0.7:8000 "
@@ -89,8 +89,8 @@ def diagnose(
     its metrics do not tell. Reads /metrics, and KV events where workers send them; adds load only
     with --experiment.
     """
-    from planner.service.diagnosing import diagnose_live, yardsticks_of
     from planner.service.documents.diagnosis import DiagnosisDocument
+    from planner.service.live.diagnosing import diagnose_live, yardsticks_of
     from serving.diagnosis.watching import WatchPlan
 
     if not 0.05 <= interval <= 60 or not 5 * interval <= duration <= LONGEST_S:
@@ -119,7 +119,7 @@ def diagnose(
 
 def _caches(workers: list[str], events: list[str]) -> "KvSource | None":
     """Where KV events come from: as named, or of the deployment that runs here; None: nowhere."""
-    from planner.service.kv_watching import deployed_source, named_source
+    from planner.service.live.kv_watching import deployed_source, named_source
     from planner.service.settings import read_settings
     from serving.fleet.endpoints import read_endpoints
 
@@ -143,7 +143,7 @@ def _experiment(
     *,
     agreed: bool,
 ) -> "Experiment":
-    from planner.service.diagnosing import Experiment
+    from planner.service.live.diagnosing import Experiment
     from profiler.live.perturb import PerturbPlan
 
     if url is None or not profiles:

@@ -62,10 +62,10 @@ def diff(
     """
     if (format_ == "patch") != (manifests is not None):
         raise InputError("--manifests DIR goes with --format patch, which needs it")
+    from planner.service.answers.planning import expected_demand, propose, sole_model, trace_history
     from planner.service.documents.answers import diff_answer
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import expected_demand, propose, sole_model, trace_history
-    from planner.service.spec_file import read_spec
+    from planner.service.spec.file import read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     if format_ in ("manifests", "patch") and not checked.cluster.objects:

@@ -23,7 +23,7 @@ from planner.service.cli.options import (
 if TYPE_CHECKING:
     from planner.domain.forecast import Forecast, Paths
     from planner.domain.spec import ForecastSettings
-    from planner.service.histories import AskedHistory
+    from planner.service.answers.histories import AskedHistory
 
 EPILOG = (
     "Examples:\n\n"
@@ -51,7 +51,7 @@ def forecast(
     json: JsonOption = False,
 ) -> None:
     """Forecast request and token rates, lengths and reuse per window, with quantiles."""
-    from planner.service.histories import asked_history, event_notes
+    from planner.service.answers.histories import asked_history, event_notes
 
     settings, name = _asked(spec, model)
     events = (*settings.events, *(known_event_of(text) for text in event or ()))
@@ -98,8 +98,8 @@ def _asked(spec: Path | None, model: str | None) -> "tuple[ForecastSettings, str
 
     if spec is None:
         return ForecastSettings(), model or "model"
-    from planner.service.planning import sole_model
-    from planner.service.spec_file import read_spec
+    from planner.service.answers.planning import sole_model
+    from planner.service.spec.file import read_spec
 
     checked = read_spec(spec, allow_estimates=True, catalogue=known_accelerators())
     return checked.forecast, sole_model(checked, model)
@@ -114,7 +114,7 @@ def _forecast(
     cache_tokens: int | None,
 ) -> "Forecast":
     from forecaster.forecast import forecast as forecast_windows
-    from planner.service.reach import check_reach
+    from planner.service.answers.reach import check_reach
 
     check_reach(observed.windows, settings, made_at=made_at)
     return forecast_windows(

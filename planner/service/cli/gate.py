@@ -76,7 +76,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Serve an OpenAI-compatible API that passes through to a router, with admission by promise."""
-    from planner.service.gate import GateOptions, run_gate
+    from planner.service.fleet.gate import GateOptions, run_gate
 
     run_gate(
         GateOptions(
@@ -122,7 +122,7 @@ def add(
     json: JsonOption = False,
 ) -> None:
     """Make a key; it is printed once, and kept as a hash."""
-    from planner.service.gate import keys_path
+    from planner.service.fleet.gate import keys_path
     from serving.gate.keys import ApiKey, add_key
 
     try:
@@ -150,7 +150,7 @@ def list_(*, keys: KeysOption = None, json: JsonOption = False) -> None:
     from dataclasses import asdict
 
     from planner.service.cli import output
-    from planner.service.gate import keys_path
+    from planner.service.fleet.gate import keys_path
     from serving.gate.keys import read_keys
 
     path = keys_path(keys)
@@ -185,7 +185,7 @@ def revoke(
     keys: KeysOption = None,
 ) -> None:
     """Take a key away; a running gate refuses it within seconds."""
-    from planner.service.gate import keys_path
+    from planner.service.fleet.gate import keys_path
     from serving.gate.keys import revoke_key
 
     path = keys_path(keys)

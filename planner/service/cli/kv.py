@@ -8,12 +8,12 @@ from planner.domain.errors import EngineError, InputError
 from planner.service.cli import output
 from planner.service.cli.live_options import EventsOption, WorkersOption
 from planner.service.cli.options import JsonOption
-from planner.service.live_targets import Asked, targets_of
+from planner.service.live.targets import Asked, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from planner.service.kv_watching import KvSource
+    from planner.service.live.kv_watching import KvSource
     from serving.kv.policy import PolicyAdvice
     from serving.kv.view import KvSnapshot, WorkerKv
 
@@ -51,7 +51,7 @@ def kv(
     import os
 
     from planner.service.documents.kv import KvDocument
-    from planner.service.kv_watching import deployed_source, named_source, watch_kv
+    from planner.service.live.kv_watching import deployed_source, named_source, watch_kv
     from planner.service.settings import read_settings
     from serving.fleet.endpoints import read_endpoints
     from serving.kv.policy import recommend_policies

@@ -42,7 +42,7 @@ from planner.service.cli import (
     validate,
 )
 from planner.service.cli.server_options import SERVER_EPILOG
-from planner.service.redaction import redact
+from planner.service.security.redaction import redact
 
 app = typer.Typer(
     name="poolwise",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from planner.domain.plan import Plan
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
-    from planner.service.planning import Proposal
-    from planner.service.what_if import WhatIf
+    from planner.service.answers.planning import Proposal
+    from planner.service.spec.what_if import WhatIf
 
 EPILOG = (
     "Examples:\n\n"
@@ -84,10 +84,10 @@ def plan(
             "plan needs to know what is coming: give --trace FILE (requests to forecast from) or "
             "--forecast FILE (from `poolwise forecast --json`), one of them"
         )
+    from planner.service.answers.planning import propose, sole_model
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import propose, sole_model
-    from planner.service.spec_file import read_spec
-    from planner.service.what_if import with_objective
+    from planner.service.spec.file import read_spec
+    from planner.service.spec.what_if import with_objective
 
     checked = with_objective(
         read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators()), objective
@@ -151,11 +151,11 @@ def _plan_together(
 ) -> None:
     from planner.autoscale.in_cells import in_cells
     from planner.optimize import plan_together
+    from planner.service.answers.planning import expected_together
     from planner.service.documents.answers import plans_answer
     from planner.service.documents.fleet import read_fleet
-    from planner.service.planning import expected_together
-    from planner.service.spec_file import read_spec
-    from planner.service.what_if import with_objective
+    from planner.service.spec.file import read_spec
+    from planner.service.spec.what_if import with_objective
 
     spec = read_spec(
         shared.spec, allow_estimates=shared.allow_estimates, catalogue=known_accelerators()
@@ -195,8 +195,8 @@ class _Source:
 
 
 def _forecast(spec: "Spec", model: str, source: _Source) -> "Forecast":
+    from planner.service.answers.planning import expected_demand, trace_history
     from planner.service.documents.forecast import read_forecast
-    from planner.service.planning import expected_demand, trace_history
 
     trace = source.trace
     if trace is None:
@@ -224,7 +224,7 @@ def _plan_beside(
     running: "Fleet | None",
 ) -> "Plan":
     """The plan of a changed spec, forecast anew where it asks for other windows."""
-    from planner.service.planning import plan_changed
+    from planner.service.answers.planning import plan_changed
 
     model, now = expected.model, expected.made_at
 
@@ -243,7 +243,7 @@ def _plan_beside(
 
 
 def _changed(path: Path, text: str, objective: str | None, allow_estimates: bool) -> "WhatIf":
-    from planner.service.what_if import what_if, with_objective
+    from planner.service.spec.what_if import what_if, with_objective
 
     change = what_if(path, text, allow_estimates=allow_estimates)
     return replace(change, spec=with_objective(change.spec, objective))

@@ -10,7 +10,7 @@ from planner.domain.model import Model
 from planner.domain.profile import Profile
 from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.profile_import_options import Origin
-from planner.service.model_config import Overrides, model_of, read_model_config
+from planner.service.spec.model_config import Overrides, model_of, read_model_config
 from profiler.imports import aiperf, distserve, dynamo, guidellm, plain_csv, splitwise, vllm_bench
 from profiler.imports.aiconfigurator import EstimateRequest, import_profile
 from profiler.imports.assembly import Given, Imported, assemble

@@ -48,7 +48,7 @@ def perturb(
     """
     from planner.service.cli import output
     from planner.service.documents.perturbation import PerturbationDocument
-    from planner.service.perturbing import perturb_server
+    from planner.service.live.perturbing import perturb_server
     from profiler.live.perturb import PerturbPlan, bottleneck_of
 
     for option, value, most in (

@@ -98,7 +98,7 @@ def run(
     coarse, then measures wherever the fitted tables are most in doubt, until that is below
     --target-error or the budget ends.
     """
-    from planner.service.profiling import Asked, Coverage, run_profile
+    from planner.service.answers.profiling import Asked, Coverage, run_profile
     from planner.service.whole_file import check_writable
 
     check_writable(out, option="--out")

@@ -55,8 +55,8 @@ def show(
         check_writable(html, option="--html", inputs=inputs)
     profile = read_profile(path)
     if html is not None:
-        from planner.service.model_config import Overrides, model_of, read_model_config
         from planner.service.reports.profile_report import profile_report
+        from planner.service.spec.model_config import Overrides, model_of, read_model_config
 
         overrides = Overrides(parameters=parameters, active_parameters=active_parameters)
         model = None

@@ -57,13 +57,13 @@ def recommend(
 
     Takes observed windows and the fleet that runs; the fleet may stand in the history file.
     """
+    from planner.service.answers.histories import notes_of
+    from planner.service.answers.planning import recommend as recommend_replicas
+    from planner.service.answers.planning import sole_model
     from planner.service.documents.fleet import fleet_of, read_fleet
     from planner.service.documents.history import history_end, read_history, windows_of
     from planner.service.documents.recommendation import recommendation_document
-    from planner.service.histories import notes_of
-    from planner.service.planning import recommend as recommend_replicas
-    from planner.service.planning import sole_model
-    from planner.service.spec_file import read_spec
+    from planner.service.spec.file import read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     model = sole_model(checked, model)

@@ -74,7 +74,7 @@ def prometheus_adapter() -> None:
 
 def _scaled(spec: Path, allow_estimates: bool) -> "list[Scaled]":
     from actuators.autoscaler_manifests import scaled_pools
-    from planner.service.spec_file import read_spec
+    from planner.service.spec.file import read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     if not checked.cluster.objects:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
-from planner.service.observability import LogFormat
+from planner.service.telemetry.observability import LogFormat
 
 EPILOG = (
     "Examples:\n\n"

@@ -64,10 +64,10 @@ def shapes(
     """
     if context is not None and not 1 <= context <= LONGEST_CONTEXT:
         raise InputError(f"--context {context}: give 1 to {LONGEST_CONTEXT:,} tokens")
+    from planner.service.answers.planning import sole_model
     from planner.service.documents.candidates import shapes_answer
-    from planner.service.offered_shapes import every_candidate, without_those_that_never_help
-    from planner.service.planning import sole_model
-    from planner.service.spec_file import read_spec
+    from planner.service.spec.file import read_spec
+    from planner.service.spec.offered_shapes import every_candidate, without_those_that_never_help
 
     given = read_spec(spec, complete=False, catalogue=known_accelerators())
     model = sole_model(given, model)
@@ -92,7 +92,7 @@ def shapes(
 def _problem(spec: "Spec", model: str, trace: Path, start_at: datetime | None) -> "Problem":
     """What the spec's planner would decide about for the windows after the trace."""
     from planner.optimize import build_problem, with_demand_level
-    from planner.service.planning import expected_demand, trace_history
+    from planner.service.answers.planning import expected_demand, trace_history
 
     history = trace_history(trace, window_s=spec.forecast.window_s, start_at=start_at)
     output.note_report(trace, history.report)

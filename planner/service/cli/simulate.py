@@ -27,8 +27,8 @@ from planner.service.cli.simulate_tables import show_simulation
 if TYPE_CHECKING:
     from planner.domain.spec import Spec
     from planner.domain.workload import Workload
+    from planner.service.answers.simulation import Replicas, Sampling, Simulated
     from planner.service.documents.circumstances import CircumstancesDocument, EventDocument
-    from planner.service.simulation import Replicas, Sampling, Simulated
 
 EPILOG = (
     "Examples:\n\n"
@@ -147,8 +147,8 @@ def simulate(
     Changes nothing.
     """
     _check_choices(trace=trace, forecast=forecast, plan=plan, fleet=fleet, window=window)
-    from planner.service.planning import sole_model
-    from planner.service.spec_file import files_named_in, read_spec
+    from planner.service.answers.planning import sole_model
+    from planner.service.spec.file import files_named_in, read_spec
 
     read = (spec, trace, forecast, plan, fleet, topology, events, *files_named_in(spec))
     _check_files(records=records, plot=plot, read=[path for path in read if path is not None])
@@ -210,7 +210,7 @@ def _check_files(*, records: Path | None, plot: Path | None, read: list[Path]) -
     from planner.service.whole_file import check_writable
 
     if records is not None:
-        from planner.service.request_records import check_parquet
+        from planner.service.answers.request_records import check_parquet
 
         check_parquet()
         check_writable(records, option="--records", inputs=read)
@@ -276,7 +276,7 @@ def _requests(spec: "Spec", model: str, source: Source) -> Requests:
 
 def _trace(path: Path, start_at: datetime | None) -> "Workload":
     """The requests of a trace; on a coarse clock spread inside each tick, as for plans."""
-    from planner.service.planning import read_requests
+    from planner.service.answers.planning import read_requests
 
     # A hole is flagged with the figures it flatters, and may be cut off by --from-s.
     workload, report = read_requests(path, start_at=start_at, accept_jump=True)
@@ -288,9 +288,9 @@ def _trace(path: Path, start_at: datetime | None) -> "Workload":
 
 
 def _forecast(spec: "Spec", model: str, source: Source, path: Path) -> Requests:
+    from planner.service.answers.planning import check_forecast
+    from planner.service.answers.simulation import Sampling, sampling_through
     from planner.service.documents.forecast import read_forecast
-    from planner.service.planning import check_forecast
-    from planner.service.simulation import Sampling, sampling_through
 
     expected = read_forecast(path)
     check_forecast(spec, expected, model=model)
@@ -317,9 +317,9 @@ def _forecast(spec: "Spec", model: str, source: Source, path: Path) -> Requests:
 def _pools(
     spec: "Spec", model: str, *, plan: Path | None, window: int, fleet: Path | None, at: datetime
 ) -> "tuple[Replicas, ...]":
+    from planner.service.answers.simulation import replicas_of_fleet, replicas_of_plan
     from planner.service.documents.fleet import read_fleet
     from planner.service.documents.plan import read_plan
-    from planner.service.simulation import replicas_of_fleet, replicas_of_plan
 
     if plan is not None:
         return replicas_of_plan(read_plan(plan), window=window)
@@ -337,8 +337,8 @@ def _run(
     sureness: Sureness,
     keep_all: bool,
 ) -> "Simulated":
-    from planner.service.parallel import Backend, ordered_map
-    from planner.service.simulation import (
+    from planner.service.answers.parallel import Backend, ordered_map
+    from planner.service.answers.simulation import (
         MOST_FUTURES,
         USUAL_FUTURES,
         replay,
@@ -384,7 +384,7 @@ def _run(
 
 def _write(seen: "Simulated", *, records: Path | None, plot: Path | None) -> None:
     if records is not None:
-        from planner.service.request_records import write_records
+        from planner.service.answers.request_records import write_records
 
         rows = write_records(seen, records)
         output.note(f"{records}: {rows:,} requests")

@@ -19,7 +19,7 @@ from planner.service.cli.status_options import (
     SelectorOption,
     WindowOption,
 )
-from planner.service.live_targets import Asked, Through, server_of, targets_of
+from planner.service.live.targets import Asked, Through, server_of, targets_of
 
 if TYPE_CHECKING:
     from serving.telemetry.reader import Reading
@@ -128,9 +128,9 @@ def _promised(spec: Path | None, model: str | None, *, allow_estimates: bool) ->
         if model is not None:
             raise InputError("--model names one of a spec's models: give --spec")
         return None
+    from planner.service.answers.planning import sole_model
     from planner.service.cli.catalogue_option import known_accelerators
-    from planner.service.planning import sole_model
-    from planner.service.spec_file import read_spec
+    from planner.service.spec.file import read_spec
     from serving.telemetry.whole import Promised
 
     read = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
@@ -155,8 +155,8 @@ def _reader(asked: Asked, through: Through, *, interval_s: float, deadline_s: fl
 def _read(look: _Look, promised: "Promised | None") -> "DeploymentSignals":
     from datetime import UTC, datetime
 
+    from planner.service.live.status import stored_at, with_bottleneck, with_forecast
     from planner.service.settings import read_settings
-    from planner.service.status import stored_at, with_bottleneck, with_forecast
     from serving.telemetry.whole import deployment_signals
 
     with output.working(f"looking at all targets for {look.interval_s:g} s"):

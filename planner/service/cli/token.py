@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.service.access import AccessRole
 from planner.service.cli import output
 from planner.service.cli.durations import duration
 from planner.service.cli.options import JsonOption
 from planner.service.cli.own_store import own_store
+from planner.service.security.access import AccessRole
 
 if TYPE_CHECKING:
     from planner.service.documents.tokens import TokenDocument
@@ -47,7 +47,7 @@ def create(
     json: JsonOption = False,
 ) -> None:
     """Make a token for a name that has none; it is printed once."""
-    from planner.service.tokens import hash_of, new_token
+    from planner.service.security.tokens import hash_of, new_token
 
     token, now = new_token(), datetime.now(UTC)
     expires_at = None if expires is None else now + duration(expires, option="--expires")
@@ -75,7 +75,7 @@ def rotate(
 
     Without --expires it lasts as long as the one before was made to.
     """
-    from planner.service.tokens import hash_of, new_token
+    from planner.service.security.tokens import hash_of, new_token
 
     token, now = new_token(), datetime.now(UTC)
     expires_at = None if expires is None else now + duration(expires, option="--expires")

@@ -14,7 +14,7 @@ from planner.service.cli.options import EstimatesOption, JsonOption
 
 if TYPE_CHECKING:
     from planner.domain.spec import Spec
-    from planner.service.kubernetes_target import Look
+    from planner.service.fleet.kubernetes_target import Look
 
 EPILOG = (
     "Examples:\n\n"
@@ -39,13 +39,13 @@ def validate(
     Every problem is reported with its line and what to do.
     """
     if schema:
-        from planner.service.spec_document import spec_schema
+        from planner.service.spec.document import spec_schema
 
         typer.echo(json_module.dumps(spec_schema(), indent=2))
         return
     if spec is None:
         raise InputError("give --spec FILE to check it, or --schema to see what it may hold")
-    from planner.service.spec_file import has_estimates, read_spec
+    from planner.service.spec.file import has_estimates, read_spec
 
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     look = _in_the_cluster(checked)
@@ -81,7 +81,7 @@ def _in_the_cluster(spec: "Spec") -> "Look | None":
 
     if spec.target is not TargetKind.KUBERNETES:
         return None
-    from planner.service.kubernetes_target import look_at
+    from planner.service.fleet.kubernetes_target import look_at
 
     return look_at(spec)
 
@@ -104,6 +104,7 @@ def _show_cluster(look: "Look", problems: list[str]) -> None:
         numbers_from=3 if found_by else 2,
     )
     output.print_lines("Left out", look.left_out)
+    output.print_lines("To know", [note for pool in look.pools for note in pool.notes])
     if problems:
         raise ApplyError("\n".join(dict.fromkeys(problems)))
 

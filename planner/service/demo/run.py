@@ -36,6 +36,7 @@ from planner.rollout import (
     reject,
     submit,
 )
+from planner.service.answers.engine_formats import launched_kv_bytes
 from planner.service.demo.describe import (
     ACCELERATOR,
     Description,
@@ -63,9 +64,8 @@ from planner.service.demo.wording import (
     provenance_text,
     quota_text,
 )
-from planner.service.engine_formats import launched_kv_bytes
 from planner.service.settings import Settings
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.simulate import ReplicaGroup, Scenario, simulate
 from profiler.files import read_profile
 from profiler.local import Launched, LocalProfiling

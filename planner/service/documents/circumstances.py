@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError, model_validator
 from planner.domain.errors import InputError
 from planner.domain.topology import MOST_PLACES, Distance
 from planner.service.documents.document import Document
-from planner.service.spec_problems import form_problems
-from planner.service.yaml_source import YamlSource, read_yaml
+from planner.service.spec.problems import form_problems
+from planner.service.spec.yaml_source import YamlSource, read_yaml
 from planner.simulate import Incident, LinkClass, RouterPolicy
 
 MOST_EVENTS = 10_000

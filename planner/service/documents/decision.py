@@ -6,7 +6,7 @@ from hashlib import sha256
 from pydantic import AwareDatetime, Field
 
 from planner.service.documents.document import Document
-from planner.service.replaying import PARTS, VERSIONS, Replay, versions_in
+from planner.service.loop.replaying import PARTS, VERSIONS, Replay, versions_in
 from planner.service.store import DecisionRecord
 
 

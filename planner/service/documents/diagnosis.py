@@ -4,9 +4,9 @@ from typing import Self
 
 from planner.domain.fleet import Role
 from planner.domain.plan import Bottleneck
-from planner.service.diagnosing import Diagnosed
 from planner.service.documents.document import Document
 from planner.service.documents.perturbation import PerturbationDocument
+from planner.service.live.diagnosing import Diagnosed
 from serving.diagnosis.finding import Confidence, Finding, Suspicion, Unit
 
 

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from planner.domain.guards import Pause
 from planner.domain.spec import LoopMode
-from planner.service.directives import Standing
 from planner.service.documents.document import Document, Instant, ReplicaCount
+from planner.service.loop.directives import Standing
 from planner.service.store.directives import Directive, DirectiveKind
 
 LONGEST_REASON = 2_000

@@ -19,8 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from planner.domain.errors import HistoryError
-from planner.service.spec_problems import form_problems
-from planner.service.yaml_source import YamlSource
+from planner.service.spec.problems import form_problems
+from planner.service.spec.yaml_source import YamlSource
 
 LARGEST_BYTES = 64 * 1024 * 1024
 STDIN = Path("-")

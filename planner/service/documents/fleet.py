@@ -18,7 +18,7 @@ from planner.service.documents.document import (
     read_object,
 )
 from planner.service.documents.replica_shape import ReplicaFields
-from planner.service.spec_problems import did_you_mean
+from planner.service.spec.problems import did_you_mean
 
 
 class PoolDocument(ReplicaFields):

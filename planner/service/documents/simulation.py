@@ -7,10 +7,10 @@ from pydantic import Field
 
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import ProfileKind
+from planner.service.answers.simulation import Simulated
 from planner.service.documents.document import Document
 from planner.service.documents.plan import PredictionDocument
 from planner.service.documents.replica_shape import ReplicaFields
-from planner.service.simulation import Simulated
 from planner.simulate import GroupSeries, Outcome, RouterPolicy
 
 _SECONDS = "seconds; null: nothing finished"

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field
 
-from planner.service.access import AccessRole
 from planner.service.documents.document import Document
+from planner.service.security.access import AccessRole
 from planner.service.store.tokens import StoredToken
 
 

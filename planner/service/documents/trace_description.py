@@ -18,8 +18,8 @@ from planner.domain.errors import SpecError
 from planner.domain.forecast import Quantiles
 from planner.domain.slo import DEFAULT_CLASS
 from planner.service.documents.document import Document, Instant
-from planner.service.spec_problems import form_problems
-from planner.service.yaml_source import YamlSource, parse_yaml, read_yaml
+from planner.service.spec.problems import form_problems
+from planner.service.spec.yaml_source import YamlSource, parse_yaml, read_yaml
 
 WHAT = "a trace description"
 HINT = "`poolwise trace synthesize --example` prints one"

@@ -9,9 +9,9 @@ from actuators.actuator import Actuator
 from planner.domain.errors import NotLeaderError
 from planner.domain.fleet import Fleet
 from planner.domain.rollout import Diff, Step
-from planner.service import rollouts
 from planner.service.deployment import Deployment
 from planner.service.election.lease import Lease
+from planner.service.fleet import rollouts
 from planner.service.store import Store
 from planner.service.store.leases import Fence
 

@@ -9,8 +9,8 @@ from plotly.subplots import make_subplots
 
 from forecaster.backtest import BacktestResult, SeriesScore
 from planner.domain.workload import Floats
+from planner.service.answers.histories import AskedHistory
 from planner.service.documents.backtest import BacktestDocument
-from planner.service.histories import AskedHistory
 from planner.service.reports.over_time import draw_band, draw_line, stamp
 from planner.service.reports.page import (
     AFTER,

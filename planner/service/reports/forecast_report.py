@@ -8,8 +8,8 @@ from plotly.subplots import make_subplots
 
 from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
 from planner.domain.workload import ObservedWindow
+from planner.service.answers.histories import AskedHistory
 from planner.service.documents.output_lengths import LEVELS, OutputLengthsDocument
-from planner.service.histories import AskedHistory
 from planner.service.reports.over_time import draw_band, draw_line, stamp
 from planner.service.reports.page import (
     BEFORE,

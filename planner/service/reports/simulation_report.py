@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from planner.domain.slo import Slo
 from planner.domain.workload import Floats
+from planner.service.answers.simulation import Simulated
 from planner.service.reports.page import (
     AFTER,
     BEFORE,
@@ -29,7 +30,6 @@ from planner.service.reports.page import (
     titled,
 )
 from planner.service.reports.quantities import counted, duration, sentence, share, time_unit
-from planner.service.simulation import Simulated
 from planner.simulate import Outcome, SimulationResult
 
 TEMPLATE = "simulation_report.html.j2"

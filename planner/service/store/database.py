@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from planner.domain.errors import StoreError
-from planner.service.redaction import redact
+from planner.service.security.redaction import redact
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_S = 15

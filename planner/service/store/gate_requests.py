@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, case, delete, func, insert, select, update
 
-from planner.service.rolling_up import hour_of
+from planner.service.loop.rolling_up import hour_of
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import GateHour
 from planner.service.store.tables import GATE_HOURS, GATE_REQUESTS

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from planner.domain.rollout import ApprovalState
 from planner.service.documents.history import WindowDocument, window_of
-from planner.service.rolling_up import HOUR_S, hour_of, roll_up
+from planner.service.loop.rolling_up import HOUR_S, hour_of, roll_up
 from planner.service.store import audit
 from planner.service.store.instants import instant, stamp
 from planner.service.store.observations import of_class, row_of

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 
 from planner.domain.errors import TokenError, UnknownTokenError
-from planner.service.access import AccessRole, check_name
+from planner.service.security.access import AccessRole, check_name
 from planner.service.store import audit
 from planner.service.store.database import queue_up, translated
 from planner.service.store.instants import instant, stamp

@@ -3,7 +3,7 @@
 import pytest
 
 from planner.domain.spec import Spec
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from tests.planner.service.examples import write_spec
 
 

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 
 from planner.service.api import Service, create_app
-from planner.service.tokens import hash_of, new_token
+from planner.service.security.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY
 

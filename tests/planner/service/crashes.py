@@ -64,7 +64,9 @@ def _serve(spec: str, printed: str, log: str, environ: dict[str, str]) -> None:
 def _context() -> Any:
     """Processes that begin with everything imported: a start costs a fork."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["planner.service.server", "planner.service.kubernetes_target"])
+    context.set_forkserver_preload(
+        ["planner.service.server", "planner.service.fleet.kubernetes_target"]
+    )
     return context
 
 

@@ -12,7 +12,7 @@ from planner.rollout import after
 from planner.service.deployment import Deployment, StoreObserver
 from planner.service.documents import windows_of
 from planner.service.documents.history import WindowDocument
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON, history, write_spec
 from tests.planner.service.plans import example_fleet

@@ -35,7 +35,7 @@ from planner.service.documents import (
 )
 from planner.service.documents.answers import plan_answer
 from planner.service.documents.forecast import ForecastDocument
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from tests.planner.service.examples import (
     NOON,
     fleet,

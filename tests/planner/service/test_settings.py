@@ -7,9 +7,9 @@ import pytest
 from planner.domain.errors import InputError
 from planner.service.election.choosing import make_election
 from planner.service.election.lease import Timing
-from planner.service.live import source_of
+from planner.service.live.watching import source_of
 from planner.service.settings import ElectionCarrier, read_settings
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.service.store import Keeping, open_store
 from tests.planner.service.examples import write_spec
 

@@ -16,15 +16,15 @@ from planner.domain.errors import (
     UnknownPlanError,
 )
 from planner.domain.rollout import ApprovalState
-from planner.service import lifecycle
 from planner.service.deployment import Deployment
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership, Reign
-from planner.service.loop import Outcome, tick
-from planner.service.metrics import Metrics
-from planner.service.orders import carry_out_orders, move
-from planner.service.scheduler import take_over, tick_as_leader
+from planner.service.fleet import lifecycle
+from planner.service.fleet.orders import carry_out_orders, move
+from planner.service.loop.scheduler import take_over, tick_as_leader
+from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store.orders import Action
+from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.election.conftest import Place
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from planner.domain.fleet import ReplicaShape, Role
-from planner.service.circumstances import Replicas
+from planner.service.answers.circumstances import Replicas
+from planner.service.answers.simulation import Sampling, replay, sample, window_like
 from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.reports.simulation_report import quantiles_over_time, simulation_report
-from planner.service.simulation import Sampling, replay, sample, window_like
-from planner.service.spec_file import read_spec
+from planner.service.spec.file import read_spec
 from planner.simulate.futures import Stopping
 from tests.fakes.workloads import poisson_workload
 from tests.planner.service.examples import write_spec

@@ -1,0 +1,1 @@
+"""What moves a fleet: plans on their way, rollouts, targets, and the gate."""

@@ -1,0 +1,139 @@
+"""Moving the fleet by a person's wish, whichever process was asked: the leader does it."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from planner.domain import errors
+from planner.domain.errors import NotLeaderError, OperationError, PoolwiseError
+from planner.service.deployment import Deployment
+from planner.service.election.leadership import Leadership
+from planner.service.fleet import lifecycle
+from planner.service.store import PlanRecord
+from planner.service.store.orders import Action, Answer, Order
+
+LOG = logging.getLogger("poolwise.orders")
+LOOK_S = 0.5
+"""Between two looks at what was ordered, or answered, seconds."""
+PATIENCE_S = 30.0
+"""How long whoever asked is kept waiting; longer rollouts go on without them, seconds."""
+GOOD_FOR_S = 60.0
+"""Nobody expects an older order to be carried out, seconds."""
+
+
+class Carry(Protocol):
+    """`lifecycle.apply` or `lifecycle.roll_back`."""
+
+    def __call__(
+        self, deployment: Deployment, plan_id: str, *, by: str, at: datetime, revision: int | None
+    ) -> PlanRecord:
+        """The plan as it stands afterwards."""
+        ...
+
+
+ACTIONS: dict[Action, Carry] = {
+    Action.APPLY: lifecycle.apply,
+    Action.ROLL_BACK: lifecycle.roll_back,
+}
+
+
+def move(
+    leadership: Leadership,
+    plan_id: str,
+    action: Action,
+    *,
+    by: str,
+    revision: int | None = None,
+    patience_s: float = PATIENCE_S,
+) -> tuple[PlanRecord, bool]:
+    """Apply a plan or roll it back, here or by the leader; the plan, and whether that is over.
+
+    Raises
+    ------
+    PoolwiseError
+        As `lifecycle.apply` and `lifecycle.roll_back`, whoever did it.
+    NotLeaderError
+        When there is no leader to leave it to.
+    """
+    deployment = leadership.deployment
+    leading = leadership.leading()
+    if leading is not None:
+        at = leading.clock()
+        return ACTIONS[action](leading, plan_id, by=by, at=at, revision=revision), True
+    deployment.store.plan(plan_id)  # an unknown one is told at once
+    if not leadership.somebody_leads():
+        raise NotLeaderError(leadership.who_leads())
+    orders = deployment.store.orders(deployment.spec.name)
+    order = orders.add(plan_id, action, by=by, at=deployment.clock(), revision=revision)
+    until_s = time.monotonic() + patience_s
+    while time.monotonic() < until_s:
+        answer = orders.answer_to(order)
+        if answer is not None:
+            if answer.error:
+                raise _error(answer)
+            return deployment.store.plan(plan_id), True
+        time.sleep(LOOK_S)
+    return deployment.store.plan(plan_id), False
+
+
+def _error(answer: Answer) -> PoolwiseError:
+    """The error that the leader met."""
+    kind = getattr(errors, answer.error, None)
+    if isinstance(kind, type) and issubclass(kind, PoolwiseError):
+        return kind(answer.detail)
+    return OperationError(answer.detail)
+
+
+@contextmanager
+def taking_orders(leadership: Leadership) -> Iterator[None]:
+    """Carry out what other processes were asked for, in a thread, while this one leads."""
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.wait(LOOK_S):
+            try:
+                carry_out_orders(leadership)
+            except PoolwiseError as error:
+                LOG.warning("orders are not taken: %s", error)
+            except Exception:
+                LOG.exception("orders are not taken")
+
+    thread = threading.Thread(target=run, name="orders", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def carry_out_orders(leadership: Leadership) -> None:
+    """Carry out the orders that wait, where this process leads; one after another.
+
+    One that is broken off with the term is left to the next leader.
+    """
+    leading = leadership.leading()
+    if leading is None:
+        return
+    orders = leading.store.orders(leading.spec.name)
+    for order in orders.waiting():
+        answer = _carry_out(leading, order, at=leading.clock())
+        if not leading.leads():
+            return
+        orders.answer(order, answer, at=leading.clock())
+
+
+def _carry_out(deployment: Deployment, order: Order, *, at: datetime) -> Answer:
+    if (at - order.asked_at).total_seconds() > GOOD_FOR_S:
+        detail = f"nobody led within {GOOD_FOR_S:g} s after this was asked; ask again"
+        return Answer(error=NotLeaderError.__name__, detail=detail)
+    try:
+        carry, revision = ACTIONS[order.action], order.revision
+        carry(deployment, order.plan_id, by=order.asked_by, at=at, revision=revision)
+    except PoolwiseError as error:
+        return Answer(error=type(error).__name__, detail=str(error))
+    return Answer()

@@ -1,0 +1,1 @@
+"""The control loop: slow and fast ticks, their stages, what people ordered, and what is kept."""

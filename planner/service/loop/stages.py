@@ -1,0 +1,103 @@
+"""The stages of a tick, each under its deadline; one that overruns is never doubled."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from planner.domain.errors import StageOverrunError
+from planner.domain.spec import Stage, StageDeadlines
+from planner.service.telemetry.tracing import SpanOf, no_span
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Work(Generic[Result]):
+    """Work in a thread of its own, and what came of it."""
+
+    work: Callable[[], Result]
+    results: list[Result] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.results.append(self.work())
+        except BaseException as error:  # handed to whoever waits
+            self.error = error
+
+
+@dataclass(slots=True)
+class Stages:
+    """Runs stages for one deployment, one tick at a time.
+
+    A stage that overruns its deadline cannot be broken off: it goes on in its thread, the tick
+    goes on without it, and the stage is not begun anew before it has ended.
+    """
+
+    _left: dict[Stage, tuple[threading.Thread, float]] = field(default_factory=dict)
+
+    def run(self, stage: Stage, work: Callable[[], Result], *, deadline_s: float) -> Result:
+        """What the work gives; raises what it raises.
+
+        Raises
+        ------
+        StageOverrunError
+            When it takes longer than its deadline, or that of an earlier tick is still at it.
+        """
+        left = self._left.get(stage)
+        if left is not None and left[0].is_alive():
+            raise StageOverrunError(
+                f"{stage} of an earlier tick is still at it, for "
+                f"{time.monotonic() - left[1]:.0f} s (deadline {deadline_s:g} s)"
+            )
+        job, began_s = _Work(work), time.monotonic()
+        thread = threading.Thread(target=job.run, name=f"stage-{stage}", daemon=True)
+        thread.start()
+        thread.join(deadline_s)
+        if thread.is_alive():
+            self._left[stage] = (thread, began_s)
+            raise StageOverrunError(f"{stage} took longer than its deadline of {deadline_s:g} s")
+        self._left.pop(stage, None)
+        if job.error is not None:
+            raise job.error
+        return job.results[0]
+
+    def finish(self, stage: Stage) -> None:
+        """Wait for the end of a stage that was left behind."""
+        left = self._left.get(stage)
+        if left is not None:
+            left[0].join()
+
+
+@dataclass(slots=True)
+class Course:
+    """How a tick goes.
+
+    Parameters
+    ----------
+    span : callable
+        Opens a span around a stage.
+    stage : Stage or None
+        The one that it is in, or failed in.
+    took_s : dict of Stage to float
+        How long each stage was waited for, seconds.
+    """
+
+    stages: Stages
+    deadlines: StageDeadlines
+    span: SpanOf = no_span
+    stage: Stage | None = None
+    took_s: dict[Stage, float] = field(default_factory=dict)
+
+    def run(self, stage: Stage, work: Callable[[], Result]) -> Result:
+        """As `Stages.run`."""
+        self.stage, began_s = stage, time.monotonic()
+        try:
+            with self.span(stage.value):
+                result = self.stages.run(stage, work, deadline_s=self.deadlines.of(stage))
+        finally:
+            self.took_s[stage] = self.took_s.get(stage, 0.0) + time.monotonic() - began_s
+        self.stage = None
+        return result

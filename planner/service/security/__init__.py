@@ -1,0 +1,1 @@
+"""Who may do what: tokens, roles, rate limits, TLS, and secrets kept out of sight."""

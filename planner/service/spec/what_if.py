@@ -1,0 +1,178 @@
+"""A changed spec, without writing another file: `accelerators.h100.inventory=4`."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import yaml
+
+from planner.domain.errors import InputError
+from planner.domain.spec import Objective, Spec
+from planner.service.spec.file import HINT, spec_from
+from planner.service.spec.problems import did_you_mean
+from planner.service.spec.yaml_source import YamlSource, read_yaml
+
+RATE = "rate"
+"""The one key that is not of the spec: how many times the forecast's requests."""
+
+_NAMES = ("name", "model", "accelerator", "role", "request_class")
+_FACTOR = re.compile(r"x(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """A changed spec, and how many times the requests come.
+
+    Parameters
+    ----------
+    text : str
+        As it was asked: `slos.chat.ttft_s=0.8`.
+    """
+
+    text: str
+    spec: Spec
+    rate_ratio: float
+
+
+def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
+    """The spec in a file with one or more changes, separated by commas.
+
+    A key is a path of names and numbers joined by dots; an element of a list is named by its
+    place, or by its name, model, accelerator, role or request class. A value is YAML, or `x1.5`
+    for so many times what is there; commas within brackets, braces or quotes are the value's own.
+
+    Raises
+    ------
+    InputError
+        When a key is not there or a value is none.
+    SpecError
+        When the changed spec is refused.
+    """
+    data = json.loads(json.dumps(_plain(read_yaml(path, what="a spec", hint=HINT).data)))
+    rate_ratio = 1.0
+    for change in _changes(text):
+        key, equals, value = (part.strip() for part in change.partition("="))
+        if not equals or not key or not value:
+            raise InputError(
+                f"--what-if {text}: `{change}` is no KEY=VALUE, as in budget.usd_per_hour=12, "
+                "accelerators.h100.inventory=4, slos.0.ttft_s=x0.8 or rate=x1.5"
+            )
+        if key == RATE:
+            rate_ratio *= _ratio(text, value)
+        else:
+            _change(data, key.split("."), value, text)
+    source = YamlSource(where=f"{path} with {text}", data=data, lines=MappingProxyType({}))
+    spec = spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
+    return WhatIf(text=text, spec=spec, rate_ratio=rate_ratio)
+
+
+def _changes(text: str) -> list[str]:
+    """The changes between commas that no bracket, brace or quote encloses."""
+    changes, depth, quote = [""], 0, ""
+    for sign in text:
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        else:
+            depth += (sign in "[{") - (sign in "]}")
+            if sign == "," and depth <= 0:
+                changes.append("")
+                continue
+        changes[-1] += sign
+    return changes
+
+
+def with_objective(spec: Spec, objective: str | None) -> Spec:
+    """The spec with another objective; None leaves it."""
+    if objective is None:
+        return spec
+    return replace(spec, planning=replace(spec.planning, objective=Objective(objective)))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _ratio(text: str, value: str) -> float:
+    matched = _FACTOR.fullmatch(value)
+    ratio = float(matched.group(1)) if matched else math.nan
+    if not 0 < ratio <= 1e6:
+        raise InputError(f"--what-if {text}: rate takes a factor, as in rate=x1.5, not `{value}`")
+    return ratio
+
+
+def _change(data: object, keys: list[str], value: str, text: str) -> None:
+    """Set what a path of keys leads to."""
+    at, place = data, "the spec"
+    for key in keys[:-1]:
+        at, place = _step(at, key, place, text), key
+    last = keys[-1]
+    if isinstance(at, list):
+        at[_index(at, last, place, text)] = _value(None, value, text)
+    elif isinstance(at, dict):
+        at[last] = _value(at.get(last), value, text)
+    else:
+        raise InputError(f"--what-if {text}: {place} is a plain value and has no `{last}`")
+
+
+def _step(at: object, key: str, place: str, text: str) -> object:
+    if isinstance(at, list):
+        return at[_index(at, key, place, text)]
+    if isinstance(at, dict):
+        if key not in at:
+            at[key] = {}  # a section that was left out: its fields have defaults
+        return at[key]
+    raise InputError(f"--what-if {text}: {place} is a plain value and has no `{key}`")
+
+
+def _index(elements: list[object], key: str, place: str, text: str) -> int:
+    if key.isdigit() and int(key) < len(elements):
+        return int(key)
+    named = [
+        i
+        for i, element in enumerate(elements)
+        if isinstance(element, dict) and key in (element.get(name) for name in _NAMES)
+    ]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise InputError(
+            f"--what-if {text}: {len(named)} elements of {place} are called `{key}`: name one by "
+            f"its number, {', '.join(str(i) for i in named)}"
+        )
+    names = [
+        str(element[name])
+        for element in elements
+        if isinstance(element, dict)
+        for name in _NAMES
+        if name in element
+    ]
+    raise InputError(
+        f"--what-if {text}: {place} has no `{key}`{did_you_mean(key, names)}; it has "
+        f"{len(elements)} elements, numbered from 0"
+    )
+
+
+def _value(before: object, value: str, text: str) -> object:
+    matched = _FACTOR.fullmatch(value)
+    if matched is None:
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--what-if {text}: `{value}` is no YAML value") from error
+    if not isinstance(before, (int, float)) or isinstance(before, bool):
+        raise InputError(
+            f"--what-if {text}: `{value}` multiplies a number, but there is {before!r}: give a "
+            "value"
+        )
+    changed = before * float(matched.group(1))
+    return round(changed) if isinstance(before, int) else changed

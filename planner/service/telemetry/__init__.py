@@ -1,0 +1,1 @@
+"""What Poolwise tells of itself: metrics, logs, traces, notifications."""
