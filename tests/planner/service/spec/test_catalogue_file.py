@@ -64,7 +64,7 @@ def test_every_shipped_entry_names_its_sources_and_is_plausible(entry):
         ("mi325x", 6.0, 1307.4, 2614.9),
     ],
 )
-def test_peaks_are_those_that_the_vendors_documents_print(
+def test_peaks_are_those_that_vendors_documents_are_quoted_with(
     name, tb_per_s, bf16_tflop_per_s, fp8_tflop_per_s
 ):
     """As printed there; figures with sparsity are halved, those of eight GPUs divided by them."""
