@@ -34,6 +34,7 @@
         ├── PlanChangedError       the plan is no longer in the state that somebody decided on
         ├── SpecChangedError       the spec is no longer the one that somebody replaced
         ├── BusyError              as much work waits as may wait: ask again later
+        ├── NotWantedError         work was broken off, since nobody wants it any more
         ├── NotLeaderError         another process leads: this one must not move the fleet
         ├── ApplyError             a rollout step failed; says which and what is left
         │   └── DeadlineMissedError   a step showed no effect before its progress deadline
@@ -192,6 +193,10 @@ class SpecChangedError(OperationError):
 
 class BusyError(OperationError):
     """As much work waits as may wait."""
+
+
+class NotWantedError(OperationError):
+    """Work was broken off, since whoever asked for it does not want it any more."""
 
 
 class NotLeaderError(OperationError):
