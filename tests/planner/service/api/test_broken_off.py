@@ -24,7 +24,7 @@ from tests.fakes.workloads import poisson_workload
 from tests.planner.service.clients import client_of
 from tests.planner.service.examples import NOON, history, write_spec
 from tests.planner.service.imagined import BUSY, ImaginedTarget, make_deployment
-from tests.planner.service.test_jobs import ASYNC, Workshop, ask
+from tests.planner.service.api.test_jobs import ASYNC, Workshop, ask
 from tests.planner.simulate.test_twin import pools
 
 HOURS_S = 5 * 3_600.0

@@ -12,7 +12,7 @@ from planner.service.store import open_store
 from tests.planner.service.election.processes import SLACK_S, eventually, replica
 from tests.planner.service.examples import NOON, window, write_spec
 from tests.planner.service.plans import example_record
-from tests.planner.service.test_outages import is_away
+from tests.planner.service.store.test_outages import is_away
 
 EVERY_SECOND = {"mode": "advise", "slow_interval_s": 1}
 OBSERVATIONS = "/v1/deployments/shop/observations"
