@@ -8,6 +8,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
@@ -171,11 +172,24 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     if connection.dialect.name == "postgresql":
         # Any fixed number: an advisory lock of this transaction serialises openers.
         connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _migrations() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    return config
+
+
+def newest_revision() -> str:
+    """The version of the schema that this version of Poolwise works on."""
+    head = ScriptDirectory.from_config(_migrations()).get_current_head()
+    if head is None:
+        raise StoreError(f"no migrations are in {MIGRATIONS}: install Poolwise again")
+    return head
 
 
 def take_time(connection: Connection) -> None:

@@ -21,10 +21,10 @@ from planner.service.store import open_store
 from planner.service.store.jobs import JobState
 from planner.simulate import Scenario, simulate
 from tests.fakes.workloads import poisson_workload
+from tests.planner.service.api.test_jobs import ASYNC, Workshop, ask
 from tests.planner.service.clients import client_of
 from tests.planner.service.examples import NOON, history, write_spec
 from tests.planner.service.imagined import BUSY, ImaginedTarget, make_deployment
-from tests.planner.service.api.test_jobs import ASYNC, Workshop, ask
 from tests.planner.simulate.test_twin import pools
 
 HOURS_S = 5 * 3_600.0
