@@ -51,7 +51,7 @@ def init(
         TargetKind, typer.Option("--target", help="Where plans are applied.")
     ] = TargetKind.DRY_RUN,
     name: Annotated[
-        str | None, typer.Option("--name", help="Of the deployment (default: as the file).")
+        str | None, typer.Option("--name", help="Of the deployment (default: as the model).")
     ] = None,
     inventory: Annotated[
         int | None,
@@ -87,10 +87,11 @@ def init(
     accelerator = accelerator or _answer("--accelerator", "Accelerator", asks=asks)
     if usd_per_gpu_hour is None:
         usd_per_gpu_hour = _price(known, accelerator, asks=asks)
+    model = model or _name_of(config)
     made = starter(
         Draft(
-            name=name or _plain(out.stem),
-            model=model or _name_of(config),
+            name=name or _plain(model),
+            model=model,
             config=config,
             accelerator=accelerator,
             usd_per_gpu_hour=usd_per_gpu_hour,
@@ -136,9 +137,9 @@ def _name_of(config: Path) -> str:
     return folder.name or "model"
 
 
-def _plain(stem: str) -> str:
-    """A file's name as that of a deployment."""
-    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in stem.lower())
+def _plain(model: str) -> str:
+    """A model's name as that of a deployment."""
+    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in model.lower())
     return letters.strip("-")[:63].strip("-") or "default"
 
 

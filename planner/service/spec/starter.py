@@ -134,15 +134,15 @@ models:
 # What every request is promised, and for which share of all that arrive. Put in your own promise.
 slos:
 - model: {model}
-  ttft_s: {draft.ttft_s:g}            # time to first token
-  tpot_s: {draft.tpot_s:g}            # mean time per output token after the first
+  ttft_s: {draft.ttft_s:g}  # time to first token
+  tpot_s: {draft.tpot_s:g}  # mean time per output token after the first
   attainment_ratio: {draft.attainment_ratio:g}  # of all arrivals
 
 # What may be had, and what you pay for it.
 accelerators:
 - name: {accelerator}
-  per_node: {per_node}          # accelerators in one machine
-  inventory: {inventory}        # in all
+  per_node: {per_node}  # accelerators in one machine
+  inventory: {inventory}  # in all
   usd_per_gpu_hour: {{on_demand: {draft.usd_per_gpu_hour:g}}}
 
 # What replicas were measured to do. Without a profile of a pool, give --allow-estimates: rough
