@@ -42,7 +42,7 @@ class Job:
     Parameters
     ----------
     kind : str
-        The route that was asked: `plans`, `simulations` or `forecasts`.
+        The route that was asked: `plans`, `simulations`, `forecasts` or `backtests`.
     request : str
         The body that came, JSON.
     attempts : int
