@@ -11,7 +11,6 @@ import numpy as np
 from forecaster.panel import METHODS, MOST_STEPS, Outlook, Panel, Span
 from forecaster.recent_lengths import RecentLengths, recent_lengths
 from forecaster.series import RateTable
-from planner.domain.wanted import go_on
 from planner.domain.workload import Floats, ObservedWindow
 
 MOST_PANELS = 256
@@ -65,7 +64,6 @@ class Memory:
             else:
                 panel = kept.panel
             for values in fresh:
-                go_on()
                 panel.observe(values)
             self._panels[asked] = _Kept(panel=panel, table=table)
             while len(self._panels) > MOST_PANELS:
