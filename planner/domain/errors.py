@@ -13,6 +13,7 @@
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
+    │   ├── NotAllowedError        what was asked needs a higher role (HTTP 403)
     │   ├── UnknownPlanError       no plan under that id
     │   ├── UnknownDecisionError   no decision under that id
     │   ├── UnknownJobError        no job under that id
@@ -87,6 +88,10 @@ class TokenError(InputError):
 
 class UnknownTokenError(TokenError):
     """No live token has this name."""
+
+
+class NotAllowedError(InputError):
+    """What was asked needs a higher role than whoever asked has."""
 
 
 class UnknownPlanError(InputError):
