@@ -184,8 +184,8 @@ class Specs:
         self._check(spec)
         if not may_change_approval and spec.approval != self.leadership.deployment.spec.approval:
             raise NotAllowedError(
-                "spec: approval differs from the one in force, and who has to approve is changed by "
-                "admins only: leave it as it is, or ask one"
+                "spec: approval differs from the one in force, and who has to approve is changed "
+                "by admins only: leave it as it is, or ask one"
             )
         made = SpecVersion(
             version=0,

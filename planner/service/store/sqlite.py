@@ -3,11 +3,12 @@
 A process that has a file open writes on after it was moved away or deleted, and nobody sees again
 what it wrote. So every transaction first looks whether the file still is the one at its path;
 once a file was there, none is made anew by itself; and a connection that met a file that could not
-be written is closed, since SQLite would leave it read-only for ever.
+be written is closed, with all others, since SQLite would leave it read-only for ever.
 """
 
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -32,7 +33,7 @@ def sqlite_engine(url: URL) -> Engine:
         event.listen(engine, "do_connect", place.refuse_to_make_anew)
         event.listen(engine, "connect", place.note)
         event.listen(engine, "checkout", place.check)
-        event.listen(engine, "handle_error", _give_up_connection)
+        event.listen(engine, "handle_error", partial(_give_up_connections, engine))
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
@@ -68,9 +69,15 @@ class _Place:
         return found.st_dev, found.st_ino
 
 
-def _give_up_connection(context: ExceptionContext) -> None:
+def _give_up_connections(engine: Engine, context: ExceptionContext) -> None:
+    """Close this one and those that wait for use.
+
+    SQLite keeps one view of a file for all connections of a process: while one that opened it
+    read-only is open, so are all later ones.
+    """
     if any(word in str(context.original_exception) for word in _LASTING):
         context.is_disconnect = True
+        engine.dispose()
 
 
 def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -69,10 +69,13 @@ def test_a_folder_that_is_moved_away_holds_the_loop_until_it_is_back(tmp_path):
         assert away(server.get("/v1/plans"))
         assert away(server.get("/readyz"))
         assert server.get("/healthz").status_code == 200
-        eventually(lambda: "a tick was lost, the fleet stays" in server.log.read_text(), SLACK_S)
+        eventually(lambda: not server.leads(), SLACK_S)  # nothing is planned or moved
+        held = server.ticks()
+        assert "could not be asked: database" in server.log.read_text()
         state.mkdir()
         assert away(hand_in(server, 3))
         assert list(state.iterdir()) == []  # an empty database would look like no data
+        assert server.ticks() == held
         state.rmdir()
         elsewhere.rename(state)
         goes_on(server)
