@@ -47,11 +47,13 @@ def _look(engine: Engine) -> list[Finding]:
 def _schema(connection: Connection, where: str) -> Finding:
     """Its version, and whether a write that is taken back is let through."""
     known, newest = revision_of(connection), newest_revision()
-    if known is None and not inspect(connection).has_table(AUDIT_HEAD.name):
+    has_log = inspect(connection).has_table(AUDIT_HEAD.name)
+    if known is None and not has_log:
         return good("store", f"{where} is empty: `poolwise serve` makes its tables")
     connection.rollback()
     with connection.begin() as transaction:
-        connection.execute(update(AUDIT_HEAD).values(seq=AUDIT_HEAD.c.seq))
+        if has_log:
+            connection.execute(update(AUDIT_HEAD).values(seq=AUDIT_HEAD.c.seq))
         transaction.rollback()
     if known == newest:
         return good("store", f"{where} takes writes, schema {known}")
