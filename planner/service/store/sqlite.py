@@ -8,7 +8,6 @@ be written is closed, with all others, since SQLite would leave it read-only for
 
 import sqlite3
 import time
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -29,37 +28,84 @@ def sqlite_engine(url: URL) -> Engine:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
         engine = create_engine(url, connect_args={"timeout": BUSY_S})
-        place = _Place(Path(str(url.database)))
-        event.listen(engine, "do_connect", place.refuse_to_make_anew)
-        event.listen(engine, "connect", place.note)
-        event.listen(engine, "checkout", place.check)
-        event.listen(engine, "handle_error", partial(_give_up_connections, engine))
+        _watch(engine, _Place(Path(str(url.database))))
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
 
 
+def _watch(engine: Engine, place: "_Place") -> None:
+    event.listen(engine, "do_connect", place.before_connect)
+    event.listen(engine, "connect", place.connected)
+    event.listen(engine, "checkout", place.before_use)
+    event.listen(engine, "checkin", place.after_use)
+    event.listen(engine, "close", place.closed)
+
+    def give_up(context: ExceptionContext) -> None:
+        if any(word in str(context.original_exception) for word in _LASTING):
+            context.is_disconnect = True
+            place.give_up_all()
+            engine.dispose()
+
+    event.listen(engine, "handle_error", give_up)
+
+
 class _Place:
-    """Where a database file is, and whether there was one."""
+    """Where a database file is, and which connections to it are open.
+
+    SQLite keeps one view of a file for all connections of a process: as long as one that opened it
+    read-only is open, so are all later ones. After such an error none is opened until all are shut.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = False
+        self._open: dict[int, tuple[DBAPIConnection, tuple[int, int] | None]] = {}
+        self._given_up: set[int] = set()
+        self._drains = False
 
-    def refuse_to_make_anew(self, *_: object) -> None:
-        """Before a connection: an empty file in the place of a lost one would look like no data."""
+    def before_connect(self, *_: object) -> None:
+        """Refuse to make a file anew: an empty one in place of a lost one looks like no data."""
         if self._known and not self._path.exists():
             raise sqlite3.OperationalError(f"{self._path} was there and is gone")
+        if self._drains and self._open:
+            raise sqlite3.OperationalError(
+                f"{self._path} could not be used: it is opened again once nobody has it open"
+            )
+        self._drains = False
 
-    def note(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        """Once connected: which file it is."""
-        entry.info["file"] = self._file()
-        self._known = entry.info["file"] is not None
+    def connected(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        """Remember which file it is."""
+        found = self._file()
+        self._open[id(connection)] = (connection, found)
+        self._known = found is not None
 
-    def check(self, _: DBAPIConnection, entry: ConnectionPoolEntry, __: object) -> None:
-        """Before use: whether the file that it has open still is the one at its path."""
-        if entry.info.get("file") != self._file():
+    def before_use(self, connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:
+        """Whether the file that it has open still is the one at its path."""
+        number = id(connection)
+        if number not in self._open or number in self._given_up:
+            raise DisconnectionError("it was given up")
+        if self._open[number][1] != self._file():
             raise DisconnectionError(f"{self._path} is not the file that was opened any more")
+
+    def after_use(self, connection: DBAPIConnection | None, _: ConnectionPoolEntry) -> None:
+        """Shut it where it was given up meanwhile."""
+        if connection is not None and id(connection) in self._given_up:
+            connection.close()
+            self._forget(connection)
+
+    def closed(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        """It is not open any more."""
+        self._forget(connection)
+
+    def give_up_all(self) -> None:
+        """Have all that are open shut, those in use after it."""
+        self._drains = True
+        self._given_up |= set(self._open)
+
+    def _forget(self, connection: DBAPIConnection) -> None:
+        self._open.pop(id(connection), None)
+        self._given_up.discard(id(connection))
 
     def _file(self) -> tuple[int, int] | None:
         try:
@@ -67,17 +113,6 @@ class _Place:
         except OSError:
             return None
         return found.st_dev, found.st_ino
-
-
-def _give_up_connections(engine: Engine, context: ExceptionContext) -> None:
-    """Close this one and those that wait for use.
-
-    SQLite keeps one view of a file for all connections of a process: while one that opened it
-    read-only is open, so are all later ones.
-    """
-    if any(word in str(context.original_exception) for word in _LASTING):
-        context.is_disconnect = True
-        engine.dispose()
 
 
 def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
