@@ -18,6 +18,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 BUSY_S = 15
 """How long a writer waits for another one, seconds."""
+DRAIN_S = 2.0
+"""So long no connection is opened while old ones are in use that met a file they cannot write."""
 _LASTING = ("readonly", "disk I/O error", "unable to open", "malformed", "not a database")
 """Words of errors after which a connection is not used again."""
 
@@ -28,9 +30,10 @@ def sqlite_engine(url: URL) -> Engine:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
         engine = create_engine(url, connect_args={"timeout": BUSY_S})
-        _watch(engine, _Place(Path(str(url.database))))
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
+    if not isinstance(engine.pool, StaticPool):
+        _watch(engine, _Place(Path(str(url.database))))
     return engine
 
 
@@ -60,24 +63,24 @@ class _Place:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = False
-        self._open: dict[int, tuple[DBAPIConnection, tuple[int, int] | None]] = {}
+        self._open: dict[int, tuple[int, int] | None] = {}
         self._given_up: set[int] = set()
-        self._drains = False
+        self._drains_until_s = 0.0
 
     def before_connect(self, *_: object) -> None:
         """Refuse to make a file anew: an empty one in place of a lost one looks like no data."""
         if self._known and not self._path.exists():
             raise sqlite3.OperationalError(f"{self._path} was there and is gone")
-        if self._drains and self._open:
+        if self._open and time.monotonic() < self._drains_until_s:
             raise sqlite3.OperationalError(
                 f"{self._path} could not be used: it is opened again once nobody has it open"
             )
-        self._drains = False
+        self._drains_until_s = 0.0
 
     def connected(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         """Remember which file it is."""
-        found = self._file()
-        self._open[id(connection)] = (connection, found)
+        self._given_up.discard(id(connection))
+        self._open[id(connection)] = found = self._file()
         self._known = found is not None
 
     def before_use(self, connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:
@@ -85,7 +88,7 @@ class _Place:
         number = id(connection)
         if number not in self._open or number in self._given_up:
             raise DisconnectionError("it was given up")
-        if self._open[number][1] != self._file():
+        if self._open[number] != self._file():
             raise DisconnectionError(f"{self._path} is not the file that was opened any more")
 
     def after_use(self, connection: DBAPIConnection | None, _: ConnectionPoolEntry) -> None:
@@ -100,7 +103,7 @@ class _Place:
 
     def give_up_all(self) -> None:
         """Have all that are open shut, those in use after it."""
-        self._drains = True
+        self._drains_until_s = time.monotonic() + DRAIN_S
         self._given_up |= set(self._open)
 
     def _forget(self, connection: DBAPIConnection) -> None:
