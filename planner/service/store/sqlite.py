@@ -7,7 +7,9 @@ be written is closed, with all others, since SQLite would leave it read-only for
 """
 
 import sqlite3
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -48,9 +50,18 @@ def _watch(engine: Engine, place: "_Place") -> None:
         if any(word in str(context.original_exception) for word in _LASTING):
             context.is_disconnect = True
             place.give_up_all()
-            engine.dispose()
 
     event.listen(engine, "handle_error", give_up)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Opened:
+    """A connection, the device and number of its file, and whether anybody uses it."""
+
+    connection: DBAPIConnection
+    file: tuple[int, int] | None
+    used: bool
+    given_up: bool = False
 
 
 class _Place:
@@ -63,8 +74,8 @@ class _Place:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = False
-        self._open: dict[int, tuple[int, int] | None] = {}
-        self._given_up: set[int] = set()
+        self._lock = threading.Lock()
+        self._open: dict[int, _Opened] = {}
         self._drains_until_s = 0.0
 
     def before_connect(self, *_: object) -> None:
@@ -78,37 +89,49 @@ class _Place:
         self._drains_until_s = 0.0
 
     def connected(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        """Remember which file it is."""
-        self._given_up.discard(id(connection))
-        self._open[id(connection)] = found = self._file()
-        self._known = found is not None
+        """Remember which file it is; its first use begins at once."""
+        opened = _Opened(connection=connection, file=self._file(), used=True)
+        with self._lock:
+            self._open[id(connection)] = opened
+        self._known = opened.file is not None
 
     def before_use(self, connection: DBAPIConnection, _: ConnectionPoolEntry, __: object) -> None:
         """Whether the file that it has open still is the one at its path."""
-        number = id(connection)
-        if number not in self._open or number in self._given_up:
-            raise DisconnectionError("it was given up")
-        if self._open[number] != self._file():
-            raise DisconnectionError(f"{self._path} is not the file that was opened any more")
+        with self._lock:
+            opened = self._open.get(id(connection))
+            if opened is None or opened.given_up:
+                raise DisconnectionError("it was given up")
+            if opened.file != self._file():
+                raise DisconnectionError(f"{self._path} is not the file that was opened any more")
+            opened.used = True
 
     def after_use(self, connection: DBAPIConnection | None, _: ConnectionPoolEntry) -> None:
         """Shut it where it was given up meanwhile."""
-        if connection is not None and id(connection) in self._given_up:
-            connection.close()
-            self._forget(connection)
+        with self._lock:
+            opened = None if connection is None else self._open.get(id(connection))
+            if opened is not None:
+                opened.used = False
+                self._shut_given_up()
 
     def closed(self, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         """It is not open any more."""
-        self._forget(connection)
+        with self._lock:
+            self._open.pop(id(connection), None)
 
     def give_up_all(self) -> None:
         """Have all that are open shut, those in use after it."""
-        self._drains_until_s = time.monotonic() + DRAIN_S
-        self._given_up |= set(self._open)
+        with self._lock:
+            self._drains_until_s = time.monotonic() + DRAIN_S
+            for opened in self._open.values():
+                opened.given_up = True
+            self._shut_given_up()
 
-    def _forget(self, connection: DBAPIConnection) -> None:
-        self._open.pop(id(connection), None)
-        self._given_up.discard(id(connection))
+    def _shut_given_up(self) -> None:
+        """The pool finds them shut when it wants to use them, and opens others."""
+        for number, opened in tuple(self._open.items()):
+            if opened.given_up and not opened.used:
+                opened.connection.close()
+                del self._open[number]
 
     def _file(self) -> tuple[int, int] | None:
         try:
