@@ -107,7 +107,7 @@ def permissions(path, *, folder, files):
     path.chmod(folder)
 
 
-def test_a_file_that_came_back_read_only_is_read_until_it_may_be_written(tmp_path):
+def test_a_file_that_came_back_read_only_is_read_and_written_after_a_restart(tmp_path):
     write_spec(tmp_path, loop=EVERY_SECOND)
     state, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
     with replica(tmp_path, "a", through=(sys.executable, "-c", OBEYING)) as server:
@@ -121,6 +121,7 @@ def test_a_file_that_came_back_read_only_is_read_until_it_may_be_written(tmp_pat
         assert server.get("/v1/plans").status_code == 200
         eventually(lambda: "readonly database" in server.log.read_text(), SLACK_S)
         permissions(state, folder=0o700, files=0o600)
+    with replica(tmp_path, "b") as server:
         goes_on(server)
     assert kept_minutes(sqlite_url(tmp_path)) == [9, 1]
 
