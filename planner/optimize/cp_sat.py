@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
+from planner.domain.wanted import stopped_by
 from planner.optimize.answer import Answer
 from planner.optimize.clock import report
 from planner.optimize.inputs import SolverSettings
@@ -90,7 +91,8 @@ def _run(
     # redundant containing constraint"): false optima, where demand may stay unserved.
     solver.parameters.presolve_inclusion_work_limit = 0
     solver.parameters.catch_sigint_signal = False  # it would not give Ctrl-C back to the process
-    status = solver.solve(sat)
+    with stopped_by(solver.stop_search):
+        status = solver.solve(sat)
     final = status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)
     timed_out = not final and solver.response_proto.deterministic_time < work
     report(timed_out=timed_out)

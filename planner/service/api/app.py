@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from planner.service.api import (
     advice,
     audit,
+    backtests,
     decisions,
     deployments,
     directives,
@@ -28,6 +29,7 @@ from planner.service.api import (
     tokens,
 )
 from planner.service.api.access_control import AccessControl
+from planner.service.api.backtests import BacktestBody
 from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
@@ -81,6 +83,7 @@ def create_app(service: Service) -> FastAPI:
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
+        backtests.ROUTER,
         simulations.ROUTER,
         specs.ROUTER,
         deployments.ROUTER,
@@ -115,7 +118,11 @@ def _kinds(service: Service) -> dict[str, Kind]:
     def simulation(body: SimulationBody, _by: str, progress: Progress) -> Made:
         return simulations.make_simulation(service, body, progress)
 
+    def backtest(body: BacktestBody, _by: str, progress: Progress) -> Made:
+        return backtests.make_backtest(body, progress)
+
     return {
+        "backtests": _kind(BacktestBody, backtest),
         "plans": _kind(PlanBody, plan),
         "forecasts": _kind(ForecastBody, forecast),
         "simulations": _kind(SimulationBody, simulation),

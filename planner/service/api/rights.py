@@ -44,6 +44,7 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Questions: they cost time, and leave nothing behind but, where they take long, a job.
     "POST /v1/recommendations": VIEWER,
     "POST /v1/forecasts": VIEWER,
+    "POST /v1/backtests": VIEWER,
     "POST /v1/simulations": VIEWER,
     "DELETE /v1/jobs/{job_id}": VIEWER,  # one's own; those of others as an operator
     # What the loop plans by, and what moves the fleet once it is approved.
