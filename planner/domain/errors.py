@@ -13,6 +13,7 @@
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
+    │   ├── UnknownDeploymentError no deployment of that name is served here
     │   ├── UnknownPlanError       no plan under that id
     │   ├── UnknownDecisionError   no decision under that id
     │   ├── UnknownJobError        no job under that id
@@ -86,6 +87,10 @@ class TokenError(InputError):
 
 class UnknownTokenError(TokenError):
     """No live token has this name."""
+
+
+class UnknownDeploymentError(InputError):
+    """No deployment of this name is served here."""
 
 
 class UnknownPlanError(InputError):

@@ -52,5 +52,5 @@ def post_recommendation(
 
 def _spec(body: RecommendationBody, service: Service) -> Spec:
     if body.spec is None:
-        return service.deployment.spec
+        return service.registry.sole(body.deployment).deployment.spec
     return spec_of(body.spec, where="spec", allow_estimates=body.allow_estimates)

@@ -21,6 +21,7 @@ from planner.domain.errors import (
     SpecChangedError,
     StalePlanError,
     UnknownDecisionError,
+    UnknownDeploymentError,
     UnknownJobError,
     UnknownPlanError,
     UnknownProfileError,
@@ -33,6 +34,7 @@ RETRY_AFTER_S = 5
 
 _STATUS: tuple[tuple[type[PoolwiseError], int], ...] = (
     (UnknownDecisionError, 404),
+    (UnknownDeploymentError, 404),
     (UnknownPlanError, 404),
     (UnknownTokenError, 404),
     (UnknownJobError, 404),

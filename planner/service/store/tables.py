@@ -427,6 +427,18 @@ SPECS = Table(
     Column("put_by", String(200), nullable=False),
 )
 
+DEPLOYMENTS = Table(
+    "deployments",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("instance", String(200), nullable=False),
+    Column("given", String(80), nullable=False),
+    Column("changed_at", String(40), nullable=False),
+    Column("changed_by", String(200), nullable=False),
+    Column("retired", Boolean, nullable=False),
+    Index("ix_deployments_instance", "instance"),
+)
+
 PROFILES = Table(
     "profiles",
     METADATA,
