@@ -21,7 +21,7 @@ from planner.domain.spec import Spec, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
 from planner.service.deployment import utc_now
-from planner.service.election.choosing import instance_of, make_election
+from planner.service.election.choosing import lease_of, make_election
 from planner.service.fleet.orders import OrderTaker, taking_orders
 from planner.service.hosting.host import Host, Shared
 from planner.service.hosting.overlaps import check_apart
@@ -177,17 +177,15 @@ def _shared(
     tracing: Tracing | None,
 ) -> Shared:
     specs = tuple(given.values())
-    instance = instance_of([spec.name for spec in specs], settings.election)
+    lease = lease_of([spec.name for spec in specs], settings.election)
     in_cluster = (spec for spec in specs if spec.target is TargetKind.KUBERNETES)
     metrics = Metrics()
     return Shared(
         store=store,
         settings=settings,
         reader=reader,
-        election=make_election(
-            settings.election, next(in_cluster, specs[0]), store, instance=instance
-        ),
-        instance=instance,
+        election=make_election(settings.election, next(in_cluster, specs[0]), store, lease=lease),
+        lease=lease,
         metrics=metrics,
         scheduler=make_scheduler(metrics),
         notifier=Notifier(
@@ -232,7 +230,7 @@ def _service(host: Host, options: ServeOptions, tracing: Tracing | None) -> Serv
     return Service(
         registry=host.registry,
         store=shared.store,
-        instance=shared.instance,
+        lease=shared.lease,
         host=host,
         metrics=shared.metrics,
         election=shared.election,

@@ -53,7 +53,7 @@ def create_app(service: Service) -> FastAPI:
     presence = Presence(store.access, service.now)
     runner = JobRunner(
         _kinds(service),
-        StoredJobs(access=store.access, deployment=service.instance, owner=presence.identity),
+        StoredJobs(access=store.access, deployment=service.lease, owner=presence.identity),
         presence,
         clock=service.now,
         failure=_failure,

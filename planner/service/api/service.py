@@ -40,8 +40,8 @@ class Service:
         The deployments.
     store : Store
         That of all of them.
-    instance : str
-        Name of the server, under which its jobs are kept.
+    lease : str
+        Its name, under which the jobs of the server are kept.
     host : Host or None
         How deployments are added and retired; None: they stay.
     election : Election
@@ -63,7 +63,7 @@ class Service:
 
     registry: Registry
     store: Store
-    instance: str
+    lease: str
     metrics: Metrics = field(default_factory=Metrics)
     host: Host | None = None
     election: Election = field(default_factory=NoElection)
@@ -74,17 +74,6 @@ class Service:
     max_body_bytes: int = DEFAULT_BODY_BYTES
     answer_within_s: float = DEFAULT_ANSWER_S
     tracing: Tracing | None = None
-
-    @classmethod
-    def alone(cls, deployment: Deployment) -> "Service":
-        """Of a single deployment that stays, without an election."""
-        registry = Registry.alone(deployment)
-        return cls(
-            registry=registry,
-            store=deployment.store,
-            instance=deployment.spec.name,
-            clock=deployment.clock,
-        )
 
     def now(self) -> datetime:
         """The service's clock."""

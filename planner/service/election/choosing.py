@@ -21,11 +21,11 @@ LONGEST_HOST = 150
 
 
 SEVERAL = "poolwise"
-"""Name of a server that is started with several specs."""
+"""Name of the lease of a server that is started with several specs."""
 
 
-def instance_of(names: Sequence[str], settings: ElectionSettings) -> str:
-    """The name of a server: its lease and its jobs are kept under it.
+def lease_of(names: Sequence[str], settings: ElectionSettings) -> str:
+    """The name of a server's lease, under which its jobs are kept, too.
 
     That of its one deployment, or what `POOLWISE_LEASE_NAME` says; with that, servers of different
     deployments can share a database.
@@ -36,7 +36,7 @@ def instance_of(names: Sequence[str], settings: ElectionSettings) -> str:
 
 
 def make_election(
-    settings: ElectionSettings, spec: Spec, store: Store, *, instance: str | None = None
+    settings: ElectionSettings, spec: Spec, store: Store, *, lease: str | None = None
 ) -> Election:
     """Who takes part in which election; nothing is asked yet.
 
@@ -44,8 +44,8 @@ def make_election(
     ----------
     spec : Spec
         Says which cluster a Lease is kept in.
-    instance : str or None
-        Name of the server; None: the spec's.
+    lease : str or None
+        Its name; None: the spec's.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def make_election(
     """
     if settings.carrier is ElectionCarrier.OFF:
         return NoElection()
-    name = instance or spec.name
+    name = lease or spec.name
     terms = store.lease(name)
     return Elector(
         _carrier(settings, spec, terms, name=name),

@@ -42,8 +42,8 @@ class Shared:
 
     Parameters
     ----------
-    instance : str
-        Name of the server, after which its lease is named.
+    lease : str
+        Its name; it names the server, too.
     slots : Semaphore
         Taken by whoever computes.
     """
@@ -52,7 +52,7 @@ class Shared:
     settings: Settings
     reader: SpecReader
     election: Election
-    instance: str
+    lease: str
     metrics: Metrics
     scheduler: BackgroundScheduler
     notifier: Notifier
@@ -62,7 +62,7 @@ class Shared:
     @property
     def members(self) -> StoredDeployments:
         """What was added to this server at run time, and retired from it."""
-        return StoredDeployments(access=self.store.access, instance=self.instance)
+        return StoredDeployments(access=self.store.access, lease=self.lease)
 
 
 @dataclass(slots=True)
@@ -223,7 +223,7 @@ class Host:
         live = self._live(spec, alone=alone)
         deployment = self._deployment(spec, Hands(spec=spec, desired=desired), live)
         hands = Hands(spec=spec, desired=desired).on
-        leadership = Leadership(shared.election, deployment, hands, lease=shared.instance)
+        leadership = Leadership(shared.election, deployment, hands, lease=shared.lease)
         specs = Specs(
             store=shared.store,
             reader=shared.reader,

@@ -1,12 +1,10 @@
 """The deployments that this process serves, by name."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actuators.metrics import DesiredReplicas, Labels
 from planner.domain.errors import InputError, UnknownDeploymentError
 from planner.service.deployment import Deployment
-from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
 from planner.service.live.watching import LiveSignals
 from planner.service.spec.versions import Specs
@@ -53,19 +51,6 @@ class Registry:
     """What is served now; it may change at any time, what was asked for stays as it is."""
 
     _served: dict[str, Served] = field(default_factory=dict)
-
-    @classmethod
-    def alone(cls, deployment: Deployment) -> "Registry":
-        """A single deployment, without an election."""
-        actuator = deployment.actuator
-        return cls.of(
-            [Served(leadership=Leadership(NoElection(), deployment, lambda *_: actuator))]
-        )
-
-    @classmethod
-    def of(cls, served: Iterable[Served]) -> "Registry":
-        """These."""
-        return cls({one.name: one for one in served})
 
     def add(self, served: Served) -> None:
         """Serve one more."""

@@ -35,35 +35,35 @@ class StoredDeployments:
 
     Parameters
     ----------
-    instance : str
-        Name of the server: that of its lease.
+    lease : str
+        By which the processes of a server find the one that acts; it names the server.
     """
 
     access: Access
-    instance: str
+    lease: str
 
     def all(self) -> dict[str, Membership]:
         """What is known, by name. Raises StoreError."""
-        query = select(DEPLOYMENTS).where(DEPLOYMENTS.c.instance == self.instance)
+        query = select(DEPLOYMENTS).where(DEPLOYMENTS.c.lease == self.lease)
         with self.access.reading() as connection:
             found = [_membership(row) for row in connection.execute(query).mappings()]
         return {one.deployment: one for one in found}
 
-    def adopt(self, instances: Iterable[str]) -> None:
+    def adopt(self, leases: Iterable[str]) -> None:
         """Take over what was added to servers of these names. Raises StoreError."""
-        others = [name for name in instances if name != self.instance]
-        theirs = DEPLOYMENTS.c.instance.in_(others)
+        others = [name for name in leases if name != self.lease]
+        theirs = DEPLOYMENTS.c.lease.in_(others)
         with self.access.reading() as connection:  # most often there are none
             if connection.execute(select(DEPLOYMENTS.c.deployment).where(theirs)).first() is None:
                 return
         with self.access.writing() as connection:
-            connection.execute(update(DEPLOYMENTS).where(theirs).values(instance=self.instance))
+            connection.execute(update(DEPLOYMENTS).where(theirs).values(lease=self.lease))
 
     def put(self, made: Membership) -> None:
         """Keep that one was added, or retired. Raises StoreError."""
         here = DEPLOYMENTS.c.deployment == made.deployment
         values = {
-            "instance": self.instance,
+            "lease": self.lease,
             "given": made.given,
             "changed_at": stamp(made.changed_at),
             "changed_by": made.changed_by,

@@ -431,12 +431,12 @@ DEPLOYMENTS = Table(
     "deployments",
     METADATA,
     Column("deployment", String(63), primary_key=True),
-    Column("instance", String(200), nullable=False),
+    Column("lease", String(200), nullable=False),
     Column("given", String(80), nullable=False),
     Column("changed_at", String(40), nullable=False),
     Column("changed_by", String(200), nullable=False),
     Column("retired", Boolean, nullable=False),
-    Index("ix_deployments_instance", "instance"),
+    Index("ix_deployments_lease", "lease"),
 )
 
 PROFILES = Table(

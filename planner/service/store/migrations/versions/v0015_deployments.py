@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
+revision = "0015"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
@@ -14,10 +14,10 @@ def upgrade() -> None:
     op.create_table(
         "deployments",
         sa.Column("deployment", sa.String(63), primary_key=True),
-        sa.Column("instance", sa.String(200), nullable=False),
+        sa.Column("lease", sa.String(200), nullable=False),
         sa.Column("given", sa.String(80), nullable=False),
         sa.Column("changed_at", sa.String(40), nullable=False),
         sa.Column("changed_by", sa.String(200), nullable=False),
         sa.Column("retired", sa.Boolean, nullable=False),
     )
-    op.create_index("ix_deployments_instance", "deployments", ["instance"])
+    op.create_index("ix_deployments_lease", "deployments", ["lease"])
