@@ -24,7 +24,7 @@ from benchmarks.service.result import Result, Say
 from planner.service.store import DecisionRecord, open_store
 from tests.planner.service.examples import fleet, history, write_spec
 from tests.planner.service.plans import example_fleet, example_record
-from tests.planner.service.test_store import read
+from tests.planner.service.store.test_store import read
 
 MOST_RATIO = 5.0
 """p99 of a read over that of an empty route: asked for at most."""

@@ -19,9 +19,9 @@ from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord, Keeping, Store, forecasts, open_store
 from planner.service.store.retention import DAY_S
 from tests.planner.service.examples import NOON, write_spec
+from tests.planner.service.fleet.test_gate import RECORD
 from tests.planner.service.plans import example_record
-from tests.planner.service.test_gate import RECORD
-from tests.planner.service.test_retention import minute
+from tests.planner.service.store.test_retention import minute
 
 STEP = timedelta(minutes=10)
 MOST_GROWTH = 1.05

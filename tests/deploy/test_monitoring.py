@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from planner.service.telemetry.signal_metrics import FAMILIES
-from tests.planner.service.test_metrics_page import everything
+from tests.planner.service.telemetry.test_metrics_page import everything
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "monitoring"

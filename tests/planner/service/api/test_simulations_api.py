@@ -4,10 +4,10 @@ import pytest
 
 from planner.service.api import create_app
 from planner.service.api.simulations import EXAMPLES
+from tests.planner.service.answers.test_circumstances import LINKS
 from tests.planner.service.clients import Client, service_of
 from tests.planner.service.examples import NOON, fleet, history, pool
 from tests.planner.service.imagined import BUSY, make_deployment
-from tests.planner.service.test_circumstances import LINKS
 
 PATH = "/v1/simulations"
 COUNT = 100

@@ -18,8 +18,8 @@ from tests.fakes.profiles import linear_profile
 from tests.kubernetes import FakeCluster
 from tests.kubernetes.simulation import ControllerSimulation
 from tests.planner.service.examples import NOON, history, window
+from tests.planner.service.fleet.test_kubernetes_target import OBJECTS, on_the_clock_of
 from tests.planner.service.imagined import BUSY, make_deployment, observe
-from tests.planner.service.test_kubernetes_target import OBJECTS, on_the_clock_of
 
 
 class World:

@@ -14,7 +14,7 @@ INTERVAL = ("--interval", "2", "--deadline", "5")
 CALM_PREFILL = LoadedWorker(running=0, prefill_s=0.02)
 CALM_DECODE = LoadedWorker(running=2, prefill_s=0.01)
 FLOODED = LoadedWorker(running=1, waiting=6, queue_s=3.0, prefill_s=0.5)
-PAGES = Path(__file__).parents[2] / "serving" / "telemetry" / "pages"
+PAGES = Path(__file__).parents[3] / "serving" / "telemetry" / "pages"
 
 
 @pytest.fixture

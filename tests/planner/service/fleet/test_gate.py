@@ -197,7 +197,7 @@ def test_bad_options_are_told_in_one_line(tmp_path, arguments, words, monkeypatc
     line, environment = command(tmp_path, "run", "--spec", "spec.yaml", *arguments)
     done = subprocess.run(
         line,
-        env={**environment, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+        env={**environment, "PYTHONPATH": str(Path(__file__).resolve().parents[4])},
         capture_output=True,
         text=True,
         timeout=60,

@@ -5,9 +5,9 @@ import time
 
 import httpx
 
+from tests.planner.service.api.test_jobs import ASYNC, LONG
 from tests.planner.service.examples import fleet, write_spec
 from tests.planner.service.served import served
-from tests.planner.service.test_jobs import ASYNC, LONG
 
 FLEET = "/v1/deployments/shop/fleet"
 

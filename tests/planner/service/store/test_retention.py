@@ -24,9 +24,9 @@ from planner.service.store.leases import Fence
 from planner.service.store.orders import Action, Answer
 from planner.service.store.retention import LAST_DECISIONS, LAST_ROLLOUTS
 from tests.planner.service.examples import NOON, write_spec
+from tests.planner.service.fleet.test_gate import RECORD
 from tests.planner.service.imagined import make_deployment
 from tests.planner.service.plans import example_record
-from tests.planner.service.test_gate import RECORD
 
 DAY = timedelta(days=1)
 KEEPING = Keeping()

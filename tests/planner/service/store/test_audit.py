@@ -12,7 +12,7 @@ from planner.service.store import DecisionRecord, open_store
 from planner.service.store.audit import NOTHING, add, hash_of
 from planner.service.store.database import open_engine
 from tests.planner.service.examples import NOON
-from tests.planner.service.test_store import at_revision
+from tests.planner.service.store.test_store import at_revision
 
 TRIGGERS = {
     "sqlite": ("DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete"),

@@ -9,8 +9,8 @@ from planner.service.security.access import RESERVED, AccessRole
 from planner.service.security.tokens import hash_of, new_token
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON
-from tests.planner.service.test_audit import tamper
-from tests.planner.service.test_store import at_revision
+from tests.planner.service.store.test_audit import tamper
+from tests.planner.service.store.test_store import at_revision
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

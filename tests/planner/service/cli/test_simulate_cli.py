@@ -10,8 +10,8 @@ from pyarrow import parquet
 
 from profiler.files import write_profile
 from tests.fakes.profiles import linear_profile
+from tests.planner.service.answers.test_circumstances import LINK, LINKS
 from tests.planner.service.examples import fleet, pool, write_json, write_trace
-from tests.planner.service.test_circumstances import LINK, LINKS
 
 FIRST = "This page holds all it needs"
 

@@ -24,7 +24,7 @@ from profiler.files import write_profile
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.examples import CONFIG, NOON, SPEC, spec_data, write_spec, write_trace
 from tests.planner.service.plans import DECODE, example_fleet, example_plan
-from tests.planner.service.test_model_config import LLAMA_31_70B
+from tests.planner.service.spec.test_model_config import LLAMA_31_70B
 
 LLAMA = {
     "apiVersion": "poolwise/v1",

@@ -1,6 +1,6 @@
 """`/metrics`: everything that must be observable is there, named, documented and bounded.
 
-`python -m tests.planner.service.test_metrics_page` writes the table of `docs/metrics.md` anew.
+`python -m tests.planner.service.telemetry.test_metrics_page` writes `docs/metrics.md` anew.
 """
 
 import math
@@ -30,7 +30,7 @@ from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe
 from tests.planner.service.signals import example_signals, readings
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "metrics.md"
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
 
 

@@ -15,7 +15,7 @@ from planner.service.telemetry.metrics import Metrics
 from serving.telemetry.whole import Promised
 from tests.planner.service.examples import write_spec
 from tests.planner.service.imagined import make_deployment, ticking
-from tests.planner.service.test_waiting_work import kept, seen
+from tests.planner.service.loop.test_waiting_work import kept, seen
 
 
 @pytest.fixture

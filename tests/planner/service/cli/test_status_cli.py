@@ -20,7 +20,7 @@ from planner.service.store.directives import Directive, DirectiveKind
 from profiler.files import write_profile
 from serving.fleet.endpoints import Endpoints, RouterEndpoint, WorkerEndpoint, write_endpoints
 from tests.fakes.profiles import linear_profile
-from tests.planner.service.test_profile_cli import CONFIG
+from tests.planner.service.cli.test_profile_cli import CONFIG
 from tests.serving.telemetry.servers import Served, serving, until
 from tests.serving.telemetry.test_whole import engine_text
 

@@ -19,10 +19,10 @@ from planner.service.store.leases import Fence
 from planner.service.store.orders import Action
 from planner.service.store.tables import METADATA
 from tests.planner.service.examples import NOON, history
+from tests.planner.service.fleet.test_gate import RECORD
 from tests.planner.service.plans import example_fleet, example_record
-from tests.planner.service.test_gate import RECORD
-from tests.planner.service.test_retention import decide, minutes, moved
-from tests.planner.service.test_store import REVISIONS, at_revision, read
+from tests.planner.service.store.test_retention import decide, minutes, moved
+from tests.planner.service.store.test_store import REVISIONS, at_revision, read
 
 LATER = NOON + timedelta(days=1)
 
