@@ -75,16 +75,20 @@ def _fill(url: str, names: list[str], model: str) -> None:
     store, now = open_store(url), datetime.now(UTC).replace(second=0, microsecond=0)
     for seed, name in enumerate(names):
         rng = np.random.default_rng(seed)
-        rate_rps = rng.uniform(2.0, 20.0)
         read = windows_of(
             [
-                _window(now - timedelta(seconds=WINDOW_S * back), rate_rps, rng)
+                _window(now - timedelta(seconds=WINDOW_S * back), _rate_rps(seed), rng)
                 for back in range(PAST_WINDOWS, 0, -1)
             ],
             where="bench",
         )
         store.add_windows(name, model, read, received_at=now, actor="bench")
     store.close()
+
+
+def _rate_rps(number: int) -> float:
+    """What a deployment's load varies about, requests/s."""
+    return float(np.random.default_rng(number).uniform(2.0, 20.0))
 
 
 def _window(at: datetime, rate_rps: float, rng: np.random.Generator) -> WindowDocument:
@@ -146,8 +150,8 @@ def _after(
 def _hand_in(client: httpx.Client, names: list[str], rng: np.random.Generator) -> None:
     """The minute that has just ended, of every deployment."""
     at = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(seconds=WINDOW_S)
-    for name in names:
-        window = _window(at, float(rng.uniform(2.0, 20.0)), rng).model_dump(mode="json")
+    for number, name in enumerate(names):
+        window = _window(at, _rate_rps(number), rng).model_dump(mode="json")
         path = f"/v1/deployments/{name}/observations"
         client.post(path, json={"history": [window]}).raise_for_status()
 
