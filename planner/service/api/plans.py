@@ -121,7 +121,7 @@ def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     return Made(status=201, text=text, location=f"/v1/plans/{record.plan.plan_id}")
 
 
-@ROUTER.get("")
+@ROUTER.get("", responses=answers(404))
 def get_plans(
     *,
     service: ServiceParameter,
