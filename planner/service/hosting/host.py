@@ -123,10 +123,12 @@ class Host:
                 raise SpecChangedError(f"deployment {name} was added meanwhile: look at it again")
             self.check_apart(spec)
             Hands(spec=spec, desired=None).on(store)  # what cannot be reached is told at once
+            earlier = self.shared.members.all().get(name)
+            given = earlier.given if earlier else ""  # a file that it comes back over stays behind
             made = SpecVersion(
                 version=0,
                 spec_id=spec.spec_id,
-                given="",
+                given=given,
                 content=inline,
                 allow_estimates=allow_estimates,
                 put_at=at,
@@ -134,7 +136,9 @@ class Host:
             )
             version = StoredSpecs(access=store.access, deployment=name).add(made)
             self.shared.members.put(
-                Membership(deployment=name, given="", changed_at=at, changed_by=by, retired=False)
+                Membership(
+                    deployment=name, given=given, changed_at=at, changed_by=by, retired=False
+                )
             )
             LOG.info("deployment=%s added by %s", name, by)
             return self.open(version, spec, alone=False)
