@@ -34,7 +34,7 @@ def two(tmp_path):
     shop = make_deployment(tmp_path)
     tight = [{"model": "tiny", "ttft_s": 0.4, "tpot_s": 0.05, "attainment_ratio": 0.9}]
     mill = beside(shop, tmp_path / "mill", "mill", slos=tight, loop={"mode": "approve"})
-    app = create_app(service_of(shop, mill, insecure_local=True))
+    app = create_app(service_of(shop, mill, insecure_local=True, answer_within_s=600))
     yield shop, mill, Client(app, None)
     shop.store.close()
 
