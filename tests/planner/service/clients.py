@@ -52,7 +52,7 @@ def service_of(*deployments, **options) -> Service:
     return Service(
         registry=registry,
         store=first.store,
-        instance=first.spec.name,
+        lease=first.spec.name,
         clock=first.clock,
         **options,
     )
