@@ -95,6 +95,7 @@ def test_pause_pin_and_mode_are_those_of_one_deployment(two):
     assert (len(ordered["directives"]), untouched["directives"]) == (4, [])
     assert (ordered["mode"], untouched["mode"]) == ("off", "approve")
     # What the pause holds back of one plan, it does not of the other's.
+    client.delete("/v1/deployments/mill/pins/decode:cpu:tp1")
     held, free = planned(client, "mill"), planned(client, "shop")
     assert held["diff"]["steps"] == []
     assert free["diff"]["steps"]
