@@ -139,7 +139,7 @@ def test_a_retired_deployment_is_history_and_comes_back_by_being_put(begin):
 
     assert server.admin.put(HERE, MILL).status_code == 201
     assert server.admin.get(f"{HERE}/fleet").status_code == 200
-    done = [entry["action"] for entry in server.admin.get("/v1/audit?limit=99").json()["entries"]]
+    done = [entry["action"] for entry in server.admin.get("/v1/audit?limit=99").json()["lines"]]
     assert [a for a in done if a.startswith("deployment.")] == [
         *("deployment.add", "deployment.retire", "deployment.add")
     ]
