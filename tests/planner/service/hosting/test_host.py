@@ -8,7 +8,7 @@ import pytest
 from planner import rollout
 from planner.domain.errors import NotLeaderError, SpecError
 from planner.service.api import Service, create_app
-from planner.service.api.examples import FLEET, SPEC
+from planner.service.api.examples import FLEET, MINUTES, SPEC
 from planner.service.election.elector import Elector, NoElection
 from planner.service.election.leadership import Leadership
 from planner.service.hosting.host import Host, Shared
@@ -23,8 +23,8 @@ from planner.service.telemetry.metrics import Metrics
 from planner.service.telemetry.notifying import Notifier
 from tests.planner.service.clients import Client
 from tests.planner.service.election.conftest import TIMING
-from tests.planner.service.examples import NOON, history
-from tests.planner.service.imagined import BUSY, make_deployment
+from tests.planner.service.examples import NOON
+from tests.planner.service.imagined import make_deployment
 
 MILL = {**SPEC, "name": "mill"}
 HERE = "/v1/deployments/mill"
@@ -124,7 +124,7 @@ def test_a_retired_deployment_is_history_and_comes_back_by_being_put(begin):
     server = begin()
     server.admin.put(HERE, MILL)
     server.admin.put(f"{HERE}/fleet", FLEET)
-    made = server.admin.post("/v1/plans", {"history": history(**BUSY)}).json()
+    made = server.admin.post("/v1/plans", {"history": MINUTES}).json()
     assert made["approval"]["state"] == "pending"
     assert server.clients[AccessRole.APPROVER].delete(HERE).status_code == 403
     assert server.admin.delete(HERE).status_code == 204
@@ -191,7 +191,7 @@ def test_a_plan_that_moves_the_fleet_keeps_its_deployment_from_being_retired(beg
     server = begin()
     server.admin.put(HERE, MILL)
     server.admin.put(f"{HERE}/fleet", FLEET)
-    plan = server.admin.post("/v1/plans", {"history": history(**BUSY)}).json()["plan_id"]
+    plan = server.admin.post("/v1/plans", {"history": MINUTES}).json()["plan_id"]
     server.admin.post(f"/v1/plans/{plan}/approve")
     store = server.host.shared.store
     store.change_approval(
