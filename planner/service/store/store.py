@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.autoscale.fast import Backlog
-from planner.domain.errors import UnknownPlanError
+from planner.domain.errors import StoreError, UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import Approval, ApprovalState
@@ -28,6 +28,7 @@ from planner.service.store import (
     decisions,
     forecasts,
     gate_requests,
+    instances,
     known_pools,
     observations,
     plans,
@@ -130,6 +131,24 @@ class Store:
         with self._read() as connection:
             connection.execute(select(1))
 
+    def instance(self) -> str:
+        """A short name of this database: the same for all who share it, and after a restart."""
+        with self._read() as connection:
+            found = instances.name(connection)
+        if found is None:
+            try:
+                with self.access.writing() as connection:
+                    instances.give(connection)
+            except StoreError:  # another replica was first, or it fails again below
+                pass
+            with self._read() as connection:
+                found = instances.name(connection)
+        if found is None:
+            raise StoreError(
+                f"the database {self._where} keeps no name: see whether it is writable"
+            )
+        return found
+
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.
 
@@ -158,21 +177,22 @@ class Store:
 
     def plans(
         self,
-        deployment: str,
+        deployment: str | Sequence[str],
         *,
         limit: int,
         states: Sequence[ApprovalState] = (),
         after: tuple[datetime, str] | None = None,
     ) -> tuple[PlanRecord, ...]:
-        """The newest plans of a deployment, newest first; of these states, when given.
+        """The newest plans of a deployment or of several, newest first; of these states, if given.
 
         Parameters
         ----------
         after : (datetime, str) or None
             Instant and id of a plan: only those that follow it in this order.
         """
+        names = (deployment,) if isinstance(deployment, str) else deployment
         with self._read() as connection:
-            ids = plans.ids(connection, deployment, limit=limit, states=states, after=after)
+            ids = plans.ids(connection, names, limit=limit, states=states, after=after)
             found = [plans.find(connection, plan_id) for plan_id in ids]
         return tuple(record for record in found if record is not None)
 
