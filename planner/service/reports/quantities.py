@@ -61,6 +61,15 @@ def usd_per_hour(usd: float | None) -> str:
     return f"{usd:,.2f}{NO_BREAK}USD/h" if usd >= 10 else f"{usd:.3f}{NO_BREAK}USD/h"
 
 
+def usd(amount: float | None) -> str:
+    """Write an amount of money: `0.042 USD`, `3.20 USD`, `12,481 USD`."""
+    if amount is None or not math.isfinite(amount):
+        return MISSING
+    size = abs(amount)
+    figures = 0 if size >= 1000 else 2 if size >= 1 else 3
+    return f"{amount:,.{figures}f}{NO_BREAK}USD"
+
+
 def rate(per_s: float | None, what: str) -> str:
     """Write a rate: `2.31 requests/s`."""
     if per_s is None or not math.isfinite(per_s):
