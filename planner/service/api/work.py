@@ -1,4 +1,4 @@
-"""Plans, forecasts and simulations: answered while the caller waits, or as a job (RFC 7240)."""
+"""Plans, forecasts, simulations, reports: answered while one waits, or as a job (RFC 7240)."""
 
 import asyncio
 import re
@@ -32,7 +32,9 @@ class JobSummary(Document):
     """A piece of work, and how far it is."""
 
     job_id: str
-    kind: str = Field(description="the route that was asked: plans, simulations or forecasts")
+    kind: str = Field(
+        description="the route that was asked: plans, simulations, forecasts or reports"
+    )
     state: JobState
     asked_by: str
     asked_at: AwareDatetime

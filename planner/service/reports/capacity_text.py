@@ -21,6 +21,8 @@ from planner.service.reports.quantities import (
 
 FIRST_REAL_YEAR = 1990
 """Traces in relative time begin in 1970: their instants are no dates."""
+_SAME = 0.0005
+"""Costs that differ by less, as a share, are the same."""
 
 
 def headline(report: CapacityReport) -> str:
@@ -149,15 +151,22 @@ def fleet_of(scenario: ScenarioDocument) -> str:
 def disaggregation_sentence(report: CapacityReport) -> str:
     """Whether to disaggregate, why, and what the other way costs."""
     found = report.disaggregation
+    if found.recommended == "none":
+        return "It does not matter: neither way keeps the promises within the limits."
     said = {
         "disaggregated": "Yes: prompts and answers get replicas of their own.",
         "aggregated": "No: every replica does prompts and answers.",
         "both": "In part: some replicas do both, others one of the two.",
-        "none": "It does not matter: neither way keeps the promises within the limits.",
     }[found.recommended]
-    if found.recommended == "none":
-        return said
+    if _unoffered(report) and (found.other_way_more_ratio or 0.0) < -_SAME:
+        said = f"By cost, no: the plan is {found.recommended} because the spec offers nothing else."
     return f"{said} {_other_way(report)} {_bottleneck(report)}"
+
+
+def _unoffered(report: CapacityReport) -> bool:
+    """Whether the other way was planned although the spec does not offer it."""
+    other = report.disaggregation.other_way
+    return other is not None and "does not offer" in other.name
 
 
 def _other_way(report: CapacityReport) -> str:
@@ -168,14 +177,15 @@ def _other_way(report: CapacityReport) -> str:
     name = "Aggregated" if found.recommended == "disaggregated" else "Disaggregated"
     if other.usd_per_hour is None or found.other_way_more_ratio is None:
         return f"{name} replicas: {other.reason.rstrip('.')}."
-    more = found.other_way_more_ratio
-    if abs(more) < 0.0005:
-        return f"{name} replicas would cost the same, {usd_per_hour(other.usd_per_hour)}."
-    word = "more" if more > 0 else "less"
-    return (
-        f"{name} replicas would cost {usd_per_hour(other.usd_per_hour)}, {share(abs(more))} {word}"
-        f"{'' if more > 0 else ', but were not chosen: ' + other.reason}."
-    )
+    more, cost = found.other_way_more_ratio, usd_per_hour(other.usd_per_hour)
+    if abs(more) < _SAME:
+        return f"{name} replicas would cost the same, {cost}."
+    said = f"{name} replicas would cost {cost}, {share(abs(more))} {'more' if more > 0 else 'less'}"
+    if more > 0:
+        return f"{said}."
+    if _unoffered(report):
+        return f"{said}: add them to `pools` to have them planned."
+    return f"{said}, but were not chosen: {other.reason.rstrip('.')}."
 
 
 def _bottleneck(report: CapacityReport) -> str:

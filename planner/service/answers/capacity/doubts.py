@@ -11,6 +11,7 @@ from planner.service.answers.capacity.inventory import EXAMPLES
 from planner.service.answers.capacity.scenarios import LONG_SHARE
 from planner.service.documents.capacity_report import (
     AttainmentDocument,
+    DisaggregationDocument,
     EffortDocument,
     ProfileDocument,
     RecommendedDocument,
@@ -20,6 +21,7 @@ from planner.service.documents.capacity_report import (
 LITTLE_SPARE = 0.1
 HIGH_ERROR = 0.15
 BUSY = 0.9
+WORTH_SAYING = 0.01
 
 
 def risks(
@@ -27,11 +29,15 @@ def risks(
     plan: Plan,
     forecast: Forecast,
     recommended: RecommendedDocument,
+    split: DisaggregationDocument,
     attained: AttainmentDocument | None,
 ) -> Iterator[str]:
     """What may make the answer wrong, the gravest first."""
     if plan.status is PlanStatus.INFEASIBLE:
         yield "no fleet within the spec's limits keeps the objectives"
+    other, more = split.other_way, split.other_way_more_ratio
+    if other is not None and more is not None and more < -WORTH_SAYING:
+        yield f"{other.name}, would cost {-more:.1%} less"
     if plan.estimated:
         yield "profiles were estimated, not measured: measure them before buying"
     if plan.incomplete:

@@ -130,7 +130,7 @@ def _pools(plan: Plan, peak: int) -> list[PoolDocument]:
     for window in plan.windows:
         keys.update(dict.fromkeys((p.shape, p.purchase_option) for p in window.pools))
     found = []
-    for shape, option in sorted(keys):
+    for shape, option in sorted(keys, key=lambda k: (list(Role).index(k[0].role), k)):
         counts = [_count(window, shape, option) for window in plan.windows]
         if not any(counts):
             continue

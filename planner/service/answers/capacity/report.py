@@ -142,6 +142,7 @@ class _Asking:
         effort.step()
         made = self._plan()
         effort.step()
+        split = disaggregation_document(made)
         recommended = recommended_document(made, self.forecast, spec, peak=self.peak)
         attained, why = attainment_document(
             spec, made, self.forecast, peak=self.peak, quick=quick, effort=effort
@@ -177,7 +178,7 @@ class _Asking:
             expected=expected_documents(made, self.forecast),
             plan=plan_document(made),
             recommended=recommended,
-            disaggregation=disaggregation_document(made),
+            disaggregation=split,
             attainment=attained,
             attainment_reason=why,
             base=as_it_is,
@@ -191,7 +192,7 @@ class _Asking:
             ),
             split=split_documents(made, spec),
             purchase=[s for s in asked if s.kind == "purchase"],
-            risks=list(risks(spec, made, self.forecast, recommended, attained)),
+            risks=list(risks(spec, made, self.forecast, recommended, split, attained)),
             assumptions=list(assumptions(spec, made, workload, recommended, told)),
             profiles=profile_documents(spec, made),
             effort=told,

@@ -190,7 +190,7 @@ def sensitivity_cases(spec: Spec, peak: Forecast, *, quick: bool) -> Iterator[Ca
         word = {"ttft_s": "time to first token", "tpot_s": "time per output token"}[name]
         yield Case(
             kind="slo",
-            change=f"promised {word} x{ratio:g}",
+            change=f"promised {word} {_by(ratio, 'longer', 'shorter')}",
             spec=_promising(spec, model, name, ratio),
             forecast=peak,
         )
@@ -209,10 +209,15 @@ def sensitivity_cases(spec: Spec, peak: Forecast, *, quick: bool) -> Iterator[Ca
         for name in sorted(offered):
             yield Case(
                 kind="price",
-                change=f"price of {name} x{ratio:g}",
+                change=f"price of {name} {_by(ratio, 'higher', 'lower')}",
                 spec=_priced(spec, name, ratio),
                 forecast=peak,
             )
+
+
+def _by(ratio: float, more: str, less: str) -> str:
+    """Write a factor as people do: `30% shorter`."""
+    return f"{abs(ratio - 1):.0%} {more if ratio > 1 else less}"
 
 
 def _promising(spec: Spec, model: str, name: str, ratio: float) -> Spec:
@@ -249,7 +254,7 @@ def growth_cases(spec: Spec, peak: Forecast) -> Iterator[Case]:
     for ratio in GROWTH:
         yield Case(
             kind="growth",
-            change=f"x{ratio:g} the requests",
+            change=f"{ratio:g} times the requests",
             spec=spec,
             forecast=times(peak, ratio),
             rate_ratio=ratio,
