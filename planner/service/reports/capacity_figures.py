@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from planner.domain.fleet import Role
 from planner.service.documents.capacity_report import (
     CapacityReport,
     ParetoPointDocument,
@@ -17,6 +18,7 @@ from planner.service.reports.capacity_text import is_relative
 from planner.service.reports.over_time import stamp
 from planner.service.reports.page import (
     AFTER,
+    AGGREGATED,
     DECODE,
     DURING,
     FAILED,
@@ -139,12 +141,13 @@ def fleet_figure(report: CapacityReport) -> Figure:
     clock, fleet = _clock(report), report.recommended
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.1)
     windows = fleet.windows
+    last = windows[-1]
     edges = [clock.at(w.start_at) for w in windows]
+    edges.append(clock.at(last.start_at + timedelta(seconds=last.window_s)))
     keys = _draw_demand(figure, report, edges)
-    starts = [clock.at(w.start_at) for w in windows]
+    starts = edges[:-1]
     widths = [clock.width(w.window_s) for w in windows]
-    for number, pool in enumerate(fleet.pools):
-        colour = SERIES[number % len(SERIES)]
+    for pool, colour in zip(fleet.pools, _colours([p.role for p in fleet.pools]), strict=True):
         label = f"{pool.label} {pool.purchase_option.value.replace('_', ' ')}"
         figure.add_trace(
             go.Bar(
@@ -178,6 +181,7 @@ def fleet_figure(report: CapacityReport) -> Figure:
         titled(figure, row, title)
     if max((sum(p.replicas[t] for p in fleet.pools) for t in range(len(windows))), default=0) <= 4:
         figure.update_yaxes(dtick=1, row=2, col=1)
+    figure.update_xaxes(range=[edges[0], edges[-1]])
     figure.update_xaxes(title_text=clock.title, nticks=6, row=3, col=1)
     return drawn(
         figure,
@@ -191,9 +195,21 @@ def fleet_figure(report: CapacityReport) -> Figure:
     )
 
 
+def _colours(roles: Sequence[Role]) -> list[str]:
+    """A role's own colour for its first pool, others for the rest."""
+    own = {Role.PREFILL: PREFILL, Role.DECODE: DECODE, Role.AGGREGATED: AGGREGATED}
+    left = [colour for colour in SERIES if colour not in (PREFILL, DECODE, AGGREGATED)]
+    found = []
+    for number, role in enumerate(roles):
+        first = role not in roles[:number]
+        found.append(own[role] if first else left[number % len(left)])
+    return found
+
+
 def _draw_demand(
-    figure: go.Figure, report: CapacityReport, starts: Sequence[str | float]
+    figure: go.Figure, report: CapacityReport, edges: Sequence[str | float]
 ) -> list[Key]:
+    """Lines that hold from one edge of the windows to the next."""
     lines = (
         ("expected", [e.request_rate_median_rps for e in report.expected], PREDICTED, "solid"),
         ("90 % quantile", [e.request_rate_q90_rps for e in report.expected], PREDICTED, "dash"),
@@ -202,9 +218,9 @@ def _draw_demand(
     for said, values, colour, dash in lines:
         figure.add_trace(
             go.Scatter(
-                x=list(starts),
-                y=values,
-                mode="lines+markers" if len(values) < 4 else "lines",
+                x=list(edges),
+                y=[*values, values[-1]],
+                mode="lines",
                 line={"color": colour, "width": 2, "dash": dash, "shape": "hv"},
                 hovertemplate=f"{said}: %{{y:.4~g}} requests/s at %{{x}}<extra></extra>",
             ),
@@ -239,7 +255,12 @@ def attainment_figure(report: CapacityReport) -> Figure:
                 x=[clock.at(w.start_at) for w in of_source],
                 y=[round(r, 5) for r in ratios],
                 mode="markers",
-                marker={"color": AFTER, "size": 9, "symbol": symbol, "line": {"width": 2}},
+                marker={
+                    "color": AFTER,
+                    "size": 9,
+                    "symbol": symbol,
+                    "line": {"width": 2, "color": AFTER},
+                },
                 error_y={
                     "type": "data",
                     "symmetric": False,
@@ -314,7 +335,7 @@ def _pareto_line(line: Sequence[ParetoPointDocument], colour: str) -> go.Scatter
         marker={
             "size": 9,
             "symbol": ["circle" if p.efficient else "circle-open" for p in line],
-            "line": {"width": 2},
+            "line": {"width": 2, "color": colour},
         },
         hovertemplate="%{y:,.2f} USD/h for a first token within %{x:.3~g} s<extra></extra>",
     )

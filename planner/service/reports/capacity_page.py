@@ -11,6 +11,8 @@ from planner.service.reports.page import rendered
 from planner.service.reports.quantities import counted, duration, sentence, share, usd
 
 TEMPLATE = "capacity_page.html.j2"
+MOST_BINDING = 6
+"""Rows that keep the plan from being cheaper; more are in the document."""
 
 
 def capacity_page(report: CapacityReport) -> str:
@@ -45,7 +47,8 @@ def capacity_page(report: CapacityReport) -> str:
         types=tables.types_table(report),
         pools=tables.pools_table(report),
         windows=tables.windows_table(report),
-        binding=tuple(sentence(row.sentence) for row in report.plan.binding),
+        binding=tuple(sentence(row.sentence) for row in report.plan.binding[:MOST_BINDING]),
+        more_binding=len(report.plan.binding) > MOST_BINDING,
         attainment=figures.attainment_figure(report),
         attainment_lead=_attainment_lead(report),
         attainment_table=tables.attainment_table(report),
@@ -61,6 +64,7 @@ def capacity_page(report: CapacityReport) -> str:
         ),
         growth_lead=_growth_lead(report),
         runs_out=tables.runs_out_table(report),
+        bought=tables.bought_table(report),
         split=tables.split_table(report),
         split_lead=_split_lead(report),
         purchase=tables.scenarios_table(
@@ -106,11 +110,11 @@ def _tiles(report: CapacityReport) -> tuple[tuple[str, str, str], ...]:
             ("Requests in time", share(seen.attainment_ratio), f"{share(target)} promised")
         )
     if known is not None and known.carries_ratio > 0:
-        first = known.runs_out[0]
-        until = "beyond 2200" if first.at is None else f"until {first.at:%Y-%m-%d}"
-        pace = share(first.growth_per_month_ratio)
-        said = f"{until} at {pace} growth a month{'' if first.asked else ' (an example)'}"
+        told = text.told_pace(known)
         at_least = "" if known.fails_ratio is not None else "at least "
+        until = "beyond 2200" if told.at is None else f"{at_least}until {told.at:%Y-%m-%d}"
+        pace = share(told.growth_per_month_ratio)
+        said = f"{until} at {pace} growth a month{'' if told.asked else ' (an example)'}"
         tiles.append(
             ("Inventory carries", f"{at_least}{text.times(known.carries_ratio)} the traffic", said)
         )

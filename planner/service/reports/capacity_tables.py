@@ -1,6 +1,7 @@
 """The tables of a capacity report."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from planner.domain.plan import PlanStatus
 from planner.service.documents.capacity_report import (
@@ -8,7 +9,7 @@ from planner.service.documents.capacity_report import (
     LengthsDocument,
     ScenarioDocument,
 )
-from planner.service.reports.capacity_text import fleet_of, when
+from planner.service.reports.capacity_text import fleet_of, is_relative, when
 from planner.service.reports.page import (
     Cell,
     Fact,
@@ -166,7 +167,7 @@ def windows_table(report: CapacityReport) -> Table:
     return Table(
         caption="Window by window",
         columns=(
-            *text_columns("From (after the start)" if _relative(report) else "From (UTC)"),
+            *text_columns("From (after the start)" if is_relative(report) else "From (UTC)"),
             *number_columns("Planned for", *(pool.label for pool in fleet.pools), "Cost"),
             *text_columns("Bottleneck"),
             *number_columns("In time"),
@@ -187,10 +188,6 @@ def windows_table(report: CapacityReport) -> Table:
             for t, window in enumerate(fleet.windows)
         ),
     )
-
-
-def _relative(report: CapacityReport) -> bool:
-    return report.workload.start_at.year < 1990
 
 
 def _interval(ratio: float | None, low: float | None, high: float | None) -> str:
@@ -253,19 +250,20 @@ def attainment_facts(report: CapacityReport) -> tuple[Fact, ...]:
 def scenarios_table(caption: str, rows: Sequence[ScenarioDocument], *, empty: str) -> Table:
     """Fleets of the busiest window if one thing were otherwise; bars show the change in cost."""
     most = max((abs(s.more_ratio) for s in rows if s.more_ratio is not None), default=0.0)
+    remarked = any(remark(s) for s in rows)
     return Table(
         caption=caption,
         columns=(
             *text_columns("If"),
-            *number_columns("Accelerators", "Cost", "Change"),
-            *text_columns("Remark"),
+            *number_columns("Accelerators", "Cost", "Change", "In time"),
+            *(text_columns("Remark") if remarked else ()),
         ),
-        rows=tuple(_scenario_row(s, most) for s in rows),
+        rows=tuple(_scenario_row(s, most, remarked=remarked) for s in rows),
         when_empty=empty,
     )
 
 
-def _scenario_row(found: ScenarioDocument, most: float) -> tuple[Cell, ...]:
+def _scenario_row(found: ScenarioDocument, most: float, *, remarked: bool) -> tuple[Cell, ...]:
     change = found.more_ratio
     bar = None if change is None or most == 0 else abs(change) / most
     return (
@@ -273,26 +271,25 @@ def _scenario_row(found: ScenarioDocument, most: float) -> tuple[Cell, ...]:
         Cell(text=fleet_of(found) if found.accelerators else MISSING),
         Cell(text=usd_per_hour(found.usd_per_hour)),
         Cell(text=MISSING if change is None else f"{change:+.1%}", bar_ratio=bar),
-        Cell(text=remark(found)),
+        Cell(text=MISSING if found.usd_per_hour is None else share(found.attainment_ratio)),
+        *((Cell(text=remark(found)),) if remarked else ()),
     )
 
 
 def remark(found: ScenarioDocument) -> str:
-    """What to know about a scenario."""
+    """What to know about a scenario; empty: nothing."""
     if found.beyond_inventory:
         return f"More than there is: {found.reason or 'no fleet within the limits'}."
     if found.status is PlanStatus.INFEASIBLE:
         return f"No fleet keeps it. What would help: {found.reason}."
-    if found.status is None:
-        return sentence(found.reason)
-    return f"{share(found.attainment_ratio)} in time"
+    return sentence(found.reason) if found.status is None else ""
 
 
 def pareto_table(report: CapacityReport) -> Table:
     """Promises that nothing cheaper keeps."""
     return Table(
         caption="Promises that nothing cheaper keeps, for the busiest window",
-        columns=number_columns("Time to first token", "In time", "Cost"),
+        columns=(*text_columns("Time to first token"), *number_columns("In time", "Cost")),
         rows=tuple(
             cells(duration(p.ttft_s), share(p.attainment_ratio), usd_per_hour(p.usd_per_hour))
             for p in report.pareto
@@ -314,7 +311,7 @@ def runs_out_table(report: CapacityReport) -> Table:
             cells(
                 f"{share(pace.growth_per_month_ratio)} a month"
                 + ("" if pace.asked else " (example)"),
-                "not before 2200" if pace.at is None else f"{pace.at:%Y-%m-%d}",
+                _used_up(pace.at, at_least=known.fails_ratio is None),
             )
             for pace in known.runs_out
         ),
@@ -322,38 +319,58 @@ def runs_out_table(report: CapacityReport) -> Table:
     )
 
 
-def split_table(report: CapacityReport) -> Table:
-    """How to pay for the accelerators."""
+def _used_up(moment: datetime | None, *, at_least: bool) -> str:
+    if moment is None:
+        return "not before 2200"
+    return f"{'not before ' if at_least else ''}{moment:%Y-%m-%d}"
+
+
+def bought_table(report: CapacityReport) -> Table:
+    """How the accelerators are bought as planned."""
     return Table(
-        caption="How steadily accelerators are used, and how to pay for them",
+        caption="As planned: accelerators in the mean",
+        columns=(*text_columns("Type"), *number_columns("Reserved", "On demand", "Spot")),
+        rows=tuple(
+            cells(
+                s.accelerator,
+                f"{s.planned_reserved:,.2f}",
+                f"{s.planned_on_demand:,.2f}",
+                f"{s.planned_spot:,.2f}",
+            )
+            for s in report.split
+        ),
+        when_empty="No accelerator is planned.",
+    )
+
+
+def split_table(report: CapacityReport) -> Table | None:
+    """What reserving would cost; None where no type has both prices."""
+    priced = [s for s in report.split if s.worth_reserving is not None]
+    if not priced:
+        return None
+    return Table(
+        caption="What a day would cost",
         columns=(
             *text_columns("Type"),
             *number_columns(
-                "Always on", "Most", "Reserved", "On demand", "Spot", "Worth reserving",
-                "All on demand", "All reserved", "Split",
+                "Reserved price", "Price on demand", "Always on", "Worth reserving",
+                "All on demand", "All reserved", "Those reserved",
             ),
         ),
         rows=tuple(
             cells(
                 s.accelerator,
-                f"{s.always_on:,}",
-                f"{s.most:,}",
                 usd_per_hour(s.reserved_usd_per_hour),
                 usd_per_hour(s.on_demand_usd_per_hour),
-                usd_per_hour(s.spot_usd_per_hour),
-                MISSING if s.worth_reserving is None else f"{s.worth_reserving:,}",
-                _a_day(s.all_on_demand_usd_per_day),
-                _a_day(s.all_reserved_usd_per_day),
-                _a_day(s.split_usd_per_day),
+                f"{s.always_on:,} of {s.most:,}",
+                f"{s.worth_reserving:,} of {s.most:,}",
+                usd(s.all_on_demand_usd_per_day),
+                usd(s.all_reserved_usd_per_day),
+                usd(s.split_usd_per_day),
             )
-            for s in report.split
+            for s in priced
         ),
-        when_empty="No accelerator is planned.",
     )  # fmt: skip
-
-
-def _a_day(amount: float | None) -> str:
-    return MISSING if amount is None else f"{usd(amount)} a day"
 
 
 def profiles_table(report: CapacityReport) -> Table:

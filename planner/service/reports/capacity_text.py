@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from planner.domain.plan import PlanStatus
 from planner.service.documents.capacity_report import (
     CapacityReport,
+    InventoryDocument,
     RunsOutDocument,
     ScenarioDocument,
 )
@@ -99,8 +100,16 @@ def _inventory(report: CapacityReport) -> str:
         return "how far today's inventory carries was not found out"
     if known.fails_ratio is None:
         return f"today's inventory carries at least {times(known.carries_ratio)} this traffic"
-    first = known.runs_out[0]
-    return f"today's inventory carries {times(known.carries_ratio)} this traffic, {runs_out(first)}"
+    return (
+        f"today's inventory carries {times(known.carries_ratio)} this traffic, "
+        f"{runs_out(told_pace(known))}"
+    )
+
+
+def told_pace(known: InventoryDocument) -> RunsOutDocument:
+    """The growth that was asked about, or the example in the middle."""
+    asked = [pace for pace in known.runs_out if pace.asked]
+    return asked[0] if asked else known.runs_out[len(known.runs_out) // 2]
 
 
 def runs_out(found: RunsOutDocument) -> str:

@@ -28,44 +28,53 @@ def risks(
     spec: Spec,
     plan: Plan,
     forecast: Forecast,
+    *,
     recommended: RecommendedDocument,
-    split: DisaggregationDocument,
+    disaggregation: DisaggregationDocument,
     attained: AttainmentDocument | None,
 ) -> Iterator[str]:
     """What may make the answer wrong, the gravest first."""
     if plan.status is PlanStatus.INFEASIBLE:
         yield "no fleet within the spec's limits keeps the objectives"
-    other, more = split.other_way, split.other_way_more_ratio
+    other, more = disaggregation.other_way, disaggregation.other_way_more_ratio
     if other is not None and more is not None and more < -WORTH_SAYING:
         yield f"{other.name}, would cost {-more:.1%} less"
-    if plan.estimated:
-        yield "profiles were estimated, not measured: measure them before buying"
-    if plan.incomplete:
-        yield "the measuring of a profile broke off: it rests on what was measured by then"
+    yield from _of_profiles(spec, plan)
     if attained is not None and attained.holds is not True and attained.classes:
         said = "misses" if attained.holds is False else "does not clearly keep"
         yield f"in sampled futures of the busiest window the fleet {said} its promise"
     yield from plan.unproven
+    yield from _of_pools(recommended)
+    for drift in forecast.drifts:
+        yield f"class {drift.request_class}: {drift.what}"
+
+
+def _of_profiles(spec: Spec, plan: Plan) -> Iterator[str]:
+    if plan.estimated:
+        yield "profiles were estimated, not measured: measure them before buying"
+    if plan.incomplete:
+        yield "the measuring of a profile broke off: it rests on what was measured by then"
+    for profile in spec.profiles:
+        error = profile.provenance.error_ratio
+        if error > HIGH_ERROR and profile.provenance.kind is ProfileKind.MEASURED:
+            yield f"the profile of {profile.accelerator} states an error of {error:.0%}"
+
+
+def _of_pools(recommended: RecommendedDocument) -> Iterator[str]:
     for kind in recommended.types:
         if kind.most and kind.spare < LITTLE_SPARE * kind.inventory:
             yield (
                 f"of {kind.inventory:,} {kind.accelerator} only {kind.spare:,} are left in the "
                 "busiest window: nothing replaces a failed node"
             )
-    busiest = [p for p in recommended.pools if p.utilization_ratio > BUSY]
-    for pool in busiest:
-        yield (
-            f"{pool.label} is used to {pool.utilization_ratio:.0%} of its capacity in the busiest "
-            "window"
-        )
-    for profile in spec.profiles:
-        error = profile.provenance.error_ratio
-        if error > HIGH_ERROR and profile.provenance.kind is ProfileKind.MEASURED:
-            yield f"the profile of {profile.accelerator} states an error of {error:.0%}"
+    for pool in recommended.pools:
+        if pool.utilization_ratio > BUSY:
+            yield (
+                f"{pool.label} is used to {pool.utilization_ratio:.0%} of its capacity in the "
+                "busiest window"
+            )
     if any(p.purchase_option is PurchaseOption.SPOT for p in recommended.pools):
         yield "spot accelerators may be reclaimed all at once, which no average rate tells"
-    for drift in forecast.drifts:
-        yield f"class {drift.request_class}: {drift.what}"
 
 
 def assumptions(

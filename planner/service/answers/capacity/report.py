@@ -192,7 +192,16 @@ class _Asking:
             ),
             split=split_documents(made, spec),
             purchase=[s for s in asked if s.kind == "purchase"],
-            risks=list(risks(spec, made, self.forecast, recommended, split, attained)),
+            risks=list(
+                risks(
+                    spec,
+                    made,
+                    self.forecast,
+                    recommended=recommended,
+                    disaggregation=split,
+                    attained=attained,
+                )
+            ),
             assumptions=list(assumptions(spec, made, workload, recommended, told)),
             profiles=profile_documents(spec, made),
             effort=told,

@@ -85,9 +85,9 @@ def test_slower_replicas_and_shorter_promises_never_cost_less():
     by_change = {s.change: s for s in report.sensitivity}
     base = report.base.usd_per_hour
     assert by_change["replicas 25% slower than profiled"].usd_per_hour >= base
-    assert by_change["promised time to first token x0.7"].usd_per_hour >= base
-    assert by_change["promised time to first token x1.5"].usd_per_hour <= base
-    assert by_change["price of cpu x1.25"].usd_per_hour == pytest.approx(1.25 * base)
+    assert by_change["promised time to first token 30% shorter"].usd_per_hour >= base
+    assert by_change["promised time to first token 50% longer"].usd_per_hour <= base
+    assert by_change["price of cpu 25% higher"].usd_per_hour == pytest.approx(1.25 * base)
     for s in report.sensitivity:
         assert s.more_usd_per_hour == pytest.approx(s.usd_per_hour - base)
 
