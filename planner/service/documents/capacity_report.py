@@ -101,6 +101,7 @@ class FleetWindowDocument(Document):
     """The accelerators of one planning window."""
 
     start_at: AwareDatetime
+    after_start_s: float = Field(description="after the first request was seen, seconds")
     window_s: float
     usd_per_hour: float
     accelerators: int

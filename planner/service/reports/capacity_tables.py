@@ -174,7 +174,7 @@ def windows_table(report: CapacityReport) -> Table:
         ),
         rows=tuple(
             cells(
-                when(report, window.start_at),
+                when(report, window),
                 rate(report.expected[t].request_rate_planned_rps, "requests"),
                 *(f"{pool.replicas[t]:,}" for pool in fleet.pools),
                 usd_per_hour(window.usd_per_hour),

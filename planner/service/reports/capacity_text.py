@@ -1,10 +1,11 @@
 """What a capacity report says in words; every figure in them is one of its document."""
 
-from datetime import UTC, datetime
+from datetime import UTC
 
 from planner.domain.plan import PlanStatus
 from planner.service.documents.capacity_report import (
     CapacityReport,
+    FleetWindowDocument,
     InventoryDocument,
     RunsOutDocument,
     ScenarioDocument,
@@ -207,11 +208,11 @@ def _bottleneck(report: CapacityReport) -> str:
     )
 
 
-def when(report: CapacityReport, moment: datetime) -> str:
-    """An instant in UTC; of a trace in relative time, how long after its start."""
+def when(report: CapacityReport, window: FleetWindowDocument) -> str:
+    """When a window begins, UTC; of a trace in relative time, how long after its start."""
     if is_relative(report):
-        return f"+{duration((moment - report.workload.start_at).total_seconds())}"
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+        return duration(window.after_start_s)
+    return f"{window.start_at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def is_relative(report: CapacityReport) -> bool:

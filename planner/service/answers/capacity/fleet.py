@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 from planner.domain.fleet import ReplicaShape, Role
@@ -30,13 +31,21 @@ _OTHER_WAYS = {
 
 
 def recommended_document(
-    plan: Plan, forecast: Forecast, spec: Spec, *, peak: int
+    plan: Plan, forecast: Forecast, spec: Spec, *, peak: int, since: datetime
 ) -> RecommendedDocument:
-    """The plan's pools, accelerators and cost over all windows."""
+    """The plan's pools, accelerators and cost over all windows.
+
+    Parameters
+    ----------
+    peak : int
+        The busiest window.
+    since : datetime
+        When the first request was seen.
+    """
     horizon_s = math.fsum(window.window_s for window in plan.windows)
     usd_per_day = plan.usd_per_hour * DAY_S / 3600
     return RecommendedDocument(
-        windows=[_window(window) for window in plan.windows],
+        windows=[_window(window, since) for window in plan.windows],
         pools=_pools(plan, peak),
         types=_types(plan, spec),
         busiest_window=peak,
@@ -110,10 +119,11 @@ def _bottlenecks(plan: Plan) -> list[BottleneckDocument]:
     ]
 
 
-def _window(window: PlanWindow) -> FleetWindowDocument:
+def _window(window: PlanWindow, since: datetime) -> FleetWindowDocument:
     predicted = window.predicted
     return FleetWindowDocument(
         start_at=window.start_at,
+        after_start_s=(window.start_at - since).total_seconds(),
         window_s=window.window_s,
         usd_per_hour=window.usd_per_hour,
         accelerators=sum(p.replicas * p.shape.accelerators for p in window.pools),

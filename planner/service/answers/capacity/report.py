@@ -143,7 +143,9 @@ class _Asking:
         made = self._plan()
         effort.step()
         split = disaggregation_document(made)
-        recommended = recommended_document(made, self.forecast, spec, peak=self.peak)
+        recommended = recommended_document(
+            made, self.forecast, spec, peak=self.peak, since=self.seen.start_at
+        )
         attained, why = attainment_document(
             spec, made, self.forecast, peak=self.peak, quick=quick, effort=effort
         )

@@ -16,7 +16,7 @@ from planner.service.documents.capacity_report import (
     WorkloadDocument,
 )
 
-MOST_PACES = 192
+MOST_PACES = 144
 """Points of the plot over time; more windows are put together."""
 _WEEK_S = 7 * DAY_S
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -101,7 +101,7 @@ def test_attainment_has_an_interval_from_futures_and_the_promise_beside_it():
 
 
 def test_what_there_was_no_time_for_is_counted_and_said(tmp_path):
-    report = report_of(tmp_path, clock=Out(2))
+    report = report_of(tmp_path, clock=Out(1))
     assert report.effort.plans == 1
     asked = [*report.growth, *report.sensitivity, *report.purchase]
     assert report.effort.left_out >= len(asked) > 0

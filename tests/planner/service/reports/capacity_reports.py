@@ -26,7 +26,7 @@ def settings(**changes):
     return ReportSettings(**{"now": NOW, "clock": stopped_clock, "quick": True, **changes})
 
 
-def report_of(folder: Path, *, minutes=5, rate_rps=2.0, spec_changes=None, **changes):
+def report_of(folder: Path, *, minutes=5, rate_rps=8.0, spec_changes=None, **changes):
     """A report on a steady trace."""
     spec = write_spec(folder, **{"accelerators": ACCELERATORS, **(spec_changes or {})})
     trace = write_trace(folder / "trace.jsonl", minutes=minutes, rate_rps=rate_rps)

@@ -133,7 +133,7 @@ def test_a_report_without_a_fleet_says_so_and_draws_what_there_is(tmp_path):
 
 
 def test_a_report_that_ran_out_of_time_is_a_whole_page_that_says_so(tmp_path):
-    page = read_page(capacity_page(report_of(tmp_path, clock=Out(2))))
+    page = read_page(capacity_page(report_of(tmp_path, clock=Out(1))))
     assert "questions left out" in page.visible
     assert "time limit was reached" in page.visible
     assert page.misnested == page.open_tags == []
