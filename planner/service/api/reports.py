@@ -96,9 +96,10 @@ def make_report(service: Service, body: ReportBody, progress: Progress) -> Made:
         time_limit_s=body.time_limit_s,
         progress=progress,
     )
-    made = capacity_report(
-        deployment.spec, _seen(service, body), model=deployment.model, settings=settings
-    )
+    # As its replicas are seen to be, with all of the inventory: what is out of stock today may be
+    # had when it is bought.
+    spec = deployment.spec.corrected(deployment.corrections())
+    made = capacity_report(spec, _seen(service, body), model=deployment.model, settings=settings)
     return Made(status=200, text=made.model_dump_json())
 
 

@@ -43,6 +43,7 @@ def capacity_page(report: CapacityReport) -> str:
         alternatives=tables.alternatives_table(report),
         fleet=figures.fleet_figure(report),
         fleet_lead=_fleet_lead(report),
+        forecast_method=sentence(f"forecast for class {report.forecast_method}"),
         cost_facts=tables.cost_facts(report),
         types=tables.types_table(report),
         pools=tables.pools_table(report),
@@ -128,7 +129,7 @@ def _fleet_lead(report: CapacityReport) -> str:
     if report.demand_level is not None:
         said += f", for the {share(report.demand_level)} quantile of the forecast"
     day = "" if fleet.covers_a_day else " A day is taken to be such windows over and over."
-    return f"{said}. Forecast by {report.forecast_method}.{day}"
+    return f"{said}.{day}"
 
 
 def _attainment_lead(report: CapacityReport) -> str:

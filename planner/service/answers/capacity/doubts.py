@@ -90,6 +90,9 @@ def assumptions(
         yield (
             f"nobody saw these requests: {workload.requests:,} were drawn from {workload.source}"
         )
+    others = [model.name for model in spec.models if model.name != plan.model]
+    if others:
+        yield f"the whole inventory is for {plan.model}: {', '.join(others)} take nothing of it"
     if not recommended.covers_a_day:
         seen = sum(w.window_s for w in recommended.windows)
         yield (

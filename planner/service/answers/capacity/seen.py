@@ -164,7 +164,7 @@ def seen_in_windows(
     ended_at = history_end(windows, where=source)
     said = notes_of(windows) if notes is None else notes
     first = min(window.start_at for window in windows)
-    if (ended_at - first).total_seconds() >= LONG_S:
+    if _is_long((ended_at - first).total_seconds()):
         windows = _by_the_hour(windows)
     return Seen(
         source=source,
