@@ -194,7 +194,7 @@ def _other_way(report: CapacityReport) -> str:
     if more > 0:
         return f"{said}."
     if _unoffered(report):
-        return f"{said}: add them to `pools` to have them planned."
+        return f"{said}: add pools of them to the spec to have them planned."
     return f"{said}, but were not chosen: {other.reason.rstrip('.')}."
 
 
