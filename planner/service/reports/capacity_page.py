@@ -148,7 +148,9 @@ def _attainment_lead(report: CapacityReport) -> str:
 
 def _growth_lead(report: CapacityReport) -> str:
     known = report.inventory
-    if known is None or known.carries_ratio <= 0:
+    if known is None:
+        return "How far today's inventory carries was not found out."
+    if known.carries_ratio <= 0:
         return "Today's inventory does not carry today's traffic."
     carries = text.times(known.carries_ratio)
     if known.fails_ratio is None:

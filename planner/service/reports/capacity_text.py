@@ -182,6 +182,8 @@ def _unoffered(report: CapacityReport) -> bool:
 def _other_way(report: CapacityReport) -> str:
     found = report.disaggregation
     other = found.other_way
+    if found.recommended == "both":
+        return "Neither way alone was better: see below."
     if other is None:
         return "The other way was not priced: no profile was measured in its roles."
     name = "Aggregated" if found.recommended == "disaggregated" else "Disaggregated"

@@ -26,6 +26,7 @@ def carried(
     growth: Sequence[ScenarioDocument],
     effort: Effort,
     *,
+    carries_today: bool,
     halvings: int,
 ) -> tuple[float, float | None, str]:
     """The most times the requests that are served, the fewest that are not, and why not.
@@ -34,10 +35,12 @@ def carried(
     ----------
     growth : sequence of ScenarioDocument
         Plans that are there already, in order of their ratio.
+    carries_today : bool
+        Whether a fleet was found for the requests as they are.
     halvings : int
         Plans between the two that enclose it.
     """
-    low, high, why = 0.0, None, ""
+    low, high, why = (1.0 if carries_today else 0.0), None, ""
     for known in (as_it_is, *growth):
         if known.status is None:
             continue
@@ -70,8 +73,8 @@ def _tried(base: Case, ratio: float, effort: Effort) -> str:
 
 def inventory_document(
     found: tuple[float, float | None, str], *, from_at: datetime, asked: float | None
-) -> InventoryDocument:
-    """The ratios, and dates for paces of growth.
+) -> InventoryDocument | None:
+    """The ratios, and dates for paces of growth; None where nothing beyond today was looked at.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ def inventory_document(
         Growth a month that was given, as a ratio: 0.1 is 10 %.
     """
     low, high, why = found
+    if low == 1.0 and high is None:
+        return None
     paces = [(asked, True)] if asked is not None else []
     paces += [(pace, False) for pace in EXAMPLES if pace != asked]
     return InventoryDocument(

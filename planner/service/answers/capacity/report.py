@@ -159,6 +159,7 @@ class _Asking:
             as_it_is,
             [s for s in growth if s.kind == "growth"],
             effort,
+            carries_today=made.status is not PlanStatus.INFEASIBLE,
             halvings=_QUICK_HALVINGS if quick else _HALVINGS,
         )
         pareto = [] if made.status is PlanStatus.INFEASIBLE else self._pareto()

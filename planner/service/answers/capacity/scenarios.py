@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Effort:
     expected: int = 1
     plans: int = 0
     left_out: int = 0
-    done: int = field(default=0)
+    done: int = 0
 
     @property
     def spent_s(self) -> float:

@@ -108,6 +108,7 @@ def test_what_there_was_no_time_for_is_counted_and_said(tmp_path):
     assert {s.status for s in asked} == {None}
     assert all("time limit" in s.reason for s in asked)
     assert report.pareto == []
+    assert report.inventory is None
     assert report.recommended.usd_per_day > 0
 
 
