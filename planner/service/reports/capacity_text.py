@@ -170,7 +170,8 @@ def disaggregation_sentence(report: CapacityReport) -> str:
     }[found.recommended]
     if _unoffered(report) and (found.other_way_more_ratio or 0.0) < -_SAME:
         said = f"By cost, no: the plan is {found.recommended} because the spec offers nothing else."
-    return f"{said} {_other_way(report)} {_bottleneck(report)}"
+    other = "Neither way alone was better." if found.recommended == "both" else _other_way(report)
+    return f"{said} {other} {_bottleneck(report)}"
 
 
 def _unoffered(report: CapacityReport) -> bool:
@@ -182,8 +183,6 @@ def _unoffered(report: CapacityReport) -> bool:
 def _other_way(report: CapacityReport) -> str:
     found = report.disaggregation
     other = found.other_way
-    if found.recommended == "both":
-        return "Neither way alone was better: see below."
     if other is None:
         return "The other way was not priced: no profile was measured in its roles."
     name = "Aggregated" if found.recommended == "disaggregated" else "Disaggregated"
