@@ -1,12 +1,12 @@
 """The port between a rollout and the world, and the one way to carry out a diff."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from planner.domain.errors import ApplyError, PoolwiseError, StalePlanError
-from planner.domain.fleet import Fleet
+from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.rollout import Diff, Step
 from planner.rollout import after
 
@@ -58,6 +58,14 @@ class Actuator(Protocol):
         OperationError
             When it is not observed in time, or the target is no longer as it was left.
         """
+
+
+@runtime_checkable
+class MadeOfTemplates(Protocol):
+    """An actuator whose replicas are made of templates, which others may change."""
+
+    def templates(self) -> Mapping[ReplicaShape, str]:
+        """What the newest replica of each pool was made of, as last read; none: no entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ def at_cache_size(
     """The same windows as if all prompts had met caches of one size.
 
     Each window's share of cached tokens is multiplied by what the newest measurement of reuse by
-    size says of the change from its own cache. A window that does not tell its own is taken to
-    have had that of the next one that does, or else of the last one before. Classes are not told
-    apart: all change alike.
+    several sizes says of the change from its own cache; without one nothing changes (windows that
+    are seen live tell what was found in the one size that there was). A window that does not tell
+    its own is taken to have had that of the next one that does, or else of the last one before.
+    Classes are not told apart: all change alike.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ def at_cache_size(
     Raises
     ------
     HistoryError
-        When a size is asked for and no window tells its cache.
+        When a size is asked for and no window tells reuse by size.
     """
     known = sorted(
         (
@@ -43,29 +44,30 @@ def at_cache_size(
         ),
         key=lambda one: one[0],
     )
-    if not known:
+    by_size = next((c for _, c in reversed(known) if len(c.reuse) > 1), None)
+    if by_size is None:
         if cache_tokens is None:
             return {name: list(windows) for name, windows in by_class.items()}
         raise HistoryError(
             f"reuse in prefix caches of {cache_tokens:,} tokens is not known, because no window "
-            "tells its own caches: give windows `prefix_cache`, as `poolwise kv --json` prints it"
+            "tells reuse in caches of several sizes: give windows `prefix_cache`, as "
+            "`poolwise kv --json` prints it"
         )
-    newest = known[-1][1]
-    wanted = cache_tokens or newest.cache_tokens
+    wanted = cache_tokens or known[-1][1].cache_tokens
     return {
-        name: [_at_size(window, known, newest, wanted) for window in windows]
+        name: [_at_size(window, known, by_size, wanted) for window in windows]
         for name, windows in by_class.items()
     }
 
 
 def _at_size(
-    window: ObservedWindow, known: Sequence[Known], newest: PrefixCache, wanted: int
+    window: ObservedWindow, known: Sequence[Known], by_size: PrefixCache, wanted: int
 ) -> ObservedWindow:
     own = window.prefix_cache
     if own is None:
         after = bisect_left(known, window.end_at, key=lambda one: one[0])
         own = known[min(after, len(known) - 1)][1]
-    factor = newest.change(before_tokens=own.cache_tokens, after_tokens=wanted)
+    factor = by_size.change(before_tokens=own.cache_tokens, after_tokens=wanted)
     if factor == 1 or window.input_tokens == 0:
         return window
     cached = min(round(window.cached_tokens * factor), window.input_tokens)

@@ -9,13 +9,15 @@ from kubernetes.client import ApiClient
 
 from actuators.kubernetes.assignment import Key, assigned
 from actuators.kubernetes.children import scaled_by_hand
+from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.pods import Pods, pods_of
 from actuators.kubernetes.preflight import objections_to
 from actuators.kubernetes.stock_out import StockOut, StockOutError
-from actuators.kubernetes.victims import mark_victim
+from actuators.kubernetes.templates import BrokenTemplateError, broken_in, newest_template
+from actuators.kubernetes.victims import mark_victim, take_back
 from planner.domain.errors import ApplyError, DeadlineMissedError, InputError
-from planner.domain.fleet import Fleet, Pool, version_of
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.target import ClusterTarget, CountTarget
 
@@ -32,6 +34,8 @@ class KubernetesActuator:
     ----------
     shapes : sequence of Key
         The pools; each has exactly one object that holds its count.
+    instance : str
+        Which Poolwise this is, where several might steer one object; see `instances`.
     before_write : callable
         Called before every try to write; what it raises ends the step.
     """
@@ -40,6 +44,7 @@ class KubernetesActuator:
     cluster: ClusterTarget
     shapes: Sequence[Key]
     objects: tuple[CountTarget, ...]
+    instance: str = ""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     before_write: Callable[[], None] = lambda: None
@@ -48,9 +53,10 @@ class KubernetesActuator:
     counters: dict[Key, Counter] = field(default_factory=dict, init=False)
     _counts: dict[CountTarget, int] = field(default_factory=dict)
     _serving: dict[CountTarget, int] = field(default_factory=dict)
+    _templates: dict[ReplicaShape, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        found = assigned(self.api, self.cluster, self.shapes, self.objects)
+        found = assigned(self.api, self.cluster, self.shapes, self.objects, instance=self.instance)
         if found.problems:
             raise InputError("\n".join(dict.fromkeys(found.problems.values())))
         self.counters.update(found.counters)
@@ -66,9 +72,15 @@ class KubernetesActuator:
         pools = []
         for (shape, option), counter in self.counters.items():
             count = counter.read()
-            pools.append(pool_of((shape, option), count, pods_of(self.api, counter, count)))
+            pods = pods_of(self.api, counter, count)
+            self._templates[shape] = newest_template(pods.all)
+            pools.append(pool_of((shape, option), count, pods))
         found = tuple(pools)
         return Fleet(pools=found, read_at=datetime.now(UTC), version=version_of(found))
+
+    def templates(self) -> dict[ReplicaShape, str]:
+        """What the newest pod of each pool was made of when the fleet was read last."""
+        return {shape: template for shape, template in self._templates.items() if template}
 
     def preflight(self, diff: Diff) -> tuple[str, ...]:
         """Ask the cluster about every target and write before the first one; nothing is changed.
@@ -105,14 +117,35 @@ class KubernetesActuator:
         if wanted < 0:
             raise ApplyError(f"{counter.target.label} has no replica left to take away")
         if step.kind is StepKind.DRAIN:
-            self.before_write()
-            mark_victim(self.api, counter, pods_of(self.api, counter, count))
-        counter.write(count, wanted, before=self.before_write)
+            self._drain(counter, count, wanted)
+        else:
+            counter.write(count, wanted, before=self.before_write)
         target = counter.target
         self._counts[target] = wanted
         serving = self._serving.get(target, count.replicas)
         if step.kind is StepKind.DRAIN and count.replicas <= serving:  # else one that is starting
             self._serving[target] = serving - 1
+
+    def _drain(self, counter: Counter, count: Count, wanted: int) -> None:
+        """Choose who leaves, then write; where nobody leaves after all, nobody stays chosen."""
+        self.before_write()
+        mark = mark_victim(self.api, counter, count, pods_of(self.api, counter, count))
+        try:
+            counter.write(count, wanted, before=self.before_write)
+        except ClusterError as error:
+            if mark is None or self._landed(counter, wanted):
+                raise
+            left = take_back(self.api, counter, mark)
+            if not left:
+                raise
+            raise ClusterError(f"{error}; {left}", status=error.status) from error
+
+    def _landed(self, counter: Counter, wanted: int) -> bool:
+        """Whether a write of which nobody heard is there; where nobody knows, it is not."""
+        try:
+            return counter.read().replicas == wanted
+        except ClusterError:
+            return False
 
     def await_ready(self, step: Step) -> None:
         """Wait until the cluster shows the step's effect.
@@ -121,6 +154,8 @@ class KubernetesActuator:
         ------
         StockOutError
             When replicas found no accelerator before the deadline.
+        BrokenTemplateError
+            When what their pods are made of does not start.
         DeadlineMissedError
             When they did not become ready, or did not go, before it.
         ApplyError
@@ -202,11 +237,16 @@ class KubernetesActuator:
                 f"count on {usable} of them",
                 StockOut(accelerator=shape.accelerator, usable=usable, until_at=until),
             )
-        return DeadlineMissedError(
+        said = (
             f"{label}: {pods.ready} of {count.replicas} replicas are ready after {limit_s:g} s"
             + (f" ({why})" if why else "")
             + "; look at its pods, then plan again"
         )
+        broken = broken_in(pods.all)
+        if broken is None:
+            return DeadlineMissedError(said)
+        template, reason = broken
+        return BrokenTemplateError(said, pool=step.shape.label, template=template, why=reason)
 
     def _placed(self, accelerator: str) -> int:
         """Accelerators of a type that our pods occupy."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from kubernetes.client import ApiClient
 
 from actuators.kubernetes.counts import Counter
+from actuators.kubernetes.instances import manager_of
 from planner.domain.fleet import ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.target import ClusterTarget, CountTarget
@@ -26,8 +27,16 @@ def assigned(
     cluster: ClusterTarget,
     shapes: Sequence[Key],
     objects: Sequence[CountTarget],
+    *,
+    instance: str = "",
 ) -> Assignment:
-    """Find each pool's object. Nothing is asked."""
+    """Find each pool's object. Nothing is asked.
+
+    Parameters
+    ----------
+    instance : str
+        Which Poolwise writes them; see `instances`.
+    """
     counters: dict[Key, Counter] = {}
     problems: dict[Key, str] = {}
     for key in shapes:
@@ -39,7 +48,8 @@ def assigned(
                 f"{named}: say which under target.objects"
             )
             continue
-        counters[key] = Counter(api, found[0], found[0].namespace or cluster.namespace)
+        namespace = found[0].namespace or cluster.namespace
+        counters[key] = Counter(api, found[0], namespace, manager=manager_of(instance))
     taken = [_place(counter) for counter in counters.values()]
     for key, counter in list(counters.items()):
         if taken.count(_place(counter)) > 1:

@@ -7,6 +7,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config.config_exception import ConfigException
 from yaml import YAMLError
 
+from actuators.kubernetes.credentials import loader_of
 from planner.domain.errors import InputError
 from planner.domain.target import ClusterTarget
 
@@ -17,18 +18,16 @@ def connect(target: ClusterTarget) -> ApiClient:
     Raises
     ------
     InputError
-        When there is no usable kubeconfig, or no such context in it.
+        When there is no usable kubeconfig, no such context in it, or the command that it gets
+        credentials from is not there, fails or hangs.
     """
     settings = Configuration()
     try:
         if target.kubeconfig is None and target.context is None and _inside_a_cluster():
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         else:
-            config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=target.kubeconfig,
-                context=target.context,
-                client_configuration=settings,
-            )
+            loader = loader_of(target.kubeconfig, target.context)
+            loader.load_and_set(settings)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
         asked = f" ({target.kubeconfig})" if target.kubeconfig else ""
         raise InputError(

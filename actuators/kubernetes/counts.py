@@ -5,12 +5,12 @@ when one way is refused, no other is tried.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubernetes.client import ApiClient
 
 from actuators.kinds import KINDS, count_path
-from actuators.kubernetes.client import MAX_TRIES, ClusterError
+from actuators.kubernetes.client import FIELD_MANAGER, MAX_TRIES, ClusterError
 from actuators.kubernetes.resources import Json, at, get, number, patch, path_of, text
 from planner.domain.target import CountTarget
 
@@ -32,6 +32,8 @@ class Count:
         What must still hold when it is written, beside the version.
     generation : int or None
         Changes with what is wanted, not with the status; None: `/scale` does not say it.
+    uid : str
+        Of the object; another one of the same name has another.
     """
 
     replicas: int
@@ -40,15 +42,26 @@ class Count:
     path: str = ""
     guards: tuple[tuple[str, str], ...] = ()
     generation: int | None = None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One count in a namespace of a cluster."""
+    """One count in a namespace of a cluster.
+
+    Parameters
+    ----------
+    parents : dict of str to (Json or None)
+        By uid: who controls an object that was looked at.
+    manager : str
+        The name under which it is written; see `instances`.
+    """
 
     api: ApiClient
     target: CountTarget
     namespace: str
+    parents: dict[str, Json | None] = field(default_factory=dict, compare=False, repr=False)
+    manager: str = FIELD_MANAGER
 
     @property
     def plural(self) -> str:
@@ -89,6 +102,7 @@ class Counter:
             replicas=number(found, "spec", "replicas"),
             resource_version=text(found, "metadata", "resourceVersion"),
             selector=text(found, "status", "selector"),
+            uid=text(found, "metadata", "uid"),
         )
 
     def write(
@@ -145,7 +159,8 @@ class Counter:
             ]
             way, content = self.object_path(), JSON_PATCH
         try:
-            patch(self.api, way, body, doing, content=content, dry_run=dry_run)
+            manager = self.manager
+            patch(self.api, way, body, doing, content=content, dry_run=dry_run, manager=manager)
         except ClusterError as error:
             # A failed `test` of a JSON patch is a 422 that does not say so.
             moved = error.status == 422 and not self.scales and self._has_moved(read)
@@ -187,6 +202,7 @@ class Counter:
             path=pointer,
             guards=tuple(guards),
             generation=number(document, "metadata", "generation"),
+            uid=text(document, "metadata", "uid"),
         )
 
 

@@ -107,7 +107,7 @@ def _managers(counter: Counter, document: Json) -> list[str]:
     return [
         text(entry, "manager")
         for entry in entries(document, "metadata", "managedFields")
-        if text(entry, "manager") != FIELD_MANAGER
+        if text(entry, "manager").partition("-")[0] != FIELD_MANAGER
         and holds(at(entry, "fieldsV1"), path)
         and (
             (text(entry, "operation") == "Apply" and text(entry, "manager") not in BY_HAND)
@@ -117,10 +117,15 @@ def _managers(counter: Counter, document: Json) -> list[str]:
 
 
 def holds(fields: object, path: tuple[str, ...]) -> bool:
-    """Whether a tree of managed fields has a path."""
+    """Whether a tree of managed fields has a path, or all of what lies around it.
+
+    Lists that are not keyed by name are held as a whole.
+    """
     for key in path:
         if not isinstance(fields, dict):
             return False
+        if key.startswith("[") and not fields:
+            return True
         if key.startswith("["):
             fields = next((v for k, v in fields.items() if _is_named(k, key.strip("[]"))), None)
         else:

@@ -11,12 +11,13 @@ Labels and annotations: LeaderWorkerSet, `api/leaderworkerset/v1`; Disaggregated
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from kubernetes.client import ApiClient
 
 from actuators.kubernetes.counts import Count, Counter
+from actuators.kubernetes.kinship import Kin, kin_of
 from actuators.kubernetes.resources import Json, at, entries, get, number, path_of, text
 
 _LWS = "leaderworkerset.sigs.k8s.io"
@@ -56,6 +57,8 @@ class Pods:
     unplaced : int
         Of those that are coming: how many have a pod that no node has room for.
     all : tuple of pods
+    told : tuple of str
+        What should be known of how they were counted, a clause each.
     """
 
     ready: int
@@ -64,6 +67,7 @@ class Pods:
     unplaced: int
     why: tuple[str, ...]
     all: tuple[Json, ...]
+    told: tuple[str, ...] = ()
 
 
 def pods_of(api: ApiClient, counter: Counter, count: Count) -> Pods:
@@ -72,7 +76,16 @@ def pods_of(api: ApiClient, counter: Counter, count: Count) -> Pods:
     path = path_of("v1", counter.namespace, "pods")
     doing = f"list the pods of {counter.target.label}"
     found = entries(get(api, path, doing, labelSelector=selector), "items") if selector else []
-    return judged(found, kind=counter.target.kind)
+    kin = kin_of(counter, count, found)
+    return replace(judged(kin.own, kind=counter.target.kind), told=_told(kin))
+
+
+def _told(kin: Kin) -> tuple[str, ...]:
+    told = [f"pods are counted by their labels alone: {why}" for why in kin.untold]
+    if kin.strangers:
+        some = ", ".join(kin.strangers[:3]) + (", ..." if len(kin.strangers) > 3 else "")
+        told.append(f"{len(kin.strangers)} pods ({some}) have its labels and are not its own")
+    return tuple(told)
 
 
 def selector_of(counter: Counter, count: Count) -> str:

@@ -1,6 +1,7 @@
 """What could stand in the way, asked before the first write (guards 3, 12, 17, 18, 20)."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from kubernetes.client import ApiClient
 
@@ -10,6 +11,7 @@ from actuators.kubernetes.children import children_of, scaled_by_hand
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.draining import cut_short
+from actuators.kubernetes.instances import second_instance
 from actuators.kubernetes.ownership import other_owners
 from actuators.kubernetes.pods import is_ready, pods_of
 from planner.domain.rollout import Diff, StepKind
@@ -57,8 +59,9 @@ def objections_of(
         count = counter.read()
         made = children_of(api, counter, count)
         objections = list(other_owners(api, counter, document, made))
+        objections += filter(None, [second_instance(counter, document, cluster.take_over_from)])
         objections += scaled_by_hand(api, counter, count)
-        if cluster.require_drain and any(change < 0 for change in changes):
+        if cluster.require_drain and any(now < before for before, now in pairwise((0, *changes))):
             objections += _drains(counter, api, count, cluster.drain_s)
         if not objections:
             for replicas in sorted({count.replicas + change for change in changes}):

@@ -41,10 +41,17 @@ def get(
 
 
 def patch(
-    api: ApiClient, path: str, body: object, doing: str, *, content: str, dry_run: bool = False
+    api: ApiClient,
+    path: str,
+    body: object,
+    doing: str,
+    *,
+    content: str,
+    dry_run: bool = False,
+    manager: str = FIELD_MANAGER,
 ) -> Json:
     """Change an object under our own name. Raises ClusterError."""
-    query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+    query = {"fieldManager": manager} | ({"dryRun": "All"} if dry_run else {})
     asked = Asked(doing=doing, writes=True)
     return _call(api, "PATCH", path, asked, query, body=body, content=content)
 

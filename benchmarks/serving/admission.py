@@ -61,17 +61,19 @@ class Outcome:
         return self.met / max(self.sent - self.shed, 1)
 
 
+def profiling(out: Path) -> Asked:
+    """What `poolwise profile run --quick` is asked for."""
+    covers = Coverage(768, None, LARGEST_BATCH, 1024)
+    return Asked(out=out, model=MODEL, cores=QUOTA_CORES, quick=True, budget_s=150, covers=covers)
+
+
 def run(folder: Path, say: Callable[[str], None]) -> str:
     """Measure; the report as Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     profile = folder / "profile.json"
     if not profile.exists():
         say("profiling a prefill and a decode worker (some minutes)")
-        covers = Coverage(768, None, LARGEST_BATCH, 1024)
-        asked = Asked(
-            out=profile, model=MODEL, cores=QUOTA_CORES, quick=True, budget_s=150, covers=covers
-        )
-        run_profile(asked, os.environ)
+        run_profile(profiling(profile), os.environ)
     with _pair(folder, say) as now:
         spec, endpoints = _spec(folder, now), _endpoints(now)
         with gate_process(folder, spec, endpoints, "--no-admission", "--no-direct") as gate:

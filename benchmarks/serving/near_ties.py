@@ -10,6 +10,7 @@ probabilities must lie below the largest such gap at which runs of one server ca
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, zip_longest
 from typing import cast
 
 
@@ -20,6 +21,7 @@ class Token:
     Parameters
     ----------
     text : str
+        `token_id:N` where the server tells ids, which no two tokens share as they may a text.
     gap : float
         Log-probability of the likeliest token less that of the second; infinite without a second.
     """
@@ -42,17 +44,43 @@ def answer_of(body: Mapping[str, object]) -> Answer | None:
     return tuple(Token(text, gap) for text, gap in zip(told["tokens"], gaps, strict=True))
 
 
-def gap_where_they_part(one: Answer, other: Answer) -> float | None:
-    """The gap at the first token that differs, the larger of both answers'; None: equal.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where two answers to one prompt first differ.
 
-    An answer that ends where the other goes on parts there, by the longer one's gap.
+    Parameters
+    ----------
+    prompt : int
+        Its index among the prompts asked.
+    position : int
+        Index of the first token of the answer that differs, from 0.
+    reference_gap, gap : float or None
+        Log-probability of the likeliest token less that of the second at that position, in the
+        reference's answer and in the other; None where that answer had ended before.
     """
-    for mine, yours in zip(one, other, strict=False):
-        if mine.text != yours.text:
-            return max(mine.gap, yours.gap)
-    longer = max(one, other, key=len)
-    shorter = min(len(one), len(other))
-    return longer[shorter].gap if len(longer) > shorter else None
+
+    prompt: int
+    position: int
+    reference_gap: float | None
+    gap: float | None
+
+    @property
+    def clearest(self) -> float:
+        """The larger of both gaps."""
+        return max(gap for gap in (self.reference_gap, self.gap) if gap is not None)
+
+
+def first_difference(reference: Answer, other: Answer, *, prompt: int = 0) -> Difference | None:
+    """The first token that differs, be it that one answer ends there; None: equal."""
+    for position, (mine, yours) in enumerate(zip_longest(reference, other)):
+        if mine is None or yours is None or mine.text != yours.text:
+            return Difference(
+                prompt=prompt,
+                position=position,
+                reference_gap=None if mine is None else mine.gap,
+                gap=None if yours is None else yours.gap,
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,45 +89,58 @@ class Parting:
 
     Parameters
     ----------
-    compared : int
-        Prompts that both answered.
-    gaps : tuple of float
-        Of the answers that differ, at their first differing token.
+    asked, compared : int
+        All prompts, and those that both answered.
+    differences : tuple of Difference
+        Of the answers that differ, in order of the prompts.
     """
 
+    asked: int
     compared: int
-    gaps: tuple[float, ...]
+    differences: tuple[Difference, ...]
 
     @property
     def equal(self) -> int:
         """Answers without a difference."""
-        return self.compared - len(self.gaps)
+        return self.compared - len(self.differences)
 
     @property
     def largest_gap(self) -> float:
         """0 where nothing differs."""
-        return max(self.gaps, default=0.0)
+        return max((found.clearest for found in self.differences), default=0.0)
+
+    def of(self, prompt: int) -> Difference | None:
+        """The difference at one prompt."""
+        return next((found for found in self.differences if found.prompt == prompt), None)
 
 
 def parting(reference: Sequence[Answer | None], others: Sequence[Answer | None]) -> Parting:
     """The differences between two runs over the same prompts."""
     pairs = [
-        (one, other)
-        for one, other in zip(reference, others, strict=True)
+        (prompt, one, other)
+        for prompt, (one, other) in enumerate(zip(reference, others, strict=True))
         if one is not None and other is not None
     ]
-    gaps = (gap_where_they_part(one, other) for one, other in pairs)
-    return Parting(compared=len(pairs), gaps=tuple(gap for gap in gaps if gap is not None))
+    found = (first_difference(one, other, prompt=prompt) for prompt, one, other in pairs)
+    return Parting(
+        asked=len(reference),
+        compared=len(pairs),
+        differences=tuple(difference for difference in found if difference is not None),
+    )
+
+
+def partings(runs: Sequence[Sequence[Answer | None]]) -> tuple[Parting, ...]:
+    """The differences of every two runs."""
+    return tuple(parting(one, other) for one, other in combinations(runs, 2))
 
 
 def noise(runs: Sequence[Sequence[Answer | None]]) -> float:
-    """The largest gap at which any two runs on one server came apart."""
-    found = (
-        parting(one, other).largest_gap for i, one in enumerate(runs) for other in runs[i + 1 :]
-    )
-    return max(found, default=0.0)
+    """The largest gap at which any two runs on one server came apart; 0 where none did."""
+    return max((found.largest_gap for found in partings(runs)), default=0.0)
 
 
 def is_within(found: Parting, noise_gap: float) -> bool:
-    """Whether all differences are no clearer than those of one server with itself."""
-    return all(gap <= noise_gap for gap in found.gaps)
+    """Whether all was answered and differs no more clearly than one server from itself."""
+    return found.compared == found.asked and all(
+        difference.clearest <= noise_gap for difference in found.differences
+    )

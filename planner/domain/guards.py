@@ -172,6 +172,9 @@ class GuardSettings:
         No role gets less capacity than any decision within so long wanted, seconds.
     hand_edit_hold_s : float
         What somebody else changed is not changed back for so long, seconds.
+    broken_backoff_s : float
+        Replicas whose pod template does not start are not tried again for so long, which doubles
+        with each failure, seconds; 0: they are tried again by every plan.
     stale_observation_s : float
         Older observations forbid scale-down, seconds.
     prefill, decode, aggregated : RoleGuard
@@ -207,6 +210,7 @@ class GuardSettings:
     max_disrupted_replicas: int = 1
     scale_down_stabilization_s: float = 300.0
     hand_edit_hold_s: float = 300.0
+    broken_backoff_s: float = 600.0
     stale_observation_s: float = 180.0
     prefill: RoleGuard = field(default_factory=RoleGuard)
     decode: RoleGuard = field(default_factory=RoleGuard)

@@ -72,6 +72,8 @@ class ClusterTarget:
         Whether a scale-down is refused where pods end before their requests do.
     drain_s : float
         So long running requests have to be given to finish then, seconds.
+    take_over_from : tuple of str
+        Names of other Poolwise whose counts this one takes over.
     """
 
     namespace: str = "default"
@@ -83,6 +85,7 @@ class ClusterTarget:
     stock_out_cooldown_s: float = 1800.0
     require_drain: bool = True
     drain_s: float = 20.0
+    take_over_from: tuple[str, ...] = ()
 
     @property
     def located(self) -> tuple[CountTarget, ...]:

@@ -23,6 +23,7 @@ from planner.rollout.diff import Wanted, diff, diff_to, last_good, led_from, led
 from planner.rollout.dip import Dip, dip
 from planner.rollout.effects import PoolKey, after
 from planner.rollout.guards import (
+    BrokenPool,
     Change,
     GuardConditions,
     HandEdit,
@@ -37,6 +38,7 @@ from planner.rollout.guards import (
 from planner.rollout.victims import Candidate, victims
 
 __all__ = [
+    "BrokenPool",
     "Candidate",
     "Change",
     "Dip",

@@ -15,7 +15,7 @@ from planner.domain.plan import Plan
 from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
-from planner.rollout import Change, GuardConditions, HandEdit, Recommended
+from planner.rollout import BrokenPool, Change, GuardConditions, HandEdit, Recommended
 from planner.service.loop.calibrating import corrections_of
 from planner.service.loop.directives import standing
 from planner.service.loop.stages import Stages
@@ -36,6 +36,8 @@ _MOVED = (
 MOST_RECENT, MOST_EVER = 50, 12_800
 """Rollouts looked back on for the rate limits: so many, and more while they all lie in the longest
 period of one, up to the second."""
+LONGEST_BACKOFF_S = 86_400.0
+"""What does not start is tried once a day at least, seconds."""
 LONGEST_RUN = 1_000
 """Decisions looked back on to find what was wanted lately."""
 
@@ -190,6 +192,7 @@ def guard_conditions(
         recommended=lately,
         recommended_since=lately[-1].at if lately else None,
         edits=_edits(deployment),
+        broken=_broken(deployment),
         idle_since=_idle_since(observation),
         paused=ordered.paused,
         pins=ordered.pins,
@@ -286,3 +289,18 @@ def _edits(deployment: Deployment) -> tuple[HandEdit, ...]:
         for one in deployment.store.known_pools(deployment.spec.name).values()
         if one.edited_at is not None and one.edited_from is not None
     )
+
+
+def _broken(deployment: Deployment) -> tuple[BrokenPool, ...]:
+    """What did not start, each with the time until which it is not tried again."""
+    first_s = deployment.spec.guards.broken_backoff_s
+    found = []
+    for one in deployment.store.known_pools(deployment.spec.name).values():
+        if one.broken is None or first_s <= 0:
+            continue
+        times = one.broken.times
+        wait_s = min(first_s * 2.0 ** min(times - 1, 30), max(first_s, LONGEST_BACKOFF_S))
+        until = one.broken.at + timedelta(seconds=wait_s)
+        why = one.broken.why
+        found.append(BrokenPool(pool=one.pool, times=times, until=until, why=why))
+    return tuple(found)

@@ -166,7 +166,7 @@ class Hands:
         if spec.target is TargetKind.KUBERNETES:
             from planner.service.fleet.kubernetes_target import kubernetes_actuator
 
-            actuator = kubernetes_actuator(spec)
+            actuator = kubernetes_actuator(spec, instance=store.instance())
             if reign is not None:
                 actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
                 actuator.before_write = reign.check

@@ -18,7 +18,17 @@ from serving.gate.estimates import Prompt
 from serving.gate.exchange import Books, Caller, Exchange
 from serving.gate.keys import ApiKey, Keys
 from serving.gate.rates import Bucket
-from serving.gate.refusals import Headers, Refusal, unauthorized, unknown_path
+from serving.gate.refusals import (
+    Headers,
+    Refusal,
+    bad_gateway,
+    fault,
+    nobody,
+    request_id_of,
+    shed,
+    unauthorized,
+    unknown_path,
+)
 from serving.gate.requests import Asked, Kind, read_request
 from serving.gate.upstream import (
     ClientWatch,
@@ -29,12 +39,12 @@ from serving.gate.upstream import (
     Patience,
     Upstream,
     is_not_ready,
+    not_passed_on,
     relay,
 )
 
 LOG = logging.getLogger("poolwise.gate")
 CLASS_HEADER = b"x-poolwise-class"
-DOWN_RETRY_S = 2.0
 READY_TIMEOUT_S = 3.0
 _GENERATING = {"/v1/chat/completions": Kind.CHAT, "/v1/completions": Kind.COMPLETION}
 _DEFAULT_ATTAINMENT = 0.95
@@ -145,11 +155,11 @@ class Gate:
         try:
             await self._answer(scope, receive, send)
         except Exception:  # the last resort: the others' requests go on
-            LOG.exception("a request to %s failed by a fault of the gate", scope["path"])
+            request_id = request_id_of(headers_of(scope))
+            LOG.exception("request %s to %s: a fault of the gate", request_id, scope["path"])
             self.books.metrics.count("refused", "fault")
             with contextlib.suppress(RuntimeError):  # its answer has begun: it is broken off
-                text = "the gate failed; its log says why"
-                await refuse(send, Refusal(status=500, reason="fault", message=text))
+                await refuse(send, fault(request_id))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = cast("str", scope["path"]), cast("str", scope["method"])
@@ -184,7 +194,7 @@ class Gate:
 
     async def _models(self, scope: Scope, send: Send) -> Refusal | None:
         headers, link = headers_of(scope), link_of(scope)
-        caller = self._who(headers)
+        caller = self._caller(headers)
         if isinstance(caller, Refusal):
             return caller
         exchange = self._exchange(_LISTING, caller, time.monotonic())
@@ -198,7 +208,7 @@ class Gate:
                 self._failed(cell, error)
                 continue
             return None
-        return self._nobody()
+        return self._nobody(request_id_of(headers))
 
     async def _generate(
         self, scope: Scope, receive: Receive, send: Send, kind: Kind
@@ -206,21 +216,24 @@ class Gate:
         """Answer a chat or completion request; a refusal where it is not passed on."""
         arrived_s = time.monotonic()
         headers = headers_of(scope)
-        caller = self._who(headers)
-        body = await read_body(receive, self.settings.max_body_bytes)
+        caller = self._caller(headers)
+        known = isinstance(caller, Caller)
+        body = await read_body(receive, self.settings.max_body_bytes, keep=known)
         if body is None:
             return None
         if isinstance(body, Refusal):
             return caller if isinstance(caller, Refusal) else body
         cells = self.cells.by_load()
         exchange = self._prepared(caller, body, kind, cells, arrived_s)
+        if exchange is None:
+            return self._nobody(request_id_of(headers))
         if isinstance(exchange, Refusal):
             return exchange
         route = self._decide(exchange, cells)
         name, decision = exchange.caller.request_class, route.decision
         self.books.metrics.count("decisions", name, decision.way.value, decision.why.value)
         if decision.way is Way.SHED:
-            refusal = _shed(decision)
+            refusal = shed(decision)
             exchange.shed(decision, refusal.status)
             return refusal
         exchange.charge()
@@ -234,8 +247,8 @@ class Gate:
         kind: Kind,
         cells: Sequence[Cell],
         arrived_s: float,
-    ) -> Exchange | Refusal:
-        """The request as understood, or the first thing that is wrong with it."""
+    ) -> Exchange | Refusal | None:
+        """The request as understood, or the first thing that is wrong with it; None: no router."""
         if isinstance(caller, Refusal):
             return caller
         disaggregated = any(cell.disaggregated for cell in cells) or not cells
@@ -245,9 +258,14 @@ class Gate:
         if (wrong := self._wrong_model(asked)) is not None:
             return wrong
         if not cells:
-            return self._nobody()
+            return None
         exchange = self._exchange(asked, caller, arrived_s)
         return exchange.over_rate() or exchange
+
+    def _caller(self, headers: Headers) -> Caller | Refusal:
+        """Who asks, or why nothing of it is passed on."""
+        caller = self._who(headers)
+        return caller if isinstance(caller, Refusal) else not_passed_on(headers) or caller
 
     def _who(self, headers: Headers) -> Caller | Refusal:
         """The caller by API key; without a key only where that is allowed."""
@@ -360,19 +378,20 @@ class Gate:
         Where none does, nobody computes it: a router that is started again is waited for.
         """
         patience = Patience(time.monotonic() + self.settings.patience_s)
-        problem, ways = "", itertools.cycle(route.ways)
+        said, cause, ways = "", "", itertools.cycle(route.ways)
         for tried in itertools.count(1):
             cell, worker = next(ways)
             exchange.go(cell, route.decision, worker=worker)
+            url = _url(cell, worker, exchange.asked)
             try:
-                url = _url(cell, worker, exchange.asked)
                 end = await self._relay(exchange, url, request, patience.until_s)
             except (NoConnectionError, NotReadyError) as failed:
                 self._failed(cell, failed)
-                problem = f"does not take connections ({failed})"
+                said, cause = "takes no connections now", f"{url}: {failed or 'not ready'}"
             except NoAnswerError as failed:
                 self._failed(cell, failed)
-                problem = f"closed the connection before its answer was complete ({failed})"
+                said = "closed the connection before its answer was complete"
+                cause = f"{url}: {failed}"
                 break
             else:
                 exchange.end(end)
@@ -381,9 +400,9 @@ class Gate:
                 break
         exchange.status = 502
         exchange.end(End.FAILED)
-        return Refusal(
-            status=502, reason="bad_gateway", message=f"the server behind the gate {problem}"
-        )
+        request_id = request_id_of(request.headers)
+        LOG.warning("request %s: the server behind the gate %s: %s", request_id, said, cause)
+        return bad_gateway(said, request_id)
 
     async def _relay(self, exchange: Exchange, url: str, request: _Request, until_s: float) -> End:
         end = End.CANCELLED
@@ -438,14 +457,10 @@ class Gate:
         kind = _KINDS.get(type(error), "no_answer")
         self.books.metrics.count("upstream_errors", cell.name, kind)
 
-    def _nobody(self) -> Refusal:
+    def _nobody(self, request_id: str) -> Refusal:
         problem = self.cells.problem or "no router takes connections and answers"
-        return Refusal(
-            status=503,
-            reason="no_upstream",
-            message=f"nothing can serve requests now: {problem}",
-            retry_after_s=DOWN_RETRY_S,
-        )
+        LOG.info("request %s: nothing can serve it: %s", request_id, problem)
+        return nobody(request_id)
 
 
 _KINDS = {NoConnectionError: "no_connection", NotReadyError: "not_ready"}
@@ -464,23 +479,3 @@ def _url(cell: Cell, worker: str | None, asked: Asked) -> str:
     path = "/v1/chat/completions" if asked.kind is Kind.CHAT else "/v1/completions"
     base = next((w.url for w in cell.workers if w.name == worker), cell.url)
     return base + path
-
-
-_SHED_BECAUSE = {
-    Why.TTFT: "its first token would come too late",
-    Why.TPOT: "its tokens would come too slowly",
-    Why.OTHERS_TPOT: "the answers under way would become too slow",
-    Why.E2E: "its answer would be complete too late",
-    Why.KV_CACHE: "the KV cache is full",
-}
-
-
-def _shed(decision: Decision) -> Refusal:
-    return Refusal(
-        status=503,
-        reason="shed",
-        message="overloaded: with this request now, "
-        f"{_SHED_BECAUSE.get(decision.why, 'promises would be missed')}; come again after the "
-        "time in Retry-After",
-        retry_after_s=decision.retry_after_s,
-    )

@@ -29,8 +29,14 @@ def header(headers: Headers, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def read_body(receive: Receive, limit: int) -> bytes | Refusal | None:
-    """The whole body, why it is refused, or None when the client has gone."""
+async def read_body(receive: Receive, limit: int, *, keep: bool = True) -> bytes | Refusal | None:
+    """The whole body, why it is refused, or None when the client has gone.
+
+    Parameters
+    ----------
+    keep : bool
+        False: it is read to its end and thrown away, since whoever sends it is refused anyhow.
+    """
     message = await receive()
     if message["type"] == "http.disconnect":
         return None
@@ -39,14 +45,16 @@ async def read_body(receive: Receive, limit: int) -> bytes | Refusal | None:
         return body if len(body) <= limit else _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read_on(receive, body, limit)
+            return await _read_on(receive, body, limit, keep=keep)
     except TimeoutError:
         text = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
         return Refusal(status=408, reason="slow_body", message=text)
 
 
-async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes | Refusal | None:
-    parts, size, more = [first], len(first), True
+async def _read_on(
+    receive: Receive, first: bytes, limit: int, *, keep: bool
+) -> bytes | Refusal | None:
+    parts, size, more = [first] if keep else [], len(first), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -55,7 +63,7 @@ async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes | Refusa
         more = bool(message.get("more_body"))
         size += len(part)
         if size <= limit:
-            parts.append(part)
+            parts += [part] if keep else []
         else:
             parts.clear()
             if size > DRAINED_RATIO * limit:

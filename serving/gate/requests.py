@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeGuard
 
 from serving.gate.refusals import Refusal
 
@@ -18,6 +17,7 @@ NOT_FROM_CLIENTS = (
 prompts (vLLM #51505)."""
 
 LARGEST_COUNT = 10_000_000
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
 
 
 class Kind(StrEnum):
@@ -69,12 +69,34 @@ def read_request(body: bytes, kind: Kind, *, disaggregated: bool) -> Asked | Ref
         request would mix up their KV caches (vLLM #51505).
     """
     try:
-        data = json.loads(body)
+        data = json.loads(body, object_pairs_hook=_unique)
+    except _RepeatedKeyError as error:
+        return _bad(
+            f"the key {error.key!r} stands twice in one object: servers differ in which they take; "
+            "send it once",
+            reason="repeated_key",
+        )
     except (ValueError, RecursionError) as error:
         return _bad(f"the body is no JSON: {error}", reason="invalid_json")
     if not isinstance(data, dict):
         return _bad("the body must be a JSON object", reason="invalid_json")
     return _forbidden(data) or _read(data, kind, disaggregated=disaggregated)
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice: whoever reads it may take either value."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key[:100]
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def _forbidden(data: Mapping[str, object]) -> Refusal | None:
@@ -96,7 +118,7 @@ def _forbidden(data: Mapping[str, object]) -> Refusal | None:
 
 
 def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Asked | Refusal:
-    model, answers = data.get("model"), data.get("n")
+    model, answers = data.get("model"), _count(data.get("n"))
     if model is not None and not isinstance(model, str):
         return _bad("`model` must be a string", param="model")
     characters, tokens = 0, None
@@ -119,23 +141,36 @@ def _read(data: Mapping[str, object], kind: Kind, *, disaggregated: bool) -> Ask
     if longest is None:
         longest = data.get("max_tokens")
     of_prompt = data.get("prompt_logprobs") is not None
-    of_prompt |= data.get("echo") is True and data.get("logprobs") is not None
-    several = _is_count(answers) and answers > 1
+    of_prompt |= _is_true(data.get("echo")) and data.get("logprobs") is not None
+    several = answers is not None and answers > 1
     return Asked(
         kind=kind,
         model=model,
-        stream=data.get("stream") is True,
+        stream=_is_true(data.get("stream")),
         characters=characters,
         prompt_tokens=tokens,
-        max_tokens=longest if _is_count(longest) else None,
-        answers=answers if _is_count(answers) else 1,
+        max_tokens=_count(longest),
+        answers=answers or 1,
         decode_computes=several or of_prompt,
     )
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    """Whether it counts something; what is absurdly large is left to the upstream to judge."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT
+def _count(value: object) -> int | None:
+    """A count as vLLM takes it, text and 16.0 too; None where the upstream is left to judge."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = int(value) if len(value) < 20 and value.isascii() and value.isdigit() else None
+    if not isinstance(value, (int, float)) or not 0 < value <= LARGEST_COUNT:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _is_true(value: object) -> bool:
+    """Whether vLLM takes it for true: its fields take more than JSON's own."""
+    if isinstance(value, str):
+        return value.lower() in _TRUE
+    return value is True or (isinstance(value, (int, float)) and value == 1)
 
 
 def _prompts_in(prompt: object) -> int:

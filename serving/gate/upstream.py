@@ -17,7 +17,7 @@ import aiohttp
 from serving.gate.answer import AnswerMeter
 from serving.gate.asgi import Message, Send
 from serving.gate.connections import Link
-from serving.gate.refusals import Headers
+from serving.gate.refusals import Headers, Refusal
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -114,8 +114,8 @@ class Upstream:
             As they say.
         """
         assert self._session is not None
-        kept = _without(_OURS, headers)
-        passed = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in kept]
+        # aiohttp writes UTF-8: what is none was refused (`not_passed_on`).
+        passed = [(n.decode(), v.decode()) for n, v in _without(_OURS, headers)]
         data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY_BYTES else body
         try:
             response = await self._session.request(
@@ -180,6 +180,26 @@ class Answering:
             self.response.release()
         else:
             self.response.close()
+
+
+def not_passed_on(headers: Headers) -> Refusal | None:
+    """Why the headers cannot be passed on byte for byte; None: they can.
+
+    aiohttp's headers are text that it writes as UTF-8, and other bytes would get lost on the way.
+    """
+    for name, value in headers:
+        if value.isascii() or name in _OURS:
+            continue
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return Refusal(
+                status=400,
+                reason="bad_header",
+                message=f"the header {name.decode('latin-1')} holds bytes that are neither ASCII "
+                "nor UTF-8, which the gate cannot pass on: encode it, or leave it out",
+            )
+    return None
 
 
 def _without(dropped: frozenset[bytes], headers: Headers) -> Headers:

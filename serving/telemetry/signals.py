@@ -417,6 +417,9 @@ class DeploymentSignals:
         Price of all workers, and per million generated tokens at the observed rate.
     roles : tuple of RoleSignals
         Queue depth, KV pressure and hardware by role.
+    lacks : tuple of Role
+        Roles without which it serves nobody, or that its spec wants, and of which no worker
+        answers.
     targets : tuple of TargetSignals
         Every part that was asked, those that do not answer too.
     slos : tuple of SloSignals
@@ -459,6 +462,7 @@ class DeploymentSignals:
     bottleneck: Bottleneck | None = None
     bottleneck_why: str = ""
     corrections: tuple[str, ...] = ()
+    lacks: tuple[Role, ...] = ()
 
     @property
     def workers(self) -> tuple[TargetSignals, ...]:

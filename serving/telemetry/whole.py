@@ -105,6 +105,7 @@ def deployment_signals(
         usd_per_million_tokens=usd_per_million_tokens(usd, output_tokens),
         roles=roles,
         targets=tuple(targets),
+        lacks=_lacking(roles, promised),
         slos=_slos(view, promised) if promised else (),
         expected=expect(promised.spec, promised.model, roles, requests) if promised else None,
     )
@@ -117,6 +118,23 @@ def _roles(targets: Sequence[TargetSignals]) -> tuple[RoleSignals, ...]:
         if target.kind is TargetKind.ENGINE:
             by_role.setdefault(target.role or Role.AGGREGATED, []).append(target)
     return tuple(of_role(role, by_role[role]) for role in Role if role in by_role)
+
+
+def _lacking(roles: Sequence[RoleSignals], promised: Promised | None) -> tuple[Role, ...]:
+    """Roles of which a worker has to answer and none does.
+
+    A prefill worker needs a decode worker, and the other way round, whether it answers or not. A
+    spec wants the roles whose pools may not be empty, and both legs where it has nothing else.
+    """
+    legs = {Role.PREFILL, Role.DECODE}
+    wanted = legs if legs & {found.role for found in roles} else set()
+    if promised is not None:
+        pools = [p for p in promised.spec.pools if p.shape.model == promised.model]
+        possible = {pool.shape.role for pool in pools}
+        wanted |= {pool.shape.role for pool in pools if pool.min_replicas}
+        wanted |= set() if Role.AGGREGATED in possible and len(possible) > 1 else possible
+    answering = {found.role for found in roles if found.answering}
+    return tuple(role for role in Role if role in wanted - answering)
 
 
 def _view(targets: Sequence[TargetSignals]) -> _View:

@@ -5,9 +5,10 @@ import math
 import pytest
 
 from benchmarks.serving.near_ties import (
+    Difference,
     Token,
     answer_of,
-    gap_where_they_part,
+    first_difference,
     is_within,
     noise,
     parting,
@@ -39,21 +40,32 @@ def test_without_logprobs_there_is_nothing_to_compare(body) -> None:
 
 
 def test_only_the_first_difference_counts_and_by_the_clearer_of_both() -> None:
-    assert gap_where_they_part(PLAIN, PLAIN) is None
-    assert gap_where_they_part(PLAIN, TIED) == 0.2
-    assert gap_where_they_part(TIED, PLAIN) == 0.2
-    assert gap_where_they_part(PLAIN, OTHER) == 3.0
+    tied = Difference(prompt=0, position=2, reference_gap=0.1, gap=0.2)
+    assert first_difference(PLAIN, PLAIN) is None
+    assert first_difference(PLAIN, TIED) == tied
+    assert tied.clearest == 0.2
+    other = Difference(prompt=7, position=1, reference_gap=3.0, gap=1.5)
+    assert first_difference(PLAIN, OTHER, prompt=7) == other
+    assert other.clearest == 3.0
 
 
 def test_an_answer_that_ends_early_differs_where_the_other_goes_on() -> None:
-    assert gap_where_they_part(PLAIN, PLAIN[:2]) == 0.1
-    assert gap_where_they_part((), PLAIN) == 2.0
+    early = first_difference(PLAIN, PLAIN[:2])
+    assert early == Difference(prompt=0, position=2, reference_gap=0.1, gap=None)
+    late = first_difference((), PLAIN)
+    assert late == Difference(prompt=0, position=0, reference_gap=None, gap=2.0)
+    assert late.clearest == 2.0
 
 
 def test_ways_are_compared_over_what_both_answered() -> None:
     found = parting([PLAIN, PLAIN, None, PLAIN], [PLAIN, TIED, PLAIN, None])
-    assert (found.compared, found.equal, found.gaps) == (2, 1, (0.2,))
+    assert (found.asked, found.compared, found.equal) == (4, 2, 1)
+    assert found.differences == (Difference(prompt=1, position=2, reference_gap=0.1, gap=0.2),)
     assert found.largest_gap == 0.2
+
+
+def test_a_way_that_does_not_answer_every_prompt_is_not_as_good_as_one_server() -> None:
+    assert not is_within(parting([PLAIN, PLAIN], [PLAIN, None]), 1.0)
 
 
 def test_a_way_may_differ_no_more_clearly_than_one_server_from_itself() -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from benchmarks.serving.admission import profiling
 from benchmarks.serving.kills import _judged
 from benchmarks.serving.rig import Span, gaps_within, kinds_of
 from planner.domain.workload import Workload
@@ -52,6 +53,11 @@ def test_failures_are_told_apart_by_when_they_were_sent() -> None:
     assert (judged.in_flight, judged.failed_in_flight, judged.failed_after) == (2, 1, 1)
     assert judged.answers_again_s == pytest.approx(3.5)
     assert judged.errors == "1 x HTTP 502; 1 x ReadError"
+
+
+def test_admission_profiles_a_pair_of_workers_under_its_quota(tmp_path) -> None:
+    asked = profiling(tmp_path / "profile.json")
+    assert (asked.is_pair, asked.url, asked.cores) == (True, None, 0.5)
 
 
 def test_no_errors_read_as_none() -> None:

@@ -62,6 +62,23 @@ def test_one_window_with_more_replicas_lifts_all_that_came_before_it() -> None:
     assert expected(grown, memory=memory) == pytest.approx(expected(grown))
 
 
+def test_what_was_seen_live_tells_its_size_and_leaves_the_change_by_size_to_what_measured_it() -> (
+    None
+):
+    def live(size: int, *, found: float, at: float) -> ObservedWindow:
+        one = CacheReuse(cache_tokens=size, reuse_ratio=found)
+        caches = PrefixCache(cache_tokens=size, reuse=(one,))
+        return replace(met(None, found=found, at=at), prefix_cache=caches)
+
+    grown = [*STEADY, live(40_000, found=0.48, at=30)]
+    ratio, uncached = expected(grown)
+    assert (ratio, uncached) == (pytest.approx(0.48, abs=0.01), pytest.approx(52, abs=1))
+    alone = [live(20_000, found=0.24, at=0), live(40_000, found=0.48, at=1)]
+    assert at_cache_size({"default": alone}) == {"default": alone}
+    with pytest.raises(HistoryError, match="several sizes"):
+        at_cache_size({"default": alone}, 40_000)
+
+
 def test_a_window_that_tells_no_cache_had_that_of_the_next_one_that_does() -> None:
     history = [
         met(None, found=0.24, at=0),

@@ -54,6 +54,9 @@ class ControllerSimulation:
 
     Attributes
     ----------
+    broken
+        For a pod what its container waits for that will not come, as `ImagePullBackOff`; empty:
+        it starts.
     idle
         Resources whose controllers do not run, as `dynamographdeployments`.
     """
@@ -71,6 +74,7 @@ class ControllerSimulation:
         self.drain_s = drain_s
         self.stuck = stuck
         self.idle: set[str] = set()
+        self.broken: Callable[[Object], str] = lambda _pod: ""
         self.now_s = 0.0
         self.fights: list[Fight] = []
         self._since_s: dict[tuple[str, str], float] = {}
@@ -243,9 +247,14 @@ class ControllerSimulation:
                 self.cluster.delete("pods", metadata["name"], metadata["namespace"], grace_s=0)
             return
         started = self.since("placed", metadata["uid"]) >= _of(self.startup_s, pod)
-        ready = "True" if started and not self.stuck(pod) else "False"
-        if is_ready(pod) == (ready == "True") and pod["status"].get("phase") == "Running":
+        waits_for = self.broken(pod)
+        ready = "True" if started and not self.stuck(pod) and not waits_for else "False"
+        containers = _waiting(pod, waits_for) if waits_for else []
+        told = pod["status"].get("containerStatuses", []) == containers
+        same = is_ready(pod) == (ready == "True")
+        if told and same and pod["status"].get("phase") == "Running":
             return
+        pod["status"]["containerStatuses"] = containers
         pod["status"]["phase"] = "Running"
         kept = [c for c in pod["status"].get("conditions", []) if c["type"] == "PodScheduled"]
         pod["status"]["conditions"] = [*kept, *(
@@ -273,6 +282,15 @@ class ControllerSimulation:
                 "disruptionsAllowed": max(0, healthy - desired),
             }  # fmt: skip
             self.cluster.write_status(budget)
+
+
+def _waiting(pod: Object, reason: str) -> list[Object]:
+    """The status of containers that wait for what will not come."""
+    return [
+        {"name": one["name"], "image": one["image"], "imageID": "", "ready": False,
+         "restartCount": 0, "state": {"waiting": {"reason": reason, "message": "it did not"}}}
+        for one in pod["spec"]["containers"]
+    ]  # fmt: skip
 
 
 def _of(seconds: Seconds, pod: Object) -> float:

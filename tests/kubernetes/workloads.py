@@ -59,7 +59,7 @@ def owned(sim: "ControllerSimulation", plural: str, owner: Object) -> list[Objec
 def make_pod(
     sim: "ControllerSimulation", owner: Object, template: Object, labels: Object, name: str = "",
     annotations: Object | None = None,
-) -> None:  # fmt: skip
+) -> Object:  # fmt: skip
     """Create a pod of a template; without a name it gets a generated one."""
     metadata = copied(template.get("metadata") or {})
     if annotations:
@@ -72,7 +72,8 @@ def make_pod(
         metadata["generateName"] = f"{owner['metadata']['name']}-"
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
            "spec": copied(template.get("spec") or {})}  # fmt: skip
-    sim.cluster.create(pod, owner["metadata"]["namespace"], manager="kube-controller-manager")
+    return sim.cluster.create(pod, owner["metadata"]["namespace"],
+                              manager="kube-controller-manager")  # fmt: skip
 
 
 def write_status(
@@ -211,6 +212,8 @@ def _deletion_rank(pod: Object) -> tuple[bool, bool, int, float]:
 
 def reconcile_stateful_set(sim: "ControllerSimulation", stateful: Object) -> None:
     spec, metadata = stateful["spec"], stateful["metadata"]
+    if any(r["kind"] in ("LeaderWorkerSet", "Pod") for r in metadata.get("ownerReferences", ())):
+        return  # a set in between
     pods = {pod["metadata"]["name"]: pod for pod in owned(sim, "pods", stateful)}
     wanted = [f"{metadata['name']}-{index}" for index in range(spec["replicas"])]
     for index, name in enumerate(wanted):
@@ -239,27 +242,33 @@ def reconcile_stateful_set(sim: "ControllerSimulation", stateful: Object) -> Non
 
 
 def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> None:
+    """As the real one: a set of the leaders, and for each leader one of its workers."""
     spec, metadata = lws["spec"], lws["metadata"]
     template = spec["leaderWorkerTemplate"]
     size, name = template["size"], metadata["name"]
-    pods = {pod["metadata"]["name"]: pod for pod in owned(sim, "pods", lws)}
+    worker_template = template["workerTemplate"]
+    leader_template = template.get("leaderTemplate", worker_template)
+    leaders = _keep_stateful_set(sim, lws, name, leader_template, spec["replicas"])
+    pods = {pod["metadata"]["name"]: pod for pod in _pods_of_groups(sim, lws)}
     wanted: set[str] = set()
     for group in range(spec["replicas"]):
+        above, source = leaders, leader_template
         for worker in range(size):
             pod_name = f"{name}-{group}" + (f"-{worker}" if worker else "")
             wanted.add(pod_name)
             if pod_name not in pods:
-                source = template["workerTemplate"]
-                if worker == 0 and "leaderTemplate" in template:
-                    source = template["leaderTemplate"]
                 labels = {f"{_LWS}/name": name, f"{_LWS}/group-index": str(group),
                           f"{_LWS}/worker-index": str(worker)}  # fmt: skip
-                make_pod(sim, lws, source, labels, pod_name, {f"{_LWS}/size": str(size)})
+                about = {f"{_LWS}/size": str(size)}
+                pods[pod_name] = make_pod(sim, above, source, labels, pod_name, about)
+            if worker == 0 and size > 1:
+                leader, source = pods[pod_name], worker_template
+                above = _keep_stateful_set(sim, leader, f"{name}-{group}", source, size - 1)
     for pod_name in pods.keys() - wanted:
         if not terminating(pods[pod_name]):
             sim.cluster.delete("pods", pod_name, metadata["namespace"])
     groups: dict[str, list[Object]] = {}
-    for pod in owned(sim, "pods", lws):
+    for pod in _pods_of_groups(sim, lws):
         if not terminating(pod):
             groups.setdefault(pod["metadata"]["labels"][f"{_LWS}/group-index"], []).append(pod)
     ready = sum(len(group) == size and all(map(is_ready, group)) for group in groups.values())
@@ -275,6 +284,43 @@ def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> Non
             condition(lws, "Progressing", holds=not available, reason="GroupsProgressing"),
         ],
     }, manager="lws-controller-manager")  # fmt: skip
+
+
+def _keep_stateful_set(
+    sim: "ControllerSimulation", owner: Object, name: str, template: Object, replicas: int
+) -> Object:
+    """A set in between; its pods are made by the LeaderWorkerSet's controller here."""
+    namespace = owner["metadata"]["namespace"]
+    try:
+        found = sim.cluster.get("statefulsets", name, namespace)
+    except KeyError:
+        labels = {"set": name}
+        inner = copied(template)
+        inner["metadata"] = {**(inner.get("metadata") or {}), "labels": labels}
+        return sim.cluster.create({
+            "apiVersion": "apps/v1", "kind": "StatefulSet",
+            "metadata": {"name": name, "ownerReferences": [owner_reference(owner)]},
+            "spec": {"replicas": replicas, "serviceName": name, "template": inner,
+                     "selector": {"matchLabels": labels}},
+        }, namespace, manager="lws-controller-manager")  # fmt: skip
+    if found["spec"]["replicas"] != replicas:
+        sim.cluster.scale("statefulsets", name, replicas, namespace,
+                          manager="lws-controller-manager")  # fmt: skip
+    return found
+
+
+def _pods_of_groups(sim: "ControllerSimulation", lws: Object) -> list[Object]:
+    """The leaders, and the workers of the sets that leaders own."""
+    found = []
+    for leaders in owned(sim, "statefulsets", lws):
+        found += owned(sim, "pods", leaders)
+    name, namespace = lws["metadata"]["name"], lws["metadata"]["namespace"]
+    workers = sim.cluster.objects("pods", namespace, having=lambda m: (
+        m.get("labels", {}).get(f"{_LWS}/name") == name
+        and m["labels"].get(f"{_LWS}/worker-index") != "0"
+        and m["ownerReferences"][0]["kind"] == "StatefulSet"
+    ))  # fmt: skip
+    return [*found, *workers]
 
 
 # -- Grove and AIBrix --------------------------------------------------------------------------

@@ -8,7 +8,13 @@ smaller one; `guard` judges a diff, when it is made and again before it is appli
 everybody, a DELAY may be overridden by a person's approval.
 """
 
-from planner.rollout.guards.case import Change, GuardConditions, HandEdit, Recommended
+from planner.rollout.guards.case import (
+    BrokenPool,
+    Change,
+    GuardConditions,
+    HandEdit,
+    Recommended,
+)
 from planner.rollout.guards.clamp import CAUTIONS, ORDERS, clamp
 from planner.rollout.guards.fallback import fallback
 from planner.rollout.guards.judge import GUARDS, guard, refused, with_clamps
@@ -18,6 +24,7 @@ __all__ = [
     "CAUTIONS",
     "GUARDS",
     "ORDERS",
+    "BrokenPool",
     "Change",
     "GuardConditions",
     "HandEdit",

@@ -55,6 +55,28 @@ class HandEdit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenPool:
+    """A pool whose replicas do not start, as what they are made of is broken.
+
+    Parameters
+    ----------
+    pool : str
+        Label of the pool.
+    times : int
+        Rollouts that failed by it, one after the other.
+    until : datetime
+        When it may be tried again.
+    why : str
+        What they wait for.
+    """
+
+    pool: str
+    times: int
+    until: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardConditions:
     """What guards need to know beside the diff and the spec.
 
@@ -68,6 +90,8 @@ class GuardConditions:
         Since when that is known without a gap; None: nobody knows what was needed.
     edits : tuple of HandEdit
         What somebody else changed since Poolwise moved the pool last.
+    broken : tuple of BrokenPool
+        Pools whose replicas did not start.
     idle_since : datetime or None
         When the last request arrived; None: nobody knows.
     paused : Pause
@@ -93,6 +117,7 @@ class GuardConditions:
     recommended: tuple[Recommended, ...] = ()
     recommended_since: datetime | None = None
     edits: tuple[HandEdit, ...] = ()
+    broken: tuple[BrokenPool, ...] = ()
     idle_since: datetime | None = None
     paused: Pause = Pause.NONE
     pins: tuple[Pin, ...] = ()

@@ -107,6 +107,32 @@ def hand_edits(wanted: Replicas, wish: Wish) -> Limited:
     return result, "; ".join(reasons)
 
 
+def broken_template(wanted: Replicas, wish: Wish) -> Limited:
+    """What did not start is not tried again for a while, which is longer each time.
+
+    Another template ends that (the caller no longer tells of it), and so does a person who pins
+    the pool at run time.
+    """
+    result, reasons = dict(wanted), []
+    ordered = {pin.pool for pin in wish.conditions.pins}
+    for one in wish.conditions.broken:
+        if wish.conditions.now >= one.until or one.pool in ordered:
+            continue
+        kept = {
+            k: min(n, wish.present.get(k, 0)) if k.shape.label == one.pool else n
+            for k, n in result.items()
+        }
+        if kept != result:
+            times = "once" if one.times == 1 else f"{one.times} times in a row"
+            reasons.append(
+                f"replicas of {one.pool} did not start, {times} ({one.why}): none is tried again "
+                f"before {one.until:%Y-%m-%d %H:%M} UTC, unless its pod template changes or "
+                "somebody pins the pool"
+            )
+        result = kept
+    return result, "; ".join(reasons)
+
+
 def paused(wanted: Replicas, wish: Wish) -> Limited:
     """A pause of one direction holds what goes in that direction, and nothing else."""
     pauses = {wish.conditions.paused, wish.spec.guards.pause}

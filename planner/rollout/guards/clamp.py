@@ -12,6 +12,7 @@ from planner.rollout.effects import PoolKey
 from planner.rollout.guards.between_cells import unmoved
 from planner.rollout.guards.case import GuardConditions, Replicas, Wish
 from planner.rollout.guards.cautions import (
+    broken_template,
     dead_band,
     directions,
     hand_edits,
@@ -43,6 +44,7 @@ CAUTIONS: dict[str, Limit] = {
     "paused": paused,
     "directions": directions,
     "hand_edits": hand_edits,
+    "broken_template": broken_template,
     "stuck": stuck,
     "one_scale_up_at_a_time": one_scale_up_at_a_time,
     "dead_band": dead_band,

@@ -85,6 +85,7 @@ GUARDS: dict[str, Callable[[Case], Judgement]] = {
     "stale_observation": _limit(cautions.stale_observation, Verdict.REFUSE),
     "scale_down_stabilization": _limit(cautions.scale_down_stabilization, Verdict.DELAY),
     "hand_edits": _limit(cautions.hand_edits, Verdict.DELAY),
+    "broken_template": _limit(cautions.broken_template, Verdict.DELAY),
     "stuck": stuck.taken_back,
     "one_scale_up_at_a_time": _limit(cautions.one_scale_up_at_a_time, Verdict.DELAY),
     "dead_band": _limit(cautions.dead_band, Verdict.DELAY),

@@ -41,7 +41,7 @@ from serving.telemetry import EngineCounters, read_engine_async
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import LocalSite
 
-FULL_S, QUICK_S = 500.0, 85.0
+FULL_S, QUICK_S = 560.0, 110.0
 SHORTEST_PROMPT, SHORTEST_CONTEXT = 32, 64
 GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
@@ -73,29 +73,29 @@ class Asked:
     """What the user asked for; None: found out, or a default (see the command's help)."""
 
     out: Path
-    url: str | None
-    metrics_url: str | None
+    url: str | None = None
+    metrics_url: str | None = None
     model: str
-    name: str | None
-    accelerator: str
-    role: str
-    tp: int
-    gpus: tuple[int, ...]
+    name: str | None = None
+    accelerator: str = "cpu-slot"
+    role: str = "pair"
+    tp: int = 1
+    gpus: tuple[int, ...] = ()
     cores: float
-    engine_flags: tuple[str, ...]
-    quick: bool
-    budget_s: float | None
-    target_ratio: float
+    engine_flags: tuple[str, ...] = ()
+    quick: bool = False
+    budget_s: float | None = None
+    target_ratio: float = 0.03
     covers: Coverage
-    max_model_len: int | None
-    max_num_seqs: int | None
-    max_num_batched_tokens: int | None
-    kv_capacity_tokens: int | None
-    kv_bytes_per_token: float | None
-    start_s: float | None
-    machine: str | None
-    words: Path | None
-    fresh: bool
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    kv_capacity_tokens: int | None = None
+    kv_bytes_per_token: float | None = None
+    start_s: float | None = None
+    machine: str | None = None
+    words: Path | None = None
+    fresh: bool = False
     start_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
@@ -338,8 +338,8 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
     known = setting()  # what is missing is said before anything is measured
     journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
     with breaking_off(journal, plan, known, _keeper(asked.out)):
-        reached = measure(target, plan, journal, tell=tell)
-    return finished(journal, setting(), reached=reached, target_ratio=plan.target_ratio)
+        outcome = measure(target, plan, journal, tell=tell)
+    return finished(journal, setting(), plan, outcome)
 
 
 def _limits(asked: Asked, facts: EngineFacts) -> tuple[EngineLimits, tuple[str, ...]]:

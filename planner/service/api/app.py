@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from planner.service.api import (
     advice,
     audit,
+    backtests,
     decisions,
     deployments,
     directives,
@@ -29,6 +30,7 @@ from planner.service.api import (
     tokens,
 )
 from planner.service.api.access_control import AccessControl
+from planner.service.api.backtests import BacktestBody
 from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
@@ -83,6 +85,7 @@ def create_app(service: Service) -> FastAPI:
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
+        backtests.ROUTER,
         simulations.ROUTER,
         reports.ROUTER,
         specs.ROUTER,
@@ -121,7 +124,11 @@ def _kinds(service: Service) -> dict[str, Kind]:
     def report(body: ReportBody, _by: str, progress: Progress) -> Made:
         return reports.make_report(service, body, progress)
 
+    def backtest(body: BacktestBody, _by: str, progress: Progress) -> Made:
+        return backtests.make_backtest(body, progress)
+
     return {
+        "backtests": _kind(BacktestBody, backtest),
         "plans": _kind(PlanBody, plan),
         "forecasts": _kind(ForecastBody, forecast),
         "simulations": _kind(SimulationBody, simulation),

@@ -12,6 +12,7 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
+from planner.domain.wanted import go_on
 from planner.service.answers.planning import check_forecast, expected_demand
 from planner.service.api import paging, revisions
 from planner.service.api.bodies import DecisionBody, PlanBody
@@ -113,6 +114,7 @@ def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     if body.deployment is not None:
         service.check_deployment(body.deployment)
     decision = _decide(body, service)
+    go_on()  # what was cancelled leaves no plan
     record = lifecycle.propose(deployment, decision, by=by, at=now)
     service.metrics.record_plan(deployment.spec.name, record.plan)
     text = plan_resource(record).model_dump_json()

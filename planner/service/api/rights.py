@@ -44,6 +44,7 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Questions: they cost time, and leave nothing behind but, where they take long, a job.
     "POST /v1/recommendations": VIEWER,
     "POST /v1/forecasts": VIEWER,
+    "POST /v1/backtests": VIEWER,
     "POST /v1/simulations": VIEWER,
     "POST /v1/reports": VIEWER,
     "GET /v1/reports/{job_id}": VIEWER,

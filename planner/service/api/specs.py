@@ -11,8 +11,9 @@ from planner.service.api import revisions
 from planner.service.api.examples import SPEC
 from planner.service.api.problems import answers
 from planner.service.api.revisions import IfNoneMatch, Revision
-from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.service import PrincipalParameter, Service, ServiceParameter
 from planner.service.documents.document import Document
+from planner.service.security.access import AccessRole
 
 ROUTER = APIRouter(prefix="/v1/deployments", tags=["deployments"])
 
@@ -70,7 +71,7 @@ def put_deployment(
     name: str,
     body: Annotated[dict[str, JsonValue], Body(openapi_examples=SPEC_EXAMPLES)],
     service: ServiceParameter,
-    by: Writer,
+    principal: PrincipalParameter,
     revision: Revision,
     response: Response,
     allow_estimates: Annotated[
@@ -80,13 +81,19 @@ def put_deployment(
     """Replace the spec; it is validated as a whole first, and every version is kept.
 
     `profiles` hold the content, or the id of a stored one. Plans that wait and were made under
-    another spec are superseded. `name` and `target.kind` stay as they are.
+    another spec are superseded. `name` and `target.kind` stay as they are. `approval` is changed by
+    admins only: 403.
     """
     service.check_deployment(name)
     if service.specs is None:
         raise HTTPException(409, f"the spec of {name} cannot be replaced here")
     service.specs.put(
-        body, allow_estimates=allow_estimates, by=by, at=service.now(), expected=revision
+        body,
+        allow_estimates=allow_estimates,
+        by=principal.name,
+        at=service.now(),
+        expected=revision,
+        may_change_approval=principal.role.may(AccessRole.ADMIN),
     )
     resource = _resource(service)
     response.headers["ETag"] = revisions.etag(resource.version)

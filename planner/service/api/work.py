@@ -33,7 +33,7 @@ class JobSummary(Document):
 
     job_id: str
     kind: str = Field(
-        description="the route that was asked: plans, simulations, forecasts or reports"
+        description="the route that was asked: plans, simulations, forecasts, backtests or reports"
     )
     state: JobState
     asked_by: str

@@ -327,6 +327,8 @@ def _cell_text(cell: dict[str, object]) -> str:
     counts = ", ".join(
         f"{cell[k]} {k}" for k in ("prefill", "decode", "aggregated", "standby") if cell[k]
     )
+    if not counts or counts == f"{cell['standby']} standby":
+        return f"{cell['cell']} at {cell['url']}: {counts or 'empty'}; no worker serves in it"
     missing = f"; lacks {', '.join(lacks)}: its other workers answer nothing" if lacks else ""
     return f"{cell['cell']} at {cell['url']}: {counts or 'empty'}{missing}"
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from planner.domain.fleet import Role
 from planner.service.cli import output
 from serving.telemetry.signals import TargetKind
 
@@ -25,6 +26,7 @@ def show_status(signals: "DeploymentSignals") -> None:
     _show_latencies(signals)
     _show_throughput(signals)
     _show_roles(signals)
+    output.print_lines("Lacking", [_lacking(role) for role in signals.lacks])
     _show_exporters(signals)
     _show_transfers(signals)
     _show_promises(signals)
@@ -125,6 +127,14 @@ def _show_roles(signals: "DeploymentSignals") -> None:
         "memory",
     )
     output.print_table("Queues, KV cache and hardware by role", columns, rows)
+
+
+def _lacking(role: "Role") -> str:
+    """What no worker does, and what comes of it."""
+    if role is Role.AGGREGATED:
+        return "no aggregated worker answers, and the spec wants one"
+    other = Role.DECODE if role is Role.PREFILL else Role.PREFILL
+    return f"no {role} worker answers: without one a {other} worker serves nobody"
 
 
 def _show_exporters(signals: "DeploymentSignals") -> None:

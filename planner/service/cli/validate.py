@@ -104,6 +104,7 @@ def _show_cluster(look: "Look", problems: list[str]) -> None:
         numbers_from=3 if found_by else 2,
     )
     output.print_lines("Left out", look.left_out)
+    output.print_lines("To know", [note for pool in look.pools for note in pool.notes])
     if problems:
         raise ApplyError("\n".join(dict.fromkeys(problems)))
 

@@ -201,6 +201,9 @@ class StatusDocument(Document):
     bottleneck: Bottleneck | None
     bottleneck_why: str
     corrections: tuple[str, ...]
+    lacks: tuple[Role, ...] = Field(
+        description="roles that it needs, or its spec wants, and of which no worker answers"
+    )
 
 
 def status_document(signals: DeploymentSignals) -> StatusDocument:

@@ -8,14 +8,17 @@ and not fought over. A replica that missed its deadline is stuck from then on.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
+from actuators.actuator import MadeOfTemplates
+from actuators.kubernetes.templates import BrokenTemplateError
 from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import Fleet, Pool
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import TargetKind
 from planner.rollout.effects import applied, pools_before
 from planner.service.deployment import Deployment
-from planner.service.store import KnownPool
+from planner.service.store import BrokenTemplate, KnownPool
 
 Span = tuple[int, int]
 """The least and the most replicas that a pool may have by what Poolwise wrote."""
@@ -45,12 +48,21 @@ def look(deployment: Deployment, *, at: datetime) -> Fleet:
         spans = {label: (one.replicas, one.replicas) for label, one in known.items()}
         stuck = {label: one.late for label, one in known.items()}
         now = _known_now(known, asked, spans, stuck, starting, at=at)
+        now = _without_changed_templates(deployment, now)
         _keep(deployment, known, now, at=at)
         known = now
     return _with_stuck(fleet, known, deployment.model)
 
 
-def left_by(deployment: Deployment, diff: Diff, steps: range, *, late: bool, at: datetime) -> None:
+def left_by(
+    deployment: Deployment,
+    diff: Diff,
+    steps: range,
+    *,
+    late: bool,
+    at: datetime,
+    broken: BrokenTemplateError | None = None,
+) -> None:
     """Keep what a run has left, before anybody is told that it is over.
 
     Parameters
@@ -59,6 +71,8 @@ def left_by(deployment: Deployment, diff: Diff, steps: range, *, late: bool, at:
         From those that are surely done to those that were begun.
     late : bool
         What was waited for did not come in time.
+    broken : BrokenTemplateError or None
+        What it is made of does not start.
     """
     if deployment.spec.target is not TargetKind.KUBERNETES:
         return
@@ -75,7 +89,9 @@ def left_by(deployment: Deployment, diff: Diff, steps: range, *, late: bool, at:
     stuck = _sum(last, deployment, lambda p: p.stuck)
     moved = {label for label, span in spans.items() if span != (first.get(label, 0),) * 2}
     awaited = _awaited(diff.steps[: steps.stop]) if late else set()
-    _left(deployment, spans, stuck, moved=moved, awaited=awaited, at=at)
+    came = {s.shape.label for s in diff.steps[: steps.start] if s.kind is StepKind.ROUTE}
+    marked = _marked(deployment, came, broken, at=at)
+    _left(deployment, spans, stuck, moved=moved, awaited=awaited, at=at, marked=marked)
 
 
 def left_behind(deployment: Deployment, end: Diff, *, at: datetime) -> None:
@@ -113,6 +129,7 @@ def _left(
     moved: set[str],
     awaited: set[str],
     at: datetime,
+    marked: Mapping[str, BrokenTemplate | None] = MappingProxyType({}),
 ) -> None:
     before = deployment.store.known_pools(deployment.spec.name)
     known = {
@@ -128,7 +145,41 @@ def _left(
     stuck = dict(stuck) | {label: starting.get(label, 0) for label in awaited}
     known |= {label: KnownPool(pool=label, replicas=0) for label in spans if label not in known}
     now = _known_now(known, asked, spans, stuck, starting, at=at)
+    now |= {label: replace(now[label], broken=one) for label, one in marked.items() if label in now}
     _keep(deployment, before, now, at=at)
+
+
+def _marked(
+    deployment: Deployment, came: set[str], broken: BrokenTemplateError | None, *, at: datetime
+) -> dict[str, BrokenTemplate | None]:
+    """Pools of which it is news whether their template starts: those that came, one that did not.
+
+    Another failure of the same template counts beside those before it.
+    """
+    marked: dict[str, BrokenTemplate | None] = dict.fromkeys(came)
+    if broken is not None:
+        known = deployment.store.known_pools(deployment.spec.name).get(broken.pool)
+        last = None if known is None else known.broken
+        times = 1 if last is None or last.template != broken.template else last.times + 1
+        marked[broken.pool] = BrokenTemplate(
+            template=broken.template, times=times, at=at, why=broken.why
+        )
+    return marked
+
+
+def _without_changed_templates(
+    deployment: Deployment, now: Mapping[str, KnownPool]
+) -> dict[str, KnownPool]:
+    """Somebody who changed a template has mended it, or will be told again."""
+    actuator = deployment.actuator
+    found = actuator.templates() if isinstance(actuator, MadeOfTemplates) else {}
+    templates = {s.label: told for s, told in found.items() if s.model == deployment.model}
+    kept = {}
+    for label, one in now.items():
+        broken = one.broken
+        changed = broken is not None and templates.get(label, broken.template) != broken.template
+        kept[label] = replace(one, broken=None) if changed else one
+    return kept
 
 
 def _known_now(

@@ -10,6 +10,7 @@ from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.connection import connect
 from actuators.kubernetes.counts import Counter
 from actuators.kubernetes.discovery import Discovery, discover
+from actuators.kubernetes.instances import holder_of
 from actuators.kubernetes.pods import pods_of
 from actuators.kubernetes.preflight import objections_of
 from planner.domain.errors import InputError
@@ -31,6 +32,8 @@ class FoundPool:
         What told that; empty where the spec names the object.
     ready, starting, draining : int or None
         Replicas; None: they could not be read.
+    notes : tuple of str
+        What should be known of it and stands in nobody's way, one sentence each.
     """
 
     pool: str
@@ -41,6 +44,7 @@ class FoundPool:
     starting: int | None
     draining: int | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +64,16 @@ class Look:
     problems: tuple[str, ...] = ()
 
 
-def kubernetes_actuator(spec: Spec) -> KubernetesActuator:
+def kubernetes_actuator(spec: Spec, *, instance: str = "") -> KubernetesActuator:
     """The hands of a spec whose target is a cluster.
 
     Nothing is asked yet where the spec lists its objects; a selector is looked up at once. A pool
     is bought as the first price of its accelerator says: a cluster does not tell.
+
+    Parameters
+    ----------
+    instance : str
+        The name of the database that it is steered from.
 
     Raises
     ------
@@ -82,6 +91,7 @@ def kubernetes_actuator(spec: Spec) -> KubernetesActuator:
         cluster=spec.cluster,
         shapes=_keys(spec),
         objects=tuple(target for target, _by in found.found),
+        instance=instance,
     )
 
 
@@ -105,10 +115,10 @@ def look_at(spec: Spec) -> Look:
     assignment = assigned(api, spec.cluster, keys, tuple(by))
     for key in keys:
         counter = assignment.counters.get(key)
-        pool, problems = (
+        pool, problems, notes = (
             _looked_at(api, spec, key, counter)
             if counter is not None
-            else (None, () if found.problems else (assignment.problems[key],))
+            else (None, () if found.problems else (assignment.problems[key],), ())
         )
         pools.append(
             FoundPool(
@@ -120,6 +130,7 @@ def look_at(spec: Spec) -> Look:
                 starting=pool.starting if pool else None,
                 draining=pool.draining if pool else None,
                 problems=problems,
+                notes=notes,
             )
         )
     return Look(pools=tuple(pools), left_out=found.left_out, problems=found.problems)
@@ -142,16 +153,31 @@ def _discovered(api: ApiClient, spec: Spec) -> Discovery:
 
 def _looked_at(
     api: ApiClient, spec: Spec, key: Key, counter: Counter
-) -> tuple[Pool | None, tuple[str, ...]]:
-    """A pool as it runs, None where it cannot be read, and what stands in its way."""
-    pool, said = None, ""
+) -> tuple[Pool | None, tuple[str, ...], tuple[str, ...]]:
+    """A pool as it runs, None where it cannot be read, what stands in its way, and notes."""
+    pool, said, notes = None, "", []
     try:
         count = counter.read()
-        pool = pool_of(key, count, pods_of(api, counter, count))
+        pods = pods_of(api, counter, count)
+        pool = pool_of(key, count, pods)
+        notes += [f"{counter.target.label}: {told}" for told in pods.told]
+        notes += _steered(counter)
     except ClusterError as error:
         if error.status in (None, _UNAUTHORIZED):  # it would be the same for every other pool
             raise
         said = str(error)
     changes = (1, -1) if pool is not None and pool.replicas > 1 else (1,)
     problems = objections_of(counter, api, spec.cluster, changes=changes)
-    return pool, tuple(problems or ([said] if said else []))
+    return pool, tuple(problems or ([said] if said else [])), tuple(notes)
+
+
+def _steered(counter: Counter) -> list[str]:
+    """By which Poolwise it was scaled last: a look has no database, and is none of them."""
+    holder = holder_of(counter, counter.object())
+    if holder is None:
+        return []
+    since = f" at {holder.since}" if holder.since else ""
+    return [
+        f"{counter.target.label} was scaled last by {holder.manager}{since}: only the Poolwise of "
+        "that name moves it"
+    ]

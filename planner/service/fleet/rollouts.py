@@ -6,6 +6,7 @@ from typing import Protocol
 
 from actuators.actuator import carry_out
 from actuators.kubernetes.stock_out import StockOutError
+from actuators.kubernetes.templates import BrokenTemplateError
 from planner import rollout
 from planner.domain.errors import (
     DeadlineMissedError,
@@ -185,6 +186,16 @@ def _told(fleet: Fleet) -> str:
     return "; ".join(pools) or "empty"
 
 
+def _told_clamps(record: PlanRecord) -> str:
+    """What differs from the plan: pins, which were applied, and what was held back."""
+    clamps = [f for f in record.findings if f.verdict is Verdict.CLAMP]
+    pins = [f.reason for f in clamps if f.guard == "pinned"]
+    held = [f"{f.guard}: {f.reason}" for f in clamps if f.guard != "pinned"]
+    told = [f"pins that counted: {'; '.join(pins)}"] if pins else []
+    told += [f"held back from the plan: {'; '.join(held)}"] if held else []
+    return "".join(f"; {part}" for part in told)
+
+
 def _name(move: Move) -> str:
     return str(getattr(move, "__name__", "change"))
 
@@ -228,9 +239,7 @@ class _Run:
             raise
         now = self.deployment.clock()
         known_fleet.left_by(self.deployment, self.diff, range(done, begun), late=False, at=now)
-        clamps = [f"{f.guard}: {f.reason}" for f in record.findings if f.verdict is Verdict.CLAMP]
-        held = f"; held back from the plan: {'; '.join(clamps)}" if clamps else ""
-        reason = f"{count} steps done{held}"
+        reason = f"{count} steps done{_told_clamps(record)}"
         if self.way is BACK:
             reason = f"{self.because}rolled back by {count} steps"
         elif self.deployment.spec.target is TargetKind.DRY_RUN:
@@ -251,7 +260,9 @@ class _Run:
         if store.plan(self.plan_id).approval != last:
             return  # who has taken over says what became of it
         late = isinstance(error.__cause__, DeadlineMissedError | StockOutError)
-        known_fleet.left_by(self.deployment, self.diff, steps, late=late, at=now)
+        cause = error.__cause__
+        broken = cause if isinstance(cause, BrokenTemplateError) else None
+        known_fleet.left_by(self.deployment, self.diff, steps, late=late, at=now, broken=broken)
         stale = isinstance(error, StalePlanError) and before.state is ApprovalState.APPROVED
         move: Move = rollout.supersede if stale else rollout.fail
         reason = f"{self.because}{self.way.told}{str(error) or type(error).__name__}"

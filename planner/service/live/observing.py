@@ -14,6 +14,7 @@ from functools import reduce
 
 from planner.domain.errors import NotLeaderError, PoolwiseError
 from planner.domain.fleet import Role
+from planner.domain.prefix_cache import CacheReuse, PrefixCache
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Spec
 from planner.domain.workload import LatencySummary, ObservedWindow, Shape
@@ -53,6 +54,9 @@ class _Part:
     grown : float
         By how many more requests are in the system at its end than at its beginning.
     input_tokens, output_tokens, cached_tokens : float
+    cache_tokens : int or None
+        KV cache of all engines that compute prompts, together; None: not all of them tell it, or
+        what was found in it is not known.
     prompts, answers : Histogram or None
         Lengths of what ended.
     classes : tuple of (str, float)
@@ -67,6 +71,7 @@ class _Part:
     input_tokens: float
     output_tokens: float
     cached_tokens: float
+    cache_tokens: int | None
     prompts: Histogram | None
     answers: Histogram | None
     ttft: Histogram | TwoLegs | None
@@ -184,6 +189,7 @@ class Windows:
             input_tokens=(signals.input_tokens_per_s.value or 0.0) * spans,
             output_tokens=(signals.output_tokens_per_s.value or 0.0) * spans,
             cached_tokens=cached * spans,
+            cache_tokens=_cache_tokens(signals),
             prompts=prompts.prompt_lengths if prompts else None,
             answers=answers.answer_lengths if answers else None,
             ttft=signals.ttft.distribution,
@@ -242,6 +248,7 @@ class Windows:
             cached_tokens=0,
             shape=_shape(parts, isl, osl, cached),
             latency=_latency(parts),
+            prefix_cache=_prefix_cache(parts, cached),
         )
         return [
             _counted(replace(whole, request_class=name), count, isl=isl, osl=osl, cached=cached)
@@ -387,6 +394,24 @@ def _lengths(signals: DeploymentSignals, role: Role) -> Activity | None:
     return by_role.get(role) or by_role.get(Role.AGGREGATED)
 
 
+def _cache_tokens(signals: DeploymentSignals) -> int | None:
+    """KV cache of all engines that compute prompts, where finds in it are counted; tokens."""
+    computing = [r for r in signals.roles if r.role in (Role.PREFILL, Role.AGGREGATED)]
+    sizes = [r.activity.kv_capacity_tokens.value for r in computing if r.answering == r.workers]
+    known = [size for size in sizes if size is not None]
+    whole = signals.prefix_hit_ratio.known and len(known) == len(computing)
+    return round(sum(known)) or None if whole else None
+
+
+def _prefix_cache(parts: Sequence[_Part], cached: float) -> PrefixCache | None:
+    """The caches that prompts met last; of other sizes only the KV view's events tell."""
+    sizes = [part.cache_tokens for part in parts if part.cache_tokens is not None]
+    if not sizes:
+        return None
+    found = CacheReuse(cache_tokens=sizes[-1], reuse_ratio=min(cached, 1.0))
+    return PrefixCache(cache_tokens=sizes[-1], reuse=(found,))
+
+
 def _tpot(signals: DeploymentSignals) -> Histogram | TwoLegs | None:
     front = [t for t in signals.targets if t.answers and t.kind is TargetKind.GATE]
     seen: list[Latency] = [t.activity.tpot for t in front]
@@ -470,4 +495,5 @@ def _counted(
         cached_tokens=min(round(input_tokens * cached), input_tokens),
         shape=window.shape if count else None,
         latency=window.latency if count else None,
+        prefix_cache=window.prefix_cache if count else None,
     )

@@ -26,6 +26,7 @@ from planner.domain.spec import (
     PoolBounds,
     Spec,
 )
+from planner.service.spec.bounds import contradictions
 from planner.service.spec.catalogue import read_catalogue
 from planner.service.spec.document import (
     AcceleratorPart,
@@ -174,6 +175,7 @@ class _Reader:
         spec = self._with_found(replace(spec, shapes=searches))
         self._check_roles(spec)
         self._check_pins(document, spec)
+        self._check_bounds(document, spec)
         self._raise()
         spec = replace(spec, profiles=self._complete(spec, listed=len(document.pools)))
         self._raise()
@@ -333,6 +335,14 @@ class _Reader:
         for field in ("pins", "fallback_pools") if self.complete else ():
             for index, pin in enumerate(getattr(document.guards, field)):
                 self._known(("guards", field, index, "pool"), pin.pool, labels)
+
+    def _check_bounds(self, document: SpecDocument, spec: Spec) -> None:
+        for one in contradictions(document, spec):
+            line = self.source.lines.get(one.other)
+            place = f"{dotted(one.other)}{f' (line {line})' if line else ''}"
+            self._problem(
+                one.at, f"{dotted(one.at)} {one.says}, but {place} {one.but}: change one of them"
+            )
 
     def _check_ratios(self, document: SpecDocument) -> None:
         low = document.planning.min_prefill_per_decode

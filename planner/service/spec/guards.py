@@ -185,6 +185,13 @@ class GuardsPart(SpecPart):
         le=1e9,
         description="a count that somebody else changed is not changed back for so long, seconds",
     )
+    broken_backoff_s: float = Field(
+        default=_GUARDS.broken_backoff_s,
+        ge=0,
+        le=1e9,
+        description="replicas whose image or container does not start are not tried again for so "
+        "long, which doubles with each failure up to a day, seconds; 0: every plan tries",
+    )
     stale_observation_s: float = Field(
         default=_GUARDS.stale_observation_s,
         gt=0,

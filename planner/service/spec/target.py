@@ -1,6 +1,6 @@
 """The written spec's target: what plans are applied to, and which objects hold the counts."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -133,6 +133,12 @@ class TargetPart(SpecPart):
         description="kubernetes: with require_drain, how long running requests have to be given to "
         "finish: as long as your longest answers take, seconds",
     )
+    take_over_from: list[Annotated[str, Field(pattern=r"^poolwise-[a-z0-9]{1,40}$")]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="kubernetes: names of other Poolwise, as a refusal says them, that steer these "
+        "objects no more: this one takes their counts over",
+    )
     routes_by: list[RoutesBy] = Field(
         default_factory=list,
         description="what its router can tell requests apart by, to send them to different pools; "
@@ -225,4 +231,5 @@ class TargetPart(SpecPart):
             stock_out_cooldown_s=self.stock_out_cooldown_s,
             require_drain=self.require_drain,
             drain_s=self.drain_s,
+            take_over_from=tuple(self.take_over_from),
         )

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from forecaster.memory import Memory
-from planner.domain.errors import SpecError, UnknownProfileError
+from planner.domain.errors import NotAllowedError, SpecError, UnknownProfileError
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
 from planner.service.answers.planning import sole_model
@@ -161,11 +161,19 @@ class Specs:
         by: str,
         at: datetime,
         expected: int | None = None,
+        may_change_approval: bool = True,
     ) -> SpecVersion:
         """Put a spec in the place of the one in force, here and in every other process.
 
+        Parameters
+        ----------
+        may_change_approval : bool
+            Whether they may also change who has to approve.
+
         Raises
         ------
+        NotAllowedError
+            When they change that and may not.
         SpecError
             When it is not valid, or another deployment's.
         SpecChangedError
@@ -174,6 +182,11 @@ class Specs:
         inline = self.reader.resolved(content)
         spec = self.reader.read(inline, allow_estimates=allow_estimates)
         self._check(spec)
+        if not may_change_approval and spec.approval != self.leadership.deployment.spec.approval:
+            raise NotAllowedError(
+                "spec: approval differs from the one in force, and who has to approve is changed "
+                "by admins only: leave it as it is, or ask one"
+            )
         made = SpecVersion(
             version=0,
             spec_id=spec.spec_id,

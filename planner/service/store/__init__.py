@@ -3,6 +3,7 @@
 from planner.service.store.records import (
     AuditEntry,
     BegunStep,
+    BrokenTemplate,
     DecisionRecord,
     ForecastOutcome,
     GateHour,
@@ -17,6 +18,7 @@ from planner.service.store.store import Store, open_store
 __all__ = [
     "AuditEntry",
     "BegunStep",
+    "BrokenTemplate",
     "DecisionRecord",
     "ForecastOutcome",
     "GateHour",

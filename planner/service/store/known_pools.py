@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from planner.service.store.instants import instant, stamp
-from planner.service.store.records import KnownPool
+from planner.service.store.records import BrokenTemplate, KnownPool
 from planner.service.store.tables import KNOWN_POOLS
 
 
@@ -20,6 +20,10 @@ def put(connection: Connection, deployment: str, pools: Iterable[KnownPool]) -> 
             "late": one.late,
             "edited_at": None if one.edited_at is None else stamp(one.edited_at),
             "edited_from": one.edited_from,
+            "broken_template": None if one.broken is None else one.broken.template,
+            "broken_times": 0 if one.broken is None else one.broken.times,
+            "broken_at": None if one.broken is None else stamp(one.broken.at),
+            "broken_why": None if one.broken is None else one.broken.why,
         }
         for one in pools
     ]
@@ -37,6 +41,18 @@ def known(connection: Connection, deployment: str) -> dict[str, KnownPool]:
             late=row["late"],
             edited_at=None if row["edited_at"] is None else instant(row["edited_at"]),
             edited_from=row["edited_from"],
+            broken=_broken(row),
         )
         for row in connection.execute(query).mappings()
     }
+
+
+def _broken(row: RowMapping) -> BrokenTemplate | None:
+    if row["broken_template"] is None:
+        return None
+    return BrokenTemplate(
+        template=row["broken_template"],
+        times=row["broken_times"],
+        at=instant(row["broken_at"]),
+        why=row["broken_why"],
+    )

@@ -101,6 +101,28 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenTemplate:
+    """A pod template whose containers do not start.
+
+    Parameters
+    ----------
+    template : str
+        Tells it from others.
+    times : int
+        Rollouts that failed by it, one after the other.
+    at : datetime
+        When the last one did.
+    why : str
+        What its containers said last.
+    """
+
+    template: str
+    times: int
+    at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPool:
     """A pool as Poolwise left it, or as it was first seen.
 
@@ -116,6 +138,8 @@ class KnownPool:
         When somebody else was seen to have changed the count; None: nobody since Poolwise did.
     edited_from : int or None
         What it was before.
+    broken : BrokenTemplate or None
+        What its pods were made of when they did not start.
     """
 
     pool: str
@@ -123,6 +147,7 @@ class KnownPool:
     late: int = 0
     edited_at: datetime | None = None
     edited_from: int | None = None
+    broken: BrokenTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.autoscale.fast import Backlog
-from planner.domain.errors import UnknownPlanError
+from planner.domain.errors import StoreError, UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import Approval, ApprovalState
@@ -28,6 +28,7 @@ from planner.service.store import (
     decisions,
     forecasts,
     gate_requests,
+    instances,
     known_pools,
     observations,
     plans,
@@ -129,6 +130,24 @@ class Store:
         """Raise StoreError when the database does not answer."""
         with self._read() as connection:
             connection.execute(select(1))
+
+    def instance(self) -> str:
+        """A short name of this database: the same for all who share it, and after a restart."""
+        with self._read() as connection:
+            found = instances.name(connection)
+        if found is None:
+            try:
+                with self.access.writing() as connection:
+                    instances.give(connection)
+            except StoreError:  # another replica was first, or it fails again below
+                pass
+            with self._read() as connection:
+                found = instances.name(connection)
+        if found is None:
+            raise StoreError(
+                f"the database {self._where} keeps no name: see whether it is writable"
+            )
+        return found
 
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.

@@ -125,6 +125,17 @@ KNOWN_POOLS = Table(
     Column("late", Integer, nullable=False),
     Column("edited_at", String(40), nullable=True),
     Column("edited_from", Integer, nullable=True),
+    Column("broken_template", String(64), nullable=True),
+    Column("broken_times", Integer, nullable=False, server_default="0"),
+    Column("broken_at", String(40), nullable=True),
+    Column("broken_why", Text, nullable=True),
+)
+
+INSTANCES = Table(
+    "instances",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(40), nullable=False),
 )
 
 STOCK_OUTS = Table(

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from planner.domain.errors import InputError
+from planner.service.environment import number
 
 WATCH_INTERVAL_S = 15.0
 LONGEST_S = 3600.0
@@ -69,7 +70,7 @@ def read_watch(environ: Mapping[str, str]) -> WatchSettings:
     """What is watched; raises InputError where it is not readable."""
     return WatchSettings(
         targets=tuple(shlex.split(environ.get("POOLWISE_WATCH", "").replace(",", " "))),
-        interval_s=_number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
+        interval_s=number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
         prometheus_url=environ.get("POOLWISE_PROMETHEUS_URL", "").strip() or None,
         prometheus_selector=environ.get("POOLWISE_PROMETHEUS_SELECTOR", "").strip(),
     )
@@ -108,8 +109,8 @@ def read_notifications(environ: Mapping[str, str]) -> NotificationSettings:
         webhook_url=webhook,
         webhook_secret=secret,
         slack_url=slack,
-        repeat_s=_number(environ, "POOLWISE_NOTIFY_REPEAT_S", 3600.0, most=7 * 86_400.0),
-        burn_ratio=_number(environ, "POOLWISE_NOTIFY_BURN_RATIO", 14.4, most=1e6),
+        repeat_s=number(environ, "POOLWISE_NOTIFY_REPEAT_S", 3600.0, most=7 * 86_400.0),
+        burn_ratio=number(environ, "POOLWISE_NOTIFY_BURN_RATIO", 14.4, most=1e6),
     )
 
 
@@ -127,16 +128,3 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not text:
         raise InputError(f"{name}_FILE {path} is empty")
     return text
-
-
-def _number(environ: Mapping[str, str], name: str, default: float, *, most: float) -> float:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= most:
-        raise InputError(f"{name} must be a number from 0 to {most:g}, got {text!r}")
-    return number

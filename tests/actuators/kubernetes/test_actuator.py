@@ -190,19 +190,19 @@ def test_every_pod_has_to_finish_its_requests_not_the_first_one_only():
     with rigged(prefill=1, decode=2) as rig:
         actuator = rig.actuator()
         diff = grown(actuator, *SHRINK)
-        pods = rig.cluster.objects("pods", "default")
-        pod = next(p for p in pods if p["metadata"]["name"].startswith("decode"))
-        other = {k: pod["metadata"][k] for k in ("labels", "namespace")} | {"name": "zz-newer"}
-        spec = {k: v for k, v in pod["spec"].items() if k != "nodeName"}
-        made = rig.cluster.create(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": other,
-                "spec": spec | {"terminationGracePeriodSeconds": 5},
-            }
-        )
-        rig.cluster.write_status(made | {"status": pod["status"]})
+        known = {pod["metadata"]["uid"] for pod in rig.cluster.objects("pods", "default")}
+        made = []
+
+        def one_comes(pod):
+            new = pod["metadata"]["uid"] not in known
+            made.extend([pod["metadata"]["uid"]] if new and not made else [])
+            return 600.0 if new and pod["metadata"]["uid"] not in made else 0.0
+
+        rig.simulation.startup_s = one_comes
+        decode = rig.cluster.get("deployments", "decode")
+        decode["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 5
+        rig.cluster.update(decode)
+        rig.simulation.step(1.0)
         (objection,) = actuator.preflight(diff)
         assert "killed after terminationGracePeriodSeconds 5 s" in objection
 

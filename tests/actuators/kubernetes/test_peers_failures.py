@@ -121,6 +121,17 @@ def test_13559_a_scale_down_that_would_end_running_requests_is_refused(shutdown_
         assert rig.cluster.writes == []
 
 
+def test_13559_a_drain_after_starts_of_the_same_pool_is_looked_at_too():
+    """Though the count never falls below where it began, a pod that serves may be told to end."""
+    with rigged() as rig:
+        rig.target = ClusterTarget(drain_s=200.0)
+        actuator = rig.actuator()
+        diff = grown(actuator, (StepKind.START, DECODE), (StepKind.DRAIN, DECODE))
+        with pytest.raises(ApplyError, match=r"nothing was touched.*target\.drain_s asks for 200"):
+            carry_out(actuator, diff)
+        assert rig.cluster.writes == []
+
+
 @pytest.mark.parametrize(
     ("containers", "grace_s", "drains"),
     [

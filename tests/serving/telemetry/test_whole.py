@@ -157,6 +157,35 @@ def test_a_gate_is_believed_before_a_router() -> None:
     assert signals.ttft.mean_s.value == pytest.approx(0.6)
 
 
+DOWN = {"state": TargetState.DOWN, "note": "no answer"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted", "lacks"),
+    [
+        ((ROUTER, PREFILL, DECODE), True, ()),
+        ((ROUTER, DECODE), False, (Role.PREFILL,)),
+        ((ROUTER, PREFILL), True, (Role.DECODE,)),
+        ((ROUTER, PREFILL, replace(DECODE, **DOWN)), False, (Role.DECODE,)),
+        ((ROUTER,), True, (Role.PREFILL, Role.DECODE)),
+        ((ROUTER,), False, ()),
+        ((replace(DECODE, role=Role.AGGREGATED),), False, ()),
+    ],
+)
+def test_a_role_that_is_needed_or_wanted_and_has_nobody_is_named(parts, wanted, lacks) -> None:
+    promised = Promised(spec=spec(), model="tiny") if wanted else None
+    assert whole(*parts, promised=promised).lacks == lacks
+
+
+def test_where_the_spec_has_aggregated_workers_too_legs_may_be_empty_unless_bounded() -> None:
+    wide = spec()
+    prefill, decode = wide.pools
+    both = replace(prefill, shape=replace(prefill.shape, role=Role.AGGREGATED))
+    wide = replace(wide, pools=(prefill, replace(decode, min_replicas=1), both))
+    alone = replace(DECODE, role=Role.AGGREGATED)
+    assert whole(alone, promised=Promised(spec=wide, model="tiny")).lacks == (Role.DECODE,)
+
+
 def test_workers_of_a_role_are_put_together() -> None:
     other = target("d2", engine_text(generated=500, waiting=1, usage=0.1), role=Role.DECODE)
     role = whole(DECODE, other).of_role(Role.DECODE)

@@ -8,7 +8,15 @@ from planner.domain.guards import Pause, Pin, RateLimit
 from planner.domain.plan import Plan
 from planner.domain.rollout import Verdict
 from planner.domain.spec import Budget
-from planner.rollout import Change, GuardConditions, HandEdit, Recommended, diff, guard
+from planner.rollout import (
+    BrokenPool,
+    Change,
+    GuardConditions,
+    HandEdit,
+    Recommended,
+    diff,
+    guard,
+)
 from tests.planner.rollout.cases import NOW, P_A100, D, P, fleet, plan
 from tests.planner.rollout.guards.situations import (
     CALM,
@@ -106,6 +114,33 @@ def test_a_diff_of_before_a_hand_edit_waits_and_a_person_may_go_on() -> None:
     for automatic in (True, False):
         findings = guard(change, guarded(), edited(D, 2, 4, 0), automatic=automatic)
         assert verdict("hand_edits", findings) is Verdict.DELAY
+
+
+def broken(pool, seconds_left: float) -> GuardConditions:
+    until = NOW + timedelta(seconds=seconds_left)
+    one = BrokenPool(pool=pool.label, times=3, until=until, why="engine: CrashLoopBackOff")
+    return replace(CALM, broken=(one,))
+
+
+def test_what_does_not_start_is_not_tried_again_before_its_time() -> None:
+    assert rolled_out(SMALL, GROW, guarded(), broken(D, 1)) == {P: 3, D: 1}
+    assert rolled_out(SMALL, GROW, guarded(), broken(D, 0)) == {P: 3, D: 3}
+    assert rolled_out(LARGE, SHRINK, guarded(), broken(D, 1)) == {P: 1, D: 1}
+    _, findings = steps_taken(SMALL, GROW, guarded(), broken(D, 1))
+    said = reason("broken_template", findings)
+    assert "replicas of decode:h100:tp1 did not start, 3 times in a row (engine: Crash" in said
+
+
+def test_a_person_who_pins_the_pool_has_it_tried_again() -> None:
+    ordered = replace(broken(D, 1), pins=(Pin(pool=D.label, replicas=2),))
+    assert rolled_out(SMALL, GROW, guarded(), ordered) == {P: 3, D: 2}
+
+
+def test_a_diff_of_before_it_did_not_start_waits_and_a_person_may_go_on() -> None:
+    change = diff(SMALL, GROW, guarded())
+    for automatic in (True, False):
+        findings = guard(change, guarded(), broken(D, 1), automatic=automatic)
+        assert verdict("broken_template", findings) is Verdict.DELAY
 
 
 def test_without_stabilization_a_short_lull_takes_capacity_away() -> None:

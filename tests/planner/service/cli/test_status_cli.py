@@ -95,6 +95,9 @@ def test_without_addresses_the_endpoints_file_is_read(poolwise, folder, worker) 
     assert status == 0
     assert "worker-0" in out
     assert "router rack" in out
+    assert "no prefill worker answers: without one a decode worker serves nobody" in out
+    status, out, _ = poolwise("status", *FAST, "--json")
+    assert json.loads(out)["lacks"] == ["prefill"]
 
 
 def test_without_a_deployment_it_says_where_it_looked(poolwise) -> None:

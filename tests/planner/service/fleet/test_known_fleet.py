@@ -11,6 +11,7 @@ from planner.domain.rollout import ApprovalState, StepKind
 from planner.service.fleet import lifecycle
 from planner.service.fleet.kubernetes_target import kubernetes_actuator
 from planner.service.fleet.rollouts import settle_interrupted
+from planner.service.loop.directives import Word, pin
 from planner.service.loop.slow_tick import Outcome, tick
 from profiler.files import write_profile
 from tests.actuators.kubernetes.rig import deployment
@@ -154,6 +155,78 @@ def test_a_pod_that_is_broken_costs_one_deadline_and_the_role_grows(world):
     second = one.tick(**load)
     assert second.outcome is Outcome.APPLIED, second.reason
     assert one.ready(Role.DECODE) == second.decision.plan.windows[0].replicas("decode") > 3
+
+
+LOAD = {"requests": 2400, "isl": 700, "osl": 500}
+
+
+def with_a_broken_image(world, **changes):
+    """Decode pods that come from now on cannot pull their image; those that are there serve."""
+    one = world({"prefill": 9, "decode": 3}, **changes)
+    known = {pod["metadata"]["uid"] for pod in one.cluster.objects("pods", "default")}
+
+    def broken(pod):
+        of_it = pod["metadata"]["labels"]["app"] == "decode"
+        old = pod["spec"]["containers"][0]["image"] == "vllm"
+        return "ImagePullBackOff" if of_it and old and pod["metadata"]["uid"] not in known else ""
+
+    one.simulation.broken = broken
+    return one
+
+
+def backed_off(report):
+    (found,) = [f.reason for f in report.decision.findings if f.guard == "broken_template"]
+    return found
+
+
+def test_a_broken_image_is_tried_again_later_each_time_and_that_is_said(world):
+    one = with_a_broken_image(world)
+    first = one.tick(**LOAD)
+    assert first.outcome is Outcome.FAILED
+    assert "ImagePullBackOff" in first.reason
+    until = one.now - timedelta(minutes=2) + timedelta(minutes=10)
+    held = one.tick(**LOAD, minutes=9)
+    assert held.outcome is not Outcome.FAILED, held.reason
+    said = backed_off(held)
+    assert "replicas of decode:cpu:tp1 did not start, once (engine: ImagePullBackOff)" in said
+    assert f"none is tried again before {until:%Y-%m-%d %H:%M} UTC" in said
+    assert one.count("decode") == 3
+    again = one.tick(**LOAD, minutes=19)
+    assert again.outcome is Outcome.FAILED
+    assert one.service.store.known_pools("shop")["decode:cpu:tp1"].broken.times == 2
+    assert "2 times in a row" in backed_off(one.tick(**LOAD))  # 20 minutes by now, not 10
+
+
+def test_another_template_ends_that_at_once(world):
+    one = with_a_broken_image(world)
+    assert one.tick(**LOAD).outcome is Outcome.FAILED
+    decode = one.cluster.get("deployments", "decode")
+    decode["spec"]["template"]["spec"]["containers"][0]["image"] = "vllm:mended"
+    one.cluster.update(decode)
+    for _ in range(10):  # one replica after the other is replaced
+        one.simulation.step(200.0)
+    mended = one.tick(**LOAD)
+    assert mended.outcome is Outcome.APPLIED, mended.reason
+    assert one.ready(Role.DECODE) > 3
+    assert one.service.store.known_pools("shop")["decode:cpu:tp1"].broken is None
+
+
+def test_a_person_who_pins_the_pool_ends_that_and_what_comes_then_is_forgiven(world):
+    one = with_a_broken_image(world)
+    assert one.tick(**LOAD).outcome is Outcome.FAILED
+    one.simulation.broken = lambda _pod: ""  # the image is in the registry again
+    assert one.tick(**LOAD, minutes=1).outcome is not Outcome.FAILED
+    assert one.count("decode") == 3
+    pin(one.service, "decode:cpu:tp1", 5, Word(by="ann", at=one.now))
+    pinned = one.tick(**LOAD)
+    assert pinned.outcome is Outcome.APPLIED, pinned.reason
+    assert one.ready(Role.DECODE) == 5
+    assert one.service.store.known_pools("shop")["decode:cpu:tp1"].broken is None
+
+
+def test_without_that_guard_every_plan_tries_the_broken_image_again(world):
+    one = with_a_broken_image(world, guards={"broken_backoff_s": 0})
+    assert [one.tick(**LOAD).outcome for _ in range(2)] == [Outcome.FAILED] * 2
 
 
 def test_a_stuck_pod_is_known_after_a_restart_and_nobody_waits_for_it(world):

@@ -65,6 +65,9 @@ def test_a_minute_of_readings_is_a_window_with_rates_and_lengths():
     assert window.requests == 60  # decode ended 10 in 10 s
     assert (window.input_tokens, window.output_tokens) == (30_000, 6_000)
     assert window.cached_tokens == 6_000
+    (found,) = window.prefix_cache.reuse
+    assert (window.prefix_cache.cache_tokens, found.cache_tokens) == (1600, 1600)
+    assert found.reuse_ratio == pytest.approx(0.2)
     assert window.request_class == "default"
     assert window.shape is not None
     assert float(window.shape.input_tokens @ window.shape.weight) == pytest.approx(500)
@@ -101,6 +104,33 @@ def test_a_router_that_counts_what_comes_is_not_believed_beside_engines():
     for second in range(10, 70, 10):
         alone.see(second, ROUTER)
     assert alone.windows == []  # it does not tell how long prompts are
+
+
+def test_caches_are_those_of_the_workers_that_compute_prompts_after_the_last_change():
+    kept = Kept()
+    other = replace(PREFILL, name="p2")
+    for second in range(10, 70, 10):
+        kept.see(second, PREFILL, DECODE, *([other] if second > 30 else []))
+    (window,) = kept.windows
+    assert window.prefix_cache.cache_tokens == 3200
+
+
+@pytest.mark.parametrize("lacks", ["size", "hits", "worker"])
+def test_without_every_size_or_without_hits_no_cache_is_told(lacks):
+    silent = Signal.lacking("not told")
+    activity = {
+        "size": replace(PREFILL.activity, kv_capacity_tokens=silent),
+        "hits": replace(PREFILL.activity, prefix_hit_ratio=silent),
+        "worker": PREFILL.activity,
+    }[lacks]
+    down = replace(PREFILL, name="p2", state=TargetState.DOWN, note="no answer")
+    kept = Kept()
+    for second in range(10, 70, 10):
+        own = replace(PREFILL, activity=activity)
+        kept.see(second, own, DECODE, *([down] if lacks == "worker" else []))
+    (window,) = kept.windows
+    assert window.requests == 60
+    assert window.prefix_cache is None
 
 
 def test_readings_across_an_edge_are_shared_by_both_windows():

@@ -161,6 +161,32 @@ def test_held_back_are_only_findings_that_cut_steps(make):
     assert "stock_out" not in said
 
 
+def test_a_pin_that_was_applied_is_not_told_as_held_back(make):
+    pins = [{"pool": "decode:cpu:tp1", "replicas": 3}]
+    deployment = busy(make, loop={"mode": "auto"}, guards={"pins": pins}, target=LOCAL)
+    decision = tick(deployment, now=NOON).decision
+    wanted = decision.plan.windows[0].replicas("decode")
+    assert wanted != 3
+    said = deployment.store.plan(decision.plan.plan_id).approval.reason
+    steps = len(decision.diff.steps)
+    assert said == (
+        f"{steps} steps done; pins that counted: decode:cpu:tp1 is pinned to 3 replicas, "
+        f"{wanted} are recommended"
+    )
+
+
+def test_beside_a_pin_what_was_held_back_is_told_as_that(make):
+    pins = [{"pool": "decode:cpu:tp1", "replicas": 3}]
+    limits = {"pins": pins, "scale_up": {"replicas": 1}}
+    deployment = busy(make, loop={"mode": "auto"}, guards=limits, target=LOCAL)
+    decision = tick(deployment, now=NOON).decision
+    said = deployment.store.plan(decision.plan.plan_id).approval.reason
+    pinned, held = said.split("; held back from the plan: ")
+    assert "pins that counted: decode:cpu:tp1 is pinned to 3" in pinned
+    assert "pinned" not in held
+    assert held.startswith("rate_limits: ")
+
+
 def test_a_plan_that_the_fleet_is_already_may_be_approved(make):
     deployment = busy(make)
     decision = tick(deployment, now=NOON).decision

@@ -46,6 +46,7 @@ def fill(store):
     store.tokens().add_first("ab" * 32, name="admin", at=NOON)
     store.lease("shop").begin_term(4, "ann", at=NOON)
     decide(store, 5, at=NOON)
+    store.instance()
 
 
 def contents(url):

@@ -1,0 +1,21 @@
+"""The name of a database: whoever steers a cluster from it writes under that."""
+
+import secrets
+
+from sqlalchemy import Connection, insert, select
+
+from planner.service.store.tables import INSTANCES
+
+_ONLY = 1
+
+
+def name(connection: Connection) -> str | None:
+    """The name, None before it was asked for first."""
+    found = connection.execute(select(INSTANCES.c.name)).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def give(connection: Connection) -> None:
+    """Give the database a name, unless it has one."""
+    if name(connection) is None:
+        connection.execute(insert(INSTANCES).values(id=_ONLY, name=secrets.token_hex(4)))
