@@ -30,8 +30,8 @@ def workload_template_text(name: str) -> str:
     """
     if name not in TEMPLATES:
         raise InputError(
-            f"--template {name}: there is no such workload{did_you_mean(name, TEMPLATES)}; there "
-            f"are {', '.join(TEMPLATES)}"
+            f"--template {name}: there is no such workload, only {', '.join(TEMPLATES)}"
+            f"{did_you_mean(name, TEMPLATES)}"
         )
     folder = files("planner.service.documents") / "workload_templates"
     return (folder / f"{name}.yaml").read_text(encoding="utf-8")

@@ -115,7 +115,7 @@ def pattern_figure(name: str, title: str, pattern: Sequence[PatternDocument]) ->
         return None
     figure = go.Figure(
         go.Bar(
-            x=[p.name for p in pattern],
+            x=[p.name if p.name[0].isdigit() else p.name[:3] for p in pattern],
             y=[p.request_rate_rps for p in pattern],
             marker={"color": AFTER},
             hovertemplate="%{x}: %{y:.4~g} requests/s<extra></extra>",

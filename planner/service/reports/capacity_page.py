@@ -8,7 +8,7 @@ from planner.service.reports import capacity_figures as figures
 from planner.service.reports import capacity_tables as tables
 from planner.service.reports import capacity_text as text
 from planner.service.reports.page import rendered
-from planner.service.reports.quantities import counted, duration, sentence, share, usd
+from planner.service.reports.quantities import counted, sentence, share, span, usd
 
 TEMPLATE = "capacity_page.html.j2"
 MOST_BINDING = 6
@@ -125,7 +125,7 @@ def _tiles(report: CapacityReport) -> tuple[tuple[str, str, str], ...]:
 def _fleet_lead(report: CapacityReport) -> str:
     fleet = report.recommended
     count = counted(len(fleet.windows), "window")
-    said = f"{count} of {duration(fleet.windows[0].window_s)} are planned"
+    said = f"{count} of {span(fleet.windows[0].window_s)} are planned"
     if report.demand_level is not None:
         said += f", for the {share(report.demand_level)} quantile of the forecast"
     day = "" if fleet.covers_a_day else " A day is taken to be such windows over and over."
@@ -182,6 +182,6 @@ def _effort(report: CapacityReport) -> str:
     left = f"; {counted(done.left_out, 'question')} left out" if done.left_out else ""
     kind = "quick report" if done.quick else "report"
     return (
-        f"A {kind}: {counted(done.plans, 'plan')} in {duration(done.wall_s)} of at most "
-        f"{duration(done.time_limit_s)}{left}."
+        f"A {kind}: {counted(done.plans, 'plan')} in {span(done.wall_s)} of at most "
+        f"{span(done.time_limit_s)}{left}."
     )

@@ -25,6 +25,7 @@ from planner.service.reports.quantities import (
     rate,
     sentence,
     share,
+    span,
     usd,
     usd_per_hour,
 )
@@ -40,13 +41,11 @@ def workload_facts(report: CapacityReport) -> tuple[Fact, ...]:
     )
     return (
         Fact(term="From", value=seen.source),
-        Fact(
-            term="Seen", value=f"{counted(seen.requests, 'request')} in {duration(seen.duration_s)}"
-        ),
+        Fact(term="Seen", value=f"{counted(seen.requests, 'request')} in {span(seen.duration_s)}"),
         Fact(term="Rate", value=rate(seen.request_rate_rps, "requests")),
         Fact(
             term="Busiest window",
-            value=f"{rate(seen.peak_rps, 'requests')} in {duration(seen.peak_window_s)}, "
+            value=f"{rate(seen.peak_rps, 'requests')} in {span(seen.peak_window_s)}, "
             f"{seen.peak_to_mean:.2f} times the mean",
         ),
         Fact(term="Prompt tokens", value=rate(seen.input_tokens_per_s, "tokens")),
@@ -241,7 +240,7 @@ def attainment_facts(report: CapacityReport) -> tuple[Fact, ...]:
         ),
         Fact(
             term="Futures",
-            value=f"{seen.futures:,} of {duration(seen.future_s)} each, "
+            value=f"{seen.futures:,} of {span(seen.future_s)} each, "
             f"{counted(seen.requests, 'request')} together",
         ),
     )

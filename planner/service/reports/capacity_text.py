@@ -13,10 +13,10 @@ from planner.service.documents.capacity_report import (
 from planner.service.reports.quantities import (
     NO_BREAK,
     counted,
-    duration,
     rate,
     sentence,
     share,
+    span,
     usd,
     usd_per_hour,
 )
@@ -212,7 +212,7 @@ def _bottleneck(report: CapacityReport) -> str:
 def when(report: CapacityReport, window: FleetWindowDocument) -> str:
     """When a window begins, UTC; of a trace in relative time, how long after its start."""
     if is_relative(report):
-        return duration(window.after_start_s)
+        return span(window.after_start_s)
     return f"{window.start_at.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 

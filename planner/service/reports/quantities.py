@@ -42,6 +42,14 @@ def duration(seconds: float | None) -> str:
     return _whole(f"{seconds:,.{1 if seconds < 100 else 0}f}", "s")
 
 
+def span(seconds: float) -> str:
+    """Write a long time in the unit that people say it in: `90 s`, `58 min`, `4 h`, `14 days`."""
+    for unit, size_s in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2 * size_s:
+            return _whole(f"{seconds / size_s:,.1f}", unit)
+    return duration(seconds)
+
+
 def _whole(number: str, unit: str) -> str:
     """Write `60 s`, not `60.0 s`."""
     return f"{number.removesuffix('.0')}{NO_BREAK}{unit}"

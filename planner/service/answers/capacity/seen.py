@@ -114,7 +114,7 @@ def seen_in_description(
     step_s = _step_s(spec, workload)
     windows = whole_windows(workload, path=Path(document.name), window_s=step_s)
     return Seen(
-        source=f"the description `{document.name}`",
+        source=f"the description {document.name}",
         described=True,
         windows=windows,
         ended_at=max(window.end_at for window in windows),

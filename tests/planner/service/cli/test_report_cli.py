@@ -121,7 +121,7 @@ def test_an_empty_trace_is_refused_before_anything_is_written(poolwise):
         ([], "give one of --trace FILE"),
         (["--trace", "trace.jsonl", "--store"], "give one of --trace FILE"),
         (["--trace", "trace.jsonl", "--rate", "3"], "--rate is for --workload"),
-        (["--template", "suport-chat"], "did you mean support-chat"),
+        (["--template", "suport-chat"], "did you mean `support-chat`"),
         (["--template", "support-chat", "--rate", "0"], "is no rate"),
         (["--template", "support-chat", "--rate", "1000000"], "cannot be drawn at that rate"),
         (["--template", "support-chat", "--at", "2026-01-01T00:00:00Z"], "--at is for what was"),

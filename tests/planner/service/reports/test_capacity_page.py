@@ -20,7 +20,7 @@ FIXED = {
     *("95", "99", "30", "90", "2200"),
 }
 FORMS = (",.0f", ".1f", ".2f", ",.2f", ".3f", ".3g", "g", "+.1f")
-SCALES = (1, 100, 1000)  # as it is, percent, milliseconds
+SCALES = (1, 100, 1000, 1 / 60, 1 / 3600, 1 / 86_400)  # also percent, ms, min, h, days
 
 
 @pytest.fixture(scope="module")
