@@ -14,6 +14,7 @@
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
     │   ├── NotAllowedError        what was asked needs a higher role (HTTP 403)
+    │   ├── UnknownDeploymentError no deployment of that name is served here
     │   ├── UnknownPlanError       no plan under that id
     │   ├── UnknownDecisionError   no decision under that id
     │   ├── UnknownJobError        no job under that id
@@ -92,6 +93,10 @@ class UnknownTokenError(TokenError):
 
 class NotAllowedError(InputError):
     """What was asked needs a higher role than whoever asked has."""
+
+
+class UnknownDeploymentError(InputError):
+    """No deployment of this name is served here."""
 
 
 class UnknownPlanError(InputError):

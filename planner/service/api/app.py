@@ -52,12 +52,12 @@ def create_app(service: Service) -> FastAPI:
 
     Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
-    store, name = service.deployment.store, service.deployment.spec.name
+    store = service.store
     authenticator = Authenticator(store.tokens(), now=service.now)
     presence = Presence(store.access, service.now)
     runner = JobRunner(
         _kinds(service),
-        StoredJobs(access=store.access, deployment=name, owner=presence.identity),
+        StoredJobs(access=store.access, deployment=service.lease, owner=presence.identity),
         presence,
         clock=service.now,
         failure=_failure,
@@ -75,9 +75,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.authenticator = service, authenticator
     app.state.runner, app.state.streams = runner, set()
-    if service.specs is not None:
-        service.specs.watchers.append(service.use)
-        presence.add_chore(service.specs.follow)
+    if service.host is not None:
+        presence.add_chore(service.host.follow)
     problems.install(app)
     revisions.install(app)
     app.include_router(health.ROUTER)

@@ -22,6 +22,7 @@ from planner.domain.errors import (
     SpecChangedError,
     StalePlanError,
     UnknownDecisionError,
+    UnknownDeploymentError,
     UnknownJobError,
     UnknownPlanError,
     UnknownProfileError,
@@ -34,6 +35,7 @@ RETRY_AFTER_S = 5
 
 _STATUS: tuple[tuple[type[PoolwiseError], int], ...] = (
     (UnknownDecisionError, 404),
+    (UnknownDeploymentError, 404),
     (UnknownPlanError, 404),
     (UnknownTokenError, 404),
     (UnknownJobError, 404),

@@ -65,10 +65,12 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Decisions of persons, and who took which.
     "POST /v1/plans/{plan_id}/approve": APPROVER,
     "POST /v1/plans/{plan_id}/reject": APPROVER,
-    "PUT /v1/deployments/{name}": APPROVER,
+    "PUT /v1/deployments/{name}": APPROVER,  # under a new name an admin
     "PUT /v1/deployments/{name}/mode": APPROVER,
     "DELETE /v1/deployments/{name}/mode": APPROVER,
     "GET /v1/audit": APPROVER,
+    # Which deployments there are.
+    "DELETE /v1/deployments/{name}": ADMIN,
     # Who may do all this.
     "GET /v1/tokens": ADMIN,
     "POST /v1/tokens": ADMIN,

@@ -136,6 +136,8 @@ class Specs:
         Told of every deployment that takes the place of another one.
     now : SpecVersion
         The version in force here.
+    fits : callable
+        Raises SpecError where a spec does not go with those of the other deployments.
     """
 
     store: Store
@@ -144,6 +146,7 @@ class Specs:
     hands: Callable[[Spec], ActuatorOf]
     leadership: Leadership
     now: SpecVersion
+    fits: Callable[[Spec], None] = lambda _spec: None
     watchers: list[Callable[[Deployment], None]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -225,6 +228,7 @@ class Specs:
                     "one with `poolwise serve --spec`"
                 )
         sole_model(spec, self.reader.model)
+        self.fits(spec)
 
     def _use(self, version: SpecVersion, spec: Spec, *, by: str) -> None:
         old = self.leadership.deployment

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from planner.service.environment import number
 
 WATCH_INTERVAL_S = 15.0
 LONGEST_S = 3600.0
+DEPLOYMENT = "$deployment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,19 +22,58 @@ class WatchSettings:
     ----------
     targets : tuple of str
         `ROLE=URL`, `KIND=URL`, `gate=URL` or `hardware=URL` each; empty: the Prometheus server,
-        or the deployment that runs from the state directory.
+        or the deployment that runs from the state directory. `NAME/` before it says of which of
+        several deployments the part is.
     interval_s : float
         Over which rates and quantiles are taken, seconds; 0: nothing is watched.
     prometheus_url : str or None
         Read through this server instead.
     prometheus_selector : str
-        Which of its series, as in PromQL.
+        Which of its series, as in PromQL; `$deployment` in it stands for a deployment's name.
     """
 
     targets: tuple[str, ...] = ()
     interval_s: float = WATCH_INTERVAL_S
     prometheus_url: str | None = None
     prometheus_selector: str = ""
+
+    def check_several(self) -> None:
+        """Refuse, for a server of several deployments, what does not say which it is of.
+
+        Raises
+        ------
+        InputError
+            The load of one deployment would be taken for that of all.
+        """
+        for text in self.targets:
+            if "/" not in text.partition("=")[0]:
+                raise InputError(
+                    f"POOLWISE_WATCH: of which deployment is {text}? With several, write "
+                    "NAME/ROLE=URL"
+                )
+        if self.prometheus_url and DEPLOYMENT not in self.prometheus_selector:
+            raise InputError(
+                "POOLWISE_PROMETHEUS_SELECTOR: with several deployments it must say which series "
+                f"are whose: put {DEPLOYMENT} where the name stands, as in "
+                f'namespace="{DEPLOYMENT}"'
+            )
+
+    def of(self, deployment: str, *, alone: bool) -> "WatchSettings":
+        """What concerns one deployment; nothing, where that is not said and it is not alone."""
+        pairs = [(text.partition("="), text) for text in self.targets]
+        own = [
+            text.partition("/")[2]
+            for (head, _, _), text in pairs
+            if "/" in head and head.partition("/")[0] == deployment
+        ]
+        common = [text for (head, _, _), text in pairs if alone and "/" not in head]
+        told = alone or DEPLOYMENT in self.prometheus_selector
+        return replace(
+            self,
+            targets=(*common, *own),
+            prometheus_url=self.prometheus_url if told else None,
+            prometheus_selector=self.prometheus_selector.replace(DEPLOYMENT, deployment),
+        )
 
 
 class LogFormat(StrEnum):

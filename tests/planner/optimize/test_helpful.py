@@ -40,7 +40,7 @@ def taken(case: Case, text: str) -> Case:
         budget = replace(given.budget, usd_per_hour=float(text.split()[3]))
         return replace(given, budget=budget), load
     return replace(
-        given, slos=tuple(replace(s, **{first: float(second)}) for s in given.slos)
+        given, slos=tuple(replace(s, **{first: float(second.rstrip(","))}) for s in given.slos)
     ), load
 
 

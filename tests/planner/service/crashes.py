@@ -59,7 +59,7 @@ def _serve(spec: str, printed: str, log: str, environ: dict[str, str]) -> None:
         os.dup2(opened, number)
     from planner.service.server import ServeOptions, run
 
-    run(ServeOptions(spec=Path(spec), port=0, insecure_local=True, as_json=True))
+    run(ServeOptions(specs=(Path(spec),), port=0, insecure_local=True, as_json=True))
 
 
 def _context() -> Any:
