@@ -1,6 +1,7 @@
 """Capacity reports: as they take minutes, nearly always jobs; the answer holds every figure."""
 
 import time
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException, Response
@@ -12,8 +13,9 @@ from planner.service.answers.capacity.seen import Seen, seen_in_windows
 from planner.service.api.examples import MINUTES
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
-from planner.service.api.service import Service, Writer
+from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.api.work import ACCEPTED, RunnerParameter, WorkParameter
+from planner.service.deployment import Deployment
 from planner.service.documents.capacity_report import CapacityReport
 from planner.service.documents.document import Document, Number
 from planner.service.documents.history import WindowDocument, windows_of
@@ -74,20 +76,22 @@ EXAMPLES: dict[str, Example] = {
     dependencies=[Once],
 )
 async def post_report(
-    body: Annotated[ReportBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
+    body: Annotated[ReportBody, Body(openapi_examples=EXAMPLES)],
+    service: ServiceParameter,
+    work: WorkParameter,
+    by: Writer,
 ) -> Response:
     """How many accelerators, of which kind, at what cost, why, and how sure.
 
     Takes minutes, and so becomes a job; `GET /v1/reports/{job_id}` shows as a page what came of it.
     """
-    return await work.answer(KIND, body, by=by)
+    name = service.registry.sole(body.deployment).name
+    return await work.answer(KIND, body.model_copy(update={"deployment": name}), by=by)
 
 
 def make_report(service: Service, body: ReportBody, progress: Progress) -> Made:
     """The work behind `POST /v1/reports`."""
-    deployment = service.deployment
-    if body.deployment is not None:
-        service.check_deployment(body.deployment)
+    deployment = service.registry.sole(body.deployment).deployment
     settings = ReportSettings(
         now=service.now(),
         clock=time.monotonic,
@@ -99,15 +103,16 @@ def make_report(service: Service, body: ReportBody, progress: Progress) -> Made:
     # As its replicas are seen to be, with all of the inventory: what is out of stock today may be
     # had when it is bought.
     spec = deployment.spec.corrected(deployment.corrections())
-    made = capacity_report(spec, _seen(service, body), model=deployment.model, settings=settings)
+    made = capacity_report(
+        spec, _seen(deployment, body, now=settings.now), model=deployment.model, settings=settings
+    )
     return Made(status=200, text=made.model_dump_json())
 
 
-def _seen(service: Service, body: ReportBody) -> Seen:
+def _seen(deployment: Deployment, body: ReportBody, *, now: datetime) -> Seen:
     if body.history is not None:
         return seen_in_windows(windows_of(body.history, where="history"), source="the request")
-    deployment = service.deployment
-    windows = deployment.observer.observe(now=service.now()).windows
+    windows = deployment.observer.observe(now=now).windows
     return seen_in_windows(windows, source=f"the stored windows of {deployment.spec.name}")
 
 
