@@ -50,7 +50,8 @@ def opened(chromium, path, *, width, scheme):
 
 
 @pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1024, "light"), (768, "dark"), (375, "light"), (375, "dark")]
+    ("width", "scheme"),
+    [(1280, "light"), (1024, "light"), (768, "dark"), (375, "light"), (375, "dark")],
 )
 def test_the_page_draws_every_plot_and_fits_and_asks_nobody(chromium, page_file, width, scheme):
     page, complaints, asked = opened(chromium, page_file, width=width, scheme=scheme)
