@@ -180,6 +180,7 @@ def _stored(spec: "Spec", model: str, *, at: datetime | None) -> "Seen":
 
 def _show(made: "CapacityReport", written: tuple[Path, ...]) -> None:
     from planner.service.reports.capacity_text import answer_sentences
+    from planner.service.reports.quantities import counted
 
     out = output.console()
     for sentence in answer_sentences(made):
@@ -189,6 +190,6 @@ def _show(made: "CapacityReport", written: tuple[Path, ...]) -> None:
         out.print(str(path), markup=False, soft_wrap=True)
     if made.effort.left_out:
         output.note(
-            f"{made.effort.left_out} questions were left out: the time limit of "
+            f"{counted(made.effort.left_out, 'question')} left out: the time limit of "
             f"{made.effort.time_limit_s:g} s was reached (--time-limit)"
         )

@@ -33,7 +33,7 @@ def test_a_trace_becomes_a_page_with_its_figures_beside_it(poolwise):
     report = read_capacity_report(Path("r.json"))
     assert "tiny needs" in out
     assert "r-scenarios.csv" in out
-    assert f"{report.effort.left_out} questions were left out" in err
+    assert f"{report.effort.left_out} questions left out" in err
 
 
 def test_json_is_what_lies_in_the_file(poolwise):
