@@ -54,7 +54,9 @@ def test_every_example_of_the_document_runs_as_it_stands(server):
     headers = {"Prefer": "wait=100", "Authorization": authorization}
     with httpx.Client(base_url=url, timeout=120, headers=headers) as client:
         document = client.get("/openapi.json").json()
-        for number, (operation, name, body) in enumerate(examples(document), start=1):
+        # What is asked of the stored load needs some first.
+        ordered = sorted(examples(document), key=lambda one: "observations" not in one[0])
+        for number, (operation, name, body) in enumerate(ordered, start=1):
             method, path = operation.split()
             if "{plan_id}" in path:
                 fresh = client.post("/v1/plans", json={"history": MINUTES[:-number]}).json()
