@@ -157,7 +157,7 @@ def test_one_replica_keeps_no_second_one_beside_it() -> None:
 def test_the_next_pod_steers_under_the_name_of_the_last_one(folder: Path) -> None:
     """The name is in the database: one that goes with its pod would leave its own counts."""
     objects = _rendered(folder)
-    claims = {made["metadata"]["name"] for made in objects if made["kind"] == CLAIM}  # type: ignore[index]
+    claims = {made["metadata"]["name"] for made in objects if made["kind"] == CLAIM}
     volumes = {v["name"]: v for v in _deployment(objects)["template"]["spec"]["volumes"]}
     if "POOLWISE_DATABASE_URL" in _told(objects):
         assert "emptyDir" in volumes["state"]

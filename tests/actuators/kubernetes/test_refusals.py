@@ -200,24 +200,18 @@ def test_a_gitops_tool_that_keeps_the_count_is_refused():
         refused(rig, match="argocd-controller keeps its count")
 
 
-@pytest.mark.parametrize("operation", ["Update", "Apply"])
-def test_a_count_that_a_gitops_tool_ignores_by_now_is_taken_once_a_person_has_set_it(operation):
+def test_a_count_that_a_gitops_tool_ignores_by_now_is_taken_once_a_person_has_set_it():
     """Its entry stays for as long as nobody changes the count, whatever it is told to ignore."""
     with rigged() as rig:
-        decode = rig.cluster.get("deployments", "decode")
-        entry = {"manager": "argocd-controller", "operation": operation, "apiVersion": "apps/v1"}
-        entry |= {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
-        others = [
-            one for one in decode["metadata"]["managedFields"] if one.get("subresource") == "status"
-        ]
-        decode["metadata"]["managedFields"] = [entry, *others]
-        rig.cluster.update(decode)
+        rig.cluster.scale("deployments", "decode", 3, manager="argocd-controller")
+        rig.simulation.step(200.0)
+        rig.cluster.forget_calls()
         refused(rig, match=r"argocd-controller keeps its count.* by `kubectl scale`, so that")
-        rig.cluster.scale("deployments", "decode", 3, manager="kubectl")
+        rig.cluster.scale("deployments", "decode", 4, manager="kubectl")
         rig.simulation.step(200.0)
         actuator = rig.actuator()
         carry_out(actuator, grown(actuator, *GROW))
-        assert rig.replicas("decode") == 4
+        assert rig.replicas("decode") == 5
 
 
 @pytest.mark.parametrize(
