@@ -17,6 +17,7 @@ from planner.domain.rollout import Diff, Step, StepKind
 
 NAME = "poolwise_desired_replicas"
 LABELS = ("deployment", "model", "role", "accelerator", "tp")
+_TEXT = "Replicas that are to run; missing when they are not known"
 Labels = tuple[str, ...]
 """Values of `LABELS`, in their order."""
 
@@ -84,11 +85,14 @@ class DesiredReplicas(Collector):
                 return {}
             return dict(self._counts)
 
+    @staticmethod
+    def described() -> list[Metric]:
+        """The metric without any count."""
+        return [GaugeMetricFamily(NAME, _TEXT, labels=LABELS)]
+
     def collect(self) -> Iterator[Metric]:
         """The metric as Prometheus reads it."""
-        family = GaugeMetricFamily(
-            NAME, "Replicas that are to run; missing when they are not known", labels=LABELS
-        )
+        family = GaugeMetricFamily(NAME, _TEXT, labels=LABELS)
         for labels, count in sorted(self.current().items()):
             family.add_metric(labels, count)
         yield family

@@ -2,14 +2,16 @@
 
     python -m benchmarks.bench_profiler                          # everything, about 50 minutes
     python -m benchmarks.bench_profiler --only repeats points    # one 1P1D deployment
-    python -m benchmarks.bench_profiler --only parts client many roles
+    python -m benchmarks.bench_profiler --only roles             # under 5 minutes
+    python -m benchmarks.bench_profiler --only client many aggregated
 
 * repeats: the same pair profiled twice in full, and once quickly;
 * points: 50 unseen (input, output, concurrency) points against the first profile in the twin;
-* parts: TTFT through the P/D path as the sum of prefill, transfer and first decode step;
+* roles: prefill-only, decode-only and aggregated of the same engine in turns, and TTFT through the
+  P/D path as the sum of prefill, transfer and first decode step;
 * alone, client, many: our client beside `vllm bench serve`, with one request at a time, several,
   200 streams at once;
-* roles: prefill-only, decode-only and aggregated profiles of the same engine, and mixed steps.
+* aggregated: a profile of one worker that does both, mixed steps too, beside the pair's.
 
 Nothing here runs on a GPU.
 """
@@ -22,24 +24,24 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.profiling import client, parts, points, repeats
+from benchmarks.profiling import client, points, repeats, roles
 from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.service.answers.engine_formats import launched_kv_bytes
+from planner.service.answers.profiling import FULL_S, QUICK_S
 from profiler.files import read_profile, write_profile
 from profiler.local import Launched, LocalProfiling
 from profiler.measure.session import Plan
 from profiler.run import journal_for
 from profiler.samples import Kind
 
-FULL_S, QUICK_S = 500.0, 85.0
 PAIR = (Role.PREFILL, Role.DECODE)
 ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=32, rounds=4)
 # Answers take 1.5 of the periods: at two of them, chance decides how many run when a prompt comes.
 SEVERAL = client.Loop(requests=40, rate_rps=0.8, input_tokens=96, output_tokens=32, rounds=4)
 MANY = client.Loop(requests=200, rate_rps=20.0, input_tokens=16, output_tokens=64, rounds=2)
-PARTS = ("repeats", "points", "parts", "alone", "client", "many", "roles")
+PARTS = ("repeats", "points", "roles", "alone", "client", "many", "aggregated")
 
 
 def main() -> None:
@@ -57,10 +59,10 @@ def main() -> None:
         load = os.getloadavg()[0]
         print(f"[{time.monotonic() - began:6.0f} s, load {load:.1f}] {text}", flush=True)
 
-    if {"repeats", "points", "parts"} & set(asked.only):
+    if {"repeats", "points", "roles"} & set(asked.only):
         with engines(PAIR, folder, say) as now:
             _of_a_pair(now, asked, folder, say)
-    if {"alone", "client", "roles"} & set(asked.only):
+    if {"alone", "client", "aggregated"} & set(asked.only):
         with engines((Role.AGGREGATED,), folder, say) as now:
             if "alone" in asked.only:
                 _section(say, "alone", client.table(*client.side_by_side(now, ALONE, folder, say)))
@@ -68,8 +70,8 @@ def main() -> None:
                 _section(
                     say, "client", client.table(*client.side_by_side(now, SEVERAL, folder, say))
                 )
-            if "roles" in asked.only:
-                _section(say, "roles", _roles(now, folder, say))
+            if "aggregated" in asked.only:
+                _section(say, "aggregated", _aggregated(now, folder, say))
     if "many" in asked.only:
         with engines((Role.AGGREGATED,), folder, say, sequences=256) as now:
             _section(say, "many", client.table(*client.side_by_side(now, MANY, folder, say)))
@@ -94,8 +96,8 @@ def _of_a_pair(now: Engines, asked: argparse.Namespace, folder: Path, say: Say) 
         (folder / "points.json").write_text(json.dumps(kept))
         found = points.judged(read_profile(first), loads, real, PAIR)
         _section(say, "50 unseen points", points.table(found) + "\n\n" + points.worst(found))
-    if "parts" in asked.only:
-        _section(say, "parts of TTFT", parts.table(asyncio.run(parts.measured(now))))
+    if "roles" in asked.only:
+        _section(say, "roles, and parts of TTFT", roles.of_pair(now, folder, say))
 
 
 def _profile(
@@ -147,8 +149,8 @@ def _profile(
     return profile
 
 
-def _roles(now: Engines, folder: Path, say: Say) -> str:
-    """The aggregated worker beside the pair: tables of the same engine, and mixed steps."""
+def _aggregated(now: Engines, folder: Path, say: Say) -> str:
+    """One worker that does both beside the pair: tables of the same engine, and mixed steps."""
     profile = _profile(now, folder / "aggregated.json", 240.0, (Role.AGGREGATED,), say)
     assert profile.details is not None
     lines = [

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-PARTS = ("load", "month", "crashes")
+PARTS = ("load", "month", "crashes", "many")
 
 
 def main() -> int:
@@ -26,11 +26,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=24, help="on both databases; 200 asked")
     parser.add_argument("--days", type=float, default=6, help="of the part month")
     parser.add_argument("--deployments", type=int, default=3, help="of the part month")
+    parser.add_argument("--many", type=int, default=100, help="deployments of the part many")
+    parser.add_argument("--interval-s", type=float, default=60.0, help="between their ticks")
+    parser.add_argument("--rounds", type=float, default=3.0, help="intervals that are measured")
     asked = parser.parse_args()
     given = {
         "load": {"seconds": asked.seconds, "readers": asked.readers, "writers": asked.writers},
         "month": {"days": asked.days, "deployments": asked.deployments},
         "crashes": {"kills": asked.kills},
+        "many": {
+            "deployments": asked.many,
+            "interval_s": asked.interval_s,
+            "rounds": asked.rounds,
+        },
     }
     hold = True
     with TemporaryDirectory(prefix="poolwise-bench-") as scratch:

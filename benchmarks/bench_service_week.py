@@ -2,8 +2,10 @@
 
 Every deployment sees a load with a day and a night and random bursts, and ticks through the very
 code that runs in production (`tick_once`): observe, forecast, plan, prove, guard, approve, apply.
-Checked: every tick came to a decision, memory does not grow after the first days, what is kept to
-replay decisions stays within its bound, and a sample of decisions replays to the same answer.
+Once a day the store is tidied. Checked: every tick came to a decision, memory does not grow after
+the first days, no day adds more to the store than the one before did (as long as there is less
+than is kept, every day adds as much), what is kept to replay decisions stays within its bound, and
+a sample of decisions replays to the same answer.
 
     python -m benchmarks.bench_service_week --deployments 3 --days 7 --interval-s 3600
 """
@@ -18,6 +20,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +35,9 @@ from planner.service.documents.history import WindowDocument
 from planner.service.fleet.recorded import RecordedFleetActuator
 from planner.service.loop.replaying import replay
 from planner.service.loop.scheduler import tick_once
+from planner.service.loop.tidying import tidy
 from planner.service.spec.file import read_spec
-from planner.service.store import Store, open_store
+from planner.service.store import Keeping, Store, open_store
 from planner.service.store.decisions import REPLAYABLE
 from planner.service.telemetry.metrics import Metrics
 
@@ -42,6 +46,8 @@ BEGIN = datetime(2026, 11, 2, tzinfo=UTC)
 WINDOW_S = 300.0
 MOST_GROWTH_RATIO = 0.10
 """Of memory, from the end of the second day to the end of the week."""
+MOST_MORE_RATIO = 0.20
+"""By so much a day may add more to the store than the second one did: pages are filled unevenly."""
 
 
 @dataclass
@@ -134,6 +140,18 @@ def rss_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
+def database_mib(url: str) -> float:
+    """Pages of the database that are in use, MiB."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        size, pages, free = (
+            connection.execute(text(f"pragma {name}")).scalar_one()
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+    engine.dispose()
+    return float(size * (pages - free) / 2**20)
+
+
 def kept_bytes(url: str) -> dict[str, float]:
     """Bytes of what is kept to replay decisions, together and a decision."""
     engine = create_engine(url)
@@ -180,9 +198,11 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
             longest_s = max(longest_s, time.monotonic() - tick_began_s)
             follow(one)
         if clock.now.hour == 0 and clock.now.minute == 0:
-            days.append(
-                {"rss_mib": rss_mib(), "database_mib": (folder / "week.db").stat().st_size / 2**20}
-            )
+            for one in sites:
+                tidy(one.deployment, Keeping(), now=clock.now, pause_s=0.0)
+            days.append({"rss_mib": rss_mib(), "database_mib": database_mib(url)})
+            told_day = f"day {len(days)}, {time.monotonic() - began_s:.0f} s: {days[-1]}"
+            print(told_day, file=sys.stderr, flush=True)
     for one in sites:
         records = store.decisions(one.deployment.spec.name, limit=ticks + 1)
         one.outcomes.update(record.outcome for record in records)
@@ -204,8 +224,17 @@ def _told(sites: list[Site], ticks: int, days: list[dict[str, float]]) -> dict[s
         "failed": outcomes["failed"],
         "days": days,
         "memory_growth_ratio": grown,
+        "store_growth_ratio": _growth(days),
         "bound_of_replayable_decisions": REPLAYABLE * len(sites),
     }
+
+
+def _growth(days: list[dict[str, float]]) -> float:
+    """By how much the last day added more to the store than the second one, as a ratio."""
+    if len(days) < 3:
+        return 0.0
+    added = [b["database_mib"] - a["database_mib"] for a, b in pairwise(days)]
+    return added[-1] / added[0] - 1
 
 
 def _replayed(sites: list[Site], ticks: int) -> dict[str, object]:
@@ -238,6 +267,9 @@ def main() -> int:
         "every tick was kept": told["ticks_kept"] == told["ticks_due"],
         "no tick failed": told["failed"] == 0,
         "memory is flat": float(str(told["memory_growth_ratio"])) <= MOST_GROWTH_RATIO,
+        "the store grows no faster": float(str(told["store_growth_ratio"])) <= MOST_MORE_RATIO,
+        "what is kept for replays is bounded": float(str(told["replayable_decisions"]))
+        <= float(str(told["bound_of_replayable_decisions"])),
         "replays are the same": told["replayed"] == told["replayed_the_same"],
     }
     for name, holds in held.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import psutil
 
@@ -14,8 +15,9 @@ from planner.domain.fleet import Role
 from planner.domain.model import Dtype
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.domain.profile_details import StartUp
-from profiler.fitting.profile import Seen, Setting
+from profiler.fitting.profile import KV_LINK, Seen, Setting
 from profiler.interruption import run_until_asked_to_end
+from profiler.measure.budget import Budget
 from profiler.measure.facts import (
     EngineIdentity,
     MachineFacts,
@@ -25,7 +27,7 @@ from profiler.measure.facts import (
     read_engine_facts,
 )
 from profiler.measure.journal import Journal
-from profiler.measure.probe import Probe
+from profiler.measure.probe import SENTINEL_PROMPT, Probe
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import start_up_of
 from profiler.roofline import Roof
@@ -38,7 +40,11 @@ from serving.workers.launcher import Worker
 
 DIRECT_PROMPT_TOKENS, DIRECT_BURST, DIRECT_SAMPLES = 384, 4, 2
 HIT_PROMPT_BLOCKS = 4
+DIRECT_RATIO = 0.1
+"""Prefill is asked directly, too, where that takes no more of the budget than this."""
 DRAINED_ANSWER_TOKENS = 48
+FLIP_ROOM_S = 5.0
+"""For draining and flipping a worker, beside the answer that drains."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,8 @@ class LocalProfiling:
     _direct: float | None = None
     _drain_s: float | None = None
     _flip_s: float | None = None
+    _direct_s: float | None = None
+    """What comparing the path takes; None: not compared."""
     _power_w: float | None = None
     _memory_bytes: float | None = None
     _by_role: tuple[tuple[str, str], ...] = ()
@@ -140,13 +148,22 @@ class LocalProfiling:
         self._check_lengths(plan)
         self._reading = self.deployment.reading(self.launched.answering)
         with breaking_off(journal, plan, self.setting(), keep), self._gauge():
-            reached = measure(self._target(), plan, journal, tell=tell, beside=self._beside)
+            outcome = measure(
+                self._target(),
+                plan,
+                journal,
+                tell=tell,
+                beside=self._beside,
+                kept_back=partial(self._kept_back_s, plan.budget_s),
+            )
+            began_s = time.monotonic()
             if self.launched.handed_over:
                 self._drain_s, self._flip_s = run_until_asked_to_end(self._drain_and_flip())
+            outcome = replace(outcome, spent_s=outcome.spent_s + time.monotonic() - began_s)
             if self.restart:
                 tell(_only_text(plan, "starting a worker once more, warm"))
                 self._warm = self._start_again()
-        return finished(journal, self.setting(), reached=reached, target_ratio=plan.target_ratio)
+        return finished(journal, self.setting(), plan, outcome)
 
     def setting(self) -> Setting:
         """What was measured, on what, as far as it is known by now."""
@@ -197,7 +214,7 @@ class LocalProfiling:
                     *machine.told,
                     *self._by_role,
                     ("flags", self._flags()),
-                    ("KV link", "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
+                    (KV_LINK, "NIXL, UCX's choice" if self._gpus else "NIXL, TCP over loopback"),
                 ),
             ),
         )
@@ -213,6 +230,11 @@ class LocalProfiling:
             notes.append("no warm start was measured: start_warm_s is that of a cold one")
         if not self.launched.handed_over:
             notes.append("flips and drains were not measured: one worker, not behind a router")
+        elif self._direct is None:
+            notes.append(
+                "prefill through the P/D path was not compared with prefill asked directly: a "
+                "longer --budget-s has time for it"
+            )
         if not self.deployment.site.gpus:
             notes.append("measured on a processor: nothing here was measured on a GPU")
         return tuple(notes)
@@ -244,13 +266,25 @@ class LocalProfiling:
         directory = self.deployment.site.model.directory
         return read_words(directory) if (directory / "words.json").is_file() else None
 
-    async def _beside(self, probe: Probe) -> None:
+    def _kept_back_s(self, budget_s: float, ttft_s: float, gap_s: float) -> float:
+        """What the prefix cache, the direct comparison, drain and flip take, seconds."""
+        token_s = ttft_s / SENTINEL_PROMPT
+        hit_s = 1.5 * HIT_PROMPT_BLOCKS * self._kv_block_tokens * token_s
+        if not self.launched.handed_over:
+            return hit_s
+        self._direct_s = 2 * DIRECT_SAMPLES * (DIRECT_BURST + 1) * DIRECT_PROMPT_TOKENS * token_s
+        if self._direct_s > DIRECT_RATIO * budget_s:
+            self._direct_s = None
+        return hit_s + (self._direct_s or 0.0) + DRAINED_ANSWER_TOKENS * gap_s + FLIP_ROOM_S
+
+    async def _beside(self, probe: Probe, budget: Budget) -> None:
         """The prefix cache, and prefill asked directly instead of through the P/D path."""
         worker, writer = self.launched.computing, probe.writer
         client = LoadClient(url=worker.url, model=self.deployment.site.model.name)
         try:
             self._seen_hit = await self._hit_ratio(client, writer, worker)
-            if self.launched.handed_over:
+            # `left_s` of the budget is without what was kept back for this.
+            if self._direct_s is not None and budget.left_s > -0.5 * self._direct_s:
                 direct = [await _burst_slope_s(client, writer, n) for n in range(DIRECT_SAMPLES)]
                 through = probe.sender.client
                 path = [

@@ -11,6 +11,7 @@ from planner.domain.errors import OperationError, PoolwiseError, ProfileError
 from planner.domain.profile import Profile
 from profiler.fitting.profile import Setting, marked_incomplete, profile_of_samples
 from profiler.interruption import run_until_asked_to_end
+from profiler.measure.budget import Budget
 from profiler.measure.journal import Journal, open_journal, read_journal
 from profiler.measure.probe import Probe, ReadCounters
 from profiler.measure.requests import PATIENCE_S, Sender
@@ -54,27 +55,48 @@ class Target:
     patience_s: float = PATIENCE_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Parameters
+    ----------
+    reached : bool
+        Whether no place of the tables is in doubt by more than was stated.
+    spent_s : float
+        Engine starts and outages excluded, seconds.
+    """
+
+    reached: bool
+    spent_s: float
+
+
+Beside = Callable[[Probe, Budget], Awaitable[None]]
+"""Measures more with the same probe, after the tables, within the same budget."""
+
+
 def measure(
     target: Target,
     plan: Plan,
     journal: Journal,
     *,
     tell: Tell = lambda _progress: None,
-    beside: Callable[[Probe], Awaitable[None]] | None = None,
-) -> bool:
-    """Run a session in a loop of its own; return whether the stated error was reached.
+    beside: Beside | None = None,
+    kept_back: Callable[[float, float], float] = lambda _ttft_s, _gap_s: 0.0,
+) -> Outcome:
+    """Run a session in a loop of its own.
 
     Parameters
     ----------
-    beside : callable or None
-        More to measure with the same probe, after the tables.
+    kept_back : callable
+        Takes TTFT and gap of a short request; returns what is measured after the tables, seconds.
 
     Raises
     ------
     MeasurementError
     """
 
-    async def run() -> bool:
+    async def run() -> Outcome:
         client = LoadClient(
             url=target.url, model=target.model, timeout_s=REQUEST_TIMEOUT_S, api_key=target.api_key
         )
@@ -87,12 +109,18 @@ def measure(
                 block_tokens=target.block_tokens,
                 counters=target.counters,
             )
-            reached = await Session(
-                probe=probe, journal=journal, plan=plan, tell=tell, identity=target.identity
-            ).run()
+            session = Session(
+                probe=probe,
+                journal=journal,
+                plan=plan,
+                tell=tell,
+                identity=target.identity,
+                kept_back=kept_back,
+            )
+            reached = await session.run()
             if beside is not None:
-                await beside(probe)
-            return reached
+                await beside(probe, session.budget)
+            return Outcome(reached=reached, spent_s=session.budget.spent_s)
         finally:
             await client.close()
 
@@ -191,13 +219,19 @@ def journal_for(out: Path, subject: dict[str, str], *, fresh: bool) -> Journal:
     return open_journal(path, subject, began_at=datetime.now(UTC))
 
 
-def finished(journal: Journal, setting: Setting, *, reached: bool, target_ratio: float) -> Profile:
+def finished(journal: Journal, setting: Setting, plan: Plan, outcome: Outcome) -> Profile:
     """The profile of a run that came to its end, and with it the journal."""
     setting = _as_measured(setting, journal)
-    notes = list(setting.notes)
-    if not reached:
+    taken = journal.samples.taken
+    notes = [
+        *setting.notes,
+        f"measured in {outcome.spent_s:,.0f} s of at most {plan.budget_s:,.0f}, engine starts "
+        f"excluded: {len({s.point for s in taken})} points, {len(taken)} samples; a full grid of "
+        f"that spacing has {plan.area.exhaustive_points} points",
+    ]
+    if not outcome.reached:
         notes.append(
-            f"the budget ended before every place of the tables was sure to {target_ratio:.0%}"
+            f"the budget ended before every place of the tables was sure to {plan.target_ratio:.0%}"
         )
     setting = replace(setting, notes=tuple(notes))
     profile = profile_of_samples(journal.samples, setting)

@@ -80,6 +80,7 @@ PLAN = Plan(
         block_tokens=128,
     ),
     budget_s=150.0,
+    whole_area=True,
     held_out=2,
     least_samples=1,
     step_tokens=MAX_MODEL_LEN,

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.real_engines.cases import Case
 from benchmarks.real_engines.machine import MachineLoad
 from benchmarks.real_engines.recording import machine_load, write_atomically
+from planner.domain.errors import ProfileError
 from profiler.measure.journal import read_journal
 from profiler.samples import Samples
 
@@ -45,7 +46,9 @@ def write_sweep(path: Path, sweep: Sweep) -> None:
 def read_sweep(path: Path) -> Sweep:
     """Read it back, with its samples."""
     data = json.loads(path.read_text())
-    _header, journal = read_journal(samples_path(path))
+    journal = read_journal(samples_path(path))
+    if journal is None:
+        raise ProfileError(f"{samples_path(path)} is missing: it holds the samples of {path}")
     return Sweep(
         measured_at=data["measured_at"],
         samples=journal.samples,

@@ -15,6 +15,7 @@ from forecaster.panel.regression import Features, Regression, logs
 from forecaster.panel.seasonal import Seasons
 from forecaster.panel.smoothing import LAST_VALUE, Smoothing
 from forecaster.panel.trees import NAME, Trees
+from planner.domain.wanted import go_on
 from planner.domain.workload import Floats
 
 MOST_STEPS = 2100
@@ -116,7 +117,14 @@ class Panel:
         return self._record.steps
 
     def observe(self, values: Floats) -> None:
-        """Take the next step; `values` is (series,), NaN where nothing was observed."""
+        """Take the next step; `values` is (series,), NaN where nothing was observed.
+
+        Raises
+        ------
+        NotWantedError
+            When whoever asked gave it up; the panel is still as it was.
+        """
+        go_on()
         self._smoothing.add(values, self._record.steps)
         self._record.add(values, logs(values, self._offset(REGRESSION_OFFSET)))
         self._learn()

@@ -13,6 +13,8 @@
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
+    │   ├── NotAllowedError        what was asked needs a higher role (HTTP 403)
+    │   ├── UnknownDeploymentError no deployment of that name is served here
     │   ├── UnknownPlanError       no plan under that id
     │   ├── UnknownDecisionError   no decision under that id
     │   ├── UnknownJobError        no job under that id
@@ -34,6 +36,7 @@
         ├── PlanChangedError       the plan is no longer in the state that somebody decided on
         ├── SpecChangedError       the spec is no longer the one that somebody replaced
         ├── BusyError              as much work waits as may wait: ask again later
+        ├── NotWantedError         work was broken off, since nobody wants it any more
         ├── NotLeaderError         another process leads: this one must not move the fleet
         ├── ApplyError             a rollout step failed; says which and what is left
         │   └── DeadlineMissedError   a step showed no effect before its progress deadline
@@ -86,6 +89,14 @@ class TokenError(InputError):
 
 class UnknownTokenError(TokenError):
     """No live token has this name."""
+
+
+class NotAllowedError(InputError):
+    """What was asked needs a higher role than whoever asked has."""
+
+
+class UnknownDeploymentError(InputError):
+    """No deployment of this name is served here."""
 
 
 class UnknownPlanError(InputError):
@@ -192,6 +203,10 @@ class SpecChangedError(OperationError):
 
 class BusyError(OperationError):
     """As much work waits as may wait."""
+
+
+class NotWantedError(OperationError):
+    """Work was broken off, since whoever asked for it does not want it any more."""
 
 
 class NotLeaderError(OperationError):

@@ -312,7 +312,8 @@ class Plan:
     usd_per_hour : float
         Mean over the horizon.
     relaxations : tuple of str
-        For an infeasible plan: what to relax, smallest change first.
+        For an infeasible plan: what to relax, smallest change first. The twin kept a plan of each,
+        unless it is said to be proven by the model only.
     shadow_prices : tuple of ShadowPrice
         Where they were asked for.
     held_by_others : tuple of Holding

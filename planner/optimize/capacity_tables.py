@@ -11,6 +11,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
+from planner.domain.wanted import go_on
 from planner.optimize.inputs import Option, PoolCapacity
 from planner.optimize.loads import Load, StreamLoad, alike
 
@@ -70,6 +71,7 @@ def _table(rate_of: Callable[[int], float], wanted_rps: float) -> PoolCapacity:
     """
     counts = [0.0]
     while len(counts) <= TABLE_COUNTS and counts[-1] < wanted_rps:
+        go_on()
         rate = rate_of(len(counts))
         counts.append(max(rate, counts[-1]))
         if rate <= 0.0 and len(counts) > 2:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from planner.domain.fleet import Role
+from planner.optimize.linear import TOLERANCE_RATIO
 from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution
-
-_TOLERANCE = 1e-6
-"""Relative, and absolute in the row's unit; the solver's own is 1e-6."""
 
 
 def check(problem: Problem, solution: Solution) -> tuple[str, ...]:
@@ -42,9 +40,9 @@ def _demand_faults(problem: Problem, solution: Solution) -> Iterator[str]:
             if not problem.may_fall_short(k, t) and _above(missing, 0.0, scale=demand):
                 yield f"meet_demand[{stream.label},{t}]: {missing:g} of {demand:g} requests/s"
             prefilled, decoded, alone = (float(solution.sent_rps[k, of, t].sum()) for of in roles)
-            if abs(prefilled + alone + missing - demand) > _TOLERANCE * max(1.0, demand):
+            if abs(prefilled + alone + missing - demand) > TOLERANCE_RATIO * max(1.0, demand):
                 yield f"meet_demand[{stream.label},{t}]: {demand:g} requests/s are not all sent"
-            if abs(prefilled - decoded) > _TOLERANCE * max(1.0, prefilled):
+            if abs(prefilled - decoded) > TOLERANCE_RATIO * max(1.0, prefilled):
                 name = f"decode_what_is_prefilled[{stream.label},{t}]"
                 yield f"{name}: {prefilled:g} prefilled, {decoded:g} decoded"
 
@@ -143,7 +141,7 @@ def _link_faults(problem: Problem, solution: Solution) -> Iterator[str]:
                 for k, stream in enumerate(problem.streams):
                     sent = float(solution.sent_rps[k, on, t].sum())
                     moved = float(solution.moved_rps[k, across, t].sum())
-                    if abs(sent - moved) > _TOLERANCE * max(1.0, sent):
+                    if abs(sent - moved) > TOLERANCE_RATIO * max(1.0, sent):
                         row = "move_what_is_prefilled" if side == 0 else "decode_what_is_moved"
                         yield f"{row}[{stream.label},{name},{t}]: {moved:g} of {sent:g} requests/s"
         carried = carried_bytes_per_s(problem, solution.moved_rps, t)
@@ -226,4 +224,4 @@ _CHECKS: tuple[Callable[[Problem, Solution], Iterator[str]], ...] = (
 
 
 def _above(value: float, limit: float, *, scale: float | None = None) -> bool:
-    return value > limit + _TOLERANCE * max(1.0, abs(limit if scale is None else scale))
+    return value > limit + TOLERANCE_RATIO * max(1.0, abs(limit if scale is None else scale))

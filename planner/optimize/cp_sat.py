@@ -7,21 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
+from planner.domain.wanted import stopped_by
 from planner.optimize.answer import Answer
 from planner.optimize.clock import report
 from planner.optimize.inputs import SolverSettings
-from planner.optimize.linear import Floats, Linear, Row
+from planner.optimize.linear import TOLERANCE_RATIO, Floats, Linear, Row
 
 NAME = "ortools/cp-sat"
 
 _RATE_STEPS = 1e7
-_TILT = 3e-7
+_TILT = 0.3 * TOLERANCE_RATIO
+"""Coefficients are rounded to the safe side, but what differs by less than this is equal."""
+
 _COST_UNIT = 1e-6
 _DECIMALS = (1.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6)
 _EXACT = 1e-9
-_DIGITS = 1e4
-_LOST_RATIO = 2e-5
-_LARGEST_COEFFICIENT = 1e12
+_DIGITS = math.ceil(1 / _TILT)
+"""With so many steps in the smallest coefficient of a row, rounding loses less than the tilt gives:
+a fleet that is exactly enough is enough."""
+
+_LARGEST_SUM = 1e17
+"""Of a row's terms; CP-SAT refuses rows that may come near 2^63."""
+
 _COST_DIGITS = 100.0
 _LARGEST_COST = 1e17
 
@@ -37,7 +44,7 @@ def solve(
 
     Rates count in steps so fine that the largest has 1e7 of them. Capacities are rounded down and
     demands up, but what differs by less than `_TILT` of itself counts as equal: less than `check`
-    lets pass.
+    lets pass (`TOLERANCE_RATIO`).
 
     Parameters
     ----------
@@ -54,8 +61,10 @@ def solve(
         )
     ]
     scale = np.where(model.is_rate, per_rps, 1.0)
+    reach = np.maximum(model.upper * scale, 1.0)
     for row in model.rows():
-        _add_row(sat, columns, replace(row, coefficients=row.coefficients / scale[row.columns]))
+        whole = replace(row, coefficients=row.coefficients / scale[row.columns])
+        _add_row(sat, columns, whole, reach[row.columns])
     priced = np.flatnonzero(cost)
     unit = _cost_unit(cost / scale, model.upper * scale, model.is_rate)
     units = np.rint(cost[priced] / scale[priced] / unit).astype(np.int64)
@@ -82,7 +91,8 @@ def _run(
     # redundant containing constraint"): false optima, where demand may stay unserved.
     solver.parameters.presolve_inclusion_work_limit = 0
     solver.parameters.catch_sigint_signal = False  # it would not give Ctrl-C back to the process
-    status = solver.solve(sat)
+    with stopped_by(solver.stop_search):
+        status = solver.solve(sat)
     final = status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)
     timed_out = not final and solver.response_proto.deterministic_time < work
     report(timed_out=timed_out)
@@ -118,9 +128,11 @@ def _steps_per_rps(model: Linear) -> float:
     return float(10.0 ** math.ceil(math.log10(_RATE_STEPS / max(largest, 1e-6))))
 
 
-def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row) -> None:
+def _add_row(
+    sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row, reach: Floats
+) -> None:
     low, high = row.low, row.high
-    factor = _factor(row.coefficients)
+    factor = _factor(row.coefficients, reach)
     terms = [columns[c] for c in row.columns]
     scaled = row.coefficients * factor
     if low == high:
@@ -138,19 +150,25 @@ def _add_row(sat: cp_model.CpModel, columns: list[cp_model.IntVar], row: Row) ->
         sat.add(expression >= math.ceil(low * factor - 1e-12 * abs(low * factor)))
 
 
-def _factor(coefficients: Floats) -> float:
-    """What makes the coefficients integers, or the smallest of them one with enough digits."""
-    sizes = np.abs(coefficients[coefficients != 0])
+def _factor(coefficients: Floats, reach: Floats) -> float:
+    """What makes the coefficients integers, or the smallest of them one with enough digits.
+
+    Parameters
+    ----------
+    coefficients, reach : (terms,) float
+        The largest value of each term's column.
+    """
+    there = coefficients != 0
+    sizes = np.abs(coefficients[there])
     if len(sizes) == 0:
         return 1.0
-    smallest, largest = float(sizes.min()), float(sizes.max())
+    smallest, most = float(sizes.min()), _LARGEST_SUM / float(sizes @ reach[there])
     for factor in (*_DECIMALS, *(decimal / smallest for decimal in _DECIMALS)):
-        if _lost(sizes * factor) < _EXACT and largest * factor < _LARGEST_COEFFICIENT:
+        if _lost(sizes * factor) < _EXACT and factor < most:
             return factor
-    if _lost(sizes / smallest) < _LOST_RATIO:
+    if _lost(sizes / smallest) < _TILT:
         return 1.0 / smallest
-    most = min(_DIGITS, _LARGEST_COEFFICIENT * smallest / largest)
-    return max(math.floor(most), 1) / smallest
+    return max(math.floor(min(_DIGITS, smallest * most)), 1) / smallest
 
 
 def _lost(sizes: Floats) -> float:

@@ -21,6 +21,7 @@ from planner.optimize.solve import attempt
 _CENT = 0.005
 _NEAR = 1e-6
 NOT_IN_TIME = "not priced in time: raise `loop.solver_time_limit_s` in the spec to know"
+_NOT_REPLAYED = "; the twin was not asked whether it keeps the objectives"
 _MOST_DOMINATED = 4
 """More shapes than these are not told one by one."""
 
@@ -100,6 +101,8 @@ def _restricted(
     more = usd - mean_usd_per_hour(problem, solution.replicas)
     reason = f"{_fleet_text(fewer, other.replicas)} in the first window, "
     reason += _compared(problem, other, usd, more, solution)
+    if more <= _CENT:
+        reason += _NOT_REPLAYED
     return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
 
 
@@ -135,6 +138,8 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     reason = _compared(problem, held, kept_usd, kept_usd - usd, solution)
     if _short_window(problem, held) is None:
         reason = f"serves the demand, {reason}"
+    if kept_usd <= usd + _CENT:
+        reason += _NOT_REPLAYED
     return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
 
 
@@ -148,18 +153,26 @@ def _compared(
     usd, more : float
         Of the other fleet, and more than the plan, USD/h.
     """
-    t = _short_window(problem, other)
-    if t is None:
+    left, plans = unserved_text(problem, other), unserved_text(problem, solution)
+    if not left and not plans:
         return _price_text(problem, usd, more)
-    short, demand = float(other.shortfall_rps[t]), problem.load_rps(t)
-    unserved = f"leaves {short:.3g} of {demand:.3g} requests/s unserved in {_window(t)}"
+    said = (left or "serves all that comes") + (f" (the plan {plans})" if plans else "")
     if problem.shortfall_usd_per_request is None:
-        return f"{unserved}; {usd:.2f} USD/h"
-    hours = sum(w.window_s for w in problem.windows) / 3600
+        return f"{said}; {usd:.2f} USD/h"
+    hours = problem.horizon_h
     priced = sum(term.usd for term in other.terms if term.name == "slo_shortfall") / hours
     in_all = (other.usd - solution.usd) / hours
     compared = f"{abs(in_all):.2f} {'more' if in_all > 0 else 'less'} than the plan in all"
-    return f"{unserved}; {usd:.2f} USD/h and {priced:.2f} for what is unserved, {compared}"
+    return f"{said}; {usd:.2f} USD/h and {priced:.2f} for what is unserved, {compared}"
+
+
+def unserved_text(problem: Problem, solution: Solution) -> str:
+    """What a fleet leaves unserved in its worst window; empty: nothing."""
+    t = _short_window(problem, solution)
+    if t is None:
+        return ""
+    short, demand = float(solution.shortfall_rps[t]), problem.load_rps(t)
+    return f"leaves {short:.3g} of {demand:.3g} requests/s unserved in {_window(t)}"
 
 
 def _short_window(problem: Problem, other: Solution) -> int | None:

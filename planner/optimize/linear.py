@@ -15,6 +15,10 @@ Mask = NDArray[np.bool_]
 Term = tuple[Floats | float, Integers | Sequence[int] | int]
 """Coefficients and the columns that they stand before, broadcast."""
 
+TOLERANCE_RATIO = 1e-6
+"""Of a row's bound, and absolute in its unit where that is below 1: so much above or below it is
+still on it, for `check` and, with some room, for whatever solves."""
+
 NO_COLUMN = -1
 """In arrays of columns: there is no such decision. Terms drop it."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.domain.wanted import same_work
 from planner.optimize import scip
 from planner.optimize.build import build
 from planner.optimize.clock import same_watch
@@ -62,7 +63,8 @@ def decide(problem: Problem) -> LongAnswer | None:
     h = Horizon(problem, build(problem, flows=False))
     if not h.windows.apart:
         return None
-    with ThreadPoolExecutor(problem.solver.threads, initializer=same_watch()) as pool:
+    watch, work = same_watch(), same_work()
+    with ThreadPoolExecutor(problem.solver.threads, initializer=lambda: (watch(), work())) as pool:
         try:
             guide = guide_of(h, pool)
             plan = None if guide is None else rounded(h, guide, pool)

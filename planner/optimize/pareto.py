@@ -28,7 +28,8 @@ class ParetoPoint:
     plan : Plan or None
         `infeasible` where no fleet keeps it; None where it could not be planned for.
     efficient : bool
-        No other point promises as much for less, or more for as much.
+        Proven, and no other proven point promises and serves as much for less, or more for as
+        much.
     refused : str
         Why it could not be planned for; empty: it was.
     """
@@ -80,7 +81,7 @@ def frontier(
                 refused=refused,
             )
         )
-    judged = [replace(p, efficient=_is_efficient(p, found)) for p in found]
+    judged = [replace(p, efficient=is_efficient(p, found)) for p in found]
     return tuple(sorted(judged, key=lambda p: (_usd(p), p.ttft_s, p.attainment_ratio)))
 
 
@@ -94,7 +95,8 @@ def _promising(spec: Spec, model: str, ratio: float, target: float) -> Spec:
     return replace(spec, slos=slos)
 
 
-def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
+def is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
+    """Whether a point is proven and no other proven one is at least as good in all and differs."""
     if not _keeps(point):
         return False
     mine = _merits(point)
@@ -106,9 +108,17 @@ def _is_efficient(point: ParetoPoint, others: Sequence[ParetoPoint]) -> bool:
     )
 
 
-def _merits(point: ParetoPoint) -> tuple[float, float, float]:
-    """Smaller is better: USD/h, TTFT, share that may miss."""
-    return round(_usd(point), 4), point.ttft_s, -point.attainment_ratio
+def _merits(point: ParetoPoint) -> tuple[float, float, float, float]:
+    """Smaller is better: USD/h, TTFT, share that may miss, share that is left unserved."""
+    usd, unserved = round(_usd(point), 4), round(_unserved_ratio(point), 4)
+    return usd, point.ttft_s, -point.attainment_ratio, unserved
+
+
+def _unserved_ratio(point: ParetoPoint) -> float:
+    """Share of the requests that the plan leaves unserved on purpose."""
+    windows = () if point.plan is None else point.plan.windows
+    came = sum(w.request_rate_rps * w.window_s for w in windows)
+    return sum(w.shortfall_rps * w.window_s for w in windows) / came if came > 0 else 0.0
 
 
 def _usd(point: ParetoPoint) -> float:
@@ -117,5 +127,6 @@ def _usd(point: ParetoPoint) -> float:
 
 
 def _keeps(point: ParetoPoint) -> bool:
-    """Whether a fleet was found that keeps the promise."""
-    return point.plan is not None and point.plan.status is not PlanStatus.INFEASIBLE
+    """Whether a fleet was found that keeps the promise, and the twin confirmed it."""
+    made = point.plan
+    return made is not None and made.status is not PlanStatus.INFEASIBLE and not made.unproven

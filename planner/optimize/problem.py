@@ -341,6 +341,11 @@ class Problem:
         return ready and not lasting
 
     @property
+    def horizon_h(self) -> float:
+        """Length of all windows together, hours."""
+        return sum(w.window_s for w in self.windows) / 3600
+
+    @property
     def sheds(self) -> bool:
         """Whether requests may be left unserved on purpose."""
         priced = self.shortfall_usd_per_request is not None

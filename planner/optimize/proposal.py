@@ -1,15 +1,15 @@
 """One proposal of the proof loop, and what the twin says of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.domain.forecast import Forecast
-from planner.domain.plan import ClassAttainment
+from planner.domain.plan import ClassAttainment, PlanStatus
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
-from planner.optimize.solution import Solution
+from planner.optimize.solution import Solution, solution_of
 
 _NEAR = 1e-9
 
@@ -98,3 +98,27 @@ def is_helpless(problem: Problem, solution: Solution, t: int) -> bool:
 def judged_windows(problem: Problem, solution: Solution) -> Sequence[int]:
     """Windows that the plan has a say in."""
     return [t for t in problem.window_indices if not is_helpless(problem, solution, t)]
+
+
+def within(problem: Problem, one_way: Round) -> Round:
+    """A proposal of one way as one of the whole problem, which has more options."""
+    place = {(o.shape, o.purchase_option): i for i, o in enumerate(problem.options)}
+    rows = [place[o.shape, o.purchase_option] for o in one_way.problem.options]
+    replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
+    replicas[rows] = one_way.solution.replicas
+    arcs = {(f.source, f.target): i for i, f in enumerate(problem.flips)}
+    flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
+    for f, flip in enumerate(one_way.problem.flips):
+        flips[arcs[rows[flip.source], rows[flip.target]]] = one_way.solution.flips[f]
+    found = one_way.solution
+    solution = solution_of(
+        problem,
+        replicas,
+        flips=flips,
+        status=PlanStatus.FEASIBLE,
+        solver_name=found.solver_name,
+        gap_ratio=found.gap_ratio,
+        wall_s=found.wall_s,
+        replayable=found.replayable,
+    )
+    return replace(one_way, problem=problem, solution=solution)

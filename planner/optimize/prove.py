@@ -1,70 +1,34 @@
 """The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-import numpy as np
 
 from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import Fleet, Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
-from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.assemble import Proof, assemble, plan_id_of
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.explain import telling_windows
+from planner.optimize.helpful import helpful
+from planner.optimize.inputs import Integers
 from planner.optimize.loads import promises, strictest
-from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
-from planner.optimize.proposal import Round, judged_windows
-from planner.optimize.relax import Rebuild, attainable, relaxations
-from planner.optimize.replay import replay
+from planner.optimize.proposal import Round, within
+from planner.optimize.relax import Rebuild
+from planner.optimize.replay import LOOKS, Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.rounded_up import gap_to_relaxation
+from planner.optimize.rounds import Slos, merit_of, replayed, rounds_of
+from planner.optimize.savings import MOST_WINDOWS, Twin, win_back
 from planner.optimize.shadow import shadow_prices
-from planner.optimize.solution import (
-    Solution,
-    is_sent_as_one,
-    mean_usd_per_hour,
-    solution_of,
-    taken_rps,
-)
-from planner.optimize.solve import attempt, optimize
+from planner.optimize.solve import attempt
 from planner.optimize.unoffered import other_way_alternative
-from planner.optimize.ways import balancing, beside, not_chosen, worth
-
-MAX_ROUNDS = 6
-_TIGHTENING = (1.05, 1.1, 1.2, 1.2, 1.2)
-"""Least factor by which a role's capacity is discounted after round 1, 2, 3 and so on."""
-
-_LEAST_SHARE = 0.25
-"""A fleet that does not even keep the promise for so much of its demand is of the wrong kind."""
-
-_HALVINGS = 4
-_HALVINGS_BACK = 4
-"""So often a proven fleet is tried smaller: half way back to the last one that missed."""
-
-_MOST_ROUTED = 12
-"""Windows that are replayed, the busiest first, where requests are sent apart."""
-
-_MOST_PREDICTED = 200
-"""Windows that the closed form is asked about, the busiest first."""
-
-_MOST_DOUBTED = 4
-"""Windows that are replayed because the closed form doubts them, per round."""
-
-_NO_BETTER = 0.002
-"""An attainment that rose by less than this was not held back by what was tightened."""
-
-
-Slos = tuple[Slo, ...]
-"""What each class is promised."""
+from planner.optimize.ways import balancing, beside, not_chosen
 
 
 def plan(
@@ -142,10 +106,18 @@ def _plan(
     way, others = _cheaper(spec, way_of)
     final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
     status = _status(final, way.rounds)
-    helpful: tuple[str, ...] = ()
+    relaxed: tuple[str, ...] = ()
     if status is PlanStatus.INFEASIBLE:
-        classes = [slo.request_class for slo in slos]
-        helpful = relaxations(problem, way.spec, rebuild, classes) or (_reached(final),)
+        relaxed = helpful(
+            problem,
+            way.spec,
+            forecast,
+            way.rebuild,
+            classes=[slo.request_class for slo in slos],
+            final=final,
+            discounted=rebuild,
+            prove=compare,
+        )
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
@@ -153,7 +125,7 @@ def _plan(
         replays=(*final.replays, *final.helpless),
         unproven=final.unproven(forecast) if final.holds else (),
         wall_s=sum(r.solution.wall_s for r in way.rounds),
-        relaxations=helpful,
+        relaxations=relaxed,
         slo=strictest(slos),
         unoffered=(
             *others,
@@ -163,7 +135,7 @@ def _plan(
             *other_way_alternative(
                 spec,
                 model=forecast.model,
-                usd_per_hour=mean_usd_per_hour(final.problem, final.solution.replicas),
+                chosen=(final.problem, final.solution),
                 plan_for=lambda other: _plan(other, forecast, None, made_at=made_at, taken=taken),
             ),
         )
@@ -208,11 +180,40 @@ class _Way:
 
 def _way(spec: Spec, forecast: Forecast, slos: Slos, rebuild: Rebuild) -> _Way:
     problem = rebuild(spec)
-    rounds, factors = _rounds(spec, forecast, problem, slos, rebuild)
+    rounds, factors = rounds_of(spec, forecast, problem, slos, rebuild)
     if len(rounds) > 1:
         # Discounts of one role move traffic to another: each way alone may come out cheaper.
         rounds, factors = _cheapest_way(spec, forecast, problem, slos, (rounds, factors))
+    twin = _twin(spec, forecast, slos)
+    for cheaper, its in win_back(problem, rounds[-1], factors, twin):
+        rounds, factors = [*rounds, cheaper], its
     return _Way(spec=spec, problem=problem, rebuild=rebuild, rounds=rounds, factors=factors)
+
+
+def _twin(spec: Spec, forecast: Forecast, slos: Slos) -> Twin:
+    """What a search for cheaper fleets asks."""
+
+    def look(last: Round, usable: Integers, t: int) -> Replay | None:
+        other = replace(last.solution, usable=usable)
+        window = forecast.windows[t]
+        return replay(
+            spec,
+            last.problem,
+            other,
+            window,
+            t=t,
+            slos=slos,
+            until_clear=False,
+            first_future=LOOKS[-1],
+        )
+
+    def propose(problem: Problem) -> Round | None:
+        solution = attempt(problem)
+        if solution is None or not solution.feasible:
+            return None
+        return replayed(spec, forecast, problem, solution, slos, most_doubted=MOST_WINDOWS)
+
+    return Twin(look=look, propose=propose)
 
 
 def _cheaper(
@@ -230,7 +231,7 @@ def _cheaper(
         return apart, ()
     best, rest = min(
         ((apart, even), (even, apart)),
-        key=lambda ways: (not ways[0].kept, *worth(ways[0].problem, ways[0].final.solution)),
+        key=lambda ways: (not ways[0].kept, *merit_of(ways[0].final)),
     )
     firsts = [way.rounds[0] for way in (best, rest) if not way.rounds[0].exhausted]
     if len(best.rounds) == 1:
@@ -239,47 +240,11 @@ def _cheaper(
         best = replace(best, rounds=[replace(best.final, solution=solution)])
     told = not_chosen(
         is_apart=rest is apart,
-        problem=rest.final.problem,
-        solution=rest.final.solution,
+        other=(rest.final.problem, rest.final.solution),
         kept=rest.kept,
-        usd_per_hour=mean_usd_per_hour(best.problem, best.final.solution.replicas),
+        chosen=(best.final.problem, best.final.solution),
     )
     return best, (told,)
-
-
-def _rounds(
-    spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
-) -> tuple[list[Round], dict[Discounted, float]]:
-    """Proposals in order, the last one the best, and the factors it was made with."""
-    factors: dict[Discounted, float] = {}
-    too_small: dict[Discounted, float] = {}
-    rounds: list[Round] = []
-    for number in range(MAX_ROUNDS):
-        rounds.append(_propose(spec, forecast, problem.tightened(factors), slos, rebuild))
-        last = rounds[-1]
-        if last.exhausted or last.holds or number == MAX_ROUNDS - 1:
-            break
-        stuck = len(rounds) > 1 and (last.spare_ratio < rounds[-2].spare_ratio + _NO_BETTER)
-        least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slos))
-        too_small = dict(factors)
-        for what, factor in _missed(last, least=least, every=stuck, wide=number > 1).items():
-            factors[what] = factors.get(what, 1.0) * factor
-    if len(rounds) == 1 or not last.holds:
-        return rounds, factors
-    best, high = factors, factors
-    for _ in range(_HALVINGS_BACK):
-        between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in high.items()}
-        tried = _propose(spec, forecast, problem.tightened(between), slos, rebuild)
-        if tried.exhausted:
-            high = between
-        elif not tried.holds:
-            too_small = between
-        elif rounds[-1].exhausted or _worth(tried) <= _worth(rounds[-1]):
-            rounds.append(tried)
-            best = high = between
-        else:
-            break
-    return rounds, best
 
 
 def _cheapest_way(
@@ -299,18 +264,18 @@ def _cheapest_way(
     forced = any(b.min_replicas for b in problem.bounds)
     for way in ways if all(w.options for w in ways) and not forced else ():
         try:
-            rounds, factors = _rounds(spec, forecast, way, slos, _same(way))
+            rounds, factors = rounds_of(spec, forecast, way, slos, _same(way))
         except SolverError:  # not in time: the mix stands
             continue
         last = rounds[-1]
         if last.exhausted or not last.holds:
             continue
-        whole = _within(problem.tightened(factors), last)
+        whole = within(problem.tightened(factors), last)
         if check(whole.problem, whole.solution):
             continue  # what is left out may not be stopped, or not so fast
         if not all(r.solution.replayable for r in mixed[0]):  # who knows what the mix would cost
             whole = replace(whole, solution=gap_to_relaxation(whole.problem, whole.solution))
-        if not kept or _worth(whole) < _worth(best[0][-1]):
+        if not kept or merit_of(whole) < merit_of(best[0][-1]):
             best, kept = ([*mixed[0], whole], factors), True
     return best
 
@@ -318,155 +283,6 @@ def _cheapest_way(
 def _same(problem: Problem) -> Rebuild:
     """One way alone is not asked what softer objectives would do."""
     return lambda _: problem
-
-
-def _worth(proposal: Round) -> tuple[float, float]:
-    return worth(proposal.problem, proposal.solution)
-
-
-def _within(problem: Problem, one_way: Round) -> Round:
-    """A proposal of one way as one of the whole problem, which has more options."""
-    place = {(o.shape, o.purchase_option): i for i, o in enumerate(problem.options)}
-    rows = [place[o.shape, o.purchase_option] for o in one_way.problem.options]
-    replicas = np.zeros((len(problem.options), len(problem.windows)), dtype=np.int64)
-    replicas[rows] = one_way.solution.replicas
-    arcs = {(f.source, f.target): i for i, f in enumerate(problem.flips)}
-    flips = np.zeros((len(problem.flips), len(problem.windows)), dtype=np.int64)
-    for f, flip in enumerate(one_way.problem.flips):
-        flips[arcs[rows[flip.source], rows[flip.target]]] = one_way.solution.flips[f]
-    found = one_way.solution
-    solution = solution_of(
-        problem,
-        replicas,
-        flips=flips,
-        status=PlanStatus.FEASIBLE,
-        solver_name=found.solver_name,
-        gap_ratio=found.gap_ratio,
-        wall_s=found.wall_s,
-        replayable=found.replayable,
-    )
-    return replace(one_way, problem=problem, solution=solution)
-
-
-def _propose(
-    spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
-) -> Round:
-    solution = attempt(problem)
-    exhausted = solution is None or not solution.feasible
-    if solution is None or exhausted:  # nothing serves all, or nothing was found in time
-        problem = replace(attainable(problem, spec, rebuild), best_effort=True)
-        solution = optimize(problem)
-    judged = judged_windows(problem, solution)
-    seen = [
-        replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos)
-        for t in _to_replay(spec, forecast, problem, solution, slos, judged=judged)
-    ]
-    return Round(
-        problem=problem,
-        solution=solution,
-        replays=tuple(r for r in seen if r is not None and r.window in judged),
-        helpless=tuple(r for r in seen if r is not None and r.window not in judged),
-        exhausted=exhausted,
-    )
-
-
-def _to_replay(
-    spec: Spec,
-    forecast: Forecast,
-    problem: Problem,
-    solution: Solution,
-    slos: Slos,
-    *,
-    judged: Sequence[int],
-) -> list[int]:
-    """The first and the hardest window, and the worst of those that need a second opinion.
-
-    These are the ones that the closed form finds too slow, and those where it doubts itself. The
-    first and the hardest are told apart once more among those that the plan has a say in.
-    """
-    busiest = sorted(problem.window_indices, key=lambda t: -problem.load_rps(t))
-    if not all(is_sent_as_one(problem, solution, t) for t in problem.window_indices):
-        # The closed form does not know who is sent where.
-        return sorted(busiest[:_MOST_ROUTED])
-    doubted: list[tuple[float, int]] = []
-    for t in sorted(busiest[:_MOST_PREDICTED]):
-        window = forecast.windows[t]
-        said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
-        spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
-        if spare is not None and (spare < 0 or said.doubts):
-            doubted.append((spare, t))
-    worst = [t for _, t in sorted(doubted)[:_MOST_DOUBTED]]
-    telling = {
-        t
-        for among in (judged, problem.window_indices)
-        for t in telling_windows(problem, solution, among)
-    }
-    return sorted({*telling, *worst})
-
-
-def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> float:
-    """How much of the demand the proposal would keep its promise for, in its worst window.
-
-    Found by halving, so that the next proposal is about as large as it has to be.
-    """
-    worst = min(last.replays, key=lambda r: r.spare_ratio)
-    low, high = _LEAST_SHARE, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        seen = replay(
-            spec,
-            last.problem,
-            last.solution,
-            forecast.windows[worst.window],
-            t=worst.window,
-            slos=slos,
-            demand_ratio=middle,
-        )
-        kept = seen is None or seen.spare_ratio >= 0
-        low, high = (middle, high) if kept else (low, middle)
-    return low
-
-
-def _missed(last: Round, *, least: float, every: bool, wide: bool) -> dict[Discounted, float]:
-    """Factors for what missed, so large that its present pools no longer suffice.
-
-    Of one stream that is a role; of several only the pools that carry a class whose promise was
-    not kept.
-
-    Parameters
-    ----------
-    every : bool
-        Whatever the class goes through, not only the role that kept it.
-    wide : bool
-        Of several streams: also pools that could carry the class instead.
-    """
-    factors: dict[Discounted, float] = {}
-    for seen, wronged in ((r, c) for r in last.replays for c in r.unproven):
-        missed = seen.missed_ratio[wronged.request_class]
-        permitted = min(1 - wronged.target_ratio, max(missed.values(), default=0.0))
-        for role in (r for r, ratio in missed.items() if every or ratio >= permitted):
-            options = _carrying(last, wronged.request_class, role, seen.window, wide=wide)
-            sustained = sum(
-                last.problem.capacity[o, seen.window].at(int(last.solution.usable[o, seen.window]))
-                for o in options
-            )
-            sent = float(taken_rps(last.problem, last.solution)[options, seen.window].sum())
-            if sent > 0:
-                factor = max(least, 1.001 * sustained / sent)
-                apart = len(last.problem.streams) > 1
-                for what in [last.problem.options[o].shape for o in options] if apart else [role]:
-                    factors[what] = max(factor, factors.get(what, 1.0))
-    return factors
-
-
-def _carrying(last: Round, request_class: str, role: Role, t: int, *, wide: bool) -> list[int]:
-    """Options of a role that a class's requests are sent to in window `t`, or could be."""
-    problem, options = last.problem, list(last.problem.in_role(role))
-    if len(problem.streams) == 1:
-        return options
-    its = [k for k, s in enumerate(problem.streams) if s.request_class in ("", request_class)]
-    carry = np.isfinite(problem.work) if wide else last.solution.sent_rps[:, :, t] > 0
-    return [o for o in options if carry[its, o].any()]
 
 
 def _status(final: Round, rounds: list[Round]) -> PlanStatus:
@@ -477,14 +293,3 @@ def _status(final: Round, rounds: list[Round]) -> PlanStatus:
         # Or not even that.
         return PlanStatus.FEASIBLE
     return final.solution.status
-
-
-def _reached(final: Round) -> str:
-    """What the best fleet found reaches, where no single change was found to help."""
-    seen = [c for r in final.replays for c in r.prediction.classes]
-    if not seen:
-        return "nothing that was tried alone: relax the objectives and the limits together"
-    worst = min(seen, key=lambda c: c.spare_ratio)
-    names = {c.request_class for c in seen}
-    of = f" of class {worst.request_class}" if len(names) > 1 else ""
-    return f"attainment_ratio {worst.attainment_ratio:.3f}{of}, which the best fleet found reaches"

@@ -27,11 +27,65 @@ _STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _DIGITS = 4
 """Of a value that is told; rounded away from the limit as it is."""
 
+_LEAST_STEP_RATIO = 0.02
+"""A value that the twin refuted is moved at least so much further."""
+
 _MOST_IN_PAIRS = 16
 """Of more limits than so many, pairs are not tried one by one."""
 
 Rebuild = Callable[[Spec], Problem]
 Move = tuple[Limit, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Relaxation:
+    """Limits and promises that give way together.
+
+    Parameters
+    ----------
+    moves : tuple of (Limit, float)
+        Each with its new value.
+    is_least : bool
+        Nothing that is smaller by more than the resolution helps.
+    """
+
+    moves: tuple[Move, ...]
+    is_least: bool = True
+
+    @property
+    def size(self) -> float:
+        """How far the limit that moves furthest is moved: as a ratio above 1, less 1."""
+        return max(_size(limit, value) for limit, value in self.moves)
+
+    @property
+    def text(self) -> str:
+        """The change as a sentence's part."""
+        return " and ".join(_text(m, value, exact=self.is_least) for m, value in self.moves)
+
+    def times(self, factor: float) -> "Relaxation":
+        """All limits moved so many times as far, none beyond its loosest."""
+        moves = tuple((m, _further(m, value, factor)) for m, value in self.moves)
+        return Relaxation(moves=moves, is_least=False)
+
+    def half_way_from(self, smaller: "Relaxation") -> "Relaxation":
+        """Half way between this and a smaller one of the same limits."""
+        pairs = zip(smaller.moves, self.moves, strict=True)
+        moves = tuple((m, _middle(m, low, high)) for (m, low), (_, high) in pairs)
+        return Relaxation(moves=moves, is_least=False)
+
+    def changed(self, spec: Spec) -> Spec:
+        """The spec with those changes that are made in it."""
+        for limit, value in self.moves:
+            spec = spec if limit.in_spec is None else limit.in_spec(spec, value)
+        return spec
+
+    def applied(self, problem: Problem) -> Problem:
+        """The problem of the changed spec with those changes that are made in the problem."""
+        for limit, value in sorted(self.moves, key=lambda move: move[0].last):
+            problem = problem if limit.in_problem is None else limit.in_problem(problem, value)
+        return problem
+
+
 Fleets = tuple[tuple[Problem, Solution, int], ...]
 """A problem, its solution, and the window of it: one for every window that was looked at."""
 
@@ -73,25 +127,19 @@ class _Search:
         return tuple(found)
 
     def _moved(self, moves: Sequence[Move]) -> Problem | None:
-        in_spec = [(limit, value) for limit, value in moves if limit.in_spec is not None]
+        moved = Relaxation(moves=tuple(moves))
+        in_spec = [(limit.field, value) for limit, value in moves if limit.in_spec is not None]
         problem: Problem | None = self.problem
         if in_spec:
-            key = tuple(sorted((limit.field, value) for limit, value in in_spec))
+            key = tuple(sorted(in_spec))
             if key not in self.rebuilt:
-                self.rebuilt[key] = self._rebuild(in_spec)
+                self.rebuilt[key] = self._rebuild(moved)
             problem = self.rebuilt[key]
-        for limit, value in sorted(moves, key=lambda move: move[0].last):
-            if problem is not None and limit.in_problem is not None:
-                problem = limit.in_problem(problem, value)
-        return problem
+        return None if problem is None else moved.applied(problem)
 
-    def _rebuild(self, moves: Sequence[Move]) -> Problem | None:
-        spec = self.spec
-        for limit, value in moves:
-            if limit.in_spec is not None:
-                spec = limit.in_spec(spec, value)
+    def _rebuild(self, moved: Relaxation) -> Problem | None:
         try:
-            return self.rebuild(spec)
+            return self.rebuild(moved.changed(self.spec))
         except (OutsideProfileError, SpecError):
             return None
 
@@ -141,14 +189,14 @@ def _solved(problem: Problem) -> Solution | None:
 
 def relaxations(
     problem: Problem, spec: Spec, rebuild: Rebuild, classes: Collection[str] = ()
-) -> tuple[str, ...]:
+) -> tuple[Relaxation, ...]:
     """Changes of the input that would make the problem solvable, smallest first.
 
     Every limit that is set and every promise is tried alone; where no limit helps alone, limits
     are tried in pairs, then as many together as it takes; where nothing helped at all, limits and
-    promises are. Each answer was
-    checked by solving again, window by window (start-up lead time aside), or over all windows
-    where only these together cannot be served.
+    promises are. Each answer was checked by solving again, window by window (start-up lead time
+    aside), or over all windows where only these together cannot be served; the twin is not asked
+    (`planner.optimize.helpful`).
 
     Parameters
     ----------
@@ -159,8 +207,8 @@ def relaxations(
 
     Returns
     -------
-    tuple of str
-        For example `2 more h100`, `attainment_ratio 0.9 instead of 0.95 (to within 1%)`.
+    tuple of Relaxation
+        With texts like `2 more h100`, `attainment_ratio 0.9 instead of 0.95 (to within 1%)`.
     """
     failing = sorted(
         (t for t in problem.window_indices if _solved(problem.alone(t)) is None),
@@ -177,19 +225,19 @@ def relaxations(
     if not found:
         everything = *limits, *promises
         found += _in_pairs(search, everything) or _together(search, everything)
-    return tuple(text for _, text in sorted(found))
+    return tuple(sorted(found, key=lambda r: (r.size, r.text)))
 
 
-def _alone(search: _Search, limits: Iterable[Limit]) -> Iterator[tuple[float, str]]:
+def _alone(search: _Search, limits: Iterable[Limit]) -> Iterator[Relaxation]:
     for limit in limits:
         value = search.smallest(limit)
         if value is not None:
-            yield _size(limit, value), _text(limit, value)
+            yield Relaxation(moves=((limit, value),))
 
 
-def _in_pairs(search: _Search, limits: Sequence[Limit]) -> list[tuple[float, str]]:
+def _in_pairs(search: _Search, limits: Sequence[Limit]) -> list[Relaxation]:
     """Pairs of which neither helps alone."""
-    found: list[tuple[float, str]] = []
+    found: list[Relaxation] = []
     if len(limits) > _MOST_IN_PAIRS:
         return found
     for first, second in combinations(limits, 2):
@@ -198,7 +246,7 @@ def _in_pairs(search: _Search, limits: Sequence[Limit]) -> list[tuple[float, str
     return found
 
 
-def _together(search: _Search, limits: Sequence[Limit]) -> list[tuple[float, str]]:
+def _together(search: _Search, limits: Sequence[Limit]) -> list[Relaxation]:
     """As few as it takes, found by keeping one after the other as it is."""
     moved = [limit for limit in limits if limit.field != "rate"]
     if search.fleets([(limit, limit.loosest) for limit in moved]) is None:
@@ -210,15 +258,34 @@ def _together(search: _Search, limits: Sequence[Limit]) -> list[tuple[float, str
     return [_moved_together(search, moved)] if moved else []
 
 
-def _moved_together(search: _Search, limits: Sequence[Limit]) -> tuple[float, str]:
+def _moved_together(search: _Search, limits: Sequence[Limit]) -> Relaxation:
     """Each as little as it takes while those after it are at their loosest."""
     moves = [(limit, limit.loosest) for limit in limits]
     for i, limit in enumerate(limits):
         value = search.smallest(limit, beside=[*moves[:i], *moves[i + 1 :]])
         if value is not None:
             moves[i] = limit, value
-    size = max(_size(limit, value) for limit, value in moves)
-    return size, " and ".join(_text(limit, value) for limit, value in moves)
+    return Relaxation(moves=tuple(moves))
+
+
+def _further(limit: Limit, value: float, factor: float) -> float:
+    """The value so many times as far from the present one; at least `_LEAST_STEP_RATIO` far."""
+    if math.isinf(value):
+        return value
+    up = limit.loosest > limit.now
+    if limit.whole or limit.now <= 0:
+        moved = (value - limit.now) * factor
+        value = limit.now + (math.copysign(math.ceil(abs(moved)), moved) if limit.whole else moved)
+    else:
+        ratio = 1 + max(_size(limit, value), _LEAST_STEP_RATIO) * factor
+        value = limit.now * ratio if up else limit.now / ratio
+    return _outward(min(value, limit.loosest) if up else max(value, limit.loosest), limit)
+
+
+def _middle(limit: Limit, low: float, high: float) -> float:
+    if math.isinf(high) or limit.whole:
+        return high if math.isinf(high) else float(round(low + high) // 2)
+    return _outward(_between(low, high), limit)
 
 
 def _taken(limit: Limit, fleets: Fleets, value: float) -> float:
@@ -259,8 +326,8 @@ def _size(limit: Limit, value: float) -> float:
     return max(then / now, now / then) - 1
 
 
-def _text(limit: Limit, value: float) -> str:
-    about = "" if limit.whole else f" (to within {RESOLUTION_RATIO:.0%})"
+def _text(limit: Limit, value: float, *, exact: bool) -> str:
+    about = "" if limit.whole or not exact else f" (to within {RESOLUTION_RATIO:.0%})"
     return limit.text(value) + about
 
 

@@ -1,8 +1,8 @@
-"""Replay one window of a solution in the twin, on a few sampled futures."""
+"""Replay one window of a solution in the twin, on sampled futures until its verdict is clear."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -23,9 +23,19 @@ from planner.simulate import (
     sample_workload,
     simulate,
 )
+from planner.simulate.digest import class_counts
+from planner.simulate.futures import Interval, attainment_interval, target_of
 
-FUTURES = 3
+LOOKS = (4, 8, 16, 32)
+"""After so many futures it is asked whether every class keeps its promise with confidence."""
+
+MISS_RATIO = 0.05 / len(LOOKS)
+"""How often the interval of one look may miss the truth: all looks' hold together with 95 %."""
+
 _MIN_REQUESTS, _MAX_REQUESTS = 900, 60_000
+_MOST_REQUESTS = 240_000
+"""No further look where that would take more requests than these; the first is always taken."""
+
 _NEARLY = 0.9
 """Arrivals are random: so few less than wanted are still enough."""
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -72,7 +82,15 @@ def _is_proven(seen: ClassAttainment) -> bool:
     needed = min(_telling(seen.target_ratio), _MAX_REQUESTS / 2)
     if seen.requests is not None and seen.requests < _NEARLY * needed:
         return seen.spare_ratio >= 0
-    return seen.low_ratio is None or seen.low_ratio >= seen.target_ratio
+    return seen.low_ratio is not None and seen.low_ratio >= seen.target_ratio
+
+
+def _needs_more(classes: Sequence[ClassAttainment]) -> bool:
+    """Whether every class was seen to keep its promise, and not yet with confidence.
+
+    What is seen to miss is not proven by more futures but by luck.
+    """
+    return all(c.spare_ratio >= 0 for c in classes) and not all(_is_proven(c) for c in classes)
 
 
 def replay(
@@ -84,12 +102,16 @@ def replay(
     t: int,
     slos: Sequence[Slo],
     demand_ratio: float = 1.0,
+    until_clear: bool = True,
+    first_future: int = 0,
 ) -> Replay | None:
     """Attainment and latencies of window `t` with the replicas that serve in it.
 
     Each future is as long as the window, so that an overload has its time to show, or longer
     where it takes longer to see enough requests for a verdict on the target. The rate is the
-    forecast's at the spec's demand level.
+    forecast's at the spec's demand level. Requests of one future share their queues and their
+    bursts, so futures are what is counted: intervals come from how they differ, and more are
+    seen as long as the promises are kept but not yet with confidence (`LOOKS`).
 
     Parameters
     ----------
@@ -97,6 +119,10 @@ def replay(
         What each class is promised (`planner.optimize.loads.promises`).
     demand_ratio : float
         So many times the requests come.
+    until_clear : bool
+        False: one look is enough, for a point estimate.
+    first_future : int
+        Futures are numbered; those from `LOOKS[-1]` on are others than proposals are proven on.
 
     Returns
     -------
@@ -108,30 +134,71 @@ def replay(
     rate_rps = window.request_rate_rps(spec.forecast.demand_level)
     if rate_rps <= 0 or served_rps(problem, solution.usable, t) <= 0:
         return None
-    results = []
-    for future in range(FUTURES):
-        workload = sample_workload(
-            window,
-            level=spec.forecast.demand_level,
-            duration_s=_duration_s(window, spec.forecast.demand_level, slos),
-            rng=np.random.default_rng([spec.loop.seed, t, future]),
-        )
-        scenario = Scenario(
-            groups=groups,
-            workload=workload,
-            routes=_routes(problem, solution, t),
-            routes_seed=spec.loop.seed + FUTURES * t + future,
-        )
-        results.append(simulate(scenario))
+    duration_s = _duration_s(window, spec.forecast.demand_level, slos)
+    routes = _routes(problem, solution, t)
+    results: list[SimulationResult] = []
+    for look in LOOKS if until_clear else LOOKS[:1]:
+        if results and look * duration_s * rate_rps > _MOST_REQUESTS:
+            break
+        for future in range(first_future + len(results), first_future + look):
+            workload = sample_workload(
+                window,
+                level=spec.forecast.demand_level,
+                duration_s=duration_s,
+                rng=np.random.default_rng([spec.loop.seed, t, future]),
+            )
+            seed = spec.loop.seed + 2 * LOOKS[-1] * t + future
+            scenario = Scenario(groups=groups, workload=workload, routes=routes, routes_seed=seed)
+            results.append(simulate(scenario))
+        everything, classes = _judged(results, slos)
+        if not _needs_more(classes):
+            break
     together = pooled(results)
     if together.requests == 0:
         return None
     roles = [g.role for g in groups]
     return Replay(
         window=t,
-        prediction=together.prediction(slos),
+        prediction=replace(
+            together.prediction(slos),
+            attainment_low_ratio=everything.low_ratio,
+            attainment_high_ratio=everything.high_ratio,
+            classes=classes,
+        ),
         missed_ratio={slo.request_class: _missed_by_role(together, roles, slo) for slo in slos},
     )
+
+
+def _judged(
+    results: Sequence[SimulationResult], slos: Sequence[Slo]
+) -> tuple[Interval, tuple[ClassAttainment, ...]]:
+    """All requests together, and every class that came, with intervals from how futures differ.
+
+    All classes have to be proven, so none of their intervals has to be wider for there being more
+    of them.
+    """
+    counts = [{c.request_class: c for c in class_counts(r, slos)} for r in results]
+    names = sorted({name for future in counts for name in future})
+    met = np.array([[f[n].met if n in f else 0 for n in names] for f in counts], dtype=np.int64)
+    came = np.array(
+        [[f[n].requests if n in f else 0 for n in names] for f in counts], dtype=np.int64
+    )
+    found = []
+    for i, name in enumerate(names):
+        seen = attainment_interval(met[:, i], came[:, i], miss_ratio=MISS_RATIO)
+        if seen.ratio is not None:
+            found.append(
+                ClassAttainment(
+                    request_class=name,
+                    target_ratio=target_of(name, slos),
+                    attainment_ratio=seen.ratio,
+                    low_ratio=seen.low_ratio,
+                    high_ratio=seen.high_ratio,
+                    requests=int(came[:, i].sum()),
+                )
+            )
+    everything = attainment_interval(met.sum(axis=1), came.sum(axis=1), miss_ratio=MISS_RATIO)
+    return everything, tuple(found)
 
 
 def _routes(problem: Problem, solution: Solution, t: int) -> tuple[Route, ...]:
@@ -186,7 +253,7 @@ def _duration_s(window: ForecastWindow, level: float, slos: Sequence[Slo]) -> fl
         share = demand.request_rate_rps.at(level) / rate_rps
         if share > 0:
             wanted.append(math.ceil(_telling(targets[demand.request_class]) / share))
-    enough_s = min(max(wanted), _MAX_REQUESTS) / FUTURES / rate_rps
+    enough_s = min(max(wanted), _MAX_REQUESTS) / LOOKS[0] / rate_rps
     return max(enough_s, min(window.window_s, _MAX_REQUESTS / rate_rps))
 
 

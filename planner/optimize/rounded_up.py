@@ -40,7 +40,7 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     bound : float
         What no plan can cost less than, in the unit of the objective, as far as is known.
     """
-    if problem.objective is Objective.GOODPUT or (problem.best_effort and not problem.sheds):
+    if with_dear_shortfall(problem) is not problem:
         return _serving_most(problem)
     whole = build(problem)
     free = scip.relax(whole.model, whole.cost)
@@ -61,10 +61,16 @@ def rounded_up(problem: Problem, *, bound: float = 0.0) -> Solution | None:
     return None
 
 
+def with_dear_shortfall(problem: Problem) -> Problem:
+    """The problem; where as little as possible shall stay unserved, with a high price for it."""
+    if problem.objective is Objective.GOODPUT or (problem.best_effort and not problem.sheds):
+        return replace(problem, objective=Objective.COST, shortfall_usd_per_request=_DEAR_USD)
+    return problem
+
+
 def _serving_most(problem: Problem) -> Solution | None:
-    """The same where as little as possible shall stay unserved: that is given a price."""
-    priced = replace(problem, objective=Objective.COST, shortfall_usd_per_request=_DEAR_USD)
-    found = rounded_up(priced)
+    """The same where as little as possible shall stay unserved."""
+    found = rounded_up(with_dear_shortfall(problem))
     if found is None:
         return None
     solution = solution_of(

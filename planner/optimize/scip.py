@@ -10,6 +10,7 @@ import numpy as np
 from ortools.linear_solver.python import model_builder_helper as ortools
 from scipy.sparse import csr_matrix
 
+from planner.domain.wanted import go_on
 from planner.optimize.answer import Answer
 from planner.optimize.clock import report
 from planner.optimize.inputs import SolverSettings
@@ -50,6 +51,8 @@ class Relaxed:
 def solve(model: Linear, cost: Floats, *, settings: SolverSettings, work: float) -> Answer:
     """Minimize the cost of the columns; nothing is rounded.
 
+    A search that is under way ends at its limits only: SCIP does not heed `interrupt_solve` here.
+
     Parameters
     ----------
     cost : (columns,) float
@@ -57,6 +60,7 @@ def solve(model: Linear, cost: Floats, *, settings: SolverSettings, work: float)
         Deterministic time (about seconds), as a limit on nodes; equal inputs end at equal answers
         unless the time limit comes first.
     """
+    go_on()
     builder = _filled(model, cost)
     for column in np.flatnonzero(~model.is_rate).tolist():
         builder.set_var_integrality(column, True)
@@ -93,6 +97,7 @@ def relax(model: Linear, cost: Floats) -> Relaxed | None:
     ----------
     cost : (columns,) float
     """
+    go_on()
     builder = _filled(model, cost)
     for parameters in _GLOP_ATTEMPTS:
         solver = ortools.ModelSolverHelper("GLOP")

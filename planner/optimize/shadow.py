@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.plan import ShadowPrice
-from planner.domain.spec import Spec
+from planner.domain.spec import Objective, Spec
 from planner.optimize.limits import limits_of
 from planner.optimize.loads import with_slo
+from planner.optimize.objective import slo_shortfall
 from planner.optimize.problem import Problem
 from planner.optimize.promises import shortest_e2e_s
-from planner.optimize.solution import mean_usd_per_hour
+from planner.optimize.solution import Solution, mean_usd_per_hour
 from planner.optimize.solve import attempt
 
 TTFT_STEP_RATIO, TPOT_STEP_RATIO, E2E_STEP_RATIO = 0.05, 0.05, 0.05
@@ -24,6 +27,8 @@ TTFT_STEP_RATIO, TPOT_STEP_RATIO, E2E_STEP_RATIO = 0.05, 0.05, 0.05
 
 RATE_STEP_RATIO = 0.1
 _CENT = 0.005
+_SAME_RATIO = 1e-3
+"""Of the requests that are served: a smaller difference is none."""
 
 Rebuild = Callable[[Spec], Problem]
 
@@ -39,6 +44,9 @@ class _Change:
 def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[ShadowPrice, ...]:
     """Mean USD/h that each change costs (above 0) or saves (below 0).
 
+    With what unserved requests are priced at, where they are. With goodput as the objective it is
+    also said how many requests more are served.
+
     Parameters
     ----------
     problem : Problem
@@ -49,7 +57,7 @@ def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[Shado
     before = attempt(replace(problem, best_effort=False))
     if before is None or not before.feasible:
         return ()
-    usd = mean_usd_per_hour(problem, before.replicas)
+    usd, served = _usd_per_hour(problem, before), _served_rps(problem, before)
     found = []
     for change in _changes(problem, spec, rebuild):
         try:
@@ -61,12 +69,36 @@ def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[Shado
             text = "not priced in time" if after is None else "cannot be served within the limits"
             found.append(ShadowPrice(change=change.name, usd_per_hour=None, sentence=text))
             continue
-        more = mean_usd_per_hour(changed, after.replicas) - usd
+        more = _usd_per_hour(changed, after) - usd
         noise = usd * (before.gap_ratio + after.gap_ratio)
-        found.append(
-            ShadowPrice(change=change.name, usd_per_hour=more, sentence=_sentence(more, noise))
-        )
+        sentence = _sentence(more, noise)
+        if problem.objective is Objective.GOODPUT:
+            sentence = _goodput_sentence(more, _served_rps(changed, after) - served, served)
+        found.append(ShadowPrice(change=change.name, usd_per_hour=more, sentence=sentence))
     return tuple(found)
+
+
+def _usd_per_hour(problem: Problem, solution: Solution) -> float:
+    """Mean over the horizon of what the fleet costs and what it leaves unserved, USD/h."""
+    hours = sum(w.window_s for w in problem.windows) / 3600
+    unserved = sum(term.usd for term in solution.terms if term.name == slo_shortfall.__name__)
+    return mean_usd_per_hour(problem, solution.replicas) + unserved / hours
+
+
+def _served_rps(problem: Problem, solution: Solution) -> float:
+    """Mean over the horizon, requests/s."""
+    seconds = np.array([w.window_s for w in problem.windows])
+    served = (problem.demand_rps - solution.unserved_rps).sum(axis=0)
+    return float(served @ seconds / seconds.sum())
+
+
+def _goodput_sentence(more_usd: float, more_rps: float, served_rps: float) -> str:
+    if abs(more_rps) <= _SAME_RATIO * max(served_rps, _SAME_RATIO):
+        return "changes nothing that is served"
+    served = f"serves {abs(more_rps):.3g} requests/s {'more' if more_rps > 0 else 'less'}"
+    if abs(more_usd) <= _CENT:
+        return f"{served} at the same cost"
+    return f"{served}, for {abs(more_usd):.2f} USD/h {'more' if more_usd > 0 else 'less'}"
 
 
 def _sentence(more: float, noise: float) -> str:

@@ -22,6 +22,7 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
+from planner.optimize.last_resort import last_resort
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
@@ -70,20 +71,28 @@ class _Shortfall:
         Requests/s times hours over all windows; nothing leaves less.
     proven : bool
         It is the least.
+    gap_ratio : float
+        Where it has a price: of the worst priority that was not decided for good.
     """
 
     least: Mapping[Index, float] = field(default_factory=dict)
     bound: float = 0.0
     wall_s: float = 0.0
     proven: bool = True
+    gap_ratio: float = 0.0
 
 
-def optimize(problem: Problem) -> Solution:
+def optimize(problem: Problem, *, patient: bool = True) -> Solution:
     """The best replicas per window that satisfy every constraint.
 
     Where demand may stay unserved (`Problem.may_fall_short`) without a price, as little as
     possible stays unserved first, of streams of high priority before others, and the best such
     fleet is taken.
+
+    Parameters
+    ----------
+    patient : bool
+        Where the time limit comes before any fleet, search on for one (`last_resort`).
 
     Returns
     -------
@@ -93,20 +102,21 @@ def optimize(problem: Problem) -> Solution:
     Raises
     ------
     SolverError
-        When the solver found nothing within its limits, or its answer fails the check.
+        When the solver found nothing within its limits, patiently even, or its answer fails the
+        check.
     """
     with watching() as clock:
         answer, short = _answer(problem)
-        solution = _solution(problem, answer)
+        solution = _solution(problem, answer, patient=patient)
     return replace(_with_shortfall_gap(problem, solution, short), replayable=not clock.ended_some)
 
 
-def _solution(problem: Problem, answer: _Answer) -> Solution:
+def _solution(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
     """The checked solution of an answer, or a last resort."""
     if answer.infeasible:
         return nothing_solves(problem, solver_name=answer.solver, wall_s=answer.wall_s)
     if answer.replicas is None:
-        return _last_resort(problem, answer)
+        return _without_answer(problem, answer, patient=patient)
     solution = solution_of(
         problem,
         answer.replicas,
@@ -121,20 +131,21 @@ def _solution(problem: Problem, answer: _Answer) -> Solution:
     return solution
 
 
-def attempt(problem: Problem) -> Solution | None:
+def attempt(problem: Problem, *, patient: bool = False) -> Solution | None:
     """`optimize` for a comparison; None where nothing was found in time.
 
     A plan that is in hand must not be lost because what it is compared with takes too long.
     """
     try:
-        return optimize(problem)
+        return optimize(problem, patient=patient)
     except SolverError:
         return None
 
 
-def _last_resort(problem: Problem, answer: _Answer) -> Solution:
+def _without_answer(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
     """A plan where the search found none in time, with its gap."""
-    found = rounded_up(problem, bound=answer.bound)
+    find = last_resort if patient else rounded_up
+    found = find(problem, bound=answer.bound)
     if found is None:
         raise SolverError(
             f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "
@@ -150,6 +161,9 @@ def _with_shortfall_gap(problem: Problem, solution: Solution, short: _Shortfall)
     """
     if short.proven or not solution.feasible:
         return solution
+    if problem.sheds and problem.objective is not Objective.GOODPUT:
+        gap = max(solution.gap_ratio, short.gap_ratio)
+        return replace(solution, status=PlanStatus.FEASIBLE, gap_ratio=min(gap, 1.0))
     hours = np.array([w.window_s for w in problem.windows]) / 3600
     reachable = float((problem.demand_rps @ hours).sum()) - short.bound
     missing = float((solution.unserved_rps @ hours).sum()) - short.bound
@@ -271,7 +285,7 @@ def _least_shortfall(built: Built, problem: Problem) -> _Shortfall:
     """
     short = _Shortfall()
     if problem.shortfall_usd_per_request is not None and problem.objective is not Objective.GOODPUT:
-        return short
+        return _worth_leaving(built, problem)
     columns = built.variables.shortfall
     for priority in sorted({s.priority for s in problem.streams}, reverse=True):
         level = [
@@ -298,6 +312,61 @@ def _least_shortfall(built: Built, problem: Problem) -> _Shortfall:
         short = replace(short, least={**short.least, **here})
         built = _limit_shortfall(built, short.least)
     return short
+
+
+def _worth_leaving(built: Built, problem: Problem) -> _Shortfall:
+    """What each priority would leave unserved at its price if lower ones were not there.
+
+    Nothing is said of the lowest, so nothing where all have the same.
+    """
+    short = _Shortfall()
+    columns = built.variables.shortfall
+    for priority in sorted({s.priority for s in problem.streams}, reverse=True)[:-1]:
+        cost = _cost_from(built, problem, priority)
+        found = _run(built, cost, problem, work=problem.solver.exact_work)
+        decided = found.proven or found.infeasible
+        gap = 1 - found.bound / found.cost if found.values is not None and found.cost > 0 else 1.0
+        short = replace(
+            short,
+            wall_s=short.wall_s + found.wall_s,
+            proven=short.proven and decided,
+            gap_ratio=short.gap_ratio if decided else max(short.gap_ratio, gap),
+        )
+        if found.values is None:
+            return short
+        here = {
+            (k, t): float(found.values[columns[k, t]])
+            for k, t in np.argwhere(columns != NO_COLUMN).tolist()
+            if problem.streams[k].priority == priority
+        }
+        short = replace(short, least={**short.least, **here})
+        built = _limit_shortfall(built, here)
+    return short
+
+
+def _cost_from(built: Built, problem: Problem, priority: int) -> Floats:
+    """(columns,) the cost of models of a priority and above; whatever the others do is free."""
+    v = built.variables
+    streams = [k for k, s in enumerate(problem.streams) if s.priority >= priority]
+    models = {problem.streams[k].model for k in streams}
+    own = [o for o, option in enumerate(problem.options) if option.shape.model in models]
+    flips = [f for f, flip in enumerate(problem.flips) if flip.source in own]
+    kept = np.concatenate(
+        [
+            columns.ravel()
+            for columns in (
+                v.replicas[own],
+                v.starts[own],
+                v.stops[own],
+                v.flips[flips],
+                v.shortfall[streams],
+            )
+        ]
+    )
+    kept = kept[kept != NO_COLUMN]
+    cost = np.zeros_like(built.cost)
+    cost[kept] = built.cost[kept]
+    return cost
 
 
 def _limit_shortfall(built: Built, least: Mapping[Index, float]) -> Built:

@@ -17,19 +17,25 @@ from planner.domain.errors import SpecError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator, PurchaseOption
-from planner.domain.plan import Holding, Plan
+from planner.domain.plan import Holding, Plan, PlanStatus
 from planner.domain.spec import Spec
 from planner.optimize.coefficients import build_problem
 from planner.optimize.demand_level import with_demand_level
-from planner.optimize.inputs import AcceleratorLimit, Held
+from planner.optimize.inputs import AcceleratorLimit, Held, Objective
 from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem
 from planner.optimize.prove import plan
 from planner.optimize.solution import Solution
-from planner.optimize.solve import optimize
+from planner.optimize.solve import attempt, optimize
 
 _Windows = tuple[Held, ...]
 """What a model holds in each window."""
+
+_Shares = dict[str, _Windows]
+"""Of each model."""
+
+_ALL_IT_CAN_USE = 10.0
+"""Times the demand of a model: more than its promise needs, whatever the twin adds to it."""
 
 
 def plan_together(
@@ -54,24 +60,99 @@ def plan_together(
     """
     _check(forecasts)
     joint = merged([_alone(spec, f, fleet, made_at=made_at) for f in forecasts], spec)
-    shared = optimize(joint)
-    if not shared.feasible:
+    shared = attempt(joint, patient=True)
+    if shared is None or not shared.feasible:
         joint = replace(joint, best_effort=True)
         shared = optimize(joint)
     in_order = sorted(forecasts, key=lambda f: -spec.priority_of(f.model))
     held = {
         f.model: _held_by(spec, joint, shared, f.model, idle=f is in_order[0]) for f in forecasts
     }
-    plans: dict[str, Plan] = {}
-    for forecast in in_order:
+
+    def planned(forecast: Forecast, held: Mapping[str, _Windows]) -> Plan:
         others = {name: of for name, of in held.items() if name != forecast.model}
         left = replace(spec, held_by_others=_holdings(spec, forecast.model, others))
         own = None if fleet is None else _of_model(fleet, forecast.model)
-        taken = tuple(_summed(of) for of in zip(*others.values(), strict=True))
-        made = plan(left, forecast, own, made_at=made_at, explain=explain, taken=taken)
+        taken = _together(others.values())
+        return plan(left, forecast, own, made_at=made_at, explain=explain, taken=taken)
+
+    def shared_by(models: Sequence[Forecast], first: Forecast | None = None) -> _Shares | None:
+        rest = {name: of for name, of in held.items() if name not in {f.model for f in models}}
+        alone = [
+            _alone(spec, f, fleet, made_at=made_at, taken=_together(rest.values())) for f in models
+        ]
+        return _shares(spec, alone, held, first=None if first is None else first.model)
+
+    plans: dict[str, Plan] = {}
+    for i, forecast in enumerate(in_order):
+        made, waiting = planned(forecast, held), in_order[i + 1 :]
+        own = spec.priority_of(forecast.model)
+        lower = [f for f in waiting if spec.priority_of(f.model) < own]
+        if lower and _left_unserved(made) > (False, 0.0):
+            # Those of lower priority are not served in its place.
+            least = shared_by([forecast, *lower], first=forecast)
+            again = made if least is None else planned(forecast, {**held, **least})
+            if least is not None and _left_unserved(again) < _left_unserved(made):
+                made = again
+                held[forecast.model] = _held_in(spec, made, held[forecast.model])
+                held.update(least)
+                held.update(shared_by(waiting) or {})
         plans[forecast.model] = replace(made, inputs=replace(made.inputs, spec_id=spec.spec_id))
         held[forecast.model] = _held_in(spec, made, held[forecast.model])
     return tuple(plans[f.model] for f in forecasts)
+
+
+def _left_unserved(made: Plan) -> tuple[bool, float]:
+    """What is wrong with a plan: its promise is not kept; requests that stay unserved."""
+    unserved = sum(w.shortfall_rps * w.window_s for w in made.windows)
+    return made.status is PlanStatus.INFEASIBLE, unserved
+
+
+def _shares(
+    spec: Spec, problems: Sequence[Problem], before: Mapping[str, _Windows], *, first: str | None
+) -> _Shares | None:
+    """What a joint solve gives to some models; None where there is no fleet at all.
+
+    What each pays for reserved accelerators stays as it was.
+
+    Parameters
+    ----------
+    first : str or None
+        A model that may have all it can use, however little it asks for: then the others get what
+        they cannot give up.
+    """
+    joint = merged(problems, spec)
+    if first is not None:
+        joint = replace(
+            joint,
+            best_effort=True,
+            shortfall_usd_per_request=None,
+            objective=Objective.COST,
+            demand_rps=joint.demand_rps
+            * np.array([[_ALL_IT_CAN_USE if s.model == first else 1.0] for s in joint.streams]),
+        )
+    found = attempt(joint, patient=True)
+    if first is None and (found is None or not found.feasible):
+        joint = replace(joint, best_effort=True)
+        found = attempt(joint, patient=True)
+    if found is None or not found.feasible:
+        return None
+    models = [p.model for p in problems if p.model != first]
+    return {
+        model: tuple(
+            replace(
+                held,
+                usd_per_hour=held.usd_per_hour
+                - held.reserved_usd_per_hour
+                + was.reserved_usd_per_hour,
+                reserved_usd_per_hour=was.reserved_usd_per_hour,
+            )
+            for held, was in zip(
+                _held_by(spec, joint, found, model, idle=False), before[model], strict=True
+            )
+        )
+        for model in models
+    }
 
 
 def merged(problems: Sequence[Problem], spec: Spec) -> Problem:
@@ -142,9 +223,17 @@ def _check(forecasts: Sequence[Forecast]) -> None:
             )
 
 
-def _alone(spec: Spec, forecast: Forecast, fleet: Fleet | None, *, made_at: datetime) -> Problem:
+def _alone(
+    spec: Spec,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    made_at: datetime,
+    taken: _Windows | None = None,
+) -> Problem:
     own = None if fleet is None else _of_model(fleet, forecast.model)
-    return build_problem(with_demand_level(spec, forecast), forecast, own, made_at=made_at)
+    given = with_demand_level(spec, forecast)
+    return build_problem(given, forecast, own, made_at=made_at, taken=taken)
 
 
 def _of_model(fleet: Fleet, model: str) -> Fleet:
@@ -247,6 +336,11 @@ def _sizes(spec: Spec, of: Accelerator, shapes: Counter[ReplicaShape]) -> tuple[
         if shape.accelerator == of.name:
             sizes[shape.accelerators] += replicas
     return tuple(sorted(sizes.elements()))
+
+
+def _together(models: Iterable[_Windows]) -> _Windows:
+    """What several models hold together in each window."""
+    return tuple(_summed(of) for of in zip(*models, strict=True))
 
 
 def _summed(models: Sequence[Held]) -> Held:

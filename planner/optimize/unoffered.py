@@ -4,13 +4,16 @@ A spec that offers prefill and decode pools only is also planned with aggregated
 same accelerators, and the other way round, wherever a profile was measured in those roles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
-from planner.domain.plan import Plan, PlanStatus, RejectedAlternative
+from planner.domain.plan import CostTerm, Plan, PlanStatus, RejectedAlternative
 from planner.domain.spec import PoolBounds, Spec
+from planner.optimize.explain import unserved_text
+from planner.optimize.problem import Problem
+from planner.optimize.solution import Solution, mean_usd_per_hour
 
 _DISAGGREGATED = (Role.PREFILL, Role.DECODE)
 
@@ -37,14 +40,15 @@ def other_way(spec: Spec, *, model: str) -> tuple[str, Spec] | None:
 
 
 def other_way_alternative(
-    spec: Spec, *, model: str, usd_per_hour: float, plan_for: Callable[[Spec], Plan]
+    spec: Spec, *, model: str, chosen: tuple[Problem, Solution], plan_for: Callable[[Spec], Plan]
 ) -> tuple[RejectedAlternative, ...]:
     """What the other way would cost and keep, as an alternative that was not chosen.
 
     Parameters
     ----------
-    usd_per_hour : float
-        Of the plan that it is compared with, USD/h.
+    chosen : problem and solution
+        Of the plan that it is compared with. Where one of both leaves requests unserved, what
+        that costs is in the comparison.
     plan_for : callable
         Plans a spec from nothing, for the same demand.
     """
@@ -72,13 +76,24 @@ def other_way_alternative(
     if all(ratio is None for ratio in kept) and _unserved(plan):
         reason = f"serves no request in time: {fleet or 'nothing'}, {plan.usd_per_hour:.3f} USD/h"
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
-    more = plan.usd_per_hour - usd_per_hour
+    problem, solution = chosen
+    more = plan.usd_per_hour - mean_usd_per_hour(problem, solution.replicas)
+    left, plans = _unserved(plan), unserved_text(problem, solution)
+    if left or plans:
+        more += (_unserved_usd(plan.objective) - _unserved_usd(solution.terms)) / problem.horizon_h
     price = "the same" if abs(more) < 5e-4 else f"{abs(more):.3f} {'more' if more > 0 else 'less'}"
     reason = (
-        f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{_unserved(plan)}, "
-        f"{plan.usd_per_hour:.3f} USD/h, {price}"
+        f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{left}, "
+        f"{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"
+        f"{f' (the plan {plans})' if plans else ''}"
+        f"{'; not proven in the twin' if plan.unproven else ''}"
     )
     return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
+
+
+def _unserved_usd(terms: Sequence[CostTerm]) -> float:
+    """The price of what is left unserved, USD over the horizon."""
+    return sum(term.usd for term in terms if term.name == "slo_shortfall")
 
 
 def _unserved(plan: Plan) -> str:

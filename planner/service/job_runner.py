@@ -15,7 +15,8 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from planner.domain.errors import BusyError, PoolwiseError, StoreError
+from planner.domain.errors import BusyError, NotWantedError, PoolwiseError, StoreError
+from planner.domain.wanted import Wanted, go_on, working_for
 from planner.service.documents.document import Document
 from planner.service.loop.presence import Presence
 from planner.service.store.jobs import Job, JobAnswer, JobRequest, JobState, StoredJobs
@@ -79,10 +80,7 @@ class Task:
     made: "Future[Made]" = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
     told_s: float = 0.0
-
-
-class _GivenUpError(Exception):
-    """The work is not wanted any more: cancelled, or the server stops."""
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 class JobRunner:
@@ -114,7 +112,9 @@ class JobRunner:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="work")
         self._lock = threading.Lock()
         self._waiting = 0
+        self._running: list[Task] = []
         self._stopped = threading.Event()
+        presence.add_chore(self._give_up_cancelled)
         presence.add_chore(self._take_orphans)
 
     def submit(self, task: Task) -> None:
@@ -168,9 +168,20 @@ class JobRunner:
         except StoreError as error:
             LOG.warning("jobs that were left are not begun yet: %s", error)
 
+    def cancel(self, job_id: str, *, by: str) -> Job:
+        """End a job; what calculates for it here is broken off. Raises UnknownJobError."""
+        job = self.jobs.cancel(job_id, by=by, at=self._clock())
+        if job.state is JobState.CANCELLED:
+            self._give_up({job_id})
+        return job
+
     def stop(self) -> None:
-        """End what can be ended and leave the rest to the process that comes next."""
+        """Break off what runs, and leave it to the process that comes next."""
         self._stopped.set()
+        with self._lock:
+            running = tuple(self._running)
+        for task in running:
+            task.wanted.give_up()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._presence.end()  # first, or its chore would take back what is given back
         try:
@@ -185,16 +196,42 @@ class JobRunner:
             partial(self.jobs.begin, task.job_id, at=self._clock())
         ):
             return
+        with self._lock:
+            self._running.append(task)
+            if self._stopped.is_set():
+                task.wanted.give_up()
         try:
-            made = self._kinds[task.kind].perform(task.body, task.by, partial(self._tell, task))
-        except _GivenUpError:
-            return
+            with working_for(task.wanted):
+                made = self._kinds[task.kind].perform(task.body, task.by, partial(self._tell, task))
+        except NotWantedError as error:
+            self._break_off(task, error)
         except Exception as error:
             if not isinstance(error, PoolwiseError):
                 LOG.exception("%s for %s failed unexpectedly", task.kind, task.by)
             self._end(task, self._failure(error), error)
         else:
             self._end(task, made, None)
+        finally:
+            with self._lock:
+                self._running.remove(task)
+
+    def _break_off(self, task: Task, error: NotWantedError) -> None:
+        """Tell whoever waits; a job says so already, or is begun again by another process."""
+        with task.lock:
+            task.made.set_exception(BusyError(f"this server is being stopped: {error}"))
+        LOG.info("%s for %s was broken off", task.job_id or task.kind, task.by)
+
+    def _give_up_cancelled(self) -> None:
+        """Break off what was cancelled by way of another process."""
+        with self._lock:
+            here = {task.job_id for task in self._running if task.job_id is not None}
+        self._give_up(self.jobs.cancelled(here))
+
+    def _give_up(self, job_ids: set[str]) -> None:
+        with self._lock:
+            found = [task for task in self._running if task.job_id in job_ids]
+        for task in found:
+            task.wanted.give_up()
 
     def _end(self, task: Task, made: Made, error: Exception | None) -> None:
         """Answer whoever waits; a job is answered in the store."""
@@ -224,11 +261,10 @@ class JobRunner:
                 return False
 
     def _tell(self, task: Task, done: int, total: int) -> None:
-        """Say how far it is; raises where nobody wants it any more."""
+        """Say how far it is; raises NotWantedError where nobody wants it any more."""
+        go_on()
         if task.job_id is None or time.monotonic() - task.told_s < TELL_S:
             return
-        if self._stopped.is_set():
-            raise _GivenUpError
         task.told_s = time.monotonic()
         try:
             wanted = self.jobs.tell(task.job_id, done=done, total=total, at=self._clock())
@@ -236,7 +272,8 @@ class JobRunner:
             LOG.warning("progress of %s is not told: %s", task.job_id, error)
             return
         if not wanted:
-            raise _GivenUpError
+            task.wanted.give_up()
+            go_on()
 
     def _take_orphans(self) -> None:
         """Begin jobs of processes that are gone, as many as may wait."""

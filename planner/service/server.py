@@ -6,34 +6,26 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from actuators.actuator import Actuator
-from actuators.metrics import DesiredReplicas, MetricsActuator
 from planner.domain.errors import InputError, NoFreePortError
-from planner.domain.spec import Spec, Stage, TargetKind
-from planner.service.answers.planning import sole_model
+from planner.domain.hardware import Catalogue
+from planner.domain.spec import Spec, TargetKind
 from planner.service.api import Service, create_app
 from planner.service.api.service import LOOPBACK
-from planner.service.deployment import Deployment, StoreObserver, utc_now
-from planner.service.election.choosing import make_election
-from planner.service.election.leadership import Election, Leadership, Reign
-from planner.service.fleet.exported import ExportedFleetActuator
-from planner.service.fleet.orders import taking_orders
-from planner.service.fleet.recorded import RecordedFleetActuator
-from planner.service.live.sight import Sight
-from planner.service.live.watching import LiveSignals, source_of
-from planner.service.loop.scheduler import follow_loop, start_scheduler, take_over_soon
-from planner.service.loop.tidying import schedule_tidying
+from planner.service.deployment import utc_now
+from planner.service.election.choosing import lease_of, make_election
+from planner.service.fleet.orders import OrderTaker, taking_orders
+from planner.service.hosting.host import Host, Shared
+from planner.service.hosting.overlaps import check_apart
+from planner.service.loop.scheduler import make_scheduler, take_over_soon
 from planner.service.security.authentication import noting_uses
 from planner.service.security.redaction import redact_logs
 from planner.service.security.tls import Tls, renewing, tls_context, tls_files
@@ -41,16 +33,14 @@ from planner.service.security.tokens import hash_of, new_token
 from planner.service.settings import ServerSettings, Settings, read_settings
 from planner.service.spec.catalogue import read_catalogue
 from planner.service.spec.file import read_spec
-from planner.service.spec.versions import SpecReader, Specs, in_force, supersede_foreign
+from planner.service.spec.versions import SpecReader, in_force
 from planner.service.store import Store, open_store
 from planner.service.store.profiles import StoredProfiles
-from planner.service.telemetry.events import EventWatch
 from planner.service.telemetry.logs import log_to
 from planner.service.telemetry.metrics import Metrics
 from planner.service.telemetry.notifying import Notifier, channels_of
 from planner.service.telemetry.observability import LogFormat
 from planner.service.telemetry.tracing import Tracing, make_tracing, no_span
-from serving.telemetry.whole import Promised
 
 if TYPE_CHECKING:
     from actuators.keda.scaler import Listener as KedaListener
@@ -60,9 +50,15 @@ LOG = logging.getLogger("poolwise.serve")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """What the command line says; None: as in the settings."""
+    """What the command line says; None: as in the settings.
 
-    spec: Path
+    Parameters
+    ----------
+    specs : tuple of Path
+        Files, and folders that hold some.
+    """
+
+    specs: tuple[Path, ...]
     host: str | None = None
     port: int | None = None
     keda_port: int | None = None
@@ -85,13 +81,13 @@ def run(options: ServeOptions) -> None:
     Raises
     ------
     PoolwiseError
-        When the spec, the store or the port is not usable.
+        When a spec, the store or the port is not usable.
     """
     settings = read_settings(os.environ)
     known = read_catalogue(settings.catalogue.path)
-    spec = read_spec(options.spec, allow_estimates=options.allow_estimates, catalogue=known)
-    if options.dry_run:
-        spec = replace(spec, target=TargetKind.DRY_RUN)
+    given = _read_specs(options, known)
+    if len(given) > 1:
+        settings.watch.check_several()
     host = options.host or settings.server.host
     if options.insecure_local and host not in LOOPBACK:
         raise InputError(f"--insecure-local goes with a loopback address only, not with {host}")
@@ -104,139 +100,140 @@ def run(options: ServeOptions) -> None:
     keda_port = settings.server.keda_port if options.keda_port is None else options.keda_port
     with (
         listening(host, port) as listener,
-        _keda_listening(spec, host, keda_port) as keda,
+        _keda_listening(tuple(given.values()), host, keda_port) as keda,
         _opened(settings) as store,
     ):
-        election = make_election(settings.election, spec, store)
         reader = SpecReader(
             profiles=StoredProfiles(access=store.access),
             catalogue=known,
             dry_run=options.dry_run,
             model=options.model,
         )
-        version, spec = in_force(
-            options.spec, spec, store, reader, allow_estimates=options.allow_estimates
-        )
-        desired = _desired(spec, election)
-        hands = Hands(spec=spec, desired=desired)
-        live = _live(spec, store, settings, model=options.model)
-        deployment = make_deployment(spec, store, hands, model=options.model)
-        deployment = replace(
-            deployment, readings=live.take, span=no_span if tracing is None else tracing.span
-        )
-        token = None if options.insecure_local else _token(store, renew=options.new_token)
-        _tell_head(store)
-        leadership = Leadership(election, deployment, hands.on)
-        specs = Specs(
-            store=store,
-            reader=reader,
-            given=version.given,
-            hands=lambda new: Hands(spec=new, desired=desired).on,
-            leadership=leadership,
-            now=version,
-        )
-        supersede_foreign(deployment, by=version.put_by)
-        if keda is not None and desired is not None:
-            keda.start(desired.current)
-        _announce(options, spec, listener, token, keda, scheme="https" if tls else "http")
-        sight = Sight(leadership, live)
-        service = _service(specs, desired, settings, options, tracing=tracing)
-        service.metrics.show(deployment, live)
-        _serve(service, specs, sight, listener, tls, settings=settings)
+        shared = _shared(given, store, settings, reader, tracing)
+        deployments = Host(shared)
+        try:
+            _open_all(deployments, given, allow_estimates=options.allow_estimates)
+            token = None if options.insecure_local else _token(store, renew=options.new_token)
+            _tell_head(store)
+            if keda is not None:
+                keda.start(deployments.registry.desired)
+            scheme = "https" if tls else "http"
+            _announce(
+                options, deployments, _address(listener), scheme=scheme, token=token, keda=keda
+            )
+            _serve(_service(deployments, options, tracing), deployments, listener, tls)
+        finally:
+            deployments.stop()
+            shared.notifier.stop()
         if tracing is not None:
             tracing.stop()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """What moves the fleet of a spec's target.
-
-    Parameters
-    ----------
-    desired : DesiredReplicas or None
-        Counts that an autoscaler of the cluster follows, where it moves the fleet.
-    """
-
-    spec: Spec
-    desired: DesiredReplicas | None
-
-    def on(self, store: Store, reign: Reign | None = None) -> Actuator:
-        """An actuator that writes to a store; one that waits gives up with its reign."""
-        spec = self.spec
-        if spec.target is TargetKind.KUBERNETES:
-            from planner.service.fleet.kubernetes_target import kubernetes_actuator
-
-            actuator = kubernetes_actuator(spec, instance=store.instance())
-            if reign is not None:
-                actuator.sleep = partial(reign.sleep_then_check, actuator.sleep)
-                actuator.before_write = reign.check
-            return actuator
-        if spec.target is TargetKind.LOCAL:
-            from planner.service.fleet.deploying import client_of
-            from planner.service.fleet.local_target import RunningDeployment
-
-            running = RunningDeployment(control=client_of(os.environ, LOG.info), spec=spec)
-            if reign is not None:
-                running.before_write = reign.check
-            return running
-        if self.desired is None:
-            return RecordedFleetActuator(store=store, spec=spec)
-        record = ExportedFleetActuator(store=store, spec=spec)
-        return MetricsActuator(record=record, desired=self.desired)
+def _read_specs(options: ServeOptions, known: Catalogue) -> dict[Path, Spec]:
+    """The spec of every file; names and targets of all of them differ."""
+    paths = spec_files(options.specs)
+    if options.model is not None and len(paths) > 1:
+        raise InputError("--model goes with one spec: of several, let each list the one it plans")
+    specs: dict[Path, Spec] = {}
+    for path in paths:
+        spec = read_spec(path, allow_estimates=options.allow_estimates, catalogue=known)
+        if options.dry_run:
+            spec = replace(spec, target=TargetKind.DRY_RUN)
+        same = [other for other, one in specs.items() if one.name == spec.name]
+        if same:
+            raise InputError(
+                f"{same[0]} and {path} both name deployment {spec.name}: give each its own `name`"
+            )
+        check_apart(spec, tuple(specs.values()))
+        specs[path] = spec
+    return specs
 
 
-def _desired(spec: Spec, election: Election) -> DesiredReplicas | None:
-    if spec.target is not TargetKind.METRICS:
-        return None
-    return DesiredReplicas(
-        deployment=spec.name,
-        valid_for_s=_valid_for_s(spec),
-        speaks=lambda: election.term() is not None,
-    )
-
-
-def _valid_for_s(spec: Spec) -> float:
-    """Two ticks in a row may fail before an autoscaler is left to hold what it has."""
-    return 3 * spec.loop.slow_interval_s
-
-
-def make_deployment(
-    spec: Spec, store: Store, hands: Hands, *, model: str | None = None
-) -> Deployment:
-    """The deployment of a spec, with eyes and hands that its target has.
+def spec_files(given: Sequence[Path]) -> tuple[Path, ...]:
+    """The files that are meant: a folder stands for all specs in it.
 
     Raises
     ------
     InputError
-        When this version has none for the target.
+        When a folder holds none.
     """
-    name = sole_model(spec, model)
-    return Deployment(
-        spec=spec,
-        model=name,
-        observer=StoreObserver(store=store, deployment=spec.name, model=name),
-        actuator=hands.on(store),
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+        if not inside:
+            raise InputError(f"--spec {path}: the folder holds no spec (*.yaml)")
+        found += inside
+    return tuple(dict.fromkeys(found))
+
+
+def _shared(
+    given: Mapping[Path, Spec],
+    store: Store,
+    settings: Settings,
+    reader: SpecReader,
+    tracing: Tracing | None,
+) -> Shared:
+    specs = tuple(given.values())
+    lease = lease_of([spec.name for spec in specs], settings.election)
+    in_cluster = (spec for spec in specs if spec.target is TargetKind.KUBERNETES)
+    metrics = Metrics()
+    return Shared(
         store=store,
+        settings=settings,
+        reader=reader,
+        election=make_election(settings.election, next(in_cluster, specs[0]), store, lease=lease),
+        lease=lease,
+        metrics=metrics,
+        scheduler=make_scheduler(metrics),
+        notifier=Notifier(
+            channels_of(settings.notifications),
+            metrics.registry,
+            repeat_s=settings.notifications.repeat_s,
+        ),
+        span=no_span if tracing is None else tracing.span,
     )
 
 
-def _service(
-    specs: Specs,
-    desired: DesiredReplicas | None,
-    settings: Settings,
-    options: ServeOptions,
-    *,
-    tracing: Tracing | None,
-) -> Service:
-    leadership, server = specs.leadership, settings.server
-    deployment = leadership.deployment
-    metrics = Metrics(desired=desired, stale_after_s=deployment.spec.guards.stale_observation_s)
-    metrics.watch(deployment.spec.name, leadership.election)
+def _open_all(host: Host, given: Mapping[Path, Spec], *, allow_estimates: bool) -> None:
+    """Serve those of the files, and those that were added while the server ran earlier."""
+    shared, members = host.shared, host.shared.members
+    members.adopt(spec.name for spec in given.values())
+    known = members.all()
+    for number, (path, file_spec) in enumerate(given.items(), 1):
+        version, spec = in_force(
+            path, file_spec, shared.store, shared.reader, allow_estimates=allow_estimates
+        )
+        member = known.pop(spec.name, None)
+        if member is not None and member.retired and member.given == version.given:
+            LOG.warning(
+                "deployment=%s was retired by %s and is not served: take %s out of --spec, or "
+                "put it again",
+                spec.name,
+                member.changed_by,
+                path,
+            )
+            continue
+        if member is not None:
+            members.forget(spec.name)
+        host.check_apart(spec)
+        host.open(version, spec, alone=len(given) == 1, first_ratio=number / len(given))
+    for member in known.values():
+        if not member.retired:
+            host.open_member(member)
+
+
+def _service(host: Host, options: ServeOptions, tracing: Tracing | None) -> Service:
+    shared, server = host.shared, host.shared.settings.server
     return Service(
-        deployment=deployment,
-        metrics=metrics,
-        leadership=leadership,
-        specs=specs,
+        registry=host.registry,
+        store=shared.store,
+        lease=shared.lease,
+        host=host,
+        metrics=shared.metrics,
+        election=shared.election,
         insecure_local=options.insecure_local,
         anonymous_reads=options.anonymous_reads,
         requests_per_s=server.requests_per_s,
@@ -246,15 +243,7 @@ def _service(
     )
 
 
-def _serve(
-    service: Service,
-    specs: Specs,
-    sight: Sight,
-    listener: socket.socket,
-    tls: Tls | None,
-    *,
-    settings: Settings,
-) -> None:
+def _serve(service: Service, host: Host, listener: socket.socket, tls: Tls | None) -> None:
     app = create_app(service)
     config = uvicorn.Config(
         app,
@@ -266,64 +255,27 @@ def _serve(
     config.load()
     config.ssl = None if tls is None else tls.context
     redact_logs()  # now that all handlers are there
-    leadership, live = specs.leadership, sight.live
-    deployment, election = leadership.deployment, leadership.election
-    notifier = Notifier(
-        channels_of(settings.notifications),
-        service.metrics.registry,
-        deployment=deployment.spec.name,
-        repeat_s=settings.notifications.repeat_s,
-    )
-    events = EventWatch(
-        deployment,
-        notifier,
-        lambda: election.term() is not None,
-        burn_ratio=settings.notifications.burn_ratio,
-    )
-    live.on_signals.append(events.take)
-    live.start()
-    if notifier.senders:
-        notifier.start()
-        events.start()
-    scheduler = start_scheduler(leadership, service.metrics, before_tick=specs.follow)
-    schedule_tidying(scheduler, leadership, settings.keeping)
+    shared = host.shared
+    scheduler, election, registry = shared.scheduler, shared.election, host.registry
 
-    def follow(made: Deployment) -> None:
-        sight.follow(made)
-        events.follow(made)
-        follow_loop(scheduler, leadership, service.metrics, before_tick=specs.follow)
-        if service.metrics.desired is not None:
-            service.metrics.desired.valid_for_s = _valid_for_s(made.spec)
+    def take_over_all() -> None:
+        for served in registry.all():
+            take_over_soon(scheduler, served.leadership)
 
-    specs.watchers.append(follow)
-    election.start(lambda: take_over_soon(scheduler, leadership))
+    if shared.notifier.senders:
+        shared.notifier.start()
+    scheduler.start()
+    election.start(take_over_all)
+    taker = OrderTaker(shared.store.access, lambda: [one.leadership for one in registry.all()])
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:
-        with (
-            taking_orders(leadership),
-            noting_uses(app.state.authenticator),
-            renewing(tls),
-        ):
+        with taking_orders(taker), noting_uses(app.state.authenticator), renewing(tls):
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         scheduler.shutdown(wait=True)
-        leadership.deployment.stages.finish(Stage.APPLY)  # a rollout that outlasted its tick
+        host.finish()
         election.stop()
-        for part in (events, notifier, live):
-            part.stop()
-
-
-def _live(spec: Spec, store: Store, settings: Settings, *, model: str | None) -> LiveSignals:
-    """What the service sees of its running deployment; reading begins with `start`."""
-    stopped = threading.Event()
-    return LiveSignals(
-        source=source_of(settings, sleep=stopped.wait),
-        interval_s=settings.watch.interval_s,
-        promised=Promised(spec=spec, model=sole_model(spec, model)),
-        store=store,
-        stopped=stopped,
-    )
 
 
 def _tls(options: ServeOptions, settings: ServerSettings) -> Tls | None:
@@ -350,15 +302,17 @@ def _ignore(_signal: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _keda_listening(spec: Spec, host: str, port: int | None) -> "Iterator[KedaListener | None]":
+def _keda_listening(
+    specs: Sequence[Spec], host: str, port: int | None
+) -> "Iterator[KedaListener | None]":
     """The port that KEDA asks, taken; None where none is wanted."""
     if port is None:
         yield None
         return
-    if spec.target is not TargetKind.METRICS:
+    if not any(spec.target is TargetKind.METRICS for spec in specs):
         raise InputError(
             f"--keda-port (or POOLWISE_KEDA_PORT) goes with target.kind metrics, not with "
-            f"{spec.target}: KEDA is told the counts that this target exports"
+            f"{specs[0].target}: KEDA is told the counts that this target exports"
         )
     try:
         from actuators.keda import scaler
@@ -423,23 +377,35 @@ def _tell_head(store: Store) -> None:
         LOG.info("the audit log ends at line %d, head %s", last.seq, last.hash)
 
 
+def _address(listener: socket.socket) -> str:
+    """As it stands in a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _announce(
     options: ServeOptions,
-    spec: Spec,
-    listener: socket.socket,
-    token: str | None,
-    keda: "KedaListener | None",
+    host: Host,
+    address: str,
     *,
     scheme: str,
+    token: str | None,
+    keda: "KedaListener | None",
 ) -> None:
-    host, port = listener.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    url, scaler = f"{scheme}://{name}:{port}", f"{name}:{keda.port}" if keda else None
+    url = f"{scheme}://{address}"
+    scaler = f"{address.rpartition(':')[0]}:{keda.port}" if keda else None
+    specs = [one.deployment.spec for one in host.registry.all()]
+    told = [{"deployment": spec.name, "mode": spec.loop.mode} for spec in specs]
     if options.as_json:
-        facts = {"url": url, "deployment": spec.name, "mode": spec.loop.mode, "token": token}
-        sys.stdout.write(json.dumps(facts | {"keda": scaler}) + "\n")
+        first = told[0] if told else {"deployment": None, "mode": None}
+        facts = {"url": url, **first, "deployments": told, "token": token, "keda": scaler}
+        sys.stdout.write(json.dumps(facts) + "\n")
     else:
-        sys.stdout.write(f"Poolwise plans {spec.name} on {url} (mode {spec.loop.mode})\n")
+        what = ", ".join(f"{spec.name} (mode {spec.loop.mode})" for spec in specs) or "nothing yet"
+        if len(specs) == 1:
+            what = specs[0].name
+        mode = f" (mode {specs[0].loop.mode})" if len(specs) == 1 else ""
+        sys.stdout.write(f"Poolwise plans {what} on {url}{mode}\n")
         if scaler:
             sys.stdout.write(f"KEDA may ask for desired replicas at {scaler} (external-push)\n")
         if token:

@@ -69,6 +69,7 @@ from planner.service.election.lease import (
     RETRY_S,
     Timing,
 )
+from planner.service.environment import number, whole_number
 from planner.service.store.retention import Keeping
 from planner.service.telemetry.observability import (
     LogFormat,
@@ -274,8 +275,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             prometheus_authorization=environ.get("POOLWISE_PROMETHEUS_AUTHORIZATION") or None
         ),
         gate_records=GateRecordSettings(
-            retention_s=_whole(
-                environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, largest=10**9
+            retention_s=whole_number(
+                environ, "POOLWISE_GATE_RETENTION_S", DEFAULT_RETENTION_S, most=10**9
             )
         ),
         election=_election(environ),
@@ -291,11 +292,11 @@ def _keeping(environ: Mapping[str, str]) -> Keeping:
     """Each of `Keeping`'s seconds by the variable of its name."""
     return Keeping(
         **{
-            one.name: _whole(
+            one.name: whole_number(
                 environ,
                 f"POOLWISE_KEEP_{one.name.upper()}",
                 int(getattr(Keeping(), one.name)),
-                largest=10**9,
+                most=10**9,
             )
             for one in fields(Keeping)
         }
@@ -314,17 +315,17 @@ def _client(environ: Mapping[str, str]) -> ClientSettings:
 def _server(environ: Mapping[str, str]) -> ServerSettings:
     keda_port = None
     if environ.get("POOLWISE_KEDA_PORT", "").strip():
-        keda_port = _whole(environ, "POOLWISE_KEDA_PORT", 0, largest=65535)
+        keda_port = whole_number(environ, "POOLWISE_KEDA_PORT", 0, most=65535)
     return ServerSettings(
         host=environ.get("POOLWISE_HOST", "127.0.0.1"),
-        port=_whole(environ, "POOLWISE_PORT", DEFAULT_PORT, largest=65535),
+        port=whole_number(environ, "POOLWISE_PORT", DEFAULT_PORT, most=65535),
         keda_port=keda_port,
-        max_body_bytes=_whole(
-            environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, largest=2**40
+        max_body_bytes=whole_number(
+            environ, "POOLWISE_MAX_BODY_BYTES", DEFAULT_BODY_BYTES, most=2**40
         ),
         answer_within_s=_seconds(environ, "POOLWISE_ANSWER_WITHIN_S", DEFAULT_ANSWER_S),
-        requests_per_s=_whole(
-            environ, "POOLWISE_REQUESTS_PER_S", DEFAULT_REQUESTS_PER_S, largest=10**6
+        requests_per_s=whole_number(
+            environ, "POOLWISE_REQUESTS_PER_S", DEFAULT_REQUESTS_PER_S, most=10**6
         ),
         tls_cert=_file(environ, "POOLWISE_TLS_CERT"),
         tls_key=_file(environ, "POOLWISE_TLS_KEY"),
@@ -370,26 +371,5 @@ def _state_dir(environ: Mapping[str, str]) -> Path:
     return (Path(home) if home else Path.home()) / ".local" / "state" / "poolwise"
 
 
-def _whole(environ: Mapping[str, str], name: str, default: int, *, largest: int) -> int:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) > largest:
-        raise InputError(f"{name} must be a whole number from 0 to {largest}, got {text!r}")
-    return int(text)
-
-
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= LONGEST_LEASE_S:
-        raise InputError(
-            f"{name} must be a number of seconds above 0 and up to {LONGEST_LEASE_S:g}, got "
-            f"{text!r}"
-        )
-    return seconds
+    return number(environ, name, default, most=LONGEST_LEASE_S, above_zero=True)

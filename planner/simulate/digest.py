@@ -112,17 +112,9 @@ def digest(result: SimulationResult, slos: Sequence[Slo]) -> Digest:
     InputError
         When a class has no objectives and there are none for `default`.
     """
-    met = result.met(slos)
     return Digest(
         runs=1,
-        classes=tuple(
-            ClassCount(
-                request_class=name,
-                requests=int((result.request_class == name).sum()),
-                met=int(met[result.request_class == name].sum()),
-            )
-            for name in class_names(result.request_class)
-        ),
+        classes=class_counts(result, slos),
         outcomes=np.bincount(result.outcome, minlength=len(Outcome)),
         ttft_counts=binned(result.ttft_s),
         tpot_counts=binned(result.tpot_s),
@@ -139,6 +131,25 @@ def digest(result: SimulationResult, slos: Sequence[Slo]) -> Digest:
         usd=result.usd,
         end_s=result.end_s,
         stopped=() if result.stopped is None else (result.stopped,),
+    )
+
+
+def class_counts(result: SimulationResult, slos: Sequence[Slo]) -> tuple[ClassCount, ...]:
+    """How many requests of every class one run had, and how many were in time; by name.
+
+    Raises
+    ------
+    InputError
+        When a class has no objectives and there are none for `default`.
+    """
+    met = result.met(slos)
+    return tuple(
+        ClassCount(
+            request_class=name,
+            requests=int((result.request_class == name).sum()),
+            met=int(met[result.request_class == name].sum()),
+        )
+        for name in class_names(result.request_class)
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.domain.fleet import Role
+from planner.domain.wanted import can_be_given_up, go_on
 from planner.simulate.jitter import spread_gaps
 from planner.simulate.layout import SAMPLES, lay_out, outside_answers, outside_prompts
 from planner.simulate.observe import Onlooker, observe, series
@@ -44,6 +45,8 @@ def simulate(
     ------
     InputError
         When a request names the same prefix block twice.
+    NotWantedError
+        When whoever asked gave it up (`planner.domain.wanted`).
 
     References
     ----------
@@ -81,7 +84,8 @@ class _Run:
     def to_the_end(self, progress: Callable[[int, int], None] | None) -> None:
         """Let everything happen."""
         clock = self.twin.clock
-        told_s, next_s = math.inf if progress is None else 0.0, 0.0
+        looks = progress is not None or can_be_given_up()
+        told_s, next_s = 0.0 if looks else math.inf, 0.0
         while next_s < math.inf:
             due_s = self._agenda[0][0] if self._agenda else math.inf
             next_s = self._machine(self.twin, min(due_s, told_s))
@@ -91,8 +95,10 @@ class _Run:
                 self._at(due_s)
                 # Whether anything can still happen: events alone keep no finished run going.
                 next_s = float(self._machine(self.twin, due_s))
-            elif progress is not None and next_s < math.inf:
-                progress(int(clock.arrived[0]), len(self.scenario.workload))
+            elif looks and next_s < math.inf:
+                go_on()
+                if progress is not None:
+                    progress(int(clock.arrived[0]), len(self.scenario.workload))
                 told_s = max(told_s + self.scenario.workload.duration_s / SAMPLES, next_s)
 
     def _at(self, t_s: float) -> None:

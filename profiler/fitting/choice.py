@@ -79,7 +79,7 @@ def choose(points: Scatter, forms: Sequence[Form]) -> Choice:
         least = min(f.least_points for f in forms)
         raise MeasurementError(
             f"{len(points)} points were measured, but a table needs at least {least}: let it "
-            "measure longer"
+            "measure longer (--budget-s), or less (--max-prompt, --max-batch, --max-context)"
         )
     best: tuple[Form, Floats, tuple[Fitted, ...]] | None = None
     best_error = np.inf

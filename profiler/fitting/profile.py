@@ -19,6 +19,7 @@ from planner.domain.profile import (
 from planner.domain.profile_details import ProfileDetails, StartUp, TableFit
 from profiler.files import with_profile_id
 from profiler.fitting.choice import Choice, error_interval, fitted
+from profiler.fitting.forms import Floats
 from profiler.fitting.prompts import with_every_prompt
 from profiler.fitting.tables import table_of, under_roof
 from profiler.roofline import Roof
@@ -28,6 +29,8 @@ FASTEST_BANDWIDTH_BYTES_PER_S = 1e13
 FLAT_RATIO = 0.01
 """Transfer time that does not grow with size is given a slope that adds this share at most."""
 SHORT_CONTEXT_TOKENS = 64.0
+KV_LINK = "KV link"
+"""Among the facts of a profile: the link that its KV transfers are those of."""
 UNKNOWN_ERROR_RATIO = 0.1
 """Error of a table whose points tell nothing of it: too few to leave one out, none held out."""
 
@@ -220,11 +223,24 @@ def _step_ratios(samples: Samples) -> tuple[float, ...]:
 
 
 def _transfer(idle: list[Sample]) -> TransferTime:
-    """Fit a line through (bytes, seconds) by least squares, never falling."""
     if not idle:
         return TransferTime(base_s=0.0, bandwidth_bytes_per_s=FASTEST_BANDWIDTH_BYTES_PER_S)
-    moved = np.array([s.values["transfer_bytes"] for s in idle])
-    took = np.array([s.values["transfer_s"] for s in idle])
+    return transfer_line(
+        np.array([s.values["transfer_bytes"] for s in idle]),
+        np.array([s.values["transfer_s"] for s in idle]),
+    )
+
+
+def transfer_line(moved: Floats, took: Floats) -> TransferTime:
+    """Fit a line through transfers by least squares, never falling.
+
+    Parameters
+    ----------
+    moved : (transfers,) float
+        Bytes.
+    took : (transfers,) float
+        Seconds.
+    """
     slope = max(float(np.polyfit(moved, took, 1)[0]), 0.0) if np.ptp(moved) > 0 else 0.0
     flat = FLAT_RATIO * float(took.min()) / float(moved.max())
     bandwidth = 1 / max(slope, flat, 1 / FASTEST_BANDWIDTH_BYTES_PER_S)

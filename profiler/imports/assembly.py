@@ -27,6 +27,7 @@ from planner.domain.profile import (
 from profiler.estimate import ASSUMED_TRANSFER, assumed_lifecycle
 from profiler.files import with_profile_id
 from profiler.imports.tables import left_out_error_ratio
+from profiler.imports.units import check_units
 
 ASSUMED_ERROR_RATIO = 0.1
 """Where a source says nothing of its error and has too few points to find one."""
@@ -131,6 +132,7 @@ def assemble(given: Given, found: Imported) -> Profile:
     ProfileError
         When the values make no profile.
     """
+    check_units(found.prefill, found.decode_step, source=found.source)
     try:
         return with_profile_id(_profile(given, found))
     except ValueError as error:

@@ -16,6 +16,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 EMPTY_TRIES = 3
 """Streams without any token after which no more are asked for."""
 _BUSY = frozenset({408, 425, 429, 503})
+_LOADED = frozenset({408, 425, 429})
+"""Of a server that runs, and will not take more: waiting for it is a part of measuring."""
 _TOO_LONG = ("maximum context length", "max_model_len", "context length", "too long")
 
 
@@ -67,6 +69,23 @@ class Sender:
     resumable: bool = True
     lost: int = field(default=0, init=False)
     """Groups of requests that had to be sent again."""
+    _outages_s: float = field(default=0.0, init=False)
+    _down_since_s: float | None = field(default=None, init=False)
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds so far in which the server was down, or answered what is no answer."""
+        now = 0.0 if self._down_since_s is None else time.monotonic() - self._down_since_s
+        return self._outages_s + now
+
+    def _noted_outage(self, begun_s: float, failed: Timing | None) -> None:
+        """Count from the first request that failed to the first that did not."""
+        if failed is None or failed.status in _LOADED:
+            if self._down_since_s is not None:
+                self._outages_s += max(begun_s - self._down_since_s, 0.0)
+            self._down_since_s = None
+        elif self._down_since_s is None:
+            self._down_since_s = begun_s
 
     async def one(
         self, write: Write, output_tokens: int, *, on_first: Callable[[], None] = lambda: None
@@ -94,6 +113,7 @@ class Sender:
         wait_s = FIRST_WAIT_S
         empty = 0
         while True:
+            begun_s = time.monotonic()
             answers = await asyncio.gather(
                 *(
                     self.client.send(
@@ -103,6 +123,7 @@ class Sender:
                 )
             )
             failed = next((a for a in answers if a.error), None)
+            self._noted_outage(begun_s, failed)
             if failed is None:
                 if not all(a.counted for a in answers):
                     self.note(

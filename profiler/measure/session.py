@@ -11,16 +11,26 @@ from itertools import zip_longest
 from planner.domain.errors import MeasurementError
 from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
+from profiler.measure.budget import (
+    WARM_UP_RATIO,
+    Budget,
+    BudgetSpentError,
+    payable,
+    price_s,
+    shrunk_text,
+)
 from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
 from profiler.measure.requests import TooLongError, UnmeasurableError
 from profiler.measure.watch import Watch
-from profiler.measure.where import Range, cost_s, largest_doubt
+from profiler.measure.where import Range, largest_doubt
 from profiler.samples import Kind, Point
 
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
+LEAST_POINTS = 3
+"""Without as many no form of a table is determined."""
 SHORTEST_TOKENS = 64
 """A server that takes no longer requests than this is not shortened for any more."""
 
@@ -32,7 +42,7 @@ class Plan:
     Parameters
     ----------
     budget_s : float
-        Measuring takes no longer (engine starts excluded), seconds.
+        Measuring takes no longer (engine starts and outages excluded), seconds.
     target_ratio : float
         Where no place of the tables is in doubt by more, the run ends.
     held_out : int
@@ -43,6 +53,9 @@ class Plan:
         Prompt tokens that the engine computes in one step at the most.
     seed : int
         For the held-out points.
+    whole_area : bool
+        Cover all of the range coarsely even where that takes longer than the budget; else less is
+        covered, and said.
     """
 
     area: Range
@@ -53,6 +66,7 @@ class Plan:
     least_samples: int = 2
     step_tokens: int = 8192
     seed: int = 0
+    whole_area: bool = False
     disturbed_ratio: float = 0.15
     look_every_s: float = 12.0
     poll_s: float = 5.0
@@ -93,9 +107,11 @@ class Session:
     tell: Tell = lambda _progress: None
     identity: Callable[[], str | None] = lambda: None
     """Tells engines apart: changes when the engine restarts."""
+    kept_back: Callable[[float, float], float] = lambda _ttft_s, _gap_s: 0.0
+    """Seconds that are measured after the tables, by TTFT and gap of a short request."""
+    clock: Callable[[], float] = time.perf_counter
     _watch: Watch = field(init=False)
-    _spent_before_s: float = field(init=False)
-    _began_s: float = field(init=False)
+    budget: Budget = field(init=False)
     _watched_s: float = field(init=False)
     _since: datetime = field(init=False)
     _doubt: float | None = field(default=None, init=False)
@@ -111,14 +127,21 @@ class Session:
             When the engine answers no more. The journal holds what was measured before.
         """
         self._watch = Watch(read=self.probe.sentinel, tolerance_ratio=self.plan.disturbed_ratio)
-        self._began_s = time.perf_counter()
+        taken = self.journal.samples.taken
+        self.budget = Budget(
+            total_s=self.plan.budget_s,
+            lost_s=lambda: self.probe.sender.outage_s,
+            earlier_s=sum(s.took_s for s in taken if not s.disturbed),
+            binds=not self.plan.whole_area,
+            clock=self.clock,
+        )
         self._engine = self.identity()
         self.journal.answered_by(self._engine)
-        await self._watch.warm_up()
+        await self._warm_up()
         self._go_on()
-        taken = self.journal.samples.taken
-        self._spent_before_s = sum(s.took_s for s in taken if not s.disturbed)
-        self._watched_s = time.perf_counter()
+        self.budget.kept_back_s = self.kept_back(*self._short_s)
+        self._keep_to_budget()
+        self._watched_s = self.clock()
         self._since = datetime.now(UTC)
         await self._cover_coarse()
         await self._cover(self._judges(), held_out=True)
@@ -146,8 +169,43 @@ class Session:
     @property
     def left_s(self) -> float:
         """Of the budget, seconds; what an interrupted run had spent is spent."""
-        spent = time.perf_counter() - self._began_s + self._spent_before_s
-        return self.plan.budget_s - spent
+        return self.budget.left_s
+
+    @property
+    def _short_s(self) -> tuple[float, float]:
+        """TTFT and gap of a short request, seconds."""
+        ttft_s, gap_s = self._watch.baseline.tolist()
+        return ttft_s, gap_s
+
+    async def _warm_up(self) -> None:
+        most_s = math.inf if self.plan.whole_area else WARM_UP_RATIO * self.plan.budget_s
+        try:
+            await self.budget.within(self._watch.warm_up(most_s=most_s))
+        except BudgetSpentError as error:
+            sender = self.probe.sender
+            raise MeasurementError(
+                f"{sender.client.url} did not answer a few short requests within the budget of "
+                f"{self.plan.budget_s:.0f} s: it hangs, or is too slow for it (--budget-s)"
+            ) from error
+
+    def _keep_to_budget(self) -> None:
+        """Cover less where the coarse points alone would take longer than there is time."""
+        if self.plan.whole_area:
+            return
+        asked, (ttft_s, gap_s) = self.plan.area, self._short_s
+        area = payable(
+            asked,
+            self.plan.kinds,
+            ttft_s=ttft_s,
+            gap_s=gap_s,
+            left_s=self.left_s + self.budget.earlier_s,
+        )
+        if area != asked:
+            self.plan = replace(self.plan, area=area)
+            self.journal.note(shrunk_text(asked, area, self.plan.budget_s, ttft_s))
+
+    def _price_s(self, point: Point) -> float:
+        return price_s(self.journal.samples, point, *self._short_s)
 
     def _coarse(self) -> list[Point]:
         """All tables in turn, so that a run that breaks off has something of each."""
@@ -190,11 +248,21 @@ class Session:
         """One more sample of a point that has too few."""
         samples = self.journal.samples
         have = len(samples.undisturbed(point))
-        if have >= self.plan.least_samples or (have and self.left_s <= 0):
+        if have >= self.plan.least_samples:
             return
-        if held_out and cost_s(samples, point) > max(self.left_s / 3, 0.0):
+        if not self._may_take(point, have=have, held_out=held_out):
             return
         await self._take(point, held_out=held_out)
+
+    def _may_take(self, point: Point, *, have: int, held_out: bool) -> bool:
+        """Whether there is time; a table's first points are tried while there is any at all."""
+        if held_out:
+            return self._price_s(point) <= self.left_s / 3
+        if have == 0 and self.plan.whole_area:
+            return True
+        if have == 0 and len(self.journal.samples.points(point.kind)) < LEAST_POINTS:
+            return self.left_s > 0
+        return self._price_s(point) <= self.left_s
 
     async def _refine(self) -> bool:
         """Sample where the doubt is largest until it is small, or nothing more can be paid."""
@@ -220,7 +288,10 @@ class Session:
             return
         self._say(point.text)
         try:
-            sample = await self.probe.sample(point, held_out=held_out)
+            sample = await self.budget.within(self.probe.sample(point, held_out=held_out))
+        except BudgetSpentError as error:
+            self._leave_out(point, error)
+            return
         except TooLongError as error:
             self._shorten(point, error)
             return
@@ -229,10 +300,10 @@ class Session:
             return
         if self._restarted():
             self.journal.note("the engine restarted in the middle: it was warmed up again")
-            await self._watch.warm_up()
+            await self._warm_up()
             return
         self.journal.add(sample)
-        if time.perf_counter() - self._watched_s > self.plan.look_every_s:
+        if self.clock() - self._watched_s > self.plan.look_every_s:
             await self._look_around()
 
     def _shorten(self, point: Point, error: TooLongError) -> None:
@@ -259,13 +330,23 @@ class Session:
         return None not in (now, before) and now != before
 
     async def _look_around(self) -> None:
+        try:
+            await self.budget.within(self._look())
+        except BudgetSpentError:
+            self.journal.note(
+                "whether the machine was itself in the end is not known: the budget was spent"
+            )
+
+    async def _look(self) -> None:
         """Ask the sentinel; samples since it was last content are doubtful when it is not."""
         self._say("looking whether the machine is as it was")
         off = await self._watch.deviation()
         if off:
             self.journal.disturb(self._since, _disturbed_text(off))
-            began = time.perf_counter()
-            while off and time.perf_counter() - began < RECOVERY_S:
+            until_s = self.clock() + min(
+                RECOVERY_S, RECOVERY_S if self.plan.whole_area else self.left_s
+            )
+            while off and self.clock() < until_s:
                 self._say(f"waiting: the machine is {_slower(off)}")
                 await asyncio.sleep(self.plan.poll_s)
                 off = await self._watch.deviation()
@@ -277,7 +358,7 @@ class Session:
                 await self._watch.rebase()
                 self.journal.keep_baseline(*self._watch.baseline.tolist())
         self._since = datetime.now(UTC)
-        self._watched_s = time.perf_counter()
+        self._watched_s = self.clock()
 
     def _say(self, text: str) -> None:
         samples = self.journal.samples

@@ -1,5 +1,7 @@
 """Notice when the machine is not itself: throttled, shared with somebody, or restarted."""
 
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -35,23 +37,37 @@ class Watch:
     baseline: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
     spread: np.ndarray[tuple[int], np.dtype[np.float64]] = field(init=False)
 
-    async def warm_up(self) -> int:
+    async def warm_up(self, *, most_s: float = math.inf) -> int:
         """Send requests until the last three agree; then take the baseline; return how many.
 
         What a cold engine answers first is not measured.
+
+        Parameters
+        ----------
+        most_s : float
+            After half of it the baseline is taken though they do not agree, and after all of it
+            with fewer readings, seconds.
         """
+        began_s = time.perf_counter()
         seen: list[tuple[float, float]] = []
         while len(seen) < MOST_WARM_UPS:
             seen.append(await self.read())
             last = np.array([ttft for ttft, _ in seen[-3:]])
             if len(seen) >= 3 and np.ptp(last) <= STEADY_RATIO * last.min():
                 break
-        await self.rebase()
+            if time.perf_counter() - began_s > most_s / 2:
+                break
+        await self.rebase(most_s=most_s - (time.perf_counter() - began_s))
         return len(seen)
 
-    async def rebase(self) -> None:
-        """Take how it is now for how it should be."""
-        readings = np.array([await self.read() for _ in range(BASELINE_READINGS)])
+    async def rebase(self, *, most_s: float = math.inf) -> None:
+        """Take how it is now for how it should be, in `BASELINE_READINGS` or as long as told."""
+        began_s, taken = time.perf_counter(), list[tuple[float, float]]()
+        while not taken or (
+            len(taken) < BASELINE_READINGS and time.perf_counter() - began_s < most_s
+        ):
+            taken.append(await self.read())
+        readings = np.array(taken)
         self.baseline = np.median(readings, axis=0)
         off = np.median(np.abs(readings - self.baseline), axis=0)
         self.spread = 1.4826 * off / self.baseline

@@ -118,6 +118,8 @@ class Caretaker:
                 self._replace(self.deployment.member(worker.name))
         if time.monotonic() - self._reconciled_s > RECONCILE_S:
             self._reconciled_s = time.monotonic()
+            if self.deployment.published.behind:
+                self.deployment.publish()
             self._route_lost()
             self._unclaim()
 
@@ -128,6 +130,8 @@ class Caretaker:
             except PoolwiseError as error:
                 if not self._stop.is_set():
                     self.progress(f"caretaker: {_first_line(error)}")
+            except Exception as error:  # the last resort: nobody else looks after the rest
+                self.progress(f"caretaker: {error!r}; this is a fault of Poolwise")
 
     def _replace(self, member: Member) -> None:
         starting = member.state is WorkerState.STARTING

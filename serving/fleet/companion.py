@@ -153,7 +153,10 @@ class Companion:
             if self._stop.wait(pause_s):
                 return
             self._end()
-            self._start()
+            try:
+                self._start()
+            except EngineError as error:  # counts as a death
+                self.progress(f"the {self.name} could not be started: {error}")
 
     def _hangs(self) -> bool:
         """Whether it has answered once, and not any more for too long."""

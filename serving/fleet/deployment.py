@@ -20,12 +20,7 @@ import httpx
 from planner.domain.errors import EngineError, PoolwiseError, RouterError, WithdrawnError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
-from serving.fleet.endpoints import (
-    Endpoints,
-    RouterEndpoint,
-    forget_endpoints,
-    write_endpoints,
-)
+from serving.fleet.endpoints import Endpoints, EndpointsFile, RouterEndpoint, forget_endpoints
 from serving.fleet.members import (
     CellReport,
     Member,
@@ -76,6 +71,7 @@ class LocalDeployment:
     progress: Callable[[str], None] = lambda _line: None
     routing: RouterSettings = field(default_factory=RouterSettings)
     launcher: Launcher = field(init=False)
+    published: EndpointsFile = field(init=False)
     _routers: dict[str, Router] = field(default_factory=dict)
     _members: dict[str, Member] = field(default_factory=dict)
     _gate: str | None = None
@@ -85,6 +81,7 @@ class LocalDeployment:
 
     def __post_init__(self) -> None:
         self.launcher = Launcher(self.site, self.progress)
+        self.published = EndpointsFile(self.site.published_in, self.progress)
 
     def __enter__(self) -> Self:
         self.launcher.__enter__()
@@ -447,7 +444,7 @@ class LocalDeployment:
         """Write the endpoints file anew."""
         with self._lock:
             if self._routers:
-                write_endpoints(self.site.published_in, self.endpoints())
+                self.published.write(self.endpoints())
 
     def _start_router(self, cell: str, port: int | None) -> Router:
         name = "router" if len(self.site.cells) == 1 else f"router-{cell}"

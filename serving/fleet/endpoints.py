@@ -5,6 +5,7 @@ diagnose, the gate) read it, so that nobody has to type addresses.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -78,6 +79,35 @@ def write_endpoints(state_dir: Path, endpoints: Endpoints) -> None:
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps({"format": FORMAT, **asdict(endpoints)}, indent=2) + "\n")
     draft.replace(path)
+
+
+@dataclass(slots=True)
+class EndpointsFile:
+    """The endpoints file of one deployment, as its manager writes it.
+
+    Parameters
+    ----------
+    behind : bool
+        The last state could not be written, and those who read the file do not know it.
+    """
+
+    state_dir: Path
+    progress: Callable[[str], None] = lambda _line: None
+    behind: bool = False
+
+    def write(self, endpoints: Endpoints) -> None:
+        """Replace the file; a disk that does not take it is told, and holds up nothing else."""
+        try:
+            write_endpoints(self.state_dir, endpoints)
+        except OSError as error:
+            if not self.behind:
+                self.progress(
+                    f"{self.state_dir / FILE_NAME} cannot be written ({error.strerror}): gates and "
+                    "`status` do not learn of changes until it can; make room there"
+                )
+            self.behind = True
+        else:
+            self.behind = False
 
 
 def written_at_ns(state_dir: Path) -> int | None:

@@ -37,15 +37,15 @@ async def read_body(receive: Receive, limit: int, *, keep: bool = True) -> bytes
     keep : bool
         False: it is read to its end and thrown away, since whoever sends it is refused anyhow.
     """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        return None
-    body = cast("bytes", message.get("body", b""))
-    if not message.get("more_body"):
-        return body if len(body) <= limit else _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _read_on(receive, body, limit, keep=keep)
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body = cast("bytes", message.get("body", b""))
+            if message.get("more_body"):
+                return await _read_on(receive, body, limit, keep=keep)
+            return body if len(body) <= limit else _too_large(limit)
     except TimeoutError:
         text = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
         return Refusal(status=408, reason="slow_body", message=text)

@@ -16,6 +16,7 @@ _TYPES = {
     408: "RequestTimeoutError",
     413: "RequestTooLargeError",
     429: "RateLimitError",
+    431: "RequestHeadTooLargeError",
     502: "UpstreamError",
     503: "ServiceUnavailableError",
 }

@@ -94,8 +94,11 @@ class _RepeatedKeyError(Exception):
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(next(key for key in keys if keys.count(key) > 1))
+        seen: set[str] = set()
+        for key, _ in pairs:  # once through: a body may hold a million keys
+            if key in seen:
+                raise _RepeatedKeyError(key)
+            seen.add(key)
     return found
 
 

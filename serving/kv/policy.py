@@ -115,7 +115,8 @@ def _by_load(workers: Sequence[WorkerKv]) -> tuple[RouterPolicy, tuple[str, ...]
             RouterPolicy.POWER_OF_TWO,
             (
                 f"{pressure}, and {len(workers)} workers are many: with load figures that are "
-                "seconds old the least loaded one would draw every request",
+                "seconds old the least loaded one would draw every request; smg takes it only "
+                "where it knows two workers at its start, which no router of `deployment up` does",
             ),
         )
     return (

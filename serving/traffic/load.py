@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -158,10 +158,17 @@ def _quantile(values: Floats, level: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One completion request: greedy, of a fixed length."""
+    """One completion request: greedy, of a fixed length.
+
+    Parameters
+    ----------
+    kv_transfer_params : dict of str to object, or None
+        Where another worker keeps the prompt's KV cache, as that worker named it.
+    """
 
     prompt: str
     output_tokens: int
+    kv_transfer_params: Mapping[str, object] | None = None
 
 
 @dataclass(slots=True)
@@ -207,7 +214,7 @@ class LoadClient:
         on_first : callable
             Called when the first token has come.
         """
-        body = {
+        body: dict[str, object] = {
             "model": self.model,
             "prompt": completion.prompt,
             "max_tokens": completion.output_tokens,
@@ -217,6 +224,8 @@ class LoadClient:
             # Counting in every chunk would cost the server 4 % of every step (docs/accuracy.md).
             "stream_options": {"include_usage": True},
         }
+        if completion.kv_transfer_params is not None:
+            body["kv_transfer_params"] = completion.kv_transfer_params
         answer = _Answer(sent_at_s=time.perf_counter(), on_first=on_first)
         try:
             async with asyncio.timeout(self.timeout_s):

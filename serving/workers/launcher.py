@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from serving.workers.engine import (
 from serving.workers.gpu_memory import check_gpu_memory
 from serving.workers.processes import (
     MARKER,
+    drop_logs,
     end_orphans,
     end_supervised,
     free_port_runs,
@@ -219,6 +221,7 @@ class Launcher:
         self._check_memory()
         devices = self._free_devices(shape, home)
         name = f"{shape.role}-{next(self._numbers)}"
+        drop_logs(self.site.state_dir, running=list(self._processes))
         ports = self._free_ports(shape)
         line = command(self.site.engine, self.site.model, self.site.flags, shape, ports)
         worker = Worker(
@@ -265,7 +268,8 @@ class Launcher:
                     raise self._failure(worker, f"was not ready within {timeout_s:.0f} s")
                 time.sleep(0.25)
         if process.cpu_group is not None:
-            process.cpu_group.limit(self.site.cores_per_replica, weight=self.site.cpu_weight)
+            with suppress(OSError):  # it died just now, and its group with it: that is found
+                process.cpu_group.limit(self.site.cores_per_replica, weight=self.site.cpu_weight)
         return time.monotonic() - worker.started_at_s
 
     def process_of(self, worker: Worker) -> tuple[int, CpuGroup | None]:

@@ -9,12 +9,13 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,9 @@ GRACE_S = 5.0
 """What is asked to stop is killed after so long, seconds."""
 KILL_S = 4.0
 """Within so long after that everything is gone, seconds."""
+KEPT_LOGS = 50
+"""Files that workers which have ended leave behind; each is at most 8 MB long."""
+_WORKER_LOG = re.compile(r"(?P<worker>(prefill|decode|aggregated)-\d+)\.log(\.1|\.old)?")
 _PORTS = range(12_000, 32_000)
 """Below the kernel's own range (from 32768 on by default) and above what services are given."""
 
@@ -55,19 +59,27 @@ def spawn_supervised(
         Open files, such as a listening socket, that the command has under the same numbers.
     grace_s : float
         What is asked to stop is killed after so long, seconds.
+
+    Raises
+    ------
+    EngineError
+        When the machine makes no process.
     """
     script = [sys.executable, "-I", "-S", supervisor.__file__]
     script += ["--log", str(log_path), "--grace-s", str(grace_s)]
     script += ["--cpu-group", str(cpu_group.directory)] if cpu_group else []
     script += ["--cpus", ",".join(map(str, cpus))] if cpus else []
     script += ["--keep-fds", ",".join(map(str, keep_fds))] if keep_fds else []
-    return subprocess.Popen(
-        [*script, "--", *line],
-        stdin=subprocess.PIPE,
-        env=environment,
-        pass_fds=tuple(keep_fds),
-        start_new_session=True,
-    )
+    try:
+        return subprocess.Popen(
+            [*script, "--", *line],
+            stdin=subprocess.PIPE,
+            env=environment,
+            pass_fds=tuple(keep_fds),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EngineError(f"no process could be made for {log_path.stem}: {error}") from error
 
 
 def stdin_of(process: "subprocess.Popen[bytes]") -> IO[bytes]:
@@ -125,13 +137,40 @@ def kill_supervised(process: "subprocess.Popen[bytes]") -> None:
 
 
 def fresh_log(state_dir: Path, name: str) -> Path:
-    """Where a new process logs; what an earlier one of the name wrote is kept as `.old`."""
-    folder = state_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.log"
-    if path.exists():
-        path.replace(path.with_suffix(".log.old"))
+    """Where a new process logs; what an earlier one of the name wrote is kept as `.old`.
+
+    Raises
+    ------
+    EngineError
+        When the folder takes no file.
+    """
+    path = state_dir / "logs" / f"{name}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            path.replace(path.with_suffix(".log.old"))
+    except OSError as error:
+        raise EngineError(f"{path.parent} takes no logs: {error}") from error
     return path
+
+
+def drop_logs(state_dir: Path, *, running: Collection[str]) -> None:
+    """Delete the oldest logs of workers that do not run, but for the newest `KEPT_LOGS`.
+
+    Parameters
+    ----------
+    running : collection of str
+        Names of workers whose logs stay.
+    """
+    ended: list[tuple[float, Path]] = []
+    for path in (state_dir / "logs").glob("*.log*"):
+        found = _WORKER_LOG.fullmatch(path.name)
+        if found is not None and found["worker"] not in running:
+            with suppress(OSError):
+                ended.append((path.stat().st_mtime, path))
+    for _, path in sorted(ended)[:-KEPT_LOGS]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def log_tail(path: Path, *, lines: int = 12) -> tuple[str, ...]:

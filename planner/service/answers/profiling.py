@@ -41,7 +41,7 @@ from serving.telemetry import EngineCounters, read_engine_async
 from serving.workers.engine import EngineFlags
 from serving.workers.launcher import LocalSite
 
-FULL_S, QUICK_S = 500.0, 85.0
+FULL_S, QUICK_S = 560.0, 110.0
 SHORTEST_PROMPT, SHORTEST_CONTEXT = 32, 64
 GPU_LONGEST = 16_384
 CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
@@ -338,8 +338,8 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
     known = setting()  # what is missing is said before anything is measured
     journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
     with breaking_off(journal, plan, known, _keeper(asked.out)):
-        reached = measure(target, plan, journal, tell=tell)
-    return finished(journal, setting(), reached=reached, target_ratio=plan.target_ratio)
+        outcome = measure(target, plan, journal, tell=tell)
+    return finished(journal, setting(), plan, outcome)
 
 
 def _limits(asked: Asked, facts: EngineFacts) -> tuple[EngineLimits, tuple[str, ...]]:

@@ -148,7 +148,7 @@ class AccessControl:
         if self._told.take(f"{principal.name} {right.route}") > 0:
             return
         detail = f"needs {right.needed}, has {principal.role}"
-        add, now = self.service.deployment.store.add_audit, self.service.now()
+        add, now = self.service.store.add_audit, self.service.now()
         await run_in_threadpool(add, now, principal.name, "access.refuse", right.route, detail)
 
 

@@ -10,6 +10,7 @@ from planner.service.answers.histories import notes_of
 from planner.service.answers.planning import recommend, sole_model
 from planner.service.api.bodies import RecommendationBody
 from planner.service.api.examples import FLEET, MINUTES, SPEC
+from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.documents.fleet import fleet_of
@@ -34,7 +35,7 @@ EXAMPLES = {
 }
 
 
-@ROUTER.post("/recommendations", dependencies=[Once])
+@ROUTER.post("/recommendations", responses=answers(404), dependencies=[Once])
 def post_recommendation(
     body: Annotated[RecommendationBody, Body(openapi_examples=EXAMPLES)],
     service: ServiceParameter,
@@ -52,5 +53,5 @@ def post_recommendation(
 
 def _spec(body: RecommendationBody, service: Service) -> Spec:
     if body.spec is None:
-        return service.deployment.spec
+        return service.registry.sole(body.deployment).deployment.spec
     return spec_of(body.spec, where="spec", allow_estimates=body.allow_estimates)

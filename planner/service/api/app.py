@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from planner.service.api import (
     advice,
     audit,
+    backtests,
     decisions,
     deployments,
     directives,
@@ -28,6 +29,7 @@ from planner.service.api import (
     tokens,
 )
 from planner.service.api.access_control import AccessControl
+from planner.service.api.backtests import BacktestBody
 from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
@@ -48,12 +50,12 @@ def create_app(service: Service) -> FastAPI:
 
     Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
     """
-    store, name = service.deployment.store, service.deployment.spec.name
+    store = service.store
     authenticator = Authenticator(store.tokens(), now=service.now)
     presence = Presence(store.access, service.now)
     runner = JobRunner(
         _kinds(service),
-        StoredJobs(access=store.access, deployment=name, owner=presence.identity),
+        StoredJobs(access=store.access, deployment=service.lease, owner=presence.identity),
         presence,
         clock=service.now,
         failure=_failure,
@@ -71,9 +73,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.authenticator = service, authenticator
     app.state.runner, app.state.streams = runner, set()
-    if service.specs is not None:
-        service.specs.watchers.append(service.use)
-        presence.add_chore(service.specs.follow)
+    if service.host is not None:
+        presence.add_chore(service.host.follow)
     problems.install(app)
     revisions.install(app)
     app.include_router(health.ROUTER)
@@ -81,6 +82,7 @@ def create_app(service: Service) -> FastAPI:
         plans.ROUTER,
         advice.ROUTER,
         forecasts.ROUTER,
+        backtests.ROUTER,
         simulations.ROUTER,
         specs.ROUTER,
         deployments.ROUTER,
@@ -115,7 +117,11 @@ def _kinds(service: Service) -> dict[str, Kind]:
     def simulation(body: SimulationBody, _by: str, progress: Progress) -> Made:
         return simulations.make_simulation(service, body, progress)
 
+    def backtest(body: BacktestBody, _by: str, progress: Progress) -> Made:
+        return backtests.make_backtest(body, progress)
+
     return {
+        "backtests": _kind(BacktestBody, backtest),
         "plans": _kind(PlanBody, plan),
         "forecasts": _kind(ForecastBody, forecast),
         "simulations": _kind(SimulationBody, simulation),

@@ -20,4 +20,4 @@ def get_audit(
     ] = None,
 ) -> AuditPage:
     """Who did what, newest first. `poolwise audit verify` says whether it was tampered with."""
-    return audit_page(service.deployment.store, limit=limit, before=before)
+    return audit_page(service.store, limit=limit, before=before)

@@ -15,7 +15,9 @@ from planner.service.documents.known_events import MOST_EVENTS, KnownEventDocume
 class PlanBody(Document):
     """What to plan. All left out: from the stored observations and fleet, as the loop would."""
 
-    deployment: str | None = Field(default=None, description="left out: the one served here")
+    deployment: str | None = Field(
+        default=None, description="left out: the only one that is served here"
+    )
     history: list[WindowDocument] | None = Field(
         default=None, description="observed windows; left out: the stored ones"
     )
@@ -48,8 +50,11 @@ class DecisionBody(Document):
 class RecommendationBody(Document):
     """Observed windows and the fleet that runs; nothing of it is stored."""
 
+    deployment: str | None = Field(
+        default=None, description="whose spec; left out: the only one that is served here"
+    )
     spec: dict[str, JsonValue] | None = Field(
-        default=None, description="a spec with everything inline; left out: the server's"
+        default=None, description="a spec with everything inline; left out: the deployment's"
     )
     allow_estimates: bool = Field(
         default=False, description="estimate missing profiles of `spec` by roofline"
@@ -76,7 +81,7 @@ class ForecastBody(Document):
     """What to forecast from. All left out: the stored windows, as the spec says."""
 
     deployment: str | None = Field(
-        default=None, description="use its stored windows; left out: the one served here"
+        default=None, description="as its spec says; left out: the only one that is served here"
     )
     history: list[WindowDocument] | None = Field(
         default=None, description="observed windows; left out: the stored ones"
@@ -108,9 +113,7 @@ class ForecastBody(Document):
         return asked_until(data, "made_at", "now")
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
-        if self.history is not None and self.deployment is not None:
-            raise ValueError("give history or deployment, not both")
+    def _one_instant(self) -> Self:
         if self.now is not None and self.made_at is not None:
             raise ValueError("now is an older name of made_at: give made_at alone")
         return self

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from planner.service.api import paging
 from planner.service.api.paging import CursorParameter
 from planner.service.api.problems import answers
-from planner.service.api.service import ServiceParameter
+from planner.service.api.service import ServedParameter, ServiceParameter
 from planner.service.documents.decision import (
     DecisionList,
     RecordedDecisionDocument,
@@ -22,7 +22,7 @@ ROUTER = APIRouter(prefix="/v1/deployments/{name}/decisions", tags=["deployments
 @ROUTER.get("", responses=answers(404))
 def get_decisions(
     *,
-    name: str,
+    served: ServedParameter,
     service: ServiceParameter,
     request: Request,
     response: Response,
@@ -30,8 +30,7 @@ def get_decisions(
     cursor: CursorParameter = None,
 ) -> DecisionList:
     """What the loop decided, newest first, in pages."""
-    service.check_deployment(name)
-    found = service.deployment.store.decisions(name, limit=limit + 1, before=paging.before(cursor))
+    found = service.store.decisions(served.name, limit=limit + 1, before=paging.before(cursor))
     records, more = paging.page(found, limit)
     following = paging.cursor(records[-1].decision_id) if more else None
     paging.link(request, response, following)
@@ -40,7 +39,7 @@ def get_decisions(
 
 @ROUTER.get("/{decision_id}", responses=answers(404))
 def get_decision(
-    name: str,
+    served: ServedParameter,
     decision_id: Annotated[int, Path(ge=1, lt=2**31)],
     service: ServiceParameter,
     parts: Annotated[bool, Query(description="with all that it was made from")] = False,
@@ -51,7 +50,6 @@ def get_decision(
     With `again` it is decided once more, which takes as long as a tick's plan; 422 where what it
     was made from is not there any more.
     """
-    service.check_deployment(name)
-    record, kept = service.deployment.store.decision(name, decision_id)
+    record, kept = service.store.decision(served.name, decision_id)
     replayed = replay(kept) if again else None
     return recorded_document(record, kept, whole=parts, replay=replayed)

@@ -13,7 +13,7 @@ from planner.service.api.bodies import ObservationsBody
 from planner.service.api.examples import FLEET, MINUTES
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
-from planner.service.api.service import ServiceParameter, Writer
+from planner.service.api.service import DeploymentParameter, ServiceParameter, Writer
 from planner.service.documents.backlog import BacklogDocument, backlog_of
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
@@ -53,11 +53,10 @@ OBSERVED_EXAMPLES = {
 
 
 @ROUTER.get("/fleet", responses=answers(404))
-def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
+def get_fleet(deployment: DeploymentParameter) -> FleetDocument:
     """What runs now, as the target has it."""
-    service.check_deployment(name)
     try:
-        return fleet_document(known_fleet.read(service.deployment))
+        return fleet_document(known_fleet.read(deployment))
     except HistoryError as error:
         raise HTTPException(404, str(error)) from error
 
@@ -66,12 +65,12 @@ def get_fleet(name: str, service: ServiceParameter) -> FleetDocument:
 def put_fleet(
     name: str,
     body: Annotated[FleetDocument, Body(openapi_examples=FLEET_EXAMPLES)],
+    deployment: DeploymentParameter,
     service: ServiceParameter,
     by: Writer,
 ) -> FleetDocument:
     """Hand in what runs now; for targets dry_run and metrics, which do not read it themselves."""
-    service.check_deployment(name)
-    deployment, now = service.deployment, service.now()
+    now = service.now()
     if deployment.spec.target not in (TargetKind.DRY_RUN, TargetKind.METRICS):
         raise HTTPException(409, f"the fleet of target {deployment.spec.target} is read, not told")
     fleet = fleet_of(body, spec=deployment.spec, read_at=now, where="fleet")
@@ -84,12 +83,10 @@ def put_fleet(
 def put_backlog(
     name: str,
     body: Annotated[BacklogDocument, Body(openapi_examples=BACKLOG_EXAMPLES)],
-    service: ServiceParameter,
+    deployment: DeploymentParameter,
     _by: Writer,
 ) -> BacklogDocument:
     """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
-    service.check_deployment(name)
-    deployment = service.deployment
     deployment.store.put_backlog(name, backlog_of(body, model=deployment.model))
     return body
 
@@ -98,12 +95,11 @@ def put_backlog(
 def post_observations(
     name: str,
     body: Annotated[ObservationsBody, Body(openapi_examples=OBSERVED_EXAMPLES)],
+    deployment: DeploymentParameter,
     service: ServiceParameter,
     by: Writer,
 ) -> Accepted:
     """Hand in observed windows; one for the same class and start replaces the older one."""
-    service.check_deployment(name)
-    deployment = service.deployment
     windows = windows_of(body.history, where="history")
     check_classes(deployment.spec, deployment.model, {w.request_class for w in windows})
     count = deployment.store.add_windows(

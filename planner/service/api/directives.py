@@ -1,5 +1,6 @@
 """Orders of people to a deployment: pause, resume, pin, mode. Any replica takes them."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body
@@ -7,7 +8,8 @@ from fastapi.openapi.models import Example
 
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
-from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.service import DeploymentParameter, Service, ServiceParameter, Writer
+from planner.service.deployment import Deployment
 from planner.service.documents.directives import (
     ModeBody,
     OrderBody,
@@ -37,15 +39,14 @@ MODE_EXAMPLES = {
 
 
 @ROUTER.get("/directives")
-def get_directives(name: str, service: ServiceParameter) -> StandingDocument:
+def get_directives(deployment: DeploymentParameter, service: ServiceParameter) -> StandingDocument:
     """What people ordered at run time, as far as it is in force, and the loop's mode."""
-    service.check_deployment(name)
-    return _standing(service)
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.post("/pause", dependencies=[Once], responses=answers(409))
 def pause(
-    name: str,
+    deployment: DeploymentParameter,
     service: ServiceParameter,
     by: Writer,
     body: Annotated[PauseBody | None, Body(openapi_examples=PAUSE_EXAMPLES)] = None,
@@ -54,67 +55,65 @@ def pause(
 
     It holds for ticks, applies, rollbacks and people's plans, whichever process leads.
     """
-    service.check_deployment(name)
     asked = body or PauseBody()
-    directives.pause(service.deployment, asked.what, _word(service, by, asked))
-    return _standing(service)
+    directives.pause(deployment, asked.what, _word(service, by, asked))
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.post("/resume", dependencies=[Once], responses=answers(409))
 def resume(
-    name: str,
+    deployment: DeploymentParameter,
     service: ServiceParameter,
     by: Writer,
     body: Annotated[ResumeBody | None, Body(openapi_examples=RESUME_EXAMPLES)] = None,
 ) -> StandingDocument:
     """Take a pause back; one that is not there is no error. 409 when the spec itself pauses."""
-    service.check_deployment(name)
     what = (body or ResumeBody()).what
-    directives.resume(service.deployment, what, _word(service, by))
-    return _standing(service)
+    directives.resume(deployment, what, _word(service, by))
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.put("/pins/{pool}")
 def put_pin(
-    name: str,
+    deployment: DeploymentParameter,
     pool: str,
     body: Annotated[PinBody, Body(openapi_examples=PIN_EXAMPLES)],
     service: ServiceParameter,
     by: Writer,
 ) -> StandingDocument:
     """Hold a pool, named by its label, at a count of replicas."""
-    service.check_deployment(name)
-    directives.pin(service.deployment, pool, body.replicas, _word(service, by, body))
-    return _standing(service)
+    directives.pin(deployment, pool, body.replicas, _word(service, by, body))
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.delete("/pins/{pool}", responses=answers(409))
-def delete_pin(name: str, pool: str, service: ServiceParameter, by: Writer) -> StandingDocument:
+def delete_pin(
+    deployment: DeploymentParameter, pool: str, service: ServiceParameter, by: Writer
+) -> StandingDocument:
     """Take a pin back; one that is not there is no error. 409 when the spec itself pins it."""
-    service.check_deployment(name)
-    directives.unpin(service.deployment, pool, _word(service, by))
-    return _standing(service)
+    directives.unpin(deployment, pool, _word(service, by))
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.put("/mode")
 def put_mode(
-    name: str,
+    deployment: DeploymentParameter,
     body: Annotated[ModeBody, Body(openapi_examples=MODE_EXAMPLES)],
     service: ServiceParameter,
     by: Writer,
 ) -> StandingDocument:
     """Let the loop's mode be another one than the spec's, from the next tick on."""
-    service.check_deployment(name)
-    directives.set_mode(service.deployment, body.mode, _word(service, by, body))
-    return _standing(service)
+    directives.set_mode(deployment, body.mode, _word(service, by, body))
+    return _standing(deployment, now=service.now())
 
 
 @ROUTER.delete("/mode")
-def delete_mode(name: str, service: ServiceParameter, by: Writer) -> StandingDocument:
+def delete_mode(
+    deployment: DeploymentParameter, service: ServiceParameter, by: Writer
+) -> StandingDocument:
     """Let the loop's mode be the spec's again."""
-    service.check_deployment(name)
-    directives.set_mode(service.deployment, None, _word(service, by))
-    return _standing(service)
+    directives.set_mode(deployment, None, _word(service, by))
+    return _standing(deployment, now=service.now())
 
 
 def _word(service: Service, by: str, body: OrderBody | None = None) -> Word:
@@ -122,8 +121,7 @@ def _word(service: Service, by: str, body: OrderBody | None = None) -> Word:
     return Word(by=by, at=service.now(), until_at=asked.until_at, reason=asked.reason)
 
 
-def _standing(service: Service) -> StandingDocument:
-    deployment, now = service.deployment, service.now()
+def _standing(deployment: Deployment, *, now: datetime) -> StandingDocument:
     spec = deployment.spec
     return standing_document(
         spec.name,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 import numpy as np
@@ -20,8 +21,9 @@ from planner.service.api.bodies import MOST_PATH_VALUES, ForecastBody
 from planner.service.api.examples import MINUTES
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
-from planner.service.api.service import Service, ServiceParameter, Writer
+from planner.service.api.service import DeploymentParameter, Service, ServiceParameter, Writer
 from planner.service.api.work import ACCEPTED, WorkParameter
+from planner.service.deployment import Deployment
 from planner.service.documents.document import Document, Instant
 from planner.service.documents.forecast import ForecastDocument, forecast_document
 from planner.service.documents.history import history_end, windows_of
@@ -110,23 +112,25 @@ EXAMPLES: dict[str, Example] = {
     dependencies=[Once],
 )
 async def post_forecast(
-    body: Annotated[ForecastBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
+    body: Annotated[ForecastBody, Body(openapi_examples=EXAMPLES)],
+    service: ServiceParameter,
+    work: WorkParameter,
+    by: Writer,
 ) -> Response:
     """What the next windows will bring, from windows in the body or the stored ones.
 
     Nothing is kept. `notes` says what is wrong with the history: gaps, silences, too few windows.
     """
-    return await work.answer("forecasts", body, by=by)
+    name = service.registry.sole(body.deployment).name
+    return await work.answer("forecasts", body.model_copy(update={"deployment": name}), by=by)
 
 
 def make_forecast(service: Service, body: ForecastBody) -> Made:
     """The work behind `POST /v1/forecasts`."""
-    deployment = service.deployment
-    if body.deployment is not None:
-        service.check_deployment(body.deployment)
+    deployment = service.registry.sole(body.deployment).deployment
     spec = _spec(body, deployment.spec)
     _check_paths(body, spec)
-    windows = _windows(body, service)
+    windows = _windows(body, deployment, now=service.now())
     made_at = body.made_at or body.now or history_end(windows, where="history")
     expected = expected_demand(
         spec,
@@ -169,11 +173,12 @@ def _check_paths(body: ForecastBody, spec: Spec) -> None:
         )
 
 
-def _windows(body: ForecastBody, service: Service) -> Sequence[ObservedWindow]:
+def _windows(
+    body: ForecastBody, deployment: Deployment, *, now: datetime
+) -> Sequence[ObservedWindow]:
     if body.history is not None:
         return windows_of(body.history, where="history", until=body.made_at or body.now)
-    deployment = service.deployment
-    asked = body.made_at or body.now or service.now()
+    asked = body.made_at or body.now or now
     windows = deployment.observer.observe(now=asked).windows
     history_end(windows, where=f"observations of {deployment.spec.name}")
     return windows
@@ -187,8 +192,7 @@ def _paths(body: ForecastBody, expected: Forecast) -> Paths | None:
 
 @ROUTER.get("/deployments/{name}/forecast", responses=answers(404))
 def get_forecast(
-    name: str,
-    service: ServiceParameter,
+    deployment: DeploymentParameter,
     made_by: Annotated[
         Instant | None, Query(description="the newest made by this instant; left out: of all")
     ] = None,
@@ -197,9 +201,7 @@ def get_forecast(
     ] = 100,
 ) -> ForecastBesideActual:
     """The newest forecast of the loop beside what came; 404 before the first tick with data."""
-    service.check_deployment(name)
-    deployment = service.deployment
-    store, model = deployment.store, deployment.model
+    store, name, model = deployment.store, deployment.spec.name, deployment.model
     forecast = store.newest_forecast(name, model, by=made_by)
     if forecast is None:
         when = "" if made_by is None else f" by {made_by.isoformat()}"
@@ -211,14 +213,13 @@ def get_forecast(
     known = store.forecast_outcomes(name, model, limit=outcomes)
     return ForecastBesideActual(
         forecast=forecast_document(forecast),
-        actual=_actual(service, forecast),
+        actual=_actual(deployment, forecast),
         outcomes=[OutcomeDocument.model_validate(outcome) for outcome in known],
         q90_coverage_ratio=sum(o.covered for o in known) / len(known) if known else None,
     )
 
 
-def _actual(service: Service, forecast: Forecast) -> list[ActualDocument]:
-    deployment = service.deployment
+def _actual(deployment: Deployment, forecast: Forecast) -> list[ActualDocument]:
     first, last = forecast.windows[0], forecast.windows[-1]
     observed = deployment.store.windows_overlapping(
         deployment.spec.name,

@@ -6,7 +6,6 @@ from pydantic import AwareDatetime, Field
 
 from planner.service.api.service import BEARER, ServiceParameter
 from planner.service.documents.document import Document
-from planner.service.election.elector import NoElection
 
 ROUTER = APIRouter(tags=["health"])
 
@@ -26,7 +25,7 @@ def healthz() -> Health:
 @ROUTER.get("/readyz")
 def readyz(service: ServiceParameter) -> Health:
     """The database answers too; 503 when it does not."""
-    service.deployment.store.ping()
+    service.store.ping()
     return Health(status="ready")
 
 
@@ -43,7 +42,7 @@ class Leader(Document):
 @ROUTER.get("/v1/leader", dependencies=[BEARER])
 def get_leader(service: ServiceParameter) -> Leader:
     """Who leads; followers serve reads, plan and take approvals."""
-    election = NoElection() if service.leadership is None else service.leadership.election
+    election = service.election
     lease, leads = election.seen(), election.term() is not None
     holder = lease.holder if lease else ""
     return Leader(

@@ -13,7 +13,7 @@ from planner.domain.errors import BusyError, StoreError, UnknownJobError
 from planner.service.api import paging
 from planner.service.api.paging import CursorParameter
 from planner.service.api.problems import answers
-from planner.service.api.service import PrincipalParameter, ServiceParameter
+from planner.service.api.service import PrincipalParameter
 from planner.service.api.work import (
     JobResource,
     JobSummary,
@@ -72,22 +72,19 @@ def get_job(job_id: str, runner: RunnerParameter) -> JobResource:
 
 
 @ROUTER.delete("/{job_id}", responses=answers(404, 409))
-def delete_job(
-    job_id: str, runner: RunnerParameter, service: ServiceParameter, by: PrincipalParameter
-) -> JobResource:
+def delete_job(job_id: str, runner: RunnerParameter, by: PrincipalParameter) -> JobResource:
     """Cancel a job; again is once. 409 when it has ended already.
 
     Everybody may cancel what they asked for themselves; jobs of others an operator.
 
-    What it would have made is not kept. Work that cannot be broken off, such as a solver's, takes
-    its thread until it ends.
+    What calculates for it is broken off, and nothing that it would have made is kept.
     """
     asked_by = runner.jobs.job(job_id).asked_by
     if asked_by != by.name and not by.role.may(AccessRole.OPERATOR):
         raise HTTPException(
             403, f"job {job_id} is {asked_by}'s: only they and operators may cancel it"
         )
-    job = runner.jobs.cancel(job_id, by=by.name, at=service.now())
+    job = runner.cancel(job_id, by=by.name)
     if job.state is not JobState.CANCELLED:
         raise HTTPException(409, f"job {job_id} is {job.state}: there is nothing to cancel")
     return job_resource(job)

@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, Field
 
 from planner.domain.slo import Slo
 from planner.service.api.problems import answers
-from planner.service.api.service import ServiceParameter
+from planner.service.api.service import DeploymentParameter, ServiceParameter
+from planner.service.deployment import Deployment
 from planner.service.documents.document import Document
 from serving.gate.records import RequestRecord
 
@@ -61,15 +62,14 @@ class SloDocument(Document):
 
 @ROUTER.get("/slo", responses=answers(404))
 def get_slo(
-    name: str,
+    deployment: DeploymentParameter,
     service: ServiceParameter,
     window_s: Annotated[
         float, Query(gt=0, le=30 * 86_400, description="of the last so many seconds")
     ] = 3600.0,
 ) -> SloDocument:
     """Attainment and error budget of every request class, as the gate saw them."""
-    service.check_deployment(name)
-    deployment, now = service.deployment, service.now()
+    name, now = deployment.spec.name, service.now()
     since = now - timedelta(seconds=window_s)
     records = deployment.store.gate_requests_since(name, start_at=since, limit=MOST_REQUESTS)
     mine = [record for record in records if record.model == deployment.model]
@@ -79,12 +79,11 @@ def get_slo(
         until_at=now,
         complete=len(records) < MOST_REQUESTS,
         classes=[_kept(slo, mine) for slo in promised],
-        predicted_attainment_ratio=_predicted(service, now),
+        predicted_attainment_ratio=_predicted(deployment, now),
     )
 
 
-def _predicted(service: ServiceParameter, now: datetime) -> float | None:
-    deployment = service.deployment
+def _predicted(deployment: Deployment, now: datetime) -> float | None:
     newest = next(iter(deployment.store.plans(deployment.spec.name, limit=1)), None)
     if newest is None or newest.created_at > now or not newest.plan.windows:
         return None

@@ -12,6 +12,7 @@ from planner.autoscale.slow import Decision, decide
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import ApprovalState
+from planner.domain.wanted import go_on
 from planner.service.answers.planning import check_forecast, expected_demand
 from planner.service.api import paging, revisions
 from planner.service.api.bodies import DecisionBody, PlanBody
@@ -23,14 +24,14 @@ from planner.service.api.resources import PlanResource, plan_resource
 from planner.service.api.revisions import IfNoneMatch, Revision
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.api.work import ACCEPTED, WorkParameter
-from planner.service.deployment import guard_conditions
+from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents.document import Document
 from planner.service.documents.fleet import fleet_of
 from planner.service.documents.forecast import forecast_of
 from planner.service.documents.history import history_end, windows_of
 from planner.service.documents.rollout import ApprovalDocument, approval_document
 from planner.service.fleet import known_fleet, lifecycle
-from planner.service.fleet.orders import ACTIONS, move
+from planner.service.fleet.orders import move
 from planner.service.job_runner import Made
 from planner.service.spec.what_if import with_objective
 from planner.service.store import PlanRecord
@@ -97,43 +98,48 @@ class PlanHistory(Document):
     dependencies=[Once],
 )
 async def post_plan(
-    body: Annotated[PlanBody, Body(openapi_examples=EXAMPLES)], work: WorkParameter, by: Writer
+    body: Annotated[PlanBody, Body(openapi_examples=EXAMPLES)],
+    service: ServiceParameter,
+    work: WorkParameter,
+    by: Writer,
 ) -> Response:
     """Plan now; the plan is stored and waits for approval.
 
     Equal inputs give the stored plan, unless that one is dead (superseded, expired, rejected,
     failed, rolled back).
     """
-    return await work.answer("plans", body, by=by)
+    name = service.registry.sole(body.deployment).name
+    return await work.answer("plans", body.model_copy(update={"deployment": name}), by=by)
 
 
 def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     """The work behind `POST /v1/plans`."""
-    deployment, now = service.deployment, service.now()
-    if body.deployment is not None:
-        service.check_deployment(body.deployment)
-    decision = _decide(body, service)
+    deployment, now = service.registry.sole(body.deployment).deployment, service.now()
+    decision = _decide(body, deployment, now=now)
+    go_on()  # what was cancelled leaves no plan
     record = lifecycle.propose(deployment, decision, by=by, at=now)
     service.metrics.record_plan(deployment.spec.name, record.plan)
     text = plan_resource(record).model_dump_json()
     return Made(status=201, text=text, location=f"/v1/plans/{record.plan.plan_id}")
 
 
-@ROUTER.get("")
+@ROUTER.get("", responses=answers(404))
 def get_plans(
     *,
     service: ServiceParameter,
     request: Request,
     response: Response,
+    deployment: Annotated[
+        str | None, Query(description="only of this deployment; left out: of all")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_PLANS, description="at most so many")] = 50,
     state: Annotated[list[ApprovalState] | None, Query(description="only in these states")] = None,
     cursor: CursorParameter = None,
 ) -> PlanList:
     """The newest plans, newest first, in pages."""
-    deployment = service.deployment
-    found = deployment.store.plans(
-        deployment.spec.name, limit=limit + 1, states=state or (), after=_place(cursor)
-    )
+    registry = service.registry
+    names = registry.names() if deployment is None else (registry.get(deployment).name,)
+    found = service.store.plans(names, limit=limit + 1, states=state or (), after=_place(cursor))
     records, more = paging.page(found, limit)
     following = None
     if more:
@@ -159,7 +165,7 @@ def get_plan(
     plan_id: str, service: ServiceParameter, response: Response, if_none_match: IfNoneMatch = None
 ) -> PlanResource:
     """One plan, what it changes, and where it stands; its ETag is another one after a change."""
-    record = service.deployment.store.plan(plan_id)
+    record = service.store.plan(plan_id)
     revisions.check_new(if_none_match, record.revision)
     return _tagged(record, response)
 
@@ -167,7 +173,7 @@ def get_plan(
 @ROUTER.get("/{plan_id}/approvals", responses=answers(404))
 def get_approvals(plan_id: str, service: ServiceParameter) -> PlanHistory:
     """Who decided what about a plan, and how far it was carried out, when."""
-    store = service.deployment.store
+    store = service.store
     store.plan(plan_id)
     return PlanHistory(
         approvals=[approval_document(a) for a in store.approvals(plan_id)],
@@ -186,7 +192,8 @@ def approve_plan(
     body: DecisionParameter = None,
 ) -> PlanResource:
     """Allow a pending plan; asking again changes nothing."""
-    deployment, reason = service.deployment, body.reason if body else ""
+    deployment = service.served_of_plan(plan_id).deployment
+    reason = body.reason if body else ""
     record = lifecycle.approve(
         deployment, plan_id, by=by, at=service.now(), reason=reason, revision=revision
     )
@@ -204,7 +211,8 @@ def reject_plan(
     body: DecisionParameter = None,
 ) -> PlanResource:
     """Forbid a pending plan; asking again changes nothing."""
-    deployment, reason = service.deployment, body.reason if body else ""
+    deployment = service.served_of_plan(plan_id).deployment
+    reason = body.reason if body else ""
     record = lifecycle.reject(
         deployment, plan_id, by=by, at=service.now(), reason=reason, revision=revision
     )
@@ -239,10 +247,8 @@ def _move(
     service: Service, plan_id: str, action: Action, *, by: str, revision: int | None
 ) -> tuple[PlanRecord, bool]:
     """Here, or by the leader; the plan, and whether that is over."""
-    if service.leadership is not None:
-        return move(service.leadership, plan_id, action, by=by, revision=revision)
-    carry, at = ACTIONS[action], service.now()
-    return carry(service.deployment, plan_id, by=by, at=at, revision=revision), True
+    leadership = service.served_of_plan(plan_id).leadership
+    return move(leadership, plan_id, action, by=by, revision=revision)
 
 
 def _tagged(record: PlanRecord, response: Response, *, over: bool = True) -> PlanResource:
@@ -253,32 +259,29 @@ def _tagged(record: PlanRecord, response: Response, *, over: bool = True) -> Pla
     return plan_resource(record)
 
 
-def _decide(body: PlanBody, service: Service) -> Decision:
+def _decide(body: PlanBody, deployment: Deployment, *, now: datetime) -> Decision:
     """Forecast where none is given, then plan, simulate, diff and guard."""
-    deployment = service.deployment
-    fleet = _fleet(body, service)
-    forecast = _forecast(body, service)
+    fleet = _fleet(body, deployment, now=now)
+    forecast = _forecast(body, deployment, now=now)
     # Planned for the instant that the demand is known up to, so that lead times count from where
     # the forecast's windows begin; demand that was handed in was seen up to that instant.
-    now = forecast.made_at
-    observation = deployment.observer.observe(now=now)
+    until = forecast.made_at
+    observation = deployment.observer.observe(now=until)
     if body.forecast is not None or body.history is not None:
-        observation = replace(observation, observed_at=now)
-    conditions = guard_conditions(deployment, observation, now=now)
-    spec = with_objective(deployment.plannable(now=service.now()), body.objective)
-    made = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=body.explain)
-    return replace(made, findings=(*made.findings, *deployment.notes(now=service.now())))
+        observation = replace(observation, observed_at=until)
+    conditions = guard_conditions(deployment, observation, now=until)
+    spec = with_objective(deployment.plannable(now=now), body.objective)
+    made = decide(spec, forecast, fleet, now=until, conditions=conditions, explain=body.explain)
+    return replace(made, findings=(*made.findings, *deployment.notes(now=now)))
 
 
-def _fleet(body: PlanBody, service: Service) -> Fleet:
-    deployment = service.deployment
+def _fleet(body: PlanBody, deployment: Deployment, *, now: datetime) -> Fleet:
     if body.fleet is None:
         return known_fleet.read(deployment)
-    return fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
+    return fleet_of(body.fleet, spec=deployment.spec, read_at=now, where="fleet")
 
 
-def _forecast(body: PlanBody, service: Service) -> Forecast:
-    deployment = service.deployment
+def _forecast(body: PlanBody, deployment: Deployment, *, now: datetime) -> Forecast:
     if body.forecast is not None:
         forecast = forecast_of(body.forecast, where="forecast")
         check_forecast(deployment.spec, forecast, model=deployment.model)
@@ -287,8 +290,8 @@ def _forecast(body: PlanBody, service: Service) -> Forecast:
         windows = windows_of(body.history, where="history")
         made_at = history_end(windows, where="history")
     else:
-        windows = deployment.observer.observe(now=service.now()).windows
-        made_at = service.now()
+        windows = deployment.observer.observe(now=now).windows
+        made_at = now
         history_end(windows, where=f"observations of {deployment.spec.name}")
     return expected_demand(
         deployment.spec,

@@ -14,6 +14,7 @@ from planner.domain.errors import (
     BusyError,
     GuardRefusedError,
     InputError,
+    NotAllowedError,
     NotLeaderError,
     PlanChangedError,
     PlanStateError,
@@ -21,6 +22,7 @@ from planner.domain.errors import (
     SpecChangedError,
     StalePlanError,
     UnknownDecisionError,
+    UnknownDeploymentError,
     UnknownJobError,
     UnknownPlanError,
     UnknownProfileError,
@@ -33,10 +35,12 @@ RETRY_AFTER_S = 5
 
 _STATUS: tuple[tuple[type[PoolwiseError], int], ...] = (
     (UnknownDecisionError, 404),
+    (UnknownDeploymentError, 404),
     (UnknownPlanError, 404),
     (UnknownTokenError, 404),
     (UnknownJobError, 404),
     (UnknownProfileError, 404),
+    (NotAllowedError, 403),
     (InputError, 422),
     (PlanChangedError, 412),
     (SpecChangedError, 412),

@@ -1,4 +1,4 @@
-"""Profiles: those that the spec in force plans with, and those that were handed in."""
+"""Profiles: those that the specs in force plan with, and those that were handed in."""
 
 import json
 from typing import Annotated
@@ -49,7 +49,7 @@ class ProfileResource(ProfileSummary):
 class ProfileList(Document):
     """Profiles without their tables."""
 
-    in_use: list[ProfileSummary] = Field(description="of the spec in force")
+    in_use: list[ProfileSummary] = Field(description="of the specs in force")
     profiles: list[ProfileSummary] = Field(description="handed in, newest first")
     next: str | None = Field(default=None, description="cursor of the next page; null: the last")
 
@@ -63,13 +63,13 @@ def get_profiles(
     limit: Annotated[int, Query(ge=1, le=paging.MOST, description="at most so many")] = 50,
     cursor: CursorParameter = None,
 ) -> ProfileList:
-    """The profiles of the spec in force, and those that were handed in, in pages."""
+    """The profiles of the specs in force, and those that were handed in, in pages."""
     found = _stored(service).profiles(limit=limit + 1, before=paging.before(cursor))
     rows, more = paging.page(found, limit)
     following = paging.cursor(rows[-1].seq) if more else None
     paging.link(request, response, following)
     return ProfileList(
-        in_use=[_summary(profile) for profile in service.deployment.spec.profiles],
+        in_use=[_summary(profile) for profile in _in_use(service).values()],
         profiles=[_summary(_read(row.profile)) for row in rows],
         next=following,
     )
@@ -78,9 +78,9 @@ def get_profiles(
 @ROUTER.get("/{profile_id}", responses=answers(404))
 def get_profile(profile_id: str, service: ServiceParameter) -> ProfileResource:
     """One profile with its tables."""
-    for profile in service.deployment.spec.profiles:
-        if profile.profile_id == profile_id:
-            return _resource(profile)
+    used = _in_use(service).get(profile_id)
+    if used is not None:
+        return _resource(used)
     return _resource(_read(_stored(service).profile(profile_id).profile))
 
 
@@ -101,8 +101,17 @@ def post_profile(
     return _resource(profile)
 
 
+def _in_use(service: Service) -> dict[str, Profile]:
+    """Those of the specs in force, by id."""
+    return {
+        profile.profile_id: profile
+        for served in service.registry.all()
+        for profile in served.deployment.spec.profiles
+    }
+
+
 def _stored(service: Service) -> StoredProfiles:
-    return StoredProfiles(access=service.deployment.store.access)
+    return StoredProfiles(access=service.store.access)
 
 
 def _read(text: str) -> Profile:

@@ -142,9 +142,7 @@ def _fingerprint(request: Request, body: bytes) -> str:
 
 def install(app: FastAPI, service: Service, presence: Presence) -> None:
     """Have an app's routes that depend on `once` keep their answers."""
-    repeats = Repeats(
-        stored=StoredRepeats(access=service.deployment.store.access), presence=presence
-    )
+    repeats = Repeats(stored=StoredRepeats(access=service.store.access), presence=presence)
     app.state.repeats = repeats
     app.add_exception_handler(AnsweredBeforeError, _answered_before)
     app.add_middleware(KeepAnswers, repeats=repeats)

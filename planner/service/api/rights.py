@@ -44,6 +44,7 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Questions: they cost time, and leave nothing behind but, where they take long, a job.
     "POST /v1/recommendations": VIEWER,
     "POST /v1/forecasts": VIEWER,
+    "POST /v1/backtests": VIEWER,
     "POST /v1/simulations": VIEWER,
     "DELETE /v1/jobs/{job_id}": VIEWER,  # one's own; those of others as an operator
     # What the loop plans by, and what moves the fleet once it is approved.
@@ -62,10 +63,12 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     # Decisions of persons, and who took which.
     "POST /v1/plans/{plan_id}/approve": APPROVER,
     "POST /v1/plans/{plan_id}/reject": APPROVER,
-    "PUT /v1/deployments/{name}": APPROVER,
+    "PUT /v1/deployments/{name}": APPROVER,  # under a new name an admin
     "PUT /v1/deployments/{name}/mode": APPROVER,
     "DELETE /v1/deployments/{name}/mode": APPROVER,
     "GET /v1/audit": APPROVER,
+    # Which deployments there are.
+    "DELETE /v1/deployments/{name}": ADMIN,
     # Who may do all this.
     "GET /v1/tokens": ADMIN,
     "POST /v1/tokens": ADMIN,

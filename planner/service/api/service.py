@@ -1,21 +1,25 @@
-"""What the routes share: one deployment, its store and metrics, and who asks."""
+"""What the routes share: the deployments, their store and metrics, and who asks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
-from planner.service.deployment import Deployment
-from planner.service.election.leadership import Leadership
+from planner.service.deployment import Deployment, utc_now
+from planner.service.election.elector import NoElection
+from planner.service.election.leadership import Election
+from planner.service.hosting.host import Host
+from planner.service.hosting.registry import Registry, Served
 from planner.service.security.access import ANONYMOUS, Principal
 from planner.service.settings import (
     DEFAULT_ANSWER_S,
     DEFAULT_BODY_BYTES,
     DEFAULT_REQUESTS_PER_S,
 )
-from planner.service.spec.versions import Specs
+from planner.service.store import Store
 from planner.service.telemetry.metrics import Metrics
 from planner.service.telemetry.tracing import Tracing
 
@@ -32,12 +36,17 @@ class Service:
 
     Parameters
     ----------
-    deployment : Deployment
-        The one in force: another one takes its place when its spec is replaced.
-    specs : Specs or None
-        How its spec is replaced; None: it stays.
-    leadership : Leadership or None
-        Who may move the fleet; None: this process, which is alone.
+    registry : Registry
+        The deployments.
+    store : Store
+        That of all of them.
+    lease : str
+        Its name, under which the jobs of the server are kept.
+    host : Host or None
+        How deployments are added and retired; None: they stay.
+    election : Election
+        Whether this process may move fleets.
+    clock : callable
     insecure_local : bool
         Let everybody do everything without a token; only for a server that listens on loopback.
     anonymous_reads : bool
@@ -52,10 +61,13 @@ class Service:
         Where spans of requests go; None: nowhere.
     """
 
-    deployment: Deployment
+    registry: Registry
+    store: Store
+    lease: str
     metrics: Metrics = field(default_factory=Metrics)
-    leadership: Leadership | None = None
-    specs: Specs | None = None
+    host: Host | None = None
+    election: Election = field(default_factory=NoElection)
+    clock: Callable[[], datetime] = utc_now
     insecure_local: bool = False
     anonymous_reads: bool = False
     requests_per_s: float = DEFAULT_REQUESTS_PER_S
@@ -65,18 +77,17 @@ class Service:
 
     def now(self) -> datetime:
         """The service's clock."""
-        return self.deployment.clock()
+        return self.clock()
 
-    def use(self, deployment: Deployment) -> None:
-        """Serve a deployment in the place of the one before."""
-        self.deployment = deployment
-        self.metrics.follow(deployment)
+    def served_of_plan(self, plan_id: str) -> Served:
+        """The deployment that a plan is of.
 
-    def check_deployment(self, name: str) -> None:
-        """Answer 404 for a deployment that is not served here."""
-        known = self.deployment.spec.name
-        if name != known:
-            raise HTTPException(404, f"no deployment {name}; this server plans {known}")
+        Raises
+        ------
+        UnknownPlanError, UnknownDeploymentError
+            When there is no such plan, or its deployment is not served here.
+        """
+        return self.registry.get(self.store.plan(plan_id).deployment)
 
 
 def service_of(request: Request) -> Service:
@@ -88,6 +99,22 @@ def service_of(request: Request) -> Service:
 
 
 ServiceParameter = Annotated[Service, Depends(service_of)]
+
+
+async def served_of(name: str, service: ServiceParameter) -> Served:
+    """The deployment that a path names. Raises UnknownDeploymentError."""
+    return service.registry.get(name)
+
+
+ServedParameter = Annotated[Served, Depends(served_of)]
+
+
+async def deployment_of(served: ServedParameter) -> Deployment:
+    """The deployment that a path names, as its spec in force has it."""
+    return served.deployment
+
+
+DeploymentParameter = Annotated[Deployment, Depends(deployment_of)]
 
 
 def principal_of(request: Request) -> Principal:

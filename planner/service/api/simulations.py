@@ -1,5 +1,6 @@
 """`POST /v1/simulations`: requests or sampled futures on replicas in the twin. Nothing is kept."""
 
+from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Self
 
@@ -7,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Body, Response
 from fastapi.openapi.models import Example
 from pydantic import Field, model_validator
+from starlette.concurrency import run_in_threadpool
 
 from planner.domain.errors import HistoryError, InputError
 from planner.domain.forecast import Demand, ForecastWindow, Quantiles
@@ -28,8 +30,9 @@ from planner.service.answers.simulation import (
 )
 from planner.service.api.problems import answers
 from planner.service.api.repeating import Once
-from planner.service.api.service import Service, Writer
+from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.api.work import ACCEPTED, WorkParameter
+from planner.service.deployment import Deployment
 from planner.service.documents.circumstances import CircumstancesDocument
 from planner.service.documents.document import Document, Instant, WindowSeconds
 from planner.service.documents.fleet import FleetDocument, fleet_of
@@ -199,6 +202,10 @@ class SimulationBody(CircumstancesDocument):
     )
     generated: GeneratedBody | None = Field(default=None, description="drawn from shapes")
     forecast: ForecastDocument | None = Field(default=None, description="drawn from a forecast")
+    deployment: str | None = Field(
+        default=None,
+        description="whose spec; left out: the plan's, or the only one that is served here",
+    )
     plan_id: str | None = None
     window: int = Field(default=0, ge=0, description="which window of plan and forecast")
     all_windows: bool = Field(
@@ -293,6 +300,7 @@ EXAMPLES: dict[str, Example] = {
 )
 async def post_simulation(
     body: Annotated[SimulationBody, Body(openapi_examples=EXAMPLES)],
+    service: ServiceParameter,
     work: WorkParameter,
     by: Writer,
 ) -> Response:
@@ -300,13 +308,24 @@ async def post_simulation(
 
     A run that is stopped as unstable is an answer: `stopped` says when and why, `holds` is false.
     """
-    return await work.answer("simulations", body, by=by)
+    name = await run_in_threadpool(_deployment_of, body, service)
+    return await work.answer("simulations", body.model_copy(update={"deployment": name}), by=by)
+
+
+def _deployment_of(body: SimulationBody, service: Service) -> str:
+    """Name of the deployment whose spec counts."""
+    if body.plan_id is None:
+        return service.registry.sole(body.deployment).name
+    name = service.served_of_plan(body.plan_id).name
+    if body.deployment not in (None, name):
+        raise InputError(f"plan {body.plan_id} is of deployment {name}, not {body.deployment}")
+    return name
 
 
 def make_simulation(service: Service, body: SimulationBody, progress: Progress) -> Made:
     """The work behind `POST /v1/simulations`."""
-    deployment = service.deployment
-    pools = _pools(body, service)
+    deployment = service.registry.sole(body.deployment).deployment
+    pools = _pools(body, deployment, now=service.now())
     if not body.sampled and body.requests is not None:
         seen = replay(
             deployment.spec,
@@ -316,7 +335,7 @@ def make_simulation(service: Service, body: SimulationBody, progress: Progress) 
             circumstances=body,
         )
     else:
-        sampling = _sampling(body, pools, service)
+        sampling = _sampling(body, pools, deployment, now=service.now())
         seen = sample(
             deployment.spec,
             pools,
@@ -335,14 +354,16 @@ def _check_window(body: SimulationBody) -> None:
         raise InputError("window is for plan_id and forecast: neither was given")
 
 
-def _sampling(body: SimulationBody, pools: tuple[Replicas, ...], service: Service) -> Sampling:
+def _sampling(
+    body: SimulationBody, pools: tuple[Replicas, ...], deployment: Deployment, *, now: datetime
+) -> Sampling:
     if body.requests is not None:
-        return sampling_like(service.deployment.spec, pools, body.requests.workload(), body)
+        return sampling_like(deployment.spec, pools, body.requests.workload(), body)
     if body.generated is not None:
-        window = body.generated.window(start_at=service.now())
+        window = body.generated.window(start_at=now)
     elif body.forecast is not None:
         forecast = forecast_of(body.forecast, where="forecast")
-        check_forecast(service.deployment.spec, forecast, model=service.deployment.model)
+        check_forecast(deployment.spec, forecast, model=deployment.model)
         if body.all_windows:
             return sampling_through(forecast)
         if body.window >= len(forecast.windows):
@@ -375,12 +396,11 @@ def _times(quantiles: Quantiles, factor: float) -> Quantiles:
     return Quantiles(levels=quantiles.levels, values=tuple(factor * v for v in quantiles.values))
 
 
-def _pools(body: SimulationBody, service: Service) -> tuple[Replicas, ...]:
+def _pools(body: SimulationBody, deployment: Deployment, *, now: datetime) -> tuple[Replicas, ...]:
     _check_window(body)
-    deployment = service.deployment
     if body.plan_id is not None:
         return replicas_of_plan(deployment.store.plan(body.plan_id).plan, window=body.window)
     if body.fleet is None:
         return replicas_of_fleet(deployment.actuator.read_fleet(), model=deployment.model)
-    fleet = fleet_of(body.fleet, spec=deployment.spec, read_at=service.now(), where="fleet")
+    fleet = fleet_of(body.fleet, spec=deployment.spec, read_at=now, where="fleet")
     return replicas_of_fleet(fleet, model=deployment.model)

@@ -79,7 +79,7 @@ def whoami(principal: PrincipalParameter) -> Whoami:
 def get_tokens(service: ServiceParameter) -> TokensDocument:
     """Every token, whose it is, what it may do, and when it was last used."""
     now = service.now()
-    tokens = service.deployment.store.tokens().all()
+    tokens = service.store.tokens().all()
     return TokensDocument(tokens=[token_document(token, at=now) for token in tokens])
 
 
@@ -92,7 +92,7 @@ def post_token(
     """Make a token for a name that has none; it is shown in this answer only."""
     _check_asked(principal)
     token, now = new_token(), service.now()
-    made = service.deployment.store.tokens().create(
+    made = service.store.tokens().create(
         hash_of(token),
         name=body.name,
         role=body.role,
@@ -114,7 +114,7 @@ def rotate_token(
     _check_asked(principal)
     asked = body or RotationBody()
     token, now = new_token(), service.now()
-    made = service.deployment.store.tokens().rotate(
+    made = service.store.tokens().rotate(
         hash_of(token),
         name=token_name,
         at=now,
@@ -131,7 +131,7 @@ def revoke_token(
 ) -> Revoked:
     """End all tokens of a name."""
     _check_asked(principal)
-    tokens = service.deployment.store.tokens()
+    tokens = service.store.tokens()
     return Revoked(tokens=tokens.revoke(name=token_name, at=service.now(), by=principal.name))
 
 

@@ -32,7 +32,9 @@ class JobSummary(Document):
     """A piece of work, and how far it is."""
 
     job_id: str
-    kind: str = Field(description="the route that was asked: plans, simulations or forecasts")
+    kind: str = Field(
+        description="the route that was asked: plans, simulations, forecasts or backtests"
+    )
     state: JobState
     asked_by: str
     asked_at: AwareDatetime

@@ -37,8 +37,6 @@ SERIES = {
     "input_tokens_per_s": "input tokens/s",
     "output_tokens_per_s": "output tokens/s",
 }
-USUAL_HORIZONS = (1, 5)
-MOST_HORIZONS = 16
 
 
 @app.command("forecast", epilog=EPILOG)
@@ -94,6 +92,8 @@ def forecast(
 
 
 def _horizons(given: list[int] | None) -> tuple[int, ...]:
+    from planner.service.documents.backtest import MOST_HORIZONS, USUAL_HORIZONS
+
     horizons = tuple(sorted(set(given or USUAL_HORIZONS)))
     if len(horizons) > MOST_HORIZONS:
         raise InputError(f"{len(horizons)} horizons; give at most {MOST_HORIZONS}")

@@ -24,8 +24,11 @@ from planner.service.cli import (
     diagnose,
     diff,
     directives,
+    doctor,
+    explain,
     forecast,
     gate,
+    init,
     kv,
     kv_tiers,
     plan,
@@ -55,6 +58,7 @@ app = typer.Typer(
 
 # Each command is one module of this package; a new one is imported above and registered here.
 app.command()(demo.demo)
+app.command(epilog=init.EPILOG)(init.init)
 app.command(epilog=plan.EPILOG)(plan.plan)
 app.command(epilog=accelerators.EPILOG)(accelerators.accelerators)
 app.command(epilog=shapes.EPILOG)(shapes.shapes)
@@ -68,6 +72,8 @@ app.command(epilog=kv.EPILOG)(kv.kv)
 app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
 app.command(epilog=status.EPILOG)(status.status)
 app.command(epilog=validate.EPILOG)(validate.validate)
+app.command(epilog=doctor.EPILOG)(doctor.doctor)
+app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=backup.BACKUP_EPILOG)(backup.backup)
 app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
 app.command(epilog=decisions.DECISIONS_EPILOG)(decisions.decisions)

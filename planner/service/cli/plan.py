@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import InputError, OutsideProfileError, SolverError, SpecError
 from planner.service.cli import output
 from planner.service.cli import plan_options as asked
 from planner.service.cli.catalogue_option import known_accelerators
@@ -28,10 +28,10 @@ from planner.service.cli.plan_tables import show_frontier, show_plan, show_share
 if TYPE_CHECKING:
     from planner.domain.fleet import Fleet
     from planner.domain.forecast import Forecast
-    from planner.domain.plan import Plan
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
     from planner.service.answers.planning import Proposal
+    from planner.service.documents.answers import Beside
     from planner.service.spec.what_if import WhatIf
 
 EPILOG = (
@@ -106,7 +106,7 @@ def plan(
     running = None if fleet is None else read_fleet(fleet, spec=checked, read_at=now)
     with output.working("planning"):
         proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
-        beside = [(c.text, _plan_beside(c, checked, source, expected, running)) for c in changes]
+        beside = [_plan_beside(c, checked, source, expected, running) for c in changes]
     points = _frontier(checked, expected, running, now) if pareto else ()
     if json:
         _print_json(proposal, beside, points)
@@ -222,8 +222,11 @@ def _plan_beside(
     source: _Source,
     expected: "Forecast",
     running: "Fleet | None",
-) -> "Plan":
-    """The plan of a changed spec, forecast anew where it asks for other windows."""
+) -> "Beside":
+    """The plan of a changed spec, forecast anew where it asks for other windows.
+
+    Where it cannot be planned, why: the plan in hand is shown all the same.
+    """
     from planner.service.answers.planning import plan_changed
 
     model, now = expected.model, expected.made_at
@@ -231,15 +234,19 @@ def _plan_beside(
     def again(other: "Spec") -> "Forecast":
         return _forecast(other, model, replace(source, at=now))
 
-    return plan_changed(
-        change,
-        expected,
-        running,
-        spec=spec,
-        model=model,
-        now=now,
-        forecast_again=None if source.trace is None else again,
-    )
+    try:
+        made = plan_changed(
+            change,
+            expected,
+            running,
+            spec=spec,
+            model=model,
+            now=now,
+            forecast_again=None if source.trace is None else again,
+        )
+    except (OutsideProfileError, SolverError, SpecError) as error:
+        return change.text, str(error)
+    return change.text, made
 
 
 def _changed(path: Path, text: str, objective: str | None, allow_estimates: bool) -> "WhatIf":
@@ -261,7 +268,7 @@ def _frontier(
 
 def _print_json(
     proposal: "Proposal",
-    beside: "Sequence[tuple[str, Plan]]",
+    beside: "Sequence[Beside]",
     points: "Sequence[ParetoPoint]",
 ) -> None:
     from planner.service.documents.answers import plan_answer

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from planner.domain.plan import CostTerm, Plan, PlannedPool, PlanWindow
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
+    from planner.service.documents.answers import Beside
 
 
 def show_plan(plan: "Plan", *, explain: bool = False) -> None:
@@ -70,6 +71,8 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
+    if explain and not prices:
+        prices = ["is not priced: no fleet was found that serves all as it is"]
     output.print_lines("Solved again with a small change, it", prices)
     if explain:
         terms = [_term_text(term) for term in plan.objective if term.value]
@@ -114,14 +117,22 @@ def _lengths_text(above: int, most: int | None) -> str:
     return f"{above + 1 if above else 0:,} to {most:,}"
 
 
-def show_what_if(plan: "Plan", beside: "Sequence[tuple[str, Plan]]") -> None:
-    """Plans of changed specs beside the plan; nothing where none was asked for."""
+def show_what_if(plan: "Plan", beside: "Sequence[Beside]") -> None:
+    """Plans of changed specs beside the plan; nothing where none was asked for.
+
+    Under them which were refused and why, and what would help those that no fleet keeps.
+    """
     if not beside:
         return
+    made = [(text, other) for text, other in beside if not isinstance(other, str)]
     rows = [_beside_row("as it is", plan, plan)]
-    rows += [_beside_row(text, other, plan) for text, other in beside]
+    rows += [_beside_row(text, other, plan) for text, other in made]
     columns = ("what if", "", "first window", "in SLO", "TTFT p95", "USD/h", "")
     output.print_table("", columns, rows, numbers_from=3)
+    refused = [f"{text}: {other}" for text, other in beside if isinstance(other, str)]
+    output.print_lines("Refused", refused)
+    short = [f"{text}: {other.relaxations[0]}" for text, other in made if other.relaxations]
+    output.print_lines("What to relax as well", short)
 
 
 def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
@@ -129,13 +140,20 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
     more = other.usd_per_hour - plan.usd_per_hour
     return [
         text,
-        str(other.status),
+        _standing(other),
         "\n".join(_pool_text(pool) for pool in first.pools if pool.replicas) or "none",
         output.percent(first.predicted.attainment_ratio),
         output.milliseconds(first.predicted.ttft_p95_s),
         f"{other.usd_per_hour:,.2f}",
         f"{more:+,.2f}" if abs(more) >= 0.005 else "",
     ]
+
+
+def _standing(plan: "Plan") -> str:
+    """What its price is to be read with: its status, whether it is proven, and what it sheds."""
+    doubt = ", UNPROVEN" if plan.unproven else ""
+    worst = max(window.shortfall_rps for window in plan.windows)
+    return f"{plan.status}{doubt}" + (f"\n{worst:.3g}/s unserved" if worst > 0 else "")
 
 
 def show_shares(spec: "Spec", plans: "Sequence[Plan]") -> None:

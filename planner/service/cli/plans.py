@@ -45,6 +45,9 @@ def plans(
         list[ApprovalState] | None, typer.Option("--state", help="Only in this; repeatable.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many.", min=1, max=200)] = 20,
+    deployment: Annotated[
+        str | None, typer.Option("--deployment", help="Only of this one.", metavar="NAME")
+    ] = None,
     server: ServerOption = None,
     token_file: TokenFileOption = None,
     json: JsonOption = False,
@@ -59,6 +62,8 @@ def plans(
         query: dict[str, str | int | list[str]] = {"limit": limit}
         if state:
             query["state"] = [one.value for one in state]
+        if deployment is not None:
+            query["deployment"] = deployment
         answer = client.get("v1", "plans", **query)
     if json:
         print_answer(answer)

@@ -7,6 +7,7 @@ from planner.service.cli import (
     profile_compare,
     profile_export,
     profile_import,
+    profile_link,
     profile_perturb,
     profile_run,
     profile_show,
@@ -21,3 +22,4 @@ app.command(epilog=profile_compare.EPILOG)(profile_compare.compare)
 app.command(epilog=profile_check.EPILOG)(profile_check.check)
 app.command(epilog=profile_perturb.EPILOG)(profile_perturb.perturb)
 app.command(epilog=profile_export.EPILOG)(profile_export.export)
+app.command(epilog=profile_link.EPILOG)(profile_link.link)

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption, SpecOption
+from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption
 from planner.service.telemetry.observability import LogFormat
 
 EPILOG = (
     "Examples:\n\n"
     "poolwise serve --spec spec.yaml\n\n"
+    "poolwise serve --spec chat.yaml --spec search.yaml    (or a folder: --spec specs)\n\n"
     "poolwise serve --spec spec.yaml --port 0 --insecure-local\n\n"
     "poolwise serve --spec poolwise-demo/spec.yaml --dry-run\n\n"
     "poolwise serve --spec spec.yaml --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem\n\n"
@@ -19,6 +20,16 @@ EPILOG = (
     "$POOLWISE_STATE_DIR (default ~/.local/state/poolwise). Ctrl-C stops it; serving goes on."
 )
 
+SpecsOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--spec",
+        "-s",
+        help="A spec (YAML), or a folder of them; once for every deployment.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
 CertOption = Annotated[
     Path | None,
     typer.Option("--tls-cert", help="Speak HTTPS with this certificate (PEM).", metavar="FILE"),
@@ -39,7 +50,7 @@ ClientCaOption = Annotated[
 
 def serve(
     *,
-    spec: SpecOption,
+    spec: SpecsOption,
     host: Annotated[
         str | None,
         typer.Option("--host", help="Address to listen on (default 127.0.0.1).", metavar="ADDRESS"),
@@ -88,12 +99,12 @@ def serve(
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Serve the REST API under /v1 and run the control loop of a spec."""
+    """Serve the REST API under /v1 and run the control loop of every spec."""
     from planner.service.server import ServeOptions, run
 
     run(
         ServeOptions(
-            spec=spec,
+            specs=tuple(spec),
             host=host,
             port=port,
             keda_port=keda_port,

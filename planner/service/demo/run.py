@@ -258,6 +258,7 @@ class Demo:
             area=DEMO_RANGE,
             budget_s=DEMO_PROFILE_S,
             held_out=DEMO_HELD_OUT,
+            whole_area=True,
             least_samples=1,
             step_tokens=deployment.site.flags.max_num_batched_tokens,
         )

@@ -17,13 +17,19 @@ from planner.service.documents.rollout import (
     finding_documents,
 )
 
+Beside = tuple[str, Plan | str]
+"""What was asked to change, and the plan of it, or why there is none."""
+
 
 class WhatIfDocument(Document):
     """A plan of a changed spec."""
 
     change: str = Field(description="as it was asked for")
-    more_usd_per_hour: float = Field(description="than the plan, USD/h; below 0 it is cheaper")
-    plan: PlanDocument
+    more_usd_per_hour: float | None = Field(
+        description="than the plan, USD/h; below 0 it is cheaper; null: refused"
+    )
+    refused: str = Field(default="", description="why it could not be planned; empty: it was")
+    plan: PlanDocument | None = Field(description="null: refused")
 
 
 class ParetoDocument(Document):
@@ -76,7 +82,7 @@ def plan_answer(
     diff: Diff | None,
     findings: Sequence[GuardFinding],
     *,
-    what_if: Sequence[tuple[str, Plan]] = (),
+    what_if: Sequence[Beside] = (),
     pareto: Sequence[ParetoPoint] = (),
 ) -> PlanAnswer:
     """A plan that was not stored, with the plans that it was compared with."""
@@ -84,14 +90,7 @@ def plan_answer(
         **dict(plan_document(plan)),
         diff=None if diff is None else diff_document(diff),
         findings=finding_documents(findings),
-        what_if=[
-            WhatIfDocument(
-                change=text,
-                more_usd_per_hour=other.usd_per_hour - plan.usd_per_hour,
-                plan=plan_document(other),
-            )
-            for text, other in what_if
-        ],
+        what_if=[_what_if_document(text, other, plan) for text, other in what_if],
         pareto=[
             ParetoDocument(
                 ttft_s=point.ttft_s,
@@ -103,3 +102,10 @@ def plan_answer(
             for point in pareto
         ],
     )
+
+
+def _what_if_document(text: str, other: Plan | str, plan: Plan) -> WhatIfDocument:
+    if isinstance(other, str):
+        return WhatIfDocument(change=text, more_usd_per_hour=None, refused=other, plan=None)
+    more = other.usd_per_hour - plan.usd_per_hour
+    return WhatIfDocument(change=text, more_usd_per_hour=more, plan=plan_document(other))

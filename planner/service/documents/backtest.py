@@ -8,6 +8,9 @@ from pydantic import Field
 from forecaster.backtest import BacktestResult, SeriesScore
 from planner.service.documents.document import Document
 
+USUAL_HORIZONS = (1, 5)
+MOST_HORIZONS = 16
+
 _RATIO = "over that of the last value; null: the last value was always right"
 
 

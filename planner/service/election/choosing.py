@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from planner.domain.errors import InputError
@@ -19,8 +20,32 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LONGEST_HOST = 150
 
 
-def make_election(settings: ElectionSettings, spec: Spec, store: Store) -> Election:
+SEVERAL = "poolwise"
+"""Name of the lease of a server that is started with several specs."""
+
+
+def lease_of(names: Sequence[str], settings: ElectionSettings) -> str:
+    """The name of a server's lease, under which its jobs are kept, too.
+
+    That of its one deployment, or what `POOLWISE_LEASE_NAME` says; with that, servers of different
+    deployments can share a database.
+    """
+    if len(names) == 1:
+        return names[0]
+    return settings.lease_name or SEVERAL
+
+
+def make_election(
+    settings: ElectionSettings, spec: Spec, store: Store, *, lease: str | None = None
+) -> Election:
     """Who takes part in which election; nothing is asked yet.
+
+    Parameters
+    ----------
+    spec : Spec
+        Says which cluster a Lease is kept in.
+    lease : str or None
+        Its name; None: the spec's.
 
     Raises
     ------
@@ -29,9 +54,10 @@ def make_election(settings: ElectionSettings, spec: Spec, store: Store) -> Elect
     """
     if settings.carrier is ElectionCarrier.OFF:
         return NoElection()
-    terms = store.lease(spec.name)
+    name = lease or spec.name
+    terms = store.lease(name)
     return Elector(
-        _carrier(settings, spec, terms),
+        _carrier(settings, spec, terms, name=name),
         terms,
         identity=new_identity(),
         timing=settings.timing,
@@ -44,7 +70,9 @@ def new_identity() -> str:
     return f"{host}_{os.getpid()}_{secrets.token_hex(3)}"
 
 
-def _carrier(settings: ElectionSettings, spec: Spec, terms: StoredLease) -> LeaseCarrier:
+def _carrier(
+    settings: ElectionSettings, spec: Spec, terms: StoredLease, *, name: str
+) -> LeaseCarrier:
     if settings.carrier is ElectionCarrier.DATABASE:
         return terms
     from actuators.kubernetes.connection import connect
@@ -55,7 +83,7 @@ def _carrier(settings: ElectionSettings, spec: Spec, terms: StoredLease) -> Leas
     return ClusterLease(
         api=connect(target),
         namespace=namespace,
-        name=settings.lease_name or f"poolwise-{spec.name}",
+        name=settings.lease_name or f"poolwise-{name}",
     )
 
 

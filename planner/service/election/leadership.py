@@ -41,14 +41,21 @@ class Election(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reign:
-    """One term of this process: asked before every step, and while waiting for one."""
+    """One term of this process: asked before every step, and while waiting for one.
+
+    Parameters
+    ----------
+    over : Event
+        Set when the deployment is served here no longer.
+    """
 
     election: Election
     term: int
+    over: threading.Event = field(default_factory=threading.Event)
 
     def lasts(self) -> bool:
         """Whether this process may still act."""
-        return self.election.holds(self.term)
+        return not self.over.is_set() and self.election.holds(self.term)
 
     def check(self) -> None:
         """Raise NotLeaderError when it may not."""
@@ -101,11 +108,18 @@ class Leadership:
     ----------
     deployment : Deployment
         As everybody has it: for reading, proposing and deciding.
+    lease : str or None
+        Name of the lease that is elected by, where several deployments share one; None: the
+        deployment's own. Under a shared one every deployment has terms of its own beside it, so
+        that a server with other specs, and so another lease, shuts this one out, or is shut out.
     """
 
     election: Election
     deployment: Deployment
     actuator_of: ActuatorOf
+    lease: str | None = None
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
+    _fence: tuple[int, Fence] | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _leading: tuple[int, Deployment] | None = field(default=None, init=False)
 
@@ -116,11 +130,11 @@ class Leadership:
         first call in a term settles what the leader before left half-done.
         """
         term = self.election.term()
-        if term is None:
+        if term is None or self._over.is_set():
             return None
         with self._lock:
             if self._leading is None or self._leading[0] != term:
-                made = self._under(Reign(election=self.election, term=term))
+                made = self._under(Reign(election=self.election, term=term, over=self._over))
                 rollouts.settle_interrupted(made, at=made.clock())
                 self._leading = (term, made)
             return self._leading[1]
@@ -132,6 +146,10 @@ class Leadership:
         """
         with self._lock:
             self.deployment, self.actuator_of, self._leading = deployment, actuator_of, None
+
+    def end(self) -> None:
+        """Move the fleet no more: no further step is begun, whoever leads."""
+        self._over.set()
 
     def somebody_leads(self) -> bool:
         """Whether another process does, as this one saw last."""
@@ -149,6 +167,25 @@ class Leadership:
         deployment = self.deployment
         store = deployment.store
         if reign.term > 0:  # term 0: no election, and nobody to be shut out
-            store = store.fenced(Fence(name=deployment.spec.name, term=reign.term))
+            store = store.fenced(self._fence_of(reign.term))
         actuator = LeadersActuator(actuator=self.actuator_of(store, reign), reign=reign)
         return replace(deployment, store=store, actuator=actuator, leads=reign.lasts)
+
+    def _fence_of(self, term: int) -> Fence:
+        """What a term's writes carry; the same one for as long as the term lasts.
+
+        Raises
+        ------
+        NotLeaderError
+            When another server begins to lead the deployment at this very moment.
+        """
+        name = self.deployment.spec.name
+        if self.lease in (None, name):
+            return Fence(name=name, term=term)
+        if self._fence is None or self._fence[0] != term:
+            own = self.deployment.store.lease(name)
+            begun = own.newest_term() + 1
+            if not own.begin_term(begun, self.election.identity, at=self.deployment.clock()):
+                raise NotLeaderError(f"another server begins to lead {name} at this moment")
+            self._fence = (term, Fence(name=name, term=begun))
+        return self._fence[1]

@@ -4,9 +4,9 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from serving.workers.launcher import EVERYTHING, LocalSite, Worker
 from serving.workers.processes import check_port
 
 Say = Callable[[str], None]
+LARGEST_PORT = 65_535
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
 POLL_S = 0.2
 GATE_CLOSES_S = 3.0
@@ -226,7 +227,9 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
         if asked.gate.port == asked.port:
             raise InputError(f"--port and --gate-port are both {asked.port}: choose two")
     settings = read_settings(environment)
+    say = _whoever_listens(say)
     site = deployment_site(asked, settings, say)
+    _check_router_ports(asked, [cell.name for cell in site.cells])
     if asked.gate is not None:
         _check_model(asked.gate, site.model.name, settings)
     routing = RouterSettings(
@@ -252,6 +255,38 @@ def bring_up(asked: Asked, environment: Mapping[str, str], say: Say) -> None:
             while not commands.ended.wait(POLL_S):
                 pass
         say("ending")
+
+
+def _whoever_listens(say: Say) -> Say:
+    """The same, but for a terminal or pipe that is gone: the deployment goes on without it."""
+
+    def told(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return told
+
+
+def _check_router_ports(asked: Asked, cells: Sequence[str]) -> None:
+    """Refuse a first port after which not every cell's router finds its own.
+
+    Raises
+    ------
+    InputError
+    """
+    if asked.port is None:
+        return
+    last = asked.port + len(cells) - 1
+    if last > LARGEST_PORT:
+        raise InputError(
+            f"--port {asked.port}: the routers of {len(cells)} cells take the ports up to {last}, "
+            f"but there is none above {LARGEST_PORT}: choose a smaller one"
+        )
+    if asked.gate is not None and asked.port < asked.gate.port <= last:
+        raise InputError(
+            f"--gate-port {asked.gate.port} is the port of the router of cell "
+            f"{cells[asked.gate.port - asked.port]}, since --port is {asked.port}: choose another"
+        )
 
 
 def _check_model(options: GateOptions, served: str, settings: Settings) -> None:

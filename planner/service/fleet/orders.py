@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +15,8 @@ from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.fleet import lifecycle
 from planner.service.store import PlanRecord
-from planner.service.store.orders import Action, Answer, Order
+from planner.service.store.database import Access
+from planner.service.store.orders import Action, Answer, Order, ordered
 
 LOG = logging.getLogger("poolwise.orders")
 LOOK_S = 0.5
@@ -88,15 +90,51 @@ def _error(answer: Answer) -> PoolwiseError:
     return OperationError(answer.detail)
 
 
+@dataclass(slots=True)
+class OrderTaker:
+    """Carries out what other processes were asked for, while this one leads.
+
+    One look at the database is for all deployments; each has a thread of its own for as long as
+    it has orders, so that a rollout of one keeps no other waiting.
+
+    Parameters
+    ----------
+    leaderships : callable
+        Of the deployments that are served now.
+    """
+
+    access: Access
+    leaderships: Callable[[], Iterable[Leadership]]
+    _busy: dict[str, threading.Thread] = field(default_factory=dict, init=False)
+
+    def look(self) -> None:
+        """Begin what waits. Raises StoreError."""
+        waiting = ordered(self.access)
+        self._busy = {name: busy for name, busy in self._busy.items() if busy.is_alive()}
+        for leadership in self.leaderships():
+            name = leadership.deployment.spec.name
+            if name in waiting and name not in self._busy:
+                thread = threading.Thread(
+                    target=_take, args=(leadership,), name=f"orders-{name}", daemon=True
+                )
+                self._busy[name] = thread
+                thread.start()
+
+    def finish(self) -> None:
+        """Wait for what was begun."""
+        for thread in self._busy.values():
+            thread.join()
+
+
 @contextmanager
-def taking_orders(leadership: Leadership) -> Iterator[None]:
-    """Carry out what other processes were asked for, in a thread, while this one leads."""
+def taking_orders(taker: OrderTaker) -> Iterator[None]:
+    """Look for orders in a thread."""
     stopped = threading.Event()
 
     def run() -> None:
         while not stopped.wait(LOOK_S):
             try:
-                carry_out_orders(leadership)
+                taker.look()
             except PoolwiseError as error:
                 LOG.warning("orders are not taken: %s", error)
             except Exception:
@@ -109,6 +147,17 @@ def taking_orders(leadership: Leadership) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
+        taker.finish()
+
+
+def _take(leadership: Leadership) -> None:
+    name = leadership.deployment.spec.name
+    try:
+        carry_out_orders(leadership)
+    except PoolwiseError as error:
+        LOG.warning("deployment=%s its orders are not taken: %s", name, error)
+    except Exception:
+        LOG.exception("deployment=%s its orders are not taken", name)
 
 
 def carry_out_orders(leadership: Leadership) -> None:

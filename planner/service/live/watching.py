@@ -38,8 +38,15 @@ MOST_KEPT = 1_000
 ReadSource = Callable[[float], Reading]
 
 
-def source_of(settings: Settings, *, sleep: Callable[[float], object]) -> ReadSource | None:
+def source_of(
+    settings: Settings, *, sleep: Callable[[float], object], here: bool = True
+) -> ReadSource | None:
     """Reads what the settings name; None: nothing is to be watched.
+
+    Parameters
+    ----------
+    here : bool
+        Whether it may be the deployment that runs from the state directory, where none is named.
 
     Raises
     ------
@@ -65,6 +72,8 @@ def source_of(settings: Settings, *, sleep: Callable[[float], object]) -> ReadSo
         except InputError as error:
             raise InputError(f"POOLWISE_WATCH: {error}") from error
         return _Straight(lambda: named, sleep)
+    if not here:
+        return None
     state_dir = settings.storage.state_dir
     return _Straight(lambda: _running_here(state_dir), sleep)
 

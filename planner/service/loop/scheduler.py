@@ -3,10 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobSubmissionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
@@ -26,73 +28,100 @@ JITTER_RATIO = 0.05
 SLOW, FAST = "slow", "fast"
 MISSED = EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED
 
+MOST_THREADS = 256
+"""Ticks that wait for a target or for their turn to compute hold a thread each. What they compute
+is bounded by `loop.stages`, so that many deployments tick on few cores and none holds up others."""
+
 Tick = Callable[[Leadership, Metrics], None]
 
 
-def start_scheduler(
-    leadership: Leadership, metrics: Metrics, *, before_tick: Callable[[], None] = lambda: None
-) -> BackgroundScheduler:
+def make_scheduler(metrics: Metrics) -> BackgroundScheduler:
+    """Runs the ticks of all deployments of a process; begins with `start`.
+
+    Ticks that were missed or overlap run once, and are counted.
+    """
+    threads = ThreadPoolExecutor(MOST_THREADS)
+    scheduler = BackgroundScheduler(timezone=UTC, executors={"default": threads})
+    scheduler.add_listener(partial(_count_missed, metrics), MISSED)
+    return scheduler
+
+
+def look_soon(scheduler: BackgroundScheduler, leadership: Leadership) -> None:
+    """Have the fleet be read at once, where it is read at all."""
+    if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
+        scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
+
+
+def schedule_ticks(
+    scheduler: BackgroundScheduler,
+    leadership: Leadership,
+    metrics: Metrics,
+    *,
+    before_tick: Callable[[], None] = lambda: None,
+    first_ratio: float = 1.0,
+) -> None:
     """Tick every `loop.slow_interval_s`, and look at waiting work every `loop.fast_interval_s`.
 
-    Ticks that were missed or overlap run once, and are counted. A little jitter keeps the
-    processes and deployments of one database from ticking all at once.
+    As often as the loop of the spec in force says; called again, what is so already stays. In mode
+    off, too: the mode may be changed at run time. A little jitter keeps the processes and
+    deployments of one database from ticking all at once.
 
     Parameters
     ----------
     before_tick : callable
         Called first of all: takes over a spec that another process was given.
-    """
-    scheduler = BackgroundScheduler(timezone=UTC)
-    name = leadership.deployment.spec.name
-    scheduler.add_listener(partial(_count_missed, metrics, name), MISSED)
-    follow_loop(scheduler, leadership, metrics, before_tick=before_tick)
-    if leadership.deployment.spec.target in (TargetKind.KUBERNETES, TargetKind.LOCAL):
-        scheduler.add_job(look_at_target, args=(leadership.deployment,), misfire_grace_time=None)
-    scheduler.start()
-    return scheduler
-
-
-def follow_loop(
-    scheduler: BackgroundScheduler,
-    leadership: Leadership,
-    metrics: Metrics,
-    *,
-    before_tick: Callable[[], None],
-) -> None:
-    """Have ticks come as often as the loop of the spec in force says.
-
-    In mode off, too: the mode may be changed at run time.
+    first_ratio : float
+        Share of the interval until the first slow tick; deployments that begin together have
+        different ones.
     """
     loop, name = leadership.deployment.spec.loop, leadership.deployment.spec.name
 
     def ticking(act: Tick) -> Callable[[], None]:
         return partial(_tick, act, leadership, metrics, before_tick)
 
-    slow_s = loop.slow_interval_s
-    _every(slow_s, scheduler, f"{SLOW}:{name}", ticking(tick_as_leader), JITTER_RATIO * slow_s)
-    _every(loop.fast_interval_s, scheduler, f"{FAST}:{name}", ticking(fast_tick_as_leader), None)
+    slow = Often(
+        seconds=loop.slow_interval_s,
+        jitter_s=JITTER_RATIO * loop.slow_interval_s,
+        first_s=first_ratio * loop.slow_interval_s,
+    )
+    fast = Often(seconds=loop.fast_interval_s, first_s=loop.fast_interval_s)
+    _every(slow, scheduler, f"{SLOW}:{name}", ticking(tick_as_leader))
+    _every(fast, scheduler, f"{FAST}:{name}", ticking(fast_tick_as_leader))
+
+
+def unschedule(scheduler: BackgroundScheduler, deployment: str) -> None:
+    """Have nothing done for a deployment any more; what is under way ends by itself."""
+    for job in scheduler.get_jobs():
+        if str(job.id).partition(":")[2] == deployment:
+            job.remove()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Often:
+    """How often something is done; 0 s: not at all."""
+
+    seconds: float
+    first_s: float
+    jitter_s: float | None = None
 
 
 def _every(
-    seconds: float,
-    scheduler: BackgroundScheduler,
-    job_id: str,
-    act: Callable[[], None],
-    jitter_s: float | None,
+    often: Often, scheduler: BackgroundScheduler, job_id: str, act: Callable[[], None]
 ) -> None:
-    """Have something done every so many seconds; 0: not at all. What is so already stays."""
+    """Have something done every so many seconds. What is so already stays."""
     job = scheduler.get_job(job_id)
-    if job is not None and job.trigger.interval.total_seconds() == seconds:
+    if job is not None and job.trigger.interval.total_seconds() == often.seconds:
         return
-    if seconds <= 0:
+    if often.seconds <= 0:
         if job is not None:
             job.remove()
         return
     scheduler.add_job(
         act,
         "interval",
-        seconds=seconds,
-        jitter=jitter_s,
+        seconds=often.seconds,
+        start_date=datetime.now(UTC) + timedelta(seconds=often.first_s),
+        jitter=often.jitter_s,
         id=job_id,
         replace_existing=True,
         max_instances=1,
@@ -112,9 +141,11 @@ def _tick(
     act(leadership, metrics)
 
 
-def _count_missed(metrics: Metrics, deployment: str, event: JobSubmissionEvent) -> None:
+def _count_missed(metrics: Metrics, event: JobSubmissionEvent) -> None:
     """A tick was due while the one before was still at it, or far too late."""
-    kind = str(event.job_id).partition(":")[0]
+    kind, _, deployment = str(event.job_id).partition(":")
+    if kind not in (SLOW, FAST):
+        return
     why = "overlap" if event.code == EVENT_JOB_MAX_INSTANCES else "late"
     metrics.loop.missed.labels(deployment, kind, why).inc()
     LOG.warning("deployment=%s a %s tick was not run: %s", deployment, kind, why)

@@ -1,8 +1,10 @@
 """The stages of a tick, each under its deadline; one that overruns is never doubled."""
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -11,6 +13,14 @@ from planner.domain.spec import Stage, StageDeadlines
 from planner.service.telemetry.tracing import SpanOf, no_span
 
 Result = TypeVar("Result")
+COMPUTING = frozenset({Stage.FORECAST, Stage.PLAN})
+"""Stages that keep a core busy; the others wait for somebody else."""
+
+
+def slots_for_cores() -> threading.Semaphore:
+    """So many stages that compute at once as this process may use cores, two at the least."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return threading.Semaphore(max(cores or 1, 2))
 
 
 @dataclass(slots=True)
@@ -34,8 +44,16 @@ class Stages:
 
     A stage that overruns its deadline cannot be broken off: it goes on in its thread, the tick
     goes on without it, and the stage is not begun anew before it has ended.
+
+    Parameters
+    ----------
+    slots : Semaphore or None
+        Shared by the deployments of a process: who computes takes one first. The wait for it is
+        not part of the deadline, and at the deadline it is free again, so that a deployment whose
+        stage hangs holds the others up for no longer than that.
     """
 
+    slots: threading.Semaphore | None = None
     _left: dict[Stage, tuple[threading.Thread, float]] = field(default_factory=dict)
 
     def run(self, stage: Stage, work: Callable[[], Result], *, deadline_s: float) -> Result:
@@ -52,10 +70,12 @@ class Stages:
                 f"{stage} of an earlier tick is still at it, for "
                 f"{time.monotonic() - left[1]:.0f} s (deadline {deadline_s:g} s)"
             )
-        job, began_s = _Work(work), time.monotonic()
-        thread = threading.Thread(target=job.run, name=f"stage-{stage}", daemon=True)
-        thread.start()
-        thread.join(deadline_s)
+        job = _Work(work)
+        with self._slot(stage):
+            began_s = time.monotonic()
+            thread = threading.Thread(target=job.run, name=f"stage-{stage}", daemon=True)
+            thread.start()
+            thread.join(deadline_s)
         if thread.is_alive():
             self._left[stage] = (thread, began_s)
             raise StageOverrunError(f"{stage} took longer than its deadline of {deadline_s:g} s")
@@ -63,6 +83,14 @@ class Stages:
         if job.error is not None:
             raise job.error
         return job.results[0]
+
+    @contextmanager
+    def _slot(self, stage: Stage) -> Iterator[None]:
+        if self.slots is None or stage not in COMPUTING:
+            yield
+            return
+        with self.slots:
+            yield
 
     def finish(self, stage: Stage) -> None:
         """Wait for the end of a stage that was left behind."""

@@ -17,6 +17,8 @@ LOG = logging.getLogger("poolwise.store")
 INTERVAL_S = 3_600.0
 FIRST_S = 300.0
 """After the start: the first ticks have other things to do."""
+JITTER_S = 120.0
+"""Deployments are not tidied all at once."""
 PAUSE_S = 0.02
 """Between two transactions, so that others get in."""
 LONGEST_S = 1_200.0
@@ -31,6 +33,7 @@ def schedule_tidying(scheduler: BaseScheduler, leadership: Leadership, keeping: 
         args=(leadership, keeping),
         kwargs={"goes_on": lambda: scheduler.running},
         seconds=INTERVAL_S,
+        jitter=JITTER_S,
         start_date=datetime.now(UTC) + timedelta(seconds=FIRST_S),
         id=f"tidy:{leadership.deployment.spec.name}",
         max_instances=1,

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from forecaster.memory import Memory
-from planner.domain.errors import SpecError, UnknownProfileError
+from planner.domain.errors import NotAllowedError, SpecError, UnknownProfileError
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
 from planner.service.answers.planning import sole_model
@@ -136,6 +136,8 @@ class Specs:
         Told of every deployment that takes the place of another one.
     now : SpecVersion
         The version in force here.
+    fits : callable
+        Raises SpecError where a spec does not go with those of the other deployments.
     """
 
     store: Store
@@ -144,6 +146,7 @@ class Specs:
     hands: Callable[[Spec], ActuatorOf]
     leadership: Leadership
     now: SpecVersion
+    fits: Callable[[Spec], None] = lambda _spec: None
     watchers: list[Callable[[Deployment], None]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -161,11 +164,19 @@ class Specs:
         by: str,
         at: datetime,
         expected: int | None = None,
+        may_change_approval: bool = True,
     ) -> SpecVersion:
         """Put a spec in the place of the one in force, here and in every other process.
 
+        Parameters
+        ----------
+        may_change_approval : bool
+            Whether they may also change who has to approve.
+
         Raises
         ------
+        NotAllowedError
+            When they change that and may not.
         SpecError
             When it is not valid, or another deployment's.
         SpecChangedError
@@ -174,6 +185,11 @@ class Specs:
         inline = self.reader.resolved(content)
         spec = self.reader.read(inline, allow_estimates=allow_estimates)
         self._check(spec)
+        if not may_change_approval and spec.approval != self.leadership.deployment.spec.approval:
+            raise NotAllowedError(
+                "spec: approval differs from the one in force, and who has to approve is changed "
+                "by admins only: leave it as it is, or ask one"
+            )
         made = SpecVersion(
             version=0,
             spec_id=spec.spec_id,
@@ -212,6 +228,7 @@ class Specs:
                     "one with `poolwise serve --spec`"
                 )
         sole_model(spec, self.reader.model)
+        self.fits(spec)
 
     def _use(self, version: SpecVersion, spec: Spec, *, by: str) -> None:
         old = self.leadership.deployment

@@ -20,7 +20,7 @@ RATE = "rate"
 """The one key that is not of the spec: how many times the forecast's requests."""
 
 _NAMES = ("name", "model", "accelerator", "role", "request_class")
-_FACTOR = re.compile(r"x(\d+(?:\.\d+)?)")
+_FACTOR = re.compile(r"x(\d+\.?\d*|\.\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,5 +174,13 @@ def _value(before: object, value: str, text: str) -> object:
             f"--what-if {text}: `{value}` multiplies a number, but there is {before!r}: give a "
             "value"
         )
-    changed = before * float(matched.group(1))
-    return round(changed) if isinstance(before, int) else changed
+    factor = float(matched.group(1))
+    changed = before * factor
+    if not isinstance(before, int):
+        return changed
+    if round(changed) == before and changed != before:
+        raise InputError(
+            f"--what-if {text}: {factor:g} times {before} is {before} again, in whole numbers: "
+            "give the number that you mean"
+        )
+    return round(changed)

@@ -1,7 +1,5 @@
-"""Opening the database: SQLite by default, its pragmas, and the migrations."""
+"""Opening the database, and the migrations."""
 
-import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,19 +8,17 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from planner.domain.errors import StoreError
 from planner.service.security.redaction import redact
+from planner.service.store.sqlite import sqlite_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_S = 15
-"""How long a writer waits for another one, seconds."""
 POSTGRESQL = "postgresql+psycopg"
 POSTGRESQL_LIMITS = {
     "connect_timeout": 5,
@@ -150,7 +146,7 @@ class Access:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url)
+        return sqlite_engine(url)
     if url.drivername in ("postgresql", "postgres", POSTGRESQL):
         limits = {name: v for name, v in POSTGRESQL_LIMITS.items() if name not in url.query}
         return create_engine(
@@ -170,61 +166,30 @@ def _make_folder(url: URL) -> None:
         raise StoreError(f"folder {folder} cannot be made: {error.strerror}") from error
 
 
-def _sqlite(url: URL) -> Engine:
-    if url.database in (None, "", ":memory:"):
-        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-    else:
-        engine = create_engine(url, connect_args={"timeout": BUSY_S})
-    event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    # pysqlite would begin transactions by itself, too late for BEGIN IMMEDIATE.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    _write_ahead(cursor)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _write_ahead(cursor: DBAPICursor) -> None:
-    """Switch a new database to the write-ahead log.
-
-    For this SQLite does not wait as it does for a writer: of two processes that open a new
-    database at once, the second is told at once that it is locked.
-    """
-    until_s = time.monotonic() + BUSY_S
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > until_s:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _begin(connection: Connection) -> None:
-    """Writers queue up when they begin: two that read first and then write would deadlock."""
-    reads = connection.get_execution_options().get("reads_only", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
 def migrate(connection: Connection, revision: str = "head") -> None:
     """Bring the schema to a version, by default the newest; of two openers the second waits."""
     take_time(connection)
     if connection.dialect.name == "postgresql":
         # Any fixed number: an advisory lock of this transaction serialises openers.
         connection.execute(text("SELECT pg_advisory_xact_lock(7265361)"))
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _migrations() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    return config
+
+
+def newest_revision() -> str:
+    """The version of the schema that this version of Poolwise works on."""
+    head = ScriptDirectory.from_config(_migrations()).get_current_head()
+    if head is None:
+        raise StoreError(f"no migrations are in {MIGRATIONS}: install Poolwise again")
+    return head
 
 
 def take_time(connection: Connection) -> None:

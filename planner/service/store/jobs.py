@@ -1,7 +1,7 @@
 """Long work that somebody waits for elsewhere: kept with its request until it is answered."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -42,7 +42,7 @@ class Job:
     Parameters
     ----------
     kind : str
-        The route that was asked: `plans`, `simulations` or `forecasts`.
+        The route that was asked: `plans`, `simulations`, `forecasts` or `backtests`.
     request : str
         The body that came, JSON.
     attempts : int
@@ -214,6 +214,15 @@ class StoredJobs:
             if connection.execute(update(JOBS).where(here).values(values)).rowcount:
                 audit.add(connection, at, by, "job.cancel", job_id)
             return _job(connection, job_id)
+
+    def cancelled(self, job_ids: Collection[str]) -> set[str]:
+        """Which of these were cancelled, or taken over by another process. Raises StoreError."""
+        if not job_ids:
+            return set()
+        mine = (JOBS.c.owner == self.owner) & _open() & JOBS.c.job_id.in_(job_ids)
+        with self.access.reading() as connection:
+            wanted = connection.execute(select(JOBS.c.job_id).where(mine)).scalars().all()
+        return set(job_ids).difference(wanted)
 
     def give_back(self) -> None:
         """Leave this process's jobs to whichever comes next. Raises StoreError."""

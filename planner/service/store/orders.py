@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import Engine, insert, select, update
 
 from planner.service.store import audit
-from planner.service.store.database import queue_up, translated
+from planner.service.store.database import Access, queue_up, translated
 from planner.service.store.instants import instant, stamp
 from planner.service.store.tables import ORDERS
 
@@ -51,6 +51,13 @@ class Answer:
 
     error: str = ""
     detail: str = ""
+
+
+def ordered(access: Access) -> frozenset[str]:
+    """The deployments that have orders which nobody has answered. Raises StoreError."""
+    query = select(ORDERS.c.deployment).where(ORDERS.c.error.is_(None)).distinct()
+    with access.reading() as connection:
+        return frozenset(connection.execute(query).scalars())
 
 
 class StoredOrders:

@@ -62,13 +62,35 @@ def deployment_of(connection: Connection, plan_id: str) -> str | None:
 
 def ids(
     connection: Connection,
-    deployment: str,
+    deployments: Sequence[str],
     *,
     limit: int,
     states: Sequence[ApprovalState],
     after: tuple[datetime, str] | None,
 ) -> Sequence[str]:
-    """Ids of a deployment's newest plans, newest first; of these states, behind `after`."""
+    """Ids of the deployments' newest plans, newest first; of these states, behind `after`."""
+    if len(deployments) == 1:
+        found = _places(connection, deployments[0], limit=limit, states=states, after=after)
+        return [plan_id for _, plan_id in found]
+    every = [  # one by one, by the index
+        place
+        for name in deployments
+        for place in _places(connection, name, limit=limit, states=states, after=after)
+    ]
+    every.sort(key=lambda place: place[1])
+    every.sort(key=lambda place: place[0], reverse=True)
+    return [plan_id for _, plan_id in every[:limit]]
+
+
+def _places(
+    connection: Connection,
+    deployment: str,
+    *,
+    limit: int,
+    states: Sequence[ApprovalState],
+    after: tuple[datetime, str] | None,
+) -> Sequence[tuple[str, str]]:
+    """Creation and id of a deployment's newest plans."""
     states_of = APPROVALS.alias()
     newest = (  # of each plan by the index: all plans at once would take as long as there are many
         select(func.max(states_of.c.seq))
@@ -76,7 +98,7 @@ def ids(
         .scalar_subquery()
     )
     query = (
-        select(PLANS.c.plan_id)
+        select(PLANS.c.created_at, PLANS.c.plan_id)
         .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
         .where(PLANS.c.deployment == deployment, APPROVALS.c.seq == newest)
         .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
@@ -88,7 +110,7 @@ def ids(
         at, plan_id = stamp(after[0]), after[1]
         same_instant = (PLANS.c.created_at == at) & (PLANS.c.plan_id > plan_id)
         query = query.where((PLANS.c.created_at < at) | same_instant)
-    return connection.execute(query).scalars().all()
+    return [(row.created_at, row.plan_id) for row in connection.execute(query)]
 
 
 def _is_another_draft(connection: Connection, approval: Approval) -> bool:

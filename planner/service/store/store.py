@@ -177,21 +177,22 @@ class Store:
 
     def plans(
         self,
-        deployment: str,
+        deployment: str | Sequence[str],
         *,
         limit: int,
         states: Sequence[ApprovalState] = (),
         after: tuple[datetime, str] | None = None,
     ) -> tuple[PlanRecord, ...]:
-        """The newest plans of a deployment, newest first; of these states, when given.
+        """The newest plans of a deployment or of several, newest first; of these states, if given.
 
         Parameters
         ----------
         after : (datetime, str) or None
             Instant and id of a plan: only those that follow it in this order.
         """
+        names = (deployment,) if isinstance(deployment, str) else deployment
         with self._read() as connection:
-            ids = plans.ids(connection, deployment, limit=limit, states=states, after=after)
+            ids = plans.ids(connection, names, limit=limit, states=states, after=after)
             found = [plans.find(connection, plan_id) for plan_id in ids]
         return tuple(record for record in found if record is not None)
 

@@ -438,6 +438,18 @@ SPECS = Table(
     Column("put_by", String(200), nullable=False),
 )
 
+DEPLOYMENTS = Table(
+    "deployments",
+    METADATA,
+    Column("deployment", String(63), primary_key=True),
+    Column("lease", String(200), nullable=False),
+    Column("given", String(80), nullable=False),
+    Column("changed_at", String(40), nullable=False),
+    Column("changed_by", String(200), nullable=False),
+    Column("retired", Boolean, nullable=False),
+    Index("ix_deployments_lease", "lease"),
+)
+
 PROFILES = Table(
     "profiles",
     METADATA,

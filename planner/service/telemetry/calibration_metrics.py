@@ -36,7 +36,8 @@ class CalibrationCollector(Collector):
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
-    def describe(self) -> list[Metric]:
+    @staticmethod
+    def describe() -> list[Metric]:
         """Every metric that there may be."""
         return [_family(*one) for one in (_FACTOR, _BOUND, _AGAIN, _TTFT, _ITL, _TOKENS)]
 

@@ -1,10 +1,12 @@
 """What Prometheus reads at `/metrics`, in a registry of its own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from math import inf
 
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from actuators.metrics import DesiredReplicas
 from planner.domain.fleet import Fleet
@@ -20,27 +22,21 @@ from planner.service.telemetry.calibration_metrics import CalibrationCollector
 from planner.service.telemetry.forecast_metrics import ForecastMetrics
 from planner.service.telemetry.metrics_catalogue import KnownRegistry
 from planner.service.telemetry.own_metrics import LoopMetrics, SloCounters, StoreCollector
+from planner.service.telemetry.several import Several, forget
 from planner.service.telemetry.signal_metrics import SignalCollector
 from planner.service.telemetry.tick_metrics import TickMetrics
 
 _MOVING = (Outcome.APPLIED, Outcome.APPLYING, Outcome.FELL_BACK)
+STALE_AFTER_S = 180.0
+"""Decisions by load that was seen longer ago do not confirm exported counts, where no spec says
+otherwise."""
 _POOL = ("deployment", "model", "role", "accelerator", "tp")
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters and gauges of one service.
+    """Counters and gauges of one service: all but those of requests have a label `deployment`."""
 
-    Parameters
-    ----------
-    desired : DesiredReplicas or None
-        Counts that an autoscaler of the cluster follows, where it moves the fleet.
-    stale_after_s : float
-        Decisions by load that was seen longer ago do not confirm them, seconds.
-    """
-
-    desired: DesiredReplicas | None = None
-    stale_after_s: float = 180.0
     registry: KnownRegistry = field(default_factory=KnownRegistry)
     ticks: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
@@ -54,12 +50,27 @@ class Metrics:
     predicted_attainment: Gauge = field(init=False)
     predicted_seconds: Gauge = field(init=False)
     forecasts: ForecastMetrics = field(init=False)
-    _followers: list[Callable[[Deployment], None]] = field(default_factory=list, init=False)
+    settings: LoopMetrics = field(init=False)
+    slos: SloCounters = field(init=False)
+    leader: Gauge = field(init=False)
+    leader_term: Gauge = field(init=False)
+    _several: dict[type[Collector], Several] = field(init=False)
+    _stale_after_s: dict[str, float] = field(default_factory=dict, init=False)
+    _ended: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         name, registry = ("deployment",), self.registry
-        if self.desired is not None:
-            registry.register(self.desired)
+        self._several = {
+            kind: Several(described)
+            for kind, described in (
+                (DesiredReplicas, DesiredReplicas.described),
+                (StoreCollector, StoreCollector.describe),
+                (CalibrationCollector, CalibrationCollector.describe),
+                (SignalCollector, SignalCollector.describe),
+            )
+        }
+        for several in self._several.values():
+            registry.register(several)
         self.ticks = Counter(
             "poolwise_ticks", "Ticks by outcome", ("deployment", "outcome"), registry=registry
         )
@@ -105,45 +116,48 @@ class Metrics:
 
         self.forecasts = ForecastMetrics(registry)
         self.loop = TickMetrics(registry)
+        self.settings, self.slos = LoopMetrics(registry), SloCounters(registry)
+        self.leader = Gauge(
+            "poolwise_leader", "1 where this process moves the fleet", name, registry=registry
+        )
+        self.leader_term = Gauge(
+            "poolwise_leader_term", "Term of the newest leader seen", name, registry=registry
+        )
 
     def watch(self, deployment: str, election: Election) -> None:
         """Show whether this process leads, and in which term; over all processes the sum is 1."""
-        name = ("deployment",)
-        leads = Gauge(
-            "poolwise_leader", "1 where this process moves the fleet", name, registry=self.registry
-        )
-        leads.labels(deployment).set_function(lambda: float(election.term() is not None))
-        term = Gauge(
-            "poolwise_leader_term", "Term of the newest leader seen", name, registry=self.registry
-        )
-        term.labels(deployment).set_function(
+        self.leader.labels(deployment).set_function(lambda: float(election.term() is not None))
+        self.leader_term.labels(deployment).set_function(
             lambda: float(seen.term if (seen := election.seen()) else 0)
         )
 
+    def export(self, desired: DesiredReplicas) -> None:
+        """Show counts that an autoscaler of the cluster follows, where it moves the fleet."""
+        self._several[DesiredReplicas].of[desired.deployment] = desired
+
     def show(self, deployment: Deployment, live: LiveSignals) -> None:
         """Show what the store holds, and what is seen of the running deployment."""
-        spec = deployment.spec
-        settings = LoopMetrics(self.registry, spec, at=deployment.clock())
-        self.loop.record_standing(spec.name, Standing(), spec.loop.mode)
-        stored, calibrations = StoreCollector(deployment), CalibrationCollector(deployment)
-        self.registry.register(stored)
-        self.registry.register(calibrations)
-        self.registry.register(SignalCollector(spec.name, live.newest))
-        counters = SloCounters(self.registry, spec.name, classes_of(spec, deployment.model))
-        live.on_signals.append(counters.record)
-
-        def follow(made: Deployment) -> None:
-            settings.show(made.spec)
-            stored.deployment = calibrations.deployment = made
-            counters.begin(classes_of(made.spec, made.model))
-
-        self._followers.append(follow)
+        name = deployment.spec.name
+        self._ended.discard(name)
+        self.settings.start.labels(name).set(deployment.clock().timestamp())
+        self.loop.record_standing(name, Standing(), deployment.spec.loop.mode)
+        self._several[SignalCollector].of[name] = SignalCollector(name, live.newest)
+        self.follow(deployment)
+        live.on_signals.append(partial(self.slos.record, name))
 
     def follow(self, deployment: Deployment) -> None:
         """Show a deployment in the place of the one before: its spec was replaced."""
-        self.stale_after_s = deployment.spec.guards.stale_observation_s
-        for follower in self._followers:
-            follower(deployment)
+        spec = deployment.spec
+        self._stale_after_s[spec.name] = spec.guards.stale_observation_s
+        self.settings.show(spec)
+        self._several[StoreCollector].of[spec.name] = StoreCollector(deployment)
+        self._several[CalibrationCollector].of[spec.name] = CalibrationCollector(deployment)
+        self.slos.begin(spec.name, classes_of(spec, deployment.model))
+
+    def forget(self, deployment: str) -> None:
+        """Show nothing of a deployment any more, whatever is under way."""
+        self._ended.add(deployment)
+        forget(self.registry.collectors, deployment)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
@@ -161,43 +175,43 @@ class Metrics:
         self, deployment: str, report: TickReport, *, at: datetime, took_s: float
     ) -> None:
         """Record what a tick came to."""
+        if deployment in self._ended:
+            return
         self.ticks.labels(deployment, report.outcome.value).inc()
         self.tick_seconds.labels(deployment).observe(took_s)
         self.loop.record(deployment, report)
         if report.outcome.value in GOOD:
             self.last_good_tick.labels(deployment).set(at.timestamp())
-        self._confirm(report, at)
+        self._confirm(deployment, report, at)
         if report.seen is not None:
             self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
             self.record_plan(deployment, report.decision.plan)
             self.record_fleet(deployment, report.decision.diff.from_fleet)
 
-    def _confirm(self, report: TickReport, at: datetime) -> None:
+    def _confirm(self, deployment: str, report: TickReport, at: datetime) -> None:
         """The exported counts hold on: this tick decided about them, by fresh load or fallback.
 
         Else they expire, and whatever follows them holds what it has. A fallback that the spec
         asks for is a decision for when the load cannot be seen, so that its age does not matter.
         """
-        decision = report.decision
-        if self.desired is None or decision is None:
+        decision, desired = report.decision, self._several[DesiredReplicas].of.get(deployment)
+        if not isinstance(desired, DesiredReplicas) or decision is None:
             return
         falling_back = is_fallback(decision.plan.plan_id)
-        if not falling_back and not (report.outcome.value in GOOD and self._is_fresh(report, at)):
+        stale_after_s = self._stale_after_s.get(deployment, STALE_AFTER_S)
+        fresh = _age_s(report, at) <= stale_after_s
+        if not falling_back and not (report.outcome.value in GOOD and fresh):
             return
         if decision.diff.steps and report.outcome in _MOVING:
-            self.desired.confirm()
+            desired.confirm()
         else:
-            self.desired.publish(decision.diff.from_fleet)
-
-    def _is_fresh(self, report: TickReport, at: datetime) -> bool:
-        seen = report.seen
-        return seen is not None and (at - seen.observed_at).total_seconds() <= self.stale_after_s
+            desired.publish(decision.diff.from_fleet)
 
     def record_plan(self, deployment: str, plan: Plan) -> None:
         """Show the first window of the newest plan."""
         self.planned_usd_per_hour.labels(deployment).set(plan.usd_per_hour)
-        self.planned_replicas.clear()
+        self.planned_replicas.remove_by_labels({"deployment": deployment})
         if not plan.windows:
             return
         first = plan.windows[0]
@@ -215,10 +229,15 @@ class Metrics:
 
     def record_fleet(self, deployment: str, fleet: Fleet) -> None:
         """Show the fleet by state."""
-        self.fleet_replicas.clear()
+        self.fleet_replicas.remove_by_labels({"deployment": deployment})
         for pool in fleet.pools:
             shape = pool.shape
             pool_labels = (deployment, shape.model, shape.role.value, shape.accelerator)
             for state in ("ready", "starting", "draining"):
                 count: int = getattr(pool, state)
                 self.fleet_replicas.labels(*pool_labels, str(shape.tp), state).inc(count)
+
+
+def _age_s(report: TickReport, at: datetime) -> float:
+    """How old the load was that a tick decided by, seconds; infinite where it saw none."""
+    return inf if report.seen is None else (at - report.seen.observed_at).total_seconds()

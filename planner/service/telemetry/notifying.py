@@ -171,7 +171,7 @@ class Sender:
     """Posts what is in its queue, one after another, in a thread of its own."""
 
     channel: Channel
-    settled: Callable[[str, Fate], None]
+    settled: Callable[[str, Notification, Fate], None]
     first_pause_s: float = FIRST_PAUSE_S
     timeout_s: float = TIMEOUT_S
     waiting: queue.Queue[Notification] = field(
@@ -198,7 +198,7 @@ class Sender:
             self.waiting.put_nowait(told)
         except queue.Full:
             LOG.warning("channel=%s kind=%s dropped: its queue is full", *self._names(told))
-            self.settled(self.channel.name, Fate.DROPPED)
+            self.settled(self.channel.name, told, Fate.DROPPED)
 
     def _run(self) -> None:
         with httpx.Client(timeout=self.timeout_s, follow_redirects=False) as client:
@@ -212,7 +212,7 @@ class Sender:
                 except Exception:  # a fault here must not end the channel
                     LOG.exception("channel=%s kind=%s failed unexpectedly", *self._names(told))
                     fate = Fate.FAILED
-                self.settled(self.channel.name, fate)
+                self.settled(self.channel.name, told, fate)
 
     def _deliver(self, client: httpx.Client, told: Notification) -> Fate:
         pause_s, reason = self.first_pause_s, ""
@@ -261,13 +261,11 @@ class Notifier:
         channels: tuple[Channel, ...],
         registry: CollectorRegistry,
         *,
-        deployment: str,
         repeat_s: float = 3600.0,
         clock_s: Callable[[], float] = time.monotonic,
         first_pause_s: float = FIRST_PAUSE_S,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.deployment = deployment
         self.repeat_s = repeat_s
         self.clock_s = clock_s
         self.counted = Counter(
@@ -280,11 +278,14 @@ class Notifier:
             Sender(one, self._settled, first_pause_s=first_pause_s, timeout_s=timeout_s)
             for one in channels
         )
+        self._told: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def show(self, deployment: str) -> None:
+        """Have the series of a deployment, from now on."""
         for sender in self.senders:
             for fate in Fate:
                 self.counted.labels(deployment, sender.channel.name, fate.value)
-        self._told: OrderedDict[str, float] = OrderedDict()
-        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin to send."""
@@ -300,13 +301,13 @@ class Notifier:
         """Tell it, unless the same was told lately; never waits and never raises."""
         if self._was_told(told):
             for sender in self.senders:
-                self._settled(sender.channel.name, Fate.REPEATED)
+                self._settled(sender.channel.name, told, Fate.REPEATED)
             return
         for sender in self.senders:
             sender.offer(told)
 
     def _was_told(self, told: Notification) -> bool:
-        key, now_s = f"{told.kind}:{told.key}", self.clock_s()
+        key, now_s = f"{told.deployment}:{told.kind}:{told.key}", self.clock_s()
         with self._lock:
             before_s = self._told.get(key)
             if before_s is not None and now_s - before_s < self.repeat_s:
@@ -317,5 +318,5 @@ class Notifier:
                 self._told.popitem(last=False)
         return False
 
-    def _settled(self, channel: str, fate: Fate) -> None:
-        self.counted.labels(self.deployment, channel, fate.value).inc()
+    def _settled(self, channel: str, told: Notification, fate: Fate) -> None:
+        self.counted.labels(told.deployment, channel, fate.value).inc()

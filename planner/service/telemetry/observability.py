@@ -2,14 +2,16 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from planner.domain.errors import InputError
+from planner.service.environment import number
 
 WATCH_INTERVAL_S = 15.0
 LONGEST_S = 3600.0
+DEPLOYMENT = "$deployment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,19 +22,58 @@ class WatchSettings:
     ----------
     targets : tuple of str
         `ROLE=URL`, `KIND=URL`, `gate=URL` or `hardware=URL` each; empty: the Prometheus server,
-        or the deployment that runs from the state directory.
+        or the deployment that runs from the state directory. `NAME/` before it says of which of
+        several deployments the part is.
     interval_s : float
         Over which rates and quantiles are taken, seconds; 0: nothing is watched.
     prometheus_url : str or None
         Read through this server instead.
     prometheus_selector : str
-        Which of its series, as in PromQL.
+        Which of its series, as in PromQL; `$deployment` in it stands for a deployment's name.
     """
 
     targets: tuple[str, ...] = ()
     interval_s: float = WATCH_INTERVAL_S
     prometheus_url: str | None = None
     prometheus_selector: str = ""
+
+    def check_several(self) -> None:
+        """Refuse, for a server of several deployments, what does not say which it is of.
+
+        Raises
+        ------
+        InputError
+            The load of one deployment would be taken for that of all.
+        """
+        for text in self.targets:
+            if "/" not in text.partition("=")[0]:
+                raise InputError(
+                    f"POOLWISE_WATCH: of which deployment is {text}? With several, write "
+                    "NAME/ROLE=URL"
+                )
+        if self.prometheus_url and DEPLOYMENT not in self.prometheus_selector:
+            raise InputError(
+                "POOLWISE_PROMETHEUS_SELECTOR: with several deployments it must say which series "
+                f"are whose: put {DEPLOYMENT} where the name stands, as in "
+                f'namespace="{DEPLOYMENT}"'
+            )
+
+    def of(self, deployment: str, *, alone: bool) -> "WatchSettings":
+        """What concerns one deployment; nothing, where that is not said and it is not alone."""
+        pairs = [(text.partition("="), text) for text in self.targets]
+        own = [
+            text.partition("/")[2]
+            for (head, _, _), text in pairs
+            if "/" in head and head.partition("/")[0] == deployment
+        ]
+        common = [text for (head, _, _), text in pairs if alone and "/" not in head]
+        told = alone or DEPLOYMENT in self.prometheus_selector
+        return replace(
+            self,
+            targets=(*common, *own),
+            prometheus_url=self.prometheus_url if told else None,
+            prometheus_selector=self.prometheus_selector.replace(DEPLOYMENT, deployment),
+        )
 
 
 class LogFormat(StrEnum):
@@ -69,7 +110,7 @@ def read_watch(environ: Mapping[str, str]) -> WatchSettings:
     """What is watched; raises InputError where it is not readable."""
     return WatchSettings(
         targets=tuple(shlex.split(environ.get("POOLWISE_WATCH", "").replace(",", " "))),
-        interval_s=_number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
+        interval_s=number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
         prometheus_url=environ.get("POOLWISE_PROMETHEUS_URL", "").strip() or None,
         prometheus_selector=environ.get("POOLWISE_PROMETHEUS_SELECTOR", "").strip(),
     )
@@ -108,8 +149,8 @@ def read_notifications(environ: Mapping[str, str]) -> NotificationSettings:
         webhook_url=webhook,
         webhook_secret=secret,
         slack_url=slack,
-        repeat_s=_number(environ, "POOLWISE_NOTIFY_REPEAT_S", 3600.0, most=7 * 86_400.0),
-        burn_ratio=_number(environ, "POOLWISE_NOTIFY_BURN_RATIO", 14.4, most=1e6),
+        repeat_s=number(environ, "POOLWISE_NOTIFY_REPEAT_S", 3600.0, most=7 * 86_400.0),
+        burn_ratio=number(environ, "POOLWISE_NOTIFY_BURN_RATIO", 14.4, most=1e6),
     )
 
 
@@ -127,16 +168,3 @@ def _secret(environ: Mapping[str, str], name: str) -> str | None:
     if not text:
         raise InputError(f"{name}_FILE {path} is empty")
     return text
-
-
-def _number(environ: Mapping[str, str], name: str, default: float, *, most: float) -> float:
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= most:
-        raise InputError(f"{name} must be a number from 0 to {most:g}, got {text!r}")
-    return number

@@ -39,7 +39,8 @@ class StoreCollector(Collector):
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
 
-    def describe(self) -> list[Metric]:
+    @staticmethod
+    def describe() -> list[Metric]:
         """Every metric that there may be."""
         return [GaugeMetricFamily(name, text, labels=["deployment"]) for name, text in _STORED]
 
@@ -73,7 +74,7 @@ class StoreCollector(Collector):
 class LoopMetrics:
     """What changes only with the spec, so that rules can be relative to it."""
 
-    def __init__(self, registry: CollectorRegistry, spec: Spec, *, at: datetime) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.interval = Gauge(
             "poolwise_loop_interval_seconds",
             "Seconds between slow ticks",
@@ -86,14 +87,12 @@ class LoopMetrics:
             ("deployment",),
             registry=registry,
         )
-        start = Gauge(
+        self.start = Gauge(
             "poolwise_start_timestamp_seconds",
-            "When this process started to serve, Unix time",
+            "When this process started to serve the deployment, Unix time",
             ("deployment",),
             registry=registry,
         )
-        start.labels(spec.name).set(at.timestamp())
-        self.show(spec)
 
     def show(self, spec: Spec) -> None:
         """Show a spec's settings."""
@@ -102,18 +101,10 @@ class LoopMetrics:
 
 
 class SloCounters:
-    """Arrivals and misses per class, added up from the readings: what burn rates are made of.
+    """Arrivals and misses per class, added up from the readings: what burn rates are made of."""
 
-    Parameters
-    ----------
-    classes : of the spec, so that every series is there from the start.
-    """
-
-    def __init__(
-        self, registry: CollectorRegistry, deployment: str, classes: tuple[str, ...]
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("deployment", "class")
-        self.deployment = deployment
         self.arrived = Counter(
             "poolwise_slo_requests", "Requests that were judged", labels, registry=registry
         )
@@ -124,18 +115,18 @@ class SloCounters:
             labels,
             registry=registry,
         )
-        self._until: datetime | None = None
-        self.begin(classes)
+        self._until: dict[str, datetime] = {}
 
-    def begin(self, classes: tuple[str, ...]) -> None:
-        """Have the series of these classes, from now on."""
+    def begin(self, deployment: str, classes: tuple[str, ...]) -> None:
+        """Have the series of a deployment's classes, from now on."""
         for name in classes:
-            self.arrived.labels(self.deployment, name)
-            self.missed.labels(self.deployment, name)
+            self.arrived.labels(deployment, name)
+            self.missed.labels(deployment, name)
 
-    def record(self, signals: DeploymentSignals) -> None:
+    def record(self, deployment: str, signals: DeploymentSignals) -> None:
         """Add what came since the last reading."""
-        before, self._until = self._until, signals.looked_at
+        before = self._until.get(deployment)
+        self._until[deployment] = signals.looked_at
         if before is None:
             return
         seconds = (signals.looked_at - before).total_seconds()
@@ -144,7 +135,7 @@ class SloCounters:
         for slo in signals.slos:
             rate, met = arrivals_of(signals, slo), slo.attainment_ratio.value
             if rate is not None and met is not None:
-                labels = (self.deployment, slo.request_class)
+                labels = (deployment, slo.request_class)
                 self.arrived.labels(*labels).inc(max(rate, 0.0) * seconds)
                 self.missed.labels(*labels).inc(max(rate * (1 - met), 0.0) * seconds)
 

@@ -348,9 +348,10 @@ class SignalCollector(Collector):
         self.deployment = deployment
         self.newest = newest
 
-    def describe(self) -> list[Metric]:
+    @staticmethod
+    def describe() -> list[Metric]:
         """Every metric that there may be."""
-        return [self._empty(family) for family in FAMILIES]
+        return [SignalCollector._empty(family) for family in FAMILIES]
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of which something is known."""

@@ -54,7 +54,7 @@ def test_an_alternative_that_is_not_found_in_time_does_not_cost_the_plan(
     case = wave(1, pooled=True)
     solution = optimize(case)
 
-    def hurried(fewer: Problem) -> Solution:
+    def hurried(fewer: Problem, *, patient: bool) -> Solution:
         raise SolverError("found no fleet within 0 s")
 
     monkeypatch.setattr(solve, "optimize", hurried)
@@ -80,3 +80,57 @@ def test_what_can_only_be_served_in_part_is_planned_for_without_any_time() -> No
     hurried = optimize(short)
     assert check(short, hurried) == ()
     assert 0 < hurried.shortfall_rps[0] < 500.0
+
+
+IN_A_HURRY = SolverSettings(time_limit_s=0.01)
+
+
+def many_limits(seed: int, *, one_shape: bool = False) -> Problem:
+    """12 windows of 9 shapes with lead times, ramps and up-times, two thirds of what there is."""
+    rng = np.random.default_rng(seed)
+    counts = np.arange(1, 13)
+    options, rates = [], []
+    for name, usd, speed in (("h100", 4.0, 1.0), ("a100", 2.2, 0.5), ("l40s", 1.2, 0.25)):
+        for role, rate in zip(ROLES, (10.0, 12.0, 5.0), strict=True):
+            ramp = int(rng.integers(2, 5))
+            options.append(
+                option(
+                    role,
+                    name,
+                    usd * rng.uniform(0.9, 1.1),
+                    start_s=float(rng.choice([0.0, 90.0])),
+                    max_starts=ramp,
+                    max_stops=ramp,
+                    min_up_s=float(rng.choice([0.0, 900.0])),
+                )
+            )
+            rates.append(list(rate * speed * counts * (1 - 0.15 / np.sqrt(counts))))
+    load = [48 * (1 + 0.3 * np.sin(t / 3 + seed)) for t in range(12)]
+    return problem(options, rates, load, inventory=8, window_s=300.0, one_shape_per_role=one_shape)
+
+
+@pytest.mark.parametrize(("seed", "one_shape"), [(0, False), (1, False), (3, False), (0, True)])
+def test_a_search_of_a_hundredth_of_a_second_gives_a_plan_or_says_that_there_is_none(
+    seed: int, *, one_shape: bool
+) -> None:
+    case = many_limits(seed, one_shape=one_shape)
+    hurried = optimize(replace(case, solver=IN_A_HURRY))
+    if hurried.feasible:
+        assert check(case, hurried) == ()
+        assert 0 <= hurried.gap_ratio <= 1
+    else:  # proven, not only not found
+        assert not optimize(case).feasible
+
+
+def test_a_hurried_search_tells_a_load_that_nothing_serves_from_one_that_it_did_not_solve() -> None:
+    case = replace(many_limits(0), solver=IN_A_HURRY)
+    served = optimize(case)
+    assert served.status is PlanStatus.FEASIBLE
+    assert optimize(replace(case, demand_rps=10 * case.demand_rps)).status is PlanStatus.INFEASIBLE
+
+
+def test_comparisons_do_not_search_on_after_the_time_limit() -> None:
+    """A plan is in hand: what nothing was found of in time is not priced."""
+    case = replace(many_limits(0), solver=NO_TIME)
+    assert optimize(case).feasible
+    assert solve.attempt(case) is None

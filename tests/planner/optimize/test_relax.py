@@ -14,7 +14,7 @@ from planner.optimize.inputs import LinkLimit, RatioBounds, ReplicaBounds
 from planner.optimize.limits import NO_LIMIT, limits_of
 from planner.optimize.problem import Problem
 from planner.optimize.promises import promises_of
-from planner.optimize.relax import RESOLUTION_RATIO, relaxations
+from planner.optimize.relax import RESOLUTION_RATIO, Rebuild, relaxations
 from planner.optimize.solve import optimize
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import spec
@@ -36,7 +36,11 @@ def named(given: Spec | None = None) -> Spec:
 
 def asked(case: Problem) -> tuple[str, ...]:
     """What to relax of a problem whose objectives change nothing."""
-    return relaxations(case, named(), lambda _: case)
+    return texts(case, named(), lambda _: case)
+
+
+def texts(case: Problem, given: Spec, rebuild: Rebuild) -> tuple[str, ...]:
+    return tuple(relaxed.text for relaxed in relaxations(case, given, rebuild))
 
 
 def nodes(changed: Spec) -> Problem:
@@ -133,7 +137,7 @@ def test_a_limit_that_helps_alone_is_told_with_the_least_that_helps(name: str) -
 
 def test_larger_nodes_are_tried() -> None:
     given = named(x_of(4))
-    assert "per_node of x 6 instead of 4" in relaxations(nodes(given), given, nodes)
+    assert "per_node of x 6 instead of 4" in texts(nodes(given), given, nodes)
 
 
 def test_more_reserved_accelerators_are_paid_within_the_budget() -> None:
@@ -178,7 +182,7 @@ def values(texts: Sequence[str], name: str) -> float:
 
 def test_objectives_are_searched_to_the_stated_resolution() -> None:
     one = named()
-    found = relaxations(by_objectives(one), one, by_objectives)
+    found = texts(by_objectives(one), one, by_objectives)
     assert 2.5 <= values(found, "ttft_s") <= 2.5 * (1 + RESOLUTION_RATIO)
     assert 0.125 <= values(found, "tpot_s") <= 0.125 * (1 + RESOLUTION_RATIO)
     assert all("(to within 1%)" in t for t in found if t.startswith(("ttft_s", "tpot_s")))
@@ -192,7 +196,7 @@ def test_attainment_is_searched_to_the_stated_resolution() -> None:
         return problem([ALONE], [1.0 if slo.attainment_ratio > 0.873 else 3.0], [2.5], inventory=1)
 
     one = named()
-    found = relaxations(rebuilt(one), one, rebuilt)
+    found = texts(rebuilt(one), one, rebuilt)
     assert 0.873 * (1 - RESOLUTION_RATIO) <= values(found, "attainment_ratio") <= 0.873
 
 

@@ -2,12 +2,18 @@
 
 from dataclasses import fields, replace
 
-from planner.domain.spec import Budget, PlanningSettings
+import pytest
+
+from planner.domain.fleet import Role
+from planner.domain.spec import Budget, Objective, PlanningSettings
 from planner.optimize import plan
 from planner.optimize.inputs import RatioBounds
 from planner.optimize.shadow import shadow_prices
+from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
 from tests.planner.optimize.test_relax import every_limit, named, pair
+
+A = Role.AGGREGATED
 
 
 def prices(case) -> dict[str, float | None]:
@@ -45,3 +51,15 @@ def test_a_budget_that_decides_what_may_be_promised_is_priced_in_a_plan() -> Non
     assert "a budget of 9.90 USD/h instead of 9.00" in told
     assert "planning.max_prefill_per_decode 3.3 instead of 3" in told
     assert {f.name for f in fields(Budget)} == {"usd_per_hour", "power_w"}
+
+
+def test_an_accelerator_that_serves_what_was_dear_to_leave_saves() -> None:
+    """2 USD/h for a replica, 36 USD/h for the 1 request/s that it serves."""
+    case = problem([option(A, "x", 2.0)], [1.0], [3.0], inventory=2, shortfall_usd_per_request=0.01)
+    assert prices(case)["one more x"] == pytest.approx(-34.0)
+
+
+def test_with_goodput_as_the_objective_it_is_said_what_more_is_served() -> None:
+    case = problem([option(A, "x", 2.0)], [1.0], [3.0], inventory=2, objective=Objective.GOODPUT)
+    told = {p.change: p.sentence for p in shadow_prices(case, named(), lambda _: case)}
+    assert told["one more x"] == "serves 1 requests/s more, for 2.00 USD/h more"

@@ -9,7 +9,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.spec import Spec
 from planner.optimize import plan
-from planner.service.cli.plan_tables import show_plan
+from planner.service.cli.plan_tables import show_plan, show_what_if
 from planner.service.documents.plan import plan_document, plan_of
 from tests.fakes.profiles import linear_profile
 from tests.planner.optimize.scenarios import NOW, fleet, forecast, spec
@@ -90,3 +90,16 @@ def test_a_plan_that_is_not_proven_says_so_to_people_and_programs(
     assert ", UNPROVEN" in shown
     assert "Not proven in the twin" in shown
     assert plan_of(plan_document(made), where="here").unproven == made.unproven
+
+
+def test_beside_a_plan_another_says_that_it_is_not_proven_and_what_it_sheds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Half the price of a plan that serves half is no bargain."""
+    sure = plan(spec(), forecast([5.0]), None, made_at=NOW)
+    window = replace(sure.windows[0], shortfall_rps=2.5)
+    other = replace(sure, windows=(window,), unproven=("not confirmed",))
+    show_what_if(sure, [("half of it", other)])
+    shown = capsys.readouterr().out
+    assert shown.count("UNPROVEN") == 1
+    assert shown.count("2.5/s unserved") == 1

@@ -5,6 +5,9 @@ import asyncio
 import httpx
 
 from planner.service.api import Service, create_app
+from planner.service.election.elector import NoElection
+from planner.service.election.leadership import Leadership
+from planner.service.hosting.registry import Registry, Served
 from planner.service.security.tokens import hash_of, new_token
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY
@@ -40,11 +43,26 @@ class Client:
         return self.request("DELETE", path)
 
 
+def service_of(*deployments, **options) -> Service:
+    """What an API serves over deployments on one store whose specs stay, without an election."""
+    registry, first = Registry(), deployments[0]
+    for one in deployments:
+        leadership = Leadership(NoElection(), one, lambda *_, one=one: one.actuator)
+        registry.add(Served(leadership=leadership))
+    return Service(
+        registry=registry,
+        store=first.store,
+        lease=first.spec.name,
+        clock=first.clock,
+        **options,
+    )
+
+
 def client_of(deployment, *, name="ann", **options) -> Client:
     """A client that may write, of a new app over a deployment; the store's other tokens end."""
     token = new_token()
     deployment.store.tokens().replace_all(hash_of(token), name=name, at=NOON)
-    return Client(create_app(Service(deployment=deployment, **options)), token)
+    return Client(create_app(service_of(deployment, **options)), token)
 
 
 def make_plan(client, **body):

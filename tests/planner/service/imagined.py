@@ -12,6 +12,7 @@ from planner.rollout import after
 from planner.service.deployment import Deployment, StoreObserver
 from planner.service.documents import windows_of
 from planner.service.documents.history import WindowDocument
+from planner.service.loop.scheduler import make_scheduler, schedule_ticks
 from planner.service.spec.file import read_spec
 from planner.service.store import open_store
 from tests.planner.service.examples import NOON, history, write_spec
@@ -93,3 +94,11 @@ def busy_deployments(folder, **usual):
     yield make
     for one in made:
         one.store.close()
+
+
+def ticking(leadership, metrics, **more):
+    """A scheduler that runs the ticks of a deployment."""
+    scheduler = make_scheduler(metrics)
+    schedule_ticks(scheduler, leadership, metrics, **more)
+    scheduler.start()
+    return scheduler

@@ -33,7 +33,13 @@ AREA = Range(
 )
 # Client and server share a process here, so that nothing is disturbed by being slower.
 PLAN = Plan(
-    area=AREA, budget_s=12.0, held_out=2, least_samples=1, step_tokens=512, disturbed_ratio=50.0
+    area=AREA,
+    budget_s=12.0,
+    held_out=2,
+    least_samples=1,
+    step_tokens=512,
+    disturbed_ratio=50.0,
+    whole_area=True,
 )
 SHORT = replace(PLAN, budget_s=0.0, held_out=0)
 SETTING = Setting(
@@ -77,8 +83,8 @@ def journal(tmp_path: Path) -> Journal:
 def test_run_makes_a_profile_with_its_errors(server: Imitation, tmp_path: Path) -> None:
     kept = journal(tmp_path)
     seen: list[Progress] = []
-    reached = measure(target(server), PLAN, kept, tell=seen.append)
-    profile = finished(kept, SETTING, reached=reached, target_ratio=PLAN.target_ratio)
+    outcome = measure(target(server), PLAN, kept, tell=seen.append)
+    profile = finished(kept, SETTING, PLAN, outcome)
     details = profile.details
     assert details is not None
     assert details.complete
@@ -95,11 +101,11 @@ def test_later_run_goes_on_from_the_journal(server: Imitation, tmp_path: Path) -
     asked = server.asked
     again = journal(tmp_path)
     had = len(again.samples.taken)
-    measure(target(server), SHORT, again)
+    outcome = measure(target(server), SHORT, again)
     assert had == len(again.samples.taken)  # nothing was missing
     assert server.asked - asked < asked / 2
     last = again.samples.taken[-1].measured_at
-    profile = finished(again, SETTING, reached=True, target_ratio=PLAN.target_ratio)
+    profile = finished(again, SETTING, SHORT, outcome)
     assert profile.provenance.measured_at == last
     with pytest.raises(ProfileError, match="was finished"):
         journal(tmp_path)
@@ -255,8 +261,8 @@ def test_tables_are_made_within_what_the_server_really_takes(
     kept = journal(tmp_path)
     plan = replace(SHORT, area=wide, budget_s=4.0)
     unknown = replace(target(server), words=None)  # all words at once are longer, too
-    reached = measure(unknown, plan, kept)
-    profile = finished(kept, SETTING, reached=reached, target_ratio=PLAN.target_ratio)
+    outcome = measure(unknown, plan, kept)
+    profile = finished(kept, SETTING, plan, outcome)
     assert profile.prefill.x[-1] >= 100
     assert profile.decode_step.y[-1] >= 64
     assert all(words <= 250 for words, _ in server.found)

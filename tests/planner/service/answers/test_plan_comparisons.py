@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planner.service.examples import spec_data, write_spec
+from tests.planner.service.examples import spec_data, write_spec, write_trace
 
 PLAN = ("plan", "--spec", "spec.yaml", "--trace", "trace.jsonl")
 
@@ -56,7 +56,7 @@ def test_a_list_is_one_value(changed):
     assert {part["request_class"] for part in traffic} == {"default"}
 
 
-def test_a_point_of_the_frontier_that_is_refused_says_so(poolwise, folder):
+def with_long_requests(folder):
     """One request in eleven is longer than the model's context: 0.9 may be promised, not 0.95."""
     (model,) = spec_data()["models"]
     write_spec(folder, models=[{**model, "max_context_tokens": 1000}])
@@ -65,6 +65,10 @@ def test_a_point_of_the_frontier_that_is_refused_says_so(poolwise, folder):
     for n, row in enumerate(rows):
         row["input_length"] = 2_000 if n % 14 == 0 else 600
     Path("trace.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+
+
+def test_a_point_of_the_frontier_that_is_refused_says_so(poolwise, folder):
+    with_long_requests(folder)
     status, out, _ = poolwise(*PLAN, "--pareto", "--json")
     assert status == 0
     answer = json.loads(out)
@@ -106,3 +110,54 @@ def test_the_table_shows_every_class_beside_its_promise(poolwise, folder):
     assert status == 0
     assert "chat 100.0% of 0.9" in out
     assert "default 100.0% of 0.9" in out
+
+
+def test_a_change_that_cannot_be_planned_does_not_cost_the_plan(poolwise, folder):
+    """The plan as it is and the other change are shown."""
+    with_long_requests(folder)
+    asked = ("--what-if", "slos.0.attainment_ratio=0.95", "--what-if", "rate=x1.1")
+    status, out, _ = poolwise(*PLAN, *asked)
+    shown = " ".join(out.split())
+    assert status == 0
+    assert "Refused - slos.0.attainment_ratio=0.95: " in shown
+    assert "rate=x1.1" in shown
+    status, out, _ = poolwise(*PLAN, *asked, "--json")
+    first, second = json.loads(out)["what_if"]
+    assert (first["plan"], first["more_usd_per_hour"]) == (None, None)
+    assert first["refused"]
+    assert second["plan"]["windows"]
+    assert status == 0
+
+
+def test_a_change_that_no_fleet_keeps_says_what_would_help(poolwise, folder):
+    _, out, _ = poolwise(*PLAN, "--what-if", "accelerators.cpu.inventory=2,rate=x20")
+    shown = " ".join(out.split())
+    assert "infeasible" in shown
+    assert "What to relax as well - accelerators.cpu.inventory=2,rate=x20: " in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("accelerators.cpu.inventory=x1.01", "1.01 times 16 is 16 again"),
+        ("accelerators.gpu.inventory=4", "accelerators has no `gpu`"),
+        ("slos.0.ttft_s", "is no KEY=VALUE"),
+        ("rate=2", "rate takes a factor, as in rate=x1.5"),
+        ("slos.0.ttft_s=x0", "ttft_s"),
+        ("budgt.usd_per_hour=3", "budgt"),
+    ],
+)
+def test_a_change_that_means_nothing_is_refused_before_anything_is_planned(poolwise, change, said):
+    status, out, err = poolwise(*PLAN, "--what-if", change)
+    assert status == 2
+    assert out == ""
+    assert said in " ".join(err.split())
+
+
+def test_explained_plans_that_no_fleet_keeps_say_why_nothing_is_priced(poolwise, folder):
+    write_spec(folder, accelerators=[{**spec_data()["accelerators"][0], "inventory": 2}])
+    asked = ("--explain", "--what-if", "rate=x.5")
+    trace = write_trace(folder / "busy.jsonl", minutes=4, rate_rps=40.0)
+    status, out, _ = poolwise("plan", "--spec", "spec.yaml", "--trace", trace, *asked)
+    assert status == 1
+    assert "is not priced: no fleet was found that serves all as it is" in " ".join(out.split())

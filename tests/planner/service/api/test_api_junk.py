@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
-from tests.planner.service.clients import Client
+from tests.planner.service.clients import Client, service_of
 from tests.planner.service.examples import NOON, fleet, history, spec_data
 from tests.planner.service.imagined import make_deployment
 
@@ -79,7 +79,7 @@ def with_junk(body, place, junk):
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     deployment = make_deployment(tmp_path_factory.mktemp("api"))
-    yield Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+    yield Client(create_app(service_of(deployment, insecure_local=True)), None)
     deployment.store.close()
 
 

@@ -5,10 +5,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from planner.service.api.forecasts import EXAMPLES
 from planner.service.loop.slow_tick import tick
-from tests.planner.service.clients import Client
+from tests.planner.service.clients import Client, service_of
 from tests.planner.service.examples import NOON, history, window
 from tests.planner.service.imagined import make_deployment, observe
 
@@ -25,7 +25,7 @@ def deployment(tmp_path):
 
 @pytest.fixture
 def client(deployment):
-    return Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+    return Client(create_app(service_of(deployment, insecure_local=True)), None)
 
 
 @pytest.fixture
@@ -224,7 +224,6 @@ def test_prompts_of_no_tokens_are_a_problem(refusal):
     ("body", "said"),
     [
         ({"history": []}, "no data is not zero traffic"),
-        ({"history": history(2), "deployment": "shop"}, "history or deployment"),
         ({"history": history(2), "window_s": 0}, "window_s"),
         ({"history": history(2), "horizon_windows": 0}, "horizon_windows"),
         ({"history": history(2), "paths": 10**6}, "paths"),
@@ -311,7 +310,7 @@ def test_the_specs_events_count(tmp_path):
     deployment = make_deployment(
         tmp_path, forecast={"window_s": 60.0, "horizon_windows": 2, "events": [event]}
     )
-    client = Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+    client = Client(create_app(service_of(deployment, insecure_local=True)), None)
     first, second = medians(client.post(PATH, {"history": history()}).json())
     deployment.store.close()
     assert first / second == pytest.approx(3.0)

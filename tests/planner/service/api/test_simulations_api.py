@@ -2,10 +2,10 @@
 
 import pytest
 
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from planner.service.api.simulations import EXAMPLES
 from tests.planner.service.answers.test_circumstances import LINKS
-from tests.planner.service.clients import Client
+from tests.planner.service.clients import Client, service_of
 from tests.planner.service.examples import NOON, fleet, history, pool
 from tests.planner.service.imagined import BUSY, make_deployment
 
@@ -28,7 +28,7 @@ def generated(rate_rps=5.0, duration_s=60.0, **more):
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
     deployment = make_deployment(tmp_path_factory.mktemp("api"))
-    yield Client(create_app(Service(deployment=deployment, insecure_local=True)), None)
+    yield Client(create_app(service_of(deployment, insecure_local=True)), None)
     deployment.store.close()
 
 

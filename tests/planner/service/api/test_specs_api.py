@@ -151,3 +151,20 @@ def test_a_spec_names_profiles_that_were_handed_in_by_their_ids(folder):
         wrong = client.post("/v1/profiles", json={**slower, "tp": 0})
         assert (wrong.status_code, "tp" in wrong.json()["detail"]) == (422, True)
         assert client.get("/v1/profiles/p-9").status_code == 404
+
+
+def test_who_has_to_approve_is_changed_by_admins_only(folder):
+    strict = {"requester_may_approve": False}
+    write(folder, approval=strict)
+    with served(folder) as (_, facts), client_of(facts) as client:
+        admin = {"Authorization": f"Bearer {facts['token']}"}
+        made = client.post(
+            "/v1/tokens", json={"name": "ann", "role": "approver"}, headers=admin
+        ).json()
+        ann = {"Authorization": f"Bearer {made['token']}"}
+        for loose in ({}, {"approval": {**strict, "auto_below_replicas": 100}}):
+            refused = client.put(HERE, json={**SPEC, **loose}, headers=ann)
+            assert (refused.status_code, "by admins only" in refused.text) == (403, True)
+        kept = client.put(HERE, json={**promising(0.45), "approval": strict}, headers=ann)
+        assert (kept.status_code, kept.json()["version"]) == (200, 2)
+        assert client.put(HERE, json=SPEC, headers=admin).json()["version"] == 3

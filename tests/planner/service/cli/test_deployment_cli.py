@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from planner.domain.errors import EngineError
@@ -99,6 +100,23 @@ def test_ctrl_c_ends_it_and_what_it_started(
     assert up.wait(timeout=20) == 130
     assert not (tmp_path / "s" / "endpoints.json").exists()
     assert not (tmp_path / "s" / "local" / "control.sock").exists()
+
+
+def test_it_goes_on_when_nobody_reads_what_it_says(
+    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `poolwise deployment up 2>&1 | head`: what dies is replaced all the same."""
+    assert up.stderr is not None
+    up.stderr.close()
+    up.stderr = None
+    before = workers(capsys)
+    below = psutil.Process(up.pid).children(recursive=True)
+    engine = next(p for p in below if any("stub_engine" in part for part in p.cmdline()[:4]))
+    engine.kill()
+    deadline = time.monotonic() + 120
+    while len(set(workers(capsys)) - set(before)) == 0 or len(workers(capsys)) < len(before):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_kept_one_is_back_by_itself_when_its_manager_is_killed(
@@ -215,6 +233,11 @@ def test_a_port_of_the_gate_that_is_taken_is_told_before_anything_starts(
     ("more", "said"),
     [
         (("--port", "9001", "--gate-port", "9001"), "--port and --gate-port are both 9001"),
+        (
+            ("--port", "9001", "--gate-port", "9002", "--cells", "2"),
+            "--gate-port 9002 is the port of the router of cell",
+        ),
+        (("--port", "65535", "--cells", "2"), "there is none above 65535"),
         (("--name", "other"), "lets requests for tiny through"),
     ],
 )

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvicorn
 
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.security.tokens import hash_of, new_token
 from planner.service.server import listening
+from tests.planner.service.clients import service_of
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe
 
@@ -46,7 +47,7 @@ def server(deployment, monkeypatch):
     """A server that commands find by the environment, and may write to."""
     token = new_token()
     deployment.store.tokens().replace_all(hash_of(token), name="ann", at=NOON)
-    with listening_app(create_app(Service(deployment=deployment))) as url:
+    with listening_app(create_app(service_of(deployment))) as url:
         monkeypatch.setenv("POOLWISE_SERVER", url)
         monkeypatch.setenv("POOLWISE_TOKEN", token)
         yield url

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,13 +67,21 @@ class Replica:
 
 
 @contextmanager
-def replica(folder: Path, name: str, **environ: str) -> Iterator[Replica]:
-    """A process that serves; killed at the end, stopped or not."""
+def replica(
+    folder: Path, name: str, *, through: Sequence[str] = (), **environ: str
+) -> Iterator[Replica]:
+    """A process that serves; killed at the end, stopped or not.
+
+    Parameters
+    ----------
+    through : sequence of str
+        A command that becomes the one that follows it.
+    """
     log = folder / f"{name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "planner.service.cli.main", "serve"),
+                *(*through, sys.executable, "-m", "planner.service.cli.main", "serve"),
                 *("--spec", str(folder / "spec.yaml"), "--json", "--insecure-local"),
             ],
             stdout=subprocess.PIPE,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from actuators.metrics import DesiredReplicas, MetricsActuator
+from actuators.metrics import NAME, DesiredReplicas, MetricsActuator
 from planner.domain.errors import ApplyError
 from planner.domain.fleet import Role
 from planner.domain.spec import LoopMode
@@ -25,7 +25,8 @@ def test_counts_by_load_that_nobody_sees_any_more_are_not_confirmed(tmp_path, ag
         observe(deployment, history(**BUSY))
         now = NOON + timedelta(seconds=age_s)
         desired = DesiredReplicas(deployment="shop", valid_for_s=180.0)
-        metrics = Metrics(desired=desired)
+        metrics = Metrics()
+        metrics.export(desired)
         metrics.record_tick("shop", tick(deployment, now=now), took_s=0.1, at=now)
         assert bool(desired.current()) is shown
     finally:
@@ -55,7 +56,9 @@ def exported(tmp_path):
         clock = [0.0]
         desired = DesiredReplicas(deployment="shop", valid_for_s=180.0, clock=lambda: clock[0])
         actuator = MetricsActuator(record=record, desired=desired)
-        return replace(made, actuator=actuator), Metrics(desired=desired), clock
+        metrics = Metrics()
+        metrics.export(desired)
+        return replace(made, actuator=actuator), metrics, clock
 
     yield make
     for store in opened:
@@ -63,7 +66,9 @@ def exported(tmp_path):
 
 
 def counts(metrics) -> dict[str, int]:
-    return {labels[2]: count for labels, count in metrics.desired.current().items()}
+    """What Prometheus reads, by role."""
+    found = [s for m in metrics.registry.collect() if m.name == NAME for s in m.samples]
+    return {sample.labels["role"]: int(sample.value) for sample in found}
 
 
 def ticked(deployment, metrics, clock, *, after_s: float) -> Outcome:

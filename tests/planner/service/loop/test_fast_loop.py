@@ -15,11 +15,10 @@ from planner.service.election.leadership import Leadership
 from planner.service.loop import directives
 from planner.service.loop.directives import Word
 from planner.service.loop.fast_tick import fast_tick
-from planner.service.loop.scheduler import start_scheduler
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history, window
-from tests.planner.service.imagined import make_deployment, observe
+from tests.planner.service.imagined import make_deployment, observe, ticking
 
 LOCAL = {"kind": "local"}
 STEADY = {"requests": 300, "isl": 800, "osl": 60}
@@ -261,7 +260,7 @@ def test_the_scheduler_runs_fast_ticks_beside_slow_ones(make):
     wait(deployment, prompt_tokens=HUGE)
     metrics = Metrics()
     leadership = Leadership(NoElection(), deployment, lambda _store, _reign: deployment.actuator)
-    scheduler = start_scheduler(leadership, metrics)
+    scheduler = ticking(leadership, metrics)
     until = time.monotonic() + 60
     while replicas(deployment) == (1, 3) and time.monotonic() < until:
         time.sleep(0.05)

@@ -12,11 +12,11 @@ from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
 from planner.service.fleet import lifecycle
 from planner.service.fleet.rollouts import settle_interrupted
-from planner.service.loop.scheduler import start_scheduler, tick_once
+from planner.service.loop.scheduler import tick_once
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON, history
-from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe
+from tests.planner.service.imagined import BUSY, IDLE, make_deployment, observe, ticking
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_the_scheduler_ticks_by_itself_and_stops(make):
 
     deployment, metrics = make(loop={"mode": "advise", "slow_interval_s": 1}), Metrics()
     leadership = Leadership(NoElection(), deployment, lambda _store, _reign: deployment.actuator)
-    scheduler = start_scheduler(leadership, metrics)
+    scheduler = ticking(leadership, metrics)
     until = time.monotonic() + 20
     while not deployment.store.decisions("shop", limit=1) and time.monotonic() < until:
         time.sleep(0.05)

@@ -15,13 +15,13 @@ from planner.domain.spec import Stage
 from planner.service.deployment import Observation
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.loop.scheduler import start_scheduler, tick_once
+from planner.service.loop.scheduler import tick_once
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.loop.stages import Stages
 from planner.service.telemetry.logs import KeyValue
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.examples import NOON
-from tests.planner.service.imagined import busy_deployments
+from tests.planner.service.imagined import busy_deployments, ticking
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_tick_slower_than_its_interval_is_not_doubled_and_what_it_missed_is_co
     metrics = Metrics()
     leadership = Leadership(NoElection(), slow, lambda _store, _reign: slow.actuator)
     missed = 'poolwise_ticks_missed_total{deployment="shop",tick="slow",why="overlap"}'
-    scheduler = start_scheduler(leadership, metrics)
+    scheduler = ticking(leadership, metrics)
     until = time.monotonic() + 60
     while missed not in metrics.text().decode() and time.monotonic() < until:
         time.sleep(0.05)

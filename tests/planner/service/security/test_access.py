@@ -9,11 +9,11 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from planner.service.api.rights import RIGHTS, right_to
 from planner.service.security.access import AccessRole
 from planner.service.security.tokens import hash_of, new_token
-from tests.planner.service.clients import Client
+from tests.planner.service.clients import Client, service_of
 from tests.planner.service.examples import NOON, fleet, history
 from tests.planner.service.imagined import make_deployment
 
@@ -36,7 +36,7 @@ def token_for(deployment, name, role, **more):
 
 
 def client_of(deployment, token=None, **options):
-    return Client(create_app(Service(deployment=deployment, **options)), token)
+    return Client(create_app(service_of(deployment, **options)), token)
 
 
 def as_role(client, token):
@@ -91,7 +91,7 @@ def test_every_role_at_every_route(everybody, route, who):
 
 
 def test_a_route_that_does_not_stand_in_the_table_is_served_to_nobody(deployment):
-    app = create_app(Service(deployment=deployment))
+    app = create_app(service_of(deployment))
 
     @app.get("/v1/secret")
     def secret() -> str:
@@ -345,9 +345,7 @@ def test_an_admin_makes_rotates_and_revokes_tokens(deployment):
     assert client.post("/v1/tokens/ann/revoke").json() == {"tokens": 2}
     assert client.post("/v1/tokens/ann/revoke").status_code == 404
     assert client.post("/v1/tokens/root/revoke").status_code == 422
-    client.app = create_app(
-        Service(deployment=deployment)
-    )  # another process, which has none cached
+    client.app = create_app(service_of(deployment))  # another process, which has none cached
     statuses = [as_role(client, one).get("/v1/whoami").status_code for one in (first, second)]
     assert statuses == [401, 401]
 

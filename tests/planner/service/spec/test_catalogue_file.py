@@ -48,6 +48,39 @@ def test_every_shipped_entry_names_its_sources_and_is_plausible(entry):
 
 
 @pytest.mark.parametrize(
+    ("name", "tb_per_s", "bf16_tflop_per_s", "fp8_tflop_per_s"),
+    [
+        ("a100", 2.039, 312, None),
+        ("a10", 0.6, 125, None),
+        ("l4", 0.3, 242 / 2, 485 / 2),
+        ("l40s", 0.864, 362.05, 733),
+        ("h100", 3.35, 1979 / 2, 3958 / 2),
+        ("h100-pcie", 2.0, 1513 / 2, 3026 / 2),
+        ("h100-nvl", 3.9, 1671 / 2, 3341 / 2),
+        ("h200", 4.8, 1979 / 2, 3958 / 2),
+        ("gh200", 4.0, 990, 1979),
+        ("b200", 64 / 8, 36e3 / 8 / 2, 72e3 / 8 / 2),
+        ("mi300x", 5.3, 1307.4, 2614.9),
+        ("mi325x", 6.0, 1307.4, 2614.9),
+    ],
+)
+def test_peaks_are_those_that_vendors_documents_are_quoted_with(
+    name, tb_per_s, bf16_tflop_per_s, fp8_tflop_per_s
+):
+    """As printed there; figures with sparsity are halved, those of eight GPUs divided by them."""
+    entry = SHIPPED.find(name)
+    assert entry.memory_bandwidth_bytes_per_s == pytest.approx(1e12 * tb_per_s, rel=0.002)
+    assert entry.bf16_flop_per_s == pytest.approx(1e12 * bf16_tflop_per_s, rel=0.002)
+    fp8 = None if fp8_tflop_per_s is None else pytest.approx(1e12 * fp8_tflop_per_s, rel=0.003)
+    assert entry.fp8_flop_per_s == fp8
+    assert "checked 2026-" in entry.source or "datasheet" in entry.source
+
+
+def test_server_card_has_the_servers_memory_bandwidth_not_the_workstations():
+    assert SHIPPED.find("rtx-pro-6000").memory_bandwidth_bytes_per_s == 1.597e12
+
+
+@pytest.mark.parametrize(
     ("name", "found"),
     [
         ("h100", "h100"),

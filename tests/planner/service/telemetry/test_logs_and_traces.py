@@ -13,13 +13,14 @@ import pytest
 
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
-from planner.service.api import Service, create_app
+from planner.service.api import create_app
 from planner.service.loop.scheduler import tick_once
 from planner.service.loop.slow_tick import tick
 from planner.service.telemetry.logs import REQUEST_ID, fields, log_to
 from planner.service.telemetry.metrics import Metrics
 from planner.service.telemetry.observability import LogFormat, read_log_format
 from planner.service.telemetry.tracing import make_tracing, tracing_to
+from tests.planner.service.clients import service_of
 from tests.planner.service.examples import NOON, fleet, history, write_spec
 from tests.planner.service.imagined import BUSY, make_deployment, observe
 from tests.planner.service.served import served
@@ -105,7 +106,7 @@ class Client:
     """Requests to an app without a socket."""
 
     def __init__(self, deployment, tracing=None):
-        service = Service(deployment=deployment, insecure_local=True, tracing=tracing)
+        service = service_of(deployment, insecure_local=True, tracing=tracing)
         self.app = create_app(service)
 
     def get(self, path, **headers):

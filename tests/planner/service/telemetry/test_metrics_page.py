@@ -49,10 +49,11 @@ def everything(folder: Path, *, live: LiveSignals | None = None, deployment=None
     """Metrics with all that `poolwise serve` registers."""
     deployment = deployment or make_deployment(folder)
     desired = DesiredReplicas(deployment="shop", valid_for_s=60.0)
-    metrics = Metrics(desired=desired)
+    metrics = Metrics()
+    metrics.export(desired)
     metrics.watch(deployment.spec.name, NoElection())
     metrics.show(deployment, live or live_of(deployment))
-    Notifier((), metrics.registry, deployment=deployment.spec.name)
+    Notifier((), metrics.registry)
     return metrics
 
 

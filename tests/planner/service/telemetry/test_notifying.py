@@ -63,7 +63,7 @@ class Running:
     def __init__(self, *channels, **more):
         self.registry = CollectorRegistry()
         settings = {"first_pause_s": 0.01, "timeout_s": 1.0, **more}
-        self.notifier = Notifier(channels, self.registry, deployment="shop", **settings)
+        self.notifier = Notifier(channels, self.registry, **settings)
 
     def __enter__(self):
         self.notifier.start()

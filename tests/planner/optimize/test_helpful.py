@@ -1,0 +1,87 @@
+"""What is offered as a way out is one: a plan of the relaxed spec is kept in the twin."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from planner.domain.forecast import Forecast
+from planner.domain.plan import Plan, PlanStatus
+from planner.domain.spec import Spec
+from planner.optimize import helpful, plan
+from planner.optimize.helpful import NOT_PROVEN
+from tests.planner.optimize.scenarios import NOW, forecast, spec
+from tests.planner.optimize.test_unproven import bursty
+
+Case = tuple[Spec, Forecast]
+
+
+def short_of_accelerators() -> Case:
+    """So uneven arrivals that the closed form thinks too well of small pools."""
+    return spec(inventory=8, ttft_s=0.5, tpot_s=0.03), bursty([30.0])
+
+
+def short_of_money() -> Case:
+    return spec(inventory=20, usd_per_hour=6.0, ttft_s=0.5, tpot_s=0.03), bursty([14.0])
+
+
+def taken(case: Case, text: str) -> Case:
+    """The case after what a relaxation says."""
+    given, load = case
+    first, second, *_ = text.split()
+    if "more cpu" in text:
+        (cpu,) = given.accelerators
+        more = replace(cpu, inventory=cpu.inventory + int(first))
+        return replace(given, accelerators=(more,)), load
+    if "of the requests" in text:
+        ratio = float(first.rstrip("%")) / 100
+        return given, replace(load, windows=tuple(w.times(ratio) for w in load.windows))
+    if text.startswith("a budget of"):
+        budget = replace(given.budget, usd_per_hour=float(text.split()[3]))
+        return replace(given, budget=budget), load
+    return replace(
+        given, slos=tuple(replace(s, **{first: float(second.rstrip(","))}) for s in given.slos)
+    ), load
+
+
+def answer(case: Case) -> Plan:
+    made = plan(*case, None, made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    return made
+
+
+@pytest.mark.parametrize("case", [short_of_accelerators, short_of_money])
+def test_whatever_is_offered_as_proven_gives_a_plan_that_the_twin_confirms(
+    case: Callable[[], Case],
+) -> None:
+    told = [text for text in answer(case()).relaxations if NOT_PROVEN not in text]
+    assert told
+    for text in told:
+        made = plan(*taken(case(), text), None, made_at=NOW)
+        assert (text, made.status is PlanStatus.INFEASIBLE) == (text, False)
+        assert (text, made.unproven) == (text, ())
+
+
+def test_the_same_relaxations_are_told_every_time() -> None:
+    assert answer(short_of_money()).relaxations == answer(short_of_money()).relaxations
+
+
+def test_what_could_not_be_tried_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helpful, "_MOST_PROPOSALS", 0)
+    given = spec(inventory=2)
+    told = answer((given, forecast([60.0]))).relaxations
+    assert told
+    assert all(NOT_PROVEN in text for text in told)
+
+
+def test_a_plan_that_is_kept_pays_for_no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def refused(*_: object, **__: object) -> tuple[str, ...]:
+        tried.append("trial")
+        return ()
+
+    monkeypatch.setattr("planner.optimize.prove.helpful", refused)
+    made = plan(spec(), forecast([10.0]), None, made_at=NOW)
+    assert made.status is not PlanStatus.INFEASIBLE
+    assert tried == []
