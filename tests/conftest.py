@@ -1,5 +1,6 @@
 """Flags and data shared by all tests."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -21,6 +22,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reasons["engine"] = "--no-engine was given"
     if shutil.which("nvidia-smi") is None:
         reasons["gpu"] = "no NVIDIA driver on this machine (nvidia-smi)"
+    if shutil.which("chromium") is None:
+        reasons["browser"] = "no Chromium on this machine (apt-get install chromium)"
+    elif importlib.util.find_spec("playwright") is None:
+        reasons["browser"] = "playwright is not installed (pip install playwright)"
     for item in items:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):

@@ -47,7 +47,9 @@ def frontier(
     fleet: Fleet | None,
     *,
     made_at: datetime,
+    promises: Sequence[tuple[float, float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> tuple[ParetoPoint, ...]:
     """Plans for a grid of TTFT objectives and attainment targets, the cheapest first.
 
@@ -56,13 +58,19 @@ def frontier(
 
     Parameters
     ----------
+    promises : sequence of (times the promised TTFT, attainment target), or None
+        In the order in which they are planned; None: the usual grid.
     progress : function of (done, all) or None
+    enough : function that says whether to leave out the promises that are not planned yet, or None
     """
     slos = [s for s in spec.slos if s.model == forecast.model]
     targets = sorted({*ATTAINMENTS, max(s.attainment_ratio for s in slos)})
-    grid = [(ratio, target) for ratio in TTFT_RATIOS for target in targets]
+    usual = [(ratio, target) for ratio in TTFT_RATIOS for target in targets]
+    grid = usual if promises is None else promises
     found = []
     for done, (ratio, target) in enumerate(grid):
+        if enough is not None and enough():
+            break
         if progress is not None:
             progress(done, len(grid))
         changed = _promising(spec, forecast.model, ratio, target)

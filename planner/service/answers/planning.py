@@ -123,6 +123,26 @@ def trace_history(
         When the file is not usable, or no whole window lies before `at`.
     """
     workload, report = read_requests(path, start_at=start_at, trace_format=trace_format, until=at)
+    windows = whole_windows(workload, path=path, window_s=window_s, at=at)
+    return TraceHistory(
+        workload=workload,
+        report=report,
+        windows=windows,
+        ended_at=max(window.end_at for window in windows),
+        arrival_cv2=arrival_cv2_of(workload),
+    )
+
+
+def whole_windows(
+    workload: Workload, *, path: Path, window_s: float, at: datetime | None = None
+) -> tuple[ObservedWindow, ...]:
+    """The whole windows of a trace that end by `at`.
+
+    Raises
+    ------
+    TraceError
+        When there is none.
+    """
     windows = observe_windows(workload, window_s)
     if at is not None:
         windows = tuple(window for window in windows if window.end_at <= at)
@@ -133,13 +153,7 @@ def trace_history(
             f"one whole window of {window_s:g} s{until}: use shorter windows (forecast.window_s) "
             "or a longer trace"
         )
-    return TraceHistory(
-        workload=workload,
-        report=report,
-        windows=windows,
-        ended_at=max(window.end_at for window in windows),
-        arrival_cv2=arrival_cv2_of(workload),
-    )
+    return windows
 
 
 def expected_demand(

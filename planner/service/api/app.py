@@ -23,6 +23,7 @@ from planner.service.api import (
     problems,
     profiles,
     repeating,
+    reports,
     revisions,
     simulations,
     specs,
@@ -34,6 +35,7 @@ from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
+from planner.service.api.reports import ReportBody
 from planner.service.api.service import BEARER, Service
 from planner.service.api.simulations import SimulationBody
 from planner.service.documents.document import Document
@@ -84,6 +86,7 @@ def create_app(service: Service) -> FastAPI:
         forecasts.ROUTER,
         backtests.ROUTER,
         simulations.ROUTER,
+        reports.ROUTER,
         specs.ROUTER,
         deployments.ROUTER,
         objectives.ROUTER,
@@ -117,6 +120,9 @@ def _kinds(service: Service) -> dict[str, Kind]:
     def simulation(body: SimulationBody, _by: str, progress: Progress) -> Made:
         return simulations.make_simulation(service, body, progress)
 
+    def report(body: ReportBody, _by: str, progress: Progress) -> Made:
+        return reports.make_report(service, body, progress)
+
     def backtest(body: BacktestBody, _by: str, progress: Progress) -> Made:
         return backtests.make_backtest(body, progress)
 
@@ -125,6 +131,7 @@ def _kinds(service: Service) -> dict[str, Kind]:
         "plans": _kind(PlanBody, plan),
         "forecasts": _kind(ForecastBody, forecast),
         "simulations": _kind(SimulationBody, simulation),
+        reports.KIND: _kind(ReportBody, report),
     }
 
 

@@ -46,6 +46,8 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     "POST /v1/forecasts": VIEWER,
     "POST /v1/backtests": VIEWER,
     "POST /v1/simulations": VIEWER,
+    "POST /v1/reports": VIEWER,
+    "GET /v1/reports/{job_id}": VIEWER,
     "DELETE /v1/jobs/{job_id}": VIEWER,  # one's own; those of others as an operator
     # What the loop plans by, and what moves the fleet once it is approved.
     "PUT /v1/deployments/{name}/fleet": OPERATOR,

@@ -1,4 +1,4 @@
-"""Plans, forecasts and simulations: answered while the caller waits, or as a job (RFC 7240)."""
+"""Plans, forecasts, simulations, reports: answered while one waits, or as a job (RFC 7240)."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ class JobSummary(Document):
 
     job_id: str
     kind: str = Field(
-        description="the route that was asked: plans, simulations, forecasts or backtests"
+        description="the route that was asked: plans, simulations, forecasts, backtests or reports"
     )
     state: JobState
     asked_by: str

@@ -36,6 +36,7 @@ from planner.service.cli import (
     profile,
     recommend,
     render,
+    report,
     serve,
     shapes,
     simulate,
@@ -65,6 +66,7 @@ app.command(epilog=shapes.EPILOG)(shapes.shapes)
 app.command(epilog=simulate.EPILOG)(simulate.simulate)
 app.command(epilog=forecast.EPILOG)(forecast.forecast)
 app.command(epilog=recommend.EPILOG)(recommend.recommend)
+app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=serve.EPILOG)(serve.serve)
 app.command(epilog=diff.EPILOG)(diff.diff)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)

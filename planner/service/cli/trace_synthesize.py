@@ -20,6 +20,7 @@ EPILOG = (
     "Examples:\n\n"
     "poolwise trace synthesize --example > traffic.yaml\n\n"
     "poolwise trace synthesize --spec traffic.yaml trace.jsonl --seed 7\n\n"
+    "poolwise trace synthesize --template support-chat trace.jsonl\n\n"
     "poolwise trace synthesize --like requests.jsonl more.jsonl\n\n"
     "poolwise trace synthesize --servegen data/language/m-large --clients 5 --from 0 "
     "--until 86400 trace.csv"
@@ -43,6 +44,15 @@ OutArgument = Annotated[
 SpecOption = Annotated[
     Path | None,
     typer.Option("--spec", "-s", help="Draw from this description (YAML).", metavar="FILE"),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        help="Draw from a description that comes with Poolwise: legal-review, support-chat, "
+        "coding-assistant, enterprise-rag or multi-agent.",
+        metavar="NAME",
+    ),
 ]
 LikeOption = Annotated[
     Path | None,
@@ -80,6 +90,7 @@ def synthesize(
     out: OutArgument = None,
     *,
     spec: SpecOption = None,
+    template: TemplateOption = None,
     like: LikeOption = None,
     servegen: ServegenOption = None,
     clients: ClientsOption = None,
@@ -96,7 +107,10 @@ def synthesize(
     to: ToOption = None,
     force: ForceOption = False,
     example: Annotated[
-        bool, typer.Option("--example", help="Print a description with comments instead.")
+        bool,
+        typer.Option(
+            "--example", help="Print a description with comments instead, or that of --template."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -107,13 +121,13 @@ def synthesize(
     service is made smaller by choosing clients, never by leaving out requests.
     """
     if example:
-        from planner.service.documents.trace_description import EXAMPLE
-
-        typer.echo(EXAMPLE, nl=False)
+        typer.echo(_example(template), nl=False)
         return
     sources = [path for path in (spec, like, servegen) if path is not None]
-    if len(sources) != 1 or out is None:
-        raise InputError("give one of --spec, --like and --servegen, and OUT; or --example")
+    if len(sources) + (template is not None) != 1 or out is None:
+        raise InputError(
+            "give one of --spec, --template, --like and --servegen, and OUT; or --example"
+        )
     if servegen is None and (clients, from_s, until_s, by_client) != (None, None, None, False):
         raise InputError("--clients, --by-client, --from and --until are for --servegen")
     from numpy.random import default_rng
@@ -125,8 +139,8 @@ def synthesize(
     rng = default_rng(seed)
     moment = instant(start_at, option="--start-at")
     with output.working("drawing"):
-        if spec is not None:
-            drawn = _described(spec, moment, rng)
+        if template is not None or spec is not None:
+            drawn = _described(spec, template, moment, rng)
         elif like is not None:
             drawn = _like(like, moment, rng)
         else:
@@ -138,11 +152,24 @@ def synthesize(
     write(drawn.workload, out, target, remarks=drawn.remarks, json=json)
 
 
-def _described(path: Path, start_at: datetime | None, rng: "np.random.Generator") -> Drawn:
+def _example(template: str | None) -> str:
+    from planner.service.documents.trace_description import EXAMPLE
+    from planner.service.documents.workload_template import workload_template_text
+
+    return EXAMPLE if template is None else workload_template_text(template)
+
+
+def _described(
+    path: Path | None,
+    template: str | None,
+    start_at: datetime | None,
+    rng: "np.random.Generator",
+) -> Drawn:
     from forecaster.synthesize import synthesize_classes
     from planner.service.documents.trace_description import read_trace_description
+    from planner.service.documents.workload_template import workload_template
 
-    document = read_trace_description(path)
+    document = workload_template(template or "") if path is None else read_trace_description(path)
     workload = synthesize_classes(
         document.descriptions(), start_at=start_at or document.start_at or _EPOCH, rng=rng
     )

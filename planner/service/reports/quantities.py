@@ -42,6 +42,14 @@ def duration(seconds: float | None) -> str:
     return _whole(f"{seconds:,.{1 if seconds < 100 else 0}f}", "s")
 
 
+def span(seconds: float) -> str:
+    """Write a long time in the unit that people say it in: `90 s`, `58 min`, `4 h`, `14 days`."""
+    for unit, size_s in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= 2 * size_s:
+            return _whole(f"{seconds / size_s:,.1f}", unit)
+    return duration(seconds)
+
+
 def _whole(number: str, unit: str) -> str:
     """Write `60 s`, not `60.0 s`."""
     return f"{number.removesuffix('.0')}{NO_BREAK}{unit}"
@@ -59,6 +67,15 @@ def usd_per_hour(usd: float | None) -> str:
     if usd is None or not math.isfinite(usd):
         return MISSING
     return f"{usd:,.2f}{NO_BREAK}USD/h" if usd >= 10 else f"{usd:.3f}{NO_BREAK}USD/h"
+
+
+def usd(amount: float | None) -> str:
+    """Write an amount of money: `0.042 USD`, `3.20 USD`, `12,481 USD`."""
+    if amount is None or not math.isfinite(amount):
+        return MISSING
+    size = abs(amount)
+    figures = 0 if size >= 1000 else 2 if size >= 1 else 3
+    return f"{amount:,.{figures}f}{NO_BREAK}USD"
 
 
 def rate(per_s: float | None, what: str) -> str:

@@ -19,8 +19,12 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 BUSY_S = 15
 """How long a writer waits for another one, seconds."""
-_LASTING = ("readonly", "disk I/O error", "unable to open", "malformed", "not a database")
-"""Words of errors after which a connection is not used again."""
+_LASTING = ("readonly", "unable to open", "malformed", "not a database")
+"""Words of errors after which a connection is not used again.
+
+A full disk (an I/O error, too) is not among them: what is open goes on reading, and a new
+connection could not even be opened.
+"""
 
 
 def sqlite_engine(url: URL) -> Engine:

@@ -78,10 +78,12 @@ def test_what_takes_longer_than_the_caller_waits_becomes_a_job(deployment):
 
 def test_a_job_that_fails_says_why_as_the_route_would(deployment):
     client = client_of(deployment)
-    body = {"history": history(), "deployment": "mill"}
+    body = {"history": history(isl=500_000)}  # longer than anything that was measured
     job = ended(client, client.post("/v1/plans", body, headers=ASYNC))
-    assert (job["state"], job["status"], job["answer"]) == ("failed", 404, None)
-    assert job["problem"]["detail"] == client.post("/v1/plans", body).json()["detail"]
+    straight = client.post("/v1/plans", body)
+    assert straight.status_code == 422
+    assert (job["state"], job["status"], job["answer"]) == ("failed", 422, None)
+    assert job["problem"]["detail"] == straight.json()["detail"]
 
 
 def test_a_job_under_a_key_is_one_job(deployment):

@@ -222,7 +222,10 @@ def test_clients_are_chosen_and_named(trace, folder):
 )
 def test_one_source_and_a_file_are_needed(trace, options):
     status, _, err = trace("synthesize", *options)
-    assert (status, "give one of --spec, --like and --servegen, and OUT" in err) == (2, True)
+    assert (status, "give one of --spec, --template, --like and --servegen, and OUT" in err) == (
+        2,
+        True,
+    )
 
 
 def test_options_of_clients_need_clients(trace):

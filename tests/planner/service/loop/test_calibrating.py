@@ -12,7 +12,7 @@ from planner.service.loop.calibrating import calibrate
 from planner.service.loop.slow_tick import tick
 from planner.service.store import open_store
 from planner.service.telemetry.calibration_metrics import CalibrationCollector
-from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.metrics_catalogue import KnownRegistry
 from serving.telemetry.signals import Signal
 from serving.telemetry.whole import Promised
 from tests.planner.service.examples import NOON, history
@@ -145,9 +145,9 @@ def test_a_correction_that_was_kept_is_cut_to_bounds_that_have_become_narrower(t
 
 def test_the_metrics_show_factor_bound_and_both_sides(deployment):
     lived_through(deployment, decode=1.9)
-    metrics = Metrics()
-    metrics.registry.register(CalibrationCollector(deployment))
-    read = metrics.registry.get_sample_value
+    registry = KnownRegistry()
+    registry.register(CalibrationCollector(deployment))
+    read = registry.get_sample_value
     leg = {"deployment": "shop", "profile": deployment.spec.profiles[0].profile_id, "leg": "decode"}
     assert read("poolwise_calibration_factor", leg) == pytest.approx(1.5)
     assert read("poolwise_calibration_at_bound", leg) == 1

@@ -16,6 +16,7 @@ from planner.service.reports.quantities import (
     sentence,
     share,
     short_fleet,
+    span,
     time_unit,
     usd_per_hour,
 )
@@ -92,3 +93,12 @@ def test_a_fleet_is_written_as_the_field_does() -> None:
     assert short_fleet(fleet(0, 0)) == "empty"
     assert long_fleet(fleet(2, 1)) == "2 prefill + 1 decode"
     assert long_fleet(fleet(0, 0)) == "no worker"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.25, "250 ms"), (90, "90 s"), (120, "2 min"), (3480, "58 min"), (14_400, "4 h"),
+     (5_430, "90.5 min"), (1_209_600, "14 days")],
+)  # fmt: skip
+def test_long_times_are_written_in_the_unit_that_people_say(seconds, said):
+    assert plain(span(seconds)) == said

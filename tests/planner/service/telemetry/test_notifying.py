@@ -64,6 +64,7 @@ class Running:
         self.registry = CollectorRegistry()
         settings = {"first_pause_s": 0.01, "timeout_s": 1.0, **more}
         self.notifier = Notifier(channels, self.registry, **settings)
+        self.notifier.show("shop")
 
     def __enter__(self):
         self.notifier.start()

@@ -1,0 +1,162 @@
+"""The page of a capacity report: made of its JSON alone, whole, offline, for everybody."""
+
+import json
+import re
+from itertools import product
+
+import pytest
+
+from planner.service.documents.capacity_report import CapacityReport, read_capacity_report
+from planner.service.reports.capacity_files import paths_of, write_files
+from planner.service.reports.capacity_page import capacity_page
+from planner.service.reports.capacity_text import answer_sentences
+from tests.planner.service.reports.capacity_reports import Out, report_of, small_report
+from tests.planner.service.reports.reading import read_page
+
+NUMBER = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?")
+FIXED = {
+    # Written in the page itself: numbers of sections, percentiles, confidence, days of a month.
+    *"123456789",
+    *("95", "99", "30", "90", "2200"),
+}
+FORMS = (",.0f", ".1f", ".2f", ",.2f", ".3f", ".3g", "g", "+.1f")
+SCALES = (1, 100, 1000, 1 / 60, 1 / 3600, 1 / 86_400)  # also percent, ms, min, h, days
+
+
+@pytest.fixture(scope="module")
+def report():
+    return small_report()
+
+
+@pytest.fixture(scope="module")
+def html(report):
+    return capacity_page(report)
+
+
+def embedded(html):
+    text = re.search(r'<script type="application/json" id="document">(.*?)</script>', html, re.S)
+    return json.loads(text.group(1))
+
+
+def values(data):
+    """Every number and text of a document."""
+    if isinstance(data, dict):
+        # Names of accelerators are keys.
+        return [v for key, item in data.items() for v in (key, *values(item))]
+    if isinstance(data, list):
+        return [v for item in data for v in values(item)]
+    return [data]
+
+
+def written(number):
+    """Every way in which the page may write a number."""
+    return {f"{number * scale:{form}}" for scale, form in product(SCALES, FORMS)}
+
+
+def test_the_page_is_made_of_the_json_beside_it_and_holds_it(report, tmp_path):
+    page, data, *_ = write_files(report, tmp_path / "r.html")
+    read = read_capacity_report(data)
+    assert read == report
+    assert page.read_text() == capacity_page(read)
+    assert embedded(page.read_text()) == json.loads(data.read_text())
+
+
+def test_every_number_on_the_page_is_one_of_its_json(html):
+    known = values(embedded(html))
+    allowed = set(FIXED)
+    for value in known:
+        if isinstance(value, str):
+            allowed.update(NUMBER.findall(value))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            allowed |= written(value)
+            allowed |= written(abs(value))
+    on_page = NUMBER.findall(read_page(html).visible)
+    assert len(on_page) > 150
+    strange = {n for n in on_page if n not in allowed and n.lstrip("+-") not in allowed}
+    assert strange == set()
+
+
+def test_another_cost_in_the_json_is_another_cost_on_the_page(report):
+    changed = report.recommended.model_copy(update={"usd_per_day": 123_456.0})
+    html = capacity_page(report.model_copy(update={"recommended": changed}))
+    assert "123,456 USD" in read_page(html).visible
+
+
+def test_the_answer_says_what_to_buy_what_it_costs_and_how_sure_that_is(report):
+    what, cost, sure = answer_sentences(report)
+    (kind,) = report.recommended.types
+    assert f"{kind.most} cpu" in what
+    assert "USD/h on average" in cost
+    assert "a day" in cost
+    assert "per million tokens" in cost
+    assert "95\N{NO-BREAK SPACE}% confidence" in sure
+    assert "90.0% promised" in sure
+    assert "10.0% growth a month" in sure
+
+
+def test_the_page_is_whole_small_and_loads_nothing(html):
+    page = read_page(html)
+    assert page.open_tags == []
+    assert page.misnested == []
+    assert len(html.encode()) < 5_000_000
+    assert page.named("link") == page.named("img") == page.named("iframe") == []
+    assert all("src" not in script for script in page.named("script"))
+    links = [a["href"] for a in page.named("a")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links} <= set(ids)
+
+
+def test_every_plot_says_in_words_what_it_shows(html):
+    page = read_page(html)
+    plots = [a for tag, a in page.tags if a.get("class") == "plot"]
+    assert {p["id"] for p in plots} >= {"plot-pace", "plot-fleet", "plot-attainment", "plot-growth"}
+    assert all(len(p["aria-label"]) > 30 for p in plots)
+
+
+def test_names_from_outside_cannot_leave_their_place(report):
+    nasty = "</script><script>alert(1)</script>"
+    workload = report.workload.model_copy(update={"source": nasty, "notes": [nasty]})
+    html = capacity_page(report.model_copy(update={"workload": workload}))
+    assert nasty not in html
+    assert embedded(html)["workload"]["source"] == nasty
+
+
+def test_a_report_without_a_fleet_says_so_and_draws_what_there_is(tmp_path):
+    few = [{"name": "cpu", "per_node": 8, "inventory": 1, "usd_per_gpu_hour": {"on_demand": 1.0}}]
+    page = read_page(capacity_page(report_of(tmp_path, spec_changes={"accelerators": few})))
+    assert "No fleet within the limits keeps the promises of tiny" in page.visible
+    assert "Without those limits" in page.visible
+    assert page.misnested == page.open_tags == []
+
+
+def test_a_report_that_ran_out_of_time_is_a_whole_page_that_says_so(tmp_path):
+    page = read_page(capacity_page(report_of(tmp_path, clock=Out(1))))
+    assert "questions left out" in page.visible
+    assert "time limit was reached" in page.visible
+    assert page.misnested == page.open_tags == []
+
+
+def test_all_files_are_there_or_none(report, tmp_path):
+    page, data, fleet, scenarios = paths_of(tmp_path / "r.html")
+    scenarios.mkdir()  # the last one cannot be put in its place
+    with pytest.raises(OSError, match="directory"):
+        write_files(report, page)
+    assert not data.exists()
+    assert not fleet.exists()
+    assert not page.exists()
+
+
+def test_the_tables_hold_a_row_for_every_window_and_pool_and_every_scenario(report, tmp_path):
+    *_, fleet, scenarios = write_files(report, tmp_path / "r.html")
+    rows = fleet.read_text().splitlines()
+    assert rows[0].startswith("start_at,window_s,request_rate_planned_rps,pool")
+    assert len(rows) == 1 + len(report.recommended.windows) * len(report.recommended.pools)
+    asked = 1 + len(report.growth) + len(report.purchase) + len(report.sensitivity)
+    assert len(scenarios.read_text().splitlines()) == 1 + asked
+
+
+def test_the_document_reads_back_what_it_wrote(report):
+    assert CapacityReport.model_validate_json(report.model_dump_json()) == report
