@@ -64,8 +64,11 @@ class Actuator(Protocol):
 class MadeOfTemplates(Protocol):
     """An actuator whose replicas are made of templates, which others may change."""
 
-    def templates(self) -> Mapping[ReplicaShape, str]:
-        """What the newest replica of each pool was made of, as last read; none: no entry."""
+    def templates(self) -> Mapping[ReplicaShape, frozenset[str]]:
+        """What the newest replica of each pool was made of, as last read; none: no entry.
+
+        One template for each different pod of a replica, as of leaders and workers.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

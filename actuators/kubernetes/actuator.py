@@ -14,7 +14,7 @@ from actuators.kubernetes.counts import Count, Counter
 from actuators.kubernetes.pods import Pods, pods_of
 from actuators.kubernetes.preflight import objections_to
 from actuators.kubernetes.stock_out import StockOut, StockOutError
-from actuators.kubernetes.templates import BrokenTemplateError, broken_in, newest_template
+from actuators.kubernetes.templates import BrokenTemplateError, broken_in, newest_templates
 from actuators.kubernetes.victims import mark_victim, take_back
 from planner.domain.errors import ApplyError, DeadlineMissedError, InputError
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, version_of
@@ -53,7 +53,7 @@ class KubernetesActuator:
     counters: dict[Key, Counter] = field(default_factory=dict, init=False)
     _counts: dict[CountTarget, int] = field(default_factory=dict)
     _serving: dict[CountTarget, int] = field(default_factory=dict)
-    _templates: dict[ReplicaShape, str] = field(default_factory=dict)
+    _templates: dict[ReplicaShape, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         found = assigned(self.api, self.cluster, self.shapes, self.objects, instance=self.instance)
@@ -73,14 +73,14 @@ class KubernetesActuator:
         for (shape, option), counter in self.counters.items():
             count = counter.read()
             pods = pods_of(self.api, counter, count)
-            self._templates[shape] = newest_template(pods.all)
+            self._templates[shape] = newest_templates(pods.all, kind=counter.target.kind)
             pools.append(pool_of((shape, option), count, pods))
         found = tuple(pools)
         return Fleet(pools=found, read_at=datetime.now(UTC), version=version_of(found))
 
-    def templates(self) -> dict[ReplicaShape, str]:
-        """What the newest pod of each pool was made of when the fleet was read last."""
-        return {shape: template for shape, template in self._templates.items() if template}
+    def templates(self) -> dict[ReplicaShape, frozenset[str]]:
+        """What the newest replica of each pool was made of when the fleet was read last."""
+        return {shape: found for shape, found in self._templates.items() if found}
 
     def preflight(self, diff: Diff) -> tuple[str, ...]:
         """Ask the cluster about every target and write before the first one; nothing is changed.

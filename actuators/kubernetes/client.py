@@ -59,11 +59,12 @@ def ask(
     for tries_left in reversed(range(tries)):
         try:
             return call()
-        except ApiException as error:
-            if error.status not in _BUSY or not tries_left:
-                raise ClusterError(_refusal(error, asked), status=error.status) from error
-            sleep(_retry_after_s(error))
-        except (HTTPError, OSError) as error:
+        except (ApiException, HTTPError, OSError) as error:
+            if isinstance(error, ApiException) and error.status:
+                if error.status not in _BUSY or not tries_left:
+                    raise ClusterError(_refusal(error, asked), status=error.status) from error
+                sleep(_retry_after_s(error))
+                continue
             if asked.writes:
                 raise ClusterError(
                     f"the connection broke while trying to {asked.doing}, so it is not known "
@@ -81,6 +82,8 @@ def ask(
 def _cause(error: BaseException) -> str:
     """What the innermost error says, in a line."""
     reason = getattr(error, "reason", None)
+    if isinstance(error, ApiException):  # of TLS, which the client gives the status 0
+        return " ".join(str(reason).split())
     inner = reason if isinstance(reason, BaseException) else error.__cause__
     if inner is not None and inner is not error:
         return _cause(inner)

@@ -6,7 +6,7 @@ such a pod counts by its labels, and that is told.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actuators.kubernetes.client import ClusterError
 from actuators.kubernetes.counts import Count, Counter
@@ -65,10 +65,10 @@ def kin_of(counter: Counter, count: Count, pods: Iterable[Json]) -> Kin:
         return Kin(own=())
     among = {text(pod, "metadata", "uid"): owner_reference(pod) for pod in pods}
     own, strangers, untold = [], [], []
-    root = _root(counter, count)
+    root, owners = _root(counter, count), _Owners(counter, among)
     for pod in pods:
         try:
-            is_own = _leads_to(root, counter, owner_reference(pod), among)
+            is_own = _leads_to(root, owners, owner_reference(pod))
         except _UntoldError as error:
             untold.append(str(error))
             is_own = True
@@ -89,14 +89,19 @@ def _root(counter: Counter, count: Count) -> str:
     """The uid that the chains of its pods end at."""
     if counter.target.kind not in _FOR_OTHERS or not count.uid:
         return count.uid
-    if count.uid not in counter.parents:
+    if counter.parents.get(count.uid) is None:
         counter.parents[count.uid] = owner_reference(counter.object())
     owner = counter.parents[count.uid]
     return count.uid if owner is None else text(owner, "uid")
 
 
-def _leads_to(root: str, counter: Counter, owner: Json | None, among: Parents) -> bool:
-    between = _BETWEEN.get(counter.target.kind)
+def _leads_to(root: str, owners: "_Owners", owner: Json | None) -> bool:
+    """Whether a chain ends at the root; one that does not by what is known is read anew."""
+    return _follows(root, owners, owner, anew=False) or _follows(root, owners, owner, anew=True)
+
+
+def _follows(root: str, owners: "_Owners", owner: Json | None, *, anew: bool) -> bool:
+    between = _BETWEEN.get(owners.counter.target.kind)
     for _ in range(_LONGEST):
         if owner is None:
             return False
@@ -104,16 +109,51 @@ def _leads_to(root: str, counter: Counter, owner: Json | None, among: Parents) -
             return True
         if between is not None and text(owner, "kind") not in between:
             return False
-        uid = text(owner, "uid")
-        owner = among[uid] if uid in among else _above(counter, owner)
+        owner = owners.above(owner, anew=anew)
     raise _UntoldError("its owners own each other in a circle")
 
 
-def _above(counter: Counter, owner: Json) -> Json | None:
-    """Who controls an owner; owners do not change theirs, so that each is read once."""
+@dataclass(slots=True)
+class _Owners:
+    """Who controls whom, in one look at the pods of a count.
+
+    What an earlier look found is kept with the counter. An owner's own owner changes where somebody
+    deletes it with `--cascade=orphan` and makes it again under its name: what is of the old one is
+    the new one's then.
+
+    Parameters
+    ----------
+    among : Parents
+        Of the pods themselves.
+    """
+
+    counter: Counter
+    among: Parents
+    _read: set[str] = field(default_factory=set, init=False)
+    _untold: dict[str, _UntoldError] = field(default_factory=dict, init=False)
+
+    def above(self, owner: Json, *, anew: bool) -> Json | None:
+        """Who controls an owner, read at most once in a look. Raises _UntoldError, ClusterError."""
+        uid, parents = text(owner, "uid"), self.counter.parents
+        if uid in self.among:
+            return self.among[uid]
+        if uid in parents and (uid in self._read or not anew):
+            return parents[uid]
+        if uid in self._untold:
+            raise self._untold[uid]
+        try:
+            parents[uid] = owner_reference(_read(self.counter, owner))
+        except _UntoldError as error:
+            self._untold[uid] = error
+            parents.pop(uid, None)
+            raise
+        self._read.add(uid)
+        return parents[uid]
+
+
+def _read(counter: Counter, owner: Json) -> Json:
+    """The object that a reference names."""
     uid, kind, name = (text(owner, key) for key in ("uid", "kind", "name"))
-    if uid in counter.parents:
-        return counter.parents[uid]
     version, plural = text(owner, "apiVersion"), kind.lower() + "s"
     path = path_of(version, counter.namespace, plural, name)
     try:
@@ -129,5 +169,4 @@ def _above(counter: Counter, owner: Json) -> Json | None:
         raise
     if text(found, "metadata", "uid") != uid:
         raise _UntoldError(f"{kind} {name}, which owned them, is another one by now")
-    counter.parents[uid] = owner_reference(found)
-    return counter.parents[uid]
+    return found

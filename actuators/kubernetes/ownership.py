@@ -59,7 +59,8 @@ def other_owners(
     ]
     found += [
         f"{label}: {manager} keeps its count, and would write its own back: let it ignore this "
-        "field, or take the pool out of the spec"
+        "field, then change the count once by `kubectl scale`, so that the field is no longer its "
+        "own; or take the pool out of the spec"
         for manager in _managers(counter, document)
     ]
     return tuple(found)

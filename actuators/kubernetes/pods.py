@@ -103,7 +103,7 @@ def judged(pods: Iterable[Json], *, kind: str) -> Pods:
     replicas: dict[tuple[str, ...], list[Json]] = {}
     for pod in pods:
         if _leaves(pod) or not _over(pod):
-            replicas.setdefault(_replica_of(pod, kind), []).append(pod)
+            replicas.setdefault(replica_of(pod, kind), []).append(pod)
     staying = {
         key: ps
         for key, ps in replicas.items()
@@ -121,7 +121,7 @@ def judged(pods: Iterable[Json], *, kind: str) -> Pods:
     )
 
 
-def _replica_of(pod: Json, kind: str) -> tuple[str, ...]:
+def replica_of(pod: Json, kind: str) -> tuple[str, ...]:
     """What the pods of one replica have in common."""
     for name, index in (
         (f"{_LWS}/name", f"{_LWS}/group-index"),

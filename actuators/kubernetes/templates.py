@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 
+from actuators.kubernetes.pods import replica_of
 from actuators.kubernetes.resources import Json, at, entries, text
 from planner.domain.errors import DeadlineMissedError
 
@@ -21,6 +22,10 @@ BROKEN = frozenset(
 )
 """What a container waits for that waiting does not mend (kubelet, `images/types.go` and
 `kuberuntime`)."""
+_OF_ITS_PLACE = ("LWS_", "GROVE_", "ROLESET_", "ROLE_REPLICA_INDEX", "POD_GROUP_INDEX")
+"""How variables begin in which controllers tell each pod its place: they differ in every pod of one
+template (LeaderWorkerSet, `pkg/utils/pod`; Grove, `operator/api/common/constants`; AIBrix,
+`pkg/controller/constants`)."""
 _STARTED_WITH = ("name", "image", "command", "args", "env", "envFrom", "resources")
 
 
@@ -54,25 +59,39 @@ def broken_in(pods: Iterable[Json]) -> tuple[str, str] | None:
     return None
 
 
-def newest_template(pods: Iterable[Json]) -> str:
-    """The template of the pod that was made last: what the next one is made of; empty: no pod."""
-    made = [
-        (text(pod, "metadata", "creationTimestamp"), text(pod, "metadata", "name"), pod)
-        for pod in pods
-        if not text(pod, "metadata", "deletionTimestamp")
-    ]
-    return template_of(max(made, key=lambda one: one[:2])[2]) if made else ""
+def newest_templates(pods: Iterable[Json], *, kind: str) -> frozenset[str]:
+    """The templates of the replica that was made last: what the next one is made of.
+
+    One for a replica that is a pod; leaders and workers of a group have theirs. Empty: no pod.
+    """
+    replicas: dict[tuple[str, ...], list[Json]] = {}
+    for pod in pods:
+        if not text(pod, "metadata", "deletionTimestamp"):
+            replicas.setdefault(replica_of(pod, kind), []).append(pod)
+    newest = max(replicas.values(), key=lambda one: max(map(_made, one)), default=[])
+    return frozenset(map(template_of, newest))
+
+
+def _made(pod: Json) -> tuple[str, str]:
+    return text(pod, "metadata", "creationTimestamp"), text(pod, "metadata", "name")
 
 
 def template_of(pod: Json) -> str:
     """What its containers are started with, as a short hash; not what the cluster added to it."""
     containers = [
-        {key: one[key] for key in _STARTED_WITH if one.get(key)}
+        {key: found for key in _STARTED_WITH if (found := _told(one, key))}
         for kind in ("initContainers", "containers")
         for one in entries(pod, "spec", kind)
     ]
     written = json.dumps(containers, sort_keys=True, default=str)
     return hashlib.sha256(written.encode()).hexdigest()[:16]
+
+
+def _told(container: Json, key: str) -> object:
+    if key != "env":
+        return container.get(key)
+    variables = entries(container, key)
+    return [one for one in variables if not text(one, "name").startswith(_OF_ITS_PLACE)]
 
 
 def _statuses(pod: Json) -> Iterator[Json]:

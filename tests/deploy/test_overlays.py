@@ -23,6 +23,8 @@ KUSTOMIZATIONS = sorted(
 )
 COMPONENTS = sorted((DEPLOY / "poolwise" / "components").iterdir())
 REPLICATED = DEPLOY / "poolwise" / "overlays" / "replicated"
+STEERING = [path for path in KUSTOMIZATIONS if "poolwise" in path.relative_to(DEPLOY).parts]
+CLAIM = "PersistentVolumeClaim"
 FOREIGN = frozenset({"ServiceMonitor"})
 """Kinds of operators whose definitions the fake does not have."""
 
@@ -149,6 +151,19 @@ def test_two_replicas_share_a_database_and_elect_a_leader() -> None:
 def test_one_replica_keeps_no_second_one_beside_it() -> None:
     spec = _deployment(_rendered(DEPLOY / "poolwise" / "base"))
     assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+@pytest.mark.parametrize("folder", STEERING, ids=lambda path: path.name)
+def test_the_next_pod_steers_under_the_name_of_the_last_one(folder: Path) -> None:
+    """The name is in the database: one that goes with its pod would leave its own counts."""
+    objects = _rendered(folder)
+    claims = {made["metadata"]["name"] for made in objects if made["kind"] == CLAIM}
+    volumes = {v["name"]: v for v in _deployment(objects)["template"]["spec"]["volumes"]}
+    if "POOLWISE_DATABASE_URL" in _told(objects):
+        assert "emptyDir" in volumes["state"]
+        assert not claims
+    else:
+        assert {volumes["state"]["persistentVolumeClaim"]["claimName"]} == claims
 
 
 def test_poolwise_leads_by_its_own_lease_and_may_touch_no_other(tmp_path: Path) -> None:

@@ -260,7 +260,8 @@ def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> Non
                 labels = {f"{_LWS}/name": name, f"{_LWS}/group-index": str(group),
                           f"{_LWS}/worker-index": str(worker)}  # fmt: skip
                 about = {f"{_LWS}/size": str(size)}
-                pods[pod_name] = make_pod(sim, above, source, labels, pod_name, about)
+                placed = _in_its_place(source, f"{name}-{group}", size, worker)
+                pods[pod_name] = make_pod(sim, above, placed, labels, pod_name, about)
             if worker == 0 and size > 1:
                 leader, source = pods[pod_name], worker_template
                 above = _keep_stateful_set(sim, leader, f"{name}-{group}", source, size - 1)
@@ -284,6 +285,16 @@ def reconcile_leader_worker_set(sim: "ControllerSimulation", lws: Object) -> Non
             condition(lws, "Progressing", holds=not available, reason="GroupsProgressing"),
         ],
     }, manager="lws-controller-manager")  # fmt: skip
+
+
+def _in_its_place(template: Object, leader: str, size: int, worker: int) -> Object:
+    """A template with what the real one's webhook tells each container of its group."""
+    made = copied(template)
+    told = {"LWS_LEADER_ADDRESS": leader, "LWS_GROUP_SIZE": size, "LWS_WORKER_INDEX": worker}
+    env = [{"name": key, "value": str(value)} for key, value in told.items()]
+    for container in made["spec"]["containers"]:
+        container["env"] = [*env, *container.get("env", [])]
+    return made
 
 
 def _keep_stateful_set(

@@ -177,7 +177,9 @@ def _without_changed_templates(
     kept = {}
     for label, one in now.items():
         broken = one.broken
-        changed = broken is not None and templates.get(label, broken.template) != broken.template
+        changed = broken is not None and broken.template not in templates.get(
+            label, (broken.template,)
+        )
         kept[label] = replace(one, broken=None) if changed else one
     return kept
 

@@ -112,3 +112,41 @@ def test_an_owner_that_cannot_be_read_for_another_reason_ends_the_look():
         rig.cluster.fault(verb="get", resource="replicasets", status=500, times=None)
         with pytest.raises(PoolwiseError, match="could not read ReplicaSet"):
             rig.actuator().read_fleet()
+
+
+def test_pods_of_a_deployment_that_was_made_again_around_them_are_its_own():
+    """`kubectl delete --cascade=orphan`, then `create`: the new one adopts the ReplicaSet."""
+    with rigged(prefill=1, decode=2) as rig:
+        actuator = rig.actuator()
+        assert states(actuator)[DECODE] == (2, 0, 0)
+        sets = rig.cluster.objects("replicasets", "default")
+        made = next(s for s in sets if s["metadata"]["name"].startswith("decode"))
+        decode = rig.cluster.get("deployments", "decode")
+        orphan = {key: value for key, value in made["metadata"].items() if key != "ownerReferences"}
+        rig.cluster.update(made | {"metadata": orphan})
+        assert states(actuator)[DECODE] == (2, 0, 0)  # known from before
+        rig.cluster.delete("deployments", "decode")
+        again = rig.cluster.create(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "decode", "namespace": "default"},
+                "spec": decode["spec"],
+            }
+        )
+        uid = again["metadata"]["uid"]
+        assert uid != decode["metadata"]["uid"]
+        assert states(actuator)[DECODE] == (0, 2, 0)  # not adopted yet
+        owned = rig.cluster.get("replicasets", made["metadata"]["name"])
+        owned["metadata"]["ownerReferences"] = [reference("apps/v1", "Deployment", "decode", uid)]
+        rig.cluster.update(owned)
+        assert states(actuator)[DECODE] == (2, 0, 0)
+
+
+def test_an_owner_that_may_not_be_read_is_asked_for_once_in_a_look():
+    with rigged(prefill=1, decode=6) as rig:
+        rig.token = rig.cluster.token_with(READS, PODS, WRITES, LOOKS)
+        actuator = rig.actuator()
+        rig.cluster.forget_calls()
+        assert states(actuator)[DECODE] == (6, 0, 0)
+        assert sum(call.resource == "replicasets" for call in rig.cluster.calls) == 2

@@ -200,6 +200,20 @@ def test_a_gitops_tool_that_keeps_the_count_is_refused():
         refused(rig, match="argocd-controller keeps its count")
 
 
+def test_a_count_that_a_gitops_tool_ignores_by_now_is_taken_once_a_person_has_set_it():
+    """Its entry stays for as long as nobody changes the count, whatever it is told to ignore."""
+    with rigged() as rig:
+        rig.cluster.scale("deployments", "decode", 3, manager="argocd-controller")
+        rig.simulation.step(200.0)
+        rig.cluster.forget_calls()
+        refused(rig, match=r"argocd-controller keeps its count.* by `kubectl scale`, so that")
+        rig.cluster.scale("deployments", "decode", 4, manager="kubectl")
+        rig.simulation.step(200.0)
+        actuator = rig.actuator()
+        carry_out(actuator, grown(actuator, *GROW))
+        assert rig.replicas("decode") == 5
+
+
 @pytest.mark.parametrize(
     ("manager", "refuses"), [("helm", False), ("kubectl", False), ("somebody", True)]
 )
@@ -214,7 +228,8 @@ def test_whoever_applies_on_the_servers_side_by_hand_keeps_nothing(manager, refu
     assert [text for text in told if "keeps its count" in text] == (
         [
             f"Deployment decode: {manager} keeps its count, and would write its own back: let it "
-            "ignore this field, or take the pool out of the spec"
+            "ignore this field, then change the count once by `kubectl scale`, so that the field "
+            "is no longer its own; or take the pool out of the spec"
         ]
         if refuses
         else []
