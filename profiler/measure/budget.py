@@ -23,6 +23,8 @@ from profiler.samples import Kind, Point, Samples
 
 OVERRUN_RATIO = 0.05
 """A sample may end so much of the budget late: its time was guessed, and half of it is nothing."""
+NEEDED_OVERRUN_RATIO = 1.0
+"""Without the least points of every table a run is worth nothing: they may take so much more."""
 COARSE_RATIO = 0.7
 """Of the time at hand the coarse points may take: the rest looks whether the machine is itself."""
 WARM_UP_RATIO = 0.2
@@ -75,8 +77,13 @@ class Budget:
         """For the tables, seconds; below 0 when they took longer."""
         return self.total_s - self.kept_back_s - self.spent_s
 
-    async def within(self, work: Coroutine[None, None, T]) -> T:
+    async def within(self, work: Coroutine[None, None, T], *, needed: bool = False) -> T:
         """Do something, but no longer than the time left and a little.
+
+        Parameters
+        ----------
+        needed : bool
+            There is no table without it: it may take `NEEDED_OVERRUN_RATIO` of the budget more.
 
         Raises
         ------
@@ -84,9 +91,10 @@ class Budget:
             When it was not done by then; it is broken off.
         """
         task = asyncio.ensure_future(work)
+        late_s = (NEEDED_OVERRUN_RATIO if needed else OVERRUN_RATIO) * self.total_s
         try:
             while not task.done():
-                left_s = self.left_s + OVERRUN_RATIO * self.total_s if self.binds else LOOK_S
+                left_s = self.left_s + late_s if self.binds else LOOK_S
                 if left_s <= 0:
                     raise BudgetSpentError(f"the budget of {self.total_s:.0f} s was spent")
                 await asyncio.wait({task}, timeout=min(left_s, LOOK_S))

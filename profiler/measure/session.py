@@ -12,6 +12,8 @@ from planner.domain.errors import MeasurementError
 from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.budget import (
+    NEEDED_OVERRUN_RATIO,
+    OVERRUN_RATIO,
     WARM_UP_RATIO,
     Budget,
     BudgetSpentError,
@@ -243,6 +245,12 @@ class Session:
                 "measured only while the machine was not itself, and used for want of better: "
                 + "; ".join(spoilt)
             )
+        late_s = -self.left_s
+        if self.budget.binds and late_s > OVERRUN_RATIO * self.plan.budget_s:
+            self.journal.note(
+                f"the points without which there is no table took {late_s:.0f} s more than the "
+                f"budget of {self.plan.budget_s:.0f} s"
+            )
 
     async def _at_least(self, point: Point, *, held_out: bool) -> None:
         """One more sample of a point that has too few."""
@@ -255,14 +263,18 @@ class Session:
         await self._take(point, held_out=held_out)
 
     def _may_take(self, point: Point, *, have: int, held_out: bool) -> bool:
-        """Whether there is time; a table's first points are tried while there is any at all."""
+        """Whether there is time; a table's first points are tried even where there is none."""
         if held_out:
             return self._price_s(point) <= self.left_s / 3
         if have == 0 and self.plan.whole_area:
             return True
-        if have == 0 and len(self.journal.samples.points(point.kind)) < LEAST_POINTS:
-            return self.left_s > 0
+        if have == 0 and self._needs(point.kind):
+            return self.left_s + NEEDED_OVERRUN_RATIO * self.plan.budget_s > 0
         return self._price_s(point) <= self.left_s
+
+    def _needs(self, kind: Kind) -> bool:
+        """Whether there is no table of this kind yet, whatever is measured of the others."""
+        return len(self.journal.samples.points(kind)) < LEAST_POINTS
 
     async def _refine(self) -> bool:
         """Sample where the doubt is largest until it is small, or nothing more can be paid."""
@@ -288,7 +300,9 @@ class Session:
             return
         self._say(point.text)
         try:
-            sample = await self.budget.within(self.probe.sample(point, held_out=held_out))
+            sample = await self.budget.within(
+                self.probe.sample(point, held_out=held_out), needed=self._needs(point.kind)
+            )
         except BudgetSpentError as error:
             self._leave_out(point, error)
             return
@@ -343,9 +357,7 @@ class Session:
         off = await self._watch.deviation()
         if off:
             self.journal.disturb(self._since, _disturbed_text(off))
-            until_s = self.clock() + min(
-                RECOVERY_S, RECOVERY_S if self.plan.whole_area else self.left_s
-            )
+            until_s = self.clock() + self._recovery_s
             while off and self.clock() < until_s:
                 self._say(f"waiting: the machine is {_slower(off)}")
                 await asyncio.sleep(self.plan.poll_s)
@@ -359,6 +371,15 @@ class Session:
                 self.journal.keep_baseline(*self._watch.baseline.tolist())
         self._since = datetime.now(UTC)
         self._watched_s = self.clock()
+
+    @property
+    def _recovery_s(self) -> float:
+        """How long to wait for the machine: as long as what is still to be measured can spare."""
+        if self.plan.whole_area:
+            return RECOVERY_S
+        missing = [p for p in self._coarse() if not self.journal.samples.undisturbed(p)]
+        spare_s = self.left_s - sum(self._price_s(p) for p in missing)
+        return max(0.0, min(RECOVERY_S, spare_s))
 
     def _say(self, text: str) -> None:
         samples = self.journal.samples

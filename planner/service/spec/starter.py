@@ -10,7 +10,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import AcceleratorFacts, Catalogue
 from planner.domain.model import Model
 from planner.domain.spec import Spec, TargetKind
-from planner.optimize.shapes import degrees_for
+from planner.optimize.shapes import degrees_for, divides_heads, heads_text
 from planner.service.spec.file import spec_from
 from planner.service.spec.model_config import Overrides, model_of, read_model_config
 from planner.service.spec.problems import did_you_mean
@@ -82,6 +82,11 @@ def starter(draft: Draft, folder: Path, catalogue: Catalogue) -> Starter:
     config = read_model_config(draft.config)
     model = model_of(config, name=draft.model, priority=0, overrides=Overrides())
     per_node = draft.per_node or facts.accelerators_per_node or USUAL_PER_NODE
+    if draft.tp is not None and not divides_heads(model, draft.tp):
+        raise InputError(
+            f"tp {draft.tp} does not divide the {heads_text(model)} of {model.name}: give one of "
+            + ", ".join(map(str, degrees_for(model, per_node)))
+        )
     tp = draft.tp or least_tp(model, facts, per_node)
     text = _text(draft, facts, per_node=per_node, tp=tp, folder=folder)
     source = parse_yaml(text, where="the starter spec", what="a spec")

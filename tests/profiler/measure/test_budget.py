@@ -166,6 +166,23 @@ def test_engine_that_becomes_slow_takes_no_second_budget(tmp_path: Path) -> None
     assert probe.now_s <= plan.budget_s + dearest + 3 * 10 * (0.128 + 0.12)
 
 
+@pytest.mark.parametrize("slow_after", [2, 3, 4])
+def test_engine_that_becomes_slow_early_still_makes_a_profile(
+    tmp_path: Path, slow_after: int
+) -> None:
+    """As on a machine that others begin to use: the least points are taken, and that is said."""
+    probe = simulated(token_s=2e-3, step_s=2e-2, slow_after=slow_after, slowness=6.0)
+    kept = journal(tmp_path)
+    plan = replace(BINDING, area=WIDE, budget_s=60.0, target_ratio=1e-3)
+    reached = ran(probe, kept, plan)
+    profile = finished(kept, SETTING, plan, Outcome(reached=reached, spent_s=probe.now_s))
+    assert profile.prefill.x[-1] > 0
+    dearest = max(s.took_s for s in kept.samples.taken)  # nothing is broken off on this clock
+    assert probe.now_s <= 2 * plan.budget_s + dearest
+    late = [note for note in kept.notes if "more than the budget of 60 s" in note]
+    assert len(late) == (probe.now_s > 1.05 * plan.budget_s)
+
+
 def test_server_that_hangs_is_said_within_the_budget(tmp_path: Path) -> None:
     with imitated_server(Imitation(prompt_s=60.0)) as server:
         plan = replace(BINDING, budget_s=2.0)

@@ -124,7 +124,7 @@ def test_what_a_server_cannot_become_is_refused_as_a_whole(folder):
             answer = client.put(HERE, json=spec)
             assert answer.status_code == 422, told
             assert told in answer.json()["detail"], answer.json()
-        assert client.put("/v1/deployments/mill", json=SPEC).status_code == 404
+        assert client.put("/v1/deployments/mill", json=SPEC).status_code == 422  # names another
         assert client.get(HERE).json() == before
 
 
