@@ -2,12 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from planner.domain.errors import InputError
-from planner.domain.spec import TargetKind
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import CatalogueOption, known_accelerators
 from planner.service.cli.options import JsonOption
@@ -48,8 +47,9 @@ def init(
         typer.Option("--usd-per-gpu-hour", help="What you pay for one, on demand.", min=0),
     ] = None,
     target: Annotated[
-        TargetKind, typer.Option("--target", help="Where plans are applied.")
-    ] = TargetKind.DRY_RUN,
+        Literal["dry_run", "local", "kubernetes", "metrics"],
+        typer.Option("--target", help="Where plans are applied."),
+    ] = "dry_run",
     name: Annotated[
         str | None, typer.Option("--name", help="Of the deployment (default: as the model).")
     ] = None,
@@ -75,6 +75,7 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a first spec with comments, checked as a whole. Overwrites nothing."""
+    from planner.domain.spec import TargetKind
     from planner.service.spec.starter import Draft, starter
 
     if out.exists():
@@ -95,7 +96,7 @@ def init(
             config=config,
             accelerator=accelerator,
             usd_per_gpu_hour=usd_per_gpu_hour,
-            target=target,
+            target=TargetKind(target),
             inventory=inventory,
             per_node=per_node,
             tp=tp,
