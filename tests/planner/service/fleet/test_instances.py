@@ -8,8 +8,8 @@ import pytest
 from planner.domain.rollout import ApprovalState
 from planner.service.cli.main import run
 from planner.service.fleet import lifecycle
+from planner.service.hosting.hands import Hands
 from planner.service.loop.slow_tick import Outcome, tick
-from planner.service.server import Hands
 from planner.service.spec.file import read_spec
 from planner.service.store import open_store
 from planner.service.store.backup import back_up, restore
