@@ -59,8 +59,9 @@ def test_people_get_a_line_for_each(poolwise):
 
 
 def test_a_profile_that_is_missing_is_told(checked, folder):
-    write_spec(folder, profiles=None)
-    found = checked("--spec", "spec.yaml")["profile of decode:cpu:tp1"]
+    path = write_spec(folder, profiles=None)
+    path.write_text(path.read_text().replace("cpu", "h100"))  # of which the catalogue knows
+    found = checked("--spec", "spec.yaml")["profile of decode:h100:tp1"]
     assert (found["health"], "poolwise profile run" in found["todo"]) == ("failed", True)
 
 
