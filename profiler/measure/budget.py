@@ -28,6 +28,8 @@ NEEDED_OVERRUN_RATIO = 1.0
 COARSE_RATIO = 0.7
 """Of the time at hand the coarse points may take: the rest looks whether the machine is itself."""
 WARM_UP_RATIO = 0.2
+LEAST_POINTS = 3
+"""Fewer make no table."""
 SHRINK = 0.75
 SHORTEST_PROMPT_TOKENS = 64
 LOOK_S = 0.5
@@ -145,12 +147,16 @@ def payable(
     def takes_s(kind: Kind) -> float:
         return sum(guess_s(p, ttft_s, gap_s) for p in area.coarse(kind))
 
+    def suffices(smaller: Range) -> bool:
+        """Whether it is another range, and both tables can still be made from it."""
+        return smaller != area and all(
+            len(smaller.coarse(k)) >= LEAST_POINTS for k in (Kind.PREFILL, Kind.DECODE)
+        )
+
     while sum(takes_s(k) for k in kinds) > COARSE_RATIO * left_s:
-        dearest = max((Kind.PREFILL, Kind.DECODE), key=takes_s)
-        smaller = _smaller(area, dearest)
-        if smaller == area:
-            smaller = _smaller(area, Kind.DECODE if dearest is Kind.PREFILL else Kind.PREFILL)
-        if smaller == area:
+        by_price = sorted((Kind.PREFILL, Kind.DECODE), key=takes_s, reverse=True)
+        smaller = next((s for s in (_smaller(area, k) for k in by_price) if suffices(s)), None)
+        if smaller is None:
             break
         area = smaller
     return area

@@ -12,6 +12,7 @@ from planner.domain.errors import MeasurementError
 from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.budget import (
+    LEAST_POINTS,
     NEEDED_OVERRUN_RATIO,
     OVERRUN_RATIO,
     WARM_UP_RATIO,
@@ -31,8 +32,6 @@ from profiler.samples import Kind, Point
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
-LEAST_POINTS = 3
-"""Without as many no form of a table is determined."""
 SHORTEST_TOKENS = 64
 """A server that takes no longer requests than this is not shortened for any more."""
 

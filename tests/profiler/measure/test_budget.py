@@ -58,6 +58,21 @@ def test_range_that_can_never_be_paid_ends_somewhere() -> None:
     assert area.sequences[1] == 2
 
 
+@pytest.mark.parametrize("longest", [(64, 512, 64), (4, 320, 256), (16, 96, 96)])
+def test_range_that_was_made_shorter_still_makes_both_tables(longest: tuple[int, int, int]) -> None:
+    sequences, context, prompt = longest
+    asked = replace(
+        WIDE,
+        new_tokens=(16, prompt),
+        sequences=(1, sequences),
+        context_tokens=(32, context),
+        cached_tokens=(0, min(prompt, 64)),
+    )
+    area = payable(asked, KINDS, ttft_s=10.0, gap_s=1.0, left_s=5.0)
+    assert area != asked
+    assert all(len(area.coarse(kind)) >= 3 for kind in KINDS)
+
+
 def test_outages_are_not_counted() -> None:
     assert Budget(total_s=10.0, lost_s=lambda: 100.0).left_s > 100.0
 
