@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from planner.domain.errors import InputError, NoFreePortError
+from planner.domain.errors import InputError
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
 from planner.service.api import Service, create_app
@@ -25,6 +25,7 @@ from planner.service.election.choosing import lease_of, make_election
 from planner.service.fleet.orders import OrderTaker, taking_orders
 from planner.service.hosting.host import Host, Shared
 from planner.service.hosting.overlaps import check_apart
+from planner.service.listening import listening
 from planner.service.loop.scheduler import make_scheduler, take_over_soon
 from planner.service.security.authentication import noting_uses
 from planner.service.security.redaction import redact_logs
@@ -324,33 +325,6 @@ def _keda_listening(
     listening(host, port, option="--keda-port").close()
     with scaler.listening(host, port) as listener:
         yield listener
-
-
-def listening(host: str, port: int, *, option: str = "--port") -> socket.socket:
-    """A bound socket, so that a taken port is told before anything starts.
-
-    Raises
-    ------
-    PoolwiseError
-        When the address is not this machine's, or the port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio sends small pieces at once (TCP_NODELAY); else streams stall.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-    except socket.gaierror as error:
-        listener.close()
-        raise InputError(f"--host {host} is no address of this machine") from error
-    except OSError as error:
-        listener.close()
-        raise NoFreePortError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another one with "
-            f"{option}, or any free one with {option} 0"
-        ) from error
-    return listener
 
 
 @contextmanager

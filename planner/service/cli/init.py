@@ -22,22 +22,25 @@ EPILOG = (
     "On a terminal, what is missing is asked for. An existing file is never overwritten."
 )
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="The model's config.json, or its folder.", metavar="PATH"),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Name it is served under (default: its folder's).", metavar="NAME"
+    ),
+]
+
 
 def init(
     *,
     out: Annotated[Path, typer.Argument(help="The file to write.", metavar="FILE")] = Path(
         "spec.yaml"
     ),
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="The model's config.json, or its folder.", metavar="PATH"),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", help="Name it is served under (default: its folder's).", metavar="NAME"
-        ),
-    ] = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
     accelerator: Annotated[
         str | None,
         typer.Option("--accelerator", help="As in `poolwise accelerators`.", metavar="NAME"),
@@ -78,16 +81,12 @@ def init(
     from planner.domain.spec import TargetKind
     from planner.service.spec.starter import Draft, starter
 
-    if out.exists():
-        raise InputError(f"{out} exists, and nothing is overwritten: name another file")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {out.absolute().parent}: make it first")
+    _check_place(out)
     known = known_accelerators(catalogue)
     asks = sys.stdin.isatty() and not json
     config = config or Path(_answer("--config", "Path of the model's config.json", asks=asks))
     accelerator = accelerator or _answer("--accelerator", "Accelerator", asks=asks)
-    if usd_per_gpu_hour is None:
-        usd_per_gpu_hour = _price(known, accelerator, asks=asks)
+    price = _price(known, accelerator, asks=asks) if usd_per_gpu_hour is None else usd_per_gpu_hour
     model = model or _name_of(config)
     made = starter(
         Draft(
@@ -95,7 +94,7 @@ def init(
             model=model,
             config=config,
             accelerator=accelerator,
-            usd_per_gpu_hour=usd_per_gpu_hour,
+            usd_per_gpu_hour=price,
             target=TargetKind(target),
             inventory=inventory,
             per_node=per_node,
@@ -109,6 +108,13 @@ def init(
     )
     _write(out, made.text)
     _tell(out, estimates=not profile, as_json=json, spec_id=made.spec.spec_id)
+
+
+def _check_place(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"{out} exists, and nothing is overwritten: name another file")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {out.absolute().parent}: make it first")
 
 
 def _answer(option: str, question: str, *, asks: bool, why: str = "") -> str:

@@ -24,7 +24,7 @@ from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.fleet.gate import GateOptions, check_access
 from planner.service.fleet.local_target import StepCommands
-from planner.service.server import listening
+from planner.service.listening import listening
 from planner.service.settings import Settings, read_settings
 from planner.service.spec.catalogue import read_catalogue
 from planner.service.spec.file import read_spec

@@ -17,7 +17,7 @@ from planner.domain.profile import Profile
 from planner.domain.spec import Spec
 from planner.service.answers.planning import sole_model
 from planner.service.api.service import LOOPBACK
-from planner.service.server import listening
+from planner.service.listening import listening
 from planner.service.settings import read_settings
 from planner.service.spec.catalogue import read_catalogue
 from planner.service.spec.file import read_spec

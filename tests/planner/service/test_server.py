@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from planner.service.server import listening
+from planner.service.listening import listening
 from tests.planner.service.examples import fleet, history, write_spec
 from tests.planner.service.imagined import BUSY
 from tests.planner.service.served import hand_in, served

@@ -10,9 +10,9 @@ import pytest
 import uvicorn
 
 from planner.service.api import create_app
+from planner.service.listening import listening
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.security.tokens import hash_of, new_token
-from planner.service.server import listening
 from tests.planner.service.clients import service_of
 from tests.planner.service.examples import NOON, history
 from tests.planner.service.imagined import BUSY, make_deployment, observe
