@@ -31,7 +31,7 @@ from profiler.samples import Kind, Point
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
-LEAST_GAP_S = 2e-4
+LEAST_GAP_S = 5e-5
 """No engine writes tokens so fast: they were held back, and came together."""
 HANGS_RATIO, HANGS_S = 20.0, 5.0
 """A short request that takes so many times as long as usual, and so long, gets no answer."""

@@ -306,7 +306,7 @@ def test_point_that_cannot_be_measured_is_left_out_and_said(
     server: Imitation, tmp_path: Path
 ) -> None:
     # Answers are over before the prompt comes, and longer ones do not fit.
-    server.longest, server.step_s = 280, 1e-4
+    server.longest, server.step_s = 280, 5e-4
     area = replace(AREA, longest_tokens=280)
     plan = replace(SHORT, kinds=(Kind.PREFILL, Kind.DECODE, Kind.MIXED), area=area)
     kept = journal(tmp_path)
