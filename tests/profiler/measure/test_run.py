@@ -303,10 +303,11 @@ def test_tables_are_made_within_what_the_server_really_takes(
 
 
 def test_point_that_cannot_be_measured_is_left_out_and_said(
-    server: Imitation, tmp_path: Path
+    server: Imitation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Answers are over before the prompt comes, and longer ones do not fit.
-    server.longest, server.step_s = 280, 5e-4
+    monkeypatch.setattr("profiler.measure.probe.SETTLE_S", 1.5)
+    server.longest = 280
     area = replace(AREA, longest_tokens=280)
     plan = replace(SHORT, kinds=(Kind.PREFILL, Kind.DECODE, Kind.MIXED), area=area)
     kept = journal(tmp_path)
