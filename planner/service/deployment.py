@@ -252,7 +252,7 @@ def _changes(record: PlanRecord) -> list[Change]:
 
 def _last_plan(moved: tuple[PlanRecord, ...]) -> Plan | None:
     """The plan that was applied last; none when a later rollout broke off."""
-    newest = max(moved, key=lambda record: record.approval.changed_at, default=None)
+    newest = max(moved, key=lambda record: record.revision, default=None)
     if newest is None or newest.approval.state is not ApprovalState.APPLIED:
         return None
     return newest.plan
