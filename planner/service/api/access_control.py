@@ -216,4 +216,7 @@ def _address(request: Request) -> str:
         address = ip_address(host)
     except ValueError:
         return host
-    return host if address.version == 4 else str(ip_network((address, 64), strict=False))
+    if address.version == 4:
+        return host
+    mapped = address.ipv4_mapped  # an IPv4 client, of a socket for both
+    return str(mapped or ip_network((address, 64), strict=False))

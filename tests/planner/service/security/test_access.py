@@ -219,6 +219,23 @@ def test_bad_tokens_are_limited_and_good_ones_go_on(deployment):
     assert as_role(client, new).get("/v1/whoami").status_code == 429  # not seen good before
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "counted_as"),
+    [
+        ("10.0.0.7", "10.0.0.8", "two"),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.8", "two"),  # IPv4, at a socket for both
+        ("2001:db8::7", "2001:db8::8", "one"),
+    ],
+)
+def test_bad_tokens_count_for_the_machine_that_sends_them(deployment, one, other, counted_as):
+    client = client_of(deployment, "pw_guess")
+    client.address = one
+    assert [client.get("/v1/whoami").status_code for _ in range(11)] == [401] * 10 + [429]
+    client.address = other
+    as_role(client, token_for(deployment, "ann", "viewer"))
+    assert client.get("/v1/whoami").status_code == (200 if counted_as == "two" else 429)
+
+
 def test_each_name_has_its_rate(deployment):
     ann, bea = token_for(deployment, "ann", "viewer"), token_for(deployment, "bea", "viewer")
     client = client_of(deployment, ann, requests_per_s=0.01)
