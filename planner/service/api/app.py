@@ -38,6 +38,7 @@ from planner.service.api.limits import BodyLimit, RequestCount
 from planner.service.api.reports import ReportBody
 from planner.service.api.service import BEARER, Service
 from planner.service.api.simulations import SimulationBody
+from planner.service.api.texts import PLAIN_TEXT
 from planner.service.documents.document import Document
 from planner.service.job_runner import JobRunner, Kind, Made, Progress
 from planner.service.loop.presence import Presence
@@ -77,6 +78,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.runner, app.state.streams = runner, set()
     if service.host is not None:
         presence.add_chore(service.host.follow)
+        presence.add_chore(service.host.keep_on_time)
     problems.install(app)
     revisions.install(app)
     app.include_router(health.ROUTER)
@@ -97,7 +99,7 @@ def create_app(service: Service) -> FastAPI:
         tokens.ROUTER,
         audit.ROUTER,
     ):
-        app.include_router(router, dependencies=[BEARER])
+        app.include_router(router, dependencies=[BEARER, PLAIN_TEXT])
     # The last one that is added is the first that a request meets.
     repeating.install(app, service, presence)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
