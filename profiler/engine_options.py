@@ -23,7 +23,13 @@ _OURS = (
     "-pp",
     "--data-parallel-size",
     "-dp",
+    "--prefill-context-parallel-size",
+    "-pcp",
+    "--nnodes",
+    "-n",
 )
+_FILE = "--config"
+"""Of vLLM: a file of any options."""
 _NUMBERS = {
     "float32": Dtype.FLOAT32,
     "float": Dtype.FLOAT32,
@@ -39,6 +45,14 @@ _KV_FORMATS = {
     "fp8_e5m2": Dtype.FP8,
 }
 """`--kv-cache-dtype` of vLLM 0.32, as far as its bytes a value are known here."""
+
+_READ = (
+    "--dtype",
+    "--kv-cache-dtype",
+    "--quantization",
+    "--async-scheduling",
+    "--no-async-scheduling",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +83,11 @@ def read_engine_options(flags: Sequence[str]) -> EngineOptions:
         For options that have one of their own here, or that nothing could be measured with.
     """
     given = dict(_pairs(flags))
+    if _FILE in given:
+        raise InputError(
+            f"--engine-flag {_FILE}: the profile would not know what the file says: give its "
+            "options one by one"
+        )
     for name, own in _ASKED_BY.items():
         if name in given:
             raise InputError(
@@ -88,12 +107,23 @@ def read_engine_options(flags: Sequence[str]) -> EngineOptions:
 
 
 def _pairs(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Options and their values, written as `--name=value` or as two words; underscores as well."""
+    """Options and their values, written as `--name=value` or as two words.
+
+    With underscores as well, and cut short as vLLM's parser takes them.
+    """
     for word, following in zip_longest(flags, flags[1:], fillvalue=""):
         if word.startswith("-"):
             name, equals, value = word.partition("=")
-            spelled = name.replace("_", "-")
+            spelled = _whole_name(name.replace("_", "-"))
             yield spelled, value if equals else "" if following.startswith("-") else following
+
+
+def _whole_name(name: str) -> str:
+    """The option that an abbreviation stands for; itself where it is none of those known here."""
+    known = (*_ASKED_BY, *_OURS, _FILE, *_READ)
+    if name in known or not name.startswith("--") or name == "--":
+        return name
+    return next((whole for whole in known if whole.startswith(name)), name)
 
 
 def _known(name: str, given: dict[str, str], formats: dict[str, Dtype]) -> Dtype | None:

@@ -27,7 +27,7 @@ from profiler.measure.facts import (
     read_engine_facts,
 )
 from profiler.measure.journal import Journal
-from profiler.measure.probe import SENTINEL_PROMPT, Probe
+from profiler.measure.probe import SENTINEL_PROMPT, SHARED_NOTE, Probe
 from profiler.measure.session import Plan, Progress, Tell
 from profiler.measure.start_up import start_up_of
 from profiler.roofline import Roof
@@ -235,8 +235,11 @@ class LocalProfiling:
                 "prefill through the P/D path was not compared with prefill asked directly: a "
                 "longer --budget-s has time for it"
             )
-        if not self.deployment.site.gpus:
-            notes.append("measured on a processor: nothing here was measured on a GPU")
+        notes.append(
+            SHARED_NOTE
+            if self.deployment.site.gpus
+            else "measured on a processor: nothing here was measured on a GPU"
+        )
         return tuple(notes)
 
     def _target(self) -> Target:

@@ -21,7 +21,8 @@ from benchmarks.serving.gate import gate_process
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.slo import Slo
 from planner.domain.workload import Workload
-from planner.service.answers.profiling import Asked, Coverage, run_profile
+from planner.service.answers.profiling import run_profile
+from planner.service.answers.profiling_request import Asked, Coverage
 from planner.service.demo.site import DemoModel, find_engine, prepare_model
 from planner.service.settings import read_settings
 from serving.fleet.deployment import LocalDeployment

@@ -52,6 +52,8 @@ WHOLE_GPUS = 0.02
 """The number of GPUs that follows from time and throughput is this near to a whole one."""
 FIRST_TOKENS = 128.0
 """Of the points that are written where a table begins at 0 tokens."""
+FEWEST_PROMPTS = 4
+"""Its planner lays a cubic spline through the prompts: with fewer it does not start."""
 MS_PER_S = 1e3
 
 
@@ -131,6 +133,7 @@ def write(profile: Profile, folder: Path) -> Written:
             f"{profile.profile_id}: no decode point fits the KV cache of {capacity:,} "
             "tokens: nothing to export"
         )
+    _check_spread(profile, batch * context / capacity, context)
     prefill = dict(zip(PREFILL_FIELDS, (isl, ttft, isl * MS_PER_S / ttft / gpus), strict=True))
     decode = dict(
         zip(
@@ -145,18 +148,26 @@ def write(profile: Profile, folder: Path) -> Written:
         folder / DECODE[0]: _npz(decode),
     }
     write_whole_files(contents)
-    return Written(files=tuple(contents), notes=_lost(profile, len(itl)))
+    return Written(files=tuple(contents), notes=_lost(profile, len(isl), len(itl)))
 
 
 def _prompts(profile: Profile) -> tuple[Floats, Floats]:
     """Tokens and ms of prompts of which nothing is cached; Dynamo counts whole tokens above 0."""
     table = profile.prefill
     tokens = np.unique(np.round(_above_zero(table.x, FIRST_TOKENS)))
+    if len(tokens) < FEWEST_PROMPTS:  # what lies between is interpolated, as when it is planned
+        more = np.geomspace(tokens[0], tokens[-1], FEWEST_PROMPTS)
+        tokens = np.union1d(tokens, np.round(more))
+    if len(tokens) < FEWEST_PROMPTS:
+        raise ProfileError(
+            f"{profile.profile_id}: prompts of {_named(tokens)} tokens only: Dynamo's planner "
+            f"interpolates through {FEWEST_PROMPTS} lengths at least, so measure longer ones, too"
+        )
     return tokens, table.extended_at(tokens, table.y[0]) * MS_PER_S
 
 
 def _steps(profile: Profile) -> tuple[Floats, Floats, Floats]:
-    """Sequences, context and ms of every step whose sequences fit the KV cache."""
+    """Sequences, context and ms of every step that was measured and fits the KV cache."""
     table, limits = profile.decode_step, profile.limits
     contexts = table.y
     if len(contexts) == 1:  # no difference: the same at the longest context, too
@@ -164,8 +175,22 @@ def _steps(profile: Profile) -> tuple[Floats, Floats, Floats]:
     b, c = np.broadcast_arrays(
         _above_zero(table.x, 1.0)[:, None], _above_zero(contexts, FIRST_TOKENS)[None, :]
     )
-    fits = b * c <= limits.kv_capacity_tokens
+    fits = (b * c <= limits.kv_capacity_tokens) & table.covers(b, c)
     return b[fits], c[fits], table.extended_at(b[fits], c[fits]) * MS_PER_S
+
+
+def _check_spread(profile: Profile, usage: Floats, context: Floats) -> None:
+    """Refuse steps between which its planner cannot interpolate: all on one line."""
+    at = np.column_stack([usage / usage.max(), context / context.max()])
+    if np.linalg.matrix_rank(at - at.mean(axis=0), tol=1e-9) < 2:
+        raise ProfileError(
+            f"{profile.profile_id}: decode steps of one batch or one context fit the KV cache: "
+            "Dynamo's planner interpolates over both, so measure other batches, too"
+        )
+
+
+def _named(values: Floats) -> str:
+    return ", ".join(f"{v:,.0f}" for v in values)
 
 
 def _above_zero(axis: Floats, first: float) -> Floats:
@@ -176,9 +201,14 @@ def _above_zero(axis: Floats, first: float) -> Floats:
     return np.union1d(doublings[doublings < axis[-1]], axis[axis > 0])
 
 
-def _lost(profile: Profile, steps: int) -> tuple[str, ...]:
+def _lost(profile: Profile, prompts: int, steps: int) -> tuple[str, ...]:
     table = profile.decode_step
     notes = ["Dynamo holds no KV transfer, engine limits, start-up or role flips: not written"]
+    if prompts > len(profile.prefill.x[profile.prefill.x > 0]) and profile.prefill.x[0] > 0:
+        notes.append(
+            f"{len(profile.prefill.x)} prompt lengths are too few for Dynamo's planner: "
+            f"interpolated to {prompts}"
+        )
     if len(profile.prefill.y) > 1:
         notes.append(
             "Dynamo holds no cached tokens: of prefill, only the column with "
@@ -189,7 +219,8 @@ def _lost(profile: Profile, steps: int) -> tuple[str, ...]:
     elif steps < table.seconds.size:
         notes.append(
             f"{table.seconds.size - steps} of {table.seconds.size} decode points hold more tokens "
-            "than the KV cache: not written"
+            f"than the KV cache{'' if table.reach is None else ', or were not measured'}: not "
+            "written"
         )
     return tuple(notes)
 

@@ -14,6 +14,8 @@ LARGEST_BYTES = 512 * 1024 * 1024
 SHORTEST_S, LONGEST_PROMPT_S, LONGEST_STEP_S = 1e-4, 600.0, 10.0
 """Outside of these, a time is none of a prompt or of a decode step: most likely another unit."""
 MOST_TOKENS = 1e9
+LARGEST_NUMBER = 10**300
+"""JSON may hold whole numbers that no floating-point number is as large as."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,8 @@ class Fields:
             raise self._missing(field)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(field, f"{value!r} is no number")
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise self.error(field, f"a number of {len(str(abs(value)))} digits is no measurement")
         if not math.isfinite(value):
             raise self.error(field, f"{value} is no measurement: leave this run out")
         if not least <= value <= most:

@@ -28,7 +28,7 @@ class Row:
 
 def header_of(path: Path, *, what: str) -> tuple[str, ...]:
     """The names of the columns."""
-    first = next(csv.reader(io.StringIO(read_text(path, what=what))), [])
+    _, first = next(_lines(path, what=what), (1, []))
     return tuple(name.strip() for name in first)
 
 
@@ -52,17 +52,21 @@ def read_rows(
     header = header_of(path, what=what)
     missing = [name for name in columns if name not in header]
     other = [name for name in header if exactly and name not in columns]
-    for problem, names in (("no column", missing), ("unknown column", other)):
+    twice = sorted({name for name in columns if header.count(name) > 1})
+    for problem, names in (
+        ("no column", missing),
+        ("unknown column", other),
+        ("two columns", twice),
+    ):
         if names:
             raise ProfileError(
                 f"{path}:1: {problem} {', '.join(names)}: the columns are {', '.join(columns)}; "
                 f"give {what}"
             )
-    reader = csv.reader(io.StringIO(read_text(path, what=what)))
-    next(reader)
+    lines = _lines(path, what=what)
+    next(lines)
     empty = True
-    for cells in reader:
-        line = reader.line_num
+    for line, cells in lines:
         if not cells:
             continue
         if len(cells) != len(header):
@@ -74,6 +78,16 @@ def read_rows(
         yield Row(line=line, fields=Fields(where=f"{path}:{line}", what=what, values=values))
     if empty:
         raise ProfileError(f"{path}: has a header and no rows; give {what}")
+
+
+def _lines(path: Path, *, what: str) -> Iterator[tuple[int, list[str]]]:
+    """Every line with its number, split at commas."""
+    reader = csv.reader(io.StringIO(read_text(path, what=what)))
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise ProfileError(f"{path}:{reader.line_num}: not CSV: {error}; give {what}") from error
 
 
 def _value(cell: str) -> object:

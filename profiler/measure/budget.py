@@ -18,7 +18,7 @@ from profiler.measure.probe import (
     SENTINEL_PROMPT,
     SETTLE_S,
 )
-from profiler.measure.where import Range, cost_s
+from profiler.measure.where import LEAST_POINTS, Range, cost_s
 from profiler.samples import Kind, Point, Samples
 
 OVERRUN_RATIO = 0.05
@@ -28,8 +28,6 @@ NEEDED_OVERRUN_RATIO = 1.0
 COARSE_RATIO = 0.7
 """Of the time at hand the coarse points may take: the rest looks whether the machine is itself."""
 WARM_UP_RATIO = 0.2
-LEAST_POINTS = 3
-"""Fewer make no table."""
 SHRINK = 0.75
 SHORTEST_PROMPT_TOKENS = 64
 LOOK_S = 0.5

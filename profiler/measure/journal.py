@@ -53,10 +53,15 @@ class NoteLine(_Line):
 
 
 class DisturbedLine(_Line):
-    """Samples from this instant up to this line are not to be used."""
+    """Samples from this instant up to this line are not to be used.
+
+    Where `first` is given it counts, the place of the earliest of them among all samples: a clock
+    that is set while they are taken misleads nobody.
+    """
 
     disturbed_since: AwareDatetime
     why: str
+    first: int | None = Field(default=None, ge=0)
 
 
 class EngineLine(_Line):
@@ -112,6 +117,8 @@ class Journal:
     baseline: tuple[float, float] | None = None
     setting: Setting | None = None
     finished_at: datetime | None = None
+    _size: int | None = None
+    """Bytes of the file as this run left it; None: it has written nothing yet."""
 
     def answered_by(self, engine_start: str | None) -> None:
         """Keep which start of the engine answers; note that samples are of several."""
@@ -169,19 +176,43 @@ class Journal:
             self._append(NoteLine(note=text))
             self.notes.append(text)
 
-    def disturb(self, since: datetime, why: str) -> None:
-        """Set aside the samples that were taken since an instant."""
-        self._append(DisturbedLine(disturbed_since=since, why=why))
-        self._set_aside(since, why)
+    def disturb(self, since: datetime, why: str, *, first: int | None = None) -> None:
+        """Set aside the samples that were taken since an instant.
 
-    def _set_aside(self, since: datetime, why: str) -> None:
+        Parameters
+        ----------
+        first : int or None
+            The earliest of them by its place among all samples; None: by the instant.
+        """
+        self._append(DisturbedLine(disturbed_since=since, why=why, first=first))
+        self._set_aside(since, why, first)
+
+    def _set_aside(self, since: datetime, why: str, first: int | None) -> None:
         taken = self.samples.taken
-        taken[:] = [replace(s, disturbed=s.disturbed or s.measured_at >= since) for s in taken]
+        taken[:] = [
+            replace(s, disturbed=True)
+            if (s.measured_at >= since if first is None else place >= first)
+            else s
+            for place, s in enumerate(taken)
+        ]
         if why not in self.notes:
             self.notes.append(why)
 
     def _append(self, line: _Line) -> None:
+        """Add a line.
+
+        Raises
+        ------
+        MeasurementError
+            When the disk does not take it, or another run writes to the same file.
+        """
+        if self._size is not None and self._size != _size_of(self.path):
+            raise MeasurementError(
+                f"{self.path}: something else writes to it, or took it away: is the same command "
+                "running twice? What both measure would be mixed: end one of them"
+            )
         _write(self.path, line)
+        self._size = _size_of(self.path)
 
 
 def open_journal(path: Path, subject: dict[str, str], *, began_at: datetime) -> Journal:
@@ -271,7 +302,7 @@ def _take(line: str, number: int, journal: Journal) -> None:
             journal.notes.append(_parsed(NoteLine, line, path, number).note)
         case "disturbed_since":
             disturbed = _parsed(DisturbedLine, line, path, number)
-            journal._set_aside(disturbed.disturbed_since, disturbed.why)
+            journal._set_aside(disturbed.disturbed_since, disturbed.why, disturbed.first)
         case "engine_start":
             journal.engine_start = _parsed(EngineLine, line, path, number).engine_start
         case "baseline":
@@ -312,11 +343,18 @@ def _cut_to(path: Path, length: int) -> None:
         file.truncate(length)
 
 
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _write(path: Path, line: _Line) -> None:
     data = (line.model_dump_json() + "\n").encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.stat().st_size if path.exists() else 0
+        before = _size_of(path)
         try:
             with path.open("ab") as file:
                 file.write(data)

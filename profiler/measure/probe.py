@@ -30,6 +30,11 @@ GAPS_WANTED = 24
 """Steps that are averaged while all sequences of a batch run."""
 OWN_TOKENS = 32
 """Of every context at least so many tokens are its own; the rest is a prefix that all share."""
+SHARED_NOTE = (
+    "decode steps were measured on sequences that share most of their context: the caches of a GPU "
+    "may have served what it reads from memory where contexts differ, so that large batches of "
+    "long contexts may take longer"
+)
 SETTLE_S = 0.6
 """Long enough for a batch of short prompts to be under way."""
 FIRST_OUTPUT, MOST_OUTPUT = 32, 2048

@@ -188,6 +188,8 @@ class Sender:
         )
         kept = "; what was measured is kept: the same command goes on from it"
         how_long = f" for {self.patience_s:.0f} s" if self.patience_s else ""
+        if failed.retry_after_s is not None and failed.retry_after_s > self.patience_s > 0:
+            how_long = f", and asks to be asked again in {failed.retry_after_s:.0f} s only"
         return (
             f"{self.client.url} did not answer {what}{how_long}: {failed.error}: {help_}"
             f"{kept if self.resumable else ''}"

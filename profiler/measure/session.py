@@ -12,7 +12,6 @@ from planner.domain.errors import MeasurementError
 from profiler.fitting.choice import fitted
 from profiler.fitting.prompts import with_every_prompt
 from profiler.measure.budget import (
-    LEAST_POINTS,
     NEEDED_OVERRUN_RATIO,
     OVERRUN_RATIO,
     WARM_UP_RATIO,
@@ -23,15 +22,19 @@ from profiler.measure.budget import (
     shrunk_text,
 )
 from profiler.measure.journal import Journal
-from profiler.measure.probe import Probe
+from profiler.measure.probe import SENTINEL_ANSWER, Probe
 from profiler.measure.requests import TooLongError, UnmeasurableError
 from profiler.measure.watch import Watch
-from profiler.measure.where import Range, largest_doubt
+from profiler.measure.where import LEAST_POINTS, Range, largest_doubt
 from profiler.samples import Kind, Point
 
 RECOVERY_S = 45.0
 """So long a disturbance is waited out before the machine counts as changed."""
 MOST_PASSES = 2
+LEAST_GAP_S = 5e-5
+"""No engine writes tokens so fast: they were held back, and came together."""
+HANGS_RATIO, HANGS_S = 20.0, 5.0
+"""A short request that takes so many times as long as usual, and so long, gets no answer."""
 SHORTEST_TOKENS = 64
 """A server that takes no longer requests than this is not shortened for any more."""
 
@@ -114,7 +117,8 @@ class Session:
     _watch: Watch = field(init=False)
     budget: Budget = field(init=False)
     _watched_s: float = field(init=False)
-    _since: datetime = field(init=False)
+    _since: tuple[datetime, int] = field(init=False)
+    """When the machine was itself last, and how many samples there were then."""
     _doubt: float | None = field(default=None, init=False)
     _engine: str | None = field(default=None, init=False)
     _left_out: set[Point] = field(default_factory=set, init=False)
@@ -136,6 +140,8 @@ class Session:
             binds=not self.plan.whole_area,
             clock=self.clock,
         )
+        if self._is_spent():
+            return False
         self._engine = self.identity()
         self.journal.answered_by(self._engine)
         await self._warm_up()
@@ -143,7 +149,7 @@ class Session:
         self.budget.kept_back_s = self.kept_back(*self._short_s)
         self._keep_to_budget()
         self._watched_s = self.clock()
-        self._since = datetime.now(UTC)
+        self._since = datetime.now(UTC), len(self.journal.samples.taken)
         await self._cover_coarse()
         await self._cover(self._judges(), held_out=True)
         reached = await self._refine()
@@ -151,6 +157,26 @@ class Session:
         await self._cover_coarse()
         self._own_up()
         return reached
+
+    def _is_spent(self) -> bool:
+        """Whether earlier runs took all of the budget; then what they left has to do.
+
+        Raises
+        ------
+        MeasurementError
+            When that is too little for tables.
+        """
+        budget, earlier_s = self.budget, self.budget.earlier_s
+        if not budget.binds or not earlier_s or budget.left_s > OVERRUN_RATIO * budget.total_s:
+            return False
+        spent = f"earlier runs took {earlier_s:.0f} s of a budget of {budget.total_s:.0f} s"
+        if not enough_to_fit(self.journal, self.plan):
+            raise MeasurementError(
+                f"{self.journal.path}: {spent}, and left too few points for a table: the same "
+                "command with a longer --budget-s goes on from them"
+            )
+        self.journal.note(f"{spent}: nothing more was measured")
+        return True
 
     def _go_on(self) -> None:
         """Set aside what an earlier run measured on a machine that was faster or slower."""
@@ -162,6 +188,7 @@ class Session:
                     journal.began_at,
                     f"samples of an earlier run were set aside: the machine is {abs(off):.0%} "
                     f"{'slower' if off > 0 else 'faster'} now than it was then",
+                    first=0,
                 )
                 before = None
         if before is None:
@@ -183,11 +210,22 @@ class Session:
         try:
             await self.budget.within(self._watch.warm_up(most_s=most_s))
         except BudgetSpentError as error:
-            sender = self.probe.sender
+            earlier_s = self.budget.earlier_s
+            left = f", of which earlier runs took {earlier_s:.0f} s" if earlier_s else ""
             raise MeasurementError(
-                f"{sender.client.url} did not answer a few short requests within the budget of "
-                f"{self.plan.budget_s:.0f} s: it hangs, or is too slow for it (--budget-s)"
+                f"{self._url} did not answer a few short requests within the budget of "
+                f"{self.plan.budget_s:.0f} s{left}: it hangs, or is too slow for it (--budget-s)"
             ) from error
+        if self._short_s[1] < LEAST_GAP_S:
+            raise MeasurementError(
+                f"{self._url} streams, but the tokens of an answer come all at once: it, or a "
+                "proxy before it, holds them back until the answer is whole, so that first tokens "
+                "and steps cannot be timed: turn that buffering off (nginx: proxy_buffering off)"
+            )
+
+    @property
+    def _url(self) -> str:
+        return self.probe.sender.client.url
 
     def _keep_to_budget(self) -> None:
         """Cover less where the coarse points alone would take longer than there is time."""
@@ -303,6 +341,7 @@ class Session:
                 self.probe.sample(point, held_out=held_out), needed=self._needs(point.kind)
             )
         except BudgetSpentError as error:
+            await self._check_answering()
             self._leave_out(point, error)
             return
         except TooLongError as error:
@@ -318,6 +357,25 @@ class Session:
         self.journal.add(sample)
         if self.clock() - self._watched_s > self.plan.look_every_s:
             await self._look_around()
+
+    async def _check_answering(self) -> None:
+        """Tell a server that hangs from a sample that only took too long.
+
+        Raises
+        ------
+        MeasurementError
+            What a server that hangs leaves is no finished run.
+        """
+        ttft_s, gap_s = self._short_s
+        most_s = max(HANGS_RATIO * (ttft_s + SENTINEL_ANSWER * gap_s), HANGS_S)
+        try:
+            await asyncio.wait_for(self.probe.sentinel(), most_s)
+        except TimeoutError as error:
+            raise MeasurementError(
+                f"{self._url} does not answer any more: a short request waited for {most_s:.0f} s; "
+                "it hangs, and its log says more; what was measured is kept: the same command "
+                "goes on from it"
+            ) from error
 
     def _shorten(self, point: Point, error: TooLongError) -> None:
         """Take a shorter range when it is the prompt that does not fit; else leave the point out.
@@ -355,7 +413,8 @@ class Session:
         self._say("looking whether the machine is as it was")
         off = await self._watch.deviation()
         if off:
-            self.journal.disturb(self._since, _disturbed_text(off))
+            since, first = self._since
+            self.journal.disturb(since, _disturbed_text(off), first=first)
             until_s = self.clock() + self._recovery_s
             while off and self.clock() < until_s:
                 self._say(f"waiting: the machine is {_slower(off)}")
@@ -368,7 +427,7 @@ class Session:
                 )
                 await self._watch.rebase()
                 self.journal.keep_baseline(*self._watch.baseline.tolist())
-        self._since = datetime.now(UTC)
+        self._since = datetime.now(UTC), len(self.journal.samples.taken)
         self._watched_s = self.clock()
 
     @property

@@ -44,7 +44,10 @@ def forget_files(directory: Path) -> int:
     for path in sorted(directory.rglob("*")):
         if not path.is_file():
             continue
-        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:  # not ours to read: then it is not dropped
+            continue
         try:
             os.fsync(descriptor)
             advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

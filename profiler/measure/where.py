@@ -12,6 +12,8 @@ from profiler.measure.probe import BURST_CHEAP, OWN_TOKENS
 from profiler.samples import Kind, Point, Samples
 
 CANDIDATE_ROWS, CANDIDATE_COLUMNS = 9, 4
+LEAST_POINTS = 3
+"""Fewer make no table."""
 ANSWER_ROOM = 64
 """Tokens that an answer needs at the least while a decode step is measured."""
 
@@ -88,7 +90,11 @@ class Range:
             some, many = _middle(*self.sequences), self.sequences[1]
             wanted = [(middle, some), (self.new_tokens[1], some), (middle, many)]
         points = dict.fromkeys(self._at(kind, x, y) for x, y in wanted)
-        return [p for p in points if self.holds(p)]
+        held = [p for p in points if self.holds(p)]
+        if kind is not Kind.MIXED and len(held) < LEAST_POINTS:  # one batch, or one length
+            others = [p for p in self.candidates(kind) if p not in held]
+            held += others[: LEAST_POINTS - len(held)]
+        return held
 
     def _at(self, kind: Kind, x: int, y: int) -> Point:
         """The nearest point that is cheap to prepare: what is cached is whole blocks."""

@@ -1,6 +1,7 @@
 """Send a workload to an OpenAI-compatible server and time every token of every answer."""
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -254,9 +255,10 @@ class LoadClient:
 def _seconds(header: str | None) -> float | None:
     """A Retry-After header in seconds; dates, which are rare there, are not read."""
     try:
-        return None if header is None else max(float(header), 0.0)
+        seconds = math.nan if header is None else float(header)
     except ValueError:
         return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 @dataclass(slots=True)

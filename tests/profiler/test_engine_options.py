@@ -12,9 +12,19 @@ def test_without_options_the_engine_does_as_it_does() -> None:
     assert read_engine_options(("--enable-prefix-caching", "--seed", "3")) == EngineOptions()
 
 
+def test_options_that_only_begin_alike_are_others() -> None:
+    assert read_engine_options(("--data-parallel-size-local", "1")) == EngineOptions()
+    assert read_engine_options(("--dtype-of-nothing", "half")) == EngineOptions()
+
+
 @pytest.mark.parametrize(
     "flags",
-    [("--kv-cache-dtype=fp8",), ("--kv_cache_dtype", "fp8_e4m3"), ("--kv-cache-dtype", "fp8")],
+    [
+        ("--kv-cache-d=fp8",),
+        ("--kv-cache-dtype=fp8",),
+        ("--kv_cache_dtype", "fp8_e4m3"),
+        ("--kv-cache-dtype", "fp8"),
+    ],
 )
 def test_the_format_of_the_kv_cache_is_seen_however_it_is_written(flags: tuple[str, ...]) -> None:
     options = read_engine_options(flags)
@@ -40,6 +50,10 @@ def test_scheduling_is_as_the_last_option_says() -> None:
         (("--max_num_batched_tokens", "64"), "give it as --max-num-batched-tokens"),
         (("-tp", "2"), "give it as --tp"),
         (("--port", "80"), "is set by whoever launches"),
+        (("-pcp", "2"), "is set by whoever launches"),
+        (("--max-num-s=8",), "give it as --max-num-seqs"),
+        (("--tensor-parallel", "2"), "give it as --tp"),
+        (("--config=engine.yaml",), "would not know what the file says"),
         (("--kv-cache-dtype", "nvfp4"), "not known here; known are auto, float16"),
     ],
 )

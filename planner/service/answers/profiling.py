@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import EngineLimits, LifecycleTimes, Profile
 from planner.service.answers.engine_formats import launched_engine
 from planner.service.answers.profiling_progress import say, shown
+from planner.service.answers.profiling_request import Asked
 from planner.service.demo.signals import ending_on_signals
 from planner.service.demo.site import find_model
 from planner.service.settings import Settings, read_settings
@@ -21,11 +21,17 @@ from profiler.engine_options import read_engine_options
 from profiler.files import write_profile
 from profiler.fitting.profile import Seen, Setting
 from profiler.local import Launched, LocalProfiling
-from profiler.measure.facts import API_KEY, EngineFacts, EngineIdentity, read_engine_facts
-from profiler.measure.probe import ReadCounters
+from profiler.measure.facts import (
+    API_KEY,
+    EngineFacts,
+    EngineIdentity,
+    gpu_facts,
+    read_engine_facts,
+)
+from profiler.measure.probe import SHARED_NOTE, ReadCounters
 from profiler.measure.session import Plan, Tell
 from profiler.measure.start_up import forget_files
-from profiler.measure.where import Range
+from profiler.measure.where import LEAST_POINTS, Range
 from profiler.run import (
     Target,
     breaking_off,
@@ -39,6 +45,7 @@ from profiler.samples import Kind
 from serving.fleet.deployment import LocalDeployment
 from serving.telemetry import EngineCounters, read_engine_async
 from serving.workers.engine import EngineFlags
+from serving.workers.gpu_memory import check_gpus
 from serving.workers.launcher import LocalSite
 
 FULL_S, QUICK_S = 560.0, 110.0
@@ -48,96 +55,6 @@ CPU_LONGEST, CPU_PROMPT, CPU_CONTEXT, CPU_BATCH = 4096, 1024, 1280, 16
 LARGEST_BATCH = 256
 DEFAULT_STEP_TOKENS = 8192
 ASSUMED_FLIP_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """What the profile is to reach; None: what the engine takes, within reason.
-
-    Parameters
-    ----------
-    prompt, cached, context : int or None
-        Longest prompt to compute, cached prefix, and context decoded, tokens.
-    batch : int or None
-        Most sequences decoded together.
-    """
-
-    prompt: int | None
-    cached: int | None
-    batch: int | None
-    context: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What the user asked for; None: found out, or a default (see the command's help)."""
-
-    out: Path
-    url: str | None = None
-    metrics_url: str | None = None
-    model: str
-    name: str | None = None
-    accelerator: str = "cpu-slot"
-    role: str = "pair"
-    tp: int = 1
-    gpus: tuple[int, ...] = ()
-    cores: float
-    engine_flags: tuple[str, ...] = ()
-    quick: bool = False
-    budget_s: float | None = None
-    target_ratio: float = 0.03
-    covers: Coverage
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    kv_capacity_tokens: int | None = None
-    kv_bytes_per_token: float | None = None
-    start_s: float | None = None
-    machine: str | None = None
-    words: Path | None = None
-    fresh: bool = False
-    start_timeout_s: float = 300.0
-
-    def __post_init__(self) -> None:
-        if not 0.001 <= self.target_ratio <= 1:
-            raise InputError(f"--target-error {self.target_ratio:g} must lie in 0.001..1")
-        if self.budget_s is not None and not 10 <= self.budget_s <= 86_400:
-            raise InputError(f"--budget-s {self.budget_s:g} must lie in 10..86400 seconds")
-        for option, value in (
-            ("--max-prompt", self.covers.prompt),
-            ("--max-batch", self.covers.batch),
-            ("--max-context", self.covers.context),
-            ("--max-model-len", self.max_model_len),
-            ("--max-num-seqs", self.max_num_seqs),
-            ("--max-num-batched-tokens", self.max_num_batched_tokens),
-            ("--kv-capacity-tokens", self.kv_capacity_tokens),
-        ):
-            if value is not None and value < 1:
-                raise InputError(f"{option} {value} must be at least 1")
-        if self.covers.cached is not None and self.covers.cached < 0:
-            raise InputError(f"--max-cached {self.covers.cached} must be at least 0")
-        if not 10 <= self.start_timeout_s <= 86_400:
-            raise InputError(
-                f"--start-timeout-s {self.start_timeout_s:g} must lie in 10..86400 seconds"
-            )
-        if self.url is None and self.metrics_url is not None:
-            raise InputError("--metrics-url goes with --url")
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether KV caches move."""
-        return self.role == "pair"
-
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        """What the profile may be used for."""
-        return (Role.PREFILL, Role.DECODE) if self.is_pair else (Role(self.role),)
-
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """Tables that are measured."""
-        tables = (Kind.PREFILL, Kind.DECODE)
-        return (*tables, Kind.MIXED) if self.role == "aggregated" else tables
 
 
 def run_profile(asked: Asked, environment: Mapping[str, str]) -> Profile:
@@ -174,8 +91,16 @@ def _plan(asked: Asked, area: Range, *, step_tokens: int) -> Plan:
     )
 
 
-def _area(asked: Asked, *, longest: int, batch: int, block: int, cached: bool, cpu: bool) -> Range:
+def _area(
+    asked: Asked, *, longest: int, sequences: int, block: int, cached: bool, cpu: bool
+) -> Range:
     """The range as asked, within what the engine takes."""
+    batch = asked.covers.batch or min(sequences, LARGEST_BATCH)
+    if batch > sequences:
+        raise InputError(
+            f"--max-batch {batch}: the engine decodes {sequences} sequences at once: raise "
+            "--max-num-seqs"
+        )
     prompt = asked.covers.prompt or (CPU_PROMPT if cpu else longest // 2 - 1)
     prefix = asked.covers.cached
     if prefix is None:
@@ -184,14 +109,24 @@ def _area(asked: Asked, *, longest: int, batch: int, block: int, cached: bool, c
     for option, value in (("--max-prompt", prompt), ("--max-context", context)):
         if value >= longest:
             raise InputError(f"{option} {value}: prompt and answer have room for {longest} tokens")
-    return Range(
+    area = Range(
         new_tokens=(min(SHORTEST_PROMPT, prompt), prompt),
         cached_tokens=(0, prefix // block * block),
-        sequences=(1, asked.covers.batch or batch),
+        sequences=(1, batch),
         context_tokens=(min(SHORTEST_CONTEXT, context), context),
         longest_tokens=longest,
         block_tokens=block,
     )
+    for kind, options in (
+        (Kind.PREFILL, f"--max-prompt {prompt}"),
+        (Kind.DECODE, f"--max-batch {batch} and --max-context {context}"),
+    ):
+        if len(area.coarse(kind)) < LEAST_POINTS:
+            raise InputError(
+                f"{options}: fewer than {LEAST_POINTS} points to measure make no table: ask for "
+                "more"
+            )
+    return area
 
 
 def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
@@ -199,6 +134,9 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
     if not 0.1 <= asked.cores <= most:
         raise InputError(f"--cores {asked.cores:g} must lie between 0.1 and this machine's {most}")
     options = read_engine_options(asked.engine_flags)
+    check_gpus(asked.gpus)
+    if asked.gpus:
+        gpu_facts(asked.gpus)  # what cannot be asked then is said before minutes of loading
     site = _site(asked, settings, say)
     engine = launched_engine(
         site.model, options, accelerator=asked.accelerator, tp=asked.tp, gpus=bool(asked.gpus)
@@ -221,19 +159,19 @@ def _launch(asked: Asked, settings: Settings, tell: Tell) -> Profile:
             roof=roof,
             restart=not asked.quick,
         )
+        facts = read_engine_facts(launched.answering.url, site.model.name)
         plan = _plan(
             asked,
             _area(
                 asked,
                 longest=flags.max_model_len,
-                batch=flags.max_num_seqs,
+                sequences=flags.max_num_seqs,
                 block=deployment.reading(launched.answering).kv_block_tokens,
-                cached="--no-enable-prefix-caching" not in asked.engine_flags,
+                cached=facts.prefix_cache is not False,
                 cpu=not asked.gpus,
             ),
             step_tokens=flags.max_num_batched_tokens,
         )
-        facts = read_engine_facts(launched.answering.url, site.model.name)
         journal = journal_for(asked.out, _subject(asked) | facts.kind, fresh=asked.fresh)
         return run.run(plan, journal, tell=tell, keep=_keeper(asked.out))
 
@@ -292,11 +230,10 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
     with _salvaging(asked):
         facts = read_engine_facts(url, asked.model, metrics_url=asked.metrics_url, api_key=api_key)
     limits, assumed = _limits(asked, facts)
-    batch = min(asked.max_num_seqs or LARGEST_BATCH, LARGEST_BATCH)
     area = _area(
         asked,
         longest=limits.max_model_len,
-        batch=batch,
+        sequences=limits.max_num_seqs,
         block=limits.kv_block_tokens,
         cached=facts.prefix_cache is not False,
         cpu=False,
@@ -331,7 +268,7 @@ def _measure_url(asked: Asked, url: str, api_key: str | None, tell: Tell) -> Pro
             engine=f"vLLM {facts.version}" if facts.version else "OpenAI-compatible server",
             measured_at=datetime.now(UTC),
             source=_source(asked),
-            notes=(*facts.notes, *assumed),
+            notes=(*facts.notes, *assumed, SHARED_NOTE),
             seen=Seen(facts=(*facts.told, ("address", url))),
         )
 
@@ -369,13 +306,18 @@ def _limits(asked: Asked, facts: EngineFacts) -> tuple[EngineLimits, tuple[str, 
         f"flip_s and drain_s {ASSUMED_FLIP_S:g} assumed: not measured on an engine that runs"
     )
     assumed.append("async_scheduling assumed: vLLM's default, and the server does not tell it")
+    block = facts.kv_block_tokens or 16
+    if capacity < block:
+        raise InputError(
+            f"--kv-capacity-tokens {capacity}: the KV cache holds no block of {block} tokens"
+        )
     return EngineLimits(
         kv_capacity_tokens=capacity,
         kv_bytes_per_token=asked.kv_bytes_per_token,
         max_num_seqs=asked.max_num_seqs or LARGEST_BATCH,
         max_num_batched_tokens=asked.max_num_batched_tokens or DEFAULT_STEP_TOKENS,
         max_model_len=longest,
-        kv_block_tokens=facts.kv_block_tokens or 16,
+        kv_block_tokens=block,
         async_scheduling=True,
         late_kv_notice=asked.is_pair,
     ), tuple(assumed)

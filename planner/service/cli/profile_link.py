@@ -36,9 +36,11 @@ def link(
     from planner.domain.errors import InputError
     from planner.service.cli import output
     from planner.service.documents.profile_link import LinkedProfileDocument
+    from planner.service.whole_file import check_writable
     from profiler.files import read_profile, write_profile
     from profiler.imports.links import over_link
 
+    check_writable(out, option="--out", inputs=(transfers,))
     if out.exists() and not force:
         raise InputError(f"--out: {out} exists; replace it with --force")
     profile = over_link(read_profile(path), transfers, link_class, source)

@@ -98,7 +98,8 @@ def run(
     coarse, then measures wherever the fitted tables are most in doubt, until that is below
     --target-error or the budget ends.
     """
-    from planner.service.answers.profiling import Asked, Coverage, run_profile
+    from planner.service.answers.profiling import run_profile
+    from planner.service.answers.profiling_request import Asked, Coverage
     from planner.service.whole_file import check_writable
 
     check_writable(out, option="--out")
@@ -109,8 +110,8 @@ def run(
     )
     asked = Asked(
         out=out,
-        url=None if url is None else url.rstrip("/").removesuffix("/v1"),
-        metrics_url=metrics_url,
+        url=None if url is None else _base_url(url),
+        metrics_url=None if metrics_url is None else _base_url(metrics_url),
         model=model,
         name=name,
         accelerator=_accelerator(accelerator, url, gpus, tp),
@@ -172,11 +173,18 @@ def _accelerator(name: str | None, url: str | None, gpus: str, tp: int) -> str:
     return name or "cpu-slot"
 
 
+def _base_url(url: str) -> str:
+    """The address of a server by what people copy: of its API, or of its metrics."""
+    return url.rstrip("/").removesuffix("/v1").removesuffix("/metrics").rstrip("/")
+
+
 def _gpus(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(x) for x in text.split(",") if x.strip())
-    except ValueError:
-        raise InputError(f"--gpus {text}: give indices as in 0,1,2") from None
+    if not text:
+        return ()
+    names = [name.strip() for name in text.split(",")]
+    if not all(name.isdecimal() for name in names):
+        raise InputError(f"--gpus {text}: give indices as in 0,1,2")
+    return tuple(int(name) for name in names)
 
 
 def _told(profile: "Profile", out: Path) -> str:

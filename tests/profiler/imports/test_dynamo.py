@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import griddata, interp1d
 
 from planner.domain.errors import ProfileError
 from planner.domain.profile import TimeTable
@@ -141,6 +142,45 @@ def test_a_table_that_begins_at_nothing_is_written_at_doublings(tmp_path):
     )
     assert (steps["x_kv_usage"] <= 1).all()
     assert len(batch) > 30
+
+
+def test_what_is_exported_is_enough_for_the_planner_that_reads_it(tmp_path):
+    """It lays a cubic spline through the prompts and a surface through the steps."""
+    profile = gridded()
+    written = write(profile, tmp_path)
+    prompts, steps = (np.load(file) for file in written.files)
+    assert len(prompts["prefill_isl"]) >= 4
+    spline = interp1d(prompts["prefill_isl"], prompts["prefill_ttft"], kind="cubic")
+    assert float(spline(1000.0)) / 1e3 == pytest.approx(float(profile.prefill.at(1000, 0)))
+    at = (steps["x_kv_usage"], steps["y_context_length"])
+    found = griddata(at, steps["z_itl"], (at[0][:1], at[1][:1]), method="cubic")
+    assert float(found[0]) == pytest.approx(float(steps["z_itl"][0]))
+    assert any("3 prompt lengths are too few" in note for note in written.notes)
+
+
+def test_steps_that_were_not_measured_are_not_exported(tmp_path):
+    profile = gridded()
+    table = replace(profile.decode_step, reach=np.array([2048.0, 2048.0, 256.0]))
+    whole = replace(profile.limits, kv_capacity_tokens=1_000_000)
+    written = write(replace(profile, decode_step=table, limits=whole), tmp_path)
+    assert len(np.load(written.files[1])["z_itl"]) == 5
+    assert any("or were not measured: not written" in note for note in written.notes)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("prefill", "prompts of 100 tokens only"),
+        ("decode_step", "decode steps of one batch or one context"),
+    ],
+)
+def test_too_little_for_its_planner_is_refused(tmp_path, table, said):
+    profile = gridded()
+    whole = getattr(profile, table)
+    single = replace(whole, x=whole.x[:1], seconds=whole.seconds[:1])
+    with pytest.raises(ProfileError, match=said):
+        write(replace(profile, **{table: single}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_profile_without_points_in_the_cache_is_not_exported(tmp_path):

@@ -51,6 +51,8 @@ BAD_PREFILL = [
     (PREFILL + "128,0,0.03\n", "p.csv:5: new_tokens 128, cached_tokens 0: is on line 2 already"),
     (PREFILL + "many,0,0.03\n", "p.csv:5: new_tokens: 'many' is no number"),
     (DECODE, "a second table of sequences"),
+    ("new_tokens,cached_tokens,seconds,seconds\n1,0,2,3\n", "p.csv:1: two columns seconds"),
+    (PREFILL + "1" * 200_000 + ",0,0.1\n", "p.csv:5: not CSV: field larger than field limit"),
 ]
 
 

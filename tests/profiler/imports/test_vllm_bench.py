@@ -84,6 +84,7 @@ BAD = [
     (json.dumps(vllm_result(mean_tpot_ms="20")), "mean_tpot_ms: '20' is no number"),
     (json.dumps(vllm_result(max_concurrency=0)), "max_concurrency: 0 lies outside 1"),
     (json.dumps(vllm_result(total_input_tokens=-5)), "total_input_tokens: -5 lies outside"),
+    (json.dumps(vllm_result(total_input_tokens=10**400)), "a number of 401 digits"),
 ]
 
 

@@ -31,8 +31,9 @@ class Imitation:
     Prompts are computed one after the other, `prompt_s` a token that its prefix cache does not
     hold in whole blocks; a step takes `step_s + sequence_s x running`. It refuses every
     `refuse_every`-th request, wants `key` where there is one, and closes the connection in the
-    middle of the line of the token after `cut_after`. Requests that are longer than `longest` are
-    refused with or without saying so.
+    middle of the line of the token after `cut_after`. After `hangs_after` requests it answers
+    none; where it `holds_back`, an answer leaves it when it is whole. Requests that are longer
+    than `longest` are refused with or without saying so.
     """
 
     prompt_s: float = 2e-4
@@ -45,6 +46,8 @@ class Imitation:
     key: str | None = None
     refuse_every: int = 0
     cut_after: int | None = None
+    hangs_after: int | None = None
+    holds_back: bool = False
     longest: int = LONGEST
     says_longest: bool = True
     version_told: str = "0.0-imitated"
@@ -65,6 +68,9 @@ class Imitation:
         if not self._knows(request):
             return JSONResponse({"error": "Unauthorized"}, status_code=401)
         body = await request.json()
+        if self.hangs_after is not None and self.asked > self.hangs_after:
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.05)
         if self.refuse_every and self.asked % self.refuse_every == 0:
             return JSONResponse({"error": "busy"}, status_code=429, headers={"retry-after": "0"})
         if self.refusals:
@@ -79,9 +85,13 @@ class Imitation:
         if not self.streams:
             return JSONResponse({"choices": [{"text": "all at once"}]})
         cut = {"connection": "close"} if self.cut_after is not None else {}
-        return StreamingResponse(
-            self._stream(prompt, wanted), media_type="text/event-stream", headers=cut
-        )
+        stream = self._stream(prompt, wanted)
+        if self.holds_back:
+            stream = self._whole(stream)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=cut)
+
+    async def _whole(self, stream: AsyncIterator[str]) -> AsyncIterator[str]:
+        yield "".join([piece async for piece in stream])
 
     def _knows(self, request: Request) -> bool:
         return self.key is None or request.headers.get("authorization") == f"Bearer {self.key}"

@@ -1,6 +1,7 @@
 """The budget binds: a slow engine, one that hangs, and one that is down for a while."""
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from planner.domain.errors import MeasurementError
+from planner.domain.profile import Profile
 from profiler.measure.budget import Budget, BudgetSpentError, guess_s, payable
 from profiler.measure.journal import Journal
 from profiler.measure.probe import Probe
 from profiler.measure.requests import Sender
-from profiler.measure.session import Plan, Session
+from profiler.measure.session import Plan, Progress, Session
 from profiler.measure.where import Range
-from profiler.run import Outcome, finished, measure
+from profiler.run import Outcome, breaking_off, finished, measure
 from profiler.samples import Kind, Point, Sample
 from serving.traffic.load import LoadClient
 from serving.traffic.prompts import PromptWriter
@@ -203,6 +205,70 @@ def test_server_that_hangs_is_said_within_the_budget(tmp_path: Path) -> None:
         plan = replace(BINDING, budget_s=2.0)
         with pytest.raises(MeasurementError, match=r"within the budget of 2 s: it hangs"):
             measure(target(server), plan, journal(tmp_path))
+
+
+def test_server_that_hangs_in_the_middle_ends_no_run_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("profiler.measure.session.HANGS_S", 0.5)
+    kept, profiles, late_s = journal(tmp_path), list[Profile](), [0.0]
+    plan = replace(BINDING, budget_s=1e5, look_every_s=1e9)
+    with imitated_server(Imitation()) as server:
+
+        def hang(now: Progress) -> None:
+            if now.samples == 10 and now.next_text.startswith(("prefill", "decode")):
+                server.hangs_after = 0
+                late_s[0] = 1e6  # the budget ends while this sample is waited for
+
+        def clock() -> float:
+            return time.perf_counter() + late_s[0]
+
+        async def measured() -> None:
+            client = LoadClient(url=server.url, model=MODEL)
+            probe = Probe(
+                sender=Sender(client=client),
+                writer=PromptWriter(words=WORDS, seed=1),
+                block_tokens=16,
+            )
+            session = Session(probe=probe, journal=kept, plan=plan, tell=hang, clock=clock)
+            try:
+                await session.run()
+            finally:
+                await client.close()
+
+        with (
+            pytest.raises(MeasurementError, match=r"does not answer any more.*goes on from it"),
+            breaking_off(kept, plan, SETTING, profiles.append),
+        ):
+            asyncio.run(measured())
+    (profile,) = profiles
+    assert profile.details is not None
+    assert not profile.details.complete
+    assert journal(tmp_path).finished_at is None
+
+
+def test_budget_that_earlier_runs_spent_makes_a_profile_of_what_they_left(tmp_path: Path) -> None:
+    plan = replace(BINDING, area=WIDE, budget_s=60.0, target_ratio=1e-3)
+    ran(simulated(token_s=1e-3, step_s=1e-2), journal(tmp_path), plan)
+    later, probe = journal(tmp_path), simulated(token_s=1e-3, step_s=1e-2)
+    reached = ran(probe, later, replace(plan, budget_s=20.0))
+    assert (reached, probe.now_s) == (False, 0.0)
+    profile = finished(later, SETTING, plan, Outcome(reached=reached, spent_s=60.0))
+    assert any("of a budget of 20 s: nothing more was" in n for n in profile.provenance.notes)
+
+
+def test_budget_that_was_spent_on_too_little_says_how_to_go_on(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    kept.add(
+        Sample(
+            point=Point(Kind.PREFILL, 64, 0),
+            values={"busy_s": 30.0, "alone_ttft_s": 30.0},
+            measured_at=datetime.now(UTC),
+            took_s=90.0,
+        )
+    )
+    with pytest.raises(MeasurementError, match=r"took 90 s of a budget of 60 s.*longer --budget-s"):
+        ran(simulated(), kept, replace(BINDING, area=WIDE, budget_s=60.0))
 
 
 def test_time_in_which_the_server_is_down_is_told(tmp_path: Path) -> None:

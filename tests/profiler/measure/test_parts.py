@@ -5,6 +5,7 @@ import ctypes
 import mmap
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_journal_gives_back_samples_notes_and_disturbances(tmp_path: Path) -> No
     assert again.samples == kept.samples
     assert again.notes == ["something", "slower"]
     assert [s.disturbed for s in again.samples.taken] == [False, True]
+
+
+def test_clock_that_is_set_back_sets_the_right_samples_aside(tmp_path: Path) -> None:
+    kept = new_journal(tmp_path / "j.jsonl")
+    for hours in (0, 5, -1):  # set back after the second
+        kept.add(sample(Kind.PREFILL, 64, 0, 0.1, at=AT + timedelta(hours=hours)))
+    kept.disturb(AT, "slower", first=2)
+    for journal in (kept, new_journal(tmp_path / "j.jsonl")):
+        assert [s.disturbed for s in journal.samples.taken] == [False, False, True]
 
 
 def test_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
@@ -235,6 +245,16 @@ def test_coarse_prompts_without_cached_prefixes_test_the_form_too() -> None:
     assert 0.05 < doubt.ratio < float("inf")
 
 
+@pytest.mark.parametrize(
+    "narrow",
+    [{"sequences": (1, 1)}, {"new_tokens": (64, 64)}, {"context_tokens": (256, 256)}],
+)
+def test_one_batch_or_one_length_makes_a_table_all_the_same(narrow: dict[str, object]) -> None:
+    area = replace(AREA, **narrow)  # type: ignore[arg-type]
+    for kind in (Kind.PREFILL, Kind.DECODE):
+        assert len(set(area.coarse(kind))) >= 3
+
+
 def test_three_points_leave_every_other_place_in_doubt() -> None:
     taken = [sample(Kind.PREFILL, n, 0, 0.02 + 1e-3 * n) for n in (32, 181, 1024)]
     doubt = largest_doubt(
@@ -313,6 +333,24 @@ def test_files_are_dropped_from_the_page_cache(tmp_path: Path) -> None:
     if cached_pages(weights) == before and _is_in_memory(tmp_path):
         pytest.skip("a file system in memory drops nothing")
     assert cached_pages(weights) < before / 2
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system drops no files")
+def test_file_that_cannot_be_opened_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another user: root, who runs tests, may open everything."""
+    for name in ("mine", "theirs"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    opened = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        if path.name == "theirs":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert forget_files(tmp_path) == 10
 
 
 def _is_in_memory(folder: Path) -> bool:

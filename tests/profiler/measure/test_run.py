@@ -132,6 +132,40 @@ def test_busy_server_is_asked_again_when_it_says(server: Imitation, tmp_path: Pa
     assert any("429" in note for note in kept.notes)
 
 
+@pytest.mark.parametrize("asked", ["nan", "inf", "soon"])
+def test_busy_server_that_names_no_time_is_asked_again_anyway(
+    server: Imitation, tmp_path: Path, asked: str
+) -> None:
+    server.refusals = [(429, {"retry-after": asked})]
+    kept = journal(tmp_path)
+    measure(target(server), replace(SHORT, kinds=(Kind.PREFILL,)), kept)
+    assert any("429" in note for note in kept.notes)
+
+
+def test_server_that_wants_to_be_left_alone_for_long_is(server: Imitation, tmp_path: Path) -> None:
+    server.refusals = [(429, {"retry-after": "300"})]
+    with pytest.raises(MeasurementError, match=r"asks to be asked again in 300 s only: HTTP 429"):
+        measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_stream_that_is_held_back_is_refused(server: Imitation, tmp_path: Path) -> None:
+    server.holds_back = True
+    with pytest.raises(MeasurementError, match=r"come all at once.*proxy_buffering off"):
+        measure(target(server), SHORT, journal(tmp_path))
+
+
+def test_two_runs_do_not_write_to_one_journal(server: Imitation, tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+
+    def another(now: Progress) -> None:
+        if now.samples == 2:
+            journal(tmp_path).note("of another run")
+
+    with pytest.raises(MeasurementError, match="is the same command running twice"):
+        measure(target(server), SHORT, kept, tell=another)
+    assert len(kept.samples.taken) == 2
+
+
 def test_prompts_sent_again_are_new_ones(server: Imitation, tmp_path: Path) -> None:
     """Those of a group that were answered the first time are in the prefix cache since."""
     server.refuse_every = 5
@@ -272,7 +306,7 @@ def test_point_that_cannot_be_measured_is_left_out_and_said(
     server: Imitation, tmp_path: Path
 ) -> None:
     # Answers are over before the prompt comes, and longer ones do not fit.
-    server.longest, server.step_s = 280, 1e-4
+    server.longest, server.step_s = 280, 5e-4
     area = replace(AREA, longest_tokens=280)
     plan = replace(SHORT, kinds=(Kind.PREFILL, Kind.DECODE, Kind.MIXED), area=area)
     kept = journal(tmp_path)

@@ -45,6 +45,16 @@ def test_show_tells_the_notes(profile):
     assert "row 7 was refused" in out
 
 
+def test_transfers_are_not_overwritten_by_the_profile_that_is_made_of_them(profile, folder):
+    measured = "kv_bytes,seconds\n1000000,0.001\n100000000,0.05\n"
+    (folder / "t.csv").write_text(measured)
+    link = ("link", "a.json", "t.csv", "--class", "cross_rack", "--source", "us", "--force")
+    status, _, err = profile(*link, "--out", "t.csv")
+    assert (status, "t.csv is given for something else" in err) == (2, True)
+    assert (folder / "t.csv").read_text() == measured
+    assert profile(*link, "--out", "c.json")[0] == 0
+
+
 def test_the_page_draws_roofs_where_both_are_known(profile, folder):
     status, _, err = profile("show", "a.json", "--html", "a.html", "--config", "config.json")
     assert (status, err.strip()) == (0, "plots: a.html")

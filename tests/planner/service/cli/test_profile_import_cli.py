@@ -194,7 +194,9 @@ def test_a_profile_goes_to_dynamo_and_comes_back(poolwise, sources):
         poolwise, f"{ORIGINS['dynamo'].replace(' dynamo --model', ' new --model')} --out q.json"
     )
     first, second = read_profile(sources / "p.json"), read_profile(sources / "q.json")
-    assert second.prefill.seconds == pytest.approx(first.prefill.seconds)
+    # Three lengths are too few for Dynamo's planner: others lie between them.
+    again = second.prefill.at(first.prefill.x, 0.0)
+    assert again == pytest.approx(first.prefill.seconds[:, 0])
     assert second.decode_step.x == pytest.approx(first.decode_step.x)
     fits = np.outer(first.decode_step.x, first.decode_step.y) <= 24_000
     assert second.decode_step.seconds[fits] == pytest.approx(first.decode_step.seconds[fits])
