@@ -62,7 +62,7 @@ def ahead_view(beside: ForecastBesideActual, past: Sequence[ObservedWindow]) -> 
     earlier = _earlier(beside)
     first = min([*came, *earlier, expected[0].start_at])
     last = forecast.windows[-1].start_at + timedelta(seconds=forecast.windows[-1].window_s)
-    axes = Axes(start_at=first, end_at=last, written=lambda value: f"{value:,.4g}")
+    axes = Axes(start_at=first, end_at=last, written=_number)
     summary = (
         f"{rate(expected[0].median, 'requests')} expected next, "
         f"{rate(expected[0].low, 'requests')} to {rate(expected[0].high, 'requests')} with 80 % "
@@ -125,6 +125,10 @@ def _expected_in(window: ForecastWindowDocument) -> _Expected:
     )
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _middle(start_at: datetime, window_s: float) -> datetime:
     return start_at + timedelta(seconds=window_s / 2)
 
@@ -166,9 +170,9 @@ def _table(expected: Iterable[_Expected], came: Rates) -> Table:
     rows = [
         cells(
             f"{one.start_at:%H:%M:%S}",
-            f"{one.median:,.4g}",
-            f"{one.low:,.4g} to {one.high:,.4g}",
-            MISSING if one.middle_at not in came else f"{came[one.middle_at]:,.4g}",
+            _number(one.median),
+            f"{_number(one.low)} to {_number(one.high)}",
+            MISSING if one.middle_at not in came else _number(came[one.middle_at]),
         )
         for one in expected
     ]

@@ -244,7 +244,7 @@ def _charts(recent: Sequence[Glance], slos: Sequence[Slo], *, now: datetime) -> 
         return Line(name=name, look=look, points=tuple((one.at, of(one)) for one in recent))
 
     def plain(value: float) -> str:
-        return f"{value:,.4g}"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
     promised = tuple(
         Rule(name=f"{duration(slo.ttft_s)} promised to {slo.request_class}", value=slo.ttft_s)

@@ -120,4 +120,4 @@ def age(then: datetime, now: datetime) -> str:
     for unit, size_s in (("days", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 2 * size_s:
             return f"{seconds / size_s:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return f"{seconds:.0f} s ago" if seconds >= 10 else "just now"

@@ -1,5 +1,6 @@
 """A plan as somebody has to see it who is to approve it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from planner.domain.rollout import Approval, ApprovalState, StepKind, Verdict
 from planner.service.documents.fleet import FleetDocument
 from planner.service.documents.replica_shape import label_of
 from planner.service.documents.rollout import DiffDocument, FindingDocument
-from planner.service.reports.decision import binding_table, pools_table, rejected_table
+from planner.service.reports.decision import binding_table, rejected_table
 from planner.service.reports.quantities import (
     MISSING,
     counted,
@@ -146,7 +147,7 @@ def plan_line(record: PlanRecord) -> PlanLine:
         state=STATES[approval.state][0],
         tone=TONES.get(approval.state, ""),
         made_at=record.created_at,
-        asked_by=approval.requested_by or approval.changed_by,
+        asked_by=asker(approval),
         change=_change(record.diff.from_fleet, first),
         cost=usd_per_hour(plan.usd_per_hour),
         attainment=share(predicted),
@@ -182,7 +183,7 @@ def plan_view(
         choices=choices(record, policy=policy, me=me),
         facts=_facts(record),
         steps=steps_table(record.diff),
-        pools=pools_table(plan),
+        pools=_pools(record.diff.from_fleet, plan),
         effect=_effect(plan),
         classes=_classes(plan),
         replay=_replay(plan),
@@ -214,6 +215,12 @@ def choices(record: PlanRecord, *, policy: ApprovalPolicy, me: Principal | None)
         roll_back=approval.state in (ApprovalState.APPLIED, ApprovalState.FAILED),
         told=told,
     )
+
+
+def asker(approval: Approval) -> str:
+    """Who asked for a plan, as people say it."""
+    name = approval.requested_by or approval.changed_by
+    return "the loop" if name == "policy" else name
 
 
 def _change(before: FleetDocument, after: PlanWindow | None) -> str:
@@ -272,7 +279,7 @@ def _facts(record: PlanRecord) -> tuple[Fact, ...]:
         ("Deployment", record.deployment),
         ("Model", plan.model),
         ("Made", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"),
-        ("Asked for by", approval.requested_by or approval.changed_by),
+        ("Asked for by", asker(approval)),
         ("Approved by", _approvers(approval)),
         (
             "Planned for",
@@ -310,8 +317,8 @@ def steps_table(diff: DiffDocument) -> Table:
                 Cell(text=f"{step.index + 1}. {_DOES[step.kind]}"),
                 Cell(text=f"{label_of(step.shape)}{to}", code=True),
                 Cell(text=sentence(step.reason)),
-                Cell(text=duration(step.expected_s)),
-                Cell(text=usd(step.expected_usd)),
+                Cell(text=duration(step.expected_s) if step.expected_s else "at once"),
+                Cell(text=usd(step.expected_usd) if step.expected_usd else MISSING),
             )
         )
     return Table(
@@ -322,6 +329,41 @@ def steps_table(diff: DiffDocument) -> Table:
         ),
         rows=tuple(rows),
         when_empty="The fleet is as planned: there is nothing to do.",
+    )
+
+
+def _pools(before: FleetDocument, plan: Plan) -> Table:
+    """Every pool as it was when the plan was made, and as planned for its first window."""
+    now: Counter[tuple[str, str]] = Counter()
+    for pool in before.pools:
+        now[label_of(pool), pool.purchase_option.value] += pool.ready + pool.starting
+    planned = plan.windows[0].pools if plan.windows else ()
+    wanted = {(p.shape.label, p.purchase_option.value): p for p in planned}
+    rows = []
+    for label, option in sorted({*now, *wanted}):
+        one, count = wanted.get((label, option)), now[label, option]
+        replicas = 0 if one is None else one.replicas
+        if not count and not replicas:
+            continue
+        busy = None if one is None else min(max(one.utilization_ratio, 0.0), 1.0)
+        rows.append(
+            (
+                Cell(text=label, code=True),
+                Cell(text=option.replace("_", " ")),
+                Cell(text=f"{count:,}"),
+                Cell(text=f"{replicas:,}"),
+                Cell(text=f"{replicas - count:+,}" if replicas != count else "as it is"),
+                Cell(text=share(None if one is None else one.utilization_ratio), bar_ratio=busy),
+            )
+        )
+    return Table(
+        caption="Replicas",
+        columns=(
+            *text_columns("Pool", "Bought as"),
+            *number_columns("Now", "Planned", "Change", "Busy, as planned"),
+        ),
+        rows=tuple(rows),
+        when_empty="There is no pool.",
     )
 
 

@@ -1,6 +1,8 @@
 """One deployment with a plan that waits, and its site, for all tests of a file."""
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -59,13 +61,54 @@ class Browser(Client):
         return self.request("POST", path, data={"form_token": proof, **fields})
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dashboard")
+@dataclass(frozen=True)
+class Past:
+    """A folder with a deployment's spec and its database, in which a plan waits."""
+
+    folder: Path
+    tokens: dict[str, str]
+    plan_id: str
+
+    def copy(self, folder, **spec_changes):
+        """The same deployment in a folder of its own."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return make_deployment(folder, **spec_changes)
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory):
+    """Planned once: the twin's proof takes seconds."""
+    folder = tmp_path_factory.mktemp("past")
     deployment = make_deployment(folder)
     observe(deployment, history(40, **BUSY))
     tokens = tokens_of(deployment.store)
     plan_id = ticked(deployment)
-    service = site_of(deployment, folder=folder, requests_per_s=0)
-    yield World(deployment, service, tokens, plan_id)
     deployment.store.close()
+    return Past(folder, tokens, plan_id)
+
+
+@pytest.fixture(scope="module")
+def world(past, tmp_path_factory):
+    """A deployment that tests look at and do not change."""
+    folder = tmp_path_factory.mktemp("world")
+    deployment = past.copy(folder)
+    service = site_of(deployment, folder=folder, requests_per_s=0)
+    yield World(deployment, service, past.tokens, past.plan_id)
+    deployment.store.close()
+
+
+@pytest.fixture
+def shop(past, tmp_path):
+    """A deployment for one test, the plan that waits, and its approver's browser."""
+    deployment = past.copy(tmp_path)
+    browser = logged_in(site_of(deployment, folder=tmp_path), past.tokens)
+    yield deployment, past.plan_id, browser
+    browser.app.state.runner.stop()
+    deployment.store.close()
+
+
+def logged_in(service, tokens, role="approver"):
+    """The browser of somebody with a role's token."""
+    browser = Browser(create_site(service))
+    assert browser.send("/dashboard/login", token=tokens[role]).status_code == 303
+    return browser

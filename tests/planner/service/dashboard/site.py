@@ -16,7 +16,6 @@ from planner.service.loop.slow_tick import tick
 from planner.service.security.access import AccessRole
 from planner.service.security.tokens import hash_of, new_token
 from planner.service.spec.versions import SpecReader, Specs, content_of
-from planner.service.store import DecisionRecord
 from planner.service.store.profiles import StoredProfiles
 from planner.service.store.specs import SpecVersion
 from serving.telemetry.whole import Promised
@@ -26,7 +25,7 @@ from tests.planner.service.signals import example_signals
 
 
 def site_of(*deployments, folder, **options) -> Service:
-    """A service over deployments whose spec lies in a folder, with signals of the last half hour."""
+    """A service over deployments whose spec lies in a folder, with half an hour of signals."""
     service, registry = service_of(*deployments, **options), Registry()
     for served in service.registry.all():
         registry.add(replace(served, live=live_of(served), specs=specs_of(served, folder)))
@@ -76,16 +75,6 @@ def ticked(deployment) -> str:
     """Let the loop look once; the id of the plan that it made."""
     report = tick(deployment, now=NOON)
     assert report.decision is not None, report.reason
-    deployment.store.add_decision(
-        DecisionRecord(
-            deployment=deployment.spec.name,
-            decided_at=NOON,
-            plan_id=report.decision.plan.plan_id,
-            outcome=report.outcome.value,
-            reason=report.reason,
-            removes=False,
-        )
-    )
     return report.decision.plan.plan_id
 
 

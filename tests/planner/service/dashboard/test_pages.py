@@ -7,35 +7,14 @@ import time
 import pytest
 
 from planner.domain.rollout import ApprovalState
-from planner.service.dashboard.assets import assets
 from planner.service.dashboard.app import create_site
+from planner.service.dashboard.assets import assets
 from tests.planner.service.clients import service_of
-from tests.planner.service.dashboard.conftest import Browser
-from tests.planner.service.dashboard.site import site_of, ticked, tokens_of
-from tests.planner.service.imagined import busy_deployments, make_deployment
+from tests.planner.service.dashboard.conftest import Browser, logged_in
+from tests.planner.service.dashboard.site import site_of, tokens_of
+from tests.planner.service.imagined import make_deployment
 
 SHOP = "/dashboard/deployments/shop"
-
-
-@pytest.fixture
-def make(tmp_path):
-    with busy_deployments(tmp_path) as made:
-        yield made
-
-
-def logged_in(service, tokens, role="approver"):
-    browser = Browser(create_site(service))
-    assert browser.send("/dashboard/login", token=tokens[role]).status_code == 303
-    return browser
-
-
-@pytest.fixture
-def shop(make, tmp_path):
-    """A deployment with a plan that waits; (deployment, plan's id, its approver's browser)."""
-    deployment = make()
-    tokens = tokens_of(deployment.store)
-    plan_id = ticked(deployment)
-    return deployment, plan_id, logged_in(site_of(deployment, folder=tmp_path), tokens)
 
 
 def revision_on(browser, plan_id):
@@ -122,7 +101,9 @@ def test_applying_moves_the_fleet_and_rolling_back_puts_it_back(shop):
     applied = browser.send(f"{page}/apply", page=page, revision=revision_on(browser, plan_id))
     assert applied.headers["location"] == f"{page}?said=applied"
     assert deployment.actuator.fleet.pools[1].ready > 1
-    assert deployment.actuator.fleet.version != deployment.store.plan(plan_id).diff.from_fleet.version
+    assert (
+        deployment.actuator.fleet.version != deployment.store.plan(plan_id).diff.from_fleet.version
+    )
     back = browser.send(f"{page}/rollback", page=page)
     assert back.status_code in (303, 409), back.text
 
@@ -137,11 +118,9 @@ def test_a_plan_that_has_changed_since_it_was_shown_is_not_decided(shop):
     assert deployment.store.plan(plan_id).approval.state is ApprovalState.REJECTED
 
 
-def test_who_asked_for_a_plan_may_not_approve_it_where_the_spec_says_so(make, tmp_path):
-    deployment = make(approval={"requester_may_approve": False})
-    tokens = tokens_of(deployment.store)
-    service = site_of(deployment, folder=tmp_path)
-    browser = logged_in(service, tokens)
+def test_who_asked_for_a_plan_may_not_approve_it_where_the_spec_says_so(past, tmp_path):
+    deployment = past.copy(tmp_path, approval={"requester_may_approve": False})
+    browser = logged_in(site_of(deployment, folder=tmp_path), past.tokens)
     job = browser.send(f"{SHOP}/plan", page="/dashboard/")
     plan_id = ended(browser, job).partition("/dashboard/plans/")[2]
     page = f"/dashboard/plans/{plan_id}"
@@ -149,6 +128,8 @@ def test_who_asked_for_a_plan_may_not_approve_it_where_the_spec_says_so(make, tm
     answer = browser.send(f"{page}/approve", page=page)
     assert answer.status_code in (403, 409)
     assert deployment.store.plan(plan_id).approval.state is ApprovalState.PENDING
+    browser.app.state.runner.stop()
+    deployment.store.close()
 
 
 def ended(browser, asked):
@@ -206,7 +187,7 @@ def test_bad_input_is_a_page_that_says_so(world, path, fields, status, words):
     browser = world.browser("admin")
     url = f"/dashboard{path.replace('PLAN', world.plan_id)}"
     answer = browser.send(url, page="/dashboard/", **fields)
-    assert (answer.status_code, words in answer.text) == (status, True), answer.text[-900:]
+    assert (answer.status_code, words in answer.text.lower()) == (status, True)
     assert "<html" in answer.text
 
 
@@ -231,12 +212,10 @@ def test_what_people_write_is_shown_as_they_wrote_it(shop):
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
 
 
-def test_a_server_without_deployments_says_what_to_do(make):
-    deployment = make()
-    tokens = tokens_of(deployment.store)
-    service = service_of(deployment)
+def test_a_server_without_deployments_says_what_to_do(world):
+    service = service_of(world.deployment)
     service.registry.remove("shop")
-    assert "None is served yet" in logged_in(service, tokens).get("/dashboard/").text
+    assert "None is served yet" in logged_in(service, world.tokens).get("/dashboard/").text
 
 
 def test_a_new_deployment_says_what_to_do_where_nothing_is_known(tmp_path):
@@ -301,9 +280,8 @@ def test_profiles_show_where_they_come_from(world):
     assert "decode step" in page
 
 
-def test_a_server_that_asks_for_no_token_shows_its_pages_to_localhost(make):
-    deployment = make()
-    browser = Browser(create_site(service_of(deployment, insecure_local=True)))
+def test_a_server_that_asks_for_no_token_shows_its_pages_to_localhost(shop):
+    browser = Browser(create_site(service_of(shop[0], insecure_local=True)))
     assert "no token asked" in browser.get("/dashboard/").text
     assert browser.get("/dashboard/login").headers["location"] == "/dashboard/"
     assert browser.send(f"{SHOP}/pause", page=SHOP, what="out").status_code == 303
@@ -311,9 +289,8 @@ def test_a_server_that_asks_for_no_token_shows_its_pages_to_localhost(make):
     assert elsewhere.status_code == 403
 
 
-def test_who_reads_without_a_token_sees_no_form(make):
-    deployment = make()
-    browser = Browser(create_site(service_of(deployment, anonymous_reads=True)))
+def test_who_reads_without_a_token_sees_no_form(world):
+    browser = Browser(create_site(service_of(world.deployment, anonymous_reads=True)))
     text = browser.get(SHOP).text
     assert "reading without a token" in text
     assert 'method="post"' not in text

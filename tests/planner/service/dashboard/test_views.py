@@ -14,6 +14,7 @@ from planner.service.dashboard.views.live import budgets, live_view
 from planner.service.dashboard.views.plans import plan_line
 from planner.service.dashboard.views.what_if import change_of, form_groups
 from planner.service.live.recent import RecentSignals, glance_of
+from planner.service.reports.quantities import MISSING
 from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord
 from serving.telemetry.signals import Signal
@@ -112,11 +113,13 @@ def test_what_is_not_seen_is_told_and_never_zero(tmp_path):
     nothing = live_view(None, (), slos, now=NOON)
     assert (nothing.tiles, "POOLWISE_WATCH" in nothing.missing) == ((), True)
     lacking = replace(
-        example_signals(), requests_per_s=Signal.lacking("no gate tells it"), usd_per_hour=Signal.lacking("no price")
-    )  # fmt: skip
+        example_signals(),
+        requests_per_s=Signal.lacking("no gate tells it"),
+        usd_per_hour=Signal.lacking("no price"),
+    )
     tiles = {tile.heading: tile for tile in live_view(lacking, (), slos, now=NOON).tiles}
-    assert (tiles["Requests"].value, tiles["Requests"].note) == ("–", "no gate tells it")
-    assert (tiles["Cost"].value, tiles["Cost"].verdict) == ("–", "")
+    assert (tiles["Requests"].value, tiles["Requests"].note) == (MISSING, "no gate tells it")
+    assert (tiles["Cost"].value, tiles["Cost"].verdict) == (MISSING, "")
 
 
 def test_a_latency_is_held_against_its_promise(tmp_path):
@@ -168,9 +171,8 @@ def test_every_state_of_a_plan_has_words():
 
 
 def test_longer_prompts_and_answers_are_as_many_requests_of_other_lengths():
-    from tests.fakes.workloads import point_shape
-
     from planner.domain.forecast import Demand, ForecastWindow, Quantiles
+    from tests.fakes.workloads import point_shape
 
     rate = Quantiles(levels=(0.5,), values=(2.0,))
     demand = Demand(
