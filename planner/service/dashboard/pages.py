@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from planner.service.api.problems import Problem
@@ -71,9 +72,21 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["marked"] = marked
     found.globals["asset"] = partial(assets.address, prefix=PREFIX)
     found.globals["root"] = PREFIX
     return found
+
+
+def marked(text: str) -> Markup:
+    """A sentence with what stands in backticks set as code."""
+    parts = [str(escape(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one is left over: it stands for itself
+        return escape(text)
+    # Every part is escaped already.
+    return Markup(  # noqa: S704
+        "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
+    )
 
 
 def known_principal(request: Request) -> Principal | None:

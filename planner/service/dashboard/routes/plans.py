@@ -10,9 +10,11 @@ from fastapi import Response as FastResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from planner.domain.errors import PlanStateError, UnknownDeploymentError
+from planner.domain.errors import HistoryError, PlanStateError, UnknownDeploymentError
 from planner.domain.guards import ApprovalPolicy
 from planner.domain.rollout import ApprovalState
+from planner.domain.spec import Spec
+from planner.rollout.approval import usd_per_hour_change
 from planner.service.api import plans as api
 from planner.service.api.bodies import DecisionBody
 from planner.service.api.resources import PlanResource
@@ -23,6 +25,8 @@ from planner.service.dashboard.forms import OwnForm
 from planner.service.dashboard.pages import known_principal, page, see
 from planner.service.dashboard.views.plans import STATES, plan_line, plan_view
 from planner.service.documents.forecast import forecast_document
+from planner.service.documents.rollout import diff_of
+from planner.service.store import PlanRecord
 
 ROUTER = APIRouter(prefix="/plans")
 
@@ -171,12 +175,13 @@ def _values(request: Request, plan_id: str, service: Service) -> dict[str, objec
     store, record = service.store, service.store.plan(plan_id)
     policy, served = ApprovalPolicy(), True
     targets: dict[str, float] = {}
+    more: float | None = None
     try:
         spec = service.served_of_plan(plan_id).deployment.spec
     except UnknownDeploymentError:
         served = False  # retired: its plans can be looked at still
     else:
-        policy = spec.approval
+        policy, more = spec.approval, _more(record, spec)
         mine = (slo for slo in spec.slos if slo.model == record.plan.model)
         targets = {slo.request_class: slo.attainment_ratio for slo in mine}
     view = plan_view(
@@ -185,6 +190,16 @@ def _values(request: Request, plan_id: str, service: Service) -> dict[str, objec
         store.steps(plan_id),
         policy=policy,
         targets=targets,
+        more_usd_per_hour=more,
         me=known_principal(request),
     )
     return {"plan": view, "served": served}
+
+
+def _more(record: PlanRecord, spec: Spec) -> float | None:
+    """By how much its steps make the fleet dearer, USD/h; None: the spec has other pools now."""
+    try:
+        diff = diff_of(record.diff, spec=spec, read_at=record.created_at)
+        return usd_per_hour_change(diff, spec)
+    except (HistoryError, KeyError):
+        return None

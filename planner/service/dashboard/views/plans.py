@@ -162,6 +162,7 @@ def plan_view(
     *,
     policy: ApprovalPolicy,
     targets: dict[str, float],
+    more_usd_per_hour: float | None,
     me: Principal | None,
 ) -> PlanView:
     """A plan's page.
@@ -172,13 +173,15 @@ def plan_view(
         Of the deployment's spec in force.
     targets : dict of str to float
         The share of requests that each class was promised, 0..1.
+    more_usd_per_hour : float or None
+        By which the steps make the fleet dearer; below 0: cheaper; None: not known any more.
     """
     plan, approval = record.plan, record.approval
     guards = _guards(record.findings)
     return PlanView(
         line=plan_line(record),
         state_note=STATES[approval.state][1],
-        answer=_answer(record, targets),
+        answer=_answer(record, targets, more_usd_per_hour),
         doubts=_doubts(plan),
         choices=choices(record, policy=policy, me=me),
         facts=_facts(record),
@@ -237,7 +240,7 @@ def _short(fleet: FleetDocument) -> str:
     return "".join(f"{counts[role]}{letter}" for role, letter in letters if counts[role]) or "empty"
 
 
-def _answer(record: PlanRecord, targets: dict[str, float]) -> str:
+def _answer(record: PlanRecord, targets: dict[str, float], more: float | None) -> str:
     plan = record.plan
     if plan.status is PlanStatus.INFEASIBLE or not plan.windows:
         return "No fleet within the spec's limits keeps the promises."
@@ -251,10 +254,17 @@ def _answer(record: PlanRecord, targets: dict[str, float]) -> str:
         )
     target = max(targets.values(), default=None)
     promised = "" if target is None else f" ({share(target)} promised)"
+    cost = f"{usd_per_hour(first.usd_per_hour)}{_dearer(more)}"
     return (
         f"{done}, for {rate(first.request_rate_rps, 'requests')}. {_in_time(first.predicted)} of "
-        f"requests will be in time{promised}, for {usd_per_hour(first.usd_per_hour)}."
+        f"requests will be in time{promised}, for {cost}."
     )
+
+
+def _dearer(more: float | None) -> str:
+    if more is None or abs(more) < 0.0005:
+        return ""
+    return f": {usd_per_hour(abs(more))} {'more' if more > 0 else 'less'} than before"
 
 
 def _in_time(predicted: Prediction) -> str:
