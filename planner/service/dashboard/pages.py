@@ -22,9 +22,9 @@ PAGE_HEADERS = {"Referrer-Policy": "same-origin"}
 SAID = {
     "approved": "Approved.",
     "rejected": "Rejected.",
-    "applied": "Applied: the fleet is as planned.",
+    "applied": "Applied.",
     "applying": "The fleet is being moved.",
-    "rolled_back": "Rolled back: the fleet is as it was before.",
+    "rolled_back": "Rolled back.",
     "rolling_back": "The fleet is being put back.",
     "planned": "A plan was made.",
     "paused": "Paused.",

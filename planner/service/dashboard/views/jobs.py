@@ -1,5 +1,6 @@
 """Long work: how far it is, and what came of it."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,6 +48,8 @@ class JobView:
     ----------
     leads_to : str
         Page of what was made, below the dashboard's root; empty: there is none.
+    deployment : str
+        Which it is about; empty: none in particular.
     """
 
     job_id: str
@@ -60,6 +63,7 @@ class JobView:
     total: int | None
     problem: str
     leads_to: str
+    deployment: str
     what_if: Answer | None = None
     replay: Replay | None = None
 
@@ -81,6 +85,7 @@ def job_view(job: Job) -> JobView:
         total=job.total,
         problem=_problem(job),
         leads_to=_leads_to(job) if good else "",
+        deployment=_deployment(job),
         what_if=(
             answer_view(PlanAnswer.model_validate_json(text))
             if good and job.kind == "what-ifs"
@@ -92,6 +97,11 @@ def job_view(job: Job) -> JobView:
             else None
         ),
     )
+
+
+def _deployment(job: Job) -> str:
+    asked = json.loads(job.request)
+    return str(asked.get("deployment") or "") if isinstance(asked, dict) else ""
 
 
 def _problem(job: Job) -> str:

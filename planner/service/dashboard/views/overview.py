@@ -10,7 +10,7 @@ from planner.service.dashboard.views.decisions import DecisionView, timeline
 from planner.service.dashboard.views.fleet import FleetView
 from planner.service.dashboard.views.live import KEPT, MISSED
 from planner.service.documents.directives import StandingDocument
-from planner.service.reports.quantities import MISSING, duration, share, usd_per_hour
+from planner.service.reports.quantities import MISSING, duration, sentence, share, usd_per_hour
 from planner.service.store import DecisionRecord, PlanRecord
 from serving.telemetry.signals import DeploymentSignals
 
@@ -70,7 +70,7 @@ def orders_view(standing: StandingDocument) -> Orders:
         paused=paused,
         paused_note=notes.get(paused, ""),
         by_spec=standing.paused_by_spec.value != "none",
-        sentences=tuple(one.sentence for one in standing.directives),
+        sentences=tuple(sentence(one.sentence) for one in standing.directives),
     )
 
 

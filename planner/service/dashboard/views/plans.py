@@ -42,7 +42,7 @@ STATES = {
     ApprovalState.REJECTED: ("rejected", "nothing comes of it"),
     ApprovalState.EXPIRED: ("expired", "nobody decided in time"),
     ApprovalState.APPLYING: ("being applied", "the fleet is being moved"),
-    ApprovalState.APPLIED: ("applied", "the fleet was moved"),
+    ApprovalState.APPLIED: ("applied", "every step was carried out"),
     ApprovalState.FAILED: ("failed", "a step did not succeed"),
     ApprovalState.ROLLING_BACK: ("being rolled back", "the fleet is being put back"),
     ApprovalState.ROLLED_BACK: ("rolled back", "the fleet is as it was before"),
@@ -133,6 +133,8 @@ class PlanView:
     rejected: Table
     relaxations: tuple[str, ...]
     history: Table
+    begun: Table
+    under_way: str
     moving: bool
 
 
@@ -195,7 +197,9 @@ def plan_view(
         binding=binding_table(plan),
         rejected=rejected_table(plan),
         relaxations=tuple(sentence(one) for one in plan.relaxations),
-        history=_history(approvals, begun),
+        history=_history(approvals),
+        begun=_begun(begun),
+        under_way=_under_way(begun) if approval.state.moves else "",
         moving=approval.state.moves,
     )
 
@@ -456,19 +460,36 @@ def _guards(findings: Sequence[FindingDocument]) -> tuple[GuardLine, ...]:
     )
 
 
-def _history(approvals: Sequence[Approval], begun: Sequence[BegunStep]) -> Table:
-    states = [
-        (one.changed_at, STATES[one.state][0], one.changed_by, sentence(one.reason))
-        for one in approvals
-    ]
-    steps = [(one.begun_at, "step begun", "", sentence(one.what)) for one in begun]
+def _history(approvals: Sequence[Approval]) -> Table:
     rows = [
-        cells(f"{at:%Y-%m-%d %H:%M:%S}", what, who or MISSING, why or MISSING)
-        for at, what, who, why in sorted([*states, *steps], key=lambda row: row[0])
+        cells(
+            f"{one.changed_at:%Y-%m-%d %H:%M:%S}",
+            STATES[one.state][0],
+            one.changed_by,
+            sentence(one.reason) or MISSING,
+        )
+        for one in approvals
     ]
     return Table(
         caption="What became of it",
         columns=text_columns("When, UTC", "What", "Who", "Why"),
         rows=tuple(rows),
         when_empty="Nothing yet.",
+    )
+
+
+def _begun(steps: Sequence[BegunStep]) -> Table:
+    rows = [cells(f"{one.begun_at:%Y-%m-%d %H:%M:%S}", sentence(one.what)) for one in steps]
+    return Table(
+        caption="Steps as they were begun",
+        columns=text_columns("When, UTC", "Step"),
+        rows=tuple(rows),
+        when_empty="None was begun yet.",
+    )
+
+
+def _under_way(steps: Sequence[BegunStep]) -> str:
+    running = [one.what for one in steps if one.under_way]
+    return (
+        sentence(f"{running[-1]} is under way") if running else "The first step is about to begin."
     )
