@@ -12,6 +12,7 @@
 #   make bench-serving   the running deployment: changes, kills, answers, soak (about an hour)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
+#   make browser   Chromium for the tests of pages, where this machine has none
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -28,7 +29,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
+.PHONY: help demo test browser soak check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,9 +47,22 @@ engine: $(VENV)/stamp
 demo: $(VENV)/stamp engine
 	@$(BIN)/poolwise demo $(DEMO_FLAGS)
 
+# Playwright drives Debian's Chromium: its own browsers come from a host that few machines reach.
+# Without one the tests of pages are skipped, and say so.
+browser:
+	@if command -v chromium >/dev/null; then exit 0; fi
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	    echo "[setup] no Chromium: the tests of pages are skipped (as root: apt-get install chromium)"
+	    exit 0
+	fi
+	echo "[setup] installing Chromium (400 MB)"
+	export DEBIAN_FRONTEND=noninteractive
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends chromium fonts-liberation; } >/dev/null \
+	    || echo "[setup] Chromium could not be installed: the tests of pages are skipped"
+
 # One process a core, but real engines one after the other: they are measured while they run.
 # Status 5 is pytest's word for "nothing to run here", as when PYTEST_FLAGS names one file.
-test: $(VENV)/stamp $(if $(NO_ENGINE),,engine)
+test: $(VENV)/stamp browser $(if $(NO_ENGINE),,engine)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not engine and not soak' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
 	$(if $(NO_ENGINE),,$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS) || [ $$? -eq 5 ])
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from planner.service.api import create_app
-from planner.service.api.rights import RIGHTS, right_to
+from planner.service.api.rights import OF_API, RIGHTS
 from planner.service.security.access import AccessRole
 from planner.service.security.tokens import hash_of, new_token
 from tests.planner.service.clients import Client, service_of
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_told_to_those_who_have_a_token_only(everybody):
     assert as_role(client, tokens["viewer"]).get("/v1/none").status_code == 404
     other = client.request("DELETE", "/v1/plans")
     assert (other.status_code, other.headers["allow"]) == (405, "GET, POST")
-    assert right_to("HEAD", "/v1/plans").needed is AccessRole.VIEWER
+    assert OF_API.right_to("HEAD", "/v1/plans").needed is AccessRole.VIEWER
 
 
 def test_who_am_i(deployment):
