@@ -1,9 +1,10 @@
 """Schedules made with the whole workload known: what an autoscaler could have done at best.
 
-At every instant a role has its load, in replicas' full use, times a headroom that is searched for
-each role, rounded up; a replica is ordered one start-up time before it is needed, and one that is
-needed again before a new one could have come is kept. Every candidate is run in the twin; those
-that no other one beats are then run in NVIDIA's simulator. The best that was found, not a bound.
+At every instant a role has its load, in replicas' full use, and a margin that grows with the root
+of the load (square-root staffing) and is searched for each role; a replica is ordered one start-up
+time before it is needed, and one that is needed again before a new one could have come is kept.
+Every candidate is run in the twin; the cheapest at each level of attainment are then run in
+NVIDIA's simulator. The best that was found, not a bound.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop.reactive import rates
+from benchmarks.closed_loop.reactive import TICK_S, rates
 from benchmarks.closed_loop.settings import MOST_REPLICAS, Setting
 from planner.domain.workload import Workload
 from planner.simulate.policy import Observation, Targets
@@ -23,12 +24,14 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 GRID_S = 5.0
-SMOOTHED_S = (20.0, 90.0)
-HEADROOM = (
-    (1.05, 1.15, 1.25, 1.4, 1.6, 1.9, 2.3),
-    (1.0, 1.3, 1.7),
+SMOOTHED_S = (45.0, 120.0, 300.0)
+MARGIN = (
+    (0.1, 0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8),
+    (0.0, 0.3, 0.7),
 )
-"""Of prefill and of decode."""
+"""Of prefill and of decode, in roots of the load.
+
+Halfin and Whitt, Operations Research 29 (1981): the margin that keeps delays alike at any size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,20 +40,20 @@ class Plan:
 
     Parameters
     ----------
-    headroom : (prefill, decode) float
-        Replicas over the load.
+    margin : (prefill, decode) float
+        Replicas beyond the load, in roots of the load.
     smoothed_s : float
         Load is the mean over so long around an instant, seconds.
     """
 
-    headroom: tuple[float, float]
+    margin: tuple[float, float]
     smoothed_s: float
 
     @property
     def text(self) -> str:
         """For the table."""
-        prefill, decode = self.headroom
-        return f"{prefill:g}x, {decode:g}x over {self.smoothed_s:g} s"
+        prefill, decode = self.margin
+        return f"margins {prefill:g} and {decode:g} over {self.smoothed_s:g} s"
 
 
 @dataclass(slots=True)
@@ -78,15 +81,14 @@ class Schedule:
             replicas = self.steps[self._next][1]
             self._next += 1
         left = self._next < len(self.steps)
-        return Targets(
-            replicas=replicas, next_tick_s=self.steps[self._next][0] if left else math.inf
-        )
+        change_s = self.steps[self._next][0] if left else math.inf
+        return Targets(replicas=replicas, next_tick_s=min(change_s, seen.t_s + TICK_S))
 
 
 def plans() -> Iterator[Plan]:
     """Every candidate."""
-    for smoothed_s, *headroom in itertools.product(SMOOTHED_S, *HEADROOM):
-        yield Plan(headroom=(headroom[0], headroom[1]), smoothed_s=smoothed_s)
+    for smoothed_s, *margin in itertools.product(SMOOTHED_S, *MARGIN):
+        yield Plan(margin=(margin[0], margin[1]), smoothed_s=smoothed_s)
 
 
 def schedule(
@@ -105,8 +107,8 @@ def schedule(
         What is needed from then on is not ordered before.
     """
     needed = [
-        np.clip(np.ceil(h * load - 1e-9), 1, MOST_REPLICAS).astype(np.int64)
-        for h, load in zip(plan.headroom, loads(setting, workload, plan.smoothed_s), strict=True)
+        np.clip(np.ceil(load + m * np.sqrt(load) - 1e-9), 1, MOST_REPLICAS).astype(np.int64)
+        for m, load in zip(plan.margin, loads(setting, workload, plan.smoothed_s), strict=True)
     ]
     ahead = math.ceil(setting.start_s / GRID_S)
     change = None if unannounced_s is None else int(unannounced_s / GRID_S)

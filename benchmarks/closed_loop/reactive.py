@@ -15,6 +15,8 @@ import numpy as np
 from benchmarks.closed_loop.settings import MOST_REPLICAS, Setting
 from planner.simulate.policy import Observation, Targets
 
+TICK_S = 5.0
+"""Of policies that look at nothing."""
 HPA_INTERVAL_S = 15.0
 HPA_STABILIZATION_S = 300.0
 HPA_TOLERANCE_RATIO = 0.1
@@ -96,7 +98,10 @@ def bounded(wanted: float) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Static:
-    """So many replicas, always; ordered when the warm-up ends."""
+    """So many replicas, always; ordered when the warm-up ends.
+
+    It ticks on so that a run in the twin knows from when on a replica is gone.
+    """
 
     replicas: tuple[int, int]
     warm_s: float
@@ -106,9 +111,9 @@ class Static:
         """The end of the warm-up."""
         return self.warm_s
 
-    def on_tick(self, seen: Observation) -> Targets:  # noqa: ARG002  nothing is looked at
-        """The counts, once."""
-        return Targets(replicas=self.replicas, next_tick_s=math.inf)
+    def on_tick(self, seen: Observation) -> Targets:
+        """The same counts."""
+        return Targets(replicas=self.replicas, next_tick_s=seen.t_s + TICK_S)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,11 +1,11 @@
-import math
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from planner.autoscale import Backlog, react
-from planner.domain.fleet import Fleet, Pool
+from planner.autoscale import Backlog, Reaction, react
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.optimize import plan
 from tests.planner.optimize.scenarios import MODEL, NOW, D, P, fleet, forecast, spec
 
 
@@ -79,50 +79,44 @@ def arriving(tokens_per_s: float, *, prompt_tokens: int) -> Backlog:
     )
 
 
-def test_so_many_start_as_serve_what_arrives_and_what_waits_by_then() -> None:
-    """A replica computes 2,048 tokens in 5 ms + 2,048 x 0.1 ms."""
-    unexpected = arriving(40_000.0, prompt_tokens=20_000)
-    reaction = react(
-        spec(inventory=40),
+def surge(tokens_per_s: float, *, prompt_tokens: int, most: int | None = None) -> Reaction:
+    """What is done about so much more than the one request a second that was expected."""
+    return react(
+        spec(inventory=200, max_replicas=most),
         fleet(prefill=1, decode=1),
-        unexpected,
+        arriving(tokens_per_s, prompt_tokens=prompt_tokens),
         now=NOW,
         forecast=forecast([1.0]),
         can_flip=False,
     )
-    each = 2048 / (0.005 + 2048 * 1e-4)
-    start_s = spec().profiles[0].lifecycle.start_warm_s
-    growing = 40_000.0 - each
-    lacking = growing + (20_000 + growing * start_s) / start_s
-    assert reaction.start is not None
-    assert reaction.start.replicas == math.ceil(lacking / each)
-    assert f"start {reaction.start.replicas} of prefill" in reaction.reason
+
+
+def counts(reaction: Reaction) -> dict[ReplicaShape, int]:
+    return {start.shape: start.replicas for start in reaction.starts}
+
+
+def test_both_roles_start_what_a_surge_lacks_at_once() -> None:
+    """80 requests/s: the plan for that rate has as many of each role."""
+    rate_rps = 80.0
+    given = spec(inventory=200)
+    planned = plan(given, forecast([rate_rps]), None, made_at=NOW).windows[0]
+    found = counts(surge(500.0 * rate_rps, prompt_tokens=12_000))
+    assert found[D] + 1 == pytest.approx(planned.replicas(Role.DECODE), abs=1)
+    assert found[P] + 1 >= planned.replicas(Role.PREFILL)
+
+
+def test_more_start_the_more_waits() -> None:
+    few = counts(surge(40_000.0, prompt_tokens=12_000))
+    many = counts(surge(40_000.0, prompt_tokens=900_000))
+    assert many[P] > few[P]
+    assert many[D] == few[D]
 
 
 def test_no_more_start_than_the_pool_may_have() -> None:
-    reaction = react(
-        spec(inventory=40, max_replicas=3),
-        fleet(prefill=1, decode=1),
-        arriving(90_000.0, prompt_tokens=90_000),
-        now=NOW,
-        forecast=forecast([1.0]),
-        can_flip=False,
-    )
-    assert reaction.start is not None
-    assert reaction.start.replicas == 2
+    assert counts(surge(90_000.0, prompt_tokens=90_000, most=3))[P] == 2
 
 
-def test_decode_grows_by_the_sequences_that_find_no_room() -> None:
-    crowded = replace(arriving(600.0, prompt_tokens=0), decoding_sequences=200)
-    few = react(
-        spec(inventory=40),
-        fleet(prefill=1, decode=1),
-        crowded,
-        now=NOW,
-        forecast=forecast([1.0]),
-        can_flip=False,
-    )
-    assert few.start is not None
-    assert few.start.shape == D
-    room = 200 / few.decode_pressure
-    assert few.start.replicas == math.ceil((200 - room) / room)
+def test_what_was_expected_starts_nothing() -> None:
+    reaction = surge(400.0, prompt_tokens=90_000)
+    assert not reaction.starts
+    assert reaction.prefill_pressure > 1
