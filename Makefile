@@ -2,6 +2,7 @@
 #
 #   make demo    the main job on this machine: engine, profile, forecast, plan, apply, report
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
+#   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
@@ -28,7 +29,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
+.PHONY: help demo test soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,8 +50,11 @@ demo: $(VENV)/stamp engine
 # One process a core, but real engines one after the other: they are measured while they run.
 # Status 5 is pytest's word for "nothing to run here", as when PYTEST_FLAGS names one file.
 test: $(VENV)/stamp $(if $(NO_ENGINE),,engine)
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not engine' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not engine and not soak' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
 	$(if $(NO_ENGINE),,$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS) || [ $$? -eq 5 ])
+
+soak: $(VENV)/stamp
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'soak and not engine' $(PYTEST_FLAGS)
 
 lint: $(VENV)/stamp
 	@$(BIN)/ruff check .

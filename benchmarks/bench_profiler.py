@@ -84,8 +84,14 @@ def _of_a_pair(now: Engines, asked: argparse.Namespace, folder: Path, say: Say) 
             _profile(now, folder / f"full-{i}.json", asked.full_s, PAIR, say) for i in (1, 2)
         ]
         quick = _profile(now, folder / "quick.json", QUICK_S, PAIR, say, quick=True)
-        _section(say, "two full profiles", repeats.table(repeats.agreement(*profiles)))
-        _section(say, "quick and full", repeats.table(repeats.agreement(quick, profiles[0])))
+        names = ("full-1", "full-2", "quick")
+        one, two, three = (
+            repeats.baseline_of(folder / f"{name}.json.journal.jsonl") for name in names
+        )
+        full = repeats.agreement(*profiles, baselines=(one, two))
+        _section(say, "two full profiles", repeats.table(full))
+        hurried = repeats.agreement(quick, profiles[0], baselines=(three, one))
+        _section(say, "quick and full", repeats.table(hurried))
     if "points" in asked.only:
         loads = points.drawn()
         real = asyncio.run(points.measured(now, loads, repeats=points.REPEATS))

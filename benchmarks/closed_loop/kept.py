@@ -14,7 +14,13 @@ from planner.domain.workload import Workload
 
 ROOT = Path(__file__).parents[2]
 HERE, DYNAMO = "benchmarks/closed_loop", "benchmarks/dynamo"
-ALL_OURS = ("planner", "forecaster", f"{HERE}/production.py")
+ALL_OURS = (
+    *(f"planner/{part}" for part in ("autoscale", "capacity", "domain", "optimize", "rollout")),
+    "planner/simulate",
+    "planner/service/answers/planning.py",
+    "forecaster",
+    f"{HERE}/production.py",
+)
 """What Poolwise's own decisions depend on."""
 THE_TWIN = ("planner/simulate", f"{HERE}/in_twin.py")
 THEIRS = (f"{HERE}/mocker.py", f"{HERE}/run_mocker.py", f"{DYNAMO}/requirements.txt")

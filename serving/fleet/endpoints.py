@@ -5,6 +5,7 @@ diagnose, the gate) read it, so that nobody has to type addresses.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +114,8 @@ class EndpointsFile:
 def written_at_ns(state_dir: Path) -> int | None:
     """When the file was replaced last, nanoseconds; None where there is none."""
     try:
-        return (state_dir / FILE_NAME).stat().st_mtime_ns
+        # Asked for every direct request: joining and looking up a Path takes three times as long.
+        return os.stat(f"{state_dir}/{FILE_NAME}").st_mtime_ns  # noqa: PTH116
     except OSError:
         return None
 

@@ -69,7 +69,7 @@ def read_request(body: bytes, kind: Kind, *, disaggregated: bool) -> Asked | Ref
         request would mix up their KV caches (vLLM #51505).
     """
     try:
-        data = json.loads(body, object_pairs_hook=_unique)
+        data = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except _RepeatedKeyError as error:
         return _bad(
             f"the key {error.key!r} stands twice in one object: servers differ in which they take; "
@@ -100,6 +100,10 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
                 raise _RepeatedKeyError(key)
             seen.add(key)
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+"""Made once: `json.loads` with a hook makes one a body."""
 
 
 def _forbidden(data: Mapping[str, object]) -> Refusal | None:

@@ -51,7 +51,7 @@ from planner.service.security.redaction import redact
 app = typer.Typer(
     name="poolwise",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -344,10 +344,15 @@ def _check_last(deployment: Deployment, record: PlanRecord) -> None:
 
 
 def _check_state(record: PlanRecord) -> None:
-    state = record.approval.state
+    state, name = record.approval.state, f"plan {record.plan.plan_id}"
+    if state.moves:
+        raise PlanStateError(
+            f"{name} is {state} already: its steps are under way (`poolwise plans "
+            f"{record.plan.plan_id}` shows how far)"
+        )
     if state not in (ApprovalState.APPROVED, ApprovalState.FAILED):
         raise PlanStateError(
-            f"plan {record.plan.plan_id} is {state}; only an approved plan can be applied "
+            f"{name} is {state}; only an approved plan can be applied "
             f"(`POST /v1/plans/{record.plan.plan_id}/approve`)"
         )
 

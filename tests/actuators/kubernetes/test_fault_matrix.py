@@ -5,7 +5,6 @@ healed and a fresh actuator plans again from what it reads. Whatever was hit, no
 written twice over and none may fall below the floor.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -51,9 +50,6 @@ def calls_of_an_apply() -> list[dict[str, object]]:
 
 
 CALLS = calls_of_an_apply()
-FIRST_OF_KIND = [call for call in CALLS if call["nth"] == 1]
-KILLED_AT = CALLS if os.environ.get("POOLWISE_ALL_KILLS") else FIRST_OF_KIND
-"""Each costs a process: all 176 by POOLWISE_ALL_KILLS=1, about ten minutes."""
 
 
 def label(call: dict[str, object]) -> str:
@@ -61,6 +57,17 @@ def label(call: dict[str, object]) -> str:
     part = f"/{call['subresource']}" if call["subresource"] else ""
     name = f"{call['verb']} {call['resource']}{part} {call['name'] or ''}{dry} {call['nth']}"
     return name.replace("  ", " ")
+
+
+def hit(*, by_kills: bool) -> list[object]:
+    """Calls to hit, all of them by `make soak`: each kind once in every run, or one write."""
+    first = [call for call in CALLS if call["nth"] == 1]
+    if by_kills:  # each costs a process
+        first = [c for c in first if c["subresource"] == "scale" and not c["dry_run"]][:1]
+    return [
+        pytest.param(call, id=label(call), marks=() if call in first else pytest.mark.soak)
+        for call in CALLS
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +104,7 @@ def check(rig: Rig, error: PoolwiseError | None) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("call", CALLS, ids=label)
+@pytest.mark.parametrize("call", hit(by_kills=False))
 def test_a_fault_leaves_the_fleet_as_it_was_or_as_planned(call, fault, monkeypatch):
     if fault == "timeout":
         monkeypatch.setattr("actuators.kubernetes.resources.REQUEST_TIMEOUT_S", 1.0)
@@ -115,7 +122,7 @@ def test_a_fault_leaves_the_fleet_as_it_was_or_as_planned(call, fault, monkeypat
 
 
 @pytest.mark.parametrize("moment", KILLS)
-@pytest.mark.parametrize("call", KILLED_AT, ids=label)
+@pytest.mark.parametrize("call", hit(by_kills=True))
 def test_a_killed_apply_is_completed_by_the_next(tmp_path, call, moment):
     with rigged() as rig:
         rig.simulation.startup_s, rig.simulation.drain_s = 3.0, 1.0

@@ -383,6 +383,23 @@ def test_ctrl_c_ends_quietly_with_130(folder):
     assert (process.returncode, out, err) == (130, "", "")
 
 
+def test_shells_complete_commands():
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("poolwise"))],
+        env={
+            **os.environ,
+            "_POOLWISE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "poolwise back",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["backup", "backtest"]
+
+
 def test_the_installed_command_answers():
     done = subprocess.run(
         [str(Path(sys.executable).with_name("poolwise")), "--version"],

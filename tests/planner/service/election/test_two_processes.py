@@ -35,7 +35,9 @@ def cluster():
 
 
 EVERYWHERE = pytest.mark.parametrize(
-    "environs", ["sqlite", "postgresql", "kubernetes"], indirect=True
+    "environs",
+    ["postgresql", *(pytest.param(x, marks=pytest.mark.soak) for x in ("sqlite", "kubernetes"))],
+    indirect=True,
 )
 
 
@@ -126,7 +128,11 @@ def observed_lately():
     return {"history": moved}
 
 
-@pytest.mark.parametrize("environs", ["postgresql", "kubernetes"], indirect=True)
+@pytest.mark.parametrize(
+    "environs",
+    [pytest.param("postgresql", marks=pytest.mark.soak), "kubernetes"],
+    indirect=True,
+)
 def test_a_leader_that_is_stopped_in_the_middle_of_an_apply_writes_no_more(
     tmp_path, environs, cluster
 ):

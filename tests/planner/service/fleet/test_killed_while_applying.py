@@ -16,6 +16,7 @@ from tests.planner.service.test_server import hand_in, served
 SPEED = 20.0
 LOAD = {"requests": 1000, "isl": 1200, "osl": 80}
 LOOP = {"mode": "approve", "slow_interval_s": 3600}
+REST = ((1, "before"), (1, "after"), (2, "before"))
 OBJECTS = [
     {"role": "prefill", "kind": "Deployment", "name": "prefill"},
     {"role": "decode", "kind": "Deployment", "name": "decode"},
@@ -113,8 +114,10 @@ def site(tmp_path):
             yield Site(cluster, tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(2, "after"), *(pytest.param(*one, marks=pytest.mark.soak) for one in REST)],
+)
 def test_a_plan_whose_server_was_killed_failed_at_its_step_and_is_completed(site, number, moment):
     with served(site.folder, "--insecure-local") as (process, facts):
         site.plan(facts)
@@ -129,6 +132,7 @@ def test_a_plan_whose_server_was_killed_failed_at_its_step_and_is_completed(site
     assert site.generations() == site.planned  # one change per replica: no step was applied twice
 
 
+@pytest.mark.soak
 def test_a_plan_that_got_there_without_its_server_is_finished(site):
     with served(site.folder, "--insecure-local") as (process, facts):
         site.plan(facts)

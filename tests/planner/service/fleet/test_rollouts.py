@@ -308,6 +308,8 @@ def test_a_run_that_another_process_took_over_applies_no_further_step(make, tmp_
     with ThreadPoolExecutor() as pool:
         first = pool.submit(lifecycle.apply, deployment, plan_id, by="ann", at=NOON)
         assert deployment.actuator.reached.wait(timeout=30)
+        with pytest.raises(PlanStateError, match="is applying already: its steps are under way"):
+            lifecycle.apply(deployment, plan_id, by="bob", at=NOON)
         settle_interrupted(replace(deployment, running=[]), at=NOON)  # as one that starts anew
         assert "failed at step 1 of" in told(deployment, plan_id)
         deployment.actuator.goes_on.set()

@@ -172,7 +172,7 @@ def test_before_any_plan_it_does_not_know_what_the_fleet_is_for(make):
     assert (report.outcome, "no plan was made yet" in report.reason) == (Outcome.HELD, True)
 
 
-def test_as_many_start_as_are_missing_where_more_arrives_than_was_expected_and_none_is_to_spare(make):
+def test_as_many_start_as_are_missing_where_more_arrives_than_was_expected(make):
     deployment = planned(make, decode=1)
     wait(deployment, prompt_tokens=HUGE)
     assert fast_tick(deployment, now=NOON).outcome is Outcome.UNCHANGED  # arrivals not known

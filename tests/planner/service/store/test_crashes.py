@@ -10,7 +10,7 @@ from tests.planner.service.crashes import PHASES, check, run_round, store_of
 SEED = 20261129
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.soak)])
 def environ(request, tmp_path):
     url = f"sqlite:///{tmp_path / 'poolwise.db'}"
     if request.param == "postgresql":
@@ -19,7 +19,9 @@ def environ(request, tmp_path):
 
 
 @pytest.mark.timeout(1_500)
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    "phase", [pytest.param(p, marks=() if p == "apply" else pytest.mark.soak) for p in PHASES]
+)
 def test_a_server_that_is_killed_loses_nothing_and_does_nothing_twice(tmp_path, environ, phase):
     chance = random.Random(f"{SEED} {phase}")
     for kill in range(2):
