@@ -108,7 +108,9 @@ def schedule(
     """
     needed = [
         np.clip(np.ceil(load + m * np.sqrt(load) - 1e-9), 1, MOST_REPLICAS).astype(np.int64)
-        for m, load in zip(plan.margin, loads(setting, workload, plan.smoothed_s), strict=True)
+        for m, load in zip(
+            plan.margin, loads(setting, workload, plan.smoothed_s, unannounced_s), strict=True
+        )
     ]
     ahead = math.ceil(setting.start_s / GRID_S)
     change = None if unannounced_s is None else int(unannounced_s / GRID_S)
@@ -132,11 +134,30 @@ def _ordered(needed: Integers, ahead: int, change: int | None) -> Integers:
     return ordered
 
 
-def loads(setting: Setting, workload: Workload, smoothed_s: float) -> tuple[Floats, Floats]:
+def loads(
+    setting: Setting,
+    workload: Workload,
+    smoothed_s: float,
+    unannounced_s: float | None = None,
+) -> tuple[Floats, Floats]:
     """(instants,) replicas of each role that would be busy all the time, `GRID_S` apart.
 
-    Answers are written from arrival on, at the pace of a full batch.
+    Answers are written from arrival on, at the pace of a full batch. What comes from
+    `unannounced_s` on is no part of any mean before it.
     """
+    if unannounced_s is not None:
+        parts = [
+            loads(setting, workload.between(start_s, end_s), smoothed_s)
+            for start_s, end_s in (
+                (0.0, unannounced_s),
+                (unannounced_s, workload.duration_s + 1e-3),
+            )
+        ]
+        count = int(unannounced_s / GRID_S)
+        return (
+            np.concatenate([parts[0][0][:count], parts[1][0]]),
+            np.concatenate([parts[0][1][:count], parts[1][1]]),
+        )
     bins = math.ceil(workload.duration_s / GRID_S) + 1
     at = (workload.arrival_offset_s / GRID_S).astype(np.int64)
     prompts = np.bincount(at, workload.input_tokens, bins)
