@@ -6,6 +6,7 @@
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
+#   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: half an hour)
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
 #   make bench-forecast   the forecaster on public traces, beside NVIDIA Dynamo's predictors (about 30 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
@@ -29,7 +30,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test browser soak check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
+.PHONY: help demo test browser soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -111,6 +112,16 @@ bench-forecast: $(VENV)/stamp $(PREDICTORS)/stamp
 
 bench-dynamo: $(VENV)/stamp $(DYNAMO)/stamp
 	@$(BIN)/python -m benchmarks.dynamo.compare $(BENCH_FLAGS)
+
+# Dynamo's planner beside its simulator: its wheel, and the packages that the planner imports.
+$(DYNAMO)/planner-stamp: $(DYNAMO)/stamp benchmarks/closed_loop/requirements.txt benchmarks/closed_loop/requirements-packages.txt
+	@echo "[setup] installing Dynamo's planner into $(DYNAMO) (600 MB)"
+	$(DYNAMO)/bin/python -m pip install -q -r benchmarks/closed_loop/requirements-packages.txt
+	$(DYNAMO)/bin/python -m pip install -q --no-deps -r benchmarks/closed_loop/requirements.txt
+	touch $@
+
+bench-closed-loop: $(VENV)/stamp $(DYNAMO)/planner-stamp
+	@$(BIN)/python -m benchmarks.closed_loop.compare --write docs/closed-loop.md $(BENCH_FLAGS)
 
 # Its pins agree with ours, so that it lives beside us.
 $(VENV)/aiconfigurator-stamp: $(VENV)/stamp
