@@ -6,12 +6,14 @@
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
+#   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: half an hour)
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
 #   make bench-forecast   the forecaster on public traces, beside NVIDIA Dynamo's predictors (about 30 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)
 #   make bench-serving   the running deployment: changes, kills, answers, soak (about an hour)
 #   make serve   the planning API on the demo's spec (SPEC=file for another), as a dry run
 #   make engine  the CPU engine in a virtual environment of its own
+#   make browser   Chromium for the tests of pages, where this machine has none
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -28,7 +30,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak check bench bench-dynamo bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
+.PHONY: help demo test browser soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,9 +48,22 @@ engine: $(VENV)/stamp
 demo: $(VENV)/stamp engine
 	@$(BIN)/poolwise demo $(DEMO_FLAGS)
 
+# Playwright drives Debian's Chromium: its own browsers come from a host that few machines reach.
+# Without one the tests of pages are skipped, and say so.
+browser:
+	@if command -v chromium >/dev/null; then exit 0; fi
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	    echo "[setup] no Chromium: the tests of pages are skipped (as root: apt-get install chromium)"
+	    exit 0
+	fi
+	echo "[setup] installing Chromium (400 MB)"
+	export DEBIAN_FRONTEND=noninteractive
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends chromium fonts-liberation; } >/dev/null \
+	    || echo "[setup] Chromium could not be installed: the tests of pages are skipped"
+
 # One process a core, but real engines one after the other: they are measured while they run.
 # Status 5 is pytest's word for "nothing to run here", as when PYTEST_FLAGS names one file.
-test: $(VENV)/stamp $(if $(NO_ENGINE),,engine)
+test: $(VENV)/stamp browser $(if $(NO_ENGINE),,engine)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not engine and not soak' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
 	$(if $(NO_ENGINE),,$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS) || [ $$? -eq 5 ])
 
@@ -97,6 +112,16 @@ bench-forecast: $(VENV)/stamp $(PREDICTORS)/stamp
 
 bench-dynamo: $(VENV)/stamp $(DYNAMO)/stamp
 	@$(BIN)/python -m benchmarks.dynamo.compare $(BENCH_FLAGS)
+
+# Dynamo's planner beside its simulator: its wheel, and the packages that the planner imports.
+$(DYNAMO)/planner-stamp: $(DYNAMO)/stamp benchmarks/closed_loop/requirements.txt benchmarks/closed_loop/requirements-packages.txt
+	@echo "[setup] installing Dynamo's planner into $(DYNAMO) (600 MB)"
+	$(DYNAMO)/bin/python -m pip install -q -r benchmarks/closed_loop/requirements-packages.txt
+	$(DYNAMO)/bin/python -m pip install -q --no-deps -r benchmarks/closed_loop/requirements.txt
+	touch $@
+
+bench-closed-loop: $(VENV)/stamp $(DYNAMO)/planner-stamp
+	@$(BIN)/python -m benchmarks.closed_loop.compare --write docs/closed-loop.md $(BENCH_FLAGS)
 
 # Its pins agree with ours, so that it lives beside us.
 $(VENV)/aiconfigurator-stamp: $(VENV)/stamp

@@ -1,7 +1,9 @@
 """The slow and the fast scaling decision. Pure; the same code in production and replay."""
 
-from planner.autoscale.fast import Backlog, Reaction, ReplicaStart, RoleFlip, react
+from planner.autoscale.backlog import Backlog
+from planner.autoscale.fast import Reaction, RoleFlip, react
 from planner.autoscale.slow import Decision, PoolRecommendation, decide
+from planner.autoscale.surge import ReplicaStart
 
 __all__ = [
     "Backlog",

@@ -1,12 +1,14 @@
-"""The fast decision: seconds, queued tokens, no solver; one role flip or one replica more."""
+"""The fast decision: seconds, queued tokens, no solver; one role flip, or replicas more."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 
+from planner.autoscale.backlog import Backlog
+from planner.autoscale.surge import ReplicaStart, starts
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
-from planner.domain.forecast import Forecast
+from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
@@ -18,44 +20,11 @@ _RELAXED = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """Work that waits in front of a model's replicas.
-
-    Parameters
-    ----------
-    waiting_prompt_tokens : int
-        Prompt tokens that no replica has begun to compute, cached ones left out.
-    decoding_sequences : int
-        Sequences being decoded or waiting for a decode slot.
-    context_tokens : float
-        Mean prompt and answer so far of those sequences.
-    request_rate_rps, input_tokens_per_s : float or None
-        What arrived lately; None: not known, and then nothing is started.
-    """
-
-    model: str
-    observed_at: datetime
-    waiting_prompt_tokens: int
-    decoding_sequences: int
-    context_tokens: float = 0.0
-    request_rate_rps: float | None = None
-    input_tokens_per_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleFlip:
     """One replica that changes its role."""
 
     shape: ReplicaShape
     to_shape: ReplicaShape
-    purchase_option: PurchaseOption
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaStart:
-    """One replica more, of a pool that runs already."""
-
-    shape: ReplicaShape
     purchase_option: PurchaseOption
 
 
@@ -74,7 +43,7 @@ class Reaction:
     decode_pressure: float
     flip: RoleFlip | None
     reason: str
-    start: ReplicaStart | None = None
+    starts: tuple[ReplicaStart, ...] = ()
 
 
 def react(
@@ -86,12 +55,13 @@ def react(
     forecast: Forecast | None = None,
     can_flip: bool = True,
 ) -> Reaction:
-    """Whether one replica should change its role, or one more start, because of the backlog.
+    """Whether one replica should change its role, or more start, because of the backlog.
 
     Prefill pressure is the time to compute the waiting prompts over the TTFT objective; decode
-    pressure is the number of sequences over the batches that keep the TPOT objective. A replica is
+    pressure is the number of sequences over the batches that keep the TPOT objective. Replicas are
     started only where no other role has one to spare, and more arrives than even the highest
-    quantile of the forecast said: what was expected is the slow decision's business.
+    quantile of the forecast said: what was expected is the slow decision's business. As many start
+    at once, of both roles, as `planner.autoscale.surge` finds missing.
 
     Parameters
     ----------
@@ -111,14 +81,14 @@ def react(
     """
     slo = strictest_slo(spec, backlog.model, ())
     pressure = _pressures(spec, fleet, backlog, slo)
-    flip, start, reason = _help(
+    flip, more, reason = _help(
         spec, fleet, backlog, slo, now=now, forecast=forecast, can_flip=can_flip
     )
     return Reaction(
         prefill_pressure=pressure[Role.PREFILL],
         decode_pressure=pressure[Role.DECODE],
         flip=flip,
-        start=start,
+        starts=more,
         reason=reason,
     )
 
@@ -132,27 +102,29 @@ def _help(
     now: datetime,
     forecast: Forecast | None,
     can_flip: bool,
-) -> tuple[RoleFlip | None, ReplicaStart | None, str]:
+) -> tuple[RoleFlip | None, tuple[ReplicaStart, ...], str]:
     age_s = (now - backlog.observed_at).total_seconds()
     if age_s > spec.guards.stale_observation_s:
-        return None, None, f"hold: the backlog is {age_s:.0f} s old"
+        return None, (), f"hold: the backlog is {age_s:.0f} s old"
     pressure = _pressures(spec, fleet, backlog, slo)
     to = max((Role.PREFILL, Role.DECODE), key=lambda role: pressure[role])
     giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
     text = f"{to} pressure {pressure[to]:.2f}, {giving} pressure {pressure[giving]:.2f}"
     if pressure[to] <= 1:
-        return None, None, f"hold: {text}"
+        return None, (), f"hold: {text}"
     if any(p.starting for p in fleet.pools if _is(p, backlog.model, to)):
-        return None, None, f"hold: {text}, but a {to} replica is starting already"
+        return None, (), f"hold: {text}, but a {to} replica is starting already"
     flip = _flip(spec, fleet, backlog, slo, to) if can_flip else None
     if flip is not None:
-        return flip, None, f"flip one {flip.shape.label} to {to}: {text}"
+        return flip, (), f"flip one {flip.shape.label} to {to}: {text}"
     text += f", and {giving} has no replica to spare" if can_flip else ""
-    beyond = _beyond(backlog, forecast, now)
-    start = _start(spec, fleet, backlog.model, to) if beyond else None
-    if start is None:
-        return None, None, f"hold: {text}"
-    return None, start, f"start one {start.shape.label}: {text}; {beyond}"
+    window = _expected(forecast, now)
+    beyond = "" if window is None else _beyond(backlog, window)
+    more = starts(spec, fleet, backlog, window) if window is not None and beyond else ()
+    if not more:
+        return None, (), f"hold: {text}"
+    counts = " and ".join(f"{start.replicas} of {start.shape.label}" for start in more)
+    return None, more, f"start {counts}: {text}; {beyond}"
 
 
 def _flip(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, to: Role) -> RoleFlip | None:
@@ -169,28 +141,14 @@ def _flip(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, to: Role) -> Rol
     return None
 
 
-def _start(spec: Spec, fleet: Fleet, model: str, role: Role) -> ReplicaStart | None:
-    """One more of the role's largest pool that may grow."""
-    most = {b.shape: b.max_replicas for b in spec.bounds_in(role, model=model)}
-    room = [
-        p
-        for p in fleet.pools
-        if p.ready > 0
-        and p.shape in most
-        and ((limit := most[p.shape]) is None or p.replicas < limit)
-    ]
-    largest = max(room, key=lambda p: p.replicas, default=None)
-    if largest is None:
-        return None
-    return ReplicaStart(shape=largest.shape, purchase_option=largest.purchase_option)
-
-
-def _beyond(backlog: Backlog, forecast: Forecast | None, now: datetime) -> str:
-    """By how much more arrives than the forecast's highest quantile; empty: it does not."""
+def _expected(forecast: Forecast | None, now: datetime) -> ForecastWindow | None:
+    """The window of the forecast that now lies in."""
     windows = () if forecast is None else forecast.windows
-    window = next((w for w in windows if w.start_at <= now < w.end_at), None)
-    if window is None:
-        return ""
+    return next((w for w in windows if w.start_at <= now < w.end_at), None)
+
+
+def _beyond(backlog: Backlog, window: ForecastWindow) -> str:
+    """By how much more arrives than the forecast's highest quantile; empty: it does not."""
     expected_rps = sum(d.request_rate_rps.values[-1] for d in window.demands)
     expected_tokens = sum(d.input_tokens_per_s.values[-1] for d in window.demands)
     for came, expected, unit in (

@@ -1,6 +1,6 @@
 """The slow decision: from forecast and fleet to a proven plan, its steps and its reasons."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from planner.autoscale.in_cells import in_cells
@@ -21,6 +21,10 @@ from planner.rollout import (
 )
 
 Key = tuple[ReplicaShape, PurchaseOption]
+
+LOWER_LEVELS = (0.75, 0.5)
+"""Quantiles of the forecast to plan for where none of the higher ones has a plan that holds; below
+the median it is the promise that has to be relaxed, and a person who says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,8 @@ def decide(
     """
     spec = with_demand_level(spec, forecast)
     made = plan(spec, forecast, fleet, made_at=now, explain=explain)
+    if made.status is PlanStatus.INFEASIBLE:
+        spec, made = _feasible(spec, forecast, fleet, made, now=now)
     made = in_cells(made, spec, forecast, fleet)
     recommended = diff(fleet, made, spec, can_flip=conditions is None or conditions.can_flip)
     steps: Diff = recommended
@@ -104,6 +110,24 @@ def decide(
         recommendations=_recommendations(spec, problem, made, fleet),
         recommended=recommended,
     )
+
+
+def _feasible(
+    spec: Spec, forecast: Forecast, fleet: Fleet, beyond: Plan, *, now: datetime
+) -> tuple[Spec, Plan]:
+    """A plan for less of what may come, where no fleet serves all that was to be planned for.
+
+    An infeasible plan moves nothing: a fleet far too small would stay as it is because one far too
+    large is not to be had. Plans for the quantiles of `LOWER_LEVELS` are tried instead, with the
+    spec that each is for; `beyond` is kept where they are infeasible as well.
+    """
+    for level in LOWER_LEVELS:
+        if level < spec.forecast.demand_level:
+            lower = replace(spec, forecast=replace(spec.forecast, demand_level=level))
+            made = plan(lower, forecast, fleet, made_at=now)
+            if made.status is not PlanStatus.INFEASIBLE:
+                return lower, made
+    return spec, beyond
 
 
 def guarded(

@@ -111,6 +111,29 @@ class Demand:
             arrival_cv2=1 + share * (self.arrival_cv2 - 1),
         )
 
+    def longer(self, *, isl_ratio: float, osl_ratio: float) -> "Demand":
+        """The same requests with prompts and answers so many times as long; reuse stays.
+
+        Lengths are whole tokens, one at least.
+        """
+        shape = self.shape
+        prompts = np.maximum(np.rint(shape.input_tokens * isl_ratio), 1)
+        answers = np.maximum(np.rint(shape.output_tokens * osl_ratio), 1)
+        cached = np.minimum(np.rint(shape.cached_tokens * isl_ratio), prompts)
+        changed = Shape(
+            input_tokens=prompts.astype(shape.input_tokens.dtype),
+            output_tokens=answers.astype(shape.output_tokens.dtype),
+            cached_tokens=cached.astype(shape.cached_tokens.dtype),
+            weight=shape.weight,
+        )
+        return replace(
+            self,
+            input_tokens_per_s=self.input_tokens_per_s.times(changed.isl_mean / shape.isl_mean),
+            output_tokens_per_s=self.output_tokens_per_s.times(changed.osl_mean / shape.osl_mean),
+            shape=changed,
+            output_lengths=self.output_lengths if osl_ratio == 1 else None,
+        )
+
     @property
     def rates(self) -> tuple[Quantiles, Quantiles, Quantiles]:
         """Requests/s, input and output tokens/s, in the order of `Paths`."""
@@ -223,6 +246,11 @@ class ForecastWindow:
                 for d in self.demands
             ),
         )
+
+    def longer(self, *, isl_ratio: float, osl_ratio: float) -> "ForecastWindow":
+        """The same window with prompts and answers so many times as long."""
+        longer = (d.longer(isl_ratio=isl_ratio, osl_ratio=osl_ratio) for d in self.demands)
+        return replace(self, demands=tuple(longer))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -33,12 +33,24 @@ class RoutesBy(StrEnum):
     UNCACHED_INPUT_TOKENS = "uncached_input_tokens"
 
 
+class Balancing(StrEnum):
+    """How a router chooses among the replicas of a pool.
+
+    least_loaded: by what each has to do. round_robin: in turn, whatever each has to do.
+    """
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
     """How requests can be told apart on their way to pools; nothing: the router only balances.
 
     Parameters
     ----------
+    balancing : Balancing
+        How it balances.
     by_class : bool
         Requests of different classes may go to different pools.
     bucket_limits : tuple of int
@@ -46,6 +58,7 @@ class Routing:
         increasing; requests of different buckets may go to different pools.
     """
 
+    balancing: Balancing = Balancing.LEAST_LOADED
     by_class: bool = False
     bucket_limits: tuple[int, ...] = ()
 

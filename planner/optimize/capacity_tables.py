@@ -1,6 +1,7 @@
 """Capacity of every pool at every size, from the capacity model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from planner.capacity.pool import Judged, sustained_rps
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
-from planner.domain.spec import Spec
+from planner.domain.spec import Balancing, Spec
 from planner.domain.wanted import go_on
 from planner.optimize.inputs import Option, PoolCapacity
 from planner.optimize.loads import Load, StreamLoad, alike
@@ -46,19 +47,32 @@ def capacity_tables(
             kind = next(i for i, known in enumerate(kinds) if alike(known, load))
             key = (option.shape, kind)
             if key not in tables:
-                rate_of = rate_by_size(profile, option.shape.role, load, mix)
+                rate_of = rate_by_size(
+                    profile, option.shape.role, load, mix, spec.routing.balancing
+                )
                 tables[key] = _table(rate_of, wanted_rps)
             capacity[o, t] = tables[key]
     return capacity
 
 
 def rate_by_size(
-    profile: Profile, role: Role, load: Load, of: StreamLoad
+    profile: Profile, role: Role, load: Load, of: StreamLoad, balancing: Balancing
 ) -> Callable[[int], float]:
-    """Requests/s that so many replicas sustain of a stream, in a window with this load."""
-    return lambda replicas: pool_rps(
-        profile, role, load, of.slos, replicas=replicas, split=of.split
-    )
+    """Requests/s that so many replicas sustain of a stream, in a window with this load.
+
+    In turn, each of n replicas is a queue of its own that gets every n-th arrival: gaps that are
+    sums of n, whose squared variation is an n-th.
+    """
+    if balancing is Balancing.LEAST_LOADED:
+        return lambda replicas: pool_rps(
+            profile, role, load, of.slos, replicas=replicas, split=of.split
+        )
+
+    def in_turn(replicas: int) -> float:
+        each = replace(load, arrival_cv2=load.arrival_cv2 / replicas)
+        return replicas * pool_rps(profile, role, each, of.slos, replicas=1, split=of.split)
+
+    return in_turn
 
 
 def _table(rate_of: Callable[[int], float], wanted_rps: float) -> PoolCapacity:

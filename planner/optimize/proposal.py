@@ -7,11 +7,19 @@ import numpy as np
 
 from planner.domain.forecast import Forecast
 from planner.domain.plan import ClassAttainment, PlanStatus
+from planner.optimize.limits import moved_bytes_per_s
+from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
 from planner.optimize.solution import Solution, solution_of
 
 _NEAR = 1e-9
+
+_UNSERVED_RATIO = 1e-6
+"""Of the demand: what is less is none."""
+
+_FULL = 0.999
+"""A transfer limit that is used so far is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,8 +53,11 @@ class Round:
         """Whether every class keeps its promise with 95 % confidence in every replayed window.
 
         A fleet that takes all there is may not be improved to gain confidence, so for it the
-        point estimate decides; that it is not proven is then told (`unproven`).
+        point estimate decides; that it is not proven is then told (`unproven`). The twin does not
+        slow transfers by their limits, so what these keep unserved is not its to judge.
         """
+        if self.exhausted and lacks_transfers(self.problem, self.solution):
+            return False
         if self.exhausted:
             return bool(self.replays) and self.spare_ratio >= 0
         return all(r.proves for r in self.replays)
@@ -93,6 +104,20 @@ def is_helpless(problem: Problem, solution: Solution, t: int) -> bool:
     kept[:, t] = [o.initial_replicas for o in problem.options]
     most = problem.serves_rps(kept, t)
     return most <= problem.serves_rps(solution.usable, t) * (1 + _NEAR)
+
+
+def lacks_transfers(problem: Problem, solution: Solution) -> bool:
+    """Whether requests stay unserved in a window in which a limit of KV transfers is reached."""
+    limit = problem.transfer_bytes_per_s_limit
+    for t in problem.window_indices:
+        if solution.shortfall_rps[t] <= _UNSERVED_RATIO * problem.load_rps(t):
+            continue
+        if limit is not None and moved_bytes_per_s(problem, solution, t) >= _FULL * limit:
+            return True
+        carried = carried_bytes_per_s(problem, solution.moved_rps, t)
+        if any(c >= _FULL * i.bytes_per_s for c, i in zip(carried, problem.links, strict=True)):
+            return True
+    return False
 
 
 def judged_windows(problem: Problem, solution: Solution) -> Sequence[int]:

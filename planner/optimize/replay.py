@@ -17,6 +17,7 @@ from planner.optimize.solution import Solution, admitted, is_sent_as_one
 from planner.simulate import (
     ReplicaGroup,
     Route,
+    RouterPolicy,
     Scenario,
     SimulationResult,
     pooled,
@@ -148,7 +149,13 @@ def replay(
                 rng=np.random.default_rng([spec.loop.seed, t, future]),
             )
             seed = spec.loop.seed + 2 * LOOKS[-1] * t + future
-            scenario = Scenario(groups=groups, workload=workload, routes=routes, routes_seed=seed)
+            scenario = Scenario(
+                groups=groups,
+                workload=workload,
+                router=RouterPolicy(spec.routing.balancing.value),
+                routes=routes,
+                routes_seed=seed,
+            )
             results.append(simulate(scenario))
         everything, classes = _judged(results, slos)
         if not _needs_more(classes):

@@ -64,7 +64,7 @@ def _usd(spec: Spec, shape: ReplicaShape, stream: StreamLoad, *, whole: bool) ->
         return math.inf
     price = min((offer.usd_per_gpu_hour for offer in accelerator.offers), default=0.0)
     usd = max(price, _LEAST_USD) * shape.accelerators
-    rate_of = rate_by_size(profile, shape.role, stream.busiest, stream)
+    rate_of = rate_by_size(profile, shape.role, stream.busiest, stream, spec.routing.balancing)
     demands = [load.request_rate_rps for load in stream.loads if load is not None]
     try:
         each_rps = rate_of(WORK_REPLICAS) / WORK_REPLICAS

@@ -20,7 +20,8 @@ _NOTHING = 1e-6
 
 def balancing(spec: Spec) -> Spec | None:
     """The spec with a router that only balances; None where it is one."""
-    return None if spec.routing == Routing() else replace(spec, routing=Routing())
+    only = Routing(balancing=spec.routing.balancing)
+    return None if spec.routing == only else replace(spec, routing=only)
 
 
 def per_replica(problem: Problem) -> Floats:

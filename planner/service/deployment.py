@@ -182,7 +182,7 @@ def guard_conditions(
     store, spec = deployment.store, deployment.spec
     ordered = standing(deployment, now=now)
     decisions = store.decisions(spec.name, limit=LONGEST_RUN)
-    lately = _lately(decisions, now=now, within_s=spec.guards.scale_down_stabilization_s)
+    lately = recommended_lately(decisions, now=now, within_s=spec.guards.scale_down_stabilization_s)
     moved: tuple[PlanRecord, ...] = ()
     if spec.target is not TargetKind.DRY_RUN:
         moved = _moved_lately(deployment, now=now)
@@ -252,7 +252,7 @@ def _changes(record: PlanRecord) -> list[Change]:
 
 def _last_plan(moved: tuple[PlanRecord, ...]) -> Plan | None:
     """The plan that was applied last; none when a later rollout broke off."""
-    newest = max(moved, key=lambda record: record.approval.changed_at, default=None)
+    newest = max(moved, key=lambda record: record.revision, default=None)
     if newest is None or newest.approval.state is not ApprovalState.APPLIED:
         return None
     return newest.plan
@@ -263,7 +263,7 @@ def takes_away(diff: Diff) -> bool:
     return any(step.kind is StepKind.DRAIN for step in diff.steps)
 
 
-def _lately(
+def recommended_lately(
     newest_first: tuple[DecisionRecord, ...], *, now: datetime, within_s: float
 ) -> tuple[Recommended, ...]:
     """What decisions wanted within a time, newest first, and what still counted when it began.

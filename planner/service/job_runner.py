@@ -281,7 +281,8 @@ class JobRunner:
             return
         with self._lock:
             room = self._most_waiting - self._waiting
-        for job in self.jobs.take_orphans(at=self._clock(), limit=max(room, 0)):
+        at = self.jobs.access.shared_now(self._clock())
+        for job in self.jobs.take_orphans(at=at, limit=max(room, 0)):
             LOG.info("job %s (%s of %s) is taken over", job.job_id, job.kind, job.asked_by)
             try:
                 self._again(job)

@@ -18,8 +18,9 @@ import uvicorn
 from planner.domain.errors import InputError
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
-from planner.service.api import Service, create_app
+from planner.service.api import Service
 from planner.service.api.service import LOOPBACK
+from planner.service.dashboard.app import create_site
 from planner.service.deployment import utc_now
 from planner.service.election.choosing import lease_of, make_election
 from planner.service.fleet.orders import OrderTaker, taking_orders
@@ -245,7 +246,7 @@ def _service(host: Host, options: ServeOptions, tracing: Tracing | None) -> Serv
 
 
 def _serve(service: Service, host: Host, listener: socket.socket, tls: Tls | None) -> None:
-    app = create_app(service)
+    app = create_site(service)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -380,6 +381,7 @@ def _announce(
             what = specs[0].name
         mode = f" (mode {specs[0].loop.mode})" if len(specs) == 1 else ""
         sys.stdout.write(f"Poolwise plans {what} on {url}{mode}\n")
+        sys.stdout.write(f"Dashboard: {url}/\n")
         if scaler:
             sys.stdout.write(f"KEDA may ask for desired replicas at {scaler} (external-push)\n")
         if token:

@@ -51,6 +51,10 @@ def check_contents(wheel: Path) -> None:
         "serving/cpu_engine/corpus.txt",
         "serving/cpu_engine/requirements.txt",
         "planner/service/spec/accelerators.yaml",
+        "planner/service/dashboard/static/htmx.min.js",
+        "planner/service/dashboard/static/htmx.LICENSE.txt",
+        "planner/service/dashboard/templates/base.html.j2",
+        "planner/service/reports/_palette.css",
     ):
         if data not in names:
             sys.exit(f"the wheel lacks {data}")

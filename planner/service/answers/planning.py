@@ -17,7 +17,14 @@ from forecaster.rescale import spread_ticks
 from forecaster.windows import arrival_cv2_of, observe_windows
 from planner.autoscale.in_cells import in_cells
 from planner.autoscale.slow import Decision, decide
-from planner.domain.errors import HistoryError, InputError, SpecError, TraceError
+from planner.domain.errors import (
+    HistoryError,
+    InputError,
+    OutsideProfileError,
+    SolverError,
+    SpecError,
+    TraceError,
+)
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan
@@ -292,11 +299,45 @@ def plan_changed(
                 "finished one was given: give --trace instead of --forecast"
             )
         forecast = forecast_again(change.spec)
-    more = tuple(window.times(change.rate_ratio) for window in forecast.windows)
-    scaled = forecast if change.rate_ratio == 1 else replace(forecast, windows=more)
+    scaled = forecast if change.same_requests else _more(forecast, change)
     check_forecast(change.spec, scaled, model=model)
     made = plan(change.spec, scaled, fleet, made_at=now)
     return in_cells(made, change.spec, scaled, fleet)
+
+
+def _more(forecast: Forecast, change: WhatIf) -> Forecast:
+    windows = (window.times(change.rate_ratio) for window in forecast.windows)
+    if change.isl_ratio != 1 or change.osl_ratio != 1:
+        ratios = {"isl_ratio": change.isl_ratio, "osl_ratio": change.osl_ratio}
+        windows = (window.longer(**ratios) for window in windows)
+    return replace(forecast, windows=tuple(windows))
+
+
+def plan_beside(
+    change: WhatIf,
+    forecast: Forecast,
+    fleet: Fleet | None,
+    *,
+    spec: Spec,
+    forecast_again: Callable[[Spec], Forecast] | None = None,
+) -> tuple[str, Plan | str]:
+    """What was asked to change, and the plan of it as `plan_changed` makes it.
+
+    Where it cannot be planned, why: the plan in hand is shown all the same.
+    """
+    try:
+        made = plan_changed(
+            change,
+            forecast,
+            fleet,
+            spec=spec,
+            model=forecast.model,
+            now=forecast.made_at,
+            forecast_again=forecast_again,
+        )
+    except (OutsideProfileError, SolverError, SpecError) as error:
+        return change.text, str(error)
+    return change.text, made
 
 
 def expected_together(

@@ -1,63 +1,70 @@
 """Lets a request through to its route only when whoever sends it may call that; else says why.
 
-Nothing of a request's body is read before that. Cookies are never looked at: a browser sends no
-token by itself, so that a page of another origin cannot write in somebody's name.
+Nothing of a request's body is read before that. The API looks at no cookies: a browser sends no
+token by itself, so that a page of another origin cannot write in somebody's name. Pages are for
+browsers and do look at one, which is why they take forms of their own pages only.
 """
 
-import asyncio
-import logging
+from collections.abc import Mapping
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
-from math import ceil
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from planner.domain.errors import PoolwiseError
-from planner.service.api.problems import http_problem, refusal, response
-from planner.service.api.rights import Right, methods_of, right_to
+from planner.service.api.problems import Problem, http_problem, problem_of, refusal, response
+from planner.service.api.recognising import (
+    Recognition,
+    RefusedError,
+    address_of,
+    too_many,
+    unauthorized,
+)
+from planner.service.api.rights import OF_API, Right, Rights
 from planner.service.api.service import LOOPBACK, Service
 from planner.service.security.access import ANONYMOUS, LOCAL, AccessRole, Principal
-from planner.service.security.authentication import NO_TOKEN, Authenticator, Refusal
+from planner.service.security.authentication import NO_TOKEN, Authenticator
 from planner.service.security.rate_limits import Buckets
-from planner.service.store.tokens import StoredToken
+from planner.service.security.sessions import comes_from_elsewhere, token_in
+from planner.service.security.tokens import hash_of
 
-LOG = logging.getLogger("poolwise.access")
-FAILURES_PER_S, FAILURES_AT_ONCE = 1 / 6, 10.0
-"""Bad tokens that an address may send: 10 a minute in the long run."""
-TELL_PER_S = 1 / 60
-"""Refusals of one kind are told once a minute, in the log and the audit log; all are counted."""
 READS = frozenset({"GET", "HEAD"})
 BODIES = frozenset({"POST", "PUT", "PATCH"})
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
-class RefusedError(Exception):
-    """Not let through."""
+class Pages(Protocol):
+    """The part of the site that people see: its routes, and how they are told of a refusal."""
 
-    def __init__(
-        self, reason: str, status: int, detail: str, headers: dict[str, str] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.status = status
-        self.detail = detail
-        self.headers = headers
+    @property
+    def rights(self) -> Rights:
+        """Who may call which of its routes."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is one of them."""
+
+    def refused(
+        self, request: Request, problem: Problem, headers: Mapping[str, str] | None
+    ) -> Response:
+        """The page that says why a request was not let through."""
 
 
 class AccessControl:
     """Stands before all routes; `request.state.principal` tells them who is let through."""
 
-    def __init__(self, app: ASGIApp, service: Service, authenticator: Authenticator) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, recognition: Recognition, pages: Pages | None
+    ) -> None:
         self.app = app
         self.service = service
-        self.authenticator = authenticator
+        self.recognition = recognition
         rate = service.requests_per_s
         self._requests = Buckets(rate, burst=2 * rate)
-        self._failures = Buckets(FAILURES_PER_S, FAILURES_AT_ONCE)
-        self._told = Buckets(TELL_PER_S, 1.0)
-        self._asking: dict[str, asyncio.Future[StoredToken | None]] = {}
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -67,99 +74,85 @@ class AccessControl:
         if scope["type"] != "http":  # nothing else is served
             await send({"type": "websocket.close", "code": 1008})
             return
+        request = Request(scope)
+        pages = self._pages
+        if pages is not None and not pages.owns(str(scope["path"])):
+            pages = None
         try:
-            await self._let_through(Request(scope))
-        except RefusedError as refused:
-            self.service.metrics.count_refusal(refused.reason)
-            problem = http_problem(refused.status, refused.detail)
-            await response(problem, refused.headers)(scope, receive, send)
-        except PoolwiseError as error:
-            await refusal(error)(scope, receive, send)
+            await self._let_through(request, pages)
+        except (RefusedError, PoolwiseError) as error:
+            await self._refusal(request, pages, error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    async def _let_through(self, request: Request) -> None:
+    def _refusal(self, request: Request, pages: Pages | None, error: Exception) -> Response:
+        headers = None
+        if isinstance(error, RefusedError):
+            self.service.metrics.count_refusal(error.reason)
+            problem, headers = http_problem(error.status, error.detail), error.headers
+        elif pages is None:
+            return refusal(error)
+        else:
+            problem = problem_of(error)
+        if pages is None:
+            return response(problem, headers)
+        return pages.refused(request, problem, headers)
+
+    async def _let_through(self, request: Request, pages: Pages | None) -> None:
         method, path = request.method, str(request.scope["path"])
-        right = right_to(method, path)
+        rights = OF_API if pages is None else pages.rights
+        right = rights.right_to(method, path)
+        if pages is not None and method not in READS and comes_from_elsewhere(request.headers):
+            raise RefusedError("origin", 403, "a page of another origin made your browser ask this")
         if right is not None and right.needed is None:
             return
-        principal = await self._principal(request, right)
+        principal = await self._principal(request, right, pages)
         self._check_rate(principal, request)
         if right is None or right.needed is None:
-            raise _no_route(method, path)
+            raise _no_route(method, path, rights)
         if not principal.role.may(right.needed):
             await self._tell_audit(principal, right)
             raise RefusedError("role", 403, _too_little(principal, right, right.needed))
         if method in BODIES:
-            _check_content_type(request)
+            _check_content_type(request, JSON if pages is None else FORM)
         request.state.principal = principal
 
-    async def _principal(self, request: Request, right: Right | None) -> Principal:
+    async def _principal(
+        self, request: Request, right: Right | None, pages: Pages | None
+    ) -> Principal:
         if self.service.insecure_local:
             _check_local(request)
             return LOCAL
-        authorization = request.headers.get("authorization")
-        token_hash = Authenticator.hash_in(authorization or "")
+        if pages is None:
+            authorization = request.headers.get("authorization")
+            token_hash = Authenticator.hash_in(authorization or "")
+        else:
+            authorization = token_in(request.cookies) or None
+            token_hash = None if authorization is None else hash_of(authorization)
         if token_hash is None:
             asked = right is not None and right.needed is AccessRole.VIEWER
             if self.service.anonymous_reads and asked and request.method in READS:
                 return ANONYMOUS
             if authorization is None:
-                raise _unauthorized(NO_TOKEN)
-        return await self._by_token(token_hash, _address(request))
-
-    async def _by_token(self, token_hash: str | None, address: str) -> Principal:
-        """Whose token it is; an address that sent too many bad ones is not even looked at."""
-        known = self.authenticator
-        wait_s = self._failures.wait_s(address)
-        if wait_s > 0 and not (token_hash and known.is_known(token_hash)):
-            raise _too_many("failures", wait_s, f"too many bad tokens came from {address}")
-        refusal: Principal | Refusal = NO_TOKEN
-        if token_hash is not None:
-            found = known.fresh(token_hash) or await self._look_up(token_hash)
-            refusal = known.recognise(token_hash, found)
-        if isinstance(refusal, Principal):
-            return refusal
-        self._failures.take(address)
-        if self._told.take(f"{address} {refusal.reason}") == 0:
-            LOG.warning("authentication failed: from=%s reason=%s", address, refusal.reason)
-        raise _unauthorized(refusal)
-
-    async def _look_up(self, token_hash: str) -> StoredToken | None:
-        """What the database says; of many requests with one token at once, one asks."""
-        asking = self._asking.get(token_hash)
-        if asking is None:
-            look_up = run_in_threadpool(self.authenticator.look_up, token_hash)
-            asking = self._asking[token_hash] = asyncio.ensure_future(look_up)
-            asking.add_done_callback(lambda _: self._asking.pop(token_hash, None))
-        return await asyncio.shield(asking)
+                raise unauthorized(NO_TOKEN)
+        return await self.recognition.of(token_hash, address_of(request))
 
     def _check_rate(self, principal: Principal, request: Request) -> None:
         if self.service.insecure_local:
             return
-        key = principal.name if principal.by_token else f"from {_address(request)}"
+        key = principal.name if principal.by_token else f"from {address_of(request)}"
         wait_s = self._requests.take(key)
         if wait_s > 0:
             rate = self.service.requests_per_s
-            raise _too_many("rate", wait_s, f"{principal.name} may send {rate:g} requests a second")
+            raise too_many("rate", wait_s, f"{principal.name} may send {rate:g} requests a second")
 
     async def _tell_audit(self, principal: Principal, right: Right) -> None:
         """A role that is too low is no accident for ever: people should see it."""
-        if self._told.take(f"{principal.name} {right.route}") > 0:
+        if self.recognition.told.take(f"{principal.name} {right.route}") > 0:
             return
         detail = f"needs {right.needed}, has {principal.role}"
         add, now = self.service.store.add_audit, self.service.now()
         await run_in_threadpool(add, now, principal.name, "access.refuse", right.route, detail)
-
-
-def _unauthorized(refusal: Refusal) -> RefusedError:
-    return RefusedError(refusal.reason, 401, refusal.detail, {"WWW-Authenticate": "Bearer"})
-
-
-def _too_many(reason: str, wait_s: float, what: str) -> RefusedError:
-    seconds = ceil(wait_s)
-    headers = {"Retry-After": str(seconds)}
-    return RefusedError(reason, 429, f"{what}; try again in {seconds} s", headers)
 
 
 def _too_little(principal: Principal, right: Right, needed: AccessRole) -> str:
@@ -173,8 +166,8 @@ def _a(role: AccessRole) -> str:
     return f"{'a' if role is AccessRole.VIEWER else 'an'} {role}"
 
 
-def _no_route(method: str, path: str) -> RefusedError:
-    methods = methods_of(path)
+def _no_route(method: str, path: str, rights: Rights) -> RefusedError:
+    methods = rights.methods_of(path)
     if not methods:
         return RefusedError("no_route", 404, f"there is no {path}; GET /openapi.json lists all")
     phrase = HTTPStatus.METHOD_NOT_ALLOWED.phrase
@@ -203,17 +196,7 @@ def _check_local(request: Request) -> None:
         )
 
 
-def _check_content_type(request: Request) -> None:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RefusedError("content_type", 415, f"send application/json, not {kind or 'nothing'}")
-
-
-def _address(request: Request) -> str:
-    """Where a request comes from; of IPv6 the network, of which one machine has all."""
-    host = request.client.host if request.client else "nowhere"
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    return host if address.version == 4 else str(ip_network((address, 64), strict=False))
+def _check_content_type(request: Request, taken: str) -> None:
+    kind = request.headers.get("content-type", taken).partition(";")[0].strip().lower()
+    if kind != taken:
+        raise RefusedError("content_type", 415, f"send {taken}, not {kind or 'nothing'}")

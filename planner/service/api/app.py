@@ -28,16 +28,20 @@ from planner.service.api import (
     simulations,
     specs,
     tokens,
+    what_ifs,
 )
-from planner.service.api.access_control import AccessControl
+from planner.service.api.access_control import AccessControl, Pages
 from planner.service.api.backtests import BacktestBody
 from planner.service.api.bodies import ForecastBody, PlanBody
 from planner.service.api.context import RequestContext
 from planner.service.api.headers import SecurityHeaders
 from planner.service.api.limits import BodyLimit, RequestCount
+from planner.service.api.recognising import Recognition
 from planner.service.api.reports import ReportBody
 from planner.service.api.service import BEARER, Service
 from planner.service.api.simulations import SimulationBody
+from planner.service.api.texts import PLAIN_TEXT
+from planner.service.api.what_ifs import WhatIfBody
 from planner.service.documents.document import Document
 from planner.service.job_runner import JobRunner, Kind, Made, Progress
 from planner.service.loop.presence import Presence
@@ -47,10 +51,15 @@ from planner.service.store.jobs import StoredJobs
 Body = TypeVar("Body", bound=Document)
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, pages: Pages | None = None) -> FastAPI:
     """The REST API of one service.
 
     Who may call what stands in `rights`. `app.state.authenticator` knows whose tokens were used.
+
+    Parameters
+    ----------
+    pages : Pages or None
+        Another part of the site, for people, that will be mounted.
     """
     store = service.store
     authenticator = Authenticator(store.tokens(), now=service.now)
@@ -73,10 +82,13 @@ def create_app(service: Service) -> FastAPI:
         responses=problems.ANYWHERE,
         lifespan=_running(runner),
     )
+    recognition = Recognition(authenticator)
     app.state.service, app.state.authenticator = service, authenticator
+    app.state.recognition = recognition
     app.state.runner, app.state.streams = runner, set()
     if service.host is not None:
         presence.add_chore(service.host.follow)
+        presence.add_chore(service.host.keep_on_time)
     problems.install(app)
     revisions.install(app)
     app.include_router(health.ROUTER)
@@ -86,6 +98,7 @@ def create_app(service: Service) -> FastAPI:
         forecasts.ROUTER,
         backtests.ROUTER,
         simulations.ROUTER,
+        what_ifs.ROUTER,
         reports.ROUTER,
         specs.ROUTER,
         deployments.ROUTER,
@@ -97,11 +110,11 @@ def create_app(service: Service) -> FastAPI:
         tokens.ROUTER,
         audit.ROUTER,
     ):
-        app.include_router(router, dependencies=[BEARER])
+        app.include_router(router, dependencies=[BEARER, PLAIN_TEXT])
     # The last one that is added is the first that a request meets.
     repeating.install(app, service, presence)
     app.add_middleware(BodyLimit, max_body_bytes=service.max_body_bytes)
-    app.add_middleware(AccessControl, service=service, authenticator=authenticator)
+    app.add_middleware(AccessControl, service=service, recognition=recognition, pages=pages)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestCount, metrics=service.metrics)
     app.add_middleware(RequestContext, tracing=service.tracing)
@@ -123,6 +136,9 @@ def _kinds(service: Service) -> dict[str, Kind]:
     def report(body: ReportBody, _by: str, progress: Progress) -> Made:
         return reports.make_report(service, body, progress)
 
+    def what_if(body: WhatIfBody, _by: str, progress: Progress) -> Made:
+        return what_ifs.make_what_if(service, body, progress)
+
     def backtest(body: BacktestBody, _by: str, progress: Progress) -> Made:
         return backtests.make_backtest(body, progress)
 
@@ -132,6 +148,7 @@ def _kinds(service: Service) -> dict[str, Kind]:
         "forecasts": _kind(ForecastBody, forecast),
         "simulations": _kind(SimulationBody, simulation),
         reports.KIND: _kind(ReportBody, report),
+        what_ifs.KIND: _kind(WhatIfBody, what_if),
     }
 
 

@@ -1,5 +1,6 @@
 """The deployment: its fleet, what was observed, what was decided."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException
@@ -21,6 +22,10 @@ from planner.service.documents.history import windows_of
 from planner.service.fleet import known_fleet
 
 ROUTER = APIRouter(prefix="/v1/deployments/{name}", tags=["deployments"])
+
+
+AHEAD_S = 300.0
+"""So far the clock of whoever hands in may be ahead of this server's, seconds."""
 
 
 class Accepted(Document):
@@ -84,9 +89,11 @@ def put_backlog(
     name: str,
     body: Annotated[BacklogDocument, Body(openapi_examples=BACKLOG_EXAMPLES)],
     deployment: DeploymentParameter,
+    service: ServiceParameter,
     _by: Writer,
 ) -> BacklogDocument:
     """Hand in what waits now, for the fast tick; an older one than the kept one changes nothing."""
+    _check_past(body.observed_at, now=service.now(), where="observed_at")
     deployment.store.put_backlog(name, backlog_of(body, model=deployment.model))
     return body
 
@@ -99,10 +106,28 @@ def post_observations(
     service: ServiceParameter,
     by: Writer,
 ) -> Accepted:
-    """Hand in observed windows; one for the same class and start replaces the older one."""
+    """Hand in observed windows; one for the same class and start replaces the older one.
+
+    None may end more than five minutes after this server's now.
+    """
+    now = service.now()
     windows = windows_of(body.history, where="history")
+    _check_past(max(w.end_at for w in windows), now=now, where="history: the last window's end")
     check_classes(deployment.spec, deployment.model, {w.request_class for w in windows})
-    count = deployment.store.add_windows(
-        name, deployment.model, windows, received_at=service.now(), actor=by
-    )
+    count = deployment.store.add_windows(name, deployment.model, windows, received_at=now, actor=by)
     return Accepted(windows=count)
+
+
+def _check_past(at: datetime, *, now: datetime, where: str) -> None:
+    """Refuse what is yet to come: it would count as the newest until its time has come.
+
+    Raises
+    ------
+    HistoryError
+    """
+    ahead_s = (at - now).total_seconds()
+    if ahead_s > AHEAD_S:
+        raise HistoryError(
+            f"{where}, {at.isoformat()}, is {ahead_s:,.0f} s after now ({now.isoformat()}): what "
+            "was observed lies in the past; is a clock or a time zone wrong?"
+        )

@@ -11,6 +11,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import HTTPException, Query, Request, Response
 
+from planner.service.api.texts import is_plain
+
 MOST = 1_000
 """Items of a page."""
 
@@ -41,7 +43,7 @@ def place(text: str | None, *kinds: type) -> list[str | int] | None:
         parts = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
     except (ValueError, binascii.Error, RecursionError):
         parts = None
-    fits = isinstance(parts, list) and len(parts) == len(kinds)
+    fits = isinstance(parts, list) and len(parts) == len(kinds) and is_plain(parts)
     if not fits or not all(type(p) is kind for p, kind in zip(parts, kinds, strict=True)):
         raise HTTPException(422, "cursor: not one that this list gave; leave it out to begin anew")
     return list(parts)
@@ -52,7 +54,7 @@ def before(text: str | None) -> int | None:
     at = place(text, int)
     if at is None:
         return None
-    return min(int(at[0]), 2**31 - 1)
+    return max(0, min(int(at[0]), 2**31 - 1))
 
 
 def page(found: Sequence[Item], limit: int) -> tuple[Sequence[Item], bool]:

@@ -1,5 +1,6 @@
 """Plans: make, look, approve, reject, apply."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -139,14 +140,28 @@ def get_plans(
     """The newest plans, newest first, in pages."""
     registry = service.registry
     names = registry.names() if deployment is None else (registry.get(deployment).name,)
-    found = service.store.plans(names, limit=limit + 1, states=state or (), after=_place(cursor))
-    records, more = paging.page(found, limit)
-    following = None
-    if more:
-        last = records[-1]
-        following = paging.cursor(last.created_at.isoformat(), last.plan.plan_id)
+    records, following = page_of_plans(
+        service, names, limit=limit, states=state or (), cursor=cursor
+    )
     paging.link(request, response, following)
     return PlanList(plans=[plan_resource(record) for record in records], next=following)
+
+
+def page_of_plans(
+    service: Service,
+    names: Sequence[str],
+    *,
+    limit: int,
+    states: Sequence[ApprovalState],
+    cursor: str | None,
+) -> tuple[Sequence[PlanRecord], str | None]:
+    """Plans of these deployments, newest first, and the cursor of the next page; None: the last."""
+    found = service.store.plans(names, limit=limit + 1, states=states, after=_place(cursor))
+    records, more = paging.page(found, limit)
+    if not more:
+        return records, None
+    last = records[-1]
+    return records, paging.cursor(last.created_at.isoformat(), last.plan.plan_id)
 
 
 def _place(cursor: str | None) -> tuple[datetime, str] | None:
@@ -261,8 +276,8 @@ def _tagged(record: PlanRecord, response: Response, *, over: bool = True) -> Pla
 
 def _decide(body: PlanBody, deployment: Deployment, *, now: datetime) -> Decision:
     """Forecast where none is given, then plan, simulate, diff and guard."""
-    fleet = _fleet(body, deployment, now=now)
-    forecast = _forecast(body, deployment, now=now)
+    fleet = fleet_for(body, deployment, now=now)
+    forecast = forecast_for(body, deployment, now=now)
     # Planned for the instant that the demand is known up to, so that lead times count from where
     # the forecast's windows begin; demand that was handed in was seen up to that instant.
     until = forecast.made_at
@@ -275,13 +290,15 @@ def _decide(body: PlanBody, deployment: Deployment, *, now: datetime) -> Decisio
     return replace(made, findings=(*made.findings, *deployment.notes(now=now)))
 
 
-def _fleet(body: PlanBody, deployment: Deployment, *, now: datetime) -> Fleet:
+def fleet_for(body: PlanBody, deployment: Deployment, *, now: datetime) -> Fleet:
+    """What it is planned from: as the body says, else what runs."""
     if body.fleet is None:
         return known_fleet.read(deployment)
     return fleet_of(body.fleet, spec=deployment.spec, read_at=now, where="fleet")
 
 
-def _forecast(body: PlanBody, deployment: Deployment, *, now: datetime) -> Forecast:
+def forecast_for(body: PlanBody, deployment: Deployment, *, now: datetime) -> Forecast:
+    """What is planned for: as the body says, else from what was observed."""
     if body.forecast is not None:
         forecast = forecast_of(body.forecast, where="forecast")
         check_forecast(deployment.spec, forecast, model=deployment.model)

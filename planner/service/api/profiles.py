@@ -69,8 +69,8 @@ def get_profiles(
     following = paging.cursor(rows[-1].seq) if more else None
     paging.link(request, response, following)
     return ProfileList(
-        in_use=[_summary(profile) for profile in _in_use(service).values()],
-        profiles=[_summary(_read(row.profile)) for row in rows],
+        in_use=[summary_of(profile) for profile in _in_use(service).values()],
+        profiles=[summary_of(_read(row.profile)) for row in rows],
         next=following,
     )
 
@@ -78,10 +78,15 @@ def get_profiles(
 @ROUTER.get("/{profile_id}", responses=answers(404))
 def get_profile(profile_id: str, service: ServiceParameter) -> ProfileResource:
     """One profile with its tables."""
+    return _resource(profile_known(service, profile_id))
+
+
+def profile_known(service: Service, profile_id: str) -> Profile:
+    """A profile of a spec in force, or one that was handed in. Raises UnknownProfileError."""
     used = _in_use(service).get(profile_id)
     if used is not None:
-        return _resource(used)
-    return _resource(_read(_stored(service).profile(profile_id).profile))
+        return used
+    return _read(_stored(service).profile(profile_id).profile)
 
 
 @ROUTER.post("", status_code=201, responses=answers(409), dependencies=[Once])
@@ -118,7 +123,8 @@ def _read(text: str) -> Profile:
     return profile_of(json.loads(text), where="stored profile")
 
 
-def _summary(profile: Profile) -> ProfileSummary:
+def summary_of(profile: Profile) -> ProfileSummary:
+    """Whose profile it is and where it comes from."""
     source = profile.provenance
     return ProfileSummary(
         profile_id=profile.profile_id,
@@ -138,4 +144,4 @@ def _summary(profile: Profile) -> ProfileSummary:
 
 def _resource(profile: Profile) -> ProfileResource:
     document = profile_document(profile).model_dump(mode="json")
-    return ProfileResource.model_validate({**dict(_summary(profile)), "profile": document})
+    return ProfileResource.model_validate({**dict(summary_of(profile)), "profile": document})

@@ -57,7 +57,7 @@ class Repeats:
     def claim(self, claim: Claim, *, at: datetime) -> KeptAnswer | None:
         """Take a key; see `StoredRepeats.claim`."""
         self.presence.begin()
-        return self.stored.claim(claim, at=at)
+        return self.stored.claim(claim, at=self.stored.access.shared_now(at))
 
     def settle(self, claim: Claim, answer: KeptAnswer | None) -> None:
         """Keep an answer, or free the key; later where the database is away."""

@@ -1,11 +1,13 @@
 """Who may call what: every route of the API, and the least role that may.
 
-This is the only place where that is decided. A route that does not stand here answers 404 to
-everybody, and a test fails until it does. `docs/security.md` shows the same table.
+This is the only place where that is decided for programs; pages have a table of their own, in
+`planner.service.dashboard.rights`. A route that does not stand in one of them answers 404 to
+everybody, and a test fails until it does. `docs/security.md` shows the same tables.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.routing import compile_path
 
@@ -46,6 +48,7 @@ RIGHTS: Mapping[str, AccessRole | None] = {
     "POST /v1/forecasts": VIEWER,
     "POST /v1/backtests": VIEWER,
     "POST /v1/simulations": VIEWER,
+    "POST /v1/what-ifs": VIEWER,
     "POST /v1/reports": VIEWER,
     "GET /v1/reports/{job_id}": VIEWER,
     "DELETE /v1/jobs/{job_id}": VIEWER,  # one's own; those of others as an operator
@@ -95,22 +98,32 @@ class Right:
     needed: AccessRole | None
 
 
-_COMPILED = tuple(
-    (method, compile_path(path)[0], Right(route=route, needed=needed))
-    for route, needed in RIGHTS.items()
-    for method, path in (route.split(" "),)
-)
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """A table of routes with the least role that may call each."""
+
+    table: Mapping[str, AccessRole | None]
+    _compiled: tuple[tuple[str, re.Pattern[str], Right], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        compiled = tuple(
+            (method, compile_path(path)[0], Right(route=route, needed=needed))
+            for route, needed in self.table.items()
+            for method, path in (route.split(" "),)
+        )
+        object.__setattr__(self, "_compiled", compiled)
+
+    def right_to(self, method: str, path: str) -> Right | None:
+        """What a request needs; None: no such route. Who may GET may ask for the headers alone."""
+        wanted = "GET" if method == "HEAD" else method
+        for known, pattern, right in self._compiled:
+            if known == wanted and pattern.match(path):
+                return right
+        return None
+
+    def methods_of(self, path: str) -> tuple[str, ...]:
+        """With which methods a path may be called; none: there is no such path."""
+        return tuple(method for method, pattern, _ in self._compiled if pattern.match(path))
 
 
-def right_to(method: str, path: str) -> Right | None:
-    """What a request needs; None: no such route. Who may GET may ask for the headers alone."""
-    wanted = "GET" if method == "HEAD" else method
-    for known, pattern, right in _COMPILED:
-        if known == wanted and pattern.match(path):
-            return right
-    return None
-
-
-def methods_of(path: str) -> tuple[str, ...]:
-    """With which methods a path may be called; none: there is no such path."""
-    return tuple(method for method, pattern, _ in _COMPILED if pattern.match(path))
+OF_API = Rights(RIGHTS)

@@ -33,7 +33,8 @@ class JobSummary(Document):
 
     job_id: str
     kind: str = Field(
-        description="the route that was asked: plans, simulations, forecasts, backtests or reports"
+        description="the route that was asked: plans, simulations, what-ifs, forecasts, backtests "
+        "or reports"
     )
     state: JobState
     asked_by: str

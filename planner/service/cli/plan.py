@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from planner.domain.errors import InputError, OutsideProfileError, SolverError, SpecError
+from planner.domain.errors import InputError
 from planner.service.cli import output
 from planner.service.cli import plan_options as asked
 from planner.service.cli.catalogue_option import known_accelerators
@@ -223,30 +223,14 @@ def _plan_beside(
     expected: "Forecast",
     running: "Fleet | None",
 ) -> "Beside":
-    """The plan of a changed spec, forecast anew where it asks for other windows.
-
-    Where it cannot be planned, why: the plan in hand is shown all the same.
-    """
-    from planner.service.answers.planning import plan_changed
-
-    model, now = expected.model, expected.made_at
+    """The plan of a changed spec, forecast anew where it asks for other windows."""
+    from planner.service.answers.planning import plan_beside
 
     def again(other: "Spec") -> "Forecast":
-        return _forecast(other, model, replace(source, at=now))
+        return _forecast(other, expected.model, replace(source, at=expected.made_at))
 
-    try:
-        made = plan_changed(
-            change,
-            expected,
-            running,
-            spec=spec,
-            model=model,
-            now=now,
-            forecast_again=None if source.trace is None else again,
-        )
-    except (OutsideProfileError, SolverError, SpecError) as error:
-        return change.text, str(error)
-    return change.text, made
+    again_from = None if source.trace is None else again
+    return plan_beside(change, expected, running, spec=spec, forecast_again=again_from)
 
 
 def _changed(path: Path, text: str, objective: str | None, allow_estimates: bool) -> "WhatIf":

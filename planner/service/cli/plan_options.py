@@ -39,7 +39,8 @@ WhatIfOption = Annotated[
     typer.Option(
         "--what-if",
         help="Plan again with a changed spec and show it beside; KEY=VALUE, several separated "
-        "by commas, may be repeated. rate=x1.5: that many times the requests.",
+        "by commas, may be repeated. rate=x1.5: that many times the requests; isl=, osl=: "
+        "prompts and answers of that many times the length.",
         metavar="KEY=VALUE",
     ),
 ]

@@ -1,4 +1,4 @@
-"""`poolwise serve`: API and control loop."""
+"""`poolwise serve`: API, dashboard and control loop."""
 
 from pathlib import Path
 from typing import Annotated
@@ -99,7 +99,7 @@ def serve(
     allow_estimates: EstimatesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Serve the REST API under /v1 and run the control loop of every spec."""
+    """Serve the REST API under /v1 and the dashboard, and run the control loop of every spec."""
     from planner.service.server import ServeOptions, run
 
     run(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from planner.autoscale.fast import Backlog
+from planner.autoscale.backlog import Backlog
 from planner.service.documents.document import Document, Instant, Number, Total
 
 Rate = Annotated[float, Number, Field(ge=0, le=1e12)]

@@ -47,7 +47,9 @@ class FleetDocument(Document):
         default=None, description="when it was seen; left out: when it was handed in"
     )
     version: str | None = Field(
-        default=None, description="changes whenever the fleet does; left out: hash of the pools"
+        default=None,
+        max_length=200,
+        description="changes whenever the fleet does; left out: hash of the pools",
     )
 
 

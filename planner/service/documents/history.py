@@ -57,7 +57,7 @@ class WindowDocument(Document):
     cached_tokens: Total = Field(
         default=0, description="prompt tokens that a prefix cache had, total"
     )
-    request_class: str = Field(default=DEFAULT_CLASS, min_length=1)
+    request_class: str = Field(default=DEFAULT_CLASS, min_length=1, max_length=200)
     shape: ShapeDocument | None = Field(default=None, description="joint lengths, where known")
     ttft_p50_s: Latency | None = Field(default=None, description=_LATENCY)
     ttft_p95_s: Latency | None = Field(default=None, description=_LATENCY)

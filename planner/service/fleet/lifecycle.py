@@ -188,7 +188,8 @@ def expire_old(deployment: Deployment, *, at: datetime) -> None:
         return rollout.expire(approval, by=POLICY, at=at, reason=reason)
 
     for record in waiting(deployment):
-        deployment.store.change_approval(record.plan.plan_id, change, action="plan.expire")
+        if rollout.has_expired(record.approval, policy, now=at):
+            deployment.store.change_approval(record.plan.plan_id, change, action="plan.expire")
 
 
 def apply(
@@ -208,13 +209,15 @@ def apply(
         When the fleet is no longer the one that the diff was made from, or that it left; nothing
         was changed.
     PlanStateError
-        When the plan is not approved, is being applied already, or another one moves the fleet.
+        When the plan is not approved, or its approval has expired; when it is being applied
+        already, or another one moves the fleet.
     GuardRefusedError
         When a guard forbids it now.
     ApplyError
         When the target refuses it beforehand, or a step failed.
     """
     settle_interrupted(deployment, at=at)
+    expire_old(deployment, at=at)
     record = _as_seen(deployment, plan_id, revision)
     if record.approval.state is ApprovalState.APPLIED:
         return record
@@ -333,7 +336,7 @@ def _check_last(deployment: Deployment, record: PlanRecord) -> None:
     later = [
         r
         for r in moved
-        if r.approval.changed_at > record.approval.changed_at
+        if r.revision > record.revision  # by the order of their writing: clocks may be set back
         and (r.approval.state is ApprovalState.APPLIED or touched(deployment, r.plan.plan_id))
     ]
     if later:

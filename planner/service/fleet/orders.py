@@ -70,7 +70,8 @@ def move(
     if not leadership.somebody_leads():
         raise NotLeaderError(leadership.who_leads())
     orders = deployment.store.orders(deployment.spec.name)
-    order = orders.add(plan_id, action, by=by, at=deployment.clock(), revision=revision)
+    asked_at = deployment.store.access.shared_now(deployment.clock())
+    order = orders.add(plan_id, action, by=by, at=asked_at, revision=revision)
     until_s = time.monotonic() + patience_s
     while time.monotonic() < until_s:
         answer = orders.answer_to(order)
@@ -170,18 +171,21 @@ def carry_out_orders(leadership: Leadership) -> None:
         return
     orders = leading.store.orders(leading.spec.name)
     for order in orders.waiting():
-        answer = _carry_out(leading, order, at=leading.clock())
+        now = leading.store.access.shared_now(leading.clock())
+        waited_s = (now - order.asked_at).total_seconds()
+        answer = _carry_out(leading, order, waited_s=waited_s)
         if not leading.leads():
             return
         orders.answer(order, answer, at=leading.clock())
 
 
-def _carry_out(deployment: Deployment, order: Order, *, at: datetime) -> Answer:
-    if (at - order.asked_at).total_seconds() > GOOD_FOR_S:
+def _carry_out(deployment: Deployment, order: Order, *, waited_s: float) -> Answer:
+    if waited_s > GOOD_FOR_S:
         detail = f"nobody led within {GOOD_FOR_S:g} s after this was asked; ask again"
         return Answer(error=NotLeaderError.__name__, detail=detail)
     try:
         carry, revision = ACTIONS[order.action], order.revision
+        at = deployment.clock()
         carry(deployment, order.plan_id, by=order.asked_by, at=at, revision=revision)
     except PoolwiseError as error:
         return Answer(error=type(error).__name__, detail=str(error))

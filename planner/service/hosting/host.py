@@ -19,7 +19,7 @@ from planner.service.hosting.overlaps import check_apart
 from planner.service.hosting.registry import Registry, Served
 from planner.service.live.sight import Sight
 from planner.service.live.watching import LiveSignals, source_of
-from planner.service.loop.scheduler import look_soon, schedule_ticks, unschedule
+from planner.service.loop.scheduler import keep_on_time, look_soon, schedule_ticks, unschedule
 from planner.service.loop.stages import Stages, slots_for_cores
 from planner.service.loop.tidying import schedule_tidying
 from planner.service.settings import Settings
@@ -187,6 +187,10 @@ class Host:
                     served.specs.follow()
                 except PoolwiseError as error:  # the others are followed all the same
                     LOG.warning("deployment=%s %s", served.name, error)
+
+    def keep_on_time(self) -> None:
+        """Have ticks go on where the machine's clock was set back."""
+        keep_on_time(self.shared.scheduler)
 
     def open_member(self, member: Membership) -> None:
         """Serve a deployment that was added at run time; one that cannot be read is told."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from planner.domain.errors import EngineError, InputError, PoolwiseError
 from planner.service.deployment import utc_now
+from planner.service.live.recent import RecentSignals
 from planner.service.live.status import beside_forecast, with_bottleneck
 from planner.service.live.targets import Asked, Through, server_of, targets_of
 from planner.service.settings import Settings
@@ -143,6 +144,8 @@ class LiveSignals:
     clock : callable
     on_signals : list of callable
         Get every reading, in the reading thread; what they raise ends nothing.
+    recent : RecentSignals
+        A few numbers of each reading of the last hour.
     """
 
     source: ReadSource | None
@@ -152,6 +155,7 @@ class LiveSignals:
     clock: Callable[[], datetime] = utc_now
     stopped: threading.Event = field(default_factory=threading.Event)
     on_signals: list[Callable[[DeploymentSignals], None]] = field(default_factory=list)
+    recent: RecentSignals = field(default_factory=RecentSignals, init=False)
     _newest: DeploymentSignals | None = field(default=None, init=False)
     _untaken: deque[DeploymentSignals] = field(
         default_factory=lambda: deque(maxlen=MOST_KEPT), init=False
@@ -190,6 +194,7 @@ class LiveSignals:
         """Make these the newest signals."""
         self._newest = signals
         self._untaken.append(signals)
+        self.recent.add(signals)
         for tell in self.on_signals:
             try:
                 tell(signals)

@@ -1,8 +1,8 @@
 """The fast tick: between two slow ones, what waits is looked at; no forecast and no solver.
 
-It does one small thing at a time that can be taken back: the role of one replica is flipped, or
-one more is started where more arrives than was expected. Guards, approval policy, store and audit
-are those of the slow tick; what a person would have to approve is left to that one.
+It does one thing at a time that can be taken back: the role of one replica is flipped, or as many
+are started as are missing where more arrives than was expected. Guards, approval policy, store and
+audit are those of the slow tick; what a person would have to approve is left to that one.
 """
 
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ def _tick(deployment: Deployment, *, now: datetime) -> FastReport:
         forecast=store.newest_forecast(spec.name, deployment.model, by=now),
         can_flip=conditions.can_flip,
     )
-    if reaction.flip is None and reaction.start is None:
+    if reaction.flip is None and not reaction.starts:
         return FastReport(outcome=Outcome.UNCHANGED, reason=reaction.reason, reaction=reaction)
     return _carry_on(deployment, course, fleet, conditions, reaction, now=now)
 
@@ -153,13 +153,13 @@ def _decision(
 
 def _after(pools: dict[PoolOf, int], reaction: Reaction) -> dict[PoolOf, int]:
     changed = dict(pools)
-    flip, start = reaction.flip, reaction.start
+    flip = reaction.flip
     if flip is not None:
         changed[flip.shape, flip.purchase_option] -= 1
         to = (flip.to_shape, flip.purchase_option)
         changed[to] = changed.get(to, 0) + 1
-    if start is not None:
-        changed[start.shape, start.purchase_option] += 1
+    for start in reaction.starts:
+        changed[start.shape, start.purchase_option] += start.replicas
     return changed
 
 

@@ -25,7 +25,7 @@ class Presence:
     Parameters
     ----------
     clock : callable
-        Gives the instant of a sign of life.
+        Gives the instant of a sign of life, where the database has no clock of its own.
     """
 
     def __init__(
@@ -77,8 +77,9 @@ class Presence:
                     say_farewell(connection, identity)
 
     def _say(self) -> None:
+        at = self._access.shared_now(self._clock())
         with self._access.writing() as connection:
-            say_alive(connection, self.identity, at=self._clock())
+            say_alive(connection, self.identity, at=at)
 
     def _go_on(self) -> None:
         while not self._stopped.is_set():

@@ -25,6 +25,8 @@ from planner.service.telemetry.metrics import Metrics
 LOG = logging.getLogger("poolwise.loop")
 JITTER_RATIO = 0.05
 """Ticks come up to so much of their interval earlier or later."""
+CLOCK_SLACK = timedelta(seconds=1)
+"""So much later than an interval is no clock that was set back."""
 SLOW, FAST = "slow", "fast"
 MISSED = EVENT_JOB_MAX_INSTANCES | EVENT_JOB_MISSED
 
@@ -128,6 +130,24 @@ def _every(
         coalesce=True,
         misfire_grace_time=None,
     )
+
+
+def keep_on_time(scheduler: BackgroundScheduler) -> None:
+    """Have nothing come later than one interval from now; called every few seconds.
+
+    The scheduler goes by the machine's clock. Where that is set back, what was due in a minute
+    would wait for as long as it was set back, and nothing would tick meanwhile.
+    """
+    now = datetime.now(UTC)
+    for job in scheduler.get_jobs():
+        interval = getattr(job.trigger, "interval", None)
+        due_at: datetime | None = getattr(job, "next_run_time", None)
+        if interval is None or due_at is None:
+            continue
+        latest = now + interval + timedelta(seconds=job.trigger.jitter or 0) + CLOCK_SLACK
+        if due_at > latest:
+            LOG.warning("the clock was set back: %s is due again in %s", job.id, interval)
+            job.modify(next_run_time=now + interval)
 
 
 def _tick(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.autoscale.fast import Backlog
+from planner.autoscale.backlog import Backlog
 from planner.domain.fleet import Role
 from planner.service.deployment import Deployment
 from planner.service.live.observing import in_system

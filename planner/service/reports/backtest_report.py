@@ -18,15 +18,12 @@ from planner.service.reports.page import (
     Figure,
     Key,
     Section,
-    Table,
-    cells,
     drawn,
-    number_columns,
     rendered,
-    text_columns,
     titled,
 )
 from planner.service.reports.quantities import MISSING, counted, duration, sentence, share
+from planner.service.reports.table import Table, cells, number_columns, text_columns
 
 TEMPLATE = "forecast_report.html.j2"
 PANEL_PX = 190

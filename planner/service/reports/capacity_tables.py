@@ -10,14 +10,6 @@ from planner.service.documents.capacity_report import (
     ScenarioDocument,
 )
 from planner.service.reports.capacity_text import fleet_of, is_relative, when
-from planner.service.reports.page import (
-    Cell,
-    Fact,
-    Table,
-    cells,
-    number_columns,
-    text_columns,
-)
 from planner.service.reports.quantities import (
     MISSING,
     counted,
@@ -29,6 +21,7 @@ from planner.service.reports.quantities import (
     usd,
     usd_per_hour,
 )
+from planner.service.reports.table import Cell, Fact, Table, cells, number_columns, text_columns
 
 MOST_CLASSES = 8
 

@@ -14,16 +14,13 @@ from planner.service.reports.page import (
     PREDICTED,
     PROMISE,
     TEXT,
-    Column,
     Figure,
     Key,
-    Table,
-    cells,
     drawn,
-    number_columns,
     titled,
 )
 from planner.service.reports.quantities import MISSING, duration, share
+from planner.service.reports.table import Column, Table, cells, number_columns
 
 NAMES = ("the plan's prediction", "the twin, given the traffic that came", "observed after")
 _COLOURS = (PREDICTED, HINDCAST, OBSERVED)

@@ -4,15 +4,6 @@ from collections.abc import Sequence
 
 from planner.domain.plan import Plan, PlanStatus, PlanWindow
 from planner.service.demo.outcome import Outcome
-from planner.service.reports.page import (
-    Cell,
-    Column,
-    Fact,
-    Table,
-    cells,
-    number_columns,
-    text_columns,
-)
 from planner.service.reports.quantities import (
     MISSING,
     duration,
@@ -20,6 +11,15 @@ from planner.service.reports.quantities import (
     share,
     short_fleet,
     usd_per_hour,
+)
+from planner.service.reports.table import (
+    Cell,
+    Column,
+    Fact,
+    Table,
+    cells,
+    number_columns,
+    text_columns,
 )
 
 

@@ -15,13 +15,13 @@ from planner.service.reports.page import (
     BEFORE,
     DURING,
     PREDICTED,
-    Fact,
     Figure,
     Key,
     drawn,
     titled,
 )
 from planner.service.reports.quantities import duration, rate, share
+from planner.service.reports.table import Fact
 
 HEIGHT_PX = 560
 

@@ -15,19 +15,15 @@ from planner.service.reports.page import (
     BEFORE,
     DURING,
     PREDICTED,
-    Fact,
     Figure,
     Key,
     Section,
-    Table,
-    cells,
     drawn,
-    number_columns,
     rendered,
-    text_columns,
     titled,
 )
 from planner.service.reports.quantities import duration, rate, sentence, share
+from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 
 TEMPLATE = "forecast_report.html.j2"
 HEIGHT_PX = 700

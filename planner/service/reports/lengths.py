@@ -6,18 +6,9 @@ import plotly.graph_objects as go
 from planner.domain.workload import Integers
 from planner.service.demo.outcome import Outcome
 from planner.service.demo.traffic import DemoTraffic
-from planner.service.reports.page import (
-    DECODE,
-    PREFILL,
-    Column,
-    Fact,
-    Figure,
-    Table,
-    cells,
-    drawn,
-    number_columns,
-)
+from planner.service.reports.page import DECODE, PREFILL, Figure, drawn
 from planner.service.reports.quantities import counted, data, duration, rate, share
+from planner.service.reports.table import Column, Fact, Table, cells, number_columns
 
 HEIGHT_PX = 240
 BINS = 32

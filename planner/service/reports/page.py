@@ -1,4 +1,4 @@
-"""What a report page is made of: tables, facts and figures, and how its template is filled."""
+"""What a report page is made of: figures, and how its template is filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,64 +21,6 @@ def rendered(template: str, **values: object) -> str:
     # plotly.js comes from the installed package and holds no closing script tag.
     plotly_js = Markup(get_plotlyjs())  # noqa: S704
     return environment.get_template(template).render(**values, plotly_js=plotly_js)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell of a table.
-
-    Parameters
-    ----------
-    bar_ratio : float or None
-        Drawn as a bar under the text, 0..1.
-    code : bool
-        Whether the text is an equation or a name, set in a fixed width.
-    """
-
-    text: str
-    bar_ratio: float | None = None
-    code: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column's heading; numbers stand to the right."""
-
-    heading: str
-    number: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows under headings; the first cell of a row is its header."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    when_empty: str = ""
-
-
-def text_columns(*headings: str) -> tuple[Column, ...]:
-    """Columns of words."""
-    return tuple(Column(heading=h) for h in headings)
-
-
-def number_columns(*headings: str) -> tuple[Column, ...]:
-    """Columns of numbers."""
-    return tuple(Column(heading=h, number=True) for h in headings)
-
-
-def cells(*texts: str) -> tuple[Cell, ...]:
-    """A row of plain cells."""
-    return tuple(Cell(text=t) for t in texts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """A term and what it is."""
-
-    term: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

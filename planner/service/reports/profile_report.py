@@ -8,20 +8,7 @@ import plotly.graph_objects as go
 from planner.domain.hardware import AcceleratorFacts
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind, TimeTable
-from planner.service.reports.page import (
-    MUTED,
-    PROMISE,
-    SERIES,
-    Fact,
-    Figure,
-    Key,
-    Table,
-    cells,
-    drawn,
-    number_columns,
-    rendered,
-    text_columns,
-)
+from planner.service.reports.page import MUTED, PROMISE, SERIES, Figure, Key, drawn, rendered
 from planner.service.reports.quantities import sentence, share
 from planner.service.reports.speed import (
     decode_figure,
@@ -29,6 +16,7 @@ from planner.service.reports.speed import (
     source_facts,
     speed_facts,
 )
+from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 from profiler.roofline import Peak, Roofed, peak_of, roofed_decode, roofed_prefill
 
 TEMPLATE = "profile_report.html.j2"

@@ -18,18 +18,14 @@ from planner.service.reports.page import (
     FAILED,
     PROMISE,
     SERIES,
-    Fact,
     Figure,
     Key,
-    Table,
-    cells,
     drawn,
-    number_columns,
     rendered,
-    text_columns,
     titled,
 )
 from planner.service.reports.quantities import counted, duration, sentence, share, time_unit
+from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 from planner.simulate import Outcome, SimulationResult
 
 TEMPLATE = "simulation_report.html.j2"

@@ -4,8 +4,9 @@ import plotly.graph_objects as go
 
 from planner.domain.profile import Profile, TimeTable
 from planner.service.demo.outcome import Outcome
-from planner.service.reports.page import SERIES, Fact, Figure, Key, drawn
+from planner.service.reports.page import SERIES, Figure, Key, drawn
 from planner.service.reports.quantities import data, duration, share, time_unit
+from planner.service.reports.table import Fact
 
 HEIGHT_PX = 300
 

@@ -16,13 +16,13 @@ from planner.service.reports.page import (
     DECODE,
     DURING,
     PREFILL,
-    Fact,
     Figure,
     drawn,
     rendered,
     titled,
 )
 from planner.service.reports.quantities import counted, duration, rate, sentence, share
+from planner.service.reports.table import Fact
 
 TEMPLATE = "trace_report.html.j2"
 MOST_BINS = 240

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from actuators.kinds import KINDS
 from planner.domain.fleet import Role
-from planner.domain.spec import RoutesBy, Routing, TargetKind
+from planner.domain.spec import Balancing, RoutesBy, Routing, TargetKind
 from planner.domain.target import ClusterTarget, CountTarget
 from planner.domain.topology import check_cells
 from planner.service.spec.part import Name, SpecPart
@@ -139,6 +139,11 @@ class TargetPart(SpecPart):
         description="kubernetes: names of other Poolwise, as a refusal says them, that steer these "
         "objects no more: this one takes their counts over",
     )
+    balances: Balancing = Field(
+        default=Balancing.LEAST_LOADED,
+        description="how its router chooses among the replicas of a pool; in turn (round_robin) it "
+        "takes more of them to keep the same promise",
+    )
     routes_by: list[RoutesBy] = Field(
         default_factory=list,
         description="what its router can tell requests apart by, to send them to different pools; "
@@ -192,6 +197,7 @@ class TargetPart(SpecPart):
         """What it can do, as a value."""
         by_length = RoutesBy.UNCACHED_INPUT_TOKENS in self.routes_by
         return Routing(
+            balancing=self.balances,
             by_class=RoutesBy.REQUEST_CLASS in self.routes_by,
             bucket_limits=tuple(self.uncached_input_buckets) if by_length else (),
         )

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,8 +16,8 @@ from planner.service.spec.file import HINT, spec_from
 from planner.service.spec.problems import did_you_mean
 from planner.service.spec.yaml_source import YamlSource, read_yaml
 
-RATE = "rate"
-"""The one key that is not of the spec: how many times the forecast's requests."""
+RATE, ISL, OSL = "rate", "isl", "osl"
+"""Keys that are not of the spec: how many times the forecast's requests, and their lengths."""
 
 _NAMES = ("name", "model", "accelerator", "role", "request_class")
 _FACTOR = re.compile(r"x(\d+\.?\d*|\.\d+)")
@@ -25,17 +25,26 @@ _FACTOR = re.compile(r"x(\d+\.?\d*|\.\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """A changed spec, and how many times the requests come.
+    """A changed spec, how many times the requests come, and of how many times the length.
 
     Parameters
     ----------
     text : str
         As it was asked: `slos.chat.ttft_s=0.8`.
+    isl_ratio, osl_ratio : float
+        Of prompts and answers.
     """
 
     text: str
     spec: Spec
     rate_ratio: float
+    isl_ratio: float = 1.0
+    osl_ratio: float = 1.0
+
+    @property
+    def same_requests(self) -> bool:
+        """Whether as many requests of the same lengths come."""
+        return self.rate_ratio == self.isl_ratio == self.osl_ratio == 1
 
 
 def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
@@ -44,6 +53,8 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
     A key is a path of names and numbers joined by dots; an element of a list is named by its
     place, or by its name, model, accelerator, role or request class. A value is YAML, or `x1.5`
     for so many times what is there; commas within brackets, braces or quotes are the value's own.
+    `rate`, `isl` and `osl` are no keys of the spec: they multiply the forecast's requests, and the
+    lengths of their prompts and answers.
 
     Raises
     ------
@@ -52,8 +63,26 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
     SpecError
         When the changed spec is refused.
     """
-    data = json.loads(json.dumps(_plain(read_yaml(path, what="a spec", hint=HINT).data)))
-    rate_ratio = 1.0
+
+    def read(data: Mapping[str, object]) -> Spec:
+        source = YamlSource(where=f"{path} with {text}", data=data, lines=MappingProxyType({}))
+        return spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
+
+    return what_if_of(read_yaml(path, what="a spec", hint=HINT).data, text, read=read)
+
+
+def what_if_of(
+    content: Mapping[str, object], text: str, *, read: Callable[[Mapping[str, object]], Spec]
+) -> WhatIf:
+    """The same for the content of a spec.
+
+    Parameters
+    ----------
+    read : callable
+        Makes a spec of changed content.
+    """
+    data = json.loads(json.dumps(_plain(content)))
+    ratios = {RATE: 1.0, ISL: 1.0, OSL: 1.0}
     for change in _changes(text):
         key, equals, value = (part.strip() for part in change.partition("="))
         if not equals or not key or not value:
@@ -61,13 +90,17 @@ def what_if(path: Path, text: str, *, allow_estimates: bool = False) -> WhatIf:
                 f"--what-if {text}: `{change}` is no KEY=VALUE, as in budget.usd_per_hour=12, "
                 "accelerators.h100.inventory=4, slos.0.ttft_s=x0.8 or rate=x1.5"
             )
-        if key == RATE:
-            rate_ratio *= _ratio(text, value)
+        if key in ratios:
+            ratios[key] *= _ratio(text, key, value)
         else:
             _change(data, key.split("."), value, text)
-    source = YamlSource(where=f"{path} with {text}", data=data, lines=MappingProxyType({}))
-    spec = spec_from(source, folder=path.parent, allow_estimates=allow_estimates)
-    return WhatIf(text=text, spec=spec, rate_ratio=rate_ratio)
+    return WhatIf(
+        text=text,
+        spec=read(data),
+        rate_ratio=ratios[RATE],
+        isl_ratio=ratios[ISL],
+        osl_ratio=ratios[OSL],
+    )
 
 
 def _changes(text: str) -> list[str]:
@@ -102,11 +135,11 @@ def _plain(value: object) -> object:
     return value
 
 
-def _ratio(text: str, value: str) -> float:
+def _ratio(text: str, key: str, value: str) -> float:
     matched = _FACTOR.fullmatch(value)
     ratio = float(matched.group(1)) if matched else math.nan
     if not 0 < ratio <= 1e6:
-        raise InputError(f"--what-if {text}: rate takes a factor, as in rate=x1.5, not `{value}`")
+        raise InputError(f"--what-if {text}: {key} takes a factor, as in {key}=x1.5, not `{value}`")
     return ratio
 
 

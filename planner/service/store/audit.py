@@ -13,6 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
+from planner.domain.errors import StoreError
 from planner.service.store.instants import instant, stamp
 from planner.service.store.records import AuditEntry
 from planner.service.store.tables import AUDIT, AUDIT_HEAD
@@ -47,7 +48,8 @@ class AuditCheck:
 
 def hash_of(fields: RowMapping | dict[str, object]) -> str:
     """SHA-256 of the JSON array of a line's fields (`HASHED`), without spaces, ASCII only."""
-    text = json.dumps([fields[name] for name in HASHED], separators=(",", ":"))
+    # What is no text any more (a blob, in SQLite) was tampered with, and gets another hash.
+    text = json.dumps([fields[name] for name in HASHED], separators=(",", ":"), default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -73,12 +75,30 @@ def add(
 def newest(
     connection: Connection, *, limit: int, before: int | None = None
 ) -> tuple[AuditEntry, ...]:
-    """The newest lines, newest first; only those before a line, where one is named."""
+    """The newest lines, newest first; only those before a line, where one is named.
+
+    Raises
+    ------
+    StoreError
+        When one of them cannot be one that Poolwise wrote.
+    """
     query = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(limit)
     if before is not None:
         query = query.where(AUDIT.c.seq < before)
-    rows = connection.execute(query).mappings()
-    return tuple(AuditEntry(**{**row, "at": instant(row["at"])}) for row in rows)
+    return tuple(_entry(row) for row in connection.execute(query).mappings())
+
+
+def _entry(row: RowMapping) -> AuditEntry:
+    try:
+        at = instant(row["at"])
+    except (TypeError, ValueError):
+        at = None
+    if at is None or not all(isinstance(row[name], str) for name in HASHED if name != "seq"):
+        raise StoreError(
+            f"line {row['seq']} of the audit log is none that Poolwise wrote: `poolwise audit "
+            "verify` says what was done to it"
+        )
+    return AuditEntry(**{**row, "at": at})
 
 
 def verify(connection: Connection, *, expect: str | None = None) -> AuditCheck:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, delete, insert, select
 
-from planner.autoscale.fast import Backlog
+from planner.autoscale.backlog import Backlog
 from planner.service.documents.backlog import BacklogDocument, backlog_document, backlog_of
 from planner.service.store.instants import stamp
 from planner.service.store.tables import BACKLOGS

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from alembic import command
@@ -12,9 +13,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 
-from planner.domain.errors import StoreError
+from planner.domain.errors import InputError, StoreError
 from planner.service.security.redaction import redact
 from planner.service.store.sqlite import sqlite_engine
 
@@ -93,9 +94,17 @@ def shown(engine: Engine) -> str:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Turn what the database library raises into `StoreError`."""
+    """Turn what the database library raises into `StoreError`, but what no column can hold.
+
+    That is an `InputError`: to ask for it again is of no use.
+    """
     try:
         yield
+    except DataError as error:  # of PostgreSQL, which minds NUL, lengths and ranges
+        reason = str(error.orig or error).splitlines()[0]
+        raise InputError(
+            redact(f"what was given can be neither kept nor looked for in the database: {reason}")
+        ) from error
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         told = f"database {where}: {reason}"
@@ -135,6 +144,18 @@ class Access:
             connection = raw.execution_options(reads_only=True)
             with connection.begin():
                 yield connection
+
+    def shared_now(self, at: datetime) -> datetime:
+        """An instant by the one clock of all processes on the database. Raises StoreError.
+
+        Of PostgreSQL that of its server, since the machines' own may differ; a SQLite file is for
+        processes of one machine, whose clock says `at`.
+        """
+        if self.engine.dialect.name != "postgresql":
+            return at
+        with self.reading() as connection:
+            told: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return told
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

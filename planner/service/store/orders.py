@@ -25,6 +25,8 @@ class Order:
 
     Parameters
     ----------
+    asked_at : datetime
+        By the clock that all processes share (`Access.shared_now`).
     revision : int or None
         `PlanRecord.revision` that they looked at; None: they did not say.
     """

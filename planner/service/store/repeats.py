@@ -67,7 +67,8 @@ class StoredRepeats:
     def claim(self, claim: Claim, *, at: datetime) -> KeptAnswer | None:
         """Take a key; what came of the first request where it is taken. Raises StoreError."""
         here = (REPEATS.c.actor == claim.actor) & (REPEATS.c.key == claim.key)
-        orphaned = REPEATS.c.status.is_(None) & REPEATS.c.owner.not_in(living(at=at))
+        gone = REPEATS.c.owner.not_in(living(at=at)) & (REPEATS.c.owner != claim.owner)
+        orphaned = REPEATS.c.status.is_(None) & gone
         with self.access.writing() as connection:
             connection.execute(delete(REPEATS).where(REPEATS.c.until_at < stamp(at)))
             connection.execute(delete(REPEATS).where(here & orphaned))

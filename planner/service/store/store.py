@@ -12,7 +12,7 @@ from types import MappingProxyType
 from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
-from planner.autoscale.fast import Backlog
+from planner.autoscale.backlog import Backlog
 from planner.domain.errors import StoreError, UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast

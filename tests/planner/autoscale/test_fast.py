@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from planner.autoscale import Backlog, react
-from planner.domain.fleet import Fleet, Pool
-from tests.planner.optimize.scenarios import MODEL, NOW, D, P, fleet, spec
+from planner.autoscale import Backlog, Reaction, react
+from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
+from planner.optimize import plan
+from tests.planner.optimize.scenarios import MODEL, NOW, D, P, fleet, forecast, spec
 
 
 def backlog(*, prompt_tokens: int = 0, sequences: int = 0, age_s: float = 1.0) -> Backlog:
@@ -67,3 +69,54 @@ def test_prefill_pressure_is_the_time_to_work_the_queue_off_over_the_objective()
     """2,048 tokens take 5 ms + 2,048 x 0.1 ms; the objective is 1 s."""
     reaction = react(spec(), fleet(prefill=2, decode=1), backlog(prompt_tokens=4_096), now=NOW)
     assert reaction.prefill_pressure == pytest.approx(0.2098)
+
+
+def arriving(tokens_per_s: float, *, prompt_tokens: int) -> Backlog:
+    return replace(
+        backlog(prompt_tokens=prompt_tokens),
+        request_rate_rps=tokens_per_s / 500.0,
+        input_tokens_per_s=tokens_per_s,
+    )
+
+
+def surge(tokens_per_s: float, *, prompt_tokens: int, most: int | None = None) -> Reaction:
+    """What is done about so much more than the one request a second that was expected."""
+    return react(
+        spec(inventory=200, max_replicas=most),
+        fleet(prefill=1, decode=1),
+        arriving(tokens_per_s, prompt_tokens=prompt_tokens),
+        now=NOW,
+        forecast=forecast([1.0]),
+        can_flip=False,
+    )
+
+
+def counts(reaction: Reaction) -> dict[ReplicaShape, int]:
+    return {start.shape: start.replicas for start in reaction.starts}
+
+
+def test_both_roles_start_what_a_surge_lacks_at_once() -> None:
+    """80 requests/s: the plan for that rate has as many of each role."""
+    rate_rps = 80.0
+    given = spec(inventory=200)
+    planned = plan(given, forecast([rate_rps]), None, made_at=NOW).windows[0]
+    found = counts(surge(500.0 * rate_rps, prompt_tokens=12_000))
+    assert found[D] + 1 == pytest.approx(planned.replicas(Role.DECODE), abs=1)
+    assert found[P] + 1 >= planned.replicas(Role.PREFILL)
+
+
+def test_more_start_the_more_waits() -> None:
+    few = counts(surge(40_000.0, prompt_tokens=12_000))
+    many = counts(surge(40_000.0, prompt_tokens=900_000))
+    assert many[P] > few[P]
+    assert many[D] == few[D]
+
+
+def test_no_more_start_than_the_pool_may_have() -> None:
+    assert counts(surge(90_000.0, prompt_tokens=90_000, most=3))[P] == 2
+
+
+def test_what_was_expected_starts_nothing() -> None:
+    reaction = surge(400.0, prompt_tokens=90_000)
+    assert not reaction.starts
+    assert reaction.prefill_pressure > 1

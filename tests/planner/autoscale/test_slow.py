@@ -1,7 +1,9 @@
 from datetime import timedelta
 
 from planner.autoscale import Decision, decide
+from planner.autoscale.slow import LOWER_LEVELS
 from planner.domain.fleet import Role
+from planner.domain.plan import PlanStatus
 from planner.domain.rollout import Verdict
 from planner.rollout import GuardConditions, after, refused
 from tests.planner.optimize.scenarios import ALL_ROLES, NOW, D, P, fleet, forecast, spec
@@ -56,6 +58,15 @@ def test_without_observation_a_smaller_fleet_is_recommended_but_not_allowed() ->
     assert verdicts["stale_observation"] is Verdict.CLAMP
     assert decision.recommended.steps
     assert not decision.diff.steps
+
+
+def test_where_no_fleet_serves_the_highest_quantile_a_lower_one_is_planned_for() -> None:
+    """Nothing would move otherwise, and one replica of each would stay with 30 requests/s."""
+    wide = forecast([30.0], spread=20.0)
+    decision = decide(spec(inventory=8), wide, fleet(prefill=1, decode=1), now=NOW)
+    assert decision.plan.status is not PlanStatus.INFEASIBLE
+    assert decision.plan.inputs.demand_level in LOWER_LEVELS
+    assert decision.plan.windows[0].replicas(Role.PREFILL) > 1
 
 
 def test_an_infeasible_decision_says_so_for_every_pool() -> None:

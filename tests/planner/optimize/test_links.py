@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from planner.domain.fleet import Role
+from planner.domain.plan import PlanStatus
 from planner.domain.spec import PlanningSettings, TransferLink
 from planner.optimize import check, optimize, plan
 from planner.optimize.binding import binding_rows
@@ -60,6 +61,20 @@ def test_a_plan_keeps_to_the_links_of_the_spec_and_says_which_is_full() -> None:
     assert after.usd_per_hour > before.usd_per_hour
     decode = [p for p in after.windows[0].pools if p.shape.role is D]
     assert {"near"} <= {p.shape.accelerator for p in decode}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        PlanningSettings(transfer_bytes_per_s=5e7),
+        PlanningSettings(transfer_links=(TransferLink(prefill="cpu", bytes_per_s=5e7),)),
+    ],
+)
+def test_a_fleet_whose_transfers_exceed_their_limit_is_no_plan(limit: PlanningSettings) -> None:
+    """30 requests/s of 500 tokens of 4,096 bytes move 61 MB/s, whatever the twin says."""
+    made = plan(replace(spec(), planning=limit), forecast([30.0], window_s=60.0), None, made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    assert any(text.startswith("planning.transfer_") for text in made.relaxations)
 
 
 @pytest.mark.parametrize(

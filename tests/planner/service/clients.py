@@ -19,10 +19,13 @@ class Client:
     def __init__(self, app, token):
         self.app = app
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.address = "127.0.0.1"
 
     def request(self, method, path, **more):
         async def answer():
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(
+                app=self.app, raise_app_exceptions=False, client=(self.address, 4711)
+            )
             async with httpx.AsyncClient(
                 transport=transport, base_url="http://localhost", headers=self.headers
             ) as client:

@@ -144,6 +144,22 @@ def test_a_plan_comes_from_stored_observations_too(make):
     assert answer.json()["windows"][0]["start_at"] == NOON.isoformat().replace("+00:00", "Z")
 
 
+def test_what_is_yet_to_come_was_not_observed(make):
+    """It would be the newest until then: nothing else would count, and nothing look stale."""
+    deployment, client = make()
+    here = "/v1/deployments/shop"
+    waits = {"waiting_prompt_tokens": 9, "decoding_sequences": 1}
+    for path, method, body in (
+        (f"{here}/observations", "POST", {"history": [*history(3), window(60 * 24 * 365)]}),
+        (f"{here}/backlog", "PUT", {"observed_at": "2062-11-02T12:00:00Z", **waits}),
+    ):
+        answer = client.request(method, path, json=body)
+        assert answer.status_code == 422
+        assert "is a clock or a time zone wrong?" in answer.json()["detail"]
+    assert deployment.store.windows("shop", "tiny", limit=9) == ()
+    assert client.post(f"{here}/observations", {"history": [window(0)]}).status_code == 201
+
+
 def test_history_that_is_handed_in_is_planned_for_its_own_time(make, monkeypatch):
     _, client = make()
     fresh = make_plan(client)

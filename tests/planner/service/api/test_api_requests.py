@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from planner.service.api.paging import cursor as cursor_of
 from planner.service.store import DecisionRecord
 from planner.service.store.repeats import Claim
 from tests.planner.service.clients import client_of, make_plan
@@ -115,11 +116,43 @@ def test_pages_of_decisions_hold_each_decision_once(deployment, client):
     assert third["next"] is None
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10", "bnVsbA", "WzFd", "e30", "WyJhIiwiYiJd", "é"])
+HALF = cursor_of("2026-11-02T12:00:00+00:00", "\ud800")
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10", "bnVsbA", "WzFd", "e30", "WyJhIiwiYiJd", "é", HALF])
 def test_a_cursor_that_no_list_gave_is_a_problem(client, cursor):
     answer = client.get("/v1/plans", params={"cursor": cursor})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("number", [10**30, 0, -1, -(10**30)])
+def test_a_cursor_of_no_number_in_the_list_is_an_end_or_the_beginning(client, number):
+    for path in ("/v1/jobs", "/v1/profiles", "/v1/deployments/shop/decisions"):
+        answer = client.get(path, params={"cursor": cursor_of(number)})
+        assert (answer.status_code, answer.json()["next"]) == (200, None)
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "a\udfffb"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/plans", lambda text: {"deployment": text}),
+        ("/v1/deployments/shop/pause", lambda text: {"what": "in", "reason": text}),
+        ("/v1/profiles", lambda text: {"notes": [{text: 1}]}),
+    ],
+)
+def test_a_text_that_nothing_can_keep_is_a_problem(client, path, body, text):
+    answer = client.post(
+        path, content=json.dumps(body(text)), headers={"Content-Type": "application/json"}
+    )
+    assert (answer.status_code, "which no text may hold" in answer.json()["detail"]) == (422, True)
+
+
+def test_a_text_may_hold_whatever_else_there_is(client):
+    whole = "\\u0000 \\ud83d \N{GRINNING FACE} ü"
+    answer = client.post("/v1/deployments/shop/pause", json={"what": "in", "reason": whole})
+    assert answer.json()["directives"][0]["reason"] == whole
 
 
 def test_a_request_under_a_key_is_carried_out_once(deployment, client):

@@ -23,6 +23,7 @@ from planner.service.fleet import lifecycle
 from planner.service.fleet.orders import carry_out_orders, move
 from planner.service.loop.scheduler import take_over, tick_as_leader
 from planner.service.loop.slow_tick import Outcome, tick
+from planner.service.store import open_store
 from planner.service.store.orders import Action
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.election.conftest import Place
@@ -255,3 +256,21 @@ def test_without_an_election_an_older_leaders_term_is_no_fence(two):
     two.process("a")
     alone = Leadership(NoElection(), two.deployment, lambda _s, _r: two.deployment.actuator)
     assert move(alone, plan_id, Action.APPLY, by="ann")[0].approval.state == "applied"
+
+
+def test_a_follower_whose_clock_is_an_hour_behind_is_obeyed_all_the_same(tmp_path, postgres):
+    store = open_store(postgres.new_database())
+    made = make_deployment(tmp_path, loop={"mode": "approve"})
+    deployment = replace(made, store=store, observer=replace(made.observer, store=store))
+    observe(deployment, history(**BUSY))
+    pair = Two(Place(store, store.lease("shop")), deployment)
+    plan_id = approved(pair)
+    leader, follower = pair.process("a"), pair.process("b")
+    behind = replace(follower.deployment, clock=lambda: NOON - timedelta(hours=1))
+    follower.deployment = behind
+    for asked in ordered(pair, follower, plan_id):
+        carry_out_orders(leader)
+        record, _ = asked.result(30)
+    assert record.approval.state is ApprovalState.APPLIED
+    store.close()
+    made.store.close()

@@ -228,3 +228,14 @@ def test_of_two_servers_with_other_specs_only_the_later_one_writes(tmp_path):
         assert not second.leads()
     finally:
         store.close()
+
+
+def test_nobody_loosens_who_approves_through_a_process_that_has_not_followed_yet(begin):
+    first, second = begin(), begin()
+    assert first.admin.put(HERE, MILL).status_code == 201
+    second.host.follow()
+    strict = {**MILL, "approval": {"requester_may_approve": False}}
+    assert first.admin.put(HERE, strict).json()["version"] == 2
+    refused = second.clients[AccessRole.APPROVER].put(HERE, MILL)
+    assert (refused.status_code, "by admins only" in refused.text) == (403, True)
+    assert first.admin.get(HERE).json()["version"] == 2

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +12,7 @@ from planner.domain.fleet import Fleet
 from planner.domain.spec import Stage
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
-from planner.service.loop.scheduler import make_scheduler, schedule_ticks, unschedule
+from planner.service.loop.scheduler import keep_on_time, make_scheduler, schedule_ticks, unschedule
 from planner.service.loop.stages import Stages
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.hosting.beside import beside, keep_busy
@@ -128,3 +129,17 @@ def test_a_stage_that_hangs_holds_its_slot_no_longer_than_its_deadline():
         assert not go.is_set()
     finally:
         go.set()
+
+
+def test_ticks_go_on_where_the_machines_clock_was_set_back():
+    scheduler = make_scheduler(Metrics())
+    for name in ("shop", "mill"):
+        scheduler.add_job(print, "interval", seconds=60, id=f"slow:{name}", jitter=3)
+    scheduler.start(paused=True)
+    now, usual = datetime.now(UTC), scheduler.get_job("slow:mill").next_run_time
+    scheduler.modify_job("slow:shop", next_run_time=now + timedelta(hours=1))
+    keep_on_time(scheduler)
+    due = {str(job.id): job.next_run_time for job in scheduler.get_jobs()}
+    scheduler.shutdown()
+    assert now < due["slow:shop"] < now + timedelta(seconds=90)
+    assert due["slow:mill"] == usual

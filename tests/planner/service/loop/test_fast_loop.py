@@ -172,7 +172,7 @@ def test_before_any_plan_it_does_not_know_what_the_fleet_is_for(make):
     assert (report.outcome, "no plan was made yet" in report.reason) == (Outcome.HELD, True)
 
 
-def test_one_more_starts_where_more_arrives_than_was_expected_and_none_is_to_spare(make):
+def test_as_many_start_as_are_missing_where_more_arrives_than_was_expected(make):
     deployment = planned(make, decode=1)
     wait(deployment, prompt_tokens=HUGE)
     assert fast_tick(deployment, now=NOON).outcome is Outcome.UNCHANGED  # arrivals not known
@@ -183,7 +183,7 @@ def test_one_more_starts_where_more_arrives_than_was_expected_and_none_is_to_spa
     report = fast_tick(deployment, now=NOON)
     assert report.outcome is Outcome.APPLIED, report.reason
     assert "30 requests/s arrive" in report.reason
-    assert replicas(deployment) == (2, 1)
+    assert replicas(deployment) == (7, 1)  # all that there are: the queue is huge
 
 
 def test_it_leaves_the_fleet_alone_while_a_plan_moves_it(make):

@@ -310,6 +310,29 @@ def test_an_approved_plan_that_nobody_applied_expires(make):
     assert "not applied" in approval.reason
 
 
+def test_an_approval_that_has_expired_moves_nothing_though_no_tick_came_since(make):
+    deployment = busy(make, loop={"mode": "approve"}, approval={"approved_expires_s": 60})
+    plan_id = tick(deployment, now=NOON).decision.plan.plan_id
+    lifecycle.approve(deployment, plan_id, by="ann", at=NOON)
+    before = replicas(deployment)
+    with pytest.raises(PlanStateError, match="is expired; only an approved plan"):
+        lifecycle.apply(deployment, plan_id, by="ann", at=NOON + timedelta(seconds=61))
+    assert replicas(deployment) == before
+
+
+def test_the_plan_that_came_last_goes_back_first_though_the_clock_was_set_back(make):
+    limit = {"scale_up": {"replicas": 1, "period_s": 60}}
+    deployment = busy(make, guards=limit, target=LOCAL)
+    first = tick(deployment, now=NOON).decision.plan.plan_id
+    set_back = replace(deployment, clock=lambda: NOON - timedelta(hours=1))
+    second = tick(set_back, now=NOON + timedelta(seconds=61)).decision.plan.plan_id
+    with pytest.raises(PlanStateError, match=f"{second} was applied after {first}"):
+        lifecycle.roll_back(deployment, first, by="ann", at=NOON)
+    for plan_id in (second, first):
+        record = lifecycle.roll_back(deployment, plan_id, by="ann", at=NOON)
+        assert record.approval.state is ApprovalState.ROLLED_BACK
+
+
 FALLBACK = {
     "fallback": "static",
     "fallback_after": 3,

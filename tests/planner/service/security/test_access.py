@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from planner.service.api import create_app
-from planner.service.api.rights import RIGHTS, right_to
+from planner.service.api.rights import OF_API, RIGHTS
 from planner.service.security.access import AccessRole
 from planner.service.security.tokens import hash_of, new_token
 from tests.planner.service.clients import Client, service_of
@@ -107,7 +107,7 @@ def test_what_is_not_there_is_told_to_those_who_have_a_token_only(everybody):
     assert as_role(client, tokens["viewer"]).get("/v1/none").status_code == 404
     other = client.request("DELETE", "/v1/plans")
     assert (other.status_code, other.headers["allow"]) == (405, "GET, POST")
-    assert right_to("HEAD", "/v1/plans").needed is AccessRole.VIEWER
+    assert OF_API.right_to("HEAD", "/v1/plans").needed is AccessRole.VIEWER
 
 
 def test_who_am_i(deployment):
@@ -217,6 +217,23 @@ def test_bad_tokens_are_limited_and_good_ones_go_on(deployment):
     assert as_role(client, good).get("/v1/whoami").status_code == 200
     new = token_for(deployment, "bea", "viewer")
     assert as_role(client, new).get("/v1/whoami").status_code == 429  # not seen good before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "counted_as"),
+    [
+        ("10.0.0.7", "10.0.0.8", "two"),
+        ("::ffff:10.0.0.7", "::ffff:10.0.0.8", "two"),  # IPv4, at a socket for both
+        ("2001:db8::7", "2001:db8::8", "one"),
+    ],
+)
+def test_bad_tokens_count_for_the_machine_that_sends_them(deployment, one, other, counted_as):
+    client = client_of(deployment, "pw_guess")
+    client.address = one
+    assert [client.get("/v1/whoami").status_code for _ in range(11)] == [401] * 10 + [429]
+    client.address = other
+    as_role(client, token_for(deployment, "ann", "viewer"))
+    assert client.get("/v1/whoami").status_code == (200 if counted_as == "two" else 429)
 
 
 def test_each_name_has_its_rate(deployment):

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from planner.domain.errors import StoreError
 from planner.service.store import DecisionRecord, open_store
 from planner.service.store.audit import NOTHING, add, hash_of
 from planner.service.store.database import open_engine
@@ -108,6 +109,18 @@ def test_what_was_done_to_the_log_is_named(store, database_url, statements, seq,
     tamper(database_url, *statements)
     check = store.verify_audit()
     assert (check.broken_seq, what in check.broken) == (seq, True), check
+
+
+@pytest.mark.parametrize("change", ["detail = x'00ff'", "at = 'yesterday'"])
+def test_a_line_that_cannot_be_one_of_ours_is_named_and_not_shown(tmp_path, change):
+    url = f"sqlite:///{tmp_path / 'poolwise.db'}"
+    store = open_store(url)
+    write(store, 3)
+    tamper(url, f"UPDATE audit SET {change} WHERE seq = 2")
+    assert store.verify_audit().broken_seq == 2
+    with pytest.raises(StoreError, match="line 2 of the audit log is none that Poolwise wrote"):
+        store.audit(limit=9)
+    store.close()
 
 
 def rehash(store, url, seq, prev):

@@ -302,7 +302,7 @@ def test_a_row_that_cannot_be_stored_undoes_the_whole_restore(taken, postgres):
         )
     engine.dispose()
     url = postgres.new_database()
-    with pytest.raises(StoreError, match="too long"):
+    with pytest.raises(InputError, match="too long"):
         restore(url, taken, now=LATER)
     assert [name for name, rows in contents(url).items() if rows] == ["audit_head"]
 

@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 
 from planner.domain.errors import SpecChangedError, UnknownJobError
+from planner.service.api.repeating import Repeats
+from planner.service.loop.presence import Presence
 from planner.service.store import open_store
 from planner.service.store.jobs import JobAnswer, JobRequest, JobState, StoredJobs
 from planner.service.store.processes import SILENT_S, say_alive, say_farewell
@@ -185,3 +187,35 @@ def test_a_profile_is_kept_once(access):
     assert profiles.add("p-2", "{}", by="bob", at=at(1))
     assert [p.profile_id for p in profiles.profiles(limit=9)] == ["p-2", "p-1"]
     assert profiles.profile("p-1").added_by == "ann"
+
+
+def test_a_request_under_way_is_not_done_again_where_the_clock_was_set_forward(access):
+    repeats = StoredRepeats(access=access)
+    with access.writing() as connection:
+        say_alive(connection, "a", at=NOON)
+    assert repeats.claim(claim("a"), at=NOON) is None
+    under_way = repeats.claim(claim("a"), at=at(3600))
+    assert under_way is not None
+    assert under_way.status is None
+
+
+def test_machines_whose_clocks_are_a_day_apart_take_nothing_from_each_other(postgres):
+    store = open_store(postgres.new_database())
+    early, late = (Presence(store.access, lambda d=d: at(86_400 * d)) for d in (0, 1))
+    early.begin()
+    late.begin()
+    jobs, others = (
+        StoredJobs(access=store.access, deployment="shop", owner=one.identity)
+        for one in (early, late)
+    )
+    jobs.add(ASKED, at=NOON, begun=True)
+    stored = StoredRepeats(access=store.access)
+    keys, other_keys = (Repeats(stored=stored, presence=one) for one in (early, late))
+    assert keys.claim(claim(early.identity), at=NOON) is None
+    under_way = other_keys.claim(claim(late.identity), at=at(86_400))
+    assert under_way is not None
+    assert under_way.status is None
+    assert others.take_orphans(at=store.access.shared_now(at(86_400)), limit=9) == ()
+    for one in (early, late):
+        one.end()
+    store.close()

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, create_engine, delete, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from planner.domain.errors import PlanStateError, StoreError, UnknownPlanError
+from planner.domain.errors import InputError, PlanStateError, StoreError, UnknownPlanError
 from planner.domain.rollout import ApprovalState
 from planner.rollout import approve, reject
 from planner.service.documents import window_document, windows_of
@@ -373,6 +373,15 @@ def test_a_url_without_a_driver_means_the_one_that_the_extra_installs(postgres):
     store = open_store(url)
     store.add_plan(example_record(), actor="ann")
     assert store.plan("plan-1").plan.plan_id == "plan-1"
+    store.close()
+
+
+@pytest.mark.parametrize("what", ["a\0b", "a" * 5_000])
+def test_what_no_column_of_postgresql_can_hold_is_bad_input_and_no_outage(postgres, what):
+    store = open_store(postgres.new_database())
+    with pytest.raises(InputError, match="can be neither kept nor looked for"):
+        store.add_audit(NOON, "ann", "test", what, "")
+    store.ping()
     store.close()
 
 

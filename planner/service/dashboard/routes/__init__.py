@@ -1,0 +1,1 @@
+"""The routes of the pages. Whatever changes something calls the function behind the REST route."""
