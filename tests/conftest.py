@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+CHROMIUM_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -39,3 +44,16 @@ def poolwise_data() -> Path:
     if not folder:
         pytest.skip("POOLWISE_DATA is not set: the real traces are not on this machine")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser for the tests of one file: while it runs, no other event loop can."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(CHROMIUM_FLAGS)
+        )
+        yield browser
+        browser.close()

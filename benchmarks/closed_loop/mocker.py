@@ -241,8 +241,7 @@ def _plan(setting: Setting, planner: DynamoPlanner, job: dict[str, object], out:
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if done.returncode != 0:
-        raise InputError(f"Dynamo's planner failed: {(out / 'said').read_text()[-800:]}")
+    _check_ended(done.returncode, "Dynamo's planner", out)
 
 
 def _measured(setting: Setting) -> dict[str, list[tuple[float, ...]]]:
@@ -299,9 +298,13 @@ def _steer(
             raise
         finally:
             status = child.wait()
-    if status != 0:
-        raise InputError(f"Dynamo's replay failed: {(out / 'said').read_text()[-800:]}")
+    _check_ended(status, "Dynamo's replay", out)
     return decided
+
+
+def _check_ended(status: int, what: str, out: Path) -> None:
+    if status != 0:
+        raise InputError(f"{what} failed: {(out / 'said').read_text()[-800:]}")
 
 
 def _run_of(

@@ -34,20 +34,27 @@ class Form:
             raise HTTPException(422, f"{name}: at most {most:,} characters, got {len(found):,}")
         return found
 
-    def revision(self) -> int | None:
-        """The revision of what the page showed; None: the form does not say.
+    def whole(self, name: str, *, bounds: tuple[int, int] | None = None) -> int | None:
+        """The whole number in a field; None: there is nothing in it.
 
         Raises
         ------
         HTTPException
-            422 when it is no number.
+            422 when it is none, or outside its bounds.
         """
-        text = self.text("revision", most=12)
+        text = self.text(name, most=12)
         if not text:
             return None
-        if not text.isdecimal() or not text.isascii():
-            raise HTTPException(422, f"revision: a whole number, got {text}")
-        return int(text)
+        if text.isdecimal() and text.isascii():
+            number = int(text)
+            if bounds is None or bounds[0] <= number <= bounds[1]:
+                return number
+        within = "" if bounds is None else f" from {bounds[0]:,} to {bounds[1]:,}"
+        raise HTTPException(422, f"{name}: a whole number{within}, got {text}")
+
+    def revision(self) -> int | None:
+        """The revision of what the page showed; None: the form does not say. Raises as `whole`."""
+        return self.whole("revision")
 
 
 async def own_form(request: Request) -> Form:

@@ -20,6 +20,7 @@ from planner.service.reports.quantities import (
     span,
     usd,
     usd_per_hour,
+    words,
 )
 from planner.service.reports.table import Cell, Fact, Table, cells, number_columns, text_columns
 
@@ -98,7 +99,7 @@ def pools_table(report: CapacityReport) -> Table:
         rows=tuple(
             (
                 Cell(text=pool.label),
-                Cell(text=pool.purchase_option.value.replace("_", " ")),
+                Cell(text=words(pool.purchase_option)),
                 Cell(text=_replicas(pool.fewest_replicas)),
                 Cell(text=_replicas(pool.most_replicas)),
                 Cell(text=f"{pool.accelerators_per_replica:,}"),
@@ -170,7 +171,7 @@ def windows_table(report: CapacityReport) -> Table:
                 rate(report.expected[t].request_rate_planned_rps, "requests"),
                 *(f"{pool.replicas[t]:,}" for pool in fleet.pools),
                 usd_per_hour(window.usd_per_hour),
-                window.bottleneck.replace("_", " "),
+                words(window.bottleneck),
                 _interval(
                     window.attainment_ratio,
                     window.attainment_low_ratio,

@@ -19,6 +19,7 @@ from planner.service.reports.quantities import (
     span,
     usd,
     usd_per_hour,
+    words,
 )
 
 FIRST_REAL_YEAR = 1990
@@ -203,7 +204,7 @@ def _bottleneck(report: CapacityReport) -> str:
     first = report.disaggregation.bottlenecks[0]
     if first.bottleneck == "none":
         return "Nothing is near its limit."
-    name = first.bottleneck.replace("_", " ")
+    name = words(first.bottleneck)
     return (
         f"What would miss first if the load grew is {name}, {share(first.time_ratio)} of the time."
     )

@@ -11,6 +11,7 @@ from planner.service.reports.quantities import (
     share,
     short_fleet,
     usd_per_hour,
+    words,
 )
 from planner.service.reports.table import (
     Cell,
@@ -29,7 +30,7 @@ def plan_facts(outcome: Outcome) -> tuple[Fact, ...]:
     facts = [Fact(term="Status", value=plan.status.value)]
     if plan.windows:
         facts += [
-            Fact(term="Bottleneck", value=_words(plan.windows[0].bottleneck)),
+            Fact(term="Bottleneck", value=words(plan.windows[0].bottleneck)),
             Fact(term="Cost", value=f"{usd_per_hour(plan.usd_per_hour)} over the horizon"),
         ]
     again = "the same seed gives the same plan" if plan.solver.replayable else "not replayable"
@@ -41,16 +42,12 @@ def plan_facts(outcome: Outcome) -> tuple[Fact, ...]:
         ),
         Fact(
             term="Approval",
-            value=f"{_words(approval.state)} by {approval.changed_by}"
+            value=f"{words(approval.state)} by {approval.changed_by}"
             + (f": {approval.reason}" if approval.reason else ""),
         ),
         Fact(term="Plan", value=plan.plan_id),
     ]
     return tuple(facts)
-
-
-def _words(value: str) -> str:
-    return str(value).replace("_", " ")
 
 
 def windows_table(plan: Plan) -> Table:
@@ -61,7 +58,7 @@ def windows_table(plan: Plan) -> Table:
             short_fleet(window),
             rate(window.request_rate_rps, "requests"),
             share(window.predicted.attainment_ratio),
-            _words(window.bottleneck),
+            words(window.bottleneck),
             usd_per_hour(window.usd_per_hour),
         )
         for window in plan.windows
@@ -91,7 +88,7 @@ def pools_table(plan: Plan) -> Table:
         (
             Cell(text=pool.shape.label, code=True),
             Cell(text=f"{pool.replicas:,}"),
-            Cell(text=_words(pool.purchase_option)),
+            Cell(text=words(pool.purchase_option)),
             Cell(text=share(pool.utilization_ratio), bar_ratio=_clipped(pool.utilization_ratio)),
         )
         for pool in pools
@@ -143,9 +140,7 @@ def rejected_table(plan: Plan) -> Table:
 
 def guards_table(outcome: Outcome) -> Table:
     """What every guard said of the steps."""
-    rows = [
-        cells(_words(f.guard), _words(f.verdict), f.reason or MISSING) for f in outcome.findings
-    ]
+    rows = [cells(words(f.guard), words(f.verdict), f.reason or MISSING) for f in outcome.findings]
     return Table(
         caption="Guards",
         columns=text_columns("Guard", "Verdict", "Reason"),

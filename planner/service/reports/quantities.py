@@ -30,6 +30,11 @@ def time_unit(seconds: Iterable[float]) -> TimeUnit:
     return MILLISECONDS if all(s < 1.0 for s in seconds) else SECONDS
 
 
+def words(name: str) -> str:
+    """A name as people write it: `spot_interruptions` without underscores."""
+    return str(name).replace("_", " ")
+
+
 def duration(seconds: float | None) -> str:
     """Write a time: `38 ms`, `1.27 s`, `214 s`."""
     if seconds is None or not math.isfinite(seconds):

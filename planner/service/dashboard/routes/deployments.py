@@ -20,6 +20,7 @@ from planner.service.dashboard.views.fleet import newest_alive, window_at
 from planner.service.dashboard.views.overview import MODES, age
 from planner.service.dashboard.views.plans import plan_line
 from planner.service.hosting.registry import Served
+from planner.service.reports.quantities import words
 
 ROUTER = APIRouter(prefix="/deployments/{name}")
 
@@ -83,7 +84,7 @@ def _now(served: Served, service: Service, *, now: datetime) -> dict[str, object
     return {
         "name": served.name,
         "model": deployment.model,
-        "target": deployment.spec.target.value.replace("_", " "),
+        "target": words(deployment.spec.target),
         "tells_fleet": deployment.spec.target.value in ("dry_run", "metrics"),
         "orders": known.orders_of(served, service),
         "fleet": known.fleet_of(served, plans, now=now),

@@ -1,9 +1,10 @@
 """Orders of people to a deployment: plan now, report, pause, resume, mode."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from pydantic import ValidationError
 from starlette.responses import Response
 
@@ -13,7 +14,7 @@ from planner.service.api.bodies import PlanBody
 from planner.service.api.reports import ReportBody
 from planner.service.api.service import DeploymentParameter, ServiceParameter, Writer
 from planner.service.api.work import RunnerParameter
-from planner.service.dashboard.forms import Form, OwnForm
+from planner.service.dashboard.forms import OwnForm
 from planner.service.dashboard.pages import see
 from planner.service.documents.directives import ModeBody, PauseBody, ResumeBody
 from planner.service.documents.document import Document
@@ -45,71 +46,67 @@ def report(
     return see(f"/jobs/{job.job_id}")
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A form that orders something of a deployment's loop."""
+
+    deployment: DeploymentParameter
+    service: ServiceParameter
+    by: Writer
+    form: OwnForm
+
+    @property
+    def until_at(self) -> datetime | None:
+        """When it ends; None: it holds until it is taken back.
+
+        Raises
+        ------
+        HTTPException
+            422 when the hours are none.
+        """
+        hours = self.form.whole("hours", bounds=(1, LONGEST_H))
+        return None if hours is None else self.service.now() + timedelta(hours=hours)
+
+    def given(self, said: str) -> Response:
+        """Back to the deployment's page."""
+        return see(f"/deployments/{self.deployment.spec.name}", said=said)
+
+
+Ordered = Annotated[Order, Depends()]
+
+
 @ROUTER.post("/pause")
-def pause(
-    name: str,
-    deployment: DeploymentParameter,
-    service: ServiceParameter,
-    by: Writer,
-    form: OwnForm,
-) -> Response:
+def pause(order: Ordered) -> Response:
     """Let no capacity go, or come, or either."""
     body = _body(
         PauseBody,
-        what=form.text("what") or "all",
-        until_at=_until(form, service.now()),
-        reason=form.text("reason"),
+        what=order.form.text("what") or "all",
+        until_at=order.until_at,
+        reason=order.form.text("reason"),
     )
-    api.pause(deployment, service, by, body)
-    return see(f"/deployments/{name}", said="paused")
+    api.pause(order.deployment, order.service, order.by, body)
+    return order.given("paused")
 
 
 @ROUTER.post("/resume")
-def resume(
-    name: str,
-    deployment: DeploymentParameter,
-    service: ServiceParameter,
-    by: Writer,
-    form: OwnForm,
-) -> Response:
+def resume(order: Ordered) -> Response:
     """Take a pause back."""
-    api.resume(deployment, service, by, _body(ResumeBody, what=form.text("what") or "all"))
-    return see(f"/deployments/{name}", said="resumed")
+    body = _body(ResumeBody, what=order.form.text("what") or "all")
+    api.resume(order.deployment, order.service, order.by, body)
+    return order.given("resumed")
 
 
 @ROUTER.post("/mode")
-def mode(
-    name: str,
-    deployment: DeploymentParameter,
-    service: ServiceParameter,
-    by: Writer,
-    form: OwnForm,
-) -> Response:
+def mode(order: Ordered) -> Response:
     """Let the loop's mode be another one than the spec's, or the spec's again."""
-    wanted = form.text("mode")
+    wanted = order.form.text("mode")
     if wanted == AS_THE_SPEC:
-        api.delete_mode(deployment, service, by)
+        api.delete_mode(order.deployment, order.service, order.by)
     else:
-        until_at = _until(form, service.now())
-        body = _body(ModeBody, mode=wanted, until_at=until_at, reason=form.text("reason"))
-        api.put_mode(deployment, body, service, by)
-    return see(f"/deployments/{name}", said="mode")
-
-
-def _until(form: Form, now: datetime) -> datetime | None:
-    """When an order ends; None: it holds until it is taken back.
-
-    Raises
-    ------
-    HTTPException
-        422 when the hours are none.
-    """
-    text = form.text("hours", most=8)
-    if not text:
-        return None
-    if not text.isdecimal() or not text.isascii() or not 0 < int(text) <= LONGEST_H:
-        raise HTTPException(422, f"hours: a whole number from 1 to {LONGEST_H:,}, got {text}")
-    return now + timedelta(hours=int(text))
+        reason = order.form.text("reason")
+        body = _body(ModeBody, mode=wanted, until_at=order.until_at, reason=reason)
+        api.put_mode(order.deployment, body, order.service, order.by)
+    return order.given("mode")
 
 
 def _body(kind: type[Body], **values: object) -> Body:

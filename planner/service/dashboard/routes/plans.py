@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Response as FastResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -75,56 +76,82 @@ def get_progress(request: Request, plan_id: str, service: ServiceParameter) -> R
     return page(request, "_plan_state.html.j2", _values(request, plan_id, service))
 
 
+class Decide(Protocol):
+    """The function behind a REST route that decides about a plan."""
+
+    def __call__(
+        self,
+        *,
+        plan_id: str,
+        service: Service,
+        by: str,
+        revision: int | None,
+        response: FastResponse,
+        body: DecisionBody | None,
+    ) -> PlanResource:
+        """Decide; the plan as it stands then."""
+        ...
+
+
+Move = Callable[[str, Service, str, int | None, FastResponse], PlanResource]
+"""The function behind a REST route that moves the fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A form by which somebody decides about a plan as its page showed it."""
+
+    plan_id: str
+    service: ServiceParameter
+    by: Writer
+    form: OwnForm
+
+    def decided(self, decide: Decide, said: str) -> Response:
+        """Decide; back to the plan's page."""
+        decide(
+            plan_id=self.plan_id,
+            service=self.service,
+            by=self.by,
+            revision=self.form.revision(),
+            response=FastResponse(),
+            body=DecisionBody(reason=self.form.text("reason")),
+        )
+        return see(f"/plans/{self.plan_id}", said=said)
+
+    async def moved(self, move: Move, under_way: UnderWay, *, said: tuple[str, str]) -> Response:
+        """Move the fleet; `said` on the plan's page while it moves, and once it is there."""
+        asked = self.plan_id, self.service, self.by, self.form.revision(), FastResponse()
+        over = await _over_soon(run_in_threadpool(move, *asked), under_way)
+        return see(f"/plans/{self.plan_id}", said=said[over])
+
+
+Chosen = Annotated[Choice, Depends()]
+
+
 @ROUTER.post("/{plan_id}/approve")
-def approve(plan_id: str, service: ServiceParameter, by: Writer, form: OwnForm) -> Response:
+def approve(choice: Chosen) -> Response:
     """Allow a plan as it was shown."""
-    api.approve_plan(
-        plan_id=plan_id,
-        service=service,
-        by=by,
-        revision=form.revision(),
-        response=FastResponse(),
-        body=DecisionBody(reason=form.text("reason")),
-    )
-    return see(f"/plans/{plan_id}", said="approved")
+    return choice.decided(api.approve_plan, "approved")
 
 
 @ROUTER.post("/{plan_id}/reject")
-def reject(plan_id: str, service: ServiceParameter, by: Writer, form: OwnForm) -> Response:
+def reject(choice: Chosen) -> Response:
     """Forbid a plan as it was shown."""
-    api.reject_plan(
-        plan_id=plan_id,
-        service=service,
-        by=by,
-        revision=form.revision(),
-        response=FastResponse(),
-        body=DecisionBody(reason=form.text("reason")),
-    )
-    return see(f"/plans/{plan_id}", said="rejected")
+    return choice.decided(api.reject_plan, "rejected")
 
 
 @ROUTER.post("/{plan_id}/apply")
-async def apply(
-    request: Request, plan_id: str, service: ServiceParameter, by: Writer, form: OwnForm
-) -> Response:
+async def apply(request: Request, choice: Chosen) -> Response:
     """Carry out an approved plan; its page shows how far it is."""
-    moving = run_in_threadpool(
-        api.apply_plan, plan_id, service, by, form.revision(), FastResponse()
-    )
-    over = await _over_soon(moving, request.app.state.under_way)
-    return see(f"/plans/{plan_id}", said="applied" if over else "applying")
+    said = ("applying", "applied")
+    return await choice.moved(api.apply_plan, request.app.state.under_way, said=said)
 
 
 @ROUTER.post("/{plan_id}/rollback")
-async def roll_back(
-    request: Request, plan_id: str, service: ServiceParameter, by: Writer, form: OwnForm
-) -> Response:
+async def roll_back(request: Request, choice: Chosen) -> Response:
     """Put the fleet back; the plan's page shows how far it is."""
-    moving = run_in_threadpool(
-        api.roll_plan_back, plan_id, service, by, form.revision(), FastResponse()
-    )
-    over = await _over_soon(moving, request.app.state.under_way)
-    return see(f"/plans/{plan_id}", said="rolled_back" if over else "rolling_back")
+    said = ("rolling_back", "rolled_back")
+    return await choice.moved(api.roll_plan_back, request.app.state.under_way, said=said)
 
 
 @ROUTER.post("/{plan_id}/replay")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from planner.service.reports.quantities import sentence
+from planner.service.reports.quantities import sentence, words
 from planner.service.store import DecisionRecord
 
 GOOD = ("unchanged", "applied", "applying")
@@ -76,7 +76,7 @@ def _view(record: DecisionRecord) -> DecisionView:
         decided_at=record.decided_at,
         since_at=None,
         count=1,
-        outcome=WORDS.get(record.outcome, record.outcome.replace("_", " ")),
+        outcome=WORDS.get(record.outcome, words(record.outcome)),
         tone=tone,
         reason=sentence(record.reason),
         plan_id=record.plan_id or "",

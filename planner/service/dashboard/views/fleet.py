@@ -8,7 +8,7 @@ from planner.domain.fleet import Fleet, Pool
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, PlanWindow
 from planner.domain.rollout import ApprovalState
-from planner.service.reports.quantities import long_fleet, short_fleet
+from planner.service.reports.quantities import long_fleet, short_fleet, words
 from planner.service.store import PlanRecord
 
 ALIVE = (
@@ -106,7 +106,7 @@ def _row(key: Key, pool: Pool | None, wanted: dict[Key, int], *, planned: bool) 
     label, option = key
     return PoolRow(
         label=label,
-        purchase_option=option.value.replace("_", " "),
+        purchase_option=words(option),
         ready=0 if pool is None else pool.ready,
         starting=0 if pool is None else pool.starting,
         draining=0 if pool is None else pool.draining,

@@ -17,6 +17,7 @@ from planner.service.reports.quantities import (
     share,
     usd,
     usd_per_hour,
+    words,
 )
 from planner.service.reports.table import Cell, Table, cells, number_columns, text_columns
 from serving.telemetry.signals import Activity, DeploymentSignals, Latency, Signal
@@ -191,7 +192,7 @@ def _bottleneck(signals: DeploymentSignals) -> str:
         return f"What would miss first is not known: {signals.bottleneck_why}."
     if signals.bottleneck is Bottleneck.NONE:
         return f"Nothing is short: {signals.bottleneck_why}."
-    name = signals.bottleneck.value.replace("_", " ")
+    name = words(signals.bottleneck)
     return f"Short of {name}: {signals.bottleneck_why}."
 
 

@@ -10,7 +10,14 @@ from planner.service.dashboard.views.decisions import DecisionView, timeline
 from planner.service.dashboard.views.fleet import FleetView
 from planner.service.dashboard.views.live import KEPT, MISSED
 from planner.service.documents.directives import StandingDocument
-from planner.service.reports.quantities import MISSING, duration, sentence, share, usd_per_hour
+from planner.service.reports.quantities import (
+    MISSING,
+    duration,
+    sentence,
+    share,
+    usd_per_hour,
+    words,
+)
 from planner.service.store import DecisionRecord, PlanRecord
 from serving.telemetry.signals import DeploymentSignals
 
@@ -102,7 +109,7 @@ def card(
     return Card(
         name=name,
         model=model,
-        target=target.replace("_", " "),
+        target=words(target),
         orders=orders,
         fleet=fleet,
         waiting=tuple(r.plan.plan_id for r in plans if r.approval.state is ApprovalState.PENDING),

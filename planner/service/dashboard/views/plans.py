@@ -23,6 +23,7 @@ from planner.service.reports.quantities import (
     span,
     usd,
     usd_per_hour,
+    words,
 )
 from planner.service.reports.table import (
     Cell,
@@ -363,7 +364,7 @@ def _pools(before: FleetDocument, plan: Plan) -> Table:
         rows.append(
             (
                 Cell(text=label, code=True),
-                Cell(text=option.replace("_", " ")),
+                Cell(text=words(option)),
                 Cell(text=f"{count:,}"),
                 Cell(text=f"{replicas:,}"),
                 Cell(text=f"{replicas - count:+,}" if replicas != count else "as it is"),
@@ -391,7 +392,7 @@ def _effect(plan: Plan) -> Table:
             duration(window.predicted.ttft_p95_s),
             duration(window.predicted.tpot_p95_s),
             duration(window.predicted.itl_p95_s),
-            window.bottleneck.value.replace("_", " "),
+            words(window.bottleneck),
             usd_per_hour(window.usd_per_hour),
         )
         for window in plan.windows
@@ -451,7 +452,7 @@ def _guards(findings: Sequence[FindingDocument]) -> tuple[GuardLine, ...]:
     ordered = sorted(findings, key=lambda one: _SEVERITY.index(one.verdict))
     return tuple(
         GuardLine(
-            guard=one.guard.replace("_", " "),
+            guard=words(one.guard),
             verdict=one.verdict.value,
             tone=tones.get(one.verdict, "bad"),
             reason=sentence(one.reason),

@@ -1,7 +1,6 @@
 """The dashboard in a real browser, over a deployment of real processes that really moves."""
 
 import os
-import shutil
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,10 +15,6 @@ from tests.planner.service.stubbed import start, write_engine
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PATIENCE_MS = 120_000
 DESKTOP, PHONE = 1280, 360
 SERIOUS = ("serious", "critical")
@@ -78,18 +73,6 @@ def _tokens(facts) -> dict[str, str]:
     here = f"{facts['url']}/v1/deployments/shop/observations"
     assert httpx.post(here, json={"history": windows}, headers=admin, timeout=60).is_success
     return tokens
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(FLAGS)
-        )
-        yield browser
-        browser.close()
 
 
 class Visit:

@@ -1,7 +1,5 @@
 """A capacity report in a real browser: desktop and phone, light and dark, and on paper."""
 
-import shutil
-
 import pytest
 
 from planner.service.reports.capacity_page import capacity_page
@@ -9,10 +7,6 @@ from tests.planner.service.reports.capacity_reports import small_report
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 DRAWN = "document.querySelectorAll('.plot .main-svg').length > 0"
 PATIENCE_MS = 240_000
 
@@ -22,18 +16,6 @@ def page_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "r.html"
     path.write_text(capacity_page(small_report()), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(FLAGS)
-        )
-        yield browser
-        browser.close()
 
 
 def opened(chromium, path, *, width, scheme):
