@@ -60,6 +60,8 @@ class Decision:
         One per pool of the spec, the fleet or the plan; those without replicas too.
     recommended : Diff
         Steps to the plan itself, whatever guards say.
+    lowered : str
+        Why the plan is for less of what may come than the spec asks for; empty: it is not.
     """
 
     plan: Plan
@@ -67,6 +69,7 @@ class Decision:
     findings: tuple[GuardFinding, ...]
     recommendations: tuple[PoolRecommendation, ...]
     recommended: Diff
+    lowered: str = ""
 
 
 def decide(
@@ -93,9 +96,9 @@ def decide(
         As `planner.optimize.plan`.
     """
     spec = with_demand_level(spec, forecast)
-    made = plan(spec, forecast, fleet, made_at=now, explain=explain)
+    made, lowered = plan(spec, forecast, fleet, made_at=now, explain=explain), ""
     if made.status is PlanStatus.INFEASIBLE:
-        spec, made = _feasible(spec, forecast, fleet, made, now=now)
+        spec, made, lowered = _feasible(spec, forecast, fleet, made, explain=explain)
     made = in_cells(made, spec, forecast, fleet)
     recommended = diff(fleet, made, spec, can_flip=conditions is None or conditions.can_flip)
     steps: Diff = recommended
@@ -109,25 +112,40 @@ def decide(
         findings=findings,
         recommendations=_recommendations(spec, problem, made, fleet),
         recommended=recommended,
+        lowered=lowered,
     )
 
 
 def _feasible(
-    spec: Spec, forecast: Forecast, fleet: Fleet, beyond: Plan, *, now: datetime
-) -> tuple[Spec, Plan]:
+    spec: Spec, forecast: Forecast, fleet: Fleet, beyond: Plan, *, explain: bool
+) -> tuple[Spec, Plan, str]:
     """A plan for less of what may come, where no fleet serves all that was to be planned for.
 
     An infeasible plan moves nothing: a fleet far too small would stay as it is because one far too
     large is not to be had. Plans for the quantiles of `LOWER_LEVELS` are tried instead, with the
-    spec that each is for; `beyond` is kept where they are infeasible as well.
+    spec that each is for, and say what they are not for; `beyond` is kept where they are infeasible
+    as well.
     """
+    asked = spec.forecast.demand_level
     for level in LOWER_LEVELS:
-        if level < spec.forecast.demand_level:
+        if level < asked:
             lower = replace(spec, forecast=replace(spec.forecast, demand_level=level))
-            made = plan(lower, forecast, fleet, made_at=now)
+            made = plan(lower, forecast, fleet, made_at=beyond.made_at, explain=explain)
             if made.status is not PlanStatus.INFEASIBLE:
-                return lower, made
-    return spec, beyond
+                lowered = (
+                    f"demand at {_quantile(asked)} of the forecast, which no fleet within the "
+                    f"limits serves{_to_relax(beyond)}: this is planned for {_quantile(level)}"
+                )
+                return lower, replace(made, unproven=(lowered, *made.unproven)), lowered
+    return spec, beyond, ""
+
+
+def _quantile(level: float) -> str:
+    return f"q{100 * level:.0f}"
+
+
+def _to_relax(made: Plan) -> str:
+    return f" (to relax: {' or '.join(made.relaxations)})" if made.relaxations else ""
 
 
 def guarded(
@@ -180,7 +198,7 @@ def _reason(spec: Spec, problem: Problem, made: Plan, key: Key, *, now: int, the
 
 
 def _need(spec: Spec, problem: Problem, made: Plan, key: Key, then: int) -> str:
-    level = f"q{100 * spec.forecast.demand_level:.0f}"
+    level = _quantile(spec.forecast.demand_level)
     forecast_text = f"forecast {made.windows[0].request_rate_rps:.3g} requests/s at {level}"
     found = [o for o in problem.option_indices if _key_of(problem, o) == key and problem.windows]
     if not found:

@@ -261,7 +261,9 @@ def _tick(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport:
         reason = "; ".join([*reasons, *short])
         return TickReport(outcome=Outcome.INFEASIBLE, reason=reason, decision=decision)
     report = _carry_on(deployment, way.course, decision, conditions, now=now)
-    return replace(report, reason="; ".join([report.reason, *_told_edits(spec, conditions)]))
+    lowered = [f"not confirmed: {decision.lowered}"] if decision.lowered else []
+    told = [report.reason, *lowered, *_told_edits(spec, conditions)]
+    return replace(report, reason="; ".join(told))
 
 
 def _told_edits(spec: Spec, conditions: GuardConditions) -> list[str]:

@@ -39,6 +39,7 @@ class Metrics:
 
     registry: KnownRegistry = field(default_factory=KnownRegistry)
     ticks: Counter = field(init=False)
+    lowered: Counter = field(init=False)
     tick_seconds: Histogram = field(init=False)
     last_good_tick: Gauge = field(init=False)
     loop: TickMetrics = field(init=False)
@@ -73,6 +74,12 @@ class Metrics:
             registry.register(several)
         self.ticks = Counter(
             "poolwise_ticks", "Ticks by outcome", ("deployment", "outcome"), registry=registry
+        )
+        self.lowered = Counter(
+            "poolwise_lowered_ticks",
+            "Ticks that planned for less than they were to, as no fleet serves that",
+            name,
+            registry=registry,
         )
         self.tick_seconds = Histogram(
             "poolwise_tick_seconds", "Duration of a tick", name, registry=registry
@@ -186,6 +193,8 @@ class Metrics:
         if report.seen is not None:
             self.forecasts.record(deployment, report.seen)
         if report.decision is not None:
+            if report.decision.lowered:
+                self.lowered.labels(deployment).inc()
             self.record_plan(deployment, report.decision.plan)
             self.record_fleet(deployment, report.decision.diff.from_fleet)
 

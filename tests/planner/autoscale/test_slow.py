@@ -67,8 +67,13 @@ def test_where_no_fleet_serves_the_highest_quantile_a_lower_one_is_planned_for()
     assert decision.plan.status is not PlanStatus.INFEASIBLE
     assert decision.plan.inputs.demand_level in LOWER_LEVELS
     assert decision.plan.windows[0].replicas(Role.PREFILL) > 1
+    level = f"q{100 * decision.plan.inputs.demand_level:.0f}"
+    assert decision.plan.unproven[0] == decision.lowered
+    assert "which no fleet within the limits serves (to relax: " in decision.lowered
+    assert decision.lowered.endswith(f": this is planned for {level}")
 
 
 def test_an_infeasible_decision_says_so_for_every_pool() -> None:
     decision = decide(spec(inventory=3), forecast([100.0]), fleet(prefill=1, decode=1), now=NOW)
+    assert decision.lowered == ""
     assert all("serves most" in text for text in reasons(decision).values())

@@ -205,6 +205,25 @@ def test_ticks_are_measured(make):
     assert "poolwise_planned_usd_per_hour" in text
 
 
+def test_a_plan_for_less_than_asked_for_says_so_and_is_counted(make):
+    accelerator = {"name": "cpu", "per_node": 16, "inventory": 16}
+    priced = {**accelerator, "usd_per_gpu_hour": {"on_demand": 1.0}}
+    deployment, metrics = make(loop={"mode": "advise"}, accelerators=[priced]), Metrics()
+    uneven = history(40, **{**BUSY, "requests": 2000})
+    for index, window in enumerate(uneven):
+        for counted in ("requests", "input_tokens", "output_tokens"):
+            window[counted] = int(window[counted] * (0.2, 1, 1.8)[index % 3])
+    observe(deployment, uneven)
+    tick_once(deployment, metrics)
+    (told,) = deployment.store.decisions("shop", limit=9)
+    assert told.outcome == Outcome.ADVISED
+    assert "not confirmed: demand at q90 of the forecast, which no fleet within" in told.reason
+    plan = deployment.store.plan(told.plan_id).plan
+    assert plan.inputs.demand_level < 0.9
+    assert plan.unproven[0] in told.reason
+    assert 'poolwise_lowered_ticks_total{deployment="shop"} 1.0' in metrics.text().decode()
+
+
 def test_a_tick_that_breaks_does_not_end_the_loop(make):
     deployment = make(loop={"mode": "advise"})
     broken = replace(deployment, observer=None)
