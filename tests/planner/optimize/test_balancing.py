@@ -56,11 +56,16 @@ def test_a_plan_for_replicas_in_turn_holds_there() -> None:
     }
     both = (counts[Balancing.ROUND_ROBIN], counts[Balancing.LEAST_LOADED])
     assert sum(both[0].values()) > sum(both[1].values())
-    workload = sample_workload(
-        load.windows[0], level=0.9, duration_s=WINDOW_S, rng=np.random.default_rng(7)
+    futures = [
+        sample_workload(load.windows[0], level=0.9, duration_s=WINDOW_S, rng=rng)
+        for rng in np.random.default_rng(7).spawn(20)
+    ]
+    in_turn, least = (
+        np.array([attained(replicas, future, RouterPolicy.ROUND_ROBIN) for future in futures])
+        for replicas in both
     )
-    assert attained(both[0], workload, RouterPolicy.ROUND_ROBIN) >= 0.945
-    assert attained(both[1], workload, RouterPolicy.ROUND_ROBIN) < 0.945
+    assert np.all(in_turn >= 0.95)
+    assert np.mean(least < 0.95) > 0.05  # a promise kept with less confidence than 95 %
 
 
 def test_a_router_that_only_balances_is_left_to_balance_in_its_own_way() -> None:
