@@ -1,0 +1,30 @@
+"""What the site shows besides the pages of `docs/`: the README as its first page, and the reference
+that is made from the code at every build, so that it cannot fall behind.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that no file of `docs/` holds."""
+    pages = {"index.md": _first_page(), **_reference().pages()}
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def _first_page() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def _reference():
+    spec = importlib.util.spec_from_file_location("reference", Path(__file__).parent / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
