@@ -37,7 +37,7 @@ from planner.domain.workload import Workload
 from planner.optimize import plan
 from profiler.imports.splitwise import read_table
 
-LONGEST_PROMPT, LONGEST_ANSWER = 12_000, 3_000
+LONGEST_PROMPT, LONGEST_ANSWER = 8_000, 3_000
 GIGABYTE = 1e9
 
 
@@ -65,14 +65,14 @@ class Service:
     reuse_ratio: float = 0.0
     link_gbytes_per_s: float = 20.0
     ttft_s: float = 1.5
-    tpot_s: float = 0.06
+    tpot_s: float = 0.055
 
 
 BASE = Service()
 AXES: dict[str, tuple[str, tuple[tuple[str, Service], ...]]] = {
     "pace": (
         "TPOT objective",
-        tuple((f"{1e3 * s:g} ms", replace(BASE, tpot_s=s)) for s in (0.045, 0.05, 0.06, 0.08, 0.2)),
+        tuple((f"{1e3 * s:g} ms", replace(BASE, tpot_s=s)) for s in (0.045, 0.05, 0.055, 0.06, 0.08, 0.2)),
     ),
     "ttft": (
         "TTFT objective",
@@ -82,14 +82,12 @@ AXES: dict[str, tuple[str, tuple[tuple[str, Service], ...]]] = {
         "prompt length (mean; as many prompt tokens/s in all)",
         tuple(
             (f"{n:,} tokens", replace(BASE, prompt_tokens=float(n), rate_rps=30_000 / n))
-            for n in (300, 750, 1_500, 3_000, 6_000)
+            for n in (300, 750, 1_500, 3_000, 4_500)
         ),
     ),
     "answers": (
         "answer length (mean)",
-        tuple(
-            (f"{n:,} tokens", replace(BASE, answer_tokens=float(n))) for n in (20, 60, 200, 600)
-        ),
+        tuple((f"{n:,} tokens", replace(BASE, answer_tokens=float(n))) for n in (20, 60, 200, 600)),
     ),
     "variance": (
         "spread of answers (standard deviation over mean)",

@@ -1,9 +1,12 @@
-"""What the site shows besides the pages of `docs/`: the README as its first page, and the reference
-that is made from the code at every build, so that it cannot fall behind.
+"""What the site shows besides the pages of `docs/`.
+
+The README as its first page, and the reference, made from the code at every build so that it cannot
+fall behind.
 """
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -23,8 +26,10 @@ def _first_page() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
 
 
-def _reference():
-    spec = importlib.util.spec_from_file_location("reference", Path(__file__).parent / "reference.py")
+def _reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "reference", Path(__file__).parent / "reference.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -35,7 +35,11 @@ def pages() -> dict[str, str]:
 def cli() -> str:
     """Every command with its arguments and options."""
     root = typer.main.get_command(commands)
-    parts = ["# The command line", MADE, "Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."]
+    parts = [
+        "# The command line",
+        MADE,
+        "Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.",
+    ]
     for names, command in _commands(root, ()):
         parts.append(f"## poolwise {' '.join(names)}")
         parts.append(_prose(command.help))
@@ -78,8 +82,8 @@ def rest() -> str:
     parts = [
         "# REST routes",
         MADE,
-        "How they are used: [the REST API](../api.md). The document itself, with examples that run: "
-        "`GET /openapi.json`. Errors are `application/problem+json`.",
+        "How they are used: [the REST API](../api.md). The document itself, with examples that run:"
+        " `GET /openapi.json`. Errors are `application/problem+json`.",
     ]
     used: set[str] = set()
     for path, methods in document["paths"].items():
@@ -107,7 +111,8 @@ def _route(route: str, operation: Mapping) -> list[str]:
     return [
         f"## {route}",
         _prose(operation.get("description") or operation.get("summary")),
-        f"Least role: {role.value if role else 'none, open'}." + (f" Body: {asked}." if asked else ""),
+        f"Least role: {role.value if role else 'none, open'}."
+        + (f" Body: {asked}." if asked else ""),
         table(("parameter", "in", "what it is"), rows) if rows else "",
         table(("status", "when", "document"), answers),
     ]
@@ -128,7 +133,7 @@ def spec() -> str:
     parts = [
         "# The spec",
         MADE,
-        "YAML. The same as JSON Schema: `poolwise validate --schema`. A first one: `poolwise init`.",
+        "YAML. As JSON Schema: `poolwise validate --schema`. A first one: `poolwise init`.",
         *_schema("Spec", schema, level=2),
     ]
     for name, part in sorted(schema["$defs"].items()):
@@ -138,7 +143,12 @@ def spec() -> str:
 
 def environment() -> str:
     """The variables of the environment, as the settings' docstring lists them."""
-    parts = ["# Settings", MADE, "Read once, when a command starts.", table(("variable", "meaning"), _variables())]
+    parts = [
+        "# Settings",
+        MADE,
+        "Read once, when a command starts.",
+        table(("variable", "meaning"), _variables()),
+    ]
     return _joined(parts)
 
 
@@ -169,7 +179,11 @@ def _schema(name: str, schema: Mapping, *, level: int) -> list[str]:
     heading = f"{'#' * level} {name}"
     told = _prose(schema.get("description"))
     if "enum" in schema:
-        return [heading, told, "One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + "."]
+        return [
+            heading,
+            told,
+            "One of " + ", ".join(f"`{value}`" for value in schema["enum"]) + ".",
+        ]
     needed = set(schema.get("required", ()))
     rows = [
         (f"`{field}`" + (" (needed)" if field in needed else ""), _type(part), _meaning(part))
@@ -225,6 +239,7 @@ def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def cell(text: str) -> str:
+    """Text that does not end a cell."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

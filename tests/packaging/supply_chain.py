@@ -42,8 +42,11 @@ def check(python: Path, root: Path) -> None:
     write_bill(python, root, bill)
     wrong = refused_licences(json.loads(bill.read_text()))
     if wrong:
-        sys.exit("licences that are not on the list of tests/packaging/supply_chain.py:\n" + "\n".join(wrong))
-    print(f"[package] licences of {components(bill)} packages are free; bill of materials: {bill.relative_to(root)}")
+        sys.exit(
+            "licences that are not on the list of tests/packaging/supply_chain.py:\n"
+            + "\n".join(wrong)
+        )
+    print(f"[package] {components(bill)} packages, licences fine: {bill.relative_to(root)}")
     audit(python)
 
 
@@ -65,7 +68,9 @@ def refused_licences(bill: dict) -> list[str]:
     for component in bill["components"]:
         names = [name_of(licence) for licence in component.get("licenses", ())]
         if not any(is_free(name) for name in names):
-            wrong.append(f"  {component['name']} {component['version']}: {', '.join(names) or 'none named'}")
+            wrong.append(
+                f"  {component['name']} {component['version']}: {', '.join(names) or 'none named'}"
+            )
     return wrong
 
 
@@ -76,7 +81,9 @@ def name_of(licence: dict) -> str:
 
 def is_free(name: str) -> bool:
     """Whether one side of every OR, and both of every AND, begins as one of the list."""
-    plain = name.replace("(", " ").replace(")", " ").replace("License :: OSI Approved ::", "").strip()
+    plain = (
+        name.replace("(", " ").replace(")", " ").replace("License :: OSI Approved ::", "").strip()
+    )
     return any(
         all(part.strip().startswith(FREE) or part.strip() in LINKED for part in side.split(" AND "))
         for side in plain.split(" OR ")
@@ -86,19 +93,22 @@ def is_free(name: str) -> bool:
 def audit(python: Path) -> None:
     """Ask for known vulnerabilities of exactly these versions."""
     sites = json.loads(
-        subprocess.check_output([python, "-c", "import json, site; print(json.dumps(site.getsitepackages()))"])
+        subprocess.check_output(
+            [python, "-c", "import json, site; print(json.dumps(site.getsitepackages()))"]
+        )
     )
-    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--skip-editable", "-f", "json"]
+    command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "-f", "json"]
     for site in sites:
         command += ["--path", site]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        print(f"[package] vulnerabilities not asked for: {(done.stderr.splitlines() or ['no answer'])[-1]}")
+        why = (done.stderr.splitlines() or ["no answer"])[-1]
+        print(f"[package] not asked for vulnerabilities: {why}")
         return
     wrong = [
-        f"  {package['name']} {package['version']}: {one['id']}, mended in {', '.join(one['fix_versions']) or 'none'}"
+        f"  {package['name']} {package['version']}: {one['id']}, mended in {one['fix_versions']}"
         for package in found
         for one in package.get("vulns", ())
         if package["name"] != "pip" and one["id"] not in ACCEPTED_VULNERABILITIES
