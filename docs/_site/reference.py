@@ -47,7 +47,7 @@ def cli() -> str:
         if rows:
             parts.append(table(("argument or option", "what it does"), rows))
         if command.epilog:
-            parts.append(_prose(command.epilog))
+            parts.append(_epilog(command.epilog))
     return _joined(parts)
 
 
@@ -249,6 +249,19 @@ def _line(text: str | None) -> str:
 
 def _prose(text: str | None) -> str:
     return (text or "").replace("\b", "").strip()
+
+
+def _epilog(text: str) -> str:
+    """What stands below the options; commands in it as a block to copy."""
+    blocks: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", _prose(text)):
+        if not paragraph.lstrip().startswith(("poolwise ", "$ ")):
+            blocks.append(paragraph)
+        elif blocks and blocks[-1].endswith("```"):
+            blocks[-1] = f"{blocks[-1][:-3]}{paragraph.strip()}\n```"
+        else:
+            blocks.append(f"```console\n{paragraph.strip()}\n```")
+    return "\n\n".join(blocks)
 
 
 def _joined(parts: Iterable[str]) -> str:
