@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from planner.domain.fleet import Role
 from planner.service.documents.capacity_report import (
     CapacityReport,
+    FleetWindowDocument,
     ParetoPointDocument,
     PatternDocument,
     ScenarioDocument,
@@ -83,8 +84,8 @@ def pace_figure(report: CapacityReport) -> Figure:
     for row, (title, unit, values, colour) in enumerate(panels, start=1):
         figure.add_trace(
             go.Scatter(
-                x=[clock.at(p.start_at) for p in paces],
-                y=values,
+                x=[*(clock.at(p.start_at) for p in paces), clock.at(report.workload.end_at)],
+                y=[*values, *values[-1:]],
                 mode="lines",
                 line={"color": colour, "width": 1.5, "shape": "hv"},
                 hovertemplate=f"%{{y:.4~g}} {unit} at %{{x}}<extra></extra>",
@@ -233,6 +234,12 @@ def _draw_demand(
     ]
 
 
+def _lowest(window: FleetWindowDocument) -> float:
+    """Where the interval of a window begins that has an attainment."""
+    found = (window.attainment_low_ratio, window.attainment_ratio)
+    return min(ratio for ratio in found if ratio is not None)
+
+
 def attainment_figure(report: CapacityReport) -> Figure:
     """Draw the attainment of every window with its interval, and what was promised."""
     clock, windows = _clock(report), report.recommended.windows
@@ -277,7 +284,7 @@ def attainment_figure(report: CapacityReport) -> Figure:
     for target in targets:
         figure.add_hline(y=target, line={"color": PROMISE, "width": 1.5, "dash": "dash"})
     lowest = min(
-        [*targets, *(w.attainment_low_ratio or w.attainment_ratio or 1.0 for w in known)],
+        [*targets, *(_lowest(w) for w in known)],
         default=0.0,
     )
     figure.update_yaxes(tickformat=".1~%", nticks=5, range=[lowest - 0.1 * (1.02 - lowest), 1.005])
