@@ -166,8 +166,8 @@ def few_requests(report: CapacityReport) -> str:
     if seen >= FEW_REQUESTS:
         return ""
     return (
-        f"Only {counted(seen, 'request')} {'was' if seen == 1 else 'were'} seen: rates, lengths and "
-        "this fleet rest on no more than that. Show more traffic before buying by it."
+        f"Only {counted(seen, 'request')} {'was' if seen == 1 else 'were'} seen: rates, lengths "
+        "and this fleet rest on no more than that. Show more traffic before buying by it."
     )
 
 
