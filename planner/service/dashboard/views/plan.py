@@ -23,6 +23,7 @@ from planner.service.dashboard.views.plans import (
     PlanLine,
     asker,
     fleet_in_short,
+    named,
     plan_line,
 )
 from planner.service.documents.rollout import FindingDocument
@@ -258,7 +259,7 @@ def _history(approvals: Sequence[Approval]) -> Table:
         cells(
             f"{one.changed_at:%Y-%m-%d %H:%M:%S}",
             STATES[one.state][0],
-            one.changed_by,
+            named(one.changed_by),
             sentence(one.reason) or MISSING,
         )
         for one in approvals

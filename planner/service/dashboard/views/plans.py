@@ -70,7 +70,11 @@ def plan_line(record: PlanRecord) -> PlanLine:
 
 def asker(approval: Approval) -> str:
     """Who asked for a plan, as people say it."""
-    name = approval.requested_by or approval.changed_by
+    return named(approval.requested_by or approval.changed_by)
+
+
+def named(name: str) -> str:
+    """Who did something to a plan, as people say it."""
     return "the loop" if name == "policy" else name
 
 
