@@ -11,6 +11,7 @@ from planner.domain.fleet import Role
 from planner.service.documents.capacity_report import (
     CapacityReport,
     FleetWindowDocument,
+    PaceDocument,
     ParetoPointDocument,
     PatternDocument,
     ScenarioDocument,
@@ -80,12 +81,13 @@ def pace_figure(report: CapacityReport) -> Figure:
         ("Prompt tokens", "tokens/s", [p.input_tokens_per_s for p in paces], PREFILL),
         ("Answer tokens", "tokens/s", [p.output_tokens_per_s for p in paces], DECODE),
     )
+    corners = _corners(paces)
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.09)
     for row, (title, unit, values, colour) in enumerate(panels, start=1):
         figure.add_trace(
             go.Scatter(
-                x=[*(clock.at(p.start_at) for p in paces), clock.at(report.workload.end_at)],
-                y=[*values, *values[-1:]],
+                x=[None if at is None else clock.at(at) for at, _ in corners],
+                y=[None if i is None else values[i] for _, i in corners],
                 mode="lines",
                 line={"color": colour, "width": 1.5, "shape": "hv"},
                 hovertemplate=f"%{{y:.4~g}} {unit} at %{{x}}<extra></extra>",
@@ -108,6 +110,18 @@ def pace_figure(report: CapacityReport) -> Figure:
         height_px=440,
         zoom=True,
     )
+
+
+def _corners(paces: Sequence[PaceDocument]) -> list[tuple[datetime | None, int | None]]:
+    """Where the line of what arrived begins a step: when, and which; it breaks off at a hole."""
+    corners: list[tuple[datetime | None, int | None]] = []
+    end_at: datetime | None = None
+    for i, pace in enumerate(paces):
+        if end_at is not None and pace.start_at > end_at:
+            corners += [(end_at, i - 1), (None, None)]
+        corners.append((pace.start_at, i))
+        end_at = pace.start_at + timedelta(seconds=pace.window_s)
+    return [*corners, (end_at, len(paces) - 1)] if paces else []
 
 
 def pattern_figure(name: str, title: str, pattern: Sequence[PatternDocument]) -> Figure | None:

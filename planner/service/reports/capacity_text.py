@@ -152,11 +152,12 @@ def _no_answer(report: CapacityReport) -> tuple[str, str, str]:
 def _reached(report: CapacityReport) -> str:
     """What the best fleet within the limits did, beside what is promised."""
     seen = report.attainment
-    if seen is None or seen.ttft_p50_s is None:
+    if seen is None or seen.ttft_p95_s is None:
         return ""
     return (
-        f" (within them, the time to first token is {duration(seen.ttft_p50_s)} at the median, of "
-        f"{duration(seen.ttft_s)} promised)"
+        f" (the best fleet within them, at the 95th percentile: {duration(seen.ttft_p95_s)} to the "
+        f"first token, {duration(seen.tpot_p95_s)} for each further one; promised are "
+        f"{duration(seen.ttft_s)} and {duration(seen.tpot_s)})"
     )
 
 

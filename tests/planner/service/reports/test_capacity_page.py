@@ -138,7 +138,7 @@ def test_a_report_without_a_fleet_says_so_and_draws_what_there_is(tmp_path):
 def test_promises_that_nothing_keeps_are_told_beside_what_was_reached(tmp_path):
     never = [{"model": "tiny", "ttft_s": 0.0001, "tpot_s": 0.1, "attainment_ratio": 0.9}]
     made = report_of(tmp_path, spec_changes={"slos": never})
-    assert "promised)" in answer_sentences(made)[2]
+    assert "; promised are 0.1" in answer_sentences(made)[2]
     assert made.plan.relaxations == [
         "no request is in time, whatever the fleet: promise far longer times, or find faster "
         "replicas"
@@ -152,6 +152,14 @@ def test_what_rests_on_hardly_any_request_is_no_answer_to_buy_by(report):
     page = read_page(capacity_page(report.model_copy(update={"workload": few})))
     assert "Only 1 request was seen" in page.visible
     assert "Only " not in read_page(capacity_page(report)).visible
+
+
+def test_no_line_is_drawn_through_a_hole(report):
+    first, *_, last = report.workload.pace
+    holed = report.workload.model_copy(update={"pace": [first, last]})
+    drawn = json.loads(str(pace_figure(report.model_copy(update={"workload": holed})).content))
+    rates = [first.request_rate_rps, last.request_rate_rps]
+    assert drawn["data"][0]["y"] == [rates[0], rates[0], None, rates[1], rates[1]]
 
 
 def test_the_last_window_that_was_seen_is_drawn_to_its_end(report):
