@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_disaggregation [--only AXIS ...]
 
-One service (`BASE`), and what changes when one thing about it changes: per row the fewest GPUs with
+One service (`BASE`), and what changes when one thing about it changes: per row the least cost with
 aggregated replicas only and with prefill and decode replicas only, as `planner.optimize.plan` finds
 them and its twin proves them, and what the plan is that may have both. Replicas have 8 H100, times
 measured by Splitwise (below POOLWISE_DATA); lengths and arrivals are drawn. None of it was measured
@@ -23,6 +23,7 @@ from benchmarks.bench_sizing import (
     NOW,
     PERF_MODEL,
     SLO,
+    USD_PER_GPU_HOUR,
     WINDOW_S,
     fleet_text,
     known,
@@ -66,13 +67,17 @@ class Service:
     link_gbytes_per_s: float = 20.0
     ttft_s: float = 1.5
     tpot_s: float = 0.055
+    accelerators: tuple[str, ...] = (ACCELERATOR,)
 
 
 BASE = Service()
 AXES: dict[str, tuple[str, tuple[tuple[str, Service], ...]]] = {
     "pace": (
         "TPOT objective",
-        tuple((f"{1e3 * s:g} ms", replace(BASE, tpot_s=s)) for s in (0.045, 0.05, 0.055, 0.06, 0.08, 0.2)),
+        tuple(
+            (f"{1e3 * s:g} ms", replace(BASE, tpot_s=s))
+            for s in (0.045, 0.05, 0.055, 0.06, 0.08, 0.2)
+        ),
     ),
     "ttft": (
         "TTFT objective",
@@ -104,8 +109,12 @@ AXES: dict[str, tuple[str, tuple[tuple[str, Service], ...]]] = {
     "link": (
         "link between the pools",
         tuple(
-            (f"{g:g} GB/s", replace(BASE, link_gbytes_per_s=g)) for g in (0.1, 0.3, 1.25, 5.0, 50.0)
+            (f"{g:g} GB/s", replace(BASE, link_gbytes_per_s=g)) for g in (0.3, 0.6, 1.25, 5.0, 50.0)
         ),
+    ),
+    "hardware": (
+        "accelerators that may be had",
+        (("H100", BASE), ("H100 and A100", replace(BASE, accelerators=tuple(USD_PER_GPU_HOUR)))),
     ),
 }
 """Axis -> its name in words, and the services along it."""
@@ -137,19 +146,19 @@ def _lengths(
 
 
 @cache
-def profile_on(data: Path) -> Profile:
-    """Llama-2-70B on 8 H100."""
-    return measured_profile(ACCELERATOR, read_table(data / PERF_MODEL))
+def profile_on(accelerator: str, data: Path) -> Profile:
+    """Llama-2-70B on 8 of them."""
+    return measured_profile(accelerator, read_table(data / PERF_MODEL))
 
 
 def asked(service: Service, way: str, *, data: Path) -> Plan:
     """The cheapest fleet of the pools of a way."""
     link = TransferTime(base_s=0.005, bandwidth_bytes_per_s=GIGABYTE * service.link_gbytes_per_s)
-    profile = replace(profile_on(data), transfer=link)
+    profiles = [replace(profile_on(name, data), transfer=link) for name in service.accelerators]
     slo = replace(
         SLO, ttft_s=service.ttft_s, tpot_s=service.tpot_s, attainment_ratio=ATTAINMENT_RATIO
     )
-    spec = spec_of([profile], WAYS[way], [ACCELERATOR], slo=slo)
+    spec = spec_of(profiles, WAYS[way], service.accelerators, slo=slo)
     return plan(spec, known(workload_of(service)), None, made_at=NOW)
 
 
@@ -160,17 +169,21 @@ def table(axis: str, *, data: Path) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for label, service in services:
         made = {way: asked(service, way, data=data) for way in WAYS}
-        counts = {way: gpus(found) for way, found in made.items()}
         ratio = "-"
-        if counts["aggregated"] and counts["disaggregated"]:
-            ratio = f"{counts['disaggregated'] / counts['aggregated']:.2f}"
+        if gpus(made["aggregated"]) and gpus(made["disaggregated"]):
+            ratio = f"{made['disaggregated'].usd_per_hour / made['aggregated'].usd_per_hour:.2f}"
         cells = [label, *(_cell(made[way]) for way in ("aggregated", "disaggregated"))]
         yield f"| {' | '.join([*cells, ratio, _cell(made['plan'])])} |"
 
 
 def _cell(made: Plan) -> str:
     count = gpus(made)
-    return "none" if count is None else f"{count} GPUs: {fleet_text(made).replace(' h100', '')}"
+    if count is None:
+        return "none"
+    fleet = fleet_text(made)
+    if "a100" not in fleet:
+        fleet = fleet.replace(" h100", "")
+    return f"{count} GPUs, {made.usd_per_hour:,.0f} USD/h: {fleet}"
 
 
 def main(given: Sequence[str]) -> int:

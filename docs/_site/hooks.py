@@ -16,14 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that no file of `docs/` holds."""
-    pages = {"index.md": _first_page(), **_reference().pages()}
+    pages = {"index.md": _first_page(), "changes.md": _changes(), **_reference().pages()}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def _first_page() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)")
+
+
+def _changes() -> str:
+    return (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def _reference() -> ModuleType:
