@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.closed_loop import in_twin, mocker, table
-from benchmarks.closed_loop.judging import Figures, Run, figures
+from benchmarks.closed_loop.judging import figures
 from benchmarks.closed_loop.kept import Results, key_of
 from benchmarks.closed_loop.mocker import DynamoPlanner
 from benchmarks.closed_loop.policies import DYNAMO, Candidate, candidates, first_fleet
 from benchmarks.closed_loop.settings import SETTINGS, Setting
 from benchmarks.closed_loop.workloads import CASES, Case, workload_of
+from planner.autoscale.backtest import Figures, Run
 from planner.domain.errors import PoolwiseError
 from planner.simulate.policy import Policy
 

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.closed_loop.foresight import frontier
-from benchmarks.closed_loop.judging import Figures
 from benchmarks.closed_loop.policies import FORESIGHT
 from benchmarks.closed_loop.settings import Setting
 from benchmarks.closed_loop.workloads import Case, workload_of
+from planner.autoscale.backtest import Figures, frontier
 from planner.domain.errors import InputError
 
 LEVELS = (0.95, 0.975, 0.99)

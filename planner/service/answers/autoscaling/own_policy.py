@@ -13,21 +13,19 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from benchmarks.closed_loop.settings import ROLES, Setting
-from benchmarks.closed_loop.workloads import START_AT
 from forecaster.memory import Memory
 from forecaster.shapes import shape_of_lengths
 from forecaster.windows import observe_windows
 from planner import rollout
-from planner.autoscale import Backlog, Reaction, decide, react
+from planner.autoscale import Backlog, Reaction, decide, kept_by_waiting, react
+from planner.autoscale.backtest import ROLES, PoolPair
 from planner.autoscale.slow import guarded
 from planner.domain.fleet import Fleet, Pool, Role, version_of
 from planner.domain.forecast import Forecast
-from planner.domain.guards import GuardSettings
 from planner.domain.output_length import OutputLengths
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, Step, StepKind
-from planner.domain.spec import ForecastSettings, LoopSettings, Spec
+from planner.domain.spec import Spec
 from planner.domain.workload import Integers, ObservedWindow, Workload
 from planner.rollout import GuardConditions
 from planner.service.answers.planning import expected_demand
@@ -41,48 +39,6 @@ RATE_OVER_S = 30.0
 """The fast loop's rate of arrivals is that of so long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
-    """The settings of the spec that an owner would choose.
-
-    Parameters
-    ----------
-    attainment_ratio : float
-        What is promised.
-    demand_level : float or None
-        Quantile of the forecast to plan for; None: `choose_level`.
-    window_s, slow_interval_s, fast_interval_s : float
-    patience_s : float or None
-        `guards.scale_down_stabilization_s`; None: the start-up time. What idles for so long costs
-        as much as it would to start it anew, so whatever comes, at most twice the least is paid.
-    """
-
-    attainment_ratio: float = 0.99
-    demand_level: float | None = 0.9
-    window_s: float = 60.0
-    slow_interval_s: float = 60.0
-    fast_interval_s: float = 5.0
-    patience_s: float | None = None
-
-    def spec(self, setting: Setting) -> Spec:
-        """The deployment's spec: windows reach as far as two starts, four at the least."""
-        windows = max(4, int(-(-2 * setting.start_s // self.window_s)))
-        patience_s = setting.start_s if self.patience_s is None else self.patience_s
-        return setting.spec(
-            attainment_ratio=self.attainment_ratio,
-            guards=GuardSettings(scale_down_stabilization_s=patience_s),
-            forecast=ForecastSettings(
-                window_s=self.window_s,
-                horizon_windows=windows,
-                demand_level=self.demand_level or 0.9,
-                choose_level=self.demand_level is None,
-            ),
-            loop=LoopSettings(
-                slow_interval_s=self.slow_interval_s, fast_interval_s=self.fast_interval_s
-            ),
-        )
-
-
 @dataclass(slots=True)
 class History:
     """What was observed, cut into windows, as a gate's log of requests tells it.
@@ -94,6 +50,7 @@ class History:
     """
 
     window_s: float
+    start_at: datetime
     windows: list[ObservedWindow] = field(default_factory=list)
     _closed: int = 0
     _prompts: list[Integers] = field(default_factory=list)
@@ -105,7 +62,7 @@ class History:
         self._ended.append((seen.finished_input_tokens, seen.finished_output_tokens))
         if seen.t_s >= (self._closed + 1) * self.window_s:
             begun_s = self._closed * self.window_s
-            self.windows.append(self._window(START_AT + timedelta(seconds=begun_s)))
+            self.windows.append(self._window(self.start_at + timedelta(seconds=begun_s)))
             self._prompts, self._ended, self._closed = [], [], self._closed + 1
 
     def _window(self, start_at: datetime) -> ObservedWindow:
@@ -177,11 +134,17 @@ def _under_way(step: Step, seen: Observation) -> bool:
     return step.kind is StepKind.DRAIN and group.draining > 0
 
 
-class Production:
+class OwnPolicy:
     """The policy.
 
     Parameters
     ----------
+    spec : Spec
+        Whose forecast, loop and guard settings count.
+    pair : PoolPair
+        What it steers.
+    start_at : datetime
+        When the run begins.
     warm_s : float
         Until then it only observes.
     before : Workload or None
@@ -189,13 +152,20 @@ class Production:
     """
 
     def __init__(
-        self, setting: Setting, tuning: Tuning, *, warm_s: float, before: Workload | None = None
+        self,
+        spec: Spec,
+        pair: PoolPair,
+        *,
+        start_at: datetime,
+        warm_s: float,
+        before: Workload | None = None,
     ) -> None:
-        self._setting, self._warm_s = setting, warm_s
-        self._spec = tuning.spec(setting)
-        self._model = setting.model.name
-        known = [] if before is None else list(observe_windows(before, tuning.window_s))
-        self._history = History(tuning.window_s, known)
+        self._spec, self._pair, self._start_at, self._warm_s = spec, pair, start_at, warm_s
+        self._model = pair.model
+        window_s = spec.forecast.window_s
+        known = [] if before is None else list(observe_windows(before, window_s))
+        self._history = History(window_s, start_at, known)
+        self._next_slow_s = warm_s
         self._memory = Memory()
         self._arrivals: list[tuple[float, float, Integers]] = []
         self._decisions: list[DecisionRecord] = []
@@ -207,8 +177,14 @@ class Production:
 
     @property
     def first_tick_s(self) -> float:
-        """The first fast tick."""
-        return self._spec.loop.fast_interval_s
+        """After one interval."""
+        return self._step_s
+
+    @property
+    def _step_s(self) -> float:
+        """Between ticks: that of the fast loop, of the slow one where there is none, seconds."""
+        loop = self._spec.loop
+        return min(loop.fast_interval_s or loop.slow_interval_s, self._spec.forecast.window_s)
 
     def on_tick(self, seen: Observation) -> Targets:
         """Observe; advance what is under way; a slow tick when one is due, else a fast one."""
@@ -216,16 +192,17 @@ class Production:
         self._history.take(seen)
         self._arrivals.append((seen.since_s, seen.t_s, seen.arrived_input_tokens))
         self._arrivals = [a for a in self._arrivals if a[1] > seen.t_s - RATE_OVER_S]
-        next_s = seen.t_s + loop.fast_interval_s
+        next_s = seen.t_s + self._step_s
         if not self._wanted:
             there = [g.ready + g.starting for g in seen.groups]
             self._wanted = dict(zip(ROLES, there, strict=True))
         if seen.t_s < self._warm_s:
             return Targets(replicas=None, next_tick_s=next_s)
         self._advance(seen)
-        if seen.t_s % loop.slow_interval_s == 0:
+        if seen.t_s >= self._next_slow_s:
+            self._next_slow_s = (seen.t_s // loop.slow_interval_s + 1) * loop.slow_interval_s
             self._slow(seen)
-        else:
+        elif loop.fast_interval_s > 0:
             self._fast(seen)
         return Targets(replicas=tuple(self._wanted[r] for r in ROLES), next_tick_s=next_s)
 
@@ -237,7 +214,9 @@ class Production:
             self._applied, self._rollout = self._rollout.plan, None
 
     def _slow(self, seen: Observation) -> None:
-        now = _at(seen.t_s)
+        if not self._history.windows:
+            return
+        now = self._at(seen.t_s)
         self._forecast = expected_demand(
             self._spec,
             self._history.windows,
@@ -247,24 +226,17 @@ class Production:
         )
         fleet = self._fleet(seen)
         conditions = self._conditions(now)
+        kept = kept_by_waiting(self._spec, fleet, self._backlog(seen), now=now)
+        if kept is not None:
+            conditions = replace(conditions, recommended=(kept, *conditions.recommended))
         decision = decide(self._spec, self._forecast, fleet, now=now, conditions=conditions)
         self._made = decision.plan
-        self._decisions.append(
-            DecisionRecord(
-                deployment=self._spec.name,
-                decided_at=now,
-                plan_id=decision.plan.plan_id,
-                outcome="",
-                reason="",
-                removes=False,
-                wanted=decision.plan.windows[0].by_label,
-            )
-        )
+        self._remember(decision.plan, now)
         if decision.plan.status is not PlanStatus.INFEASIBLE:
             self._begin(decision.plan, decision.diff, conditions, seen)
 
     def _fast(self, seen: Observation) -> None:
-        now = _at(seen.t_s)
+        now = self._at(seen.t_s)
         fleet = self._fleet(seen)
         conditions = replace(self._conditions(now), last_plan=None)
         reaction = react(
@@ -279,7 +251,22 @@ class Production:
             return
         made = self._adjusted(self._made, fleet, reaction, now=now)
         steps, _ = guarded(fleet, made, self._spec, conditions)
-        self._begin(made, steps, conditions, seen)
+        if self._begin(made, steps, conditions, seen):
+            self._remember(made, now)
+
+    def _remember(self, plan: Plan, now: datetime) -> None:
+        """What the service keeps of a tick that decided, as far as guards look at it."""
+        self._decisions.append(
+            DecisionRecord(
+                deployment=self._spec.name,
+                decided_at=now,
+                plan_id=plan.plan_id,
+                outcome="",
+                reason="",
+                removes=False,
+                wanted=plan.windows[0].by_label,
+            )
+        )
 
     def _adjusted(self, made: Plan, fleet: Fleet, reaction: Reaction, *, now: datetime) -> Plan:
         pools = pools_of(fleet, self._model)
@@ -289,14 +276,16 @@ class Production:
 
     def _begin(
         self, plan: Plan, diff: Diff, conditions: GuardConditions, seen: Observation
-    ) -> None:
+    ) -> bool:
+        """Whether a rollout of these steps was begun."""
         if not diff.steps or self._rollout is not None:
-            return
+            return False
         judged = rollout.guard(diff, self._spec, conditions, plan=plan, automatic=True)
         if forbidden(judged):
-            return
+            return False
         self._rollout = Rollout(plan=plan, groups=list(diff.groups))
         self._rollout.advance(seen, self._wanted)
+        return True
 
     def _conditions(self, now: datetime) -> GuardConditions:
         lately = recommended_lately(
@@ -316,36 +305,35 @@ class Production:
             can_flip=False,
         )
 
+    def _at(self, t_s: float) -> datetime:
+        return self._start_at + timedelta(seconds=t_s)
+
     def _fleet(self, seen: Observation) -> Fleet:
         pools = tuple(
             Pool(
-                shape=self._setting.shape(role),
+                shape=shape,
                 ready=group.ready,
                 starting=group.starting,
                 draining=group.draining,
             )
-            for role, group in zip(ROLES, seen.groups, strict=True)
+            for shape, group in zip(self._pair.shapes, seen.groups, strict=True)
         )
-        return Fleet(pools=pools, read_at=_at(seen.t_s), version=version_of(pools))
+        return Fleet(pools=pools, read_at=self._at(seen.t_s), version=version_of(pools))
 
     def _backlog(self, seen: Observation) -> Backlog:
         prefill, decode = seen.groups
         sequences = decode.running_requests + decode.waiting_requests
-        held = decode.kv_usage_ratio * decode.ready * self._setting.engine.kv_capacity_tokens
+        held = decode.kv_usage_ratio * decode.ready * self._pair.kv_capacity_tokens
         lasting_s = seen.t_s - self._arrivals[0][0]
         return Backlog(
             model=self._model,
-            observed_at=_at(seen.t_s),
+            observed_at=self._at(seen.t_s),
             waiting_prompt_tokens=prefill.queued_prompt_tokens,
             decoding_sequences=sequences,
             context_tokens=held / max(decode.running_requests, 1),
             request_rate_rps=sum(len(a) for *_, a in self._arrivals) / lasting_s,
             input_tokens_per_s=_total(a for *_, a in self._arrivals) / lasting_s,
         )
-
-
-def _at(t_s: float) -> datetime:
-    return START_AT + timedelta(seconds=t_s)
 
 
 def _total(columns: Iterable[Integers]) -> float:
