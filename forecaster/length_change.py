@@ -50,7 +50,8 @@ class _Means:
         mean, _, _ = self.pooled(begin, end)
         within = self.variance[:, begin:end] @ count / count.sum()
         apart = (self.mean[:, begin:end] - mean[:, None]) ** 2 @ count / (end - begin - 1)
-        return np.maximum(apart / within, 1.0)
+        ratio: Floats = np.maximum(apart / within, 1.0)
+        return ratio
 
 
 def last_change(shapes: tuple[Shape, ...], requests: Floats) -> int:

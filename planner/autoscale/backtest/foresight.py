@@ -148,8 +148,8 @@ def loads(
         )
     bins = math.ceil(workload.duration_s / GRID_S) + 1
     at = (workload.arrival_offset_s / GRID_S).astype(np.int64)
-    prompts = np.bincount(at, workload.input_tokens, bins)
-    answers = np.bincount(at, workload.output_tokens, bins)
+    prompts = np.bincount(at, workload.input_tokens, bins).astype(np.float64)
+    answers = np.bincount(at, workload.output_tokens, bins).astype(np.float64)
     came = np.maximum(np.bincount(at, minlength=bins).astype(np.float64), 1e-9)
     width = max(1, round(smoothed_s / GRID_S))
     over = max(width, round(300 / GRID_S))
