@@ -10,8 +10,8 @@ interpreter of its own (`.dynamo/`); the policy stays in this one and is asked o
 `POOLWISE_DATA` names the folder with the public traces.
 
 `settings` says what is served on what, `workloads` what arrives. `production` is Poolwise's own
-policy, through the code that runs in production; `reactive` the rules of others; the simplest ones and
-schedules made with the workload known are the product's (`planner.autoscale.backtest`). `mocker`
-and `in_twin` run a policy, `judging` counts what became of the requests, `kept` keeps results by what they depend on, and
-`compare` makes the table of `docs/closed-loop.md`.
+policy, through the code that runs in production; `reactive` the rules of others; the simplest ones
+and schedules made with the workload known are the product's (`planner.autoscale.backtest`).
+`mocker` and `in_twin` run a policy, `judging` counts what became of the requests, `kept` keeps
+results by what they depend on, and `compare` makes the table of `docs/closed-loop.md`.
 """
