@@ -9,7 +9,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.spec import Spec
 from planner.optimize.loads import promises
 from planner.optimize.problem import Problem
-from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, promises_of
+from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, MOST_STRETCH, promises_of
 from planner.optimize.proposal import Round
 from planner.optimize.relax import Rebuild, Relaxation, relaxations
 from planner.optimize.rounds import MAX_ROUNDS, rounds_that_serve
@@ -187,4 +187,9 @@ def _reached(final: Round) -> tuple[str, ...]:
     low = worst.attainment_ratio if worst.low_ratio is None else worst.low_ratio
     of = f" of class {worst.request_class}" if len({c.request_class for c in seen}) > 1 else ""
     reached = math.floor(1000 * low) / 1000
+    if reached < LEAST_ATTAINMENT_RATIO:
+        return (
+            f"nothing that was tried is enough: the best fleet found keeps {reached:.1%}{of} in "
+            f"time. Promise more than {MOST_STRETCH:g} times as long, or relax several together",
+        )
     return (f"attainment_ratio {reached:.3f}{of}, which the best fleet found reaches",)

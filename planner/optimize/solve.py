@@ -167,9 +167,12 @@ def _with_shortfall_gap(problem: Problem, solution: Solution, short: _Shortfall)
     hours = np.array([w.window_s for w in problem.windows]) / 3600
     reachable = float((problem.demand_rps @ hours).sum()) - short.bound
     missing = float((solution.unserved_rps @ hours).sum()) - short.bound
-    gap = max(missing / reachable, 0.0) if reachable > 0 else 0.0
+    gap = min(max(missing / reachable, 0.0) if reachable > 0 else 0.0, 1.0)
     return replace(
-        solution, status=PlanStatus.FEASIBLE, gap_ratio=max(solution.gap_ratio, min(gap, 1.0))
+        solution,
+        status=PlanStatus.FEASIBLE,
+        gap_ratio=max(solution.gap_ratio, gap),
+        unserved_gap_ratio=gap,
     )
 
 

@@ -71,8 +71,6 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
-    if explain and not prices:
-        prices = ["is not priced: no fleet was found that serves all as it is"]
     output.print_lines("Solved again with a small change, it", prices)
     if explain:
         terms = [_term_text(term) for term in plan.objective if term.value]
@@ -137,7 +135,7 @@ def show_what_if(plan: "Plan", beside: "Sequence[Beside]") -> None:
 
 def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
     first = other.windows[0]
-    more = other.usd_per_hour - plan.usd_per_hour
+    more, kept = other.usd_per_hour - plan.usd_per_hour, _is_kept(plan) and _is_kept(other)
     return [
         text,
         _standing(other),
@@ -145,8 +143,12 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
         output.percent(first.predicted.attainment_ratio),
         output.milliseconds(first.predicted.ttft_p95_s),
         f"{other.usd_per_hour:,.2f}",
-        f"{more:+,.2f}" if abs(more) >= 0.005 else "",
+        f"{more:+,.2f}" if abs(more) >= 0.005 and kept else "",
     ]
+
+
+def _is_kept(plan: "Plan") -> bool:
+    return plan.status != "infeasible"
 
 
 def _standing(plan: "Plan") -> str:
