@@ -22,7 +22,7 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
-from planner.optimize.last_resort import last_resort
+from planner.optimize.last_resort import busiest_alone, last_resort
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
@@ -192,6 +192,10 @@ def _cheapest(problem: Problem, built: Built, least: Mapping[Index, float]) -> _
     whole = _solve(built, problem, work=problem.solver.exact_work)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
+    if whole.replicas is None and (none := busiest_alone(problem)):
+        return replace(
+            whole, solver=none.solver, infeasible=True, wall_s=whole.wall_s + none.wall_s
+        )
     long = _long(problem)
     if long is not None:
         better, bound = min(long, whole, key=lambda a: a.cost), max(long.bound, whole.bound)
