@@ -7,7 +7,7 @@ from planner.service.cli import output
 from planner.service.cli.cell_tables import show_cells
 
 if TYPE_CHECKING:
-    from planner.domain.plan import CostTerm, Plan, PlannedPool, PlanWindow
+    from planner.domain.plan import BindingRow, CostTerm, Plan, PlannedPool, PlanWindow
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
     from planner.service.documents.answers import Beside
@@ -58,11 +58,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("Assumptions", plan.inputs.assumptions)
     show_cells(plan)
     _show_traffic(plan)
-    bound = [
-        f"{row.sentence} [{row.row}]" + (f"\n    {row.equation}" if explain else "")
-        for row in plan.binding
-    ]
-    output.print_lines("What bound it", bound)
+    output.print_lines("What bound it", [_bound(row, explain=explain) for row in plan.binding])
     output.print_lines(
         "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
     )
@@ -80,6 +76,15 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
         markup=False,
     )
+
+
+def _bound(row: "BindingRow", *, explain: bool) -> str:
+    """A row in words; explained with its equation and the file of its function."""
+    if not explain:
+        return f"{row.sentence} [{row.row}]"
+    from planner.optimize.equations import code_of
+
+    return f"{row.sentence} [{row.row}]\n    {row.equation}\n    {code_of(row.row)}"
 
 
 def _term_text(term: "CostTerm") -> str:
