@@ -256,7 +256,6 @@ class Production:
                 plan_id=decision.plan.plan_id,
                 outcome="",
                 reason="",
-                removes=False,
                 wanted=decision.plan.windows[0].by_label,
             )
         )

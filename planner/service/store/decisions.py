@@ -34,7 +34,6 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
         "plan_id": record.plan_id,
         "outcome": record.outcome,
         "reason": record.reason,
-        "removes": int(record.removes),
         "wanted": None if record.wanted is None else json.dumps(dict(record.wanted)),
     }
     made = connection.execute(insert(DECISIONS).values(values).returning(DECISIONS.c.seq))
@@ -125,6 +124,5 @@ def _record(row: RowMapping) -> DecisionRecord:
         plan_id=row["plan_id"],
         outcome=row["outcome"],
         reason=row["reason"],
-        removes=bool(row["removes"]),
         wanted=None if row["wanted"] is None else json.loads(row["wanted"]),
     )
