@@ -214,7 +214,14 @@ def _tick(this: Round) -> None:
 
 def _ask(this: Round) -> None:
     with serving(this.folder, this.environ) as server:
-        plan = server.ask("POST", "/v1/plans", {"history": history(**LOAD)}).json()
+        plan: dict[str, Any] = {}
+
+        def planned_so_far() -> bool:
+            answer = server.ask("POST", "/v1/plans", {"history": history(**LOAD)})
+            plan.update(answer.json() if answer.status_code == 201 else {})
+            return bool(plan)
+
+        assert awaited(planned_so_far), "no plan was made"
         plan_id = plan["plan_id"]
         this.acknowledged[plan_id] = {"pending"}
         path = f"/v1/plans/{plan_id}"
