@@ -55,7 +55,7 @@ def newest(
     if before is not None:
         query = query.where(DECISIONS.c.seq < before)
     query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
-    return tuple(_record(row) for row in connection.execute(query).mappings())
+    return tuple(_record(row) for row in connection.execute(query).mappings().all())
 
 
 def one(connection: Connection, deployment: str, seq: int) -> tuple[DecisionRecord, dict[str, str]]:

@@ -15,7 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, delete, insert, select, text
+from sqlalchemy import MetaData, create_engine, delete, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from planner.domain.errors import InputError, PlanStateError, StoreError, UnknownPlanError
@@ -218,6 +218,19 @@ def test_plans_are_listed_newest_first_by_deployment_and_state(store):
     assert listed == ["plan-2", "plan-1"]
     approved = store.plans("shop", limit=9, states=[ApprovalState.APPROVED])
     assert [r.plan.plan_id for r in approved] == ["plan-1"]
+
+
+def test_as_many_statements_read_one_plan_as_many(store):
+    for index in range(9):
+        store.add_plan(example_record(f"plan-{index}"), actor="ann")
+    statements = []
+    event.listen(store.access.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    counts = []
+    for limit in (1, 9):
+        statements.clear()
+        assert len(store.plans("shop", limit=limit)) == limit
+        counts.append(sum(text.startswith("SELECT") for text in statements))
+    assert counts == [2, 2]
 
 
 def test_approval_states_are_appended_and_a_refused_step_stores_nothing(store):
