@@ -187,4 +187,7 @@ def _reached(final: Round) -> tuple[str, ...]:
     low = worst.attainment_ratio if worst.low_ratio is None else worst.low_ratio
     of = f" of class {worst.request_class}" if len({c.request_class for c in seen}) > 1 else ""
     reached = math.floor(1000 * low) / 1000
+    if reached == 0:
+        slow = f"no request{of} is in time, whatever the fleet: promise far longer times"
+        return (f"{slow}, or find faster replicas",)
     return (f"attainment_ratio {reached:.3f}{of}, which the best fleet found reaches",)

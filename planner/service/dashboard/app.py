@@ -1,6 +1,7 @@
 """The whole site of a service: the REST API, and the dashboard mounted beside it."""
 
 import logging
+import time
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from planner.service.api.app import create_app
 from planner.service.api.problems import Problem, http_problem, problem_of
 from planner.service.api.rights import Rights
 from planner.service.api.service import Service
+from planner.service.dashboard.briefly import Briefly
 from planner.service.dashboard.pages import problem_page
 from planner.service.dashboard.rights import OF_PAGES, PREFIX
 from planner.service.dashboard.routes import (
@@ -70,6 +72,7 @@ def create_site(service: Service) -> FastAPI:
     dashboard = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     dashboard.state.service, dashboard.state.runner = service, app.state.runner
     dashboard.state.recognition, dashboard.state.under_way = app.state.recognition, set()
+    dashboard.state.kept = Briefly(clock=time.monotonic)
     dashboard.add_exception_handler(HTTPException, _problem)
     dashboard.add_exception_handler(PoolwiseError, _problem)
     dashboard.add_exception_handler(RequestValidationError, _not_valid)

@@ -10,6 +10,8 @@ from plotly.subplots import make_subplots
 from planner.domain.fleet import Role
 from planner.service.documents.capacity_report import (
     CapacityReport,
+    FleetWindowDocument,
+    PaceDocument,
     ParetoPointDocument,
     PatternDocument,
     ScenarioDocument,
@@ -79,12 +81,13 @@ def pace_figure(report: CapacityReport) -> Figure:
         ("Prompt tokens", "tokens/s", [p.input_tokens_per_s for p in paces], PREFILL),
         ("Answer tokens", "tokens/s", [p.output_tokens_per_s for p in paces], DECODE),
     )
+    corners = _corners(paces)
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.09)
     for row, (title, unit, values, colour) in enumerate(panels, start=1):
         figure.add_trace(
             go.Scatter(
-                x=[clock.at(p.start_at) for p in paces],
-                y=values,
+                x=[None if at is None else clock.at(at) for at, _ in corners],
+                y=[None if i is None else values[i] for _, i in corners],
                 mode="lines",
                 line={"color": colour, "width": 1.5, "shape": "hv"},
                 hovertemplate=f"%{{y:.4~g}} {unit} at %{{x}}<extra></extra>",
@@ -107,6 +110,18 @@ def pace_figure(report: CapacityReport) -> Figure:
         height_px=440,
         zoom=True,
     )
+
+
+def _corners(paces: Sequence[PaceDocument]) -> list[tuple[datetime | None, int | None]]:
+    """Where the line of what arrived begins a step: when, and which; it breaks off at a hole."""
+    corners: list[tuple[datetime | None, int | None]] = []
+    end_at: datetime | None = None
+    for i, pace in enumerate(paces):
+        if end_at is not None and pace.start_at > end_at:
+            corners += [(end_at, i - 1), (None, None)]
+        corners.append((pace.start_at, i))
+        end_at = pace.start_at + timedelta(seconds=pace.window_s)
+    return [*corners, (end_at, len(paces) - 1)] if paces else []
 
 
 def pattern_figure(name: str, title: str, pattern: Sequence[PatternDocument]) -> Figure | None:
@@ -233,6 +248,12 @@ def _draw_demand(
     ]
 
 
+def _lowest(window: FleetWindowDocument) -> float:
+    """Where the interval of a window begins that has an attainment."""
+    found = (window.attainment_low_ratio, window.attainment_ratio)
+    return min(ratio for ratio in found if ratio is not None)
+
+
 def attainment_figure(report: CapacityReport) -> Figure:
     """Draw the attainment of every window with its interval, and what was promised."""
     clock, windows = _clock(report), report.recommended.windows
@@ -277,7 +298,7 @@ def attainment_figure(report: CapacityReport) -> Figure:
     for target in targets:
         figure.add_hline(y=target, line={"color": PROMISE, "width": 1.5, "dash": "dash"})
     lowest = min(
-        [*targets, *(w.attainment_low_ratio or w.attainment_ratio or 1.0 for w in known)],
+        [*targets, *(_lowest(w) for w in known)],
         default=0.0,
     )
     figure.update_yaxes(tickformat=".1~%", nticks=5, range=[lowest - 0.1 * (1.02 - lowest), 1.005])

@@ -11,6 +11,7 @@ from planner.service.reports.page import rendered
 from planner.service.reports.quantities import counted, sentence, share, span, usd
 
 TEMPLATE = "capacity_page.html.j2"
+NO_FLEET = "Nothing was asked: there is no fleet that something could change."
 MOST_BINDING = 6
 """Rows that keep the plan from being cheaper; more are in the document."""
 
@@ -31,6 +32,7 @@ def capacity_page(report: CapacityReport) -> str:
         feasible=feasible,
         headline=text.headline(report),
         sentences=text.answer_sentences(report),
+        few=text.few_requests(report),
         made=f"Made {report.made_at:%Y-%m-%d %H:%M} UTC from {report.workload.source}, for "
         f"deployment {report.deployment}.",
         tiles=_tiles(report) if feasible else (),
@@ -55,7 +57,9 @@ def capacity_page(report: CapacityReport) -> str:
         attainment_table=tables.attainment_table(report),
         attainment_facts=tables.attainment_facts(report),
         sensitivity=tables.scenarios_table(
-            "If one thing were otherwise", report.sensitivity, empty="Nothing was asked."
+            "If one thing were otherwise",
+            report.sensitivity,
+            empty="Nothing was asked." if feasible else NO_FLEET,
         ),
         pareto=figures.pareto_figure(report),
         pareto_table=tables.pareto_table(report),
@@ -64,7 +68,7 @@ def capacity_page(report: CapacityReport) -> str:
             "Growth", (report.base, *report.growth), empty="Nothing was asked."
         ),
         growth_lead=_growth_lead(report),
-        runs_out=tables.runs_out_table(report),
+        runs_out=tables.runs_out_table(report) if feasible else None,
         bought=tables.bought_table(report),
         split=tables.split_table(report),
         split_lead=_split_lead(report),
@@ -154,7 +158,7 @@ def _growth_lead(report: CapacityReport) -> str:
         return "Today's inventory does not carry today's traffic."
     carries = text.times(known.carries_ratio)
     if known.fails_ratio is None:
-        return f"Today's inventory carries {carries} today's traffic; no limit was found."
+        return f"Today's inventory carries at least {carries} today's traffic; no limit was found."
     why = f" What would help then: {known.fails_why}." if known.fails_why else ""
     return (
         f"Today's inventory carries {carries} today's traffic, and no longer "

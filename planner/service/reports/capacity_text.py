@@ -13,6 +13,7 @@ from planner.service.documents.capacity_report import (
 from planner.service.reports.quantities import (
     NO_BREAK,
     counted,
+    duration,
     rate,
     sentence,
     share,
@@ -24,6 +25,8 @@ from planner.service.reports.quantities import (
 
 FIRST_REAL_YEAR = 1990
 """Traces in relative time begin in 1970: their instants are no dates."""
+FEW_REQUESTS = 100
+"""Of fewer than so many requests nobody knows the rate to within a fifth."""
 _SAME = 0.0005
 """Costs that differ by less, as a share, are the same."""
 
@@ -140,9 +143,33 @@ def _no_answer(report: CapacityReport) -> tuple[str, str, str]:
         third = f"Without those limits {fleet_of(base)} would do it for {_usd(base)}."
     else:
         third = (
-            "Even without those limits no fleet was found: the promises themselves are too hard."
+            "Even without those limits no fleet was found: the promises themselves are too hard"
+            f"{_reached(report)}."
         )
     return first, second, third
+
+
+def _reached(report: CapacityReport) -> str:
+    """What the best fleet within the limits did, beside what is promised."""
+    seen = report.attainment
+    if seen is None or seen.ttft_p95_s is None:
+        return ""
+    return (
+        f" (the best fleet within them, at the 95th percentile: {duration(seen.ttft_p95_s)} to the "
+        f"first token, {duration(seen.tpot_p95_s)} for each further one; promised are "
+        f"{duration(seen.ttft_s)} and {duration(seen.tpot_s)})"
+    )
+
+
+def few_requests(report: CapacityReport) -> str:
+    """A warning where hardly anything was seen; empty: enough was."""
+    seen = report.workload.requests
+    if seen >= FEW_REQUESTS:
+        return ""
+    return (
+        f"Only {counted(seen, 'request')} {'was' if seen == 1 else 'were'} seen: rates, lengths "
+        "and this fleet rest on no more than that. Show more traffic before buying by it."
+    )
 
 
 def peak_rps(report: CapacityReport) -> float:

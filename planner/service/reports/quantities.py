@@ -110,7 +110,9 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return text
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    # A pool's label is a name: `decode:h100:tp2` stays as it is.
+    begun = text if ":" in text.split(maxsplit=1)[0][:-1] else text[0].upper() + text[1:]
+    return begun + ("" if text[-1] in ".!?" else ".")
 
 
 def short_fleet(fleet: Fleet | PlanWindow) -> str:

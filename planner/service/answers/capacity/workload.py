@@ -113,17 +113,32 @@ def _classes(windows: Sequence[ObservedWindow], requests: int) -> list[ClassShar
 
 def _paces(sums: Sequence[_Sum]) -> list[PaceDocument]:
     step = math.ceil(len(sums) / MOST_PACES)
-    groups = [sums[first : first + step] for first in range(0, len(sums), step)]
+    groups = [
+        run[first : first + step] for run in _runs(sums) for first in range(0, len(run), step)
+    ]
     return [_pace(group) for group in groups]
+
+
+def _runs(sums: Sequence[_Sum]) -> list[list[_Sum]]:
+    """Windows that follow each other without a hole."""
+    runs: list[list[_Sum]] = []
+    for one in sums:
+        if runs and one.start_at <= _end(runs[-1][-1]):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return runs
+
+
+def _end(one: _Sum) -> datetime:
+    return one.start_at + timedelta(seconds=one.window_s)
 
 
 def _pace(group: Sequence[_Sum]) -> PaceDocument:
     seconds = math.fsum(s.window_s for s in group)
-    last = group[-1]
-    end_at = last.start_at + timedelta(seconds=last.window_s)
     return PaceDocument(
         start_at=group[0].start_at,
-        window_s=(end_at - group[0].start_at).total_seconds(),
+        window_s=(_end(group[-1]) - group[0].start_at).total_seconds(),
         request_rate_rps=_rounded(sum(s.requests for s in group) / seconds),
         input_tokens_per_s=_rounded(sum(s.input_tokens for s in group) / seconds),
         output_tokens_per_s=_rounded(sum(s.output_tokens for s in group) / seconds),

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from planner.domain.rollout import ApprovalState
 from planner.service.api import paging
 from planner.service.api.forecasts import get_forecast
-from planner.service.api.objectives import get_slo
+from planner.service.api.objectives import SloDocument, get_slo
 from planner.service.api.service import ServedParameter, Service, ServiceParameter
+from planner.service.dashboard.briefly import Briefly
 from planner.service.dashboard.pages import page
 from planner.service.dashboard.routes import known
 from planner.service.dashboard.views import live
@@ -37,7 +38,7 @@ def get_deployment(
     now = service.now()
     ahead, no_forecast = known.attempt(lambda: _ahead(served))
     values = {
-        **_now(served, service, now=now),
+        **_now(request, served, service, now=now),
         "ahead": ahead,
         "no_forecast": no_forecast.rstrip("."),
         "modes": MODES,
@@ -48,7 +49,7 @@ def get_deployment(
 @ROUTER.get("/now")
 def get_now(request: Request, served: ServedParameter, service: ServiceParameter) -> Response:
     """The part of the page that is of this moment, to be put in place of the older one."""
-    values = _now(served, service, now=service.now())
+    values = _now(request, served, service, now=service.now())
     return page(request, "_now.html.j2", values)
 
 
@@ -66,21 +67,21 @@ def get_timeline(
     shown, more = paging.page(records, OF_A_PAGE)
     values = {
         "name": served.name,
-        "decisions": timeline(shown),
+        "decisions": timeline(shown, known.plans_of(served)),
         "following": paging.cursor(shown[-1].decision_id) if more else "",
         "later": cursor is not None,
     }
     return page(request, "decisions.html.j2", values)
 
 
-def _now(served: Served, service: Service, *, now: datetime) -> dict[str, object]:
+def _now(request: Request, served: Served, service: Service, *, now: datetime) -> dict[str, object]:
     deployment = served.deployment
     plans, signals, slos = known.plans_of(served), known.signals_of(served), known.slos_of(served)
     alive = newest_alive(plans)
     window = None if alive is None else window_at(alive.plan, now)
     in_force = alive is not None and alive.approval.state is ApprovalState.APPLIED
     predicted = window.predicted.ttft_p95_s if window is not None and in_force else None
-    kept = get_slo(deployment, service, window_s=live.SHOWN.total_seconds())
+    kept = _kept(request, served, service)
     return {
         "name": served.name,
         "model": deployment.model,
@@ -102,11 +103,20 @@ def _now(served: Served, service: Service, *, now: datetime) -> dict[str, object
             predicted_ttft_s=predicted,
         ),
         "budgets": live.budgets(kept, signals),
-        "decisions": timeline(deployment.store.decisions(served.name, limit=LATELY))[:8],
+        "decisions": timeline(deployment.store.decisions(served.name, limit=LATELY), plans)[:8],
         "plans": [plan_line(record) for record in plans[:5]],
         "now": now,
         "age": lambda then: age(then, now),
     }
+
+
+def _kept(request: Request, served: Served, service: Service) -> SloDocument:
+    """Promises over the last hour: as many as 100,000 requests are read for it."""
+    shared: Briefly[SloDocument] = request.app.state.kept
+    return shared.get(
+        served.name,
+        lambda: get_slo(served.deployment, service, window_s=live.SHOWN.total_seconds()),
+    )
 
 
 def _ahead(served: Served) -> Ahead:

@@ -24,7 +24,8 @@ from planner.service.api.simulations import SimulationBody
 from planner.service.api.work import RunnerParameter
 from planner.service.dashboard.forms import OwnForm
 from planner.service.dashboard.pages import known_principal, page, see
-from planner.service.dashboard.views.plans import STATES, plan_line, plan_view
+from planner.service.dashboard.views.plan import plan_view
+from planner.service.dashboard.views.plans import STATES, plan_line
 from planner.service.documents.forecast import forecast_document
 from planner.service.documents.rollout import diff_of
 from planner.service.store import PlanRecord

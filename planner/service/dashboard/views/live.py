@@ -1,6 +1,6 @@
 """What a deployment does at this moment, beside what was promised and predicted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -251,11 +251,7 @@ def _charts(recent: Sequence[Glance], slos: Sequence[Slo], *, now: datetime) -> 
         Rule(name=f"{duration(slo.ttft_s)} promised to {slo.request_class}", value=slo.ttft_s)
         for slo in slos
     )
-    gaps = tuple(
-        Rule(name=f"{duration(slo.itl_p99_s)} promised to {slo.request_class}", value=slo.itl_p99_s)
-        for slo in slos
-        if slo.itl_p99_s is not None
-    )
+    gaps = tuple(rule for slo in slos for rule in _gap_rules(slo))
     return tuple(
         chart
         for chart in (
@@ -292,6 +288,14 @@ def _charts(recent: Sequence[Glance], slos: Sequence[Slo], *, now: datetime) -> 
         )
         if any(shape.path for shape in chart.shapes if shape.look != "promise")
     )  # fmt: skip
+
+
+def _gap_rules(slo: Slo) -> Iterator[Rule]:
+    """What was promised of gaps: of single ones, where it was, and of their mean in a request."""
+    whose = f"promised to {slo.request_class}"
+    if slo.itl_p99_s is not None:
+        yield Rule(name=f"p99 {duration(slo.itl_p99_s)} {whose}", value=slo.itl_p99_s)
+    yield Rule(name=f"{duration(slo.tpot_s)} in the mean (TPOT) {whose}", value=slo.tpot_s)
 
 
 def _extremes(values: Sequence[float | None], written: Callable[[float], str]) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from planner.domain.errors import InputError
+from planner.domain.plan import BindingRow
 from planner.domain.rollout import ApprovalState
 from planner.service.dashboard.views.charts import Axes, Band, Line, Rule, drawn
 from planner.service.dashboard.views.decisions import timeline
@@ -95,6 +96,28 @@ def test_what_is_decided_again_and_again_stands_there_once():
     assert (same.count, same.since_at, same.decided_at) == (
         3, NOON, NOON + timedelta(minutes=2),
     )  # fmt: skip
+
+
+def test_a_decision_says_what_its_plan_changes_and_why():
+    rows = ("window 0: 2 x prefill is needed", "window 1: 9 x prefill is needed", "a budget binds")
+    binding = tuple(BindingRow(row=said, equation="", sentence=said) for said in rows)
+    record = example_record("plan-1")
+    record = replace(record, plan=replace(record.plan, binding=binding))
+    known, other = timeline([decided(1, plan_id="plan-1"), decided(0, plan_id="plan-0")], [record])
+    assert known.change == plan_line(record).change
+    assert known.why.endswith("requests/s. 2 x prefill is needed.")
+    assert (other.change, other.why, other.plan_id) == ("", "", "plan-0")
+
+
+def test_gaps_between_tokens_are_drawn_beside_the_time_per_token_promised(tmp_path):
+    recent = RecentSignals()
+    for signals in readings(5):
+        recent.add(signals)
+    slos = read_spec(write_spec(tmp_path)).slos
+    shown = live_view(example_signals(), recent.since(NOON), slos, now=NOON + timedelta(minutes=5))
+    (gaps,) = [chart for chart in shown.charts if chart.name == "itl"]
+    names = [shape.name for shape in gaps.shapes if shape.look == "promise"]
+    assert names == ["50\N{NO-BREAK SPACE}ms in the mean (TPOT) promised to default"]
 
 
 def test_readings_of_the_last_hour_are_kept_as_a_few_numbers():

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from planner.service.documents.capacity_report import CapacityReport, read_capacity_report
+from planner.service.reports.capacity_figures import attainment_figure, pace_figure
 from planner.service.reports.capacity_files import paths_of, write_files
 from planner.service.reports.capacity_page import capacity_page
 from planner.service.reports.capacity_text import answer_sentences
@@ -129,7 +130,41 @@ def test_a_report_without_a_fleet_says_so_and_draws_what_there_is(tmp_path):
     page = read_page(capacity_page(report_of(tmp_path, spec_changes={"accelerators": few})))
     assert "No fleet within the limits keeps the promises of tiny" in page.visible
     assert "Without those limits" in page.visible
+    assert "there is no fleet that something could change" in page.visible
+    assert "Used up on" not in page.visible
     assert page.misnested == page.open_tags == []
+
+
+def test_promises_that_nothing_keeps_are_told_beside_what_was_reached(tmp_path):
+    never = [{"model": "tiny", "ttft_s": 0.0001, "tpot_s": 0.1, "attainment_ratio": 0.9}]
+    made = report_of(tmp_path, spec_changes={"slos": never})
+    assert "; promised are 0.1" in answer_sentences(made)[2]
+    assert made.plan.relaxations == [
+        "no request is in time, whatever the fleet: promise far longer times, or find faster "
+        "replicas"
+    ]
+    figure = json.loads(str(attainment_figure(made).content))
+    assert figure["layout"]["yaxis"]["range"][0] < 0 <= figure["data"][0]["y"][0]
+
+
+def test_what_rests_on_hardly_any_request_is_no_answer_to_buy_by(report):
+    few = report.workload.model_copy(update={"requests": 1})
+    page = read_page(capacity_page(report.model_copy(update={"workload": few})))
+    assert "Only 1 request was seen" in page.visible
+    assert "Only " not in read_page(capacity_page(report)).visible
+
+
+def test_no_line_is_drawn_through_a_hole(report):
+    first, *_, last = report.workload.pace
+    holed = report.workload.model_copy(update={"pace": [first, last]})
+    drawn = json.loads(str(pace_figure(report.model_copy(update={"workload": holed})).content))
+    rates = [first.request_rate_rps, last.request_rate_rps]
+    assert drawn["data"][0]["y"] == [rates[0], rates[0], None, rates[1], rates[1]]
+
+
+def test_the_last_window_that_was_seen_is_drawn_to_its_end(report):
+    x = json.loads(str(pace_figure(report).content))["data"][0]["x"]
+    assert len(x) == len(report.workload.pace) + 1
 
 
 def test_a_report_that_ran_out_of_time_is_a_whole_page_that_says_so(tmp_path):

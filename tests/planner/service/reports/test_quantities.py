@@ -79,6 +79,8 @@ def test_a_share_is_written_in_percent(written: str, text: str) -> None:
         (counted(1, "step"), "1 step"),
         (counted(1204, "request"), "1,204 requests"),
         (sentence("it rose"), "It rose."),
+        (sentence("decode:cpu:tp1 grows"), "decode:cpu:tp1 grows."),
+        (sentence("note: it rose"), "Note: it rose."),
         (sentence(""), ""),
         (sentence("Did it?"), "Did it?"),
     ],
