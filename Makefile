@@ -6,7 +6,7 @@
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
-#   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: half an hour)
+#   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: one workload)
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
 #   make bench-forecast   the forecaster on public traces, beside NVIDIA Dynamo's predictors (about 30 minutes)
 #   make bench-engines   the twin against real CPU engines under quotas (about an hour, root)

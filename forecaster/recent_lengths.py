@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from forecaster.answers import CountedAnswers
+from forecaster.length_change import last_change
 from forecaster.length_distance import mean_distances
 from forecaster.shapes import mix_shapes, shape_from_totals, with_answers
 from planner.domain.output_length import OutputLengths
@@ -43,6 +44,15 @@ class RecentLengths:
     shapes: tuple[Shape, ...]
     requests: Floats
     apart: Floats
+
+    def since(self, first: int) -> "RecentLengths":
+        """Its windows from one of them on."""
+        return RecentLengths(
+            windows=self.windows[first:],
+            shapes=self.shapes[first:],
+            requests=self.requests[first:],
+            apart=self.apart[first:, first:],
+        )
 
     @property
     def ages(self) -> Floats:
@@ -171,10 +181,11 @@ def window_shape(window: ObservedWindow) -> Shape:
 
 
 def expected_lengths(recent: RecentLengths) -> tuple[Shape, OutputLengths | None]:
-    """The mixture of recent windows' lengths, by requests and age.
+    """The mixture of recent windows' lengths, by requests and age, since they last changed.
 
-    How fast older windows lose weight is the half-life whose mixtures lay nearest to the window
-    that followed, by energy distance, so far.
+    Windows before a clear change (`length_change.last_change`) have no weight. How fast older ones
+    lose weight is the half-life whose mixtures lay nearest to the window that followed, by energy
+    distance, so far.
 
     Returns
     -------
@@ -183,6 +194,7 @@ def expected_lengths(recent: RecentLengths) -> tuple[Shape, OutputLengths | None
     OutputLengths or None
         The answers' alone, finer; None where a window only told totals.
     """
+    recent = recent.since(last_change(recent.shapes, recent.requests))
     weights = _weights(recent.requests, recent.ages, _best_half_life(recent))
     answers = _answers_of(recent.windows, weights)
     return mix_shapes(recent.shapes, weights.tolist()), answers

@@ -1,30 +1,41 @@
 """Run policies over workloads and make the tables of `docs/closed-loop.md`.
 
     python -m benchmarks.closed_loop.compare [--quick] [--setting qwen-60] [--case azure-conv]
-        [--policy Poolwise] [--simulator mocker|twin] [--write docs/closed-loop.md]
+        [--policy Poolwise] [--simulator mocker|twin] [--kept] [--write docs/closed-loop.md]
 
-What was run before, with the same code, is not run again. Without `--write` tables are printed.
+What was run before, with the same code, is not run again; with `--kept` nothing is run, and the
+tables are of what was. Without `--write` they are printed.
 """
 
 import argparse
+import math
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
 from benchmarks.closed_loop import in_twin, mocker, table
-from benchmarks.closed_loop.judging import Figures, Run, figures
+from benchmarks.closed_loop.judging import figures
 from benchmarks.closed_loop.kept import Results, key_of
 from benchmarks.closed_loop.mocker import DynamoPlanner
 from benchmarks.closed_loop.policies import DYNAMO, Candidate, candidates, first_fleet
 from benchmarks.closed_loop.settings import SETTINGS, Setting
 from benchmarks.closed_loop.workloads import CASES, Case, workload_of
+from planner.autoscale.backtest import Figures, Run
 from planner.domain.errors import PoolwiseError
 from planner.simulate.policy import Policy
 
-QUICK_CASES, QUICK_SETTINGS = ("azure-code", "step"), ("qwen-60",)
+QUICK_CASES, QUICK_SETTINGS = ("step",), ("qwen-60",)
 SIMULATORS = ("mocker", "twin")
 BEFORE = {True: "nothing known before", False: "its past known"}
+NOT_RUN = Figures(
+    requests=0,
+    attainment_ratio=0.0,
+    attainable_ratio=0.0,
+    accelerator_hours=math.inf,
+    by_role=(math.inf, math.inf),
+)
+"""Of a run that is not to be made: nobody takes it for the best of anything."""
 say = partial(print, flush=True)
 
 
@@ -37,14 +48,22 @@ def run_in(simulator: str, setting: Setting, case: Case, policy: Policy | Dynamo
 
 
 def judged(
-    candidate: Candidate, setting: Setting, case: Case, *, simulator: str, results: Results
+    candidate: Candidate,
+    setting: Setting,
+    case: Case,
+    *,
+    simulator: str,
+    results: Results,
+    kept: bool = False,
 ) -> Figures:
-    """The figures of one run, from what is kept where it was run before."""
+    """The figures of one run, from what is kept where it was run before; `kept`: only from that."""
     workload = workload_of(case.name)
     past = BEFORE[case.before is None]
     what = f"{candidate.family}, {candidate.text}, warm-up {case.warm_s:g} s, {past}"
     key = key_of(setting, workload, what, simulator=simulator, code=candidate.code)
     found = results.find(key)
+    if found is None and kept:
+        return NOT_RUN
     if found is None:
         run = run_in(simulator, setting, case, candidate.make())
         found = figures(run, setting, workload, warm_s=case.warm_s)
@@ -53,16 +72,26 @@ def judged(
 
 
 def points_of(
-    setting: Setting, case: Case, *, families: list[str], simulator: str, results: Results
+    setting: Setting,
+    case: Case,
+    *,
+    families: list[str],
+    simulator: str,
+    results: Results,
+    kept: bool = False,
 ) -> list[table.Point]:
     """Every candidate's figures on one workload."""
     found = []
-    in_our_twin = partial(judged, setting=setting, case=case, simulator="twin", results=results)
+    in_our_twin = partial(
+        judged, setting=setting, case=case, simulator="twin", results=results, kept=kept
+    )
     for candidate in candidates(setting, case, judge=in_our_twin, families=families):
         if candidate.family == DYNAMO and simulator != "mocker":
             continue
         began = time.perf_counter()
-        got = judged(candidate, setting, case, simulator=simulator, results=results)
+        got = judged(candidate, setting, case, simulator=simulator, results=results, kept=kept)
+        if got is NOT_RUN:
+            continue
         found.append(table.Point(family=candidate.family, text=candidate.text, figures=got))
         say(
             f"{simulator:6s} {case.name:10s} {setting.start_s:4.0f} s  {candidate.family:16s} "
@@ -75,11 +104,12 @@ def points_of(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two workloads, one setting")
+    parser.add_argument("--quick", action="store_true", help="one workload, one setting")
     parser.add_argument("--setting", action="append", choices=list(SETTINGS))
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--policy", action="append", default=[], help="one family; may repeat")
     parser.add_argument("--simulator", action="append", choices=SIMULATORS)
+    parser.add_argument("--kept", action="store_true", help="run nothing, show what was run")
     parser.add_argument("--write", type=Path, help="put the tables into this document")
     asked = parser.parse_args()
     names = asked.case or (QUICK_CASES if asked.quick else CASES)
@@ -95,12 +125,17 @@ def main() -> int:
                         families=asked.policy,
                         simulator=simulator,
                         results=results,
+                        kept=asked.kept,
                     )
-                    sections.append(
-                        table.Section(
-                            setting=setting, case=case, simulator=simulator, points=tuple(points)
+                    if points:
+                        sections.append(
+                            table.Section(
+                                setting=setting,
+                                case=case,
+                                simulator=simulator,
+                                points=tuple(points),
+                            )
                         )
-                    )
         text = table.document(sections)
         if asked.write is None:
             say(text)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.closed_loop.judging import Figures
 from benchmarks.closed_loop.settings import Setting
+from planner.autoscale.backtest import Figures
 from planner.domain.workload import Workload
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +19,18 @@ ALL_OURS = (
     "planner/simulate",
     "planner/service/answers/planning.py",
     "forecaster",
+    "planner/service/answers/autoscaling",
     f"{HERE}/production.py",
 )
 """What Poolwise's own decisions depend on."""
-THE_TWIN = ("planner/simulate", f"{HERE}/in_twin.py")
+THE_TWIN = ("planner/simulate", f"{HERE}/in_twin.py", "planner/autoscale/backtest")
 THEIRS = (f"{HERE}/mocker.py", f"{HERE}/run_mocker.py", f"{DYNAMO}/requirements.txt")
-HARNESS = (f"{HERE}/judging.py", f"{DYNAMO}/timing.py", f"{DYNAMO}/traces.py")
+HARNESS = (
+    *(f"planner/autoscale/backtest/{part}.py" for part in ("judging", "pair", "running")),
+    f"{HERE}/judging.py",
+    f"{DYNAMO}/timing.py",
+    f"{DYNAMO}/traces.py",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop.judging import Run
-from benchmarks.closed_loop.settings import MOST_REPLICAS, ROLES, Setting
+from benchmarks.closed_loop.settings import MOST_REPLICAS, Setting
 from benchmarks.dynamo.theirs import TRACE_BLOCK_TOKENS, interpreter
 from benchmarks.dynamo.timing import write_npz
 from benchmarks.dynamo.traces import write_mooncake
+from planner.autoscale.backtest import ROLES, Run
 from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.domain.workload import Workload

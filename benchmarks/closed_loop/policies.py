@@ -1,28 +1,39 @@
 """Who competes, each with the settings that make its curve of attainment against hours."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.closed_loop import foresight
-from benchmarks.closed_loop.judging import Figures
 from benchmarks.closed_loop.kept import ALL_OURS, HERE
 from benchmarks.closed_loop.mocker import DynamoPlanner
-from benchmarks.closed_loop.production import Production, Tuning
-from benchmarks.closed_loop.reactive import DecodeRate, Keda, LastValue, QueueHpa, Static
+from benchmarks.closed_loop.production import Tuning, production
+from benchmarks.closed_loop.reactive import DecodeRate, Keda, QueueHpa
 from benchmarks.closed_loop.settings import Setting
 from benchmarks.closed_loop.workloads import Case, before_of, workload_of
+from planner.autoscale.backtest import Figures, Foresight, LastValue, Static, loads, schedule
 from planner.simulate.policy import Policy
 
 OURS, FORESIGHT, STATIC, DYNAMO = "Poolwise", "foresight", "static", "Dynamo's planner"
 
-PROMISES = (0.9, 0.95, 0.975, 0.99)
+PROMISES = ((0.9, 0.5), (0.9, 0.75), (0.9, 0.9), (0.95, 0.9), (0.975, 0.9), (0.99, 0.9))
+"""Attainment, and the quantile of demand to plan for.
+
+A promise that is proven for the demand of one window in ten is kept better in the other nine."""
 UTILIZATION = (0.9, 0.8, 0.7, 0.6)
 QUEUES = ((1.0, 128.0), (3.0, 192.0))
 MOST_STATIC = (9, 3)
 VERIFIED_AT = (0.9, 0.95, 0.975, 0.99, 0.995)
 """The cheapest schedules and fleets that attain so much in the twin are run in both simulators."""
+BACKTEST = "planner/autoscale/backtest"
 REACTIVE = f"{HERE}/reactive.py"
+
+SMOOTHED_S = (45.0, 120.0, 300.0)
+MARGIN = (
+    (0.1, 0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8),
+    (0.0, 0.3, 0.7),
+)
+"""Foresight's, of prefill and of decode, in roots of the load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +51,7 @@ class Candidate:
     family: str
     text: str
     make: Callable[[], Policy | DynamoPlanner]
-    code: tuple[str, ...] = (REACTIVE,)
+    code: tuple[str, ...] = (REACTIVE, BACKTEST)
 
 
 Judge = Callable[[Candidate], Figures]
@@ -67,18 +78,18 @@ def candidates(
 def first_fleet(setting: Setting, case: Case) -> tuple[int, int]:
     """What serves until the warm-up is over: enough for its busiest minute, for every policy."""
     workload = workload_of(case.name).between(0.0, case.warm_s)
-    loads = foresight.loads(setting, workload, 60.0)
-    return max(1, round(1.5 * loads[0].max() + 0.5)), max(1, round(1.5 * loads[1].max() + 0.5))
+    prefill, decode = loads(setting.pair, workload, 60.0)
+    return max(1, round(1.5 * prefill.max() + 0.5)), max(1, round(1.5 * decode.max() + 0.5))
 
 
 def _ours(setting: Setting, case: Case) -> Iterator[Candidate]:
-    for promise in PROMISES:
-        tuning = Tuning(attainment_ratio=promise)
+    for promise, level in PROMISES:
+        tuning = Tuning(attainment_ratio=promise, demand_level=level)
         yield Candidate(
             family=OURS,
-            text=f"promise {100 * promise:g} %",
+            text=f"promise {100 * promise:g} % at q{100 * level:g}",
             make=partial(
-                Production, setting, tuning, warm_s=case.warm_s, before=before_of(case.name)
+                production, setting, tuning, warm_s=case.warm_s, before=before_of(case.name)
             ),
             code=ALL_OURS,
         )
@@ -89,7 +100,7 @@ def _last_value(setting: Setting, case: Case) -> Iterator[Candidate]:
         yield Candidate(
             family="last value",
             text=f"at {100 * ratio:g} %",
-            make=partial(LastValue, setting=setting, warm_s=case.warm_s, utilization_ratio=ratio),
+            make=partial(LastValue, pair=setting.pair, warm_s=case.warm_s, utilization_ratio=ratio),
         )
 
 
@@ -98,7 +109,9 @@ def _decode_rate(setting: Setting, case: Case) -> Iterator[Candidate]:
         yield Candidate(
             family="HeteroScale-like",
             text=f"at {100 * ratio:g} %",
-            make=partial(DecodeRate, setting=setting, warm_s=case.warm_s, utilization_ratio=ratio),
+            make=partial(
+                DecodeRate, pair=setting.pair, warm_s=case.warm_s, utilization_ratio=ratio
+            ),
         )
 
 
@@ -106,7 +119,7 @@ def _keda(setting: Setting, case: Case) -> Iterator[Candidate]:
     yield Candidate(
         family="llm-d KEDA",
         text="as published",
-        make=partial(Keda, setting=setting, warm_s=case.warm_s),
+        make=partial(Keda, pair=setting.pair, warm_s=case.warm_s),
     )
 
 
@@ -116,20 +129,32 @@ def _hpa(setting: Setting, case: Case) -> Iterator[Candidate]:
             family="HPA on queues",
             text=f"{waiting:g} waiting, {running:g} running",
             make=partial(
-                QueueHpa, setting=setting, warm_s=case.warm_s, waiting=waiting, running=running
+                QueueHpa, pair=setting.pair, warm_s=case.warm_s, waiting=waiting, running=running
             ),
         )
 
 
 DYNAMO_PREDICTORS = ("constant", "arima", "kalman", "prophet")
 DYNAMO_INTERVALS_S = (60, 180)
+DYNAMO_FLOORS = ((2, 1), (3, 1), (4, 2), (5, 2))
+"""Least replicas of prefill and decode, beside its reactions to load."""
 
 
 def _dynamo() -> Iterator[Candidate]:
     """Its default, its SLA mode with every predictor, and with reactions to load as well."""
     chosen: dict[str, dict[str, str | int | float | bool]] = {
         "default": {"optimization_target": "throughput"},
+        "latency": {"optimization_target": "latency"},
     }
+    for prefill, decode in DYNAMO_FLOORS:
+        chosen[f"hybrid, constant, 60 s, at least {prefill}P + {decode}D"] = {
+            "optimization_target": "sla",
+            "load_predictor": "constant",
+            "throughput_adjustment_interval_seconds": 60,
+            "enable_load_scaling": True,
+            "prefill_min_endpoint": prefill,
+            "decode_min_endpoint": decode,
+        }
     for interval_s in DYNAMO_INTERVALS_S:
         for predictor in DYNAMO_PREDICTORS:
             options = {
@@ -167,21 +192,25 @@ def _static(case: Case, judge: Judge) -> Iterator[Candidate]:
 def _foresight(setting: Setting, case: Case, judge: Judge) -> Iterator[Candidate]:
     """The schedules that no other one beats in the twin."""
     workload = workload_of(case.name)
+    plans = (
+        Foresight(margin=(prefill, decode), smoothed_s=smoothed_s)
+        for smoothed_s, prefill, decode in itertools.product(SMOOTHED_S, *MARGIN)
+    )
     every = [
         Candidate(
             family=FORESIGHT,
             text=plan.text,
             make=partial(
-                foresight.schedule,
+                schedule,
                 plan,
-                setting,
+                setting.pair,
                 workload,
                 warm_s=case.warm_s,
                 unannounced_s=case.unannounced_s,
             ),
-            code=(REACTIVE, f"{HERE}/foresight.py"),
+            code=(BACKTEST,),
         )
-        for plan in foresight.plans()
+        for plan in plans
     ]
     yield from _best(every, judge)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.dynamo.cases import ENGINE, TIMING
 from benchmarks.dynamo.timing import Engine, Timing, profile_of
+from planner.autoscale.backtest import ROLES, PoolPair
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.guards import GuardSettings
 from planner.domain.hardware import Accelerator, Offer, PurchaseOption
@@ -20,8 +21,6 @@ from planner.domain.spec import (
     Spec,
 )
 
-ROLES = (Role.PREFILL, Role.DECODE)
-"""In the order of counts everywhere in this package."""
 MOST_REPLICAS = 24
 """Of each role, for every policy."""
 
@@ -89,6 +88,18 @@ class Setting:
             lifecycle=times,
             # Of the simulators that is true: their times are this formula.
             provenance=replace(own.provenance, kind=ProfileKind.MEASURED),
+        )
+
+    @property
+    def pair(self) -> PoolPair:
+        """The two pools, as policies see them."""
+        prefill, decode = ROLES
+        return PoolPair(
+            shapes=(self.shape(prefill), self.shape(decode)),
+            profiles=(self.profile(prefill), self.profile(decode)),
+            most_replicas=(MOST_REPLICAS, MOST_REPLICAS),
+            usd_per_gpu_hour=(self.usd_per_gpu_hour, self.usd_per_gpu_hour),
+            slo=self.slo(),
         )
 
     def spec(

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.closed_loop.foresight import frontier
-from benchmarks.closed_loop.judging import Figures
 from benchmarks.closed_loop.policies import FORESIGHT
 from benchmarks.closed_loop.settings import Setting
 from benchmarks.closed_loop.workloads import Case, workload_of
+from planner.autoscale.backtest import Figures, frontier
 from planner.domain.errors import InputError
 
 LEVELS = (0.95, 0.975, 0.99)
@@ -78,13 +77,20 @@ def _section(section: Section) -> Iterator[str]:
     yield f"### {case.name}, {setting.name}, {SIMULATED_BY[section.simulator]}\n"
     yield f"{case.what[0].upper()}{case.what[1:]}: {requests:,} requests.\n"
     levels = " | ".join(f"h at {100 * level:g} %" for level in LEVELS)
-    yield f"| policy | attainment of all / of attainable requests @ accelerator-hours | {levels} |"
-    yield "|---|---|" + "---|" * len(LEVELS)
+    curve = "attainment of all / of attainable requests @ accelerator-hours"
+    yield f"| policy | {curve} | {levels} | longest decision |"
+    yield "|---|---|" + "---|" * len(LEVELS) + "---|"
     for family in section.families:
         curve = "; ".join(_point(p) for p in section.curve(family))
         cells = " | ".join(_cell(section, family, level) for level in LEVELS)
-        yield f"| {family} | {curve} | {cells} |"
+        yield f"| {family} | {curve} | {cells} | {_decided(section, family)} |"
     yield ""
+
+
+def _decided(section: Section, family: str) -> str:
+    """Processor seconds of the longest decision of all its runs."""
+    most_s = max(p.figures.most_decided_s for p in section.points if p.family == family)
+    return f"{most_s:.2f} s" if most_s >= 0.005 else "-"
 
 
 def _point(point: Point) -> str:

@@ -6,14 +6,16 @@ from datetime import datetime
 import numpy as np
 
 from planner.autoscale.backlog import Backlog
-from planner.autoscale.surge import ReplicaStart, starts
+from planner.autoscale.surge import ReplicaStart, relief, starts
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.domain.forecast import Forecast, ForecastWindow
+from planner.domain.guards import Pin
 from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.loads import strictest_slo
+from planner.rollout import Recommended
 
 _RELAXED = 0.7
 """The role that gives a replica up stays below this pressure without it."""
@@ -61,7 +63,10 @@ def react(
     pressure is the number of sequences over the batches that keep the TPOT objective. Replicas are
     started only where no other role has one to spare, and more arrives than even the highest
     quantile of the forecast said: what was expected is the slow decision's business. As many start
-    at once, of both roles, as `planner.autoscale.surge` finds missing.
+    at once, of both roles, as `planner.autoscale.surge` finds missing. More sequences than fit into
+    decode batches do not go by themselves, whatever was expected: answers take many steps, and a
+    router that takes turns keeps sending to a replica with a full line. For these decode replicas
+    are started as well.
 
     Parameters
     ----------
@@ -93,6 +98,32 @@ def react(
     )
 
 
+def kept_by_waiting(
+    spec: Spec, fleet: Fleet, backlog: Backlog, *, now: datetime
+) -> Recommended | None:
+    """What the work that waits needs to stay, as one more recommendation for the guards.
+
+    A role has nothing to spare that would be at or above `_RELAXED` pressure without one of its
+    replicas; of other roles nothing is wanted. None: all have, or the backlog is stale.
+
+    Raises
+    ------
+    SpecError
+        When the model has no objectives.
+    """
+    age_s = (now - backlog.observed_at).total_seconds()
+    if age_s > spec.guards.stale_observation_s:
+        return None
+    slo = strictest_slo(spec, backlog.model, ())
+    own = [p for p in fleet.pools if p.shape.model == backlog.model and p.ready > 0]
+    kept = [
+        Pin(pool=pool.shape.label, replicas=pool.replicas)
+        for pool in own
+        if _pressures(spec, fleet, backlog, slo, without=pool).get(pool.shape.role, 0.0) >= _RELAXED
+    ]
+    return Recommended(at=now, pools=tuple(kept)) if kept else None
+
+
 def _help(
     spec: Spec,
     fleet: Fleet,
@@ -121,6 +152,9 @@ def _help(
     window = _expected(forecast, now)
     beyond = "" if window is None else _beyond(backlog, window)
     more = starts(spec, fleet, backlog, window) if window is not None and beyond else ()
+    if not more and window is not None and to is Role.DECODE:
+        more = relief(spec, fleet, backlog.model, pressure=pressure[to])
+        beyond = "more sequences are there than decode batches take"
     if not more:
         return None, (), f"hold: {text}"
     counts = " and ".join(f"{start.replicas} of {start.shape.label}" for start in more)
@@ -182,7 +216,7 @@ def _pressures(
         if pool.shape.role is Role.PREFILL:
             tokens_per_s += ready * _prefill_tokens_per_s(profile)
         if pool.shape.role is Role.DECODE:
-            sequences += ready * _batch_in_time(profile, slo, backlog.context_tokens)
+            sequences += ready * batch_in_time(profile, slo, backlog.context_tokens)
     return {
         Role.PREFILL: _ratio(backlog.waiting_prompt_tokens, tokens_per_s * slo.ttft_s),
         Role.DECODE: _ratio(backlog.decoding_sequences, sequences),
@@ -195,7 +229,7 @@ def _prefill_tokens_per_s(profile: Profile) -> float:
     return chunk / float(profile.prefill.extended_at(chunk, 0.0))
 
 
-def _batch_in_time(profile: Profile, slo: Slo, context_tokens: float) -> float:
+def batch_in_time(profile: Profile, slo: Slo, context_tokens: float) -> float:
     """Most sequences whose step keeps the TPOT objective, within the engine's limits."""
     largest = int(min(float(profile.limits.max_num_seqs), float(profile.decode_step.x[-1])))
     batches = np.arange(1, largest + 1, dtype=np.float64)

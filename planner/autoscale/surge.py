@@ -68,6 +68,29 @@ def starts(
     return tuple(found)
 
 
+def relief(spec: Spec, fleet: Fleet, model: str, *, pressure: float) -> tuple[ReplicaStart, ...]:
+    """As many of decode's largest pool as take the sequences that are there into their batches.
+
+    Parameters
+    ----------
+    pressure : float
+        Sequences over what the ready replicas' batches take within the objective.
+    """
+    pool = _growing(spec, fleet, model, Role.DECODE)
+    if pool is None or not math.isfinite(pressure):
+        return ()
+    ready = sum(p.ready for p in fleet.pools if _is_decode(p, model))
+    count = math.ceil(ready * pressure) - fleet.replicas(Role.DECODE, model=model)
+    count = min(count, _room(spec, pool))
+    if count <= 0:
+        return ()
+    return (ReplicaStart(shape=pool.shape, purchase_option=pool.purchase_option, replicas=count),)
+
+
+def _is_decode(pool: Pool, model: str) -> bool:
+    return (pool.shape.model, pool.shape.role) == (model, Role.DECODE)
+
+
 def _needed(
     spec: Spec, backlog: Backlog, load: Load, profile: Profile, role: Role, *, have: int
 ) -> int:

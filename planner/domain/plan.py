@@ -234,14 +234,20 @@ class ShadowPrice:
     change : str
         As in `one more h100`.
     usd_per_hour : float or None
-        Above 0: it costs; below 0: it saves. None: nothing could serve then.
+        Of the fleet and of what it leaves unserved, where that has a price. Above 0: dearer;
+        below 0: cheaper. None: nothing could serve then.
     sentence : str
         What that means, `not distinguishable` where it lies within the solver's gap.
+    more : float or None
+        Of what was to be best, in `unit`: USD/h of all terms of the objective, W, accelerators, or
+        requests/s that are served. None: nothing could serve then, or an earlier version priced it.
     """
 
     change: str
     usd_per_hour: float | None
     sentence: str
+    more: float | None = None
+    unit: str = "USD/h"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

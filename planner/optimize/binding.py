@@ -13,12 +13,12 @@ from planner.optimize.conflict import conflicting_rows
 from planner.optimize.equations import equation_of
 from planner.optimize.explain import telling_windows
 from planner.optimize.flow import served_rps
-from planner.optimize.limits import moved_bytes_per_s, watts
 from planner.optimize.link_rows import link_rows
 from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, taken_rps, usd_per_hour
+from planner.optimize.usage import moved_bytes_per_s, watts
 
 Found = Iterator[tuple[str, str]]
 """(row, sentence)"""

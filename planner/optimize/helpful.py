@@ -9,7 +9,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.spec import Spec
 from planner.optimize.loads import promises
 from planner.optimize.problem import Problem
-from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, promises_of
+from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, MOST_STRETCH, promises_of
 from planner.optimize.proposal import Round
 from planner.optimize.relax import Rebuild, Relaxation, relaxations
 from planner.optimize.rounds import MAX_ROUNDS, rounds_that_serve
@@ -190,4 +190,9 @@ def _reached(final: Round) -> tuple[str, ...]:
     if reached == 0:
         slow = f"no request{of} is in time, whatever the fleet: promise far longer times"
         return (f"{slow}, or find faster replicas",)
+    if reached < LEAST_ATTAINMENT_RATIO:
+        return (
+            f"nothing that was tried is enough: the best fleet found keeps {reached:.1%}{of} in "
+            f"time. Promise more than {MOST_STRETCH:g} times as long, or relax several together",
+        )
     return (f"attainment_ratio {reached:.3f}{of}, which the best fleet found reaches",)

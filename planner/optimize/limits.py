@@ -5,17 +5,16 @@ One list for all that asks about limits: what to relax (`relax`), what a small c
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from planner.domain.fleet import ReplicaShape, Role
+from planner.domain.fleet import ReplicaShape
 from planner.domain.spec import Spec
-from planner.optimize.inputs import Option, RatioBounds, ReplicaBounds
+from planner.optimize.inputs import AcceleratorLimit, Option, RatioBounds, ReplicaBounds
 from planner.optimize.links import carried_bytes_per_s
-from planner.optimize.problem import PATH, Problem, spot_options
+from planner.optimize.problem import Problem, spot_options
 from planner.optimize.solution import Solution, usd_per_hour
+from planner.optimize.usage import moved_bytes_per_s, prefill_per_decode, spot_share, watts
 
 MOST_MORE = 256
 """More accelerators of a type than so many are not asked for."""
@@ -175,9 +174,17 @@ def _of_reserved(problem: Problem) -> Iterator[Limit]:
             text=_instead(f"reserved_count of {limit.name}", limit.reserved),
             in_problem=with_reserved,
             whole=True,
-            step=1.0,
+            step=_reserved_step(problem, limit),
             last=True,
         )
+
+
+def _reserved_step(problem: Problem, limit: AcceleratorLimit) -> float | None:
+    """One more where inventory and budget have room for it, else one less; None: there is none."""
+    there = limit.reserved < limit.inventory
+    if there and _affordable(problem, limit.reserved_usd_per_hour) > 0:
+        return 1.0
+    return -1.0 if limit.reserved else None
 
 
 def _affordable(problem: Problem, usd_per_hour: float) -> int:
@@ -190,6 +197,11 @@ def _affordable(problem: Problem, usd_per_hour: float) -> int:
     if usd_per_hour <= 0 or not left:
         return MOST_MORE
     return min(max(math.floor(min(left) / usd_per_hour + 1e-9), 0), MOST_MORE)
+
+
+def _tenth(now: float, each: Iterable[float]) -> float | None:
+    """A tenth of a budget; of none the least that any replica takes of it, None: nothing does."""
+    return 0.1 * now or min((taken for taken in each if taken > 0), default=None)
 
 
 def _of_budget(problem: Problem) -> Iterator[Limit]:
@@ -206,7 +218,7 @@ def _of_budget(problem: Problem) -> Iterator[Limit]:
                 usd_per_hour(of, found.replicas, t)
                 + (of.others[t].usd_per_hour if of.others else 0.0)
             ),
-            step=0.1 * now,
+            step=_tenth(now, (o.usd_per_hour for o in problem.options)),
         )
 
 
@@ -223,7 +235,7 @@ def _of_power(problem: Problem) -> Iterator[Limit]:
             used=lambda of, found, t: (
                 watts(of, found, t) + (of.others[t].power_w if of.others else 0.0)
             ),
-            step=0.1 * now,
+            step=_tenth(now, (o.power_w for o in problem.options)),
         )
 
 
@@ -285,7 +297,7 @@ def _of_spot(problem: Problem) -> Iterator[Limit]:
             text=lambda value: f"planning.spot_share_limit {value:.4g} instead of {now:.4g}",
             in_problem=lambda of, value: replace(of, spot_share_limit=value),
             used=spot_share,
-            step=min(0.1, 1.0 - now),
+            step=0.1,
         )
 
 
@@ -436,41 +448,6 @@ def _unless_free(value: float) -> float | None:
 def _instead(name: str, now: float, *, of: str = "") -> Text:
     whose = f" for {of}" if of else ""
     return lambda value: f"{name} {value:.4g} instead of {now:.4g}{whose}"
-
-
-def watts(problem: Problem, solution: Solution, t: int) -> float:
-    """What the replicas of window `t` draw, W."""
-    return float(np.array([o.power_w for o in problem.options]) @ solution.replicas[:, t])
-
-
-def moved_bytes_per_s(problem: Problem, solution: Solution, t: int) -> float:
-    """KV cache that moves between prefill and decode replicas in window `t`, bytes/s."""
-    if problem.kv_bytes is None:
-        return 0.0
-    prefilled = solution.sent_rps[:, list(problem.in_role(Role.PREFILL)), t].sum(axis=1)
-    return float(problem.kv_bytes @ prefilled)
-
-
-def spot_share(problem: Problem, solution: Solution, t: int) -> float:
-    """The largest share of a model's role that is spot in window `t`, 0..1."""
-    shares = [0.0]
-    for model in problem.models:
-        for role in PATH:
-            of = problem.in_role(role, model=model)
-            have = int(solution.replicas[list(of), t].sum())
-            if have:
-                spot = int(solution.replicas[list(spot_options(problem, of)), t].sum())
-                shares.append(spot / have)
-    return max(shares)
-
-
-def prefill_per_decode(problem: Problem, solution: Solution, t: int) -> float:
-    """Prefill replicas per decode replica of the first model in window `t`; NaN without."""
-    prefill, decode = (
-        int(solution.replicas[list(problem.in_role(role, model=problem.model)), t].sum())
-        for role in (Role.PREFILL, Role.DECODE)
-    )
-    return prefill / decode if decode else math.nan
 
 
 NO_LIMIT: Mapping[str, str] = {

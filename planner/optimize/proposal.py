@@ -7,11 +7,11 @@ import numpy as np
 
 from planner.domain.forecast import Forecast
 from planner.domain.plan import ClassAttainment, PlanStatus
-from planner.optimize.limits import moved_bytes_per_s
 from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
 from planner.optimize.solution import Solution, solution_of
+from planner.optimize.usage import moved_bytes_per_s
 
 _NEAR = 1e-9
 

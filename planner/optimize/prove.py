@@ -141,7 +141,11 @@ def _plan(
         )
         if compare
         else (),
-        shadow_prices=shadow_prices(problem, way.spec, rebuild) if explain else (),
+        shadow_prices=shadow_prices(
+            problem, way.spec, rebuild, kept=status is not PlanStatus.INFEASIBLE
+        )
+        if explain
+        else (),
     )
     return assemble(way.spec, forecast, fleet, proof, made_at=made_at)
 

@@ -5,30 +5,27 @@ Each change is small, named, and priced by the difference of two solutions; wher
 their gaps, nothing can be said.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from planner.domain.errors import OutsideProfileError, SpecError
 from planner.domain.plan import ShadowPrice
-from planner.domain.spec import Objective, Spec
-from planner.optimize.limits import limits_of
+from planner.domain.slo import LONGEST_SLO_S, LONGEST_TOKEN_S
+from planner.domain.spec import Spec
+from planner.optimize.limits import Limit, limits_of
 from planner.optimize.loads import with_slo
-from planner.optimize.objective import slo_shortfall
 from planner.optimize.problem import Problem
 from planner.optimize.promises import shortest_e2e_s
-from planner.optimize.solution import Solution, mean_usd_per_hour
 from planner.optimize.solve import attempt
+from planner.optimize.sought import Worth, difference_text, worth_of
 
 TTFT_STEP_RATIO, TPOT_STEP_RATIO, E2E_STEP_RATIO = 0.05, 0.05, 0.05
 """Objectives are tightened and relaxed by so much."""
 
 RATE_STEP_RATIO = 0.1
-_CENT = 0.005
-_SAME_RATIO = 1e-3
-"""Of the requests that are served: a smaller difference is none."""
+NOT_IN_TIME = "is not priced: nothing was found in time"
 
 Rebuild = Callable[[Spec], Problem]
 
@@ -41,11 +38,13 @@ class _Change:
     problem: Callable[[], Problem]
 
 
-def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[ShadowPrice, ...]:
-    """Mean USD/h that each change costs (above 0) or saves (below 0).
+def shadow_prices(
+    problem: Problem, spec: Spec, rebuild: Rebuild, *, kept: bool = True
+) -> tuple[ShadowPrice, ...]:
+    """What each change adds to (above 0) or takes from what was to be best, in its own unit.
 
-    With what unserved requests are priced at, where they are. With goodput as the objective it is
-    also said how many requests more are served.
+    For `cost` USD/h of all named terms, for `power` W, for `accelerators` accelerators, for
+    `goodput` requests/s that are served; beside it what the bill does.
 
     Parameters
     ----------
@@ -53,92 +52,101 @@ def shadow_prices(problem: Problem, spec: Spec, rebuild: Rebuild) -> tuple[Shado
         As the plan was made from, tightened where the twin asked for it.
     rebuild : function from Spec to Problem
         Makes the problem again for a spec with other objectives, tightened alike.
+    kept : bool
+        False: no fleet keeps the promise. Then it is told how many requests/s more are served.
     """
-    before = attempt(replace(problem, best_effort=False))
-    if before is None or not before.feasible:
-        return ()
-    usd, served = _usd_per_hour(problem, before), _served_rps(problem, before)
-    found = []
-    for change in _changes(problem, spec, rebuild):
-        try:
-            changed = replace(change.problem(), best_effort=False)
-        except (OutsideProfileError, SpecError):
-            continue
-        after = attempt(changed)
-        if after is None or not after.feasible:
-            text = "not priced in time" if after is None else "cannot be served within the limits"
-            found.append(ShadowPrice(change=change.name, usd_per_hour=None, sentence=text))
-            continue
-        more = _usd_per_hour(changed, after) - usd
-        noise = usd * (before.gap_ratio + after.gap_ratio)
-        sentence = _sentence(more, noise)
-        if problem.objective is Objective.GOODPUT:
-            sentence = _goodput_sentence(more, _served_rps(changed, after) - served, served)
-        found.append(ShadowPrice(change=change.name, usd_per_hour=more, sentence=sentence))
-    return tuple(found)
+    problem = replace(problem, best_effort=not kept)
+    found = attempt(problem)
+    if found is None:
+        return (_unpriced(NOT_IN_TIME),)
+    if not found.feasible:
+        return (_unpriced("is not priced: no fleet keeps all rows that are told as binding"),)
+    before = worth_of(problem, found)
+    if not kept and not problem.sheds and not found.shortfall_rps.any():
+        return (
+            _unpriced("is not priced: it is the twin that refutes every fleet for this demand"),
+        )
+    return tuple(_priced(change, before, kept=kept) for change in _changes(problem, spec, rebuild))
 
 
-def _usd_per_hour(problem: Problem, solution: Solution) -> float:
-    """Mean over the horizon of what the fleet costs and what it leaves unserved, USD/h."""
-    hours = sum(w.window_s for w in problem.windows) / 3600
-    unserved = sum(term.usd for term in solution.terms if term.name == slo_shortfall.__name__)
-    return mean_usd_per_hour(problem, solution.replicas) + unserved / hours
+def _unpriced(sentence: str, change: str = "any small change", unit: str = "USD/h") -> ShadowPrice:
+    return ShadowPrice(change=change, usd_per_hour=None, sentence=sentence, unit=unit)
 
 
-def _served_rps(problem: Problem, solution: Solution) -> float:
-    """Mean over the horizon, requests/s."""
-    seconds = np.array([w.window_s for w in problem.windows])
-    served = (problem.demand_rps - solution.unserved_rps).sum(axis=0)
-    return float(served @ seconds / seconds.sum())
-
-
-def _goodput_sentence(more_usd: float, more_rps: float, served_rps: float) -> str:
-    if abs(more_rps) <= _SAME_RATIO * max(served_rps, _SAME_RATIO):
-        return "changes nothing that is served"
-    served = f"serves {abs(more_rps):.3g} requests/s {'more' if more_rps > 0 else 'less'}"
-    if abs(more_usd) <= _CENT:
-        return f"{served} at the same cost"
-    return f"{served}, for {abs(more_usd):.2f} USD/h {'more' if more_usd > 0 else 'less'}"
-
-
-def _sentence(more: float, noise: float) -> str:
-    if abs(more) <= max(noise, _CENT) and noise > _CENT:
-        return f"not distinguishable: within the solver's gap of {noise:.2f} USD/h"
-    if more > _CENT:
-        return f"costs {more:.2f} USD/h"
-    if more < -_CENT:
-        return f"saves {-more:.2f} USD/h"
-    return "changes nothing"
+def _priced(change: _Change, before: Worth, *, kept: bool) -> ShadowPrice:
+    unit = before.unit
+    try:
+        changed = replace(change.problem(), best_effort=not kept)
+    except (OutsideProfileError, SpecError) as refused:
+        return _unpriced(f"is not priced: {refused}", change.name, unit)
+    found = attempt(changed)
+    if found is None:
+        return _unpriced("is not priced in time", change.name, unit)
+    if not found.feasible:
+        return _unpriced("cannot be served within the limits", change.name, unit)
+    after = worth_of(changed, found)
+    return ShadowPrice(
+        change=change.name,
+        usd_per_hour=after.usd_per_hour - before.usd_per_hour,
+        sentence=difference_text(before, after),
+        more=after.sought - before.sought,
+        unit=unit,
+    )
 
 
 def _changes(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change]:
     for limit in limits_of(problem, spec):
-        if limit.in_problem is not None and limit.step is not None:
-            value = limit.now + limit.step
+        value = _stepped(limit)
+        if limit.in_problem is not None and value is not None:
             name = limit.text(value).replace("1 more ", "one more ", 1)
+            if (value - limit.now) * (limit.loosest - limit.now) <= 0:
+                name += " (no more is possible)"
             yield _Change(name=name, problem=partial(limit.in_problem, problem, value))
+    yield from _of_promises(problem, spec, rebuild)
+    if problem.demand_rps.any():
+        yield _Change(
+            name=f"{RATE_STEP_RATIO:.0%} more requests",
+            problem=lambda: replace(problem, demand_rps=problem.demand_rps * (1 + RATE_STEP_RATIO)),
+        )
+
+
+def _stepped(limit: Limit) -> float | None:
+    """A small step from where a limit is; the other way where it is as loose as it can be.
+
+    None where it has no step either way.
+    """
+    if not limit.step:
+        return None
+    room = abs(limit.loosest - limit.now)
+    if room > 0:
+        return limit.now + math.copysign(min(abs(limit.step), room), limit.step)
+    return limit.now - limit.step if limit.now >= limit.step else None
+
+
+def _of_promises(problem: Problem, spec: Spec, rebuild: Rebuild) -> Iterator[_Change]:
+    """Times a little shorter and, up to the longest that a spec may promise, longer."""
     slos = [s for s in spec.slos if s.model == problem.model]
     ttft_s, tpot_s = min(s.ttft_s for s in slos), min(s.tpot_s for s in slos)
+    e2e_s = shortest_e2e_s(spec, problem.model)
     for sign in (-1, 1):
-        ttft, tpot = 1 + sign * TTFT_STEP_RATIO, 1 + sign * TPOT_STEP_RATIO
-        yield _Change(
-            name=f"{_ms(sign * TTFT_STEP_RATIO * ttft_s)} of TTFT ({ttft_s * ttft:g} s)",
-            problem=_with_objectives(spec, problem.model, rebuild, ttft=ttft),
-        )
-        yield _Change(
-            name=f"{_ms(sign * TPOT_STEP_RATIO * tpot_s)} a token ({1e3 * tpot_s * tpot:g} ms)",
-            problem=_with_objectives(spec, problem.model, rebuild, tpot=tpot),
-        )
-        e2e_s, e2e = shortest_e2e_s(spec, problem.model), 1 + sign * E2E_STEP_RATIO
+        ttft = min(1 + sign * TTFT_STEP_RATIO, LONGEST_SLO_S / ttft_s)
+        tpot = min(1 + sign * TPOT_STEP_RATIO, LONGEST_TOKEN_S / tpot_s)
+        if ttft != 1:
+            yield _Change(
+                name=f"{_ms((ttft - 1) * ttft_s)} of TTFT ({ttft_s * ttft:g} s)",
+                problem=_with_objectives(spec, problem.model, rebuild, ttft=ttft),
+            )
+        if tpot != 1:
+            yield _Change(
+                name=f"{_ms((tpot - 1) * tpot_s)} a token ({1e3 * tpot_s * tpot:g} ms)",
+                problem=_with_objectives(spec, problem.model, rebuild, tpot=tpot),
+            )
         if e2e_s is not None:
+            e2e = 1 + sign * E2E_STEP_RATIO
             yield _Change(
                 name=f"{_ms(sign * E2E_STEP_RATIO * e2e_s)} end to end ({e2e_s * e2e:g} s)",
                 problem=_with_objectives(spec, problem.model, rebuild, e2e=e2e),
             )
-    yield _Change(
-        name=f"{RATE_STEP_RATIO:.0%} more requests",
-        problem=lambda: replace(problem, demand_rps=problem.demand_rps * (1 + RATE_STEP_RATIO)),
-    )
 
 
 def _with_objectives(

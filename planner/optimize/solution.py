@@ -36,6 +36,8 @@ class Solution:
         USD over the horizon.
     wall_s : float
         As the solver measured it.
+    unserved_gap_ratio : float
+        Of what could be served, so much more might be; 0 where as little as possible is unserved.
     replayable : bool
         False when the time limit ended the search: another run may end elsewhere.
     """
@@ -52,6 +54,7 @@ class Solution:
     gap_ratio: float
     wall_s: float
     replayable: bool
+    unserved_gap_ratio: float = 0.0
 
     @property
     def feasible(self) -> bool:

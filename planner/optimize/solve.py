@@ -22,7 +22,7 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
-from planner.optimize.last_resort import last_resort
+from planner.optimize.last_resort import busiest_alone, last_resort
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
 from planner.optimize.rounded_up import cost_in, rounded_up
@@ -167,9 +167,12 @@ def _with_shortfall_gap(problem: Problem, solution: Solution, short: _Shortfall)
     hours = np.array([w.window_s for w in problem.windows]) / 3600
     reachable = float((problem.demand_rps @ hours).sum()) - short.bound
     missing = float((solution.unserved_rps @ hours).sum()) - short.bound
-    gap = max(missing / reachable, 0.0) if reachable > 0 else 0.0
+    gap = min(max(missing / reachable, 0.0) if reachable > 0 else 0.0, 1.0)
     return replace(
-        solution, status=PlanStatus.FEASIBLE, gap_ratio=max(solution.gap_ratio, min(gap, 1.0))
+        solution,
+        status=PlanStatus.FEASIBLE,
+        gap_ratio=max(solution.gap_ratio, gap),
+        unserved_gap_ratio=gap,
     )
 
 
@@ -189,6 +192,10 @@ def _cheapest(problem: Problem, built: Built, least: Mapping[Index, float]) -> _
     whole = _solve(built, problem, work=problem.solver.exact_work)
     if whole.proven or whole.infeasible or len(problem.windows) <= _WINDOWS_IN_VIEW + 1:
         return whole
+    if whole.replicas is None and (none := busiest_alone(problem)):
+        return replace(
+            whole, solver=none.solver, infeasible=True, wall_s=whole.wall_s + none.wall_s
+        )
     long = _long(problem)
     if long is not None:
         better, bound = min(long, whole, key=lambda a: a.cost), max(long.bound, whole.bound)

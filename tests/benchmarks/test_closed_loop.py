@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.closed_loop import foresight, in_twin, mocker
-from benchmarks.closed_loop.foresight import frontier, schedule
-from benchmarks.closed_loop.judging import Run, attainable, figures, hours
+from benchmarks.closed_loop import in_twin, mocker
+from benchmarks.closed_loop.judging import attainable, figures
 from benchmarks.closed_loop.kept import Results, key_of
-from benchmarks.closed_loop.production import Production, Tuning
-from benchmarks.closed_loop.reactive import Keda, LastValue, QueueHpa, Stabilized, Static, rates
+from benchmarks.closed_loop.production import Tuning, production
+from benchmarks.closed_loop.reactive import Keda, QueueHpa, Stabilized
 from benchmarks.closed_loop.settings import SETTINGS
 from benchmarks.closed_loop.workloads import START_AT, poisson
+from planner.autoscale import backtest
+from planner.autoscale.backtest import Run, Static, rates
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Workload
 from planner.simulate.policy import GroupView, Observation, Targets
@@ -73,28 +74,18 @@ def seen(
     )
 
 
-def test_headroom_divides_the_load_by_what_a_replica_does() -> None:
-    policy = LastValue(setting=SETTING, warm_s=0.0, utilization_ratio=0.5)
-    able = rates(SETTING, isl=4000, osl=200)
-    got = policy.on_tick(seen(group(), group(), t_s=60.0, arrived=600, isl=4000, osl=200))
-    assert got.replicas == (
-        int(np.ceil(10 * 4000 / able.prefill_tokens_per_s / 0.5)),
-        int(np.ceil(10 * 200 / able.decode_tokens_per_s / 0.5)),
-    )
-
-
 def test_llm_ds_rule_is_its_formula() -> None:
-    policy = Keda(setting=SETTING, warm_s=0.0)
+    policy = Keda(pair=SETTING.pair, warm_s=0.0)
     prefill = group(ready=2, queued_prompt_tokens=30_000, running_requests=2)
     got = policy.on_tick(
         seen(prefill, group(ready=2, kv_usage_ratio=0.9), t_s=60.0, arrived=60, isl=4000, osl=200)
     )
-    rate = rates(SETTING, isl=4000, osl=200).prefill_tokens_per_s
+    rate = rates(SETTING.pair, isl=4000, osl=200).prefill_tokens_per_s
     assert got.replicas == (int(np.ceil(38_000 / rate / (1.0 - 4000 / rate))), 3)
 
 
 def test_an_hpa_holds_within_its_tolerance_and_shrinks_late() -> None:
-    policy = QueueHpa(setting=SETTING, warm_s=0.0, waiting=2.0, running=100.0)
+    policy = QueueHpa(pair=SETTING.pair, warm_s=0.0, waiting=2.0, running=100.0)
     busy = group(ready=3, waiting_requests=6), group(ready=1, running_requests=105)
     assert policy.on_tick(seen(*busy, t_s=60.0, arrived=9, isl=9, osl=9)).replicas == (3, 1)
     idle = group(ready=3), group(ready=1)
@@ -109,26 +100,6 @@ def test_stabilization_keeps_the_most_of_its_window() -> None:
     assert kept.apply(120.0, (1, 1)) == (1, 2)
 
 
-def test_a_schedule_orders_one_start_up_ahead_and_keeps_what_is_needed_again() -> None:
-    load = workload((2.0, 14.0, 2.0), 400.0, isl=5000, osl=100)
-    plan = foresight.Plan(margin=(0.1, 0.0), smoothed_s=20.0)
-    ahead = schedule(plan, SETTING, load, warm_s=100.0)
-    grown_s = next(t for t, (prefill, _) in ahead.steps if prefill >= 3)
-    assert 325.0 <= grown_s <= 345.0
-    unaware = schedule(plan, SETTING, load, warm_s=100.0, unannounced_s=400.0)
-    assert next(t for t, (prefill, _) in unaware.steps if prefill >= 3) >= 400.0
-
-
-def test_the_frontier_is_what_no_other_point_beats() -> None:
-    points = [(0.9, 5.0), (0.95, 4.0), (0.99, 8.0), (0.95, 6.0)]
-    assert frontier(points) == [1, 2]
-
-
-def test_hours_are_counted_between_two_instants() -> None:
-    paid = [(0.0, 2, 1), (1800.0, 4, 1), (3000.0, 1, 1)]
-    assert hours(paid, from_s=900.0, to_s=3600.0) == pytest.approx((2.0, 0.75))
-
-
 def test_requests_that_no_fleet_serves_in_time_are_not_attainable() -> None:
     load = workload((1.0,), 30.0, isl=1000, osl=10)
     prompts = load.input_tokens.copy()
@@ -137,6 +108,7 @@ def test_requests_that_no_fleet_serves_in_time_are_not_attainable() -> None:
     able = attainable(SETTING, load)
     assert not able[::2].any()
     assert able[1::2].all()
+    assert np.array_equal(able, backtest.attainable(SETTING.pair, load))
     nan = np.full(len(load), np.nan)
     run = Run(ttft_s=np.where(able, 0.5, 3.0), tpot_s=nan, paid=((0.0, 1, 1),), end_s=30.0)
     got = figures(run, SETTING, load, warm_s=0.0)
@@ -189,7 +161,7 @@ def test_targets_are_told_as_the_mocker_takes_them() -> None:
 
 def test_poolwise_grows_with_the_load_and_shrinks_after_it() -> None:
     load = workload((3.0, 9.0, 2.0), 480.0, isl=4000, osl=100)
-    policy = Production(SETTING, Tuning(attainment_ratio=0.95), warm_s=240.0)
+    policy = production(SETTING, Tuning(attainment_ratio=0.95), warm_s=240.0)
     run = in_twin.replay(SETTING, load, policy, first=(2, 1))
     prefill = {t: p for t, p, _ in run.paid}
     assert prefill[235.0] == 2

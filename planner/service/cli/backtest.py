@@ -1,16 +1,22 @@
 """`poolwise backtest`: what would have been, on a history."""
 
+import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from planner.domain.errors import InputError
+from planner.service.cli import backtest_options as about
 from planner.service.cli import forecast_options as asked
 from planner.service.cli import output
+from planner.service.cli.catalogue_option import known_accelerators
 from planner.service.cli.options import (
     AtOption,
+    EstimatesOption,
     HistoryOption,
     JsonOption,
+    ModelOption,
+    SpecOption,
     StartOption,
     TraceOption,
     instant,
@@ -18,11 +24,12 @@ from planner.service.cli.options import (
 from planner.service.cli.progress import counting
 
 if TYPE_CHECKING:
+    from planner.service.documents.autoscaling import AutoscalingBacktestDocument
     from planner.service.documents.backtest import BacktestDocument, SeriesScoreDocument
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Judge the forecaster on what has happened, with nothing but the past known.",
+    help="Judge the forecaster and the autoscaler on what has happened.",
 )
 
 EPILOG = (
@@ -89,6 +96,96 @@ def forecast(
         output.print_json(document)
     else:
         _show(document)
+
+
+AUTOSCALER_EPILOG = (
+    "Examples:\n\n"
+    "poolwise backtest autoscaler --spec spec.yaml --trace requests.csv\n\n"
+    "poolwise backtest autoscaler -s spec.yaml -t requests.csv --policy poolwise --policy static "
+    "--warm-s 300 --json\n\n"
+    "Each policy runs with its settings from cheap to dear until one keeps the promise. Foresight "
+    "and static fleets are chosen with the trace known. Nothing is changed anywhere."
+)
+
+
+@app.command("autoscaler", epilog=AUTOSCALER_EPILOG)
+def autoscaler(
+    *,
+    spec: SpecOption,
+    trace: about.TraceOption,
+    policy: about.PolicyOption = None,
+    warm_s: about.WarmOption = 600.0,
+    start_at: StartOption = None,
+    model: ModelOption = None,
+    allow_estimates: EstimatesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Let policies steer the spec's pools over a trace in the digital twin, and compare them."""
+    from planner.service.answers.autoscaling import Contender, compare
+    from planner.service.answers.planning import read_requests, sole_model
+    from planner.service.documents.autoscaling import autoscaling_document
+    from planner.service.spec.file import read_spec
+
+    contenders = [Contender(name) for name in about.contenders(policy)]
+    checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
+    named = sole_model(checked, model)
+    workload, report = read_requests(trace, start_at=instant(start_at, option="--start-at"))
+    output.note_report(trace, report)
+    with counting("running policies") as progress:
+        compared = compare(
+            checked,
+            about.as_one_class(workload),
+            model=named,
+            contenders=contenders,
+            warm_s=warm_s,
+            clock=time.process_time,
+            progress=progress,
+        )
+    document = autoscaling_document(
+        compared,
+        model=named,
+        promised_ratio=max(s.attainment_ratio for s in checked.slos if s.model == named),
+        warm_s=warm_s,
+        notes=report.notes,
+    )
+    if json:
+        output.print_json(document)
+    else:
+        _show_policies(document)
+
+
+def _show_policies(document: "AutoscalingBacktestDocument") -> None:
+    output.print_table(
+        f"{document.model}: {document.promised_ratio:.1%} promised, judged after "
+        f"{document.warm_s:g} s",
+        (
+            "policy",
+            "setting",
+            "all",
+            "attainable",
+            "kept",
+            "accelerator-h",
+            "USD",
+            "x foresight",
+            "decision, most",
+        ),
+        [
+            [
+                one.policy,
+                one.setting,
+                output.percent(one.attainment_ratio),
+                output.percent(one.attainable_ratio),
+                "yes" if one.promise_kept else "no",
+                f"{one.accelerator_hours:,.2f}",
+                f"{one.usd:,.2f}",
+                _ratio(one.hours_over_foresight_ratio),
+                output.milliseconds(one.most_decided_s),
+            ]
+            for one in document.policies
+        ],
+        numbers_from=2,
+        unbroken=("policy",),
+    )
 
 
 def _horizons(given: list[int] | None) -> tuple[int, ...]:

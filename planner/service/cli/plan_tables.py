@@ -7,7 +7,7 @@ from planner.service.cli import output
 from planner.service.cli.cell_tables import show_cells
 
 if TYPE_CHECKING:
-    from planner.domain.plan import CostTerm, Plan, PlannedPool, PlanWindow
+    from planner.domain.plan import BindingRow, CostTerm, Plan, PlannedPool, PlanWindow
     from planner.domain.spec import Spec
     from planner.optimize import ParetoPoint
     from planner.service.documents.answers import Beside
@@ -58,11 +58,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("Assumptions", plan.inputs.assumptions)
     show_cells(plan)
     _show_traffic(plan)
-    bound = [
-        f"{row.sentence} [{row.row}]" + (f"\n    {row.equation}" if explain else "")
-        for row in plan.binding
-    ]
-    output.print_lines("What bound it", bound)
+    output.print_lines("What bound it", [_bound(row, explain=explain) for row in plan.binding])
     output.print_lines(
         "Considered and not chosen", [_rejected(plan, i) for i in range(len(plan.rejected))]
     )
@@ -71,8 +67,6 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
-    if explain and not prices:
-        prices = ["is not priced: no fleet was found that serves all as it is"]
     output.print_lines("Solved again with a small change, it", prices)
     if explain:
         terms = [_term_text(term) for term in plan.objective if term.value]
@@ -82,6 +76,15 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
         markup=False,
     )
+
+
+def _bound(row: "BindingRow", *, explain: bool) -> str:
+    """A row in words; explained with its equation and the file of its function."""
+    if not explain:
+        return f"{row.sentence} [{row.row}]"
+    from planner.optimize.equations import code_of
+
+    return f"{row.sentence} [{row.row}]\n    {row.equation}\n    {code_of(row.row)}"
 
 
 def _term_text(term: "CostTerm") -> str:
@@ -137,7 +140,7 @@ def show_what_if(plan: "Plan", beside: "Sequence[Beside]") -> None:
 
 def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
     first = other.windows[0]
-    more = other.usd_per_hour - plan.usd_per_hour
+    more, kept = other.usd_per_hour - plan.usd_per_hour, _is_kept(plan) and _is_kept(other)
     return [
         text,
         _standing(other),
@@ -145,8 +148,12 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
         output.percent(first.predicted.attainment_ratio),
         output.milliseconds(first.predicted.ttft_p95_s),
         f"{other.usd_per_hour:,.2f}",
-        f"{more:+,.2f}" if abs(more) >= 0.005 else "",
+        f"{more:+,.2f}" if abs(more) >= 0.005 and kept else "",
     ]
+
+
+def _is_kept(plan: "Plan") -> bool:
+    return plan.status != "infeasible"
 
 
 def _standing(plan: "Plan") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from planner.domain.plan import Plan
+from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.optimize import ParetoPoint
 from planner.service.documents.document import Document
@@ -26,7 +26,8 @@ class WhatIfDocument(Document):
 
     change: str = Field(description="as it was asked for")
     more_usd_per_hour: float | None = Field(
-        description="than the plan, USD/h; below 0 it is cheaper; null: refused"
+        description="than the plan, USD/h; below 0 it is cheaper; null: there is no plan to "
+        "compare, as one was refused or no fleet keeps its promises"
     )
     refused: str = Field(default="", description="why it could not be planned; empty: it was")
     plan: PlanDocument | None = Field(description="null: refused")
@@ -107,5 +108,6 @@ def plan_answer(
 def _what_if_document(text: str, other: Plan | str, plan: Plan) -> WhatIfDocument:
     if isinstance(other, str):
         return WhatIfDocument(change=text, more_usd_per_hour=None, refused=other, plan=None)
-    more = other.usd_per_hour - plan.usd_per_hour
+    kept = PlanStatus.INFEASIBLE not in (plan.status, other.status)
+    more = other.usd_per_hour - plan.usd_per_hour if kept else None
     return WhatIfDocument(change=text, more_usd_per_hour=more, plan=plan_document(other))

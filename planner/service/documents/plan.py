@@ -122,8 +122,17 @@ class ShadowPriceDocument(Document):
     """What a stated change would cost, found by solving again."""
 
     change: str
-    usd_per_hour: float | None = Field(description="above 0 it costs; null: nothing could serve")
+    usd_per_hour: float | None = Field(
+        description="of the fleet and of what it leaves unserved, where that has a price: above 0 "
+        "dearer; null: nothing could serve"
+    )
     sentence: str
+    more: float | None = Field(
+        default=None,
+        description="of what was to be best, in `unit`: of every term of the objective; null: "
+        "nothing could serve, or a plan of an earlier version",
+    )
+    unit: str = Field(default="USD/h", description="USD/h, W, accelerators or requests/s")
 
 
 class HoldingDocument(Document):

@@ -7,8 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from planner import rollout
+from planner.autoscale.fast import kept_by_waiting
 from planner.autoscale.slow import Decision
 from planner.domain.errors import PoolwiseError, StageOverrunError, StoreError
+from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
@@ -247,7 +249,9 @@ def _tick(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport:
     fleet = way.course.run(Stage.OBSERVE, lambda: look(deployment, at=now))
 
     # plan -> simulate -> diff -> guard: one pure function, the same in replay and benchmarks.
-    conditions = guard_conditions(deployment, seen.observation, now=now)
+    conditions = _with_waiting(
+        deployment, spec, fleet, guard_conditions(deployment, seen.observation, now=now)
+    )
     decision = way.decide(
         Question(spec=spec, forecast=seen.forecast, fleet=fleet, conditions=conditions, now=now)
     )
@@ -263,6 +267,19 @@ def _tick(deployment: Deployment, way: _Way, *, now: datetime) -> TickReport:
     lowered = [f"not confirmed: {decision.lowered}"] if decision.lowered else []
     told = [report.reason, *lowered, *_told_edits(spec, conditions)]
     return replace(report, reason="; ".join(told))
+
+
+def _with_waiting(
+    deployment: Deployment, spec: Spec, fleet: Fleet, conditions: GuardConditions
+) -> GuardConditions:
+    """With what has to stay because of the work that waits, where it is known."""
+    backlog = deployment.store.backlog(spec.name, deployment.model)
+    if backlog is None:
+        return conditions
+    kept = kept_by_waiting(spec, fleet, backlog, now=conditions.now)
+    if kept is None:
+        return conditions
+    return replace(conditions, recommended=(kept, *conditions.recommended))
 
 
 def _told_edits(spec: Spec, conditions: GuardConditions) -> list[str]:

@@ -128,6 +128,16 @@ class PricePart(SpecPart):
             )
         return self
 
+    @model_validator(mode="after")
+    def _interrupted_where_priced(self) -> Self:
+        if self.spot_interruptions_per_hour and self.spot is None:
+            raise PydanticCustomError(
+                "spot",
+                "spot_interruptions_per_hour needs the price of a spot one, without which nothing "
+                "is bought that way: give spot, too, or leave it out",
+            )
+        return self
+
 
 class AcceleratorPart(SpecPart):
     """An accelerator type, what it costs and how many may be had."""

@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from planner.autoscale import Backlog, Reaction, react
+from planner.autoscale import Backlog, Reaction, kept_by_waiting, react
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.optimize import plan
 from tests.planner.optimize.scenarios import MODEL, NOW, D, P, fleet, forecast, spec
@@ -120,3 +120,46 @@ def test_what_was_expected_starts_nothing() -> None:
     reaction = surge(400.0, prompt_tokens=90_000)
     assert not reaction.starts
     assert reaction.prefill_pressure > 1
+
+
+def full(sequences: int, *, decode: int = 2, most: int | None = None) -> Reaction:
+    """What is done about so many sequences, with no more arriving than was expected."""
+    return react(
+        spec(inventory=200, max_replicas=most),
+        fleet(prefill=1, decode=decode),
+        replace(backlog(sequences=sequences), request_rate_rps=0.5, input_tokens_per_s=250.0),
+        now=NOW,
+        forecast=forecast([1.0]),
+        can_flip=False,
+    )
+
+
+def test_more_sequences_than_batches_take_start_decode_replicas_whatever_was_expected() -> None:
+    one = full(1, decode=1).decode_pressure
+    per_replica = round(1 / one)
+    assert not full(2 * per_replica - 1).starts
+    assert counts(full(2 * per_replica + 1)) == {D: 1}
+    assert counts(full(4 * per_replica + 1)) == {D: 3}
+    assert counts(full(4 * per_replica + 1, most=3)) == {D: 1}
+
+
+def test_nothing_is_started_for_sequences_without_a_forecast() -> None:
+    given = spec(inventory=200)
+    reaction = react(
+        given, fleet(prefill=1, decode=2), backlog(sequences=9_000), now=NOW, can_flip=False
+    )
+    assert reaction.decode_pressure > 1
+    assert not reaction.starts
+
+
+def test_a_role_keeps_its_replicas_while_work_waits_for_them() -> None:
+    per_replica = round(1 / full(1, decode=1).decode_pressure)
+    there = fleet(prefill=2, decode=3)
+
+    def kept(sequences: int, *, age_s: float = 1.0) -> dict[str, int]:
+        found = kept_by_waiting(spec(), there, backlog(sequences=sequences, age_s=age_s), now=NOW)
+        return {} if found is None else {pin.pool: pin.replicas for pin in found.pools}
+
+    assert kept(round(1.3 * per_replica)) == {}
+    assert kept(round(1.5 * per_replica)) == {D.label: 3}
+    assert kept(round(1.5 * per_replica), age_s=3600.0) == {}

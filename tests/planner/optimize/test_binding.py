@@ -1,6 +1,7 @@
 """Rows that bind are found for every constraint, and say which field of the spec they are."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
 from planner.optimize.binding import DEFINITIONS, FINDERS, binding_rows
 from planner.optimize.constraints import CONSTRAINTS
+from planner.optimize.equations import code_of
 from planner.optimize.inputs import Flip, LinkLimit, Option, RatioBounds, ReplicaBounds, Stream
 from planner.optimize.problem import Problem
 from planner.optimize.solve import optimize
 from tests.planner.optimize.cases import option, problem
 
+ROOT = Path(__file__).parents[3]
 P, D, A = Role.PREFILL, Role.DECODE, Role.AGGREGATED
 PAIR = (option(P, "x", 2.0, power_w=700.0), option(D, "x", 2.0, power_w=700.0))
 ALONE = option(A, "x", 2.0)
@@ -205,6 +208,10 @@ def test_a_constraint_that_binds_is_a_row_with_its_field(name: str) -> None:
     rows = [r for r in binding_rows(case, solution) if r.row.startswith(f"{name}[")]
     assert rows
     assert any(said in r.sentence for r in rows), [r.sentence for r in rows]
+    table = (ROOT / "docs/optimizer.md").read_text(encoding="utf-8")
+    for row in rows:  # from what is printed to its equation, in the table too, to its code
+        assert f"[`{name}`](../{code_of(row.row)}) | `{row.equation}`" in table
+        assert f"def {name}(" in (ROOT / code_of(row.row)).read_text(encoding="utf-8")
 
 
 def test_limits_with_room_are_no_rows() -> None:

@@ -12,6 +12,7 @@ from planner.domain.spec import LoopSettings
 from planner.optimize import Problem, check, optimize, plan, solve
 from planner.optimize.explain import rejected_alternatives
 from planner.optimize.inputs import SolverSettings
+from planner.optimize.last_resort import busiest_alone
 from planner.optimize.solution import Solution
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
@@ -134,3 +135,14 @@ def test_comparisons_do_not_search_on_after_the_time_limit() -> None:
     case = replace(many_limits(0), solver=NO_TIME)
     assert optimize(case).feasible
     assert solve.attempt(case) is None
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_busiest_window_that_nothing_serves_proves_that_no_fleet_does(seed: int) -> None:
+    """Over all windows the same proof takes seconds of a processor."""
+    case = replace(many_limits(seed, one_shape=True), solver=IN_A_HURRY)
+    none = busiest_alone(case)
+    assert none is not None
+    assert none.infeasible
+    assert optimize(case).status is PlanStatus.INFEASIBLE
+    assert busiest_alone(replace(case, demand_rps=0.5 * case.demand_rps)) is None

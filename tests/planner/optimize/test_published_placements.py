@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.published import distserve, splitwise, taichi
 from benchmarks.published.distserve_fits import read_fits
+from benchmarks.published.distserve_stages import through
 from planner.domain.fleet import Role
 
 
@@ -43,6 +44,16 @@ def test_distserve_s_placements_are_as_good_as_its_search_tells_apart(
     assert found is not None
     assert given.rps_per_gpu <= found.rps_per_gpu * (1 + 1e-6)
     assert found.rps_per_gpu - given.rps_per_gpu < distserve.RESOLUTION_RPS
+
+
+@pytest.mark.parametrize(("bubbles", "left_s"), [(True, 4.5), (False, 3.0)])
+def test_a_short_batch_waits_behind_a_long_one_in_every_stage(
+    *, bubbles: bool, left_s: float
+) -> None:
+    """A batch of 2 s a stage, then one of 0.5 s, through two stages."""
+    free_s = [0.0, 0.0]
+    assert through(free_s, 0.0, 2.0, bubbles=bubbles) == 4.0
+    assert through(free_s, free_s[0], 0.5, bubbles=bubbles) == left_s
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`--what-if` of other windows and of lists, and `--pareto` where a point is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -154,10 +155,29 @@ def test_a_change_that_means_nothing_is_refused_before_anything_is_planned(poolw
     assert said in " ".join(err.split())
 
 
-def test_explained_plans_that_no_fleet_keeps_say_why_nothing_is_priced(poolwise, folder):
+def test_explained_plans_that_no_fleet_keeps_say_what_each_change_would_serve(poolwise, folder):
     write_spec(folder, accelerators=[{**spec_data()["accelerators"][0], "inventory": 2}])
     asked = ("--explain", "--what-if", "rate=x.5")
     trace = write_trace(folder / "busy.jsonl", minutes=4, rate_rps=40.0)
     status, out, _ = poolwise("plan", "--spec", "spec.yaml", "--trace", trace, *asked)
     assert status == 1
-    assert "is not priced: no fleet was found that serves all as it is" in " ".join(out.split())
+    shown = " ".join(out.split())
+    for title in ("What bound it", "What to relax", "Solved again with a small change, it"):
+        assert f"{title} - " in shown
+    assert re.search(r"one more cpu: serves \d+ requests/s more, for 1.00 USD/h more", shown)
+    assert "10% more requests: changes nothing that is served" in shown
+
+
+def test_a_change_is_not_compared_with_a_plan_that_no_fleet_keeps(poolwise, folder):
+    none_left = {**spec_data()["accelerators"][0], "inventory": 0}
+    write_spec(folder, accelerators=[none_left])
+    asked = ("--explain", "--what-if", "accelerators.0.inventory=16", "--json")
+    status, out, _ = poolwise(*PLAN, *asked)
+    answer = json.loads(out)
+    assert (status, answer["status"], answer["usd_per_hour"]) == (1, "infeasible", 0.0)
+    (other,) = answer["what_if"]
+    assert (other["plan"]["status"], other["more_usd_per_hour"]) == ("optimal", None)
+    assert answer["relaxations"]
+    assert answer["binding"][0]["row"] == "keep_inventory[cpu,0]"
+    (price,) = answer["shadow_prices"]
+    assert price["sentence"].startswith("is not priced: no fleet keeps all rows")

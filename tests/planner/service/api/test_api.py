@@ -65,7 +65,9 @@ def test_a_plan_may_have_another_objective_and_prices_of_small_changes(make):
     plain = make_plan(client)
     told = make_plan(client, explain=True, objective="accelerators")
     assert plain["shadow_prices"] == []
-    assert {"change", "usd_per_hour", "sentence"} == told["shadow_prices"][0].keys()
+    keys = {"change", "usd_per_hour", "sentence", "more", "unit"}
+    assert keys == told["shadow_prices"][0].keys()
+    assert {price["unit"] for price in told["shadow_prices"]} == {"accelerators"}
     stored = client.get(f"/v1/plans/{told['plan_id']}").json()
     assert stored["shadow_prices"] == told["shadow_prices"]
     refused = client.post("/v1/plans", {"history": history(**BUSY), "objective": "fame"})

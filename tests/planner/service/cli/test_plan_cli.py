@@ -65,6 +65,7 @@ def test_small_changes_have_prices_and_rows_their_equations(poolwise, answer):
     _, out, _ = poolwise(*PLAN, "--explain")
     assert "Solved again with a small change" in out
     assert "sum_k work[k,o] * sent[k,o,t] <= capacity" in out
+    assert "planner/optimize/constraints.py" in out
     assert answer()["shadow_prices"] == []
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from planner.autoscale import Backlog
 from planner.domain.errors import OperationError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
@@ -119,6 +120,23 @@ def test_scale_down_waits_until_it_was_unneeded_for_long_enough(make):
     assert outcomes[:2] == [Outcome.HELD, Outcome.HELD]
     assert Outcome.APPLIED in outcomes[2:]
     assert deployment.actuator.fleet.replicas(Role.PREFILL) == 1
+
+
+def test_what_waits_keeps_the_replicas_that_it_needs(make):
+    deployment = make(
+        prefill=2,
+        decode=1,
+        loop={"mode": "auto"},
+        guards={"scale_down_stabilization_s": 120, "stale_observation_s": 100_000},
+    )
+    observe(deployment, history(**IDLE))
+    waiting = Backlog(
+        model="tiny", observed_at=NOON, waiting_prompt_tokens=50_000, decoding_sequences=1
+    )
+    deployment.store.put_backlog("shop", waiting)
+    for minute in range(4):
+        assert tick(deployment, now=NOON + timedelta(minutes=minute)).outcome is Outcome.HELD
+    assert deployment.actuator.fleet.replicas(Role.PREFILL) == 2
 
 
 def test_a_stale_observation_forbids_scale_down(make):

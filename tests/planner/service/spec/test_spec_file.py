@@ -83,6 +83,8 @@ def test_reserved_accelerators_are_counted_and_priced(tmp_path):
     offer = read.accelerators[0].offer(PurchaseOption.RESERVED)
     assert (offer.reserved_count, offer.is_prepaid) == (4, True)
     assert read.accelerators[0].offer(PurchaseOption.ON_DEMAND).reserved_count is None
+    said = refused(tmp_path, accelerators=accelerators(spot_interruptions_per_hour=0.2))
+    assert "spot_interruptions_per_hour needs the price of a spot one" in said
     said = refused(tmp_path, accelerators=accelerators(reserved_count=4))
     assert "give reserved, too" in said
     said = refused(tmp_path, accelerators=accelerators(reserved=1.5, reserved_count=9))

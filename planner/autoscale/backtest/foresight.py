@@ -3,20 +3,18 @@
 At every instant a role has its load, in replicas' full use, and a margin that grows with the root
 of the load (square-root staffing) and is searched for each role; a replica is ordered one start-up
 time before it is needed, and one that is needed again before a new one could have come is kept.
-Every candidate is run in the twin; the cheapest at each level of attainment are then run in
-NVIDIA's simulator. The best that was found, not a bound.
+Candidates are run in the twin: the best that was found, not a bound.
 """
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop.reactive import TICK_S, rates
-from benchmarks.closed_loop.settings import MOST_REPLICAS, Setting
+from planner.autoscale.backtest.pair import PoolPair
+from planner.autoscale.backtest.rules import TICK_S, rates
 from planner.domain.workload import Workload
 from planner.simulate.policy import Observation, Targets
 
@@ -24,24 +22,17 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 GRID_S = 5.0
-SMOOTHED_S = (45.0, 120.0, 300.0)
-MARGIN = (
-    (0.1, 0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8),
-    (0.0, 0.3, 0.7),
-)
-"""Of prefill and of decode, in roots of the load.
-
-Halfin and Whitt, Operations Research 29 (1981): the margin that keeps delays alike at any size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Foresight:
     """How a schedule is made.
 
     Parameters
     ----------
     margin : (prefill, decode) float
-        Replicas beyond the load, in roots of the load.
+        Replicas beyond the load, in roots of the load (Halfin and Whitt, Operations Research 29
+        (1981): the margin that keeps delays alike at any size).
     smoothed_s : float
         Load is the mean over so long around an instant, seconds.
     """
@@ -85,15 +76,9 @@ class Schedule:
         return Targets(replicas=replicas, next_tick_s=min(change_s, seen.t_s + TICK_S))
 
 
-def plans() -> Iterator[Plan]:
-    """Every candidate."""
-    for smoothed_s, *margin in itertools.product(SMOOTHED_S, *MARGIN):
-        yield Plan(margin=(margin[0], margin[1]), smoothed_s=smoothed_s)
-
-
 def schedule(
-    plan: Plan,
-    setting: Setting,
+    plan: Foresight,
+    pair: PoolPair,
     workload: Workload,
     *,
     warm_s: float,
@@ -107,12 +92,15 @@ def schedule(
         What is needed from then on is not ordered before.
     """
     needed = [
-        np.clip(np.ceil(load + m * np.sqrt(load) - 1e-9), 1, MOST_REPLICAS).astype(np.int64)
-        for m, load in zip(
-            plan.margin, loads(setting, workload, plan.smoothed_s, unannounced_s), strict=True
+        np.clip(np.ceil(load + m * np.sqrt(load) - 1e-9), 1, most).astype(np.int64)
+        for m, load, most in zip(
+            plan.margin,
+            loads(pair, workload, plan.smoothed_s, unannounced_s),
+            pair.most_replicas,
+            strict=True,
         )
     ]
-    ahead = math.ceil(setting.start_s / GRID_S)
+    ahead = math.ceil(pair.start_s / GRID_S)
     change = None if unannounced_s is None else int(unannounced_s / GRID_S)
     ordered = [_ordered(counts, ahead, change) for counts in needed]
     steps: list[tuple[float, tuple[int, int]]] = []
@@ -135,7 +123,7 @@ def _ordered(needed: Integers, ahead: int, change: int | None) -> Integers:
 
 
 def loads(
-    setting: Setting,
+    pair: PoolPair,
     workload: Workload,
     smoothed_s: float,
     unannounced_s: float | None = None,
@@ -147,7 +135,7 @@ def loads(
     """
     if unannounced_s is not None:
         parts = [
-            loads(setting, workload.between(start_s, end_s), smoothed_s)
+            loads(pair, workload.between(start_s, end_s), smoothed_s)
             for start_s, end_s in (
                 (0.0, unannounced_s),
                 (unannounced_s, workload.duration_s + 1e-3),
@@ -160,14 +148,14 @@ def loads(
         )
     bins = math.ceil(workload.duration_s / GRID_S) + 1
     at = (workload.arrival_offset_s / GRID_S).astype(np.int64)
-    prompts = np.bincount(at, workload.input_tokens, bins)
-    answers = np.bincount(at, workload.output_tokens, bins)
+    prompts = np.bincount(at, workload.input_tokens, bins).astype(np.float64)
+    answers = np.bincount(at, workload.output_tokens, bins).astype(np.float64)
     came = np.maximum(np.bincount(at, minlength=bins).astype(np.float64), 1e-9)
     width = max(1, round(smoothed_s / GRID_S))
     over = max(width, round(300 / GRID_S))
     isl = _mean(prompts, over) / np.maximum(_mean(came, over), 1e-9)
     osl = _mean(answers, over) / np.maximum(_mean(came, over), 1e-9)
-    able = [rates(setting, isl=max(i, 1.0), osl=max(o, 1.0)) for i, o in zip(isl, osl, strict=True)]
+    able = [rates(pair, isl=max(i, 1.0), osl=max(o, 1.0)) for i, o in zip(isl, osl, strict=True)]
     prefill = np.array([a.prefill_tokens_per_s for a in able])
     decode = np.array([a.decode_tokens_per_s for a in able])
     return (
@@ -178,7 +166,7 @@ def loads(
 
 def _mean(values: Floats, width: int) -> Floats:
     """Centred moving mean; shorter at the ends."""
-    kernel = np.ones(width)
+    kernel = np.ones(min(width, len(values)))
     total = np.convolve(values, kernel, mode="same")
     count = np.convolve(np.ones(len(values)), kernel, mode="same")
     return np.asarray(total / count, dtype=np.float64)
