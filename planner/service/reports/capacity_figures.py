@@ -136,7 +136,7 @@ def pattern_figure(name: str, title: str, pattern: Sequence[PatternDocument]) ->
             hovertemplate="%{x}: %{y:.4~g} requests/s<extra></extra>",
         )
     )
-    figure.update_xaxes(type="category", tickangle=0, nticks=8)
+    figure.update_xaxes(type="category", tickangle=0, nticks=5 if len(pattern) > 7 else 8)
     figure.update_yaxes(title_text="requests/s", rangemode="tozero", nticks=4)
     busiest = max(pattern, key=lambda p: p.request_rate_rps)
     return drawn(

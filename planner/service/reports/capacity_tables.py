@@ -288,7 +288,9 @@ def pareto_table(report: CapacityReport) -> Table:
             for p in report.pareto
             if p.efficient
         ),
-        when_empty="No promise was found that a fleet keeps.",
+        when_empty="No promise was found that a fleet keeps."
+        if report.pareto or not report.effort.left_out
+        else "Left out: the report's time limit was reached (--time-limit).",
     )
 
 

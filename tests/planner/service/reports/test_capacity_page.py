@@ -171,6 +171,7 @@ def test_a_report_that_ran_out_of_time_is_a_whole_page_that_says_so(tmp_path):
     page = read_page(capacity_page(report_of(tmp_path, clock=Out(1))))
     assert "questions left out" in page.visible
     assert "time limit was reached" in page.visible
+    assert "No promise was found" not in page.visible
     assert page.misnested == page.open_tags == []
 
 
