@@ -84,7 +84,6 @@ def _fill(url: str) -> None:
                 plan_id=None,
                 outcome="unchanged",
                 reason=f"the fleet is what the plan wants, {number}",
-                removes=False,
             )
         )
     windows = read(history(WINDOWS))

@@ -76,7 +76,6 @@ class Month:
                     plan_id=plan_id,
                     outcome="unchanged",
                     reason="the fleet is what the plan wants",
-                    removes=False,
                 )
             )
         records = [replace(RECORD, started_at=now + timedelta(seconds=6 * i)) for i in range(100)]

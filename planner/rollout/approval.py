@@ -4,7 +4,7 @@
 
     draft -> pending -> approved -> applying -> applied -> rolling_back -> rolled_back
     pending -> pending (one of two persons has said yes)
-    pending -> rejected
+    pending, approved -> rejected
     applying, rolling_back -> failed -> applying (a second run completes it) or rolling_back
     draft, pending, approved -> expired, superseded
     applying -> superseded (the fleet was another one after all, nothing was touched)
@@ -24,11 +24,12 @@ from planner.rollout.effects import PoolKey
 
 _S = ApprovalState
 _WAITING = frozenset({_S.DRAFT, _S.PENDING, _S.APPROVED})
+_BEGUN = frozenset({_S.APPLYING, _S.APPLIED, _S.FAILED, _S.ROLLING_BACK})
 
 _ALLOWED_FROM = {
     _S.PENDING: frozenset({_S.DRAFT}),
     _S.APPROVED: frozenset({_S.PENDING}),
-    _S.REJECTED: frozenset({_S.PENDING}),
+    _S.REJECTED: frozenset({_S.PENDING, _S.APPROVED}),
     _S.EXPIRED: _WAITING,
     _S.SUPERSEDED: _WAITING | {_S.APPLYING},
     _S.APPLYING: frozenset({_S.APPROVED, _S.FAILED}),
@@ -115,7 +116,18 @@ def approve(
 
 
 def reject(approval: Approval, *, by: str, at: datetime, reason: str = "") -> Approval:
-    """Forbid the change: pending -> rejected."""
+    """Forbid the change, or take back what was allowed: pending or approved -> rejected.
+
+    Raises
+    ------
+    PlanStateError
+        When its steps were begun, or nothing would come of it anyway.
+    """
+    if approval.state in _BEGUN:
+        raise PlanStateError(
+            f"plan {approval.plan_id} is {approval.state} since {approval.changed_at.isoformat()}: "
+            "it is too late to reject it; once its steps are over it can be rolled back"
+        )
     return _moved(approval, ApprovalState.REJECTED, by=by, at=at, reason=reason)
 
 

@@ -4,6 +4,7 @@ What the server refuses comes out as the error that the same refusal has here, i
 """
 
 import json
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,6 +17,7 @@ import httpx
 from pydantic import JsonValue
 
 from planner.domain.errors import InputError, ServerError
+from planner.service.security.tls import CLIENT, client_context, tls_files
 from planner.service.settings import ClientSettings
 
 CONNECT_S = 5.0
@@ -35,10 +37,13 @@ class Server:
     url : str
     token : str or None
         None: only what needs no token.
+    tls : ssl.SSLContext or None
+        What is trusted and shown over https; None: whom the system trusts, and nothing.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
 
 
 def server_of(
@@ -49,7 +54,7 @@ def server_of(
     Raises
     ------
     InputError
-        When the address is none, or the token's file cannot be read.
+        When the address is none, or a file cannot be used.
     """
     address = url or settings.server
     try:
@@ -62,7 +67,9 @@ def server_of(
         raise InputError(f"--server: {address!r} is no address; write it as http://localhost:8765")
     file = token_file or (None if settings.token else settings.token_file)
     token = settings.token if file is None else _token_in(file)
-    return Server(url=address.rstrip("/"), token=token)
+    shown = tls_files(settings.cert, settings.key, names=CLIENT)
+    tls = client_context(shown, settings.server_ca)
+    return Server(url=address.rstrip("/"), token=token, tls=tls)
 
 
 def _token_in(file: Path) -> str:
@@ -94,6 +101,7 @@ class Client:
             base_url=server.url,
             headers=headers,
             timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+            verify=True if server.tls is None else server.tls,
             transport=transport,
         )
 
@@ -172,8 +180,7 @@ class Client:
             raise ServerError(self._silent(error, patience_s)) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServerError(
-                f"no Poolwise server answers at {self._server.url} ({error}): start it with "
-                "`poolwise serve`, or give its address by --server or POOLWISE_SERVER"
+                f"no Poolwise server answers at {self._server.url} ({error}): {_to_do(error)}"
             ) from error
         return self._answer(answer)
 
@@ -201,6 +208,18 @@ class Client:
         if not isinstance(parsed, dict):
             raise ServerError(f"what answers at {self._server.url} is no Poolwise server: {told}")
         raise ServerError(told)
+
+
+def _to_do(error: Exception) -> str:
+    """What lets a server be reached that is not; OpenSSL's words tell why TLS failed."""
+    told = str(error).upper().replace(" ", "_")
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        return f"name who signed its certificate by {CLIENT.authority}, a PEM file"
+    if "ALERT_CERTIFICATE_REQUIRED" in told or "HANDSHAKE_FAILURE" in told:
+        return f"it wants to be shown a certificate: {CLIENT.cert} and {CLIENT.key}, PEM files"
+    if "ALERT_UNKNOWN_CA" in told:
+        return f"it does not trust who signed {CLIENT.cert}"
+    return "start it with `poolwise serve`, or give its address by --server or POOLWISE_SERVER"
 
 
 def _told(problem: JsonValue) -> str:

@@ -12,7 +12,7 @@ from planner.domain.calibration import Correction
 from planner.domain.fleet import Role
 from planner.domain.guards import Pin
 from planner.domain.plan import Plan
-from planner.domain.rollout import ApprovalState, Diff, GuardFinding, StepKind, Verdict
+from planner.domain.rollout import ApprovalState, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.workload import ObservedWindow
 from planner.rollout import BrokenPool, Change, GuardConditions, HandEdit, Recommended
@@ -256,11 +256,6 @@ def _last_plan(moved: tuple[PlanRecord, ...]) -> Plan | None:
     if newest is None or newest.approval.state is not ApprovalState.APPLIED:
         return None
     return newest.plan
-
-
-def takes_away(diff: Diff) -> bool:
-    """Whether the diff ends with fewer replicas somewhere, flips not counted."""
-    return any(step.kind is StepKind.DRAIN for step in diff.steps)
 
 
 def recommended_lately(

@@ -1,5 +1,6 @@
 """Runs the service: store, deployment, loop and API in one process."""
 
+import gc
 import json
 import logging
 import os
@@ -269,6 +270,7 @@ def _serve(service: Service, host: Host, listener: socket.socket, tls: Tls | Non
     scheduler.start()
     election.start(take_over_all)
     taker = OrderTaker(shared.store.access, lambda: [one.leadership for one in registry.all()])
+    gc.freeze()  # what is there by now stays: no collection is to look through all of it again
     # uvicorn stops on SIGTERM and then raises it again; by then everything is to be closed.
     signal.signal(signal.SIGTERM, _ignore)
     try:

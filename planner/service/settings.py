@@ -18,6 +18,10 @@ POOLWISE_REQUESTS_PER_S     requests of one token's name, a second; twice as man
 POOLWISE_TLS_CERT           certificate chain of the server, PEM; with it HTTPS is spoken (none)
 POOLWISE_TLS_KEY            its private key, PEM (none)
 POOLWISE_TLS_CLIENT_CA      only clients with a certificate of these are let in, PEM (none)
+POOLWISE_SERVER_CA          commands trust a server whose certificate one of these signed, PEM
+                            (those that the system trusts)
+POOLWISE_CLIENT_CERT        certificate that commands show to the server, PEM (none)
+POOLWISE_CLIENT_KEY         its private key, PEM (none)
 POOLWISE_PROMETHEUS_AUTHORIZATION
                             value of the Authorization header for a Prometheus server (none)
 POOLWISE_CATALOGUE          file of accelerators that adds to and overrides those shipped (none)
@@ -200,11 +204,16 @@ class ClientSettings:
         Lets one write there.
     token_file : Path or None
         Holds the token, where it is not given itself.
+    server_ca, cert, key : Path or None
+        PEM files: who may have signed the server's certificate, and what is shown to it.
     """
 
     server: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
+    server_ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
 
 class ElectionCarrier(StrEnum):
@@ -304,11 +313,13 @@ def _keeping(environ: Mapping[str, str]) -> Keeping:
 
 
 def _client(environ: Mapping[str, str]) -> ClientSettings:
-    token_file = environ.get("POOLWISE_TOKEN_FILE", "").strip()
     return ClientSettings(
         server=environ.get("POOLWISE_SERVER", "").strip() or ClientSettings().server,
         token=environ.get("POOLWISE_TOKEN", "").strip() or None,
-        token_file=Path(token_file).expanduser() if token_file else None,
+        token_file=_file(environ, "POOLWISE_TOKEN_FILE"),
+        server_ca=_file(environ, "POOLWISE_SERVER_CA"),
+        cert=_file(environ, "POOLWISE_CLIENT_CERT"),
+        key=_file(environ, "POOLWISE_CLIENT_KEY"),
     )
 
 

@@ -34,6 +34,10 @@ class Reading:
     looks: tuple[tuple[Look, ...], ...]
 
 
+NOTHING = Reading(seconds=0.0, targets=(), looks=())
+"""Of a deployment of which nothing runs."""
+
+
 @dataclass(slots=True)
 class StraightReader:
     """Reads metrics pages; each reading goes on from the looks of the one before.

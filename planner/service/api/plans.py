@@ -225,7 +225,10 @@ def reject_plan(
     response: Response,
     body: DecisionParameter = None,
 ) -> PlanResource:
-    """Forbid a pending plan; asking again changes nothing."""
+    """Forbid a pending plan, or an approved one before it is begun; asking again changes nothing.
+
+    409 when it is being applied already: once that is over it can be rolled back.
+    """
     deployment = service.served_of_plan(plan_id).deployment
     reason = body.reason if body else ""
     record = lifecycle.reject(

@@ -115,7 +115,7 @@ def reject(
     token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Forbid a pending plan."""
+    """Forbid a pending plan, or one that is approved, as long as it is not being applied."""
     _decide(plan_id, "reject", reason, server, token_file, as_json=json)
 
 

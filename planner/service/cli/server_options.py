@@ -41,8 +41,10 @@ ReasonOption = Annotated[
 ]
 SERVER_EPILOG = (
     "Talks to the server at --server or $POOLWISE_SERVER; writes need the bearer token in "
-    "$POOLWISE_TOKEN, or in a file named by --token-file or $POOLWISE_TOKEN_FILE. Exit status: 0 "
-    "done, 1 the server cannot be reached or refuses for now (its reason is printed), 2 bad input."
+    "$POOLWISE_TOKEN, or in a file named by --token-file or $POOLWISE_TOKEN_FILE. Over https a "
+    "private authority is named by $POOLWISE_SERVER_CA, a certificate to show by "
+    "$POOLWISE_CLIENT_CERT and $POOLWISE_CLIENT_KEY (PEM files). Exit status: 0 done, 1 the server "
+    "cannot be reached or refuses for now (its reason is printed), 2 bad input."
 )
 
 

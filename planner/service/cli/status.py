@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.domain.errors import EngineError, InputError
+from planner.domain.spec import TargetKind
 from planner.service.cli import output
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption
 from planner.service.cli.status_options import (
@@ -32,8 +33,13 @@ EPILOG = (
     "poolwise status --worker prefill=http://10.0.0.7:8000 --worker decode=http://10.0.0.8:8000 "
     "--router smg=http://10.0.0.9:29000 --spec spec.yaml\n\n"
     "poolwise status --prometheus http://prometheus:9090 --selector 'namespace=\"prod\"' --json\n\n"
-    "Exit status: 0 when anything answers (what is down is told), 1 when nothing does, 2 bad "
-    "input. What is not known is a dash and never 0; the reasons stand below."
+    "Exit status: 0 when anything answers (what is down is told), or when the spec's target is "
+    "dry_run, of which nothing runs; 1 when nothing answers, 2 bad input. What is not known is a "
+    "dash and never 0; the reasons stand below."
+)
+NOTHING_RUNS = (
+    "the spec's target is dry_run, of which nothing runs: `--worker`, `--gate` or `--prometheus` "
+    "look at what serves elsewhere"
 )
 LONGEST_S = 3600.0
 SHORTEST_S = 0.1
@@ -41,9 +47,9 @@ SHORTEST_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """How to read all targets once more, and over how long."""
+    """How to read all targets once more, and over how long; None: nothing runs that could tell."""
 
-    read: "Callable[[float], Reading]"
+    read: "Callable[[float], Reading] | None"
     interval_s: float
 
 
@@ -111,7 +117,7 @@ def status(
         headers=prometheus_header or (),
     )
     promised = _promised(spec, model, allow_estimates=allow_estimates)
-    look = _reader(asked, through, interval_s=watch or interval, deadline_s=deadline)
+    look = _look(asked, through, promised, interval_s=watch or interval, deadline_s=deadline)
     if watch is None:
         _show(_read(look, promised), as_json=json)
         return
@@ -137,12 +143,24 @@ def _promised(spec: Path | None, model: str | None, *, allow_estimates: bool) ->
     return Promised(spec=read, model=sole_model(read, model))
 
 
-def _reader(asked: Asked, through: Through, *, interval_s: float, deadline_s: float) -> _Look:
+def _look(
+    asked: Asked,
+    through: Through,
+    promised: "Promised | None",
+    *,
+    interval_s: float,
+    deadline_s: float,
+) -> _Look:
     from serving.telemetry.reader import PrometheusReader, StraightReader
 
     server = server_of(through)
     if server is None:
-        straight = StraightReader(targets_of(asked), deadline_s)
+        try:
+            straight = StraightReader(targets_of(asked), deadline_s)
+        except EngineError:
+            if promised is None or promised.spec.target is not TargetKind.DRY_RUN:
+                raise
+            return _Look(read=None, interval_s=interval_s)
         return _Look(read=straight.read, interval_s=interval_s)
     if asked.anything:
         raise InputError(
@@ -157,13 +175,19 @@ def _read(look: _Look, promised: "Promised | None") -> "DeploymentSignals":
 
     from planner.service.live.status import stored_at, with_bottleneck, with_forecast
     from planner.service.settings import read_settings
+    from serving.telemetry.reader import NOTHING
     from serving.telemetry.whole import deployment_signals
 
-    with output.working(f"looking at all targets for {look.interval_s:g} s"):
-        reading = look.read(look.interval_s)
+    reading = NOTHING
+    if look.read is not None:
+        with output.working(f"looking at all targets for {look.interval_s:g} s"):
+            reading = look.read(look.interval_s)
     looked_at = datetime.now(UTC)
     signals = deployment_signals(reading.targets, looked_at=looked_at, promised=promised)
-    signals = with_bottleneck(signals, reading, promised)
+    if look.read is None:  # roles that nothing could fill are not lacking
+        signals = replace(signals, lacks=(), bottleneck_why=NOTHING_RUNS)
+    else:
+        signals = with_bottleneck(signals, reading, promised)
     if promised is None:
         return signals
     url = read_settings(os.environ).storage.database_url

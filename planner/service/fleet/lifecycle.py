@@ -162,7 +162,15 @@ def reject(
     reason: str = "",
     revision: int | None = None,
 ) -> PlanRecord:
-    """Forbid a pending plan; a plan that is rejected already stays so. Raises as `approve`."""
+    """Forbid a pending plan, or one that is approved and not begun; a rejected one stays so.
+
+    Raises
+    ------
+    PlanChangedError
+        When the plan is in another state by now.
+    PlanStateError
+        When it is being applied, or was; when nothing would come of it anyway.
+    """
     return _change(
         deployment,
         plan_id,

@@ -172,7 +172,6 @@ def _remember(deployment: Deployment, report: FastReport, *, now: datetime) -> N
             plan_id=report.plan_id,
             outcome=report.outcome.value,
             reason=f"fast tick: {report.reason}",
-            removes=False,
             wanted=None if plan is None else plan.windows[0].by_label,
         )
     )

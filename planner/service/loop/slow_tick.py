@@ -24,7 +24,6 @@ from planner.service.deployment import (
     Deployment,
     Observation,
     guard_conditions,
-    takes_away,
 )
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
@@ -412,7 +411,6 @@ def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> T
         plan_id=None if decision is None else decision.plan.plan_id,
         outcome=report.outcome.value,
         reason=report.reason,
-        removes=decision is not None and takes_away(decision.recommended),
         wanted=None if decision is None else decision.plan.windows[0].by_label,
     )
     try:

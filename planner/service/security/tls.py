@@ -1,4 +1,4 @@
-"""TLS of `poolwise serve`: certificate and key from files, checked before anything starts."""
+"""TLS of `poolwise serve` and of the commands that talk to it: files, checked before their use."""
 
 import logging
 import ssl
@@ -14,17 +14,31 @@ from planner.domain.errors import InputError
 LOG = logging.getLogger("poolwise.serve")
 LOOK_S = 60.0
 """How often the files are looked at, seconds."""
-CERT, KEY, CLIENT_CA = "--tls-cert", "--tls-key", "--tls-client-ca"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsNames:
+    """By which names people give files."""
+
+    cert: str
+    key: str
+    authority: str
+
+
+SERVER = TlsNames(cert="--tls-cert", key="--tls-key", authority="--tls-client-ca")
+CLIENT = TlsNames(
+    cert="POOLWISE_CLIENT_CERT", key="POOLWISE_CLIENT_KEY", authority="POOLWISE_SERVER_CA"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """PEM files.
+    """PEM files of one side.
 
     Parameters
     ----------
     cert : Path
-        The server's certificate, then those that lead to its authority.
+        Its certificate, then those that lead to its authority.
     key : Path
         Its private key, without a passphrase.
     client_ca : Path or None
@@ -34,6 +48,7 @@ class TlsFiles:
     cert: Path
     key: Path
     client_ca: Path | None = None
+    names: TlsNames = SERVER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +59,10 @@ class Tls:
     context: ssl.SSLContext
 
 
-def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    """The files that were named; None: plain HTTP.
+def tls_files(
+    cert: Path | None, key: Path | None, client_ca: Path | None = None, *, names: TlsNames = SERVER
+) -> TlsFiles | None:
+    """The files that were named; None: plain HTTP, or a client that shows no certificate.
 
     Raises
     ------
@@ -53,11 +70,11 @@ def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tl
         When one is named without the other.
     """
     if cert is not None and key is not None:
-        return TlsFiles(cert=cert, key=key, client_ca=client_ca)
+        return TlsFiles(cert=cert, key=key, client_ca=client_ca, names=names)
     for given, option, missing in (
-        (cert, CERT, KEY),
-        (key, KEY, CERT),
-        (client_ca, CLIENT_CA, f"{CERT} and {KEY}"),
+        (cert, names.cert, names.key),
+        (key, names.key, names.cert),
+        (client_ca, names.authority, f"{names.cert} and {names.key}"),
     ):
         if given is not None:
             raise InputError(f"{option} goes with {missing}: give them together")
@@ -72,22 +89,59 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
     InputError
         When a file is missing or is not what it should be, or others may read the key.
     """
-    _check_readable(files.cert, CERT)
-    _check_readable(files.key, KEY)
-    _check_secret(files.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_certificate(context, files)
+    _load_checked(context, files)
     if files.client_ca is not None:
-        _check_readable(files.client_ca, CLIENT_CA)
-        try:
-            context.load_verify_locations(cafile=files.client_ca)
-        except ssl.SSLError as error:
-            raise InputError(
-                f"{CLIENT_CA} {files.client_ca} holds no certificates in PEM form"
-            ) from error
+        _trust(context, files.client_ca, files.names.authority)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def client_context(
+    files: TlsFiles | None, authority: Path | None, *, names: TlsNames = CLIENT
+) -> ssl.SSLContext | None:
+    """What a client speaks TLS with; None: nothing was named, as clients always do.
+
+    Parameters
+    ----------
+    files : TlsFiles or None
+        What it shows to the server.
+    authority : Path or None
+        PEM file of those, and only those, who may have signed the server's certificate; None: whom
+        the system trusts.
+
+    Raises
+    ------
+    InputError
+        As `tls_context`.
+    """
+    if files is None and authority is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if authority is None:
+        context.load_default_certs()
+    else:
+        _trust(context, authority, names.authority)
+    if files is not None:
+        _load_checked(context, files)
+    return context
+
+
+def _trust(context: ssl.SSLContext, authority: Path, name: str) -> None:
+    _check_readable(authority, name)
+    try:
+        context.load_verify_locations(cafile=authority)
+    except ssl.SSLError as error:
+        raise InputError(f"{name} {authority} holds no certificates in PEM form") from error
+
+
+def _load_checked(context: ssl.SSLContext, files: TlsFiles) -> None:
+    _check_readable(files.cert, files.names.cert)
+    _check_readable(files.key, files.names.key)
+    _check_secret(files.key, files.names.key)
+    load_certificate(context, files)
 
 
 def load_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
@@ -101,8 +155,8 @@ def load_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
 
     def passphrase() -> str:
         raise InputError(
-            f"{KEY} {files.key} has a passphrase: give a key without one (`openssl pkey -in KEY "
-            "-out PLAIN`), in a file that only its owner may read"
+            f"{files.names.key} {files.key} has a passphrase: give a key without one (`openssl "
+            "pkey -in KEY -out PLAIN`), in a file that only its owner may read"
         )
 
     try:
@@ -114,13 +168,14 @@ def load_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
 
 
 def _what_is_wrong(files: TlsFiles, error: ssl.SSLError) -> str:
+    cert, key = f"{files.names.cert} {files.cert}", f"{files.names.key} {files.key}"
     if error.reason == "KEY_VALUES_MISMATCH":
-        return f"{KEY} {files.key} is not the key of {CERT} {files.cert}"
+        return f"{key} is not the key of {cert}"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=files.cert)
     except ssl.SSLError:
-        return f"{CERT} {files.cert} holds no certificate in PEM form"
-    return f"{KEY} {files.key} holds no private key in PEM form that goes with {files.cert}"
+        return f"{cert} holds no certificate in PEM form"
+    return f"{key} holds no private key in PEM form that goes with {files.cert}"
 
 
 def _check_readable(path: Path, option: str) -> None:
@@ -131,14 +186,14 @@ def _check_readable(path: Path, option: str) -> None:
         raise InputError(f"{option} {path} cannot be read: {error.strerror}") from error
 
 
-def _check_secret(path: Path) -> None:
+def _check_secret(path: Path, name: str) -> None:
     """PostgreSQL's rule: only the owner reads it, or a group too where root owns it."""
     found = path.stat()
     allowed = 0o640 if found.st_uid == 0 else 0o600
     mode = stat.S_IMODE(found.st_mode)
     if mode & ~(allowed | 0o100):
         raise InputError(
-            f"{KEY} {path} may be read or changed by others (mode {mode:04o}): chmod 600 it; a "
+            f"{name} {path} may be read or changed by others (mode {mode:04o}): chmod 600 it; a "
             "file of root that a group reads has 640"
         )
 

@@ -34,7 +34,6 @@ def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]
         "plan_id": record.plan_id,
         "outcome": record.outcome,
         "reason": record.reason,
-        "removes": int(record.removes),
         "wanted": None if record.wanted is None else json.dumps(dict(record.wanted)),
     }
     made = connection.execute(insert(DECISIONS).values(values).returning(DECISIONS.c.seq))
@@ -56,7 +55,7 @@ def newest(
     if before is not None:
         query = query.where(DECISIONS.c.seq < before)
     query = query.order_by(DECISIONS.c.seq.desc()).limit(limit)
-    return tuple(_record(row) for row in connection.execute(query).mappings())
+    return tuple(_record(row) for row in connection.execute(query).mappings().all())
 
 
 def one(connection: Connection, deployment: str, seq: int) -> tuple[DecisionRecord, dict[str, str]]:
@@ -125,6 +124,5 @@ def _record(row: RowMapping) -> DecisionRecord:
         plan_id=row["plan_id"],
         outcome=row["outcome"],
         reason=row["reason"],
-        removes=bool(row["removes"]),
         wanted=None if row["wanted"] is None else json.loads(row["wanted"]),
     )

@@ -81,8 +81,6 @@ class DecisionRecord:
         None when no plan was made.
     outcome : str
         Value of `loop.Outcome`.
-    removes : bool
-        Whether the plan would take capacity away.
     wanted : mapping of str to int or None
         Replicas by pool label that the plan wants first, whatever guards say; scale-down waits
         until none wanted more for long enough. None: no plan was made.
@@ -95,7 +93,6 @@ class DecisionRecord:
     plan_id: str | None
     outcome: str
     reason: str
-    removes: bool
     wanted: Mapping[str, int] | None = None
     decision_id: int = 0
 

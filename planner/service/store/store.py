@@ -168,12 +168,12 @@ class Store:
             When there is none under this id.
         """
         with self._read() as connection:
-            record = plans.find(connection, plan_id)
-        if record is None:
+            found = plans.find(connection, [plan_id])
+        if not found:
             raise UnknownPlanError(
                 f"no plan {plan_id} is stored; `GET /v1/plans` lists the known ones"
             )
-        return record
+        return found[0]
 
     def plans(
         self,
@@ -193,8 +193,7 @@ class Store:
         names = (deployment,) if isinstance(deployment, str) else deployment
         with self._read() as connection:
             ids = plans.ids(connection, names, limit=limit, states=states, after=after)
-            found = [plans.find(connection, plan_id) for plan_id in ids]
-        return tuple(record for record in found if record is not None)
+            return plans.find(connection, ids)
 
     def change_approval(
         self,

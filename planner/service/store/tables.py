@@ -111,7 +111,6 @@ DECISIONS = Table(
     Column("plan_id", String(80), nullable=True),
     Column("outcome", String(40), nullable=False),
     Column("reason", Text, nullable=False),
-    Column("removes", Integer, nullable=False),
     Column("wanted", Text, nullable=True),
     Index("ix_decisions_deployment", "deployment", "seq"),
 )

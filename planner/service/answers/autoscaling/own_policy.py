@@ -263,7 +263,6 @@ class OwnPolicy:
                 plan_id=plan.plan_id,
                 outcome="",
                 reason="",
-                removes=False,
                 wanted=plan.windows[0].by_label,
             )
         )

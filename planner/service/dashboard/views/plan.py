@@ -65,12 +65,15 @@ class Choices:
     ----------
     revision : int
         What was shown; a form that was made for another one is refused.
+    withdraw : bool
+        Whether an approval may be taken back: nothing was begun yet.
     told : str
         Why the person who asks may not approve it; empty: they may, as far as the policy goes.
     """
 
     revision: int
     approve: bool
+    withdraw: bool
     apply: bool
     roll_back: bool
     told: str
@@ -163,6 +166,7 @@ def choices(record: PlanRecord, *, policy: ApprovalPolicy, me: Principal | None)
     return Choices(
         revision=record.revision,
         approve=pending,
+        withdraw=approval.state is ApprovalState.APPROVED,
         apply=approval.state in (ApprovalState.APPROVED, ApprovalState.FAILED),
         roll_back=approval.state in (ApprovalState.APPLIED, ApprovalState.FAILED),
         told=told,

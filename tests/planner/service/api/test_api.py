@@ -2,16 +2,18 @@
 
 import json
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
+from planner.rollout import begin
 from planner.service.api import Service
 from profiler.files import profile_document
 from tests.fakes.profiles import linear_profile
 from tests.planner.service.clients import client_of, make_plan
 from tests.planner.service.examples import NOON, fleet, history, pool, spec_data, window
 from tests.planner.service.imagined import BUSY, make_deployment
-from tests.planner.service.plans import example_fleet
+from tests.planner.service.plans import example_fleet, example_record
 
 
 @pytest.fixture
@@ -92,6 +94,30 @@ def test_only_an_approved_plan_is_applied(make):
     assert client.post(f"{path}/approve").status_code == 409
     assert client.post(f"{path}/apply").status_code == 409
     assert deployment.actuator.done == []
+
+
+def test_an_approval_is_taken_back_before_the_plan_is_begun(make):
+    deployment, client = make()
+    deployment.store.add_plan(example_record("plan-1", at=NOON), actor="ann")
+    path = "/v1/plans/plan-1"
+    assert client.post(f"{path}/approve").status_code == 200
+    taken_back = client.post(f"{path}/reject", {"reason": "the launch is off"})
+    assert taken_back.json()["approval"]["state"] == "rejected"
+    assert client.post(f"{path}/apply").status_code == 409
+    assert deployment.actuator.done == []
+    last = deployment.store.audit(limit=1)[0]
+    assert (last.action, last.actor, last.detail) == ("plan.reject", "ann", "the launch is off")
+
+
+def test_a_plan_that_is_being_applied_cannot_be_rejected_any_more(make):
+    deployment, client = make()
+    deployment.store.add_plan(example_record("plan-1", at=NOON), actor="ann")
+    assert client.post("/v1/plans/plan-1/approve").status_code == 200
+    begun = partial(begin, by="ann", at=NOON)
+    deployment.store.change_approval("plan-1", begun, action="plan.begin")
+    refused = client.post("/v1/plans/plan-1/reject")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:poolwise:problem:plan-state")
+    assert "it is too late to reject it" in refused.json()["detail"]
 
 
 def test_a_newer_plan_supersedes_the_waiting_one(make):

@@ -104,7 +104,6 @@ def test_pages_of_decisions_hold_each_decision_once(deployment, client):
                 plan_id=None,
                 outcome="unchanged",
                 reason=str(number),
-                removes=False,
             )
         )
     path, seen = "/v1/deployments/shop/decisions?limit=4", []

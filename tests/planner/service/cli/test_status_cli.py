@@ -106,6 +106,25 @@ def test_without_a_deployment_it_says_where_it_looked(poolwise) -> None:
     assert "no deployment runs from" in err
 
 
+def test_of_a_dry_run_it_shows_what_the_service_knows(poolwise, folder, spec, monkeypatch) -> None:
+    url = f"sqlite:///{folder / 'store.db'}"
+    monkeypatch.setenv("POOLWISE_DATABASE_URL", url)
+    store = open_store(url)
+    store.add_forecast("here", forecast())
+    store.close()
+    spec.write_text(spec.read_text() + "target: {kind: dry_run}\n")
+    status, out, err = poolwise("status", "--spec", str(spec), "--json")
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert told["forecast"]["expected_rps"]["value"] == 4.0
+    assert (told["lacks"], told["ttft"]["p50_s"]["value"]) == ([], None)
+    status, table, _ = poolwise("status", "--spec", str(spec))
+    assert status == 0
+    assert "target is dry_run, of which nothing runs" in " ".join(table.split())
+    spec.write_text(spec.read_text().replace("dry_run", "local"))
+    assert poolwise("status", "--spec", str(spec))[0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

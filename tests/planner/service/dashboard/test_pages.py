@@ -94,6 +94,17 @@ def test_approving_is_what_the_rest_route_does(shop):
     assert "Approved." in browser.get(answer.headers["location"]).text
 
 
+def test_who_approved_may_still_reject_on_the_same_page(shop):
+    deployment, plan_id, browser = shop
+    page = f"/dashboard/plans/{plan_id}"
+    assert "Reject after all" not in browser.get(page).text
+    browser.send(f"{page}/approve", page=page)
+    assert "Reject after all" in browser.get(page).text
+    browser.send(f"{page}/reject", page=page, reason="too early")
+    assert deployment.store.plan(plan_id).approval.state is ApprovalState.REJECTED
+    assert "Reject after all" not in browser.get(page).text
+
+
 def test_applying_moves_the_fleet_and_rolling_back_puts_it_back(shop):
     deployment, plan_id, browser = shop
     page = f"/dashboard/plans/{plan_id}"

@@ -86,7 +86,6 @@ def decided(minute, outcome="unchanged", reason="as planned", plan_id=None):
         plan_id=plan_id,
         outcome=outcome,
         reason=reason,
-        removes=False,
     )
 
 

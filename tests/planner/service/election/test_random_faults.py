@@ -90,7 +90,7 @@ def writers(place, candidates):
     for one in candidates:
         store = place.store.fenced(Fence(name="shop", term=one.last_term))
         record = DecisionRecord(deployment="shop", decided_at=NOON, plan_id=None,
-                                outcome="unchanged", reason="", removes=False)  # fmt: skip
+                                outcome="unchanged", reason="")  # fmt: skip
         try:
             store.add_decision(record)
         except NotLeaderError:

@@ -151,7 +151,7 @@ def test_equal_parts_are_kept_once_and_those_of_old_decisions_go(make, monkeypat
     for index in range(5):
         tick(deployment, now=NOON + timedelta(seconds=index))
     other = DecisionRecord(
-        deployment="other", decided_at=NOON, plan_id=None, outcome="x", reason="x", removes=False
+        deployment="other", decided_at=NOON, plan_id=None, outcome="x", reason="x"
     )
     deployment.store.add_decision(other, {"spec": "kept"})
     engine = create_engine(deployment.store._where)

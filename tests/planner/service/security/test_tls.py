@@ -6,12 +6,15 @@ import socket
 import ssl
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 
-from planner.domain.errors import InputError
+from planner.domain.errors import InputError, ServerError
+from planner.service.client import Client, server_of
 from planner.service.security.tls import Tls, TlsFiles, renewing, tls_context, tls_files
+from planner.service.settings import ClientSettings, read_settings
 from tests.planner.service.certificates import authority, signed, with_passphrase
 from tests.planner.service.examples import write_spec
 from tests.planner.service.served import served
@@ -136,6 +139,79 @@ def test_serve_says_what_is_wrong_with_its_files_before_it_starts(folder, poolwi
     assert (status, out) == (2, "")
     assert err == "poolwise: --tls-cert none.pem cannot be read: No such file or directory\n"
     assert not (folder / "state").exists()
+
+
+class NoPlans(BaseHTTPRequestHandler):
+    """Stands for a server that has none."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"plans": []}')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def closed_server(pki):
+    """The address of one that lets in whom its authority knows."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), NoPlans)
+    server.handle_error = lambda *_: None  # strangers are turned away, which is no news
+    ours = pki["server"]
+    context = tls_context(TlsFiles(cert=ours.cert, key=ours.key, client_ca=pki["root"].cert))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"https://localhost:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def asked(url, pki, *, ca="root", shown="client"):
+    """What a command gets that trusts and shows these."""
+    environ = {"POOLWISE_SERVER": url}
+    if ca:
+        environ["POOLWISE_SERVER_CA"] = str(pki[ca].cert)
+    if shown:
+        environ["POOLWISE_CLIENT_CERT"] = str(pki[shown].cert)
+        environ["POOLWISE_CLIENT_KEY"] = str(pki[shown].key)
+    with Client(server_of(read_settings(environ).client)) as client:
+        return client.get("v1", "plans")
+
+
+def test_commands_trust_a_private_authority_and_show_their_certificate(pki, closed_server):
+    assert asked(closed_server, pki) == {"plans": []}
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"ca": None}, "name who signed its certificate by POOLWISE_SERVER_CA"),
+        ({"ca": "client"}, "name who signed its certificate by POOLWISE_SERVER_CA"),
+        ({"shown": None}, "shown a certificate: POOLWISE_CLIENT_CERT and POOLWISE_CLIENT_KEY"),
+        ({"shown": "stranger"}, "it does not trust who signed POOLWISE_CLIENT_CERT"),
+    ],
+)
+def test_commands_say_which_file_tls_lacks(pki, closed_server, given, what):
+    with pytest.raises(ServerError) as refused:
+        asked(closed_server, pki, **given)
+    assert what in str(refused.value)
+
+
+def test_files_that_commands_cannot_use_are_named_by_their_variables(pki, tmp_path):
+    client, none = pki["client"], tmp_path / "none"
+    for settings, what in (
+        (ClientSettings(server_ca=none), f"POOLWISE_SERVER_CA {none} cannot be read"),
+        (ClientSettings(cert=client.cert), "POOLWISE_CLIENT_CERT goes with POOLWISE_CLIENT_KEY"),
+        (
+            ClientSettings(cert=client.cert, key=pki["server"].key),
+            "is not the key of POOLWISE_CLIENT_CERT",
+        ),
+    ):
+        with pytest.raises(InputError, match=what):
+            server_of(settings)
 
 
 def answering(context):

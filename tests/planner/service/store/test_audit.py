@@ -16,7 +16,7 @@ from tests.planner.service.examples import NOON
 from tests.planner.service.store.test_store import at_revision
 
 TRIGGERS = {
-    "sqlite": ("DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete"),
+    "sqlite": tuple(f"DROP TRIGGER audit_no_{what}" for what in ("update", "delete", "replace")),
     "postgresql": ("ALTER TABLE audit DISABLE TRIGGER USER",),
 }
 
@@ -69,6 +69,26 @@ def test_the_database_itself_refuses_to_change_the_log(store, database_url, stat
     with pytest.raises(DBAPIError, match="the audit log is append-only"):
         tamper(database_url, statement, past_triggers=False)
     assert store.verify_audit().broken == ""
+
+
+REPLACED = (
+    "REPLACE INTO audit (seq, at, actor, action, subject, detail, prev_hash, hash) "
+    "SELECT {seq}, at, 'eve', action, subject, detail, {prev}, {own} FROM audit WHERE seq = 2"
+)
+
+
+@pytest.mark.parametrize("same", ["seq", "prev", "own"])
+def test_sqlite_refuses_to_replace_a_line_by_its_number_or_by_a_hash(tmp_path, same):
+    url = f"sqlite:///{tmp_path / 'poolwise.db'}"
+    store = open_store(url)
+    write(store, 4)
+    fields = {"seq": "9", "prev": f"'{'a' * 64}'", "own": f"'{'b' * 64}'"}
+    fields |= {same: {"seq": "2", "prev": "prev_hash", "own": "hash"}[same]}
+    with pytest.raises(DBAPIError, match="the audit log is append-only"):
+        tamper(url, REPLACED.format(**fields), past_triggers=False)
+    write(store, 1)
+    assert (store.verify_audit().broken, store.verify_audit().rows) == ("", 5)
+    store.close()
 
 
 def test_postgresql_refuses_to_empty_the_log(postgres):
@@ -247,7 +267,6 @@ def test_decisions_are_told_when_they_are_not_what_the_last_one_was(store):
                 plan_id=None,
                 outcome=outcome,
                 reason="so",
-                removes=False,
             )
         )
     told = [(line.actor, line.action, line.subject) for line in store.audit(limit=9)]

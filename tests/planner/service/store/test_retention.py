@@ -245,7 +245,6 @@ def decide(store, count, *, at):
                 plan_id=None,
                 outcome="unchanged",
                 reason=str(index),
-                removes=False,
             )
         )
 

@@ -15,12 +15,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, delete, insert, select, text
+from sqlalchemy import MetaData, create_engine, delete, event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from planner.domain.errors import InputError, PlanStateError, StoreError, UnknownPlanError
 from planner.domain.rollout import ApprovalState
-from planner.rollout import approve, reject
+from planner.rollout import approve
 from planner.service.documents import window_document, windows_of
 from planner.service.documents.history import WindowDocument
 from planner.service.spec.file import read_spec
@@ -114,7 +114,8 @@ def at_revision(url, revision):
             "reason": "kept",
             "removes": 0,
         }
-        connection.execute(insert(known.tables["decisions"]).values(decision))
+        there = {name: v for name, v in decision.items() if name in known.tables["decisions"].c}
+        connection.execute(insert(known.tables["decisions"]).values(there))
     engine.dispose()
 
 
@@ -133,6 +134,10 @@ def rows_of(url):
     return rows
 
 
+DROPPED = {"decisions": {"removes"}}
+"""Columns of earlier versions that nothing needed."""
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_holds(
     database_url, revision
@@ -148,8 +153,9 @@ def test_a_database_of_every_earlier_version_is_brought_up_and_keeps_what_it_hol
     store.close()
     after = rows_of(database_url)
     for name, rows in before.items():
-        kept = [{column: row[column] for column in rows[0]} for row in after[name]]
-        assert kept == rows, name
+        columns = rows[0].keys() - DROPPED.get(name, set())
+        kept, held = ([{c: row[c] for c in columns} for row in rs] for rs in (after[name], rows))
+        assert kept == held, name
     engine = create_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -214,13 +220,24 @@ def test_plans_are_listed_newest_first_by_deployment_and_state(store):
     assert [r.plan.plan_id for r in approved] == ["plan-1"]
 
 
+def test_as_many_statements_read_one_plan_as_many(store):
+    for index in range(9):
+        store.add_plan(example_record(f"plan-{index}"), actor="ann")
+    statements = []
+    event.listen(store.access.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    counts = []
+    for limit in (1, 9):
+        statements.clear()
+        assert len(store.plans("shop", limit=limit)) == limit
+        counts.append(sum(text.startswith("SELECT") for text in statements))
+    assert counts == [2, 2]
+
+
 def test_approval_states_are_appended_and_a_refused_step_stores_nothing(store):
     store.add_plan(example_record(), actor="ann")
     store.change_approval("plan-1", approving(), action="plan.approve")
     with pytest.raises(PlanStateError):
-        store.change_approval(
-            "plan-1", lambda a: reject(a, by="bob", at=NOON), action="plan.reject"
-        )
+        store.change_approval("plan-1", approving(by="bob"), action="plan.approve")
     states = [approval.state for approval in store.approvals("plan-1")]
     assert states == [ApprovalState.PENDING, ApprovalState.APPROVED]
     assert [entry.action for entry in store.audit(limit=9)] == ["plan.approve", "plan.create"]
@@ -306,13 +323,9 @@ def test_decisions_come_back_newest_first(store):
                 plan_id=None,
                 outcome="unchanged",
                 reason=str(index),
-                removes=index == 1,
             )
         )
-    assert [(d.reason, d.removes) for d in store.decisions("shop", limit=2)] == [
-        ("2", False),
-        ("1", True),
-    ]
+    assert [d.reason for d in store.decisions("shop", limit=2)] == ["2", "1"]
 
 
 def test_a_database_of_a_newer_poolwise_is_refused_and_left_alone(database_url):
