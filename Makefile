@@ -4,6 +4,7 @@
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
+#   make docs    the pages of docs/ and the reference made from the code, as a site in build/site
 #   make bench   the benchmarks
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
 #   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: one workload)
@@ -30,7 +31,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test browser soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package clean
+.PHONY: help demo test browser soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -83,7 +84,12 @@ imports: $(VENV)/stamp
 package: $(VENV)/stamp
 	@$(BIN)/python -m tests.packaging.check_wheel
 
-check: lint types imports test package
+# Strict: a link or heading that leads nowhere fails.
+docs: $(VENV)/stamp
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
+	echo "[docs] build/site/index.html"
+
+check: lint types imports docs test package
 	@echo "[check] all green"
 
 bench: $(VENV)/stamp

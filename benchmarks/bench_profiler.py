@@ -38,7 +38,7 @@ from profiler.samples import Kind
 
 PAIR = (Role.PREFILL, Role.DECODE)
 ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=32, rounds=4)
-# Answers take 1.5 of the periods: at two of them, chance decides how many run when a prompt comes.
+# Its rate is only where the search for one begins (`client.out_of_step`).
 SEVERAL = client.Loop(requests=40, rate_rps=0.8, input_tokens=96, output_tokens=32, rounds=4)
 MANY = client.Loop(requests=200, rate_rps=20.0, input_tokens=16, output_tokens=64, rounds=2)
 PARTS = ("repeats", "points", "roles", "alone", "client", "many", "aggregated")
@@ -67,9 +67,8 @@ def main() -> None:
             if "alone" in asked.only:
                 _section(say, "alone", client.table(*client.side_by_side(now, ALONE, folder, say)))
             if "client" in asked.only:
-                _section(
-                    say, "client", client.table(*client.side_by_side(now, SEVERAL, folder, say))
-                )
+                loop = client.out_of_step(now, SEVERAL, say)
+                _section(say, "client", client.table(*client.side_by_side(now, loop, folder, say)))
             if "aggregated" in asked.only:
                 _section(say, "aggregated", _aggregated(now, folder, say))
     if "many" in asked.only:

@@ -31,6 +31,9 @@ MOST_WINDOWS = 12
 _ROOM = 1.001
 """What is to be enough sustains so much more than is sent; what is not, so much less."""
 
+_WAYS = ((Role.AGGREGATED,), (Role.PREFILL, Role.DECODE))
+"""The roles that serve a request between them."""
+
 Factors = dict[Discounted, float]
 
 
@@ -134,6 +137,42 @@ def _steps(best: Round, factors: Factors, t: int) -> Iterator[_Step]:
                 other = np.array(less)
                 other[p, t] += 1
                 yield from _step(best, factors, t, other, out=o, into=p)
+    if len(problem.streams) == 1:
+        for roles, rest in (_WAYS, _WAYS[::-1]):
+            yield from _way_less(best, factors, t, roles=roles, rest=rest)
+
+
+def _way_less(
+    best: Round, factors: Factors, t: int, *, roles: tuple[Role, ...], rest: tuple[Role, ...]
+) -> Iterator[_Step]:
+    """The last replicas of one way to serve less, one a role: the other way takes what they had."""
+    problem, usable = best.problem, best.solution.usable
+    last = [o for role in roles for o in problem.in_role(role) if usable[o, t] > 0]
+    if not last or any(usable[list(problem.in_role(role)), t].sum() != 1 for role in roles):
+        return
+    sent = taken_rps(problem, best.solution)[:, t]
+    moved = float(sent[last].sum()) / len(roles)
+    changed, stretch = dict(factors), 0.0
+    for role in rest:
+        alike = list(problem.in_role(role))
+        sustained = sum(problem.capacity[a, t].at(int(usable[a, t])) for a in alike)
+        if sustained <= 0:
+            return
+        needed = (float(sent[alike].sum()) + moved) / sustained
+        stretch = max(stretch, needed)
+        if needed > 1:
+            changed[role] = changed.get(role, 1.0) / (needed * _ROOM)
+    if stretch <= 1:
+        return
+    less = np.array(usable)
+    less[last, t] = 0
+    yield _Step(
+        name=(" + ".join(problem.options[o].label for o in last), "none"),
+        usable=less,
+        factors=changed,
+        saves=float(per_replica(problem)[last].sum()),
+        stretch=stretch,
+    )
 
 
 def _may_replace(problem: Problem, o: int, p: int) -> bool:

@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.packaging import supply_chain
+
 PACKAGES = {"planner", "forecaster", "profiler", "actuators", "serving"}
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "vllm")
@@ -36,6 +38,7 @@ def main() -> None:
         lock = ROOT / "requirements" / "lock.txt"
         run(python, "-m", "pip", "install", "-q", "-c", lock, wheel, cwd=folder)
         check_installed(folder, python)
+        supply_chain.check(python, ROOT)
     print("[package] ok")
 
 

@@ -57,48 +57,62 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# Each command is one module of this package; a new one is imported above and registered here.
-app.command()(demo.demo)
-app.command(epilog=init.EPILOG)(init.init)
-app.command(epilog=plan.EPILOG)(plan.plan)
-app.command(epilog=accelerators.EPILOG)(accelerators.accelerators)
-app.command(epilog=shapes.EPILOG)(shapes.shapes)
-app.command(epilog=simulate.EPILOG)(simulate.simulate)
-app.command(epilog=forecast.EPILOG)(forecast.forecast)
-app.command(epilog=recommend.EPILOG)(recommend.recommend)
-app.command(epilog=report.EPILOG)(report.report)
-app.command(epilog=serve.EPILOG)(serve.serve)
-app.command(epilog=diff.EPILOG)(diff.diff)
-app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
-app.command(epilog=kv.EPILOG)(kv.kv)
-app.command("kv-tiers", epilog=kv_tiers.EPILOG)(kv_tiers.kv_tiers)
-app.command(epilog=status.EPILOG)(status.status)
-app.command(epilog=validate.EPILOG)(validate.validate)
-app.command(epilog=doctor.EPILOG)(doctor.doctor)
-app.command(epilog=explain.EPILOG)(explain.explain)
-app.command(epilog=backup.BACKUP_EPILOG)(backup.backup)
-app.command(epilog=backup.RESTORE_EPILOG)(backup.restore)
-app.command(epilog=decisions.DECISIONS_EPILOG)(decisions.decisions)
-app.command("replay-decision", epilog=decisions.EPILOG)(decisions.replay_decision)
-app.command(epilog=plans.EPILOG)(plans.plans)
-app.command(epilog=SERVER_EPILOG)(plans.approve)
-app.command(epilog=SERVER_EPILOG)(plans.reject)
-app.command(epilog=plans.APPLY_EPILOG)(plans.apply)
-app.command(epilog=plans.APPLY_EPILOG)(plans.rollback)
-app.command(epilog=directives.PAUSE_EPILOG)(directives.pause)
-app.command(epilog=SERVER_EPILOG)(directives.resume)
-app.command(epilog=directives.PIN_EPILOG)(directives.pin)
-app.command(epilog=directives.PIN_EPILOG)(directives.unpin)
-app.command(epilog=SERVER_EPILOG)(directives.mode)
-app.command(epilog=SERVER_EPILOG)(directives.directives)
-app.add_typer(audit.app, name="audit")
-app.add_typer(backtest.app, name="backtest")
-app.add_typer(gate.app, name="gate")
-app.add_typer(deployment.app, name="deployment")
-app.add_typer(profile.app, name="profile")
-app.add_typer(render.app, name="render")
-app.add_typer(token.app, name="token")
-app.add_typer(trace.app, name="trace")
+# Each command is one module of this package; a new one is imported above and registered here, under
+# the heading of `poolwise --help` where people will look for it.
+START = "Start here"
+app.command(rich_help_panel=START)(demo.demo)
+app.command(epilog=init.EPILOG, rich_help_panel=START)(init.init)
+app.command(epilog=validate.EPILOG, rich_help_panel=START)(validate.validate)
+app.command(epilog=doctor.EPILOG, rich_help_panel=START)(doctor.doctor)
+app.command(epilog=explain.EPILOG, rich_help_panel=START)(explain.explain)
+
+PLAN = "Plan, and prove it"
+app.command(epilog=plan.EPILOG, rich_help_panel=PLAN)(plan.plan)
+app.command(epilog=simulate.EPILOG, rich_help_panel=PLAN)(simulate.simulate)
+app.command(epilog=report.EPILOG, rich_help_panel=PLAN)(report.report)
+app.command(epilog=recommend.EPILOG, rich_help_panel=PLAN)(recommend.recommend)
+app.command(epilog=diff.EPILOG, rich_help_panel=PLAN)(diff.diff)
+app.add_typer(render.app, name="render", rich_help_panel=PLAN)
+
+KNOW = "What to plan from: traces, forecasts, profiles"
+app.add_typer(trace.app, name="trace", rich_help_panel=KNOW)
+app.command(epilog=forecast.EPILOG, rich_help_panel=KNOW)(forecast.forecast)
+app.add_typer(backtest.app, name="backtest", rich_help_panel=KNOW)
+app.add_typer(profile.app, name="profile", rich_help_panel=KNOW)
+app.command(epilog=shapes.EPILOG, rich_help_panel=KNOW)(shapes.shapes)
+app.command(epilog=accelerators.EPILOG, rich_help_panel=KNOW)(accelerators.accelerators)
+
+RUNS = "What runs"
+app.add_typer(deployment.app, name="deployment", rich_help_panel=RUNS)
+app.add_typer(gate.app, name="gate", rich_help_panel=RUNS)
+app.command(epilog=status.EPILOG, rich_help_panel=RUNS)(status.status)
+app.command(epilog=diagnose.EPILOG, rich_help_panel=RUNS)(diagnose.diagnose)
+app.command(epilog=kv.EPILOG, rich_help_panel=RUNS)(kv.kv)
+app.command("kv-tiers", epilog=kv_tiers.EPILOG, rich_help_panel=RUNS)(kv_tiers.kv_tiers)
+
+SERVER = "The server, its loop and its store"
+app.command(epilog=serve.EPILOG, rich_help_panel=SERVER)(serve.serve)
+app.add_typer(token.app, name="token", rich_help_panel=SERVER)
+app.add_typer(audit.app, name="audit", rich_help_panel=SERVER)
+app.command(epilog=backup.BACKUP_EPILOG, rich_help_panel=SERVER)(backup.backup)
+app.command(epilog=backup.RESTORE_EPILOG, rich_help_panel=SERVER)(backup.restore)
+
+ORDERS = "Decide, on a server"
+app.command(epilog=plans.EPILOG, rich_help_panel=ORDERS)(plans.plans)
+app.command(epilog=SERVER_EPILOG, rich_help_panel=ORDERS)(plans.approve)
+app.command(epilog=SERVER_EPILOG, rich_help_panel=ORDERS)(plans.reject)
+app.command(epilog=plans.APPLY_EPILOG, rich_help_panel=ORDERS)(plans.apply)
+app.command(epilog=plans.APPLY_EPILOG, rich_help_panel=ORDERS)(plans.rollback)
+app.command(epilog=directives.PAUSE_EPILOG, rich_help_panel=ORDERS)(directives.pause)
+app.command(epilog=SERVER_EPILOG, rich_help_panel=ORDERS)(directives.resume)
+app.command(epilog=directives.PIN_EPILOG, rich_help_panel=ORDERS)(directives.pin)
+app.command(epilog=directives.PIN_EPILOG, rich_help_panel=ORDERS)(directives.unpin)
+app.command(epilog=SERVER_EPILOG, rich_help_panel=ORDERS)(directives.mode)
+app.command(epilog=SERVER_EPILOG, rich_help_panel=ORDERS)(directives.directives)
+app.command(epilog=decisions.DECISIONS_EPILOG, rich_help_panel=ORDERS)(decisions.decisions)
+app.command("replay-decision", epilog=decisions.EPILOG, rich_help_panel=ORDERS)(
+    decisions.replay_decision
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,10 @@
 """What a report page is made of: figures, and how its template is filled."""
 
+import base64
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 
 def rendered(template: str, **values: object) -> str:
-    """Fill a template of this package; plotly.js goes in with the values."""
+    """Fill a template of this package; plotly.js goes in with the values, packed."""
     environment = Environment(
         loader=PackageLoader("planner.service.reports", "."),
         autoescape=True,
@@ -18,9 +21,13 @@ def rendered(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # plotly.js comes from the installed package and holds no closing script tag.
-    plotly_js = Markup(get_plotlyjs())  # noqa: S704
-    return environment.get_template(template).render(**values, plotly_js=plotly_js)
+    return environment.get_template(template).render(**values, packed_plotly=_packed_plotly())
+
+
+@cache
+def _packed_plotly() -> str:
+    """plotly.js of the installed package, gzip in base64; the page's script unpacks it."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,39 @@ def test_a_dear_replica_is_exchanged_for_a_cheaper_one() -> None:
     assert fleet(found[-1][0]) == [9, 6]
 
 
+def test_the_last_aggregated_replica_is_given_up_where_the_pair_does_without() -> None:
+    options = [
+        option(PREFILL, "h100", 4.0),
+        option(DECODE, "a100", 2.0),
+        option(Role.AGGREGATED, "l40s", 3.0),
+    ]
+    mixed = problem(options, [1.0, 2.0, 0.5], [9.5], inventory=40)
+    asked = Asked((9, 5))
+    best = start(asked, mixed, {})
+    assert fleet(best) == [9, 5, 1]
+    found = win_back(mixed, best, {}, asked.twin)
+    assert fleet(found[-1][0]) == [9, 5, 0]
+
+
+def test_the_last_pair_is_given_up_where_aggregated_replicas_do_without() -> None:
+    class Alone(Asked):
+        def _says(self, case: Problem, usable: Integers, t: int = 0) -> Replay:
+            alike = list(case.in_role(Role.AGGREGATED))
+            return seen(0.98 if int(usable[alike, t].sum()) >= 9 else 0.9)
+
+    options = [
+        option(PREFILL, "h100", 1.0),
+        option(DECODE, "a100", 1.0),
+        option(Role.AGGREGATED, "l40s", 3.0),
+    ]
+    mixed = problem(options, [[0.5], [0.5], 1.0], [9.5], inventory=40)
+    asked = Alone((0, 0))
+    best = start(asked, mixed, {})
+    assert fleet(best) == [1, 1, 9]
+    found = win_back(mixed, best, {}, asked.twin)
+    assert fleet(found[-1][0]) == [0, 0, 9]
+
+
 def test_nothing_is_sought_where_nothing_was_judged_or_there_are_too_many_windows() -> None:
     asked = Asked((1, 1))
     best = start(asked, case(), {})

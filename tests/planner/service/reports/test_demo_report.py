@@ -1,3 +1,5 @@
+import base64
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -77,10 +79,11 @@ def test_a_report_loads_nothing(run: Callable[[], Outcome]) -> None:
     assert page.named("link") == []
 
 
-def test_plotly_is_inside_once() -> None:
+def test_plotly_is_inside_once_and_packed() -> None:
     html = demo_report(outcomes.improved())
-    assert html.count("plotly.js v") == 1
-    assert len(html) < 8_000_000
+    (packed,) = re.findall(r'<script type="text/plain" id="plotly">(.*?)</script>', html)
+    assert gzip.decompress(base64.b64decode(packed)).decode().count("plotly.js v") == 1
+    assert len(html) < 3_000_000
 
 
 def test_every_figure_has_its_place_and_a_description(page: ReadPage) -> None:
