@@ -62,10 +62,11 @@ browser:
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends chromium fonts-liberation; } >/dev/null \
 	    || echo "[setup] Chromium could not be installed: the tests of pages are skipped"
 
-# One process a core, but real engines one after the other: they are measured while they run.
+# One process a core and one more, as tests that start servers wait for a quarter of their time; but
+# real engines one after the other: they are measured while they run.
 # Status 5 is pytest's word for "nothing to run here", as when PYTEST_FLAGS names one file.
 test: $(VENV)/stamp browser $(if $(NO_ENGINE),,engine)
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'not engine and not soak' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -n $$(( $$(nproc) + 1 )) --dist worksteal -m 'not engine and not soak' $(PYTEST_FLAGS) || [ $$? -eq 5 ]
 	$(if $(NO_ENGINE),,$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS) || [ $$? -eq 5 ])
 
 soak: $(VENV)/stamp

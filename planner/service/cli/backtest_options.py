@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.domain.errors import InputError
-from planner.domain.slo import DEFAULT_CLASS
 
 if TYPE_CHECKING:
     from planner.domain.workload import Workload
@@ -61,5 +60,7 @@ def contenders(named: Sequence[str] | None) -> tuple[str, ...]:
 def as_one_class(workload: "Workload") -> "Workload":
     """All requests as those of the default class: policies are compared on one promise."""
     import numpy as np
+
+    from planner.domain.slo import DEFAULT_CLASS
 
     return replace(workload, request_class=np.full(len(workload), DEFAULT_CLASS))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.domain.errors import EngineError, InputError
-from planner.domain.spec import TargetKind
 from planner.service.cli import output
 from planner.service.cli.options import EstimatesOption, JsonOption, ModelOption
 from planner.service.cli.status_options import (
@@ -151,6 +150,7 @@ def _look(
     interval_s: float,
     deadline_s: float,
 ) -> _Look:
+    from planner.domain.spec import TargetKind
     from serving.telemetry.reader import PrometheusReader, StraightReader
 
     server = server_of(through)

@@ -24,12 +24,13 @@ def ask(client, *changes, **more):
 
 def test_more_load_costs_more_and_nothing_is_kept(shop):
     deployment, client = shop
-    answer = ask(client, "rate=x2", "isl=x1.5", "rate=x0.1")
+    answer = ask(client, "rate=x1.5", "isl=x1.2", "rate=x0.1", "rate=x2")
     assert answer.status_code == 200, answer.text
-    more, longer, less = answer.json()["what_if"]
+    more, longer, less, unkept = answer.json()["what_if"]
     assert more["more_usd_per_hour"] > 0
     assert longer["more_usd_per_hour"] > 0
     assert less["more_usd_per_hour"] < 0
+    assert (unkept["plan"]["status"], unkept["more_usd_per_hour"]) == ("infeasible", None)
     assert deployment.store.plans("shop", limit=10) == ()
 
 
