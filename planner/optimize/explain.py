@@ -155,7 +155,7 @@ def _compared(
     """
     left, plans = unserved_text(problem, other), unserved_text(problem, solution)
     if not left and not plans:
-        return _price_text(problem, usd, more)
+        return _price_text(problem, usd, more, other, solution)
     said = (left or "serves all that comes") + (f" (the plan {plans})" if plans else "")
     if problem.shortfall_usd_per_request is None:
         return f"{said}; {usd:.2f} USD/h"
@@ -199,14 +199,25 @@ def _fleet_text(problem: Problem, replicas: Integers) -> str:
     return " + ".join(parts) or "nothing"
 
 
-def _price_text(problem: Problem, usd: float, more: float) -> str:
+def _price_text(
+    problem: Problem, usd: float, more: float, other: Solution, solution: Solution
+) -> str:
     if more > _CENT:
         return f"{usd:.2f} USD/h, {more:.2f} more"
-    if more < -_CENT and problem.objective is Objective.COST:
-        return f"{usd:.2f} USD/h, {-more:.2f} less, but not worth the change over the horizon"
     if more < -_CENT:
-        return f"{usd:.2f} USD/h, {-more:.2f} less, but {problem.objective} was to be best"
+        return f"{usd:.2f} USD/h, {-more:.2f} less, but {_why_not(problem, other, solution)}"
     return f"{usd:.2f} USD/h, the same"
+
+
+def _why_not(problem: Problem, other: Solution, solution: Solution) -> str:
+    """Why a fleet that costs less an hour is not the plan."""
+    if problem.objective is not Objective.COST:
+        return f"{problem.objective} was to be best"
+    if other.usd >= solution.usd - _CENT * problem.horizon_h:
+        return "not worth the change over the horizon"
+    if other.usd >= solution.usd * (1 - solution.gap_ratio):
+        return f"the search ended before it was tried (gap {solution.gap_ratio:.1%})"
+    return "a bound of the spec or of what runs forbids it"
 
 
 def _window(t: int) -> str:

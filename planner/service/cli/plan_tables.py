@@ -72,8 +72,9 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
         terms = [_term_text(term) for term in plan.objective if term.value]
         output.print_lines("What it comes to over the horizon", terms)
     solver = plan.solver
+    ended = "" if solver.replayable else "; ended by the clock: not replayable"
     output.console().print(
-        f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}.",
+        f"Solved by {solver.name} in {solver.wall_s:.2f} s, gap {solver.gap_ratio:.2%}{ended}.",
         markup=False,
     )
 

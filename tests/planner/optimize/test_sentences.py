@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from planner.domain.fleet import Role
 from planner.domain.plan import PlanStatus
 from planner.domain.spec import Objective, PlanningSettings
 from planner.optimize import plan
+from planner.optimize.explain import rejected_alternatives
+from planner.optimize.solution import solution_of
 from planner.service.documents.plan import plan_document, plan_of
+from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, fleet, forecast, spec
 
 
@@ -90,3 +94,22 @@ def test_what_was_to_be_best_is_a_term_with_its_unit(
     ]
     assert counted["goodput"] == pytest.approx(sum(in_time) / 2)
     assert plan_of(plan_document(made), where="test") == made
+
+
+def test_a_cheaper_fleet_that_was_not_tried_or_may_not_be_is_said_to_be_so() -> None:
+    options = [option(Role.AGGREGATED, "fast", 8.0), option(Role.AGGREGATED, "slow", 3.0)]
+    case = problem(options, [10.0, 10.0], [9.0], inventory=8)
+    dear = solution_of(
+        case,
+        np.array([[1], [0]]),
+        status=PlanStatus.FEASIBLE,
+        solver_name="none",
+        wall_s=0.0,
+    )
+
+    def slow_only(gap_ratio: float) -> str:
+        told = rejected_alternatives(case, replace(dear, gap_ratio=gap_ratio))
+        return next(r.reason for r in told if r.name == "slow only")
+
+    assert "5.00 less, but the search ended before it was tried (gap 90.0%)" in slow_only(0.9)
+    assert "5.00 less, but a bound of the spec or of what runs forbids it" in slow_only(0.0)
