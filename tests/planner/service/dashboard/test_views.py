@@ -103,10 +103,16 @@ def test_a_decision_says_what_its_plan_changes_and_why():
     binding = tuple(BindingRow(row=said, equation="", sentence=said) for said in rows)
     record = example_record("plan-1")
     record = replace(record, plan=replace(record.plan, binding=binding))
-    known, other = timeline([decided(1, plan_id="plan-1"), decided(0, plan_id="plan-0")], [record])
+    decisions = [decided(1, plan_id="plan-1"), decided(0, "pending", plan_id="plan-0")]
+    known, other = timeline(decisions, [record])
     assert known.change == plan_line(record).change
     assert known.why.endswith("requests/s. 2 x prefill is needed.")
     assert (other.change, other.why, other.plan_id) == ("", "", "plan-0")
+
+
+def test_a_decision_leads_to_no_page_of_a_plan_that_was_not_kept():
+    same = timeline([decided(1, plan_id="plan-1"), decided(0, plan_id="plan-0")])
+    assert [(one.plan_id, one.count) for one in same] == [("", 2)]
 
 
 def test_gaps_between_tokens_are_drawn_beside_the_time_per_token_promised(tmp_path):
