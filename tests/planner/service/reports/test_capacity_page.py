@@ -109,6 +109,17 @@ def test_a_way_that_is_not_offered_and_costs_no_more_is_no_reason_for_a_yes(
     assert sentence.startswith(f"By cost, {said}")
 
 
+@pytest.mark.parametrize(("source", "told"), [("closed_form", True), ("twin", False)])
+def test_hollow_marks_are_explained_where_there_are_any(report, source, told):
+    fleet = report.recommended
+    windows = [w.model_copy(update={"source": source}) for w in fleet.windows]
+    changed = report.model_copy(
+        update={"recommended": fleet.model_copy(update={"windows": windows})}
+    )
+    keys = attainment_figure(changed).keys
+    assert any("hollow" in key.text for key in keys) is told
+
+
 def test_a_day_that_costs_more_once_it_is_reserved_says_so(report):
     (split,) = report.split
     dearer = split.model_copy(update={"split_usd_per_day": 777.0, "planned_reserved": 1.0})
