@@ -120,7 +120,7 @@ def _rate(problem: Problem) -> Limit:
         now=1.0,
         loosest=LEAST_RATE_RATIO,
         text=lambda value: (
-            f"{value:.1%} of the requests and no more ({value * most:.3g} of {most:.3g}/s)"
+            f"{value:.1%} of the requests, no more ({value * most:.3g} of {most:.3g}/s)"
         ),
         in_problem=lambda of, value: replace(of, demand_rps=of.demand_rps * value),
     )
