@@ -129,9 +129,19 @@ def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Found:
                 )
                 what += f"with one less {serves:.3g}"
             else:
-                what = f"{have} x {label} is needed for {demand:.3g} requests/s; "
-                what += f"with one less only {serves:.3g} are in time"
+                needed, left = told_apart(demand, serves)
+                what = f"{have} x {label} is needed for {needed} requests/s; "
+                what += f"with one less only {left} are in time"
             yield f"keep_within_capacity[{label},{t}]", f"{_window(t)}: {what}"
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two values in as few digits, three at the least, as they still differ in."""
+    for digits in range(3, 9):
+        texts = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def _late_rows(problem: Problem, solution: Solution, t: int) -> Found:

@@ -119,6 +119,8 @@ def _rate(problem: Problem) -> Limit:
         constraints=(),
         now=1.0,
         loosest=LEAST_RATE_RATIO,
-        text=lambda value: f"{value:.1%} of the requests ({value * most:.3g} of {most:.3g}/s)",
+        text=lambda value: (
+            f"{value:.1%} of the requests, no more ({value * most:.3g} of {most:.3g}/s)"
+        ),
         in_problem=lambda of, value: replace(of, demand_rps=of.demand_rps * value),
     )

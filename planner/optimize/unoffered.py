@@ -81,7 +81,9 @@ def other_way_alternative(
     left, plans = _unserved(plan), unserved_text(problem, solution)
     if left or plans:
         more += (_unserved_usd(plan.objective) - _unserved_usd(solution.terms)) / problem.horizon_h
-    price = "the same" if abs(more) < 5e-4 else f"{abs(more):.3f} {'more' if more > 0 else 'less'}"
+    price = "the same"
+    if abs(more) >= 5e-4:
+        price = f"{abs(more):.3f} USD/h {'more' if more > 0 else 'less'}"
     reason = (
         f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{left}, "
         f"{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"

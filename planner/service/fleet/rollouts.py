@@ -22,6 +22,8 @@ from planner.service.documents import diff_of
 from planner.service.fleet import known_fleet
 from planner.service.store import BegunStep, PlanRecord
 
+DRY_RUN = "dry run"
+"""How the reason of a plan begins that was applied to a target of which nothing is changed."""
 SETTLER = "serve"
 """Who settles what a process that is gone has left."""
 
@@ -243,7 +245,7 @@ class _Run:
         if self.way is BACK:
             reason = f"{self.because}rolled back by {count} steps"
         elif self.deployment.spec.target is TargetKind.DRY_RUN:
-            reason = f"dry run: {count} steps shown, nothing was changed"
+            reason = f"{DRY_RUN}: {count} steps shown, nothing was changed"
         self._append(last, self.way.finish, at=now, reason=reason)
 
     def _begin_step(self, last: Approval, step: Step) -> None:

@@ -252,12 +252,11 @@ def tick_once(deployment: Deployment, metrics: Metrics) -> None:
     took_s = time.monotonic() - began
     metrics.record_tick(deployment.spec.name, report, at=now, took_s=took_s)
     _show_orders(deployment, metrics)
-    plan_id = report.decision.plan.plan_id if report.decision else "-"
     about = fields(
         deployment=deployment.spec.name,
         outcome=report.outcome.value,
         stage=report.failed_stage or "-",
-        plan_id=plan_id,
+        plan_id=report.plan_id or "-",
         took_s=round(took_s, 3),
         reason=report.reason,
     )

@@ -101,6 +101,9 @@ class TickReport:
         How long each stage was waited for, seconds.
     parts : mapping of str to str
         What the decision was made from, to be kept with it.
+    stored_as : str
+        Id of the stored plan that stands for the decision, where it is another than its own:
+        asked for earlier, or proposed once more. Empty: its own.
     """
 
     outcome: Outcome
@@ -110,6 +113,14 @@ class TickReport:
     failed_stage: Stage | None = None
     took_s: Mapping[Stage, float] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stored_as: str = ""
+
+    @property
+    def plan_id(self) -> str | None:
+        """Of the plan that the decision is about; None when no plan could be made."""
+        if self.stored_as:
+            return self.stored_as
+        return None if self.decision is None else self.decision.plan.plan_id
 
 
 def tick(deployment: Deployment, *, now: datetime) -> TickReport:
@@ -122,8 +133,8 @@ def tick(deployment: Deployment, *, now: datetime) -> TickReport:
     with deployment.span("tick") as told:
         report = _whole_tick(deployment, way, now=now)
         told |= {"poolwise.deployment": deployment.spec.name, "poolwise.outcome": report.outcome}
-        if report.decision is not None:
-            told["poolwise.plan_id"] = report.decision.plan.plan_id
+        if report.plan_id is not None:
+            told["poolwise.plan_id"] = report.plan_id
         if report.outcome is Outcome.FAILED:
             told["error"] = report.reason
     return report
@@ -345,9 +356,10 @@ def _carry_on(
             reason=reason,
             decision=decision,
             failed_stage=Stage.APPLY,
+            stored_as=approved,
         )
     reason = f"plan {approved}: {len(decision.diff.steps)} steps"
-    return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision)
+    return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision, stored_as=approved)
 
 
 def _approve(
@@ -356,9 +368,11 @@ def _approve(
     """Id of the plan that is approved and to be applied, or why none is."""
     spec = deployment.spec
     if spec.loop.mode is LoopMode.ADVISE:
-        advised = propose(deployment, decision, by=POLICY, at=now, ask=False)
-        reason = f"plan {advised.plan.plan_id} is advice, nothing moves"
-        return TickReport(outcome=Outcome.ADVISED, reason=reason, decision=decision)
+        advised = propose(deployment, decision, by=POLICY, at=now, ask=False).plan.plan_id
+        reason = f"plan {advised} is advice, nothing moves"
+        return TickReport(
+            outcome=Outcome.ADVISED, reason=reason, decision=decision, stored_as=advised
+        )
     automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(decision.diff, spec)
     if not automatic or rollout.persons_needed(decision.diff, spec) > 1:
         return _ask(deployment, decision, now=now)
@@ -383,8 +397,9 @@ def _ask(deployment: Deployment, decision: Decision, *, now: datetime) -> str | 
         asked = propose(deployment, decision, by=POLICY, at=now)
     if asked.approval.state is ApprovalState.APPROVED:
         return asked.plan.plan_id
-    reason = f"plan {asked.plan.plan_id} waits for approval"
-    return TickReport(outcome=Outcome.PENDING, reason=reason, decision=decision)
+    plan_id = asked.plan.plan_id
+    reason = f"plan {plan_id} waits for approval"
+    return TickReport(outcome=Outcome.PENDING, reason=reason, decision=decision, stored_as=plan_id)
 
 
 def _already_asked(deployment: Deployment, decision: Decision) -> PlanRecord | None:
@@ -408,7 +423,7 @@ def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> T
     record = DecisionRecord(
         deployment=deployment.spec.name,
         decided_at=now,
-        plan_id=None if decision is None else decision.plan.plan_id,
+        plan_id=report.plan_id,
         outcome=report.outcome.value,
         reason=report.reason,
         wanted=None if decision is None else decision.plan.windows[0].by_label,

@@ -293,6 +293,7 @@ def attainment_figure(report: CapacityReport) -> Figure:
                 hovertemplate=f"%{{y:.2%}} in time from %{{x}}, {said}<extra></extra>",
             )
         )
+    hollow = "; hollow: in closed form" if any(w.source == "closed_form" for w in known) else ""
     seen = report.attainment
     targets = sorted({c.target_ratio for c in seen.classes}) if seen is not None else []
     for target in targets:
@@ -310,7 +311,7 @@ def attainment_figure(report: CapacityReport) -> Figure:
         description="Share of requests in time in every planning window with its 95 % interval, "
         f"beside {', '.join(share(t) for t in targets) or 'nothing'} promised.",
         keys=(
-            Key(text="in time, with 95 % interval", colour=AFTER, mark="dot"),
+            Key(text=f"in time, with 95 % interval{hollow}", colour=AFTER, mark="dot"),
             Key(text="promised", colour=PROMISE, mark="dash"),
         ),
         height_px=280,

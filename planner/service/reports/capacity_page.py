@@ -58,7 +58,7 @@ def capacity_page(report: CapacityReport) -> str:
         attainment_facts=tables.attainment_facts(report),
         sensitivity=tables.scenarios_table(
             "If one thing were otherwise",
-            report.sensitivity,
+            (report.base, *report.sensitivity) if report.sensitivity else (),
             empty="Nothing was asked." if feasible else NO_FLEET,
         ),
         pareto=figures.pareto_figure(report),
@@ -178,7 +178,25 @@ def _split_lead(report: CapacityReport) -> str:
             f"Reserving one {s.accelerator} pays when it is used {share(s.break_even_ratio)} of "
             f"the time: so are {s.worth_reserving:,} of {s.most:,}."
         )
-    return " ".join(parts)
+    return " ".join((*parts, *_paid_all_day(report)))
+
+
+def _paid_all_day(report: CapacityReport) -> tuple[str, ...]:
+    """What reserving makes of the day's cost, which the plan counts as if it ended when unused."""
+    days = [s.split_usd_per_day for s in report.split]
+    known = [usd_per_day for usd_per_day in days if usd_per_day is not None]
+    planned = report.recommended.usd_per_day
+    if (
+        len(known) < len(days)
+        or sum(known) <= planned
+        or not any(s.planned_reserved for s in report.split)
+    ):
+        return ()
+    each = " + ".join(usd(usd_per_day) for usd_per_day in known)
+    return (
+        f"Reserved so, a day costs {each}: reserved ones are paid all day, while the plan's "
+        f"{usd(planned)} count them only while they are used.",
+    )
 
 
 def _effort(report: CapacityReport) -> str:

@@ -196,8 +196,13 @@ def disaggregation_sentence(report: CapacityReport) -> str:
         "aggregated": "No: every replica does prompts and answers.",
         "both": "In part: some replicas do both, others one of the two.",
     }[found.recommended]
-    if _unoffered(report) and (found.other_way_more_ratio or 0.0) < -_SAME:
-        said = f"By cost, no: the plan is {found.recommended} because the spec offers nothing else."
+    more = found.other_way_more_ratio
+    if _unoffered(report) and more is not None and more < _SAME:
+        answer = "no" if more <= -_SAME else "it makes no difference"
+        said = (
+            f"By cost, {answer}: the plan is {found.recommended} because the spec offers nothing "
+            "else."
+        )
     other = "Neither way alone was better." if found.recommended == "both" else _other_way(report)
     return f"{said} {other} {_bottleneck(report)}"
 

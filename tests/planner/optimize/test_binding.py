@@ -9,7 +9,7 @@ import pytest
 from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
-from planner.optimize.binding import DEFINITIONS, FINDERS, binding_rows
+from planner.optimize.binding import DEFINITIONS, FINDERS, binding_rows, told_apart
 from planner.optimize.constraints import CONSTRAINTS
 from planner.optimize.equations import code_of
 from planner.optimize.inputs import Flip, LinkLimit, Option, RatioBounds, ReplicaBounds, Stream
@@ -261,3 +261,13 @@ def test_a_full_reservation_says_whether_more_is_offered(
     case = problem(options, [1.0] * len(options), [2.0], reserved=2)
     (row,) = (r for r in binding_rows(case, optimize(case)) if r.row.startswith("keep_reserved["))
     assert said in row.sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "texts"),
+    [(20.93, 20.88, ("20.93", "20.88")), (7.65, 0.0, ("7.65", "0")), (2.0, 2.0, ("2", "2"))],
+)
+def test_what_one_less_serves_is_never_told_as_what_is_needed(
+    one: float, other: float, texts: tuple[str, str]
+) -> None:
+    assert told_apart(one, other) == texts

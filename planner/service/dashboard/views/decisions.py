@@ -10,6 +10,8 @@ from planner.service.store import DecisionRecord, PlanRecord
 
 GOOD = ("unchanged", "applied", "applying")
 WAITS = ("pending", "advised", "held")
+STORED = ("pending", "advised", "applied", "applying")
+"""Outcomes whose plan is in the store; that of any other was made, and most often not kept."""
 FIRST_WINDOW = "window 0:"
 """How a binding row of the first window begins."""
 MOST_ROWS = 3
@@ -38,6 +40,8 @@ class DecisionView:
         `good`, `waits` or `bad`.
     since_at : datetime or None
         When the first of several alike was made; None: there is one.
+    plan_id : str
+        Of its plan, where that has a page; empty: it was not kept.
     change : str
         Of its plan, as in `1P2D → 4P3D`; empty: the plan is not among those that were given.
     why : str
@@ -82,6 +86,7 @@ def _alike(one: DecisionView, other: DecisionView) -> bool:
 
 
 def _view(record: DecisionRecord, plan: PlanRecord | None) -> DecisionView:
+    kept = plan is not None or record.outcome in STORED
     tone = "good" if record.outcome in GOOD else "waits" if record.outcome in WAITS else "bad"
     return DecisionView(
         decided_at=record.decided_at,
@@ -90,7 +95,7 @@ def _view(record: DecisionRecord, plan: PlanRecord | None) -> DecisionView:
         outcome=WORDS.get(record.outcome, words(record.outcome)),
         tone=tone,
         reason=sentence(record.reason),
-        plan_id=record.plan_id or "",
+        plan_id=(record.plan_id or "") if kept else "",
         change="" if plan is None else plan_line(plan).change,
         why="" if plan is None else _why(plan),
     )

@@ -8,6 +8,7 @@ from planner.domain.fleet import Fleet, Pool
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, PlanWindow
 from planner.domain.rollout import ApprovalState
+from planner.service.dashboard.views.plans import STATES
 from planner.service.reports.quantities import long_fleet, short_fleet, words
 from planner.service.store import PlanRecord
 
@@ -98,7 +99,7 @@ def fleet_view(
         rows=tuple(_row(key, known.get(key), wanted, planned=window is not None) for key in keys),
         reason=reason,
         plan_id="" if record is None else record.plan.plan_id,
-        plan_state="" if record is None else record.approval.state.value,
+        plan_state="" if record is None else STATES[record.approval.state][0],
     )
 
 

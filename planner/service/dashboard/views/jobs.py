@@ -81,7 +81,7 @@ def job_view(job: Job) -> JobView:
         over=job.state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED),
         asked_by=job.asked_by,
         asked_at=job.asked_at,
-        done=job.done,
+        done=job.total if good and job.total else job.done,  # the last part is told by the answer
         total=job.total,
         problem=_problem(job),
         leads_to=_leads_to(job) if good else "",

@@ -50,7 +50,13 @@ class Orders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One deployment."""
+    """One deployment.
+
+    Parameters
+    ----------
+    seen : bool
+        Whether any part of it is read; if not, there are no figures of now.
+    """
 
     name: str
     model: str
@@ -58,6 +64,7 @@ class Card:
     orders: Orders
     fleet: FleetView
     waiting: tuple[str, ...]
+    seen: bool
     ttft: str
     ttft_verdict: str
     attainment: str
@@ -113,6 +120,7 @@ def card(
         orders=orders,
         fleet=fleet,
         waiting=tuple(r.plan.plan_id for r in plans if r.approval.state is ApprovalState.PENDING),
+        seen=signals is not None,
         ttft=MISSING if p95 is None else f"{duration(p95)} of {duration(promised)}",
         ttft_verdict=verdict,
         attainment=share(min(known)) if known else MISSING,

@@ -27,6 +27,7 @@ from planner.service.dashboard.views.plans import (
     plan_line,
 )
 from planner.service.documents.rollout import FindingDocument
+from planner.service.fleet.rollouts import DRY_RUN
 from planner.service.reports.decision import binding_table, rejected_table
 from planner.service.reports.quantities import (
     MISSING,
@@ -130,7 +131,7 @@ def plan_view(
     guards = _guards(record.findings)
     return PlanView(
         line=plan_line(record),
-        state_note=STATES[approval.state][1],
+        state_note=_state_note(approval),
         answer=_answer(record, targets, more_usd_per_hour),
         doubts=_doubts(plan),
         choices=choices(record, policy=policy, me=me),
@@ -256,6 +257,13 @@ def _guards(findings: Sequence[FindingDocument]) -> tuple[GuardLine, ...]:
         )
         for one in ordered
     )
+
+
+def _state_note(approval: Approval) -> str:
+    """What a plan's state means; of a dry run that nothing was changed."""
+    if approval.state is ApprovalState.APPLIED and approval.reason.startswith(DRY_RUN):
+        return approval.reason
+    return STATES[approval.state][1]
 
 
 def _history(approvals: Sequence[Approval]) -> Table:

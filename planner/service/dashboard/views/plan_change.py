@@ -74,7 +74,7 @@ def pools_table(before: FleetDocument, plan: Plan) -> Table:
         caption="Replicas",
         columns=(
             *text_columns("Pool", "Bought as"),
-            *number_columns("Now", "Planned", "Change", "Busy, as planned"),
+            *number_columns("Before", "Planned", "Change", "Busy, as planned"),
         ),
         rows=tuple(rows),
         when_empty="There is no pool.",

@@ -6,18 +6,22 @@ from datetime import timedelta
 import pytest
 
 from planner.domain.errors import InputError
+from planner.domain.guards import ApprovalPolicy
 from planner.domain.plan import BindingRow
 from planner.domain.rollout import ApprovalState
 from planner.service.dashboard.views.charts import Axes, Band, Line, Rule, drawn
 from planner.service.dashboard.views.decisions import timeline
 from planner.service.dashboard.views.fleet import fleet_view, window_at
+from planner.service.dashboard.views.jobs import job_view
 from planner.service.dashboard.views.live import budgets, live_view
+from planner.service.dashboard.views.plan import plan_view
 from planner.service.dashboard.views.plans import plan_line
 from planner.service.dashboard.views.what_if import change_of, form_groups
 from planner.service.live.recent import RecentSignals, glance_of
 from planner.service.reports.quantities import MISSING
 from planner.service.spec.file import read_spec
 from planner.service.store import DecisionRecord
+from planner.service.store.jobs import Job, JobState
 from serving.telemetry.signals import Signal
 from tests.planner.service.examples import NOON, write_spec
 from tests.planner.service.plans import example_fleet, example_plan, example_record
@@ -103,10 +107,16 @@ def test_a_decision_says_what_its_plan_changes_and_why():
     binding = tuple(BindingRow(row=said, equation="", sentence=said) for said in rows)
     record = example_record("plan-1")
     record = replace(record, plan=replace(record.plan, binding=binding))
-    known, other = timeline([decided(1, plan_id="plan-1"), decided(0, plan_id="plan-0")], [record])
+    decisions = [decided(1, plan_id="plan-1"), decided(0, "pending", plan_id="plan-0")]
+    known, other = timeline(decisions, [record])
     assert known.change == plan_line(record).change
     assert known.why.endswith("requests/s. 2 x prefill is needed.")
     assert (other.change, other.why, other.plan_id) == ("", "", "plan-0")
+
+
+def test_a_decision_leads_to_no_page_of_a_plan_that_was_not_kept():
+    same = timeline([decided(1, plan_id="plan-1"), decided(0, plan_id="plan-0")])
+    assert [(one.plan_id, one.count) for one in same] == [("", 2)]
 
 
 def test_gaps_between_tokens_are_drawn_beside_the_time_per_token_promised(tmp_path):
@@ -208,3 +218,27 @@ def test_longer_prompts_and_answers_are_as_many_requests_of_other_lengths():
     assert longer.request_rate_rps == rate
     assert longer.input_tokens_per_s.median == pytest.approx(300)
     assert (longer.shape.isl_mean, longer.shape.osl_mean) == (150, 1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "note"),
+    [("dry run: 4 steps shown, nothing was changed",) * 2, ("", "every step was carried out")],
+)
+def test_an_applied_plan_says_whether_anything_was_changed(reason, note):
+    record = example_record()
+    applied = replace(record.approval, state=ApprovalState.APPLIED, reason=reason)
+    view = plan_view(
+        replace(record, approval=applied), [applied], [],
+        policy=ApprovalPolicy(), targets={}, more_usd_per_hour=None, me=None,
+    )  # fmt: skip
+    assert view.state_note == note
+
+
+@pytest.mark.parametrize(("state", "done"), [(JobState.DONE, 2), (JobState.CANCELLED, 1)])
+def test_work_that_is_done_is_done_in_all_its_parts(state, done):
+    job = Job(
+        seq=1, job_id="job-1", deployment="shop", kind="forecasts", request="{}", asked_by="ann",
+        asked_at=NOON, state=state, attempts=1, done=1, total=2, changed_at=NOON, status=200,
+        location=None, answer="{}",
+    )  # fmt: skip
+    assert job_view(job).done == done

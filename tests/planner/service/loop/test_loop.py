@@ -82,6 +82,19 @@ def test_asking_for_the_same_again_keeps_the_first_question(make):
     assert [record.plan.plan_id for record in pending] == [first]
 
 
+def test_what_was_asked_for_again_and_proposed_anew_is_kept_under_the_plan_that_is_stored(make):
+    deployment = make(loop={"mode": "approve"})
+    observe(deployment, history(**BUSY))
+    asked = tick(deployment, now=NOON).plan_id
+    again = tick(deployment, now=NOON + timedelta(seconds=20))
+    assert again.plan_id == asked != again.decision.plan.plan_id
+    lifecycle.reject(deployment, asked, by="ann", at=NOON + timedelta(seconds=30))
+    anew = tick(deployment, now=NOON)  # the same inputs give the same id, which is dead
+    assert anew.plan_id == f"{asked}-2"
+    kept = [record.plan_id for record in deployment.store.decisions("shop", limit=9)]
+    assert kept == [anew.plan_id, asked, asked]
+
+
 def test_what_a_person_approved_is_applied_by_the_next_tick(make):
     deployment = make(loop={"mode": "approve"})
     observe(deployment, history(**BUSY))

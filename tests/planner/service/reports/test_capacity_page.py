@@ -7,10 +7,11 @@ from itertools import product
 import pytest
 
 from planner.service.documents.capacity_report import CapacityReport, read_capacity_report
+from planner.service.documents.plan import RejectedDocument
 from planner.service.reports.capacity_figures import attainment_figure, pace_figure
 from planner.service.reports.capacity_files import paths_of, write_files
 from planner.service.reports.capacity_page import capacity_page
-from planner.service.reports.capacity_text import answer_sentences
+from planner.service.reports.capacity_text import answer_sentences, disaggregation_sentence
 from tests.planner.service.reports.capacity_reports import Out, report_of, small_report
 from tests.planner.service.reports.reading import read_page
 
@@ -93,6 +94,37 @@ def test_the_answer_says_what_to_buy_what_it_costs_and_how_sure_that_is(report):
     assert "95\N{NO-BREAK SPACE}% confidence" in sure
     assert "90.0% promised" in sure
     assert "10.0% growth a month" in sure
+
+
+@pytest.mark.parametrize(
+    ("more_ratio", "said"), [(0.0, "it makes no difference: the plan"), (-0.2, "no: the plan is")]
+)
+def test_a_way_that_is_not_offered_and_costs_no_more_is_no_reason_for_a_yes(
+    report, more_ratio, said
+):
+    other = RejectedDocument(name="other, which the spec does not offer", usd_per_hour=1, reason="")
+    changes = {"recommended": "disaggregated", "other_way_more_ratio": more_ratio}
+    found = report.disaggregation.model_copy(update={**changes, "other_way": other})
+    sentence = disaggregation_sentence(report.model_copy(update={"disaggregation": found}))
+    assert sentence.startswith(f"By cost, {said}")
+
+
+@pytest.mark.parametrize(("source", "told"), [("closed_form", True), ("twin", False)])
+def test_hollow_marks_are_explained_where_there_are_any(report, source, told):
+    fleet = report.recommended
+    windows = [w.model_copy(update={"source": source}) for w in fleet.windows]
+    changed = report.model_copy(
+        update={"recommended": fleet.model_copy(update={"windows": windows})}
+    )
+    keys = attainment_figure(changed).keys
+    assert any("hollow" in key.text for key in keys) is told
+
+
+def test_a_day_that_costs_more_once_it_is_reserved_says_so(report):
+    (split,) = report.split
+    dearer = split.model_copy(update={"split_usd_per_day": 777.0, "planned_reserved": 1.0})
+    html = capacity_page(report.model_copy(update={"split": [dearer]}))
+    assert "a day costs 777.00 USD: reserved ones are paid all day" in read_page(html).visible
 
 
 def test_the_page_is_whole_small_and_loads_nothing(html):
