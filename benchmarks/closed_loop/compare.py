@@ -18,10 +18,10 @@ from benchmarks.closed_loop import in_twin, mocker, table
 from benchmarks.closed_loop.judging import figures
 from benchmarks.closed_loop.kept import Results, key_of
 from benchmarks.closed_loop.mocker import DynamoPlanner
-from benchmarks.closed_loop.policies import DYNAMO, Candidate, candidates, first_fleet
+from benchmarks.closed_loop.policies import DYNAMO, Candidate, candidates
 from benchmarks.closed_loop.settings import SETTINGS, Setting
 from benchmarks.closed_loop.workloads import CASES, Case, workload_of
-from planner.autoscale.backtest import Figures, Run
+from planner.autoscale.backtest import Figures, Run, first_fleet
 from planner.domain.errors import PoolwiseError
 from planner.simulate.policy import Policy
 
@@ -41,7 +41,8 @@ say = partial(print, flush=True)
 
 def run_in(simulator: str, setting: Setting, case: Case, policy: Policy | DynamoPlanner) -> Run:
     """One run; Dynamo's planner runs in Dynamo's simulator only."""
-    workload, first = workload_of(case.name), first_fleet(setting, case)
+    workload = workload_of(case.name)
+    first = first_fleet(setting.pair, workload, warm_s=case.warm_s)
     if simulator == "mocker" or isinstance(policy, DynamoPlanner):
         return mocker.replay(setting, workload, policy, first=first)
     return in_twin.replay(setting, workload, policy, first=first)

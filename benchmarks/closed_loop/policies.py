@@ -11,7 +11,7 @@ from benchmarks.closed_loop.production import Tuning, production
 from benchmarks.closed_loop.reactive import DecodeRate, Keda, QueueHpa
 from benchmarks.closed_loop.settings import Setting
 from benchmarks.closed_loop.workloads import Case, before_of, workload_of
-from planner.autoscale.backtest import Figures, Foresight, LastValue, Static, loads, schedule
+from planner.autoscale.backtest import Figures, Foresight, LastValue, Static, schedule
 from planner.simulate.policy import Policy
 
 OURS, FORESIGHT, STATIC, DYNAMO = "Poolwise", "foresight", "static", "Dynamo's planner"
@@ -73,13 +73,6 @@ def candidates(
         FORESIGHT: partial(_foresight, setting, case, judge),
     }
     return [c for name, of in made.items() if not families or name in families for c in of()]
-
-
-def first_fleet(setting: Setting, case: Case) -> tuple[int, int]:
-    """What serves until the warm-up is over: enough for its busiest minute, for every policy."""
-    workload = workload_of(case.name).between(0.0, case.warm_s)
-    prefill, decode = loads(setting.pair, workload, 60.0)
-    return max(1, round(1.5 * prefill.max() + 0.5)), max(1, round(1.5 * decode.max() + 0.5))
 
 
 def _ours(setting: Setting, case: Case) -> Iterator[Candidate]:

@@ -1,7 +1,7 @@
 """The slow and the fast scaling decision. Pure; the same code in production and replay."""
 
 from planner.autoscale.backlog import Backlog
-from planner.autoscale.fast import Reaction, RoleFlip, kept_by_waiting, react
+from planner.autoscale.fast import Reaction, RoleFlip, keeping_what_waits, react
 from planner.autoscale.slow import Decision, PoolRecommendation, decide
 from planner.autoscale.surge import ReplicaStart
 
@@ -13,6 +13,6 @@ __all__ = [
     "ReplicaStart",
     "RoleFlip",
     "decide",
-    "kept_by_waiting",
+    "keeping_what_waits",
     "react",
 ]

@@ -1,6 +1,6 @@
 """The fast decision: seconds, queued tokens, no solver; one role flip, or replicas more."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -15,7 +15,7 @@ from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.loads import strictest_slo
-from planner.rollout import Recommended
+from planner.rollout import GuardConditions, Recommended
 
 _RELAXED = 0.7
 """The role that gives a replica up stays below this pressure without it."""
@@ -122,6 +122,16 @@ def kept_by_waiting(
         if _pressures(spec, fleet, backlog, slo, without=pool).get(pool.shape.role, 0.0) >= _RELAXED
     ]
     return Recommended(at=now, pools=tuple(kept)) if kept else None
+
+
+def keeping_what_waits(
+    conditions: GuardConditions, spec: Spec, fleet: Fleet, backlog: Backlog
+) -> GuardConditions:
+    """Conditions in which guards keep what the waiting work needs (`kept_by_waiting`)."""
+    kept = kept_by_waiting(spec, fleet, backlog, now=conditions.now)
+    if kept is None:
+        return conditions
+    return replace(conditions, recommended=(kept, *conditions.recommended))
 
 
 def _help(

@@ -150,15 +150,13 @@ def _way_less(
     last = [o for role in roles for o in problem.in_role(role) if usable[o, t] > 0]
     if not last or any(usable[list(problem.in_role(role)), t].sum() != 1 for role in roles):
         return
-    sent = taken_rps(problem, best.solution)[:, t]
-    moved = float(sent[last].sum()) / len(roles)
+    moved_rps = float(taken_rps(problem, best.solution)[last, t].sum()) / len(roles)
     changed, stretch = dict(factors), 0.0
     for role in rest:
-        alike = list(problem.in_role(role))
-        sustained = sum(problem.capacity[a, t].at(int(usable[a, t])) for a in alike)
-        if sustained <= 0:
+        alike = problem.in_role(role)
+        needed = _stretch(best, t, usable, alike[0], moved_rps=moved_rps) if alike else None
+        if needed is None:
             return
-        needed = (float(sent[alike].sum()) + moved) / sustained
         stretch = max(stretch, needed)
         if needed > 1:
             changed[role] = changed.get(role, 1.0) / (needed * _ROOM)
@@ -216,13 +214,20 @@ def _key(problem: Problem, o: int) -> Discounted:
     return shape if len(problem.streams) > 1 else shape.role
 
 
-def _stretch(best: Round, t: int, usable: Integers, o: int) -> float | None:
+def _stretch(
+    best: Round, t: int, usable: Integers, o: int, *, moved_rps: float = 0.0
+) -> float | None:
     """What is sent through an option's role (or shape) over what it is said to sustain.
 
     None where nothing would be left of it.
+
+    Parameters
+    ----------
+    moved_rps : float
+        Sent besides, requests/s.
     """
     problem, shape = best.problem, best.problem.options[o].shape
     alike = problem.in_role(shape.role) if len(problem.streams) == 1 else problem.of_shape(shape)
     sustained = sum(problem.capacity[a, t].at(int(usable[a, t])) for a in alike)
     sent = float(taken_rps(problem, best.solution)[list(alike), t].sum())
-    return sent / sustained if sustained > 0 else None
+    return (sent + moved_rps) / sustained if sustained > 0 else None

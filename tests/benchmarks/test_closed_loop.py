@@ -18,7 +18,8 @@ from planner.autoscale import backtest
 from planner.autoscale.backtest import Run, Static, rates
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Workload
-from planner.simulate.policy import GroupView, Observation, Targets
+from planner.simulate.policy import Targets
+from tests.planner.autoscale.backtest.cases import group, minute
 
 SETTING = SETTINGS["qwen-60"]
 
@@ -44,41 +45,11 @@ def workload(rates_rps: tuple[float, ...], each_s: float, *, isl: int, osl: int)
     )
 
 
-def group(**seen: float) -> GroupView:
-    """A group of which only some figures matter."""
-    whole = {
-        "ready": 1,
-        "starting": 0,
-        "draining": 0,
-        "waiting_requests": 0,
-        "running_requests": 0,
-        "queued_prompt_tokens": 0,
-        "kv_usage_ratio": 0.0,
-    }
-    return GroupView(**(whole | seen))  # type: ignore[arg-type]
-
-
-def seen(
-    prefill: GroupView, decode: GroupView, *, t_s: float, arrived: int, isl: int, osl: int
-) -> Observation:
-    """A minute in which so many requests arrived and ended."""
-    return Observation(
-        t_s=t_s,
-        since_s=t_s - 60.0,
-        groups=(prefill, decode),
-        arrived_input_tokens=np.full(arrived, isl),
-        finished_input_tokens=np.full(arrived, isl),
-        finished_output_tokens=np.full(arrived, osl),
-        finished_ttft_s=np.full(arrived, 0.2),
-        finished_tpot_s=np.full(arrived, 0.02),
-    )
-
-
 def test_llm_ds_rule_is_its_formula() -> None:
     policy = Keda(pair=SETTING.pair, warm_s=0.0)
     prefill = group(ready=2, queued_prompt_tokens=30_000, running_requests=2)
     got = policy.on_tick(
-        seen(prefill, group(ready=2, kv_usage_ratio=0.9), t_s=60.0, arrived=60, isl=4000, osl=200)
+        minute(prefill, group(ready=2, kv_usage_ratio=0.9), t_s=60.0, arrived=60, isl=4000, osl=200)
     )
     rate = rates(SETTING.pair, isl=4000, osl=200).prefill_tokens_per_s
     assert got.replicas == (int(np.ceil(38_000 / rate / (1.0 - 4000 / rate))), 3)
@@ -87,10 +58,10 @@ def test_llm_ds_rule_is_its_formula() -> None:
 def test_an_hpa_holds_within_its_tolerance_and_shrinks_late() -> None:
     policy = QueueHpa(pair=SETTING.pair, warm_s=0.0, waiting=2.0, running=100.0)
     busy = group(ready=3, waiting_requests=6), group(ready=1, running_requests=105)
-    assert policy.on_tick(seen(*busy, t_s=60.0, arrived=9, isl=9, osl=9)).replicas == (3, 1)
+    assert policy.on_tick(minute(*busy, t_s=60.0, arrived=9, isl=9, osl=9)).replicas == (3, 1)
     idle = group(ready=3), group(ready=1)
-    assert policy.on_tick(seen(*idle, t_s=75.0, arrived=9, isl=9, osl=9)).replicas == (3, 1)
-    assert policy.on_tick(seen(*idle, t_s=390.0, arrived=9, isl=9, osl=9)).replicas == (1, 1)
+    assert policy.on_tick(minute(*idle, t_s=75.0, arrived=9, isl=9, osl=9)).replicas == (3, 1)
+    assert policy.on_tick(minute(*idle, t_s=390.0, arrived=9, isl=9, osl=9)).replicas == (1, 1)
 
 
 def test_stabilization_keeps_the_most_of_its_window() -> None:

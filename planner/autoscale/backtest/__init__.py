@@ -6,7 +6,15 @@ requests and what was paid. Poolwise's own policy needs forecasts and is put tog
 core (`planner.service.answers.autoscaling`).
 """
 
-from planner.autoscale.backtest.foresight import Foresight, Schedule, frontier, loads, schedule
+from planner.autoscale.backtest.foresight import (
+    MINUTE_S,
+    Foresight,
+    Schedule,
+    first_fleet,
+    frontier,
+    loads,
+    schedule,
+)
 from planner.autoscale.backtest.judging import Figures, attainable, figures, hours
 from planner.autoscale.backtest.pair import ROLES, PoolPair
 from planner.autoscale.backtest.rules import (
@@ -25,6 +33,7 @@ __all__ = [
     "Foresight",
     "LastValue",
     "Lengths",
+    "MINUTE_S",
     "PoolPair",
     "ROLES",
     "Rates",
@@ -36,6 +45,7 @@ __all__ = [
     "Watched",
     "attainable",
     "figures",
+    "first_fleet",
     "frontier",
     "hours",
     "loads",

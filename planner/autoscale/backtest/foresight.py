@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 GRID_S = 5.0
+MINUTE_S = 60.0
+FIRST_RATIO = 1.5
+"""Of what the busiest minute of the warm-up keeps busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +165,16 @@ def loads(
         _mean(prompts, width) / GRID_S / prefill,
         _mean(answers, width) / GRID_S / decode,
     )
+
+
+def first_fleet(pair: PoolPair, workload: Workload, *, warm_s: float) -> tuple[int, int]:
+    """What serves until the warm-up is over, for every policy: enough for its busiest minute."""
+    needed = loads(pair, workload.between(0.0, max(warm_s, MINUTE_S)), MINUTE_S)
+    prefill, decode = (
+        min(most, max(1, round(FIRST_RATIO * float(load.max()) + 0.5)))
+        for load, most in zip(needed, pair.most_replicas, strict=True)
+    )
+    return prefill, decode
 
 
 def _mean(values: Floats, width: int) -> Floats:

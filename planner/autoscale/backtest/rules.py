@@ -4,6 +4,7 @@ What divides load by what a replica can do (`rates`) gets it from the same profi
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -83,7 +84,7 @@ class Static:
 
 
 @dataclass(slots=True, kw_only=True)
-class Ticking:
+class Ticking(ABC):
     """What policies share that tick at a constant interval and watch while the warm-up lasts."""
 
     pair: PoolPair
@@ -104,9 +105,9 @@ class Ticking:
             wanted = self.bounded(self.wanted(seen))
         return Targets(replicas=wanted, next_tick_s=seen.t_s + self.interval_s)
 
+    @abstractmethod
     def wanted(self, seen: Observation) -> Sequence[float]:
         """The rule itself, in replicas that need not be whole."""
-        raise NotImplementedError
 
     def bounded(self, wanted: Sequence[float]) -> tuple[int, ...]:
         """Whole replicas within the bounds that hold for every policy."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from planner import rollout
-from planner.autoscale.fast import kept_by_waiting
+from planner.autoscale import keeping_what_waits
 from planner.autoscale.slow import Decision
 from planner.domain.errors import PoolwiseError, StageOverrunError, StoreError
 from planner.domain.fleet import Fleet
@@ -285,12 +285,7 @@ def _with_waiting(
 ) -> GuardConditions:
     """With what has to stay because of the work that waits, where it is known."""
     backlog = deployment.store.backlog(spec.name, deployment.model)
-    if backlog is None:
-        return conditions
-    kept = kept_by_waiting(spec, fleet, backlog, now=conditions.now)
-    if kept is None:
-        return conditions
-    return replace(conditions, recommended=(kept, *conditions.recommended))
+    return conditions if backlog is None else keeping_what_waits(conditions, spec, fleet, backlog)
 
 
 def _told_edits(spec: Spec, conditions: GuardConditions) -> list[str]:

@@ -3,7 +3,8 @@ from datetime import timedelta
 
 import pytest
 
-from planner.autoscale import Backlog, Reaction, kept_by_waiting, react
+from planner.autoscale import Backlog, Reaction, react
+from planner.autoscale.fast import kept_by_waiting
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.optimize import plan
 from tests.planner.optimize.scenarios import MODEL, NOW, D, P, fleet, forecast, spec

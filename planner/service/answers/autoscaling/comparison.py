@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.autoscale.backtest import (
+    MINUTE_S,
     Figures,
     Foresight,
     LastValue,
@@ -18,6 +19,7 @@ from planner.autoscale.backtest import (
     Static,
     attainable,
     figures,
+    first_fleet,
     loads,
     replay,
     schedule,
@@ -35,8 +37,6 @@ SMOOTHED_S = 45.0
 PEAK_RATIO = 1.7
 """Constant fleets are tried up to so many times what the busiest minute would keep busy."""
 MOST_FLEETS = 40
-
-MINUTE_S = 60.0
 
 
 class Contender(StrEnum):
@@ -210,7 +210,7 @@ def compare(
         workload=workload,
         warm_s=warm_s,
         able=attainable(pair, workload),
-        first=_first(pair, workload, warm_s),
+        first=first_fleet(pair, workload, warm_s=warm_s),
         clock=clock,
     )
     found = []
@@ -219,15 +219,6 @@ def compare(
             progress(done, len(contenders))
         found.append(_best(contest, contender))
     return tuple(found)
-
-
-def _first(pair: PoolPair, workload: Workload, warm_s: float) -> tuple[int, int]:
-    needed = loads(pair, workload.between(0.0, max(warm_s, MINUTE_S)), MINUTE_S)
-    prefill, decode = (
-        min(most, max(1, round(1.5 * float(load.max()) + 0.5)))
-        for load, most in zip(needed, pair.most_replicas, strict=True)
-    )
-    return prefill, decode
 
 
 def _best(contest: Contest, contender: Contender) -> Compared:

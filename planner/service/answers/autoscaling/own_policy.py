@@ -17,7 +17,7 @@ from forecaster.memory import Memory
 from forecaster.shapes import shape_of_lengths
 from forecaster.windows import observe_windows
 from planner import rollout
-from planner.autoscale import Backlog, Reaction, decide, kept_by_waiting, react
+from planner.autoscale import Backlog, Reaction, decide, keeping_what_waits, react
 from planner.autoscale.backtest import ROLES, PoolPair
 from planner.autoscale.slow import guarded
 from planner.domain.fleet import Fleet, Pool, Role, version_of
@@ -225,10 +225,9 @@ class OwnPolicy:
             memory=self._memory,
         )
         fleet = self._fleet(seen)
-        conditions = self._conditions(now)
-        kept = kept_by_waiting(self._spec, fleet, self._backlog(seen), now=now)
-        if kept is not None:
-            conditions = replace(conditions, recommended=(kept, *conditions.recommended))
+        conditions = keeping_what_waits(
+            self._conditions(now), self._spec, fleet, self._backlog(seen)
+        )
         decision = decide(self._spec, self._forecast, fleet, now=now, conditions=conditions)
         self._made = decision.plan
         self._remember(decision.plan, now)

@@ -24,7 +24,7 @@ from planner.autoscale.backtest import (
 from planner.domain.errors import SpecError
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.workload import Workload
-from planner.simulate.policy import GroupView, Observation
+from tests.planner.autoscale.backtest.cases import group, minute
 from tests.planner.optimize.scenarios import MODEL, NOW, spec
 
 PAIR = PoolPair.of(spec(inventory=16), MODEL)
@@ -47,36 +47,10 @@ def workload(rates_rps: tuple[float, ...], each_s: float, *, isl: int, osl: int)
     )
 
 
-def group(ready: int = 1) -> GroupView:
-    return GroupView(
-        ready=ready,
-        starting=0,
-        draining=0,
-        waiting_requests=0,
-        running_requests=0,
-        queued_prompt_tokens=0,
-        kv_usage_ratio=0.0,
-    )
-
-
-def seen(*groups: GroupView, t_s: float, arrived: int, isl: int, osl: int) -> Observation:
-    """A minute in which so many requests arrived and ended."""
-    return Observation(
-        t_s=t_s,
-        since_s=t_s - 60.0,
-        groups=groups,
-        arrived_input_tokens=np.full(arrived, isl),
-        finished_input_tokens=np.full(arrived, isl),
-        finished_output_tokens=np.full(arrived, osl),
-        finished_ttft_s=np.full(arrived, 0.2),
-        finished_tpot_s=np.full(arrived, 0.02),
-    )
-
-
 def test_headroom_divides_the_load_by_what_a_replica_does() -> None:
     policy = LastValue(pair=PAIR, warm_s=0.0, utilization_ratio=0.5)
     able = rates(PAIR, isl=4000, osl=200)
-    got = policy.on_tick(seen(group(), group(), t_s=60.0, arrived=600, isl=4000, osl=200))
+    got = policy.on_tick(minute(group(), group(), t_s=60.0, arrived=600, isl=4000, osl=200))
     assert got.replicas == (
         int(np.ceil(10 * 4000 / able.prefill_tokens_per_s / 0.5)),
         int(np.ceil(10 * 200 / able.decode_tokens_per_s / 0.5)),

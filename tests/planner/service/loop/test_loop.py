@@ -119,7 +119,8 @@ def test_a_small_change_is_approved_by_policy(make):
     assert tick(deployment, now=NOON).outcome is Outcome.APPLIED
 
 
-def test_scale_down_waits_until_it_was_unneeded_for_long_enough(make):
+def shrinking(make):
+    """Two prefill replicas without load, and guards that wait for two minutes."""
     deployment = make(
         prefill=2,
         decode=1,
@@ -127,6 +128,11 @@ def test_scale_down_waits_until_it_was_unneeded_for_long_enough(make):
         guards={"scale_down_stabilization_s": 120, "stale_observation_s": 100_000},
     )
     observe(deployment, history(**IDLE))
+    return deployment
+
+
+def test_scale_down_waits_until_it_was_unneeded_for_long_enough(make):
+    deployment = shrinking(make)
     outcomes = [
         tick(deployment, now=NOON + timedelta(seconds=60 * minute)).outcome for minute in range(4)
     ]
@@ -136,13 +142,7 @@ def test_scale_down_waits_until_it_was_unneeded_for_long_enough(make):
 
 
 def test_what_waits_keeps_the_replicas_that_it_needs(make):
-    deployment = make(
-        prefill=2,
-        decode=1,
-        loop={"mode": "auto"},
-        guards={"scale_down_stabilization_s": 120, "stale_observation_s": 100_000},
-    )
-    observe(deployment, history(**IDLE))
+    deployment = shrinking(make)
     waiting = Backlog(
         model="tiny", observed_at=NOON, waiting_prompt_tokens=50_000, decoding_sequences=1
     )
