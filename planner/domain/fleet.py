@@ -178,6 +178,13 @@ class Fleet:
         if self.by_cell and _occupied(merged(self.by_cell)) != _occupied(self.pools):
             raise ValueError("the cells hold other replicas than the pools: give every pool a cell")
 
+    def runs(self, model: str, accelerator: str) -> bool:
+        """Whether a replica of a model runs on an accelerator: another one starts warm there."""
+        return any(
+            (p.shape.model, p.shape.accelerator) == (model, accelerator) and p.replicas > 0
+            for p in self.pools
+        )
+
     @property
     def is_placed(self) -> bool:
         """Whether the cell of every replica is known."""

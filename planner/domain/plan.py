@@ -131,6 +131,9 @@ class PlanWindow:
     request_rate_rps, shortfall_rps : float
         Requests/s that come, and of these what is not served in time on purpose: because it is
         priced, or goodput within limits was asked for. The prediction is for the others.
+    ready_after_s : float
+        From the beginning of the window until the replicas that are started for it serve; the
+        prediction is for the time from then on. 0: all serve from the beginning.
     """
 
     start_at: datetime
@@ -141,6 +144,7 @@ class PlanWindow:
     bottleneck: Bottleneck
     usd_per_hour: float
     shortfall_rps: float = 0.0
+    ready_after_s: float = 0.0
     traffic: tuple[TrafficShare, ...] = ()
 
     def replicas(self, role: Role) -> int:
@@ -352,3 +356,14 @@ class Plan:
     incomplete: bool = False
     placements: tuple[Placement, ...] = ()
     unproven: tuple[str, ...] = ()
+
+    @property
+    def waits_for_starts(self) -> tuple[str, ...]:
+        """In sentences: windows that what is started for them does not serve from the beginning."""
+        return tuple(
+            f"{window.start_at:%m-%d %H:%M}: replicas that are started serve from "
+            f"{window.ready_after_s:.0f} s on, of {window.window_s:.0f} s; until then the fleet "
+            "that runs has to do"
+            for window in self.windows
+            if window.ready_after_s > 0
+        )

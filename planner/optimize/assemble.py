@@ -125,8 +125,27 @@ def _window(spec: Spec, proof: Proof, window: ForecastWindow, t: int) -> PlanWin
         bottleneck=closed_form.bottleneck,
         usd_per_hour=usd_per_hour(problem, solution.replicas, t),
         shortfall_rps=float(solution.shortfall_rps[t]) if problem.sheds else 0.0,
+        ready_after_s=_ready_after_s(problem, solution, t),
         traffic=tuple(_traffic(problem, solution, t)),
     )
+
+
+def _ready_after_s(problem: Problem, solution: Solution, t: int) -> float:
+    """Until the last of the new replicas that serve in window `t` is ready, s from its beginning.
+
+    0 where all are from its beginning on: those that could be ordered early enough are.
+    """
+    new = [
+        option.start_s
+        for o, option in enumerate(problem.options)
+        if solution.usable[o, t] > option.initial_replicas + _flipped(problem, solution, o, t)
+    ]
+    return max((problem.ready_after_s(start_s, t) for start_s in new), default=0.0)
+
+
+def _flipped(problem: Problem, solution: Solution, o: int, t: int) -> int:
+    """Replicas of an option that come from another role by window `t`."""
+    return int(solution.flips[list(problem.flips_of(target=o)), : t + 1].sum())
 
 
 def _traffic(problem: Problem, solution: Solution, t: int) -> Iterator[TrafficShare]:

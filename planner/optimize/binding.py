@@ -153,7 +153,7 @@ def _late_rows(problem: Problem, solution: Solution, t: int) -> Found:
             yield (
                 f"use_what_is_there[{option.label},{t}]",
                 f"{_window(t)}: a new {option.label} takes {option.start_s:.0f} s to start "
-                "(start_warm_s of its profile) and is not ready before the window is over",
+                f"({option.start_field} of its profile) and is not ready before the window is over",
             )
         else:
             first = problem.order_window(option.start_s, t)
@@ -161,7 +161,7 @@ def _late_rows(problem: Problem, solution: Solution, t: int) -> Found:
             yield (
                 f"order_in_time[{option.label},{t},{s}]",
                 f"{_window(t)}: {serve} of {have} x {option.label} serve; the others start or "
-                f"change their role ({option.start_s:.0f} s, start_warm_s of the profile)",
+                f"change their role ({option.start_s:.0f} s, {option.start_field} of the profile)",
             )
 
 

@@ -327,6 +327,8 @@ def _no_path_text(model: str, excluded: Iterable[Exclusion]) -> str:
 def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option]:
     accelerator, lifecycle = _accelerator(spec, bounds), profile_for(spec, bounds).lifecycle
     count = bounds.shape.accelerators
+    # Without a fleet nobody knows what is there; what is planned then has no lead times.
+    warm = fleet is None or fleet.runs(bounds.shape.model, accelerator.name)
     if accelerator.power_w is None and _needs_power(spec):
         raise SpecError(
             f"{_needs_power(spec)} is set, but power_w of accelerator {accelerator.name} is not "
@@ -340,7 +342,8 @@ def _options(spec: Spec, bounds: PoolBounds, fleet: Fleet | None) -> list[Option
             initial_replicas=(
                 0 if fleet is None else fleet.pool(bounds.shape, offer.purchase_option).replicas
             ),
-            start_s=lifecycle.start_warm_s,
+            start_s=lifecycle.start_warm_s if warm else lifecycle.start_cold_s,
+            starts_warm=warm,
             drain_s=lifecycle.drain_s,
             footprint=count,
             interruptions_per_hour=offer.interruptions_per_hour,

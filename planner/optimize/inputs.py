@@ -49,6 +49,8 @@ class Option:
         Ready and starting ones that the current fleet has.
     start_s, drain_s : float
         Seconds until a new replica takes traffic, and until an old one is gone.
+    starts_warm : bool
+        Whether `start_s` is that of a start where the model runs already.
     footprint : int
         Accelerators that a replica blocks on a node (see `fit_nodes`), at least its own number.
     interruptions_per_hour : float
@@ -72,6 +74,7 @@ class Option:
     initial_replicas: int = 0
     start_s: float = 0.0
     drain_s: float = 0.0
+    starts_warm: bool = True
     footprint: int = 1
     interruptions_per_hour: float = 0.0
     power_w: float = 0.0
@@ -80,6 +83,11 @@ class Option:
     prepaid: bool = False
     max_starts: int | None = None
     max_stops: int | None = None
+
+    @property
+    def start_field(self) -> str:
+        """Where a profile says `start_s`."""
+        return "start_warm_s" if self.starts_warm else "start_cold_s"
 
     @property
     def label(self) -> str:

@@ -329,6 +329,13 @@ class Problem:
             return False
         return self._order_at(0) + timedelta(seconds=lead_s) >= self.windows[t].end_at
 
+    def ready_after_s(self, lead_s: float, t: int) -> float:
+        """From the beginning of `t` until what takes `lead_s` and is ordered now is ready, s."""
+        if not self.has_fleet:
+            return 0.0
+        ready_at = self._order_at(0) + timedelta(seconds=lead_s)
+        return max((ready_at - self.windows[t].start_at).total_seconds(), 0.0)
+
     def comes_too_late(self, o: int, t: int) -> bool:
         """Whether a replica ordered now is not ready before window `t` is over."""
         return self.is_late(self.options[o].start_s, t)

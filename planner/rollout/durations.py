@@ -38,10 +38,7 @@ def lifecycle_of(shape: ReplicaShape, spec: Spec) -> LifecycleTimes:
 def start_s(shape: ReplicaShape, spec: Spec, fleet: Fleet) -> float:
     """Seconds to start one replica: warm where the model already runs on this accelerator."""
     lifecycle = lifecycle_of(shape, spec)
-    warm = any(
-        (p.shape.model, p.shape.accelerator) == (shape.model, shape.accelerator) and p.replicas > 0
-        for p in fleet.pools
-    )
+    warm = fleet.runs(shape.model, shape.accelerator)
     return lifecycle.start_warm_s if warm else lifecycle.start_cold_s
 
 

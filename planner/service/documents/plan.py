@@ -94,6 +94,11 @@ class PlanWindowDocument(Document):
     predicted: PredictionDocument
     bottleneck: Bottleneck
     usd_per_hour: float
+    ready_after_s: float = Field(
+        default=0.0,
+        description="from the beginning of the window until the replicas that are started for it "
+        "serve, seconds; the prediction is for the time from then on",
+    )
     shortfall_rps: float = Field(
         default=0.0, description="of request_rate_rps, left unserved on purpose, requests/s"
     )
@@ -328,6 +333,7 @@ def _window_document(window: PlanWindow) -> PlanWindowDocument:
         bottleneck=window.bottleneck,
         usd_per_hour=window.usd_per_hour,
         shortfall_rps=window.shortfall_rps,
+        ready_after_s=window.ready_after_s,
         traffic=[
             TrafficShareDocument(
                 **dict(ReplicaFields.of(part.shape)),
@@ -366,6 +372,7 @@ def _window(document: PlanWindowDocument) -> PlanWindow:
         bottleneck=document.bottleneck,
         usd_per_hour=document.usd_per_hour,
         shortfall_rps=document.shortfall_rps,
+        ready_after_s=document.ready_after_s,
         traffic=tuple(
             TrafficShare(
                 request_class=part.request_class,

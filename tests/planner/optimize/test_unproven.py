@@ -103,3 +103,17 @@ def test_beside_a_plan_another_says_that_it_is_not_proven_and_what_it_sheds(
     shown = capsys.readouterr().out
     assert shown.count("UNPROVEN") == 1
     assert shown.count("2.5/s unserved") == 1
+
+
+def test_a_window_says_from_when_on_what_is_started_for_it_serves() -> None:
+    profile = linear_profile(profile_id="cpu", start_warm_s=40.0, start_cold_s=110.0)
+    given = spec(profiles=(profile,))
+    runs = plan(given, forecast([60.0, 60.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert [w.ready_after_s for w in runs.windows] == [40.0, 0.0]
+    assert "serve from 40 s on, of 300 s" in runs.waits_for_starts[0]
+    empty = plan(given, forecast([60.0, 60.0]), fleet(), made_at=NOW)
+    assert [w.ready_after_s for w in empty.windows] == [110.0, 0.0]
+    enough = plan(given, forecast([1.0]), fleet(prefill=1, decode=1), made_at=NOW)
+    assert (enough.windows[0].ready_after_s, enough.waits_for_starts) == (0.0, ())
+    unbound = plan(given, forecast([60.0]), None, made_at=NOW)
+    assert unbound.waits_for_starts == ()

@@ -32,7 +32,7 @@ from planner.simulate import RouterPolicy
 from planner.simulate.policy import Policy
 
 UTILIZATION = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
-MARGINS = ((0.1, 0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8), (0.3, 0.7))
+MARGINS = ((-0.5, -0.2, 0.1, 0.25, 0.4, 0.55, 0.7, 0.9, 1.1, 1.4, 1.8), (0.0, 0.3, 0.7))
 SMOOTHED_S = 45.0
 PEAK_RATIO = 1.7
 """Constant fleets are tried up to so many times what the busiest minute would keep busy."""

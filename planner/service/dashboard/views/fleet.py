@@ -79,11 +79,22 @@ def window_at(plan: Plan, now: datetime) -> PlanWindow | None:
     return begun[-1] if begun else plan.windows[0]
 
 
+def wanted_by(record: PlanRecord, now: datetime) -> PlanWindow | None:
+    """What a plan wants: its first window until it is applied, then the one that it is in.
+
+    The first one is what is applied, whenever somebody says yes.
+    """
+    plan = record.plan
+    if record.approval.state is ApprovalState.APPLIED or not plan.windows:
+        return window_at(plan, now)
+    return plan.windows[0]
+
+
 def fleet_view(
     fleet: Fleet | None, record: PlanRecord | None, *, now: datetime, reason: str = ""
 ) -> FleetView:
-    """What runs beside what the plan wants in its present window."""
-    window = None if record is None else window_at(record.plan, now)
+    """What runs beside what the plan wants (`wanted_by`)."""
+    window = None if record is None else wanted_by(record, now)
     known: dict[Key, Pool] = {}
     if fleet is not None:
         known = {(pool.shape.label, pool.purchase_option): pool for pool in fleet.pools}

@@ -11,7 +11,7 @@ from planner.domain.plan import BindingRow
 from planner.domain.rollout import ApprovalState
 from planner.service.dashboard.views.charts import Axes, Band, Line, Rule, drawn
 from planner.service.dashboard.views.decisions import timeline
-from planner.service.dashboard.views.fleet import fleet_view, window_at
+from planner.service.dashboard.views.fleet import fleet_view, wanted_by, window_at
 from planner.service.dashboard.views.jobs import job_view
 from planner.service.dashboard.views.live import budgets, live_view
 from planner.service.dashboard.views.plan import plan_view
@@ -81,6 +81,17 @@ def test_the_window_of_now_is_the_first_before_and_the_last_after():
     first, last = plan.windows
     before, after = NOON - timedelta(hours=1), NOON + timedelta(hours=1)
     assert [window_at(plan, at) for at in (before, NOON, after)] == [first, first, last]
+
+
+def test_until_a_plan_is_applied_its_first_window_is_what_it_wants():
+    record = example_record()
+    first, last = record.plan.windows
+    late = NOON + timedelta(hours=1)
+    waits, applied = (
+        replace(record, approval=replace(record.approval, state=state))
+        for state in (ApprovalState.PENDING, ApprovalState.APPLIED)
+    )
+    assert (wanted_by(waits, late), wanted_by(applied, late)) == (first, last)
 
 
 def decided(minute, outcome="unchanged", reason="as planned", plan_id=None):
