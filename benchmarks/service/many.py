@@ -52,7 +52,9 @@ def run(folder: Path, say: Say, *, deployments: float, interval_s: float, rounds
         _served(folder, url) as (process, address),
         httpx.Client(base_url=address, timeout=600.0) as client,
     ):
-        first = _after(client, process, names, say, seconds=LONGEST_START_S, all_ticked=True)
+        _after(client, process, names, say, seconds=LONGEST_START_S, all_ticked=True)
+        # What the first ticks delayed is caught up with: half a day is learnt from once.
+        first = _after(client, process, names, say, seconds=interval_s, all_ticked=False)
         last = _after(client, process, names, say, seconds=rounds * interval_s, all_ticked=False)
     return _result(first, last, names, interval_s=interval_s)
 

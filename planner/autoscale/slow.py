@@ -80,6 +80,7 @@ def decide(
     now: datetime,
     conditions: GuardConditions | None = None,
     explain: bool = False,
+    compare_unchanged: bool = True,
 ) -> Decision:
     """Plan, diff, guard, and say why; nothing is applied.
 
@@ -89,6 +90,8 @@ def decide(
         What the guards need to know of the moment; None leaves the diff unjudged.
     explain : bool
         Also price small changes of the input.
+    compare_unchanged : bool
+        As in `planner.optimize.plan`.
 
     Raises
     ------
@@ -96,7 +99,10 @@ def decide(
         As `planner.optimize.plan`.
     """
     spec = with_demand_level(spec, forecast)
-    made, lowered = plan(spec, forecast, fleet, made_at=now, explain=explain), ""
+    made = plan(
+        spec, forecast, fleet, made_at=now, explain=explain, compare_unchanged=compare_unchanged
+    )
+    lowered = ""
     if made.status is PlanStatus.INFEASIBLE:
         spec, made, lowered = _feasible(spec, forecast, fleet, made, explain=explain)
     made = in_cells(made, spec, forecast, fleet)

@@ -34,7 +34,12 @@ class Question:
     def decide(self) -> Decision:
         """The answer. Raises as `planner.autoscale.slow.decide`."""
         return decide(
-            self.spec, self.forecast, self.fleet, now=self.now, conditions=self.conditions
+            self.spec,
+            self.forecast,
+            self.fleet,
+            now=self.now,
+            conditions=self.conditions,
+            compare_unchanged=False,
         )
 
 

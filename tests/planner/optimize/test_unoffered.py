@@ -2,7 +2,7 @@
 
 import pytest
 
-from planner.domain.fleet import Role
+from planner.domain.fleet import Fleet, Role
 from planner.domain.plan import RejectedAlternative
 from planner.domain.spec import Spec
 from planner.optimize import plan
@@ -51,3 +51,18 @@ def test_nothing_is_claimed_of_roles_that_were_not_measured() -> None:
 def test_comparison_leaves_the_plan_itself_as_it_is(roles: tuple[Role, ...]) -> None:
     made = plan(scenarios.spec(roles=roles), scenarios.forecast([10.0]), None, made_at=NOW)
     assert {p.shape.role for p in made.windows[0].pools} <= set(roles)
+
+
+def test_a_fleet_that_stays_is_compared_only_where_that_is_asked_for() -> None:
+    spec, expected = scenarios.spec(roles=PAIR), scenarios.forecast([10.0])
+    first = plan(spec, expected, None, made_at=NOW)
+    stays = scenarios.fleet(**{p.shape.role.value: p.replicas for p in first.windows[0].pools})
+    grows = scenarios.fleet(prefill=9, decode=9)
+
+    def compared(fleet: Fleet, *, unchanged: bool) -> bool:
+        made = plan(spec, expected, fleet, made_at=NOW, compare_unchanged=unchanged)
+        return any("does not offer" in r.name for r in made.rejected)
+
+    assert compared(stays, unchanged=True)
+    assert not compared(stays, unchanged=False)
+    assert compared(grows, unchanged=False)

@@ -228,7 +228,14 @@ class OwnPolicy:
         conditions = keeping_what_waits(
             self._conditions(now), self._spec, fleet, self._backlog(seen)
         )
-        decision = decide(self._spec, self._forecast, fleet, now=now, conditions=conditions)
+        decision = decide(
+            self._spec,
+            self._forecast,
+            fleet,
+            now=now,
+            conditions=conditions,
+            compare_unchanged=False,
+        )
         self._made = decision.plan
         self._remember(decision.plan, now)
         if decision.plan.status is not PlanStatus.INFEASIBLE:
