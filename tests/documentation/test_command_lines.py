@@ -39,7 +39,8 @@ def _pages() -> Iterator[Path]:
 
 
 def _command_lines(page: Path) -> Iterator[str]:
-    """Lines that begin with `poolwise`, in blocks of commands; continued ones as one."""
+    """What begins with `poolwise`, in lines of text and of blocks; continued lines as one."""
+    yield from re.findall(r"(?<!`)`(poolwise [a-z][^`\n]*)`", page.read_text())
     for language, block in BLOCK.findall(page.read_text()):
         for line in block.replace("\\\n", " ").splitlines():
             command = line.removeprefix("$ ").strip()
@@ -61,7 +62,7 @@ def test_a_command_line_is_known_with_all_its_options(line: str) -> None:
     lexer.whitespace_split = True
     words = []
     for word in lexer:
-        if set(word) <= set("|<>&;"):
+        if set(word) <= set("|<>&;…"):
             break
         words.append(word.strip("[]"))
     command, at = typer.main.get_command(app), 1
