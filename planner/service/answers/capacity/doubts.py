@@ -36,6 +36,8 @@ def risks(
     """What may make the answer wrong, the gravest first."""
     if plan.status is PlanStatus.INFEASIBLE:
         yield "no fleet within the spec's limits keeps the objectives"
+    for what in plan.not_kept:
+        yield f"no pool keeps every promise: {what}"
     other, more = disaggregation.other_way, disaggregation.other_way_more_ratio
     if other is not None and more is not None and more < -WORTH_SAYING:
         yield f"{other.name}, would cost {-more:.1%} less"
