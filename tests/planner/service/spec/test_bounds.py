@@ -134,7 +134,7 @@ CASES = {
     ),
     "one shape and two that are kept": (
         TWO_DECODES | {"planning": {"one_shape_per_role": True}},
-        "pools[2].min_replicas keeps at least 1 replicas of decode, and "
+        "pools[2].min_replicas keeps at least 1 replica of decode, and "
         "planning.one_shape_per_role allows one shape, but pools[1].min_replicas (line N)",
     ),
     "no person and two": (
