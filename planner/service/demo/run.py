@@ -247,9 +247,8 @@ class Demo:
             )
             stage.say(
                 f"{counted(profile.provenance.points, 'point')}; off by "
-                f"{profile.provenance.error_ratio:.0%} "
-                f"where nothing was fitted; start {profile.lifecycle.start_warm_s:.0f} "
-                f"s, flip {profile.lifecycle.flip_s:.0f} s"
+                f"{profile.provenance.error_ratio:.0%} where nothing was fitted; start "
+                f"{profile.lifecycle.start_warm_s:.0f} s, flip {profile.lifecycle.flip_s:.0f} s"
             )
         return profile
 
@@ -453,10 +452,8 @@ class Demo:
             text += f" -> {step.to_shape.label}" if step.to_shape else ""
             if event == "begun":
                 started[step.index] = now_s
-                stage.at(
-                    step.index / len(diff.steps),
-                    f"{text} ({counted(running.sent, 'request')} sent)",
-                )
+                sent = counted(running.sent, "request")
+                stage.at(step.index / len(diff.steps), f"{text} ({sent} sent)")
                 return
             took_s = now_s - started[step.index]
             stage.say(f"{text}: {took_s:.1f} s")
