@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from planner.domain.errors import ApplyError, PoolwiseError, StalePlanError
 from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.rollout import Diff, Step
+from planner.domain.wording import counted
 from planner.rollout import after
 
 
@@ -147,7 +148,7 @@ def _carry_out(
             beside = f"steps {steps[0].index + 1} to {last} were set going together, "
         raise ApplyError(
             f"plan {diff.plan_id} failed at step {step.index + 1} of {len(diff.steps)} "
-            f"({step.kind} {step.shape.label}), {beside}{len(diff.steps) - last} steps left "
-            f"undone: {error}"
+            f"({step.kind} {step.shape.label}), {beside}"
+            f"{counted(len(diff.steps) - last, 'step')} left undone: {error}"
         ) from error
     return done

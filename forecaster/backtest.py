@@ -14,6 +14,7 @@ from forecaster.panel.panel import ERROR_OFFSET, METHODS
 from forecaster.panel.regression import logs
 from forecaster.series import rate_table, usable_history
 from planner.domain.errors import HistoryError
+from planner.domain.wording import agreed, counted
 from planner.domain.workload import Flags, Floats, ObservedWindow
 
 PINBALL_LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -181,7 +182,8 @@ def backtest_forecast(
             scores += _class_scores(name, tracks, first_origin)
     if not scores:
         raise HistoryError(
-            f"{len(history)} windows leave no origin to score; give a longer history or shorter "
+            f"{counted(len(history), 'window')} {agreed(len(history), 'leaves', 'leave')} no "
+            "origin to score; give a longer history or shorter "
             "windows"
         )
     return BacktestResult(window_s=lengths.pop(), scores=tuple(scores))

@@ -12,6 +12,7 @@ from forecaster.clients import Client, ClientLengths, ClientTable, pooled_length
 from forecaster.synthesize import MOST_REQUESTS
 from planner.domain.errors import TraceError
 from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.wording import agreed, counted
 from planner.domain.workload import Floats, Integers, Workload
 
 
@@ -98,7 +99,8 @@ def _check(table: ClientTable, clients: Sequence[Client], span_s: tuple[float, f
     if len(absent):
         known = table.longest_known()
         raise TraceError(
-            f"{table.path}: {len(absent)} windows between {start_s:g} s and {end_s:g} s are "
+            f"{table.path}: {counted(len(absent), 'window')} between {start_s:g} s and {end_s:g} s "
+            f"{agreed(len(absent), 'is', 'are')} "
             f"missing data (all clients at 0), the first from "
             f"{(first + int(absent[0])) * table.window_s:g} s on; the longest time without any is "
             f"{known[0]:g} s to {known[1]:g} s"

@@ -11,6 +11,7 @@ from forecaster.pace_profiles import WindowRates
 from forecaster.rescale import spread_ticks
 from forecaster.synthesize import TraceDescription
 from planner.domain.errors import TraceError
+from planner.domain.wording import counted
 from planner.domain.workload import Floats, Workload, class_names
 
 REQUESTS_PER_WINDOW = 200
@@ -57,7 +58,7 @@ def fitted(workload: Workload, *, tick_s: float | None, name: str) -> tuple[Trac
         descriptions.append(
             TraceDescription(
                 name=name,
-                source=f"fitted to {len(rows):,} requests",
+                source=f"fitted to {counted(len(rows), 'request')}",
                 request_rate_rps=len(rows) / spread.duration_s,
                 duration_s=spread.duration_s,
                 lengths=JointHistogram.of(part),

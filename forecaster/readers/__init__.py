@@ -17,6 +17,7 @@ from forecaster.readers.mooncake import MooncakeRows
 from forecaster.readers.rows import FailedRequest, RowParser, shown
 from forecaster.readers.trace_file import ReadReport, TraceFile, TraceFormat
 from planner.domain.errors import TraceError
+from planner.domain.wording import counted
 
 __all__ = ["LARGEST_REFUSED_SHARE", "ReadReport", "TraceFile", "TraceFormat", "read_trace"]
 
@@ -212,7 +213,9 @@ def _refuse_bad_file(path: Path, found: TraceFormat, columns: TraceColumns) -> N
             f"mend or remove these rows, first:\n{listed}"
         )
     if len(columns) == 0:
-        raise TraceError(f"{path}: all {columns.rows_read} requests failed; none was answered")
+        raise TraceError(
+            f"{path}: all {counted(columns.rows_read, 'request')} failed; none was answered"
+        )
 
 
 def _repeats(columns: TraceColumns) -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forecaster.trace_format import TraceFormat
+from planner.domain.wording import counted
 from planner.domain.workload import Workload
 
 __all__ = ["ReadReport", "TraceFile", "TraceFormat"]
@@ -44,7 +45,10 @@ class ReadReport:
         """Why rows are not in the workload: the refusals, and how many requests had failed."""
         if not self.requests_failed:
             return self.reasons
-        return (*self.reasons, f"{self.requests_failed:,} requests that failed (no answer)")
+        return (
+            *self.reasons,
+            f"{counted(self.requests_failed, 'request')} that failed (no answer)",
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

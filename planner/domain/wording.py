@@ -21,6 +21,11 @@ def counted(count: float, noun: str, plural: str = "") -> str:
     return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
 
 
+def agreed(count: float, one: str, several: str) -> str:
+    """Choose the verb that goes with a count: `1 job waits`, `2 jobs wait`."""
+    return one if count == 1 else several
+
+
 def percent(ratio: float) -> str:
     """Write a share, 0..1: `95.2%`; what is nearly all or nearly nothing is not written as that.
 

@@ -14,6 +14,7 @@ from planner.domain.placement import CellReplicas, Placement
 from planner.domain.plan import Plan, PlanWindow
 from planner.domain.spec import Spec, TargetKind
 from planner.domain.topology import Cell
+from planner.domain.wording import agreed, counted
 from planner.rollout.capacity import Capacity, Rates, capacity, rates
 from planner.rollout.effects import PoolKey, Pools, pool_at, pools_in_cells
 from planner.rollout.placing import PlacingProblem, Room, solve_placing
@@ -211,7 +212,9 @@ def _rates_in(window: PlanWindow, spec: Spec) -> dict[PoolKey, float]:
 def _mending(placement: Placement, wanted: Counts, each_rps: Rates, site: Site) -> str:
     """How many replicas more, of which role, let the cells serve what one router would."""
     if placement.unplaced:
-        return f"{placement.unplaced} replicas find no room in any cell: give cells more GPUs"
+        find = agreed(placement.unplaced, "finds", "find")
+        who = counted(placement.unplaced, "replica")
+        return f"{who} {find} no room in any cell: give cells more GPUs"
     if placement.crossing_ratio <= _NOTHING:
         return ""
     if placement.capacity_loss_ratio <= _NOTHING:

@@ -18,6 +18,7 @@ from planner.domain.fleet import Fleet, Role
 from planner.domain.plan import Plan
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.rollout.capacity import Floor, capacity, rates, worse_of
 from planner.rollout.cells import Site, counts_of, is_steered, place, site_in, standing
 from planner.rollout.durations import expected_s, lifecycle_of, start_s, usd_per_hour
@@ -454,7 +455,7 @@ def _may_lose_one(pools: Pools, key: PoolKey, goal: _Goal) -> bool:
 
 def _start(pools: Pools, key: PoolKey, goal: _Goal) -> Step:
     have = pool_at(pools, key).replicas
-    reason = f"{key.shape.label} grows from {have} to {have + 1} replicas{_where(key)}"
+    reason = f"{key.shape.label} grows from {have} to {counted(have + 1, 'replica')}{_where(key)}"
     return _step(StepKind.START, key, goal, reason=reason)
 
 
@@ -469,7 +470,7 @@ def _flip(giver: PoolKey, receiver: PoolKey, goal: _Goal) -> Step:
 
 def _drain(pools: Pools, key: PoolKey, goal: _Goal, *, blocking: bool) -> Step:
     have = pool_at(pools, key).replicas
-    reason = f"{key.shape.label} shrinks from {have} to {have - 1} replicas{_where(key)}"
+    reason = f"{key.shape.label} shrinks from {have} to {counted(have - 1, 'replica')}{_where(key)}"
     if blocking:
         reason += ": there is no room for what starts next otherwise"
     return _step(StepKind.DRAIN, key, goal, reason=reason)

@@ -14,6 +14,7 @@ from planner.domain.guards import Pin
 from planner.domain.plan import Plan
 from planner.domain.rollout import ApprovalState, GuardFinding, StepKind, Verdict
 from planner.domain.spec import Spec, TargetKind
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.rollout import BrokenPool, Change, GuardConditions, HandEdit, Recommended
 from planner.service.loop.calibrating import corrections_of
@@ -139,8 +140,8 @@ class Deployment:
             GuardFinding(
                 guard="changed_by_others",
                 verdict=Verdict.NOTE,
-                reason=f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by "
-                f"somebody else, seen at {edit.at:%H:%M} UTC",
+                reason=f"{edit.pool} was changed from {edit.was} to "
+                f"{counted(edit.found, 'replica')} by somebody else, seen at {edit.at:%H:%M} UTC",
             )
             for edit in _edits(self)
         )

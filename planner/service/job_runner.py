@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from planner.domain.errors import BusyError, NotWantedError, PoolwiseError, StoreError
 from planner.domain.wanted import Wanted, go_on, working_for
+from planner.domain.wording import agreed, counted
 from planner.service.documents.document import Document
 from planner.service.loop.presence import Presence
 from planner.service.store.jobs import Job, JobAnswer, JobRequest, JobState, StoredJobs
@@ -128,8 +129,9 @@ class JobRunner:
         with self._lock:
             if self._waiting >= self._most_waiting:
                 raise BusyError(
-                    f"{self._waiting} requests wait for one of the threads that plan, forecast "
-                    "and simulate, and no more may: ask again later"
+                    f"{counted(self._waiting, 'request')} "
+                    f"{agreed(self._waiting, 'waits', 'wait')} for one of the threads that plan, "
+                    "forecast and simulate, and no more may: ask again later"
                 )
             self._waiting += 1
         try:
@@ -142,7 +144,10 @@ class JobRunner:
         self._presence.begin()
         with self._lock:
             if self._waiting >= self._most_waiting:
-                raise BusyError(f"{self._waiting} jobs wait, and no more may: ask again later")
+                raise BusyError(
+                    f"{counted(self._waiting, 'job')} {agreed(self._waiting, 'waits', 'wait')}, "
+                    "and no more may: ask again later"
+                )
         asked = JobRequest(kind=kind, request=body.model_dump_json(), asked_by=by)
         job = self.jobs.add(asked, at=self._clock())
         self.submit(Task(kind=kind, body=body, by=by, job_id=job.job_id))
@@ -298,7 +303,8 @@ class JobRunner:
     def _again(self, job: Job) -> None:
         if job.attempts >= MOST_ATTEMPTS:
             raise BusyError(
-                f"it was begun {job.attempts} times, and the server ended before it did each "
+                f"it was begun {counted(job.attempts, 'time')}, and the server ended before it "
+                "did each "
                 "time: it is not begun again by itself"
             )
         kind = self._kinds.get(job.kind)

@@ -11,6 +11,7 @@ from planner.domain.errors import InputError
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
 from planner.domain.topology import Place, Topology
+from planner.domain.wording import counted
 from planner.domain.workload import Workload
 from planner.simulate.policy import Policy, Targets
 from planner.simulate.routes import Route
@@ -209,7 +210,10 @@ class Scenario:
         if self.patience_s is not None:
             rows = np.shape(self.patience_s)
             if rows not in ((), (len(self.workload),)):
-                raise InputError(f"patience_s has {rows[0]} rows for {len(self.workload)} requests")
+                raise InputError(
+                    f"patience_s has {counted(rows[0], 'row')} for "
+                    f"{counted(len(self.workload), 'request')}"
+                )
             if not bool(np.all(self.patience_s >= 0)):
                 raise InputError("patience_s must be at least 0 s for every request")
         if self.local_prefill_tokens < 0:
@@ -252,7 +256,8 @@ class Scenario:
         if targets.replicas is not None:
             if len(targets.replicas) != count:
                 raise InputError(
-                    f"{what} names replicas of {len(targets.replicas)} groups, not of {count}"
+                    f"{what} names replicas of {counted(len(targets.replicas), 'group')}, not of "
+                    f"{count}"
                 )
             if min(targets.replicas) < 0:
                 raise InputError(f"{what} wants {min(targets.replicas)} replicas of a group")
@@ -265,7 +270,7 @@ class Scenario:
             if not 0 <= flip.from_group < count:
                 raise InputError(f"{what} flips from group {flip.from_group} of {count}")
             if flip.replicas < 0:
-                raise InputError(f"{what} flips {flip.replicas} replicas")
+                raise InputError(f"{what} flips {counted(flip.replicas, 'replica')}")
             self._check_flip(flip.from_group, flip.to_group, what)
 
     def _check(self, event: Event) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from planner.domain.fleet import Role
 from planner.domain.wanted import can_be_given_up, go_on
+from planner.domain.wording import agreed, counted
 from planner.simulate.jitter import spread_gaps
 from planner.simulate.layout import SAMPLES, lay_out, outside_answers, outside_prompts
 from planner.simulate.observe import Onlooker, observe, series
@@ -245,7 +246,11 @@ class _Run:
             return None
         g = int(self.twin.workers.group[w])
         waiting = int(self.twin.workers.waiting[w])
-        others = f", {waiting:,} requests wait there" if waiting else ""
+        others = (
+            f", {counted(waiting, 'request')} {agreed(waiting, 'waits', 'wait')} there"
+            if waiting
+            else ""
+        )
         return Stopped(
             at_s=float(self.twin.clock.now_s[0]),
             group=g,

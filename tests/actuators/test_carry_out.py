@@ -54,7 +54,7 @@ def test_failure_names_the_step_and_what_is_left() -> None:
     actuator = FailsAt(fleet_of(1, 1), index=1)
     diff = diff_of(actuator.fleet, StepKind.START, StepKind.ROUTE, StepKind.DRAIN)
     with pytest.raises(
-        ApplyError, match=r"failed at step 2 of 3 \(route .*\), 1 steps left undone: the router"
+        ApplyError, match=r"failed at step 2 of 3 \(route .*\), 1 step left undone: the router"
     ):
         carry_out(actuator, diff)
     assert [s.kind for s in actuator.shown] == [StepKind.START]
@@ -73,7 +73,7 @@ def test_failure_tells_what_was_set_going_beside_it() -> None:
     diff = diff_of(actuator.fleet, *[StepKind.START] * 3, StepKind.DRAIN)
     with pytest.raises(
         ApplyError,
-        match=r"failed at step 1 of 4 \(start .*\), steps 1 to 3 were set going together, 1 steps",
+        match=r"failed at step 1 of 4 \(start .*\), steps 1 to 3 were set going together, 1 step",
     ):
         carry_out(actuator, diff)
 

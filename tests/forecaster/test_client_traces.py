@@ -88,7 +88,7 @@ def test_the_same_seed_draws_the_same_trace():
 
 def test_missing_data_is_refused_and_the_longest_known_time_is_named():
     source = table(client("a", [1.0, 0.0, 2.0, 2.0], lengths(0, 9, 9)), missing=[0, 1, 0, 0])
-    with pytest.raises(TraceError, match=r"1 windows .* from 600 s on.*is 1200 s to 2400 s"):
+    with pytest.raises(TraceError, match=r"1 window .* from 600 s on.*is 1200 s to 2400 s"):
         draw(source)
     assert draw(source, span_s=(1200.0, 2400.0)).workload.duration_s == 1200.0
 

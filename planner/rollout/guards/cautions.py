@@ -9,6 +9,7 @@ from planner.domain.fleet import Role
 from planner.domain.guards import Pause, RateLimit
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan
+from planner.domain.wording import counted
 from planner.rollout.capacity import replica_rps
 from planner.rollout.effects import PoolKey, pools_by_key
 from planner.rollout.guards.case import Recommended, Replicas, Wish
@@ -100,7 +101,8 @@ def hand_edits(wanted: Replicas, wish: Wish) -> Limited:
         }
         if kept != result:
             reasons.append(
-                f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by somebody "
+                f"{edit.pool} was changed from {edit.was} to {counted(edit.found, 'replica')} by "
+                "somebody "
                 f"else: that is not changed back before {until:%H:%M} UTC"
             )
         result = kept
@@ -203,7 +205,8 @@ def _rate_limited(wanted: dict[PoolKey, int], wish: Wish, role: Role, *, up: boo
         result[key] -= sign
     way = "come" if up else "go"
     return result, (
-        f"{asked} replicas of {role} would {way}, {left} of {allowed} per {limit.period_s:g} s "
+        f"{counted(asked, 'replica')} of {role} would {way}, {left} of {allowed} per "
+        f"{limit.period_s:g} s "
         "are left"
     )
 

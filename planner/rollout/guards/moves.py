@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from planner.domain.fleet import Role
+from planner.domain.wording import agreed, counted
 from planner.rollout.capacity import capacity, rates, worse_of
 from planner.rollout.effects import PoolKey, Pools, pool_at
 from planner.rollout.guards.case import Replicas, Wish
@@ -17,7 +18,12 @@ def not_smaller(wanted: Replicas, wish: Wish, why: str) -> Limited:
     present = wish.present
     kept = {k: max(n, present.get(k, 0)) for k, n in wanted.items()}
     gone = sum(kept[k] - n for k, n in wanted.items())
-    return kept, f"{gone} replicas stay that would go: {why}" if gone else ""
+    return (
+        kept,
+        f"{counted(gone, 'replica')} {agreed(gone, 'stays', 'stay')} that would go: {why}"
+        if gone
+        else "",
+    )
 
 
 def not_larger(wanted: Replicas, wish: Wish, why: str, *, role: Role | None = None) -> Limited:
@@ -28,7 +34,12 @@ def not_larger(wanted: Replicas, wish: Wish, why: str, *, role: Role | None = No
         for k, n in wanted.items()
     }
     spared = sum(n - kept[k] for k, n in wanted.items())
-    return kept, f"{spared} replicas do not come that would: {why}" if spared else ""
+    return (
+        kept,
+        f"{counted(spared, 'replica')} {agreed(spared, 'does', 'do')} not come that would: {why}"
+        if spared
+        else "",
+    )
 
 
 def growth_cut(

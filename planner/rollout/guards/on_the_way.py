@@ -2,6 +2,7 @@
 
 from planner.domain.fleet import Role
 from planner.domain.rollout import StepKind, Verdict
+from planner.domain.wording import counted
 from planner.rollout.diff import floors
 from planner.rollout.dip import dip
 from planner.rollout.effects import Pools, pools_by_key, ready_in, serves
@@ -16,7 +17,10 @@ def disruption_budget(case: Case) -> Judgement:
     worst = max(d + f for d, f in zip(draining, flipping, strict=True))
     if worst <= max(limit, 0) or not case.kinds & {StepKind.DRAIN, StepKind.FLIP}:
         return None
-    return Verdict.DELAY, f"{worst} replicas would be out of service at once (limit {limit})"
+    return (
+        Verdict.DELAY,
+        f"{counted(worst, 'replica')} would be out of service at once (limit {limit})",
+    )
 
 
 def serving_floor(case: Case) -> Judgement:

@@ -5,6 +5,7 @@ Each takes the wanted replicas and gives those that may be, with a reason where 
 
 from planner.domain.fleet import Role
 from planner.domain.guards import Pin, RoleMode
+from planner.domain.wording import counted
 from planner.rollout.effects import PoolKey
 from planner.rollout.guards.case import Replicas, Wish
 from planner.rollout.guards.moves import Limited
@@ -21,7 +22,7 @@ def role_mode(wanted: Replicas, wish: Wish) -> Limited:
         kept = _as_present(result, wish, role)
         if kept != result:
             reasons.append(
-                f"{role} stays at {wish.of_role(kept, role)} replicas, "
+                f"{role} stays at {counted(wish.of_role(kept, role), 'replica')}, "
                 f"{wish.of_role(result, role)} are recommended: its mode is {mode}"
             )
         result = kept
@@ -38,7 +39,9 @@ def pinned(wanted: Replicas, wish: Wish) -> Limited:
             continue
         result = result | dict.fromkeys(keys, 0)
         result[keys[0]] = pin.replicas
-        reasons.append(f"{pin.pool} is pinned to {pin.replicas} replicas, {have} are recommended")
+        reasons.append(
+            f"{pin.pool} is pinned to {counted(pin.replicas, 'replica')}, {have} are recommended"
+        )
     return result, "; ".join(reasons)
 
 
@@ -62,7 +65,9 @@ def pool_bounds(wanted: Replicas, wish: Wish) -> Limited:
         if keys and allowed != have:
             result = _changed(result, keys, allowed - have)
             limits = f"at least {bounds.min_replicas}" if allowed > have else f"at most {most}"
-            reasons.append(f"{bounds.shape.label}: {have} replicas wanted, {limits}: {allowed}")
+            reasons.append(
+                f"{bounds.shape.label}: {counted(have, 'replica')} wanted, {limits}: {allowed}"
+            )
     return result, "; ".join(reasons)
 
 
@@ -81,7 +86,7 @@ def role_bounds(wanted: Replicas, wish: Wish) -> Limited:
             said = f"at most {limits.max_replicas}"
             if allowed > have:
                 said = f"at least {limits.min_replicas}"
-            reasons.append(f"{role}: {have} replicas wanted, {said}: {allowed}")
+            reasons.append(f"{role}: {counted(have, 'replica')} wanted, {said}: {allowed}")
     return result, "; ".join(reasons)
 
 

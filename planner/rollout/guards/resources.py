@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from planner.domain.wording import counted
 from planner.rollout.durations import usd_per_hour
 from planner.rollout.effects import PoolKey
 from planner.rollout.guards.case import Replicas, Wish
@@ -18,7 +19,7 @@ def max_accelerators(wanted: Replicas, wish: Wish) -> Limited:
     result = growth_cut(wanted, wish, lambda r: accelerators_of(r) + others <= limit)
     if result == dict(wanted):
         return result, ""
-    return result, f"{asked} accelerators wanted over all roles, at most {limit}"
+    return result, f"{counted(asked, 'accelerator')} wanted over all roles, at most {limit}"
 
 
 def budget(wanted: Replicas, wish: Wish) -> Limited:

@@ -3,6 +3,7 @@
 from planner.domain.fleet import Fleet, Role
 from planner.domain.rollout import Verdict
 from planner.domain.spec import PoolBounds, Spec
+from planner.domain.wording import counted
 from planner.rollout.durations import usd_per_hour
 from planner.rollout.effects import key_of, ready_in, replicas_in
 from planner.rollout.guards.case import Case, Judgement
@@ -20,7 +21,10 @@ def pinned(case: Case) -> Judgement:
         )
         low, high = min(now, pin.replicas), max(now, pin.replicas)
         if not low <= then <= high:
-            return Verdict.REFUSE, f"{pin.pool} is pinned to {pin.replicas}, not to {then} replicas"
+            return (
+                Verdict.REFUSE,
+                f"{pin.pool} is pinned to {pin.replicas}, not to {counted(then, 'replica')}",
+            )
     return None
 
 
@@ -45,10 +49,16 @@ def pool_bounds(case: Case) -> Judgement:
         count = _replicas_of(case.outcome, bounds)
         limit = bounds.max_replicas
         if limit is not None and count > max(limit, _replicas_of(case.before, bounds)):
-            return Verdict.REFUSE, f"{bounds.shape.label}: {count} replicas, at most {limit}"
+            return (
+                Verdict.REFUSE,
+                f"{bounds.shape.label}: {counted(count, 'replica')}, at most {limit}",
+            )
         if count < min(bounds.min_replicas, _replicas_of(case.before, bounds)):
             least = bounds.min_replicas
-            return Verdict.REFUSE, f"{bounds.shape.label}: {count} replicas, at least {least}"
+            return (
+                Verdict.REFUSE,
+                f"{bounds.shape.label}: {counted(count, 'replica')}, at least {least}",
+            )
     rows = () if case.plan is None else case.plan.binding
     held = [r.sentence for r in rows if r.row.startswith(_BOUND_ROWS)]
     return (Verdict.NOTE, "; ".join(held)) if held else None
@@ -61,11 +71,17 @@ def role_bounds(case: Case) -> Judgement:
         limits = case.spec.guards.of_role(role)
         now, then = (case.wish.of_role(r, role) for r in (case.wish.present, case.replicas))
         if then < min(limits.min_replicas, now):
-            return Verdict.REFUSE, f"{role}: {then} replicas, at least {limits.min_replicas}"
+            return (
+                Verdict.REFUSE,
+                f"{role}: {counted(then, 'replica')}, at least {limits.min_replicas}",
+            )
         most = max(replicas_in(pools, role, model=case.model) for pools in way)
         if limits.max_replicas is not None and most > max(limits.max_replicas, now):
             where = _where(most, then)
-            return Verdict.REFUSE, f"{role}: {most} replicas{where}, at most {limits.max_replicas}"
+            return (
+                Verdict.REFUSE,
+                f"{role}: {counted(most, 'replica')}{where}, at most {limits.max_replicas}",
+            )
         before = ready_in(case.pools_before, role, model=case.model)
         least = min(ready_in(p, role, model=case.model) for p in case.lowest_on_the_way())
         if least < min(limits.min_replicas, before):
@@ -94,7 +110,7 @@ def max_accelerators(case: Case) -> Judgement:
         return None
     return (
         Verdict.REFUSE,
-        f"{most} accelerators over all roles{_where(most, then)}, at most {limit}",
+        f"{counted(most, 'accelerator')} over all roles{_where(most, then)}, at most {limit}",
     )
 
 

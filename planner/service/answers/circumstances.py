@@ -10,6 +10,7 @@ from planner.domain.fleet import Fleet, ReplicaShape
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, TrafficShare
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.domain.workload import RequestKind, Workload
 from planner.service.documents.circumstances import (
     CircumstancesDocument,
@@ -243,7 +244,8 @@ def _places(
         count = sum(place.replicas for place in entry.places)
         if count != pool.replicas:
             raise InputError(
-                f"the topology places {count} replicas of pool {pool.shape.label}, which has "
+                f"the topology places {counted(count, 'replica')} of pool {pool.shape.label}, "
+                "which has "
                 f"{pool.replicas}"
             )
         found[number] = tuple(

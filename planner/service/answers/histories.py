@@ -10,6 +10,7 @@ from statistics import median_low
 from forecaster.panel import MOST_STEPS
 from planner.domain.errors import InputError
 from planner.domain.forecast import KnownEvent
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.service.answers.planning import trace_history
 from planner.service.documents.history import history_end, read_history, windows_of
@@ -137,7 +138,8 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
     requests = sum(w.requests for w in windows)
     if requests == 0:
         yield (
-            f"no request in {len(windows):,} windows: what is forecast is what such a silence does "
+            f"no request in {counted(len(windows), 'window')}: what is forecast is what such a "
+            "silence does "
             "not rule out"
         )
     elif requests == 1:
@@ -145,7 +147,8 @@ def _class_notes(windows: list[ObservedWindow]) -> Iterator[str]:
     yield from _uncounted(windows)
     if len(windows) < FEWEST_WINDOWS:
         yield (
-            f"{len(windows)} windows only: the quantiles are mostly an assumed spread; give "
+            f"{counted(len(windows), 'window')} only: the quantiles are mostly an assumed "
+            "spread; give "
             f"{FEWEST_WINDOWS} or more, or shorter windows"
         )
     lengths = {w.window_s for w in windows}
@@ -169,7 +172,8 @@ def _uncounted(windows: list[ObservedWindow]) -> Iterator[str]:
         sum(getattr(w, name) for w in silent) for name in ("requests", "output_tokens")
     )
     few = f"only {tokens:,} output tokens" if tokens else "a single output token"
-    said = f"{requests:,} requests {'with' if tokens else 'without'} {few}: were answers counted?"
+    with_few = f"{'with' if tokens else 'without'} {few}"
+    said = f"{counted(requests, 'request')} {with_few}: were answers counted?"
     if len(silent) == len(busy):
         yield (
             f"{said} No answer is shorter than 1 token, so that little decode work is forecast; "

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from planner.domain.wording import counted
 from profiler.measure.session import Progress, Tell
 
 
@@ -56,4 +57,6 @@ def _left(now: Progress) -> str:
 
 def _detail(now: Progress) -> str:
     doubt = "" if now.doubt_ratio is None else f", in doubt by {now.doubt_ratio:.0%} at most"
-    return f"{now.points} points, {now.samples} samples{doubt}: {now.next_text}"
+    return (
+        f"{counted(now.points, 'point')}, {counted(now.samples, 'sample')}{doubt}: {now.next_text}"
+    )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from planner.domain.fleet import Role
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.service.answers.circumstances import Replicas, usd_per_gpu_hour
 from planner.simulate import Outcome, ReplicaGroup, RouterPolicy, Scenario, SimulationResult
 
@@ -98,7 +99,8 @@ def _rejected(scenario: Scenario, result: SimulationResult, *, given: bool) -> I
         first = int(np.argmax(too_long))
         yield (
             f"rejected because no replica can hold them{where}: {too_long.sum():,} of "
-            f"{len(rejected):,} requests, the first is request {first} (counted from 0) at "
+            f"{counted(len(rejected), 'request')}, the first is request {first} (counted from 0) "
+            "at "
             f"{result.arrival_s[first]:,.1f} s with {result.input_tokens[first]:,} + "
             f"{result.output_tokens[first]:,} tokens; {_rooms(scenario)} by KV cache and "
             "max_model_len"
@@ -109,7 +111,7 @@ def _rejected(scenario: Scenario, result: SimulationResult, *, given: bool) -> I
         why = "every pool's longest prompt is shorter, or " if by_length else ""
         yield (
             f"rejected because {why}no replica was left to take them{where}: {others:,} of "
-            f"{len(rejected):,} requests"
+            f"{counted(len(rejected), 'request')}"
         )
 
 
@@ -120,7 +122,7 @@ def _stranded(result: SimulationResult, *, given: bool) -> Iterator[str]:
     if stranded:
         yield (
             f"failed because no decode replica was left to write the answer{where}: {stranded:,} "
-            f"of {len(result.outcome):,} requests"
+            f"of {counted(len(result.outcome), 'request')}"
         )
 
 

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from planner.domain.errors import HistoryError, InputError
 from planner.domain.forecast import Demand, ForecastWindow, Quantiles
 from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.wording import counted
 from planner.domain.workload import PrefixBlocks, Workload
 from planner.service.answers.planning import check_forecast
 from planner.service.answers.simulation import (
@@ -127,8 +128,9 @@ class RequestsBody(Document):
     def _prefix(self, count: int) -> PrefixBlocks | None:
         if self.prefix_block_ids is None or self.prefix_block_tokens is None:
             return None
-        if len(self.prefix_block_ids) != count:
-            raise ValueError(f"prefix_block_ids has {len(self.prefix_block_ids)} rows, not {count}")
+        rows = len(self.prefix_block_ids)
+        if rows != count:
+            raise ValueError(f"prefix_block_ids has {counted(rows, 'row')}, not {count}")
         lengths = [len(ids) for ids in self.prefix_block_ids]
         for i, (blocks, tokens) in enumerate(zip(lengths, self.input_tokens, strict=False)):
             if (blocks - 1) * self.prefix_block_tokens >= tokens:

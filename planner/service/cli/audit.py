@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from planner.domain.errors import AuditBrokenError
+from planner.domain.wording import agreed, counted
 from planner.service.cli import output
 from planner.service.cli.options import JsonOption
 from planner.service.cli.own_store import own_store
@@ -44,9 +45,10 @@ def verify(
         return
     if check.broken:
         raise AuditBrokenError(
-            f"the audit log is broken: {check.broken}; the {check.rows} lines before are in order"
+            f"the audit log is broken: {check.broken}; the {counted(check.rows, 'line')} before "
+            f"{agreed(check.rows, 'is', 'are')} in order"
         )
-    typer.echo(f"{check.rows} lines in order; head {check.head}")
+    typer.echo(f"{counted(check.rows, 'line')} in order; head {check.head}")
 
 
 @app.command(epilog=EPILOG)

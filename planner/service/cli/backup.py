@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.domain.wording import counted
 from planner.service.cli.options import JsonOption
 from planner.service.cli.output import print_json
 
@@ -46,7 +47,7 @@ def backup(
         raise InputError(f"{file} is there already: name another file, or replace it with --force")
     done = back_up(read_settings(os.environ).storage.database_url, file)
     count, size = sum(done.rows.values()), file.stat().st_size / 1e6
-    told = f"{file}: {count:,} rows, {size:,.1f} MB, version {done.revision} of the tables"
+    told = f"{file}: {counted(count, 'row')}, {size:,.1f} MB, version {done.revision} of the tables"
     _tell(done, file, told, as_json=json)
 
 
@@ -65,7 +66,7 @@ def restore(
 
     url = read_settings(os.environ).storage.database_url
     done = put_back(url, file, now=utc_now(), force=force)
-    told = f"{sum(done.rows.values()):,} rows restored from {file}"
+    told = f"{counted(sum(done.rows.values()), 'row')} restored from {file}"
     _tell(done, file, told, as_json=json)
 
 

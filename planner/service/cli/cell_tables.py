@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from planner.domain.wording import counted
 from planner.service.cli import output
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def cell_lines(placement: "Placement") -> Iterator[str]:
             yield f"{cell}: {_replicas_text(here)}"
     empty = [c for c in placement.cells if not any(r.cell == c for r in placement.replicas)]
     if len(empty) > MOST_EMPTY:
-        yield f"{len(empty)} cells: none"
+        yield f"{counted(len(empty), 'cell')}: none"
     elif empty:
         yield f"{', '.join(empty)}: none"
     homeless = [r for r in placement.replicas if not r.cell]

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import agreed, counted
 from planner.service.cli.deployment_options import (
     AnonymousOption,
     CellOption,
@@ -213,7 +214,9 @@ def replace(
         max_num_batched_tokens=max_num_batched_tokens,
         engine_flags=engine_flag,
     )
-    _report(told, f"{told['replaced']} workers were replaced", as_json=json)
+    count = int(str(told["replaced"]))
+    said = f"{counted(count, 'worker')} {agreed(count, 'was', 'were')} replaced"
+    _report(told, said, as_json=json)
 
 
 @app.command()

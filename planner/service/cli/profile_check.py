@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli.options import JsonOption
 
@@ -152,7 +153,8 @@ def _show(found: "CheckDocument", path: Path) -> None:
         output.print_lines(
             "Load",
             [
-                f"{load.requests:,} requests in {load.seconds:,.0f} s; prompts of {load.isl:,.0f} "
+                f"{counted(load.requests, 'request')} in {load.seconds:,.0f} s; prompts of "
+                f"{load.isl:,.0f} "
                 f"and answers of {load.osl:,.0f} tokens in the mean",
                 f"{load.batch:,.2f} sequences decoded together at contexts of "
                 f"{load.context_tokens:,.0f} tokens; {load.computed_ratio:.0%} of prompt tokens "

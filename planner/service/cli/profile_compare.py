@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import CatalogueOption, known_accelerators
 from planner.service.cli.options import JsonOption
@@ -255,7 +256,7 @@ def _agreement_lines(found: "ComparisonDocument", letters: Sequence[str]) -> lis
     by_id = dict(zip([p.profile_id for p in found.profiles], letters, strict=True))
     return [
         f"{by_id[a.profile_id]} and A in {a.table}: median {a.median_ratio:.1%}, p90 "
-        f"{a.p90_ratio:.1%} apart over {a.points} points, "
+        f"{a.p90_ratio:.1%} apart over {counted(a.points, 'point')}, "
         + ("MORE than" if a.exceeds else "within")
         + f" the {a.stated_ratio:.1%} that their errors explain"
         for a in found.agreement

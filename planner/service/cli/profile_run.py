@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli.options import JsonOption
 from planner.service.cli.profile_options import NameOption, OutOption, TpOption
 from planner.service.cli.profile_run_options import (
@@ -192,10 +193,10 @@ def _told(profile: "Profile", out: Path) -> str:
     assert details is not None
     lines = [f"profile {profile.profile_id}: {out}"]
     for name, fit in (("prefill", details.prefill), ("decode step", details.decode_step)):
-        line = f"{name}: {fit.points} points, {fit.form}"
+        line = f"{name}: {counted(fit.points, 'point')}, {fit.form}"
         if fit.median_error_ratio is not None and fit.p90_error_ratio is not None:
             judged = (
-                f"{fit.held_out_points} points kept from fitting"
+                f"{counted(fit.held_out_points, 'point')} kept from fitting"
                 if fit.held_out_points
                 else "points left out one by one"
             )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli.catalogue_option import CatalogueOption, known_accelerators
 from planner.service.cli.options import JsonOption
@@ -84,7 +85,10 @@ def _show(profile: "Profile") -> None:
         [
             ["roles", roles],
             ["weights / KV cache", formats],
-            ["kind", f"{source.kind}, {source.points} points, error {source.error_ratio:.1%}"],
+            [
+                "kind",
+                f"{source.kind}, {counted(source.points, 'point')}, error {source.error_ratio:.1%}",
+            ],
             ["source", source.source],
             ["engine", source.engine],
             ["machine", source.machine],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli import simulate_options as asked
 from planner.service.cli.catalogue_option import known_accelerators
@@ -224,7 +225,9 @@ def _events(texts: list[str], file: Path | None) -> "list[EventDocument]":
 
     listed = [] if file is None else read_events(file)
     if len(listed) + len(texts) > MOST_EVENTS:
-        raise InputError(f"{len(listed) + len(texts):,} events; give at most {MOST_EVENTS:,}")
+        raise InputError(
+            f"{counted(len(listed) + len(texts), 'event')}; give at most {MOST_EVENTS:,}"
+        )
     return [*listed, *(event_of(text) for text in texts)]
 
 
@@ -387,7 +390,7 @@ def _write(seen: "Simulated", *, records: Path | None, plot: Path | None) -> Non
         from planner.service.answers.request_records import write_records
 
         rows = write_records(seen, records)
-        output.note(f"{records}: {rows:,} requests")
+        output.note(f"{records}: {counted(rows, 'request')}")
     if plot is not None:
         from planner.service.reports.simulation_report import simulation_report
         from planner.service.whole_file import whole_file

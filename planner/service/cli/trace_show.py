@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli.options import JsonOption, StartOption, instant
 from planner.service.cli.trace_options import ClassColumnOption, FileArgument, FormatOption
@@ -94,7 +95,7 @@ def _show(found: "TraceDocument") -> None:
         "Silences that chance does not explain",
         [
             f"{gap.length_s:,.0f} s from {gap.start_at:%Y-%m-%d %H:%M:%S} ({gap.start_s:,.0f} s) "
-            f"on, in which about {gap.expected_requests:,.0f} requests would have come"
+            f"on, in which about {counted(gap.expected_requests, 'request')} would have come"
             for gap in found.gaps
         ],
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli import output
 from planner.service.cli.options import JsonOption, StartOption, instant, seconds
 from planner.service.cli.trace_options import ForceOption, ToOption
@@ -214,7 +215,8 @@ def _clients(
     known = table.longest_known()
     if span == (None, None) and table.missing.any():
         remarks.append(
-            f"{int(table.missing.sum())} windows are missing data: drawn is the longest time "
+            f"{counted(int(table.missing.sum()), 'window')} of missing data: drawn is the "
+            "longest time "
             f"without any, {known[0]:g} s to {known[1]:g} s"
         )
         span_s = known

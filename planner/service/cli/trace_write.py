@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from planner.domain.errors import InputError
+from planner.domain.wording import counted
 from planner.service.cli import output
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def write(
         return
     shared = f", {output.percent(reused)} of prompt tokens reused" if keeps else ""
     typer.echo(
-        f"{out}: {trace_format.label}, {written.requests:,} requests in "
+        f"{out}: {trace_format.label}, {counted(written.requests, 'request')} in "
         f"{written.duration_s:,.0f} s, {written.request_rate_rps:,.3g} requests/s, mean ISL "
         f"{written.isl_mean:,.0f}, OSL {written.osl_mean:,.0f}{shared}"
     )

@@ -25,6 +25,7 @@ from planner.domain.profile import Profile
 from planner.domain.rollout import Approval, ApprovalState, Diff, Step
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow, Workload
 from planner.rollout import (
     GuardConditions,
@@ -245,9 +246,9 @@ class Demo:
                 f"{1000 * step_s:.0f} ms a token)"
             )
             stage.say(
-                f"{profile.provenance.points} points; off by {profile.provenance.error_ratio:.0%} "
-                f"where nothing was fitted; start {profile.lifecycle.start_warm_s:.0f} "
-                f"s, flip {profile.lifecycle.flip_s:.0f} s"
+                f"{counted(profile.provenance.points, 'point')}; off by "
+                f"{profile.provenance.error_ratio:.0%} where nothing was fitted; start "
+                f"{profile.lifecycle.start_warm_s:.0f} s, flip {profile.lifecycle.flip_s:.0f} s"
             )
         return profile
 
@@ -428,7 +429,8 @@ class Demo:
             stage.at(1.0, "waiting for the answers under way")
             during = running.result()
             stage.say(
-                f"{len(during.timings)} requests arrived meanwhile, {len(during.failures)} failed"
+                f"{counted(len(during.timings), 'request')} arrived meanwhile, "
+                f"{len(during.failures)} failed"
             )
         done = finish(begun, by="poolwise demo", at=datetime.now(UTC))
         return Rollout(approval=done, applied=applied, during=during)
@@ -450,7 +452,8 @@ class Demo:
             text += f" -> {step.to_shape.label}" if step.to_shape else ""
             if event == "begun":
                 started[step.index] = now_s
-                stage.at(step.index / len(diff.steps), f"{text} ({running.sent} requests sent)")
+                sent = counted(running.sent, "request")
+                stage.at(step.index / len(diff.steps), f"{text} ({sent} sent)")
                 return
             took_s = now_s - started[step.index]
             stage.say(f"{text}: {took_s:.1f} s")

@@ -3,6 +3,7 @@
 from planner.domain.plan import PlanWindow, Prediction
 from planner.domain.rollout import Diff
 from planner.domain.slo import Slo
+from planner.domain.wording import counted
 from planner.service.demo.outcome import MeasuredWindow
 
 NOISE_RATIO = 0.02
@@ -68,7 +69,9 @@ def _reasons(
         )
     failures = len(after.replay.failures)
     if failures:
-        reasons.append(f"{failures} requests failed, the first: {after.replay.failures[0]}")
+        reasons.append(
+            f"{counted(failures, 'request')} failed, the first: {after.replay.failures[0]}"
+        )
     if after.replay.late_s > LATE_S:
         reasons.append(
             f"the load client itself fell {after.replay.late_s:.2f} s behind: the processor was "

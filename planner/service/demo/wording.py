@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from planner.domain.plan import Prediction
 from planner.domain.profile import Profile
+from planner.domain.wording import counted
 from planner.domain.workload import Workload
 from planner.service.demo.outcome import MeasuredWindow
 from serving.fleet.deployment import LocalDeployment
@@ -26,7 +27,8 @@ def measured_text(window: MeasuredWindow) -> str:
     if seen.attainment_ratio is None:
         return "no request arrived in this window"
     return (
-        f"{len(window.replay.timings)} requests: attainment {seen.attainment_ratio:.1%}, "
+        f"{counted(len(window.replay.timings), 'request')}: attainment "
+        f"{seen.attainment_ratio:.1%}, "
         f"TTFT p50 {_ms(seen.ttft_p50_s)} p95 {_ms(seen.ttft_p95_s)}, "
         f"per token p95 {_ms(seen.tpot_p95_s)}; {used.transferred_tokens:,} prompt tokens came to "
         f"decode by KV transfer, {used.decode_computed_tokens} were computed there"

@@ -7,6 +7,7 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.hardware import Catalogue
 from planner.domain.profile import ProfileKind
 from planner.domain.spec import Spec, TargetKind
+from planner.domain.wording import counted
 from planner.service.doctor.database import clock_finding
 from planner.service.doctor.finding import Finding, failed, good, note, skipped
 from planner.service.spec.file import read_spec
@@ -56,7 +57,7 @@ def _cluster(spec: Spec) -> list[Finding]:
     except PoolwiseError as error:
         todo = "correct target.kubeconfig, target.context or the network; docs/kubernetes.md"
         return [failed("cluster", str(error), todo)]
-    findings = [good("cluster", f"answers; {len(look.pools)} pools looked at"), clock]
+    findings = [good("cluster", f"answers; {counted(len(look.pools), 'pool')} looked at"), clock]
     for pool in look.pools:
         check = f"pool {pool.pool}"
         if pool.problems:

@@ -18,6 +18,7 @@ from planner.domain.forecast import (
     Quantiles,
 )
 from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.wording import counted
 from planner.service.documents.document import (
     Document,
     Instant,
@@ -118,7 +119,8 @@ class DependenceDocument(Document):
         """The value; ValueError when a row is not as long as the forecast, or no rank."""
         if any(len(o) != windows or any(len(w) != RANKED for w in o) for o in self.ranks):
             raise ValueError(
-                f"dependence of class {self.request_class}: every origin has {windows} windows of "
+                f"dependence of class {self.request_class}: every origin has "
+                f"{counted(windows, 'window')} of "
                 f"{RANKED} ranks"
             )
         shape = (len(self.ranks), windows, RANKED)

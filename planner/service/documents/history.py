@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from planner.domain.errors import HistoryError
 from planner.domain.slo import DEFAULT_CLASS
+from planner.domain.wording import counted
 from planner.domain.workload import LatencySummary, ObservedWindow
 from planner.service.documents.document import (
     LAST_YEAR,
@@ -246,7 +247,8 @@ def window_of(document: WindowDocument, *, where: str) -> ObservedWindow:
             )
     if document.requests and document.input_tokens < document.requests:
         raise HistoryError(
-            f"{where}: {document.requests:,} requests with {document.input_tokens:,} input tokens: "
+            f"{where}: {counted(document.requests, 'request')} with {document.input_tokens:,} "
+            "input tokens: "
             "each prompt has at least 1; give totals of the window in tokens"
         )
     latency = LatencySummary(**{name: getattr(document, name) for name in _LATENCIES})
@@ -281,7 +283,8 @@ def _check_shape(window: ObservedWindow, where: str) -> None:
         if not _alike(mean, each):
             raise HistoryError(
                 f"{where}: shape.{field} has a mean of {mean:,.4g} tokens a request, but {field} "
-                f"is {getattr(window, field):,} for {window.requests:,} requests, {each:,.4g} "
+                f"is {getattr(window, field):,} for {counted(window.requests, 'request')}, "
+                f"{each:,.4g} "
                 "each: give lengths and totals of the same requests, or leave the shape out"
             )
 

@@ -18,6 +18,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.placement import Placement
 from planner.domain.topology import Cell
+from planner.domain.wording import agreed, counted
 from planner.rollout import PoolKey, place, site_of
 from planner.service.answers.planning import sole_model
 from planner.service.demo.signals import ending_on_signals
@@ -279,7 +280,8 @@ def _check_router_ports(asked: Asked, cells: Sequence[str]) -> None:
     last = asked.port + len(cells) - 1
     if last > LARGEST_PORT:
         raise InputError(
-            f"--port {asked.port}: the routers of {len(cells)} cells take the ports up to {last}, "
+            f"--port {asked.port}: the routers of {counted(len(cells), 'cell')} take the ports "
+            f"up to {last}, "
             f"but there is none above {LARGEST_PORT}: choose a smaller one"
         )
     if asked.gate is not None and asked.port < asked.gate.port <= last:
@@ -411,7 +413,10 @@ def first_workers(changes: Changes, asked: Asked, say: Say) -> None:
     workers += [
         deployment.start(spare, deployment.emptiest(), spare=True) for _ in range(asked.standby)
     ]
-    say(f"{len(workers)} workers are starting, with logs in {deployment.site.state_dir / 'logs'}")
+    say(
+        f"{counted(len(workers), 'worker')} {agreed(len(workers), 'is', 'are')} starting, with "
+        f"logs in {deployment.site.state_dir / 'logs'}"
+    )
 
     def prove(worker: Worker) -> None:
         seconds = deployment.await_ready(worker)

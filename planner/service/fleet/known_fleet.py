@@ -16,6 +16,7 @@ from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import Fleet, Pool
 from planner.domain.rollout import Diff, Step, StepKind
 from planner.domain.spec import TargetKind
+from planner.domain.wording import counted
 from planner.rollout.effects import applied, pools_before
 from planner.service.deployment import Deployment
 from planner.service.store import BrokenTemplate, KnownPool
@@ -115,7 +116,8 @@ def edited_since(deployment: Deployment, since: datetime) -> str:
     """What somebody else has changed since an instant; empty: nothing."""
     known = deployment.store.known_pools(deployment.spec.name).values()
     return "; ".join(
-        f"{one.pool} has {one.replicas} replicas, not {one.edited_from}: somebody else changed it"
+        f"{one.pool} has {counted(one.replicas, 'replica')}, not {one.edited_from}: somebody "
+        "else changed it"
         for one in known
         if one.edited_at is not None and one.edited_at >= since
     )
@@ -216,7 +218,7 @@ def _keep(
     if now == before:
         return
     told = {
-        label: f"{one.edited_from} -> {one.replicas} replicas"
+        label: f"{one.edited_from} -> {counted(one.replicas, 'replica')}"
         for label, one in now.items()
         if one.edited_at == at and one != before.get(label)
     }

@@ -17,6 +17,7 @@ from planner.domain.errors import (
 from planner.domain.fleet import Fleet
 from planner.domain.rollout import Approval, ApprovalState, Diff, Step, Verdict
 from planner.domain.spec import TargetKind
+from planner.domain.wording import counted
 from planner.service.deployment import Deployment
 from planner.service.documents import diff_of
 from planner.service.fleet import known_fleet
@@ -222,7 +223,9 @@ class _Run:
         record = self.deployment.store.plan(self.plan_id)
         before = record.approval
         count = len(self.diff.steps)
-        last = self._append(None, self.way.begin, at=at, reason=f"{self.because}{count} steps")
+        last = self._append(
+            None, self.way.begin, at=at, reason=f"{self.because}{counted(count, 'step')}"
+        )
 
         begun = done = 0
 
@@ -241,11 +244,11 @@ class _Run:
             raise
         now = self.deployment.clock()
         known_fleet.left_by(self.deployment, self.diff, range(done, begun), late=False, at=now)
-        reason = f"{count} steps done{_told_clamps(record)}"
+        reason = f"{counted(count, 'step')} done{_told_clamps(record)}"
         if self.way is BACK:
-            reason = f"{self.because}rolled back by {count} steps"
+            reason = f"{self.because}rolled back by {counted(count, 'step')}"
         elif self.deployment.spec.target is TargetKind.DRY_RUN:
-            reason = f"{DRY_RUN}: {count} steps shown, nothing was changed"
+            reason = f"{DRY_RUN}: {counted(count, 'step')} shown, nothing was changed"
         self._append(last, self.way.finish, at=now, reason=reason)
 
     def _begin_step(self, last: Approval, step: Step) -> None:

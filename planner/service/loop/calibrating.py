@@ -21,6 +21,7 @@ from planner.domain.calibration import Correction, Leg
 from planner.domain.errors import PoolwiseError
 from planner.domain.fleet import Role
 from planner.domain.spec import Spec
+from planner.domain.wording import agreed, counted
 from planner.service.documents.calibration import ComparisonDocument, MeansDocument
 from planner.service.store import Store
 from serving.telemetry.expected import NotKnownError, answering_pools, observed_shape
@@ -121,7 +122,10 @@ def compare(spec: Spec, model: str, readings: Sequence[DeploymentSignals]) -> Co
     seconds = sum(_seconds(one) for one in readings)
     requests = _per_second(readings, [one.requests_per_s for one in readings]) * seconds
     if requests < LEAST_REQUESTS:
-        raise NotKnownError(f"{requests:.0f} requests were answered, {LEAST_REQUESTS} are needed")
+        raise NotKnownError(
+            f"{counted(requests, 'request')} {agreed(requests, 'was', 'were')} answered, "
+            f"{LEAST_REQUESTS} are needed"
+        )
     tokens = [one.output_tokens_per_s for one in readings]
     return Compared(
         observed=Observed(

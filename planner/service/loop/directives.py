@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from planner.domain.errors import InputError, PlanStateError
 from planner.domain.guards import Pause, Pin
 from planner.domain.spec import LoopMode, Spec
+from planner.domain.wording import counted
 from planner.service.store.directives import Directive, DirectiveKind
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def pin(deployment: "Deployment", pool: str, replicas: int, word: Word) -> None:
     most = bounds.max_replicas
     if replicas < bounds.min_replicas or (most is not None and replicas > most):
         raise InputError(
-            f"{pool} cannot be pinned to {replicas} replicas: the spec bounds it to "
+            f"{pool} cannot be pinned to {counted(replicas, 'replica')}: the spec bounds it to "
             f"{bounds.min_replicas} .. {'any' if most is None else most}"
         )
     stored = deployment.store.directives(deployment.spec.name)

@@ -16,6 +16,7 @@ from planner.domain.guards import Fallback
 from planner.domain.plan import PlanStatus
 from planner.domain.rollout import ApprovalState
 from planner.domain.spec import LoopMode, Spec, Stage
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.rollout import GuardConditions
 from planner.service.answers.planning import expected_demand
@@ -292,7 +293,8 @@ def _told_edits(spec: Spec, conditions: GuardConditions) -> list[str]:
     """What somebody else has changed so lately that it is not changed back."""
     hold_s = spec.guards.hand_edit_hold_s
     return [
-        f"{edit.pool} was changed from {edit.was} to {edit.found} replicas by somebody else"
+        f"{edit.pool} was changed from {edit.was} to {counted(edit.found, 'replica')} by "
+        "somebody else"
         for edit in conditions.edits
         if (conditions.now - edit.at).total_seconds() < hold_s
     ]
@@ -353,7 +355,7 @@ def _carry_on(
             failed_stage=Stage.APPLY,
             stored_as=approved,
         )
-    reason = f"plan {approved}: {len(decision.diff.steps)} steps"
+    reason = f"plan {approved}: {counted(len(decision.diff.steps), 'step')}"
     return TickReport(outcome=Outcome.APPLIED, reason=reason, decision=decision, stored_as=approved)
 
 

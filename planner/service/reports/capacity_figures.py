@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from planner.domain.fleet import Role
+from planner.domain.wording import counted
 from planner.service.documents.capacity_report import (
     CapacityReport,
     FleetWindowDocument,
@@ -396,7 +397,8 @@ def growth_figure(report: CapacityReport) -> Figure | None:
         name="growth",
         title="Accelerators when it is busiest, as traffic grows",
         description="; ".join(
-            f"{_growth_name(s)}: {sum(s.accelerators.values()):,} accelerators" for s in rows
+            f"{_growth_name(s)}: {counted(sum(s.accelerators.values()), 'accelerator')}"
+            for s in rows
         ),
         keys=keys,
         height_px=300,

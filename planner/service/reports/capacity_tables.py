@@ -367,7 +367,7 @@ def split_table(report: CapacityReport) -> Table | None:
             *text_columns("Type"),
             *number_columns(
                 "Reserved price", "Price on demand", "Always on", "Worth reserving",
-                "All on demand", "All reserved", "Those reserved",
+                "All on demand", "All reserved", "Reserving those",
             ),
         ),
         rows=tuple(

@@ -119,7 +119,7 @@ def cheaper_split(report: CapacityReport) -> str:
         return ""
     how = " and ".join(f"{s.worth_reserving:,} of {s.most:,} {s.accelerator}" for s in report.split)
     each = " + ".join(usd(usd_per_day) for usd_per_day in known)
-    return f" Reserving {how} and taking the rest on demand would cost {each} a day."
+    return f" With {how} reserved and the rest on demand a day would cost {each}."
 
 
 def _attained(report: CapacityReport) -> str:

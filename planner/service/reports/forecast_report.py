@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from planner.domain.forecast import Demand, Forecast, ForecastWindow, Quantiles
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.service.answers.histories import AskedHistory
 from planner.service.documents.output_lengths import LEVELS, OutputLengthsDocument
@@ -199,7 +200,8 @@ def _lead(forecast: Forecast) -> str:
     first = forecast.windows[0]
     return (
         f"Forecast {forecast.forecast_id} of {forecast.model}, made at "
-        f"{forecast.made_at.isoformat(timespec='seconds')} for {len(forecast.windows)} windows of "
+        f"{forecast.made_at.isoformat(timespec='seconds')} for "
+        f"{counted(len(forecast.windows), 'window')} of "
         f"{duration(first.window_s)}; in nine of ten cases no more than "
         f"{rate(first.request_rate_rps(0.9), 'requests')} in the first."
     )

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from planner.domain.hardware import AcceleratorFacts
 from planner.domain.model import Model
 from planner.domain.profile import Profile, ProfileKind, TimeTable
+from planner.domain.wording import counted
 from planner.service.reports.page import MUTED, PROMISE, SERIES, Figure, Key, drawn, rendered
 from planner.service.reports.quantities import sentence, share
 from planner.service.reports.speed import (
@@ -80,7 +81,7 @@ def profile_report(profile: Profile, model: Model | None, facts: AcceleratorFact
     return rendered(
         TEMPLATE,
         headline=f"{profile.model} on {count} x {profile.accelerator}",
-        lead=f"{source.kind.value.capitalize()}, {source.points:,} points, median error "
+        lead=f"{source.kind.value.capitalize()}, {counted(source.points, 'point')}, median error "
         f"{share(source.error_ratio)}; {', '.join(profile.roles)}.",
         remarks=tuple(sentence(text) for text in _remarks(profile, stored, facts, peak)),
         notes=tuple(sentence(text) for text in source.notes),

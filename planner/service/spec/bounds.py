@@ -11,6 +11,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.guards import Pin
 from planner.domain.hardware import Accelerator
 from planner.domain.spec import PoolBounds, Spec
+from planner.domain.wording import counted
 from planner.service.spec.document import SpecDocument
 from planner.service.spec.yaml_source import Location
 
@@ -122,7 +123,7 @@ def _pins_twice(field: str, pins: tuple[Pin, ...]) -> Iterator[Contradiction]:
         if before != index:
             yield Contradiction(
                 at=(_GUARDS, field, index),
-                says=f"gives {pin.pool} {pin.replicas} replicas",
+                says=f"gives {pin.pool} {counted(pin.replicas, 'replica')}",
                 other=(_GUARDS, field, before),
                 but=f"gives it {pins[before].replicas}",
             )
@@ -133,7 +134,7 @@ def _pins_outside(field: str, pins: tuple[Pin, ...], spec: Spec) -> Iterator[Con
     limit = spec.guards.max_accelerators
     for index, pin in enumerate(pins):
         at: Location = (_GUARDS, field, index, "replicas")
-        says = f"gives {pin.pool} {pin.replicas} replicas"
+        says = f"gives {pin.pool} {counted(pin.replicas, 'replica')}"
         for place, bounds in enumerate(spec.pools):
             if bounds.shape.label != pin.pool:
                 continue
@@ -174,7 +175,7 @@ def _pins_of_roles(
         if not own:
             continue
         total, at = sum(n for _index, n in own), (_GUARDS, field, own[-1][0], "replicas")
-        says = f"makes {total} replicas of {group.role} in all"
+        says = f"makes {counted(total, 'replica')} of {group.role} in all"
         if group.most is not None and total > group.most:
             place: Location = (_GUARDS, group.role.value, "max_replicas")
             yield Contradiction(at=at, says=says, other=place, but=f"allows {group.most}")
@@ -190,7 +191,7 @@ def _role(group: _Group) -> Iterator[Contradiction]:
     if most is not None and group.least > most:
         yield Contradiction(
             at=(_GUARDS, role, "min_replicas"),
-            says=f"keeps at least {group.least} replicas of {role}",
+            says=f"keeps at least {counted(group.least, 'replica')} of {role}",
             other=(*first, "max_replicas"),
             but=f"and the role's other pools allow {most} in all"
             if len(group.pools) > 1
@@ -199,7 +200,7 @@ def _role(group: _Group) -> Iterator[Contradiction]:
     if group.most is not None and group.at_least > group.most:
         yield Contradiction(
             at=(_GUARDS, role, "max_replicas"),
-            says=f"allows at most {group.most} replicas of {role}",
+            says=f"allows at most {counted(group.most, 'replica')} of {role}",
             other=group.place,
             but=f"and the role's other pools keep {group.at_least} in all"
             if len(group.pools) > 1
@@ -218,7 +219,8 @@ def _hardware(groups: list[_Group], spec: Spec) -> Iterator[Contradiction]:
             others = " and what other pools keep" if _several(own) else ""
             yield Contradiction(
                 at=(*at, "min_replicas"),
-                says=f"keeps at least {bounds.min_replicas} replicas, which{others} take {takes} "
+                says=f"keeps at least {counted(bounds.min_replicas, 'replica')}, which{others} "
+                f"{'take' if others or bounds.min_replicas > 1 else 'takes'} {takes} "
                 f"{accelerator.name}",
                 other=("accelerators", number, "inventory"),
                 but=f"has {_available(accelerator)}",
@@ -324,8 +326,8 @@ def _one_shape(groups: list[_Group], spec: Spec) -> Iterator[Contradiction]:
         for (at, bounds), (before, earlier) in ((b, a) for a, b in pairwise(kept)):
             yield Contradiction(
                 at=(*at, "min_replicas"),
-                says=f"keeps at least {bounds.min_replicas} replicas of {group.role}, and "
-                "planning.one_shape_per_role allows one shape",
+                says=f"keeps at least {counted(bounds.min_replicas, 'replica')} of {group.role}, "
+                "and planning.one_shape_per_role allows one shape",
                 other=(*before, "min_replicas"),
                 but=f"keeps {earlier.min_replicas} of another",
             )

@@ -37,6 +37,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError
 
 from planner.domain.errors import InputError, StoreError
+from planner.domain.wording import counted
 from planner.service.store import audit
 from planner.service.store.database import (
     bare_engine,
@@ -230,7 +231,7 @@ def restore(url: str, path: Path, *, now: datetime, force: bool = False) -> Copi
                     take_time(connection)
                     queue_up(connection)
                     rows = _replace(connection, source, shown(target), now=now, force=force)
-                    detail = f"{sum(rows.values())} rows of {path.name}"
+                    detail = f"{counted(sum(rows.values()), 'row')} of {path.name}"
                     audit.add(connection, now, "restore", "store.restore", "store", detail=detail)
             finally:
                 target.dispose()

@@ -52,9 +52,10 @@ class Directive:
     @property
     def sentence(self) -> str:
         """What it says, who said it, why and for how long."""
+        replicas = "replica" if self.value == "1" else "replicas"
         said = {
             DirectiveKind.PAUSE: f"scaling {self.subject} is paused",
-            DirectiveKind.PIN: f"{self.subject} is pinned to {self.value} replicas",
+            DirectiveKind.PIN: f"{self.subject} is pinned to {self.value} {replicas}",
             DirectiveKind.MODE: f"the loop's mode is {self.value}",
         }[self.kind]
         until = f" until {self.until_at:%Y-%m-%d %H:%M:%S} UTC" if self.until_at else ""

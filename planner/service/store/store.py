@@ -18,6 +18,7 @@ from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
 from planner.service.keeping import Keeping
@@ -322,7 +323,7 @@ class Store:
         with self._write() as connection:
             count = observations.add(connection, deployment, model, windows, at=received_at)
             left_out = len(windows) - count
-            detail = f"{count} windows"
+            detail = f"{counted(count, 'window')}"
             if left_out:
                 detail += f", {left_out} left out: their hours are summed up already"
             _audit(connection, received_at, actor, "observations.add", deployment, detail=detail)

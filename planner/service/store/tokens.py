@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
 
 from planner.domain.errors import TokenError, UnknownTokenError
+from planner.domain.wording import counted
 from planner.service.security.access import AccessRole, check_name
 from planner.service.store import audit
 from planner.service.store.database import queue_up, translated
@@ -158,7 +159,9 @@ class StoredTokens:
                 )
             for row in rows:
                 _change(connection, row["token_hash"], {"revoked_at": stamp(at)})
-            audit.add(connection, at, by, "token.revoke", name, detail=f"{len(rows)} tokens")
+            audit.add(
+                connection, at, by, "token.revoke", name, detail=f"{counted(len(rows), 'token')}"
+            )
         return len(rows)
 
     def add_first(self, token_hash: str, *, name: str, at: datetime) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.domain.wording import counted, interval, percent, with_interval
+from planner.domain.wording import agreed, counted, interval, percent, with_interval
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ from planner.domain.wording import counted, interval, percent, with_interval
         (counted(1, "entry", "entries"), "1 entry"),
         (counted(2, "entry", "entries"), "2 entries"),
         (counted(1.0, "second"), "1 second"),
+        (agreed(1, "waits", "wait"), "waits"),
+        (agreed(0, "waits", "wait"), "wait"),
         (percent(0.9521), "95.2%"),
         (percent(1.0), "100.0%"),
         (percent(0.99963), "99.96%"),

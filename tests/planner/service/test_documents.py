@@ -164,8 +164,8 @@ def test_a_forecast_says_how_long_answers_are_and_what_is_left_of_them():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ranks": [[[0, 0, 0], [0, 0, 0]]]}, "every origin has 1 windows of 3 ranks"),
-        ({"ranks": [[[0, 0]]]}, "every origin has 1 windows of 3 ranks"),
+        ({"ranks": [[[0, 0, 0], [0, 0, 0]]]}, "every origin has 1 window of 3 ranks"),
+        ({"ranks": [[[0, 0]]]}, "every origin has 1 window of 3 ranks"),
         ({"ranks": [[[0, 5, 0]]]}, "rank 5 among 1 origins"),
     ],
 )

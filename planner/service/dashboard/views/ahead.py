@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow
 from planner.service.api.forecasts import ForecastBesideActual
 from planner.service.dashboard.views.charts import Axes, Band, Chart, Line, drawn
@@ -99,7 +100,7 @@ def ahead_view(beside: ForecastBesideActual, past: Sequence[ObservedWindow]) -> 
     return Ahead(
         charts=(chart,),
         made=f"Made at {forecast.made_at:%Y-%m-%d %H:%M} UTC for "
-        f"{len(forecast.windows)} windows of {span(forecast.windows[0].window_s)}, by "
+        f"{counted(len(forecast.windows), 'window')} of {span(forecast.windows[0].window_s)}, by "
         f"{forecast.method}.",
         coverage=(
             "No earlier forecast can be judged yet."

@@ -187,6 +187,8 @@ def _level(rule: Rule, top: float) -> str:
 
 def _instants(axes: Axes) -> tuple[str, ...]:
     step = (axes.end_at - axes.start_at) / (X_LABELS - 1)
-    days = (axes.end_at - axes.start_at).total_seconds() > 2 * 86_400
-    form = "%m-%d" if days else "%H:%M"
+    shown_s = (axes.end_at - axes.start_at).total_seconds()
+    form = (
+        "%m-%d" if shown_s > 2 * 86_400 else "%H:%M" if step.total_seconds() >= 60 else "%H:%M:%S"
+    )
     return tuple((axes.start_at + i * step).strftime(form) for i in range(X_LABELS))

@@ -98,13 +98,8 @@ def live_view(
     """
     charts = _charts(recent, slos, now=now)
     if signals is None:
-        missing = (
-            "No part of this deployment is read. Name its engines, router or gate in "
-            "POOLWISE_WATCH, or a Prometheus server in POOLWISE_PROMETHEUS_URL, and start "
-            "`poolwise serve` again."
-        )
         return LiveView(
-            missing=missing, seen="", tiles=(), roles=None, bottleneck="", charts=charts
+            missing=_unread(recent), seen="", tiles=(), roles=None, bottleneck="", charts=charts
         )
     return LiveView(
         missing="",
@@ -113,6 +108,20 @@ def live_view(
         roles=_roles(signals),
         bottleneck=_bottleneck(signals),
         charts=charts,
+    )
+
+
+def _unread(recent: Sequence[Glance]) -> str:
+    """Why there are no figures of now: nothing was ever read, or not lately."""
+    if recent:
+        return (
+            f"Nothing is known of now: the newest reading is of {recent[-1].at:%H:%M:%S} UTC. "
+            "Reading goes on; `poolwise status` says what does not answer."
+        )
+    return (
+        "No part of this deployment is read. Name its engines, router or gate in "
+        "POOLWISE_WATCH, or a Prometheus server in POOLWISE_PROMETHEUS_URL, and start "
+        "`poolwise serve` again."
     )
 
 

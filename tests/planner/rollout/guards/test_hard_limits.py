@@ -121,7 +121,7 @@ def test_a_diff_beyond_a_limit_is_refused_though_a_person_approved(guards, name,
 def test_a_diff_below_the_minimum_of_a_role_is_refused_though_a_person_approved() -> None:
     change = diff(fleet({P: 1, D: 3}), plan({P: 1, D: 1}), spec())
     findings = guard(change, guarded(decode=RoleGuard(min_replicas=2)), CALM, automatic=False)
-    assert reason("role_bounds", findings) == "decode: 1 replicas, at least 2"
+    assert reason("role_bounds", findings) == "decode: 1 replica, at least 2"
 
 
 def test_what_is_beyond_its_limits_may_come_nearer() -> None:

@@ -195,7 +195,7 @@ def test_a_question_that_is_none_is_a_problem_that_says_where(refusal, change, s
         ),
         ({"duration_s": 1.0}, "requests: duration_s"),
         ({"prefix_block_ids": [[1]] * COUNT}, "prefix_block_tokens go together"),
-        ({"prefix_block_ids": [[1]], "prefix_block_tokens": 9}, "prefix_block_ids has 1 rows"),
+        ({"prefix_block_ids": [[1]], "prefix_block_tokens": 9}, "prefix_block_ids has 1 row"),
         (
             {"prefix_block_ids": [[1, 2, 3, 4]] * COUNT, "prefix_block_tokens": 200},
             "names 4 blocks of 200 tokens, more than its prompt of",

@@ -175,7 +175,7 @@ def gap_at(index, *, minutes=600):
     [
         (gap_at(20), "are not covered by any window and count as unknown"),
         ([window(-1, requests=1)], "one request in all"),
-        ([window(-1)], "1 windows only"),
+        ([window(-1)], "1 window only"),
         (history(40, requests=0), "no request in 40 windows"),
         (
             [*history(40)[:20], *[window(i, requests=0) for i in range(-20, 0)]],

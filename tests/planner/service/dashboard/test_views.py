@@ -44,6 +44,12 @@ def test_a_line_runs_from_edge_to_edge_under_a_round_number():
     assert shape.path.endswith("1000.0 0.0")
 
 
+def test_instants_of_a_short_time_differ():
+    axes = replace(AXES, end_at=AXES.start_at + timedelta(minutes=1))
+    labels = drawn("c", "C", axes, summary="", lines=()).x_labels
+    assert labels == ("12:00:00", "12:00:15", "12:00:30", "12:00:45", "12:01:00")
+
+
 @pytest.mark.parametrize(
     ("most", "top"), [(0.0, 1.0), (0.31, 0.4), (1.0, 1.0), (37.0, 40.0), (6.1, 8.0), (9e6, 1e7)]
 )
@@ -154,6 +160,11 @@ def test_readings_of_the_last_hour_are_kept_as_a_few_numbers():
 def test_what_is_not_seen_is_told_and_never_zero(tmp_path):
     slos = read_spec(write_spec(tmp_path)).slos
     nothing = live_view(None, (), slos, now=NOON)
+    recent = RecentSignals()
+    recent.add(example_signals())
+    stale = live_view(None, recent.since(NOON - timedelta(hours=1)), slos, now=NOON)
+    assert "the newest reading is of 12:00:00 UTC" in stale.missing
+    assert "POOLWISE_WATCH" not in stale.missing
     assert (nothing.tiles, "POOLWISE_WATCH" in nothing.missing) == ((), True)
     lacking = replace(
         example_signals(),

@@ -149,7 +149,7 @@ def test_what_idle_reserved_accelerators_cost_is_said_and_how_to_pay_less(report
     sentence = answer_sentences(changed)[1].replace("\N{NO-BREAK SPACE}", " ")
     for said in (sentence, read_page(capacity_page(changed)).visible):
         assert "14.40 USD a day" in said
-        assert "Reserving 1 of 3 cpu and taking the rest on demand would cost 7.77" in said
+        assert "With 1 of 3 cpu reserved and the rest on demand a day would cost 7.77" in said
     assert "count reserved accelerators only while they are used" in disaggregation_sentence(
         changed
     )

@@ -70,7 +70,7 @@ CASES = {
     ),
     "pins below their role": (
         {"guards": pins(1)["guards"] | {"decode": {"min_replicas": 2}}},
-        "makes 1 replicas of decode in all, but guards.decode.min_replicas (line N) keeps",
+        "makes 1 replica of decode in all, but guards.decode.min_replicas (line N) keeps",
     ),
     "a role above its pool": (
         {"guards": {"decode": {"min_replicas": 3}}} | pools(decode={"max_replicas": 2}),
@@ -83,7 +83,7 @@ CASES = {
     ),
     "a role below its pools": (
         {"guards": {"decode": {"max_replicas": 1}}} | TWO_DECODES,
-        "guards.decode.max_replicas allows at most 1 replicas of decode, but "
+        "guards.decode.max_replicas allows at most 1 replica of decode, but "
         "pools[1].min_replicas (line N) and the role's other pools keep 2 in all",
     ),
     "a pool above the inventory": (
@@ -134,7 +134,7 @@ CASES = {
     ),
     "one shape and two that are kept": (
         TWO_DECODES | {"planning": {"one_shape_per_role": True}},
-        "pools[2].min_replicas keeps at least 1 replicas of decode, and "
+        "pools[2].min_replicas keeps at least 1 replica of decode, and "
         "planning.one_shape_per_role allows one shape, but pools[1].min_replicas (line N)",
     ),
     "no person and two": (

@@ -153,7 +153,7 @@ def test_windows_that_come_in_too_late_for_their_hour_are_left_out_and_that_is_s
     late = [*minutes(LONG_AGO, 60), minute(LONG_AGO - timedelta(minutes=1))]
     assert hand_in(store, late) == 1  # the one before the hour is new
     assert totals(kept(store))["requests"] == before["requests"] + 60
-    assert "1 windows, 60 left out" in store.audit(limit=1)[0].detail
+    assert "1 window, 60 left out" in store.audit(limit=1)[0].detail
 
 
 def test_a_forecast_takes_hours_beside_minutes_and_hours_alone(store, tmp_path):
