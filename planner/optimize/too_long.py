@@ -12,6 +12,7 @@ from planner.domain.forecast import Demand, Forecast, ForecastWindow
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Objective, Spec
+from planner.domain.wording import percent
 from planner.optimize.inputs import Reach, Stream, held_by
 from planner.optimize.loads import StreamLoad, load_of, promises
 
@@ -165,7 +166,7 @@ def _refusal(
     if promise is not None:
         ways.append(
             f"attainment_ratio {promise:.2f} or less for class {slo.request_class}, of which "
-            f"{1 - share:.1%} fit"
+            f"{percent(1 - share)} fit"
         )
     if several or share < 1:
         ways.append(
@@ -173,9 +174,9 @@ def _refusal(
         )
     ways.append("send them elsewhere")
     return TooLongError(
-        f"meet_demand[{model}/{slo.request_class},{t}]: {share:.1%} of the requests{of} for "
+        f"meet_demand[{model}/{slo.request_class},{t}]: {percent(share)} of the requests{of} for "
         f"{model} are longer than {whose} of {largest:,} tokens, the largest there is, but "
-        f"only {1 - slo.attainment_ratio:.1%} may miss. Ways out: {'; '.join(ways)}",
+        f"only {percent(1 - slo.attainment_ratio)} may miss. Ways out: {'; '.join(ways)}",
         request_class=slo.request_class,
         too_long_ratio=share,
         context_tokens=largest,

@@ -11,6 +11,7 @@ from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.plan import CostTerm, Plan, PlanStatus, RejectedAlternative
 from planner.domain.spec import PoolBounds, Spec
+from planner.domain.wording import percent
 from planner.optimize.explain import unserved_text
 from planner.optimize.in_unit import beside_text, mean_sought
 from planner.optimize.problem import Problem
@@ -76,7 +77,7 @@ def other_way_alternative(
     attained = min((ratio for ratio in seen if ratio is not None), default=1.0)
     if plan.status is PlanStatus.INFEASIBLE:
         if fleet:
-            at_best = f"at best {fleet} with attainment {attained:.1%}"
+            at_best = f"at best {fleet} with attainment {percent(attained)}"
         else:
             at_best = "the limits leave room for no fleet"
             at_best += f" ({plan.relaxations[0]} would help)" if plan.relaxations else ""
@@ -87,7 +88,7 @@ def other_way_alternative(
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
     if not kept:
         reason = (
-            f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}"
+            f"{fleet or 'nothing'} in the first window, attainment {percent(attained)}"
             f"{_unserved(plan)}, {plan.usd_per_hour:.3f} USD/h: keeps the objectives, which no "
             f"fleet of the spec's pools does{'; not proven in the twin' if plan.unproven else ''}"
         )
@@ -104,7 +105,7 @@ def other_way_alternative(
     if abs(more) >= 5e-4:
         price = f"{abs(more):.3f} USD/h {'more' if more > 0 else 'less'}"
     reason = (
-        f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{left}, "
+        f"{fleet or 'nothing'} in the first window, attainment {percent(attained)}{left}, "
         f"{first}{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"
         f"{f' (the plan {plans})' if plans else ''}"
         f"{'; not proven in the twin' if plan.unproven else ''}"
