@@ -5,6 +5,7 @@
     PoolwiseError
     ├── InputError                 what was given is wrong (exit status 2, HTTP 422)
     │   ├── SpecError              the YAML spec: unknown field, impossible value, missing file
+    │   │   └── TooLongError       more of a class than may miss fits into no context
     │   ├── TraceError             a trace file: missing, malformed, out of order
     │   ├── ProfileError           a profile file: missing, malformed, not for this model
     │   │   └── OutsideProfileError   asked for lengths that were never measured
@@ -57,6 +58,30 @@ class InputError(PoolwiseError):
 
 class SpecError(InputError):
     """The spec is not usable."""
+
+
+class TooLongError(SpecError):
+    """More requests of a class than may miss fit into no context that the spec has.
+
+    Parameters
+    ----------
+    message : str
+        With the ways out.
+    request_class : str
+        Whose requests they are.
+    too_long_ratio : float
+        Share of them that fits nowhere, 0..1.
+    context_tokens : int
+        The largest context there is, tokens.
+    """
+
+    def __init__(
+        self, message: str, *, request_class: str, too_long_ratio: float, context_tokens: int
+    ) -> None:
+        super().__init__(message)
+        self.request_class = request_class
+        self.too_long_ratio = too_long_ratio
+        self.context_tokens = context_tokens
 
 
 class TraceError(InputError):

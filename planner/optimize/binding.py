@@ -18,7 +18,7 @@ from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, taken_rps, usd_per_hour
-from planner.optimize.stretch import stretched_note
+from planner.optimize.stretch import keeps_some, stretched_note
 from planner.optimize.usage import moved_bytes_per_s, watts
 
 Found = Iterator[tuple[str, str]]
@@ -92,8 +92,17 @@ def _demand_rows(problem: Problem, solution: Solution, t: int) -> Found:
             f"{_window(t)}: {demand - unserved:.3g} of {demand:.3g} requests/s of {stream.label} "
             f"are served, {unserved:.3g} are not"
         )
+        if stream.beyond:
+            most = max(reach.tokens for reach in stream.beyond)
+            sentence += f": they are longer than the largest context there is, {most:,} tokens"
+            yield f"meet_demand[{stream.label},{t}]", sentence
+            continue
         if problem.is_plain(k):
-            sentence += f": no more {short} or aggregated capacity is there"
+            sentence += (
+                f": no more {short} or aggregated capacity is there"
+                if keeps_some(problem, t)
+                else ": no pool keeps their promise, not even without load"
+            )
             yield f"carry_plain_demand[{stream.label},{short},{t}]", sentence
             continue
         yield f"meet_demand[{stream.label},{t}]", sentence

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator, PurchaseOption
 from planner.domain.plan import Holding
 from planner.domain.profile import Profile
-from planner.domain.slo import Slo
 from planner.domain.spec import Objective, PoolBounds, Spec
 from planner.optimize.capacity_tables import capacity_tables
 from planner.optimize.dominance import AsGood, same_formats, without_dominated
@@ -30,11 +28,12 @@ from planner.optimize.inputs import (
     SolverSettings,
     flips_between,
 )
-from planner.optimize.loads import Load, StreamLoad, load_of, promises
+from planner.optimize.loads import StreamLoad
 from planner.optimize.nodes import divide
 from planner.optimize.problem import Problem
 from planner.optimize.splits import with_split
 from planner.optimize.streams import Ability, ability_of, streams_of, together, work_of
+from planner.optimize.too_long import without_too_long
 from planner.optimize.unkept import unkept_classes
 
 MOST_OPTION_WINDOWS = 3_000
@@ -73,33 +72,37 @@ def build_problem(
         When requests are longer than anything that was measured.
     """
     spec = spec.cautious
-    model, level = forecast.model, spec.forecast.demand_level
+    model = forecast.model
     bounds, excluded = _plannable(spec, model)
     shapes = [b.shape for b in bounds]
-    apart = unkept_classes(spec, shapes, forecast)
-    streams = with_split(spec, shapes, streams_of(spec, forecast, apart=apart))
-    loads = [load_of(w, level) for w in forecast.windows]
-    slos = promises(spec, model, (d.request_class for w in forecast.windows for d in w.demands))
+    long = without_too_long(spec, forecast, [(b.shape.role, profile_for(spec, b)) for b in bounds])
+    apart = unkept_classes(spec, shapes, long.fits)
+    streams = with_split(spec, shapes, streams_of(spec, long.fits, apart=apart))
     able, outside = _measured_for(spec, bounds, streams)
     bounds = [b for b in bounds if able[b.shape]]
     if not _has_path(bounds):
         raise SpecError(_no_path_text(model, excluded + outside))
-    _refuse_too_long(spec, model, bounds, loads, slos)
     options = tuple(o for b in bounds for o in _options(spec, b, fleet))
     _refuse_too_many(len(options), len(forecast.windows))
     mixes = {b.shape: together([streams[k] for k in able[b.shape]]) for b in bounds}
+    every = (*streams, *long.streams)
     problem = Problem(
-        streams=tuple(s.stream for s in streams),
+        streams=tuple(s.stream for s in every),
         options=options,
         windows=_windows(forecast),
         demand_rps=np.array(
-            [[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in streams]
+            [[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in every]
         ),
-        work=_work(spec, options, streams, able, mixes),
+        work=np.vstack(
+            [
+                _work(spec, options, streams, able, mixes),
+                np.full((len(long.streams), len(options)), np.inf),
+            ]
+        ),
         flips=tuple(flips_between(options, lambda o: _flip_s(spec, o))),
         ratios=_ratios(spec, model),
         spot_share_limit=spec.planning.spot_share_limit,
-        kv_bytes=_kv_bytes(spec, options, streams),
+        kv_bytes=_kv_bytes(spec, options, every),
         transfer_bytes_per_s_limit=spec.planning.transfer_bytes_per_s,
         links=_links(spec),
         shortfall_usd_per_request=spec.planning.shortfall_usd_per_request,
@@ -270,34 +273,6 @@ def _why_not(of: Ability) -> str:
     if of.beyond is not None and not of.reached:
         return str(of.beyond)
     return "it keeps the promise of none of the streams, not even without any load"
-
-
-def _refuse_too_long(
-    spec: Spec,
-    model: str,
-    bounds: Sequence[PoolBounds],
-    loads: Sequence[Load | None],
-    slos: Sequence[Slo],
-) -> None:
-    """More requests of a class than may miss are longer than any replica or the model holds."""
-    longest = max((profile_for(spec, b).limits.max_model_len for b in bounds), default=0)
-    context = next((m.max_context_tokens for m in spec.models if m.name == model), longest)
-    limit = min(longest, context)
-    whose = "the model's context" if context < longest else "every profile's max_model_len"
-    for (t, load), slo in product(enumerate(loads), slos):
-        if load is None:
-            continue
-        shape, own = load.shape, load.shape.weight * load.of_class(slo.request_class)
-        long = float(own @ (shape.input_tokens + shape.output_tokens > limit))
-        if long > (1 - slo.attainment_ratio) * float(own.sum()):
-            share = long / float(own.sum())
-            of = f" of class {slo.request_class}" if len(slos) > 1 else ""
-            raise SpecError(
-                f"window {t}: {share:.1%} of the requests{of} for {model} are longer than {whose} "
-                f"of {limit:,} tokens, but only {1 - slo.attainment_ratio:.1%} may miss: serve "
-                "them with a longer context (max_context_tokens, max_model_len), send them "
-                "elsewhere, or promise less (attainment_ratio)"
-            )
 
 
 def _refuse_too_many(options: int, windows: int) -> None:

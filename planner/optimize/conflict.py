@@ -9,7 +9,7 @@ Chinneck and Dravnieks, "Locating minimal infeasible constraint sets in linear p
 Journal on Computing 3 (1991).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +46,7 @@ def conflicting_rows(problem: Problem) -> tuple[BindingRow, ...]:
             rows = _without(built, rows, np.array(named, dtype=bool), part)
         for row in list(rows):
             rows = _without(built, rows, rows == row, part)
-        return tuple(_row(part, *built.row_names[r], first) for r in rows)
+        return _told(part, [built.row_names[r] for r in rows], first)
     return ()
 
 
@@ -88,14 +88,35 @@ def _solvable(built: Built, rows: Integers, problem: Problem) -> bool:
     return not found.infeasible
 
 
-def _row(problem: Problem, name: str, index: Index, first: int) -> BindingRow:
-    row = f"{name}[{','.join(str(_moved(i, first)) for i in index)}]"
-    said = _SAID[name](problem, index) if name in _SAID else equation_of(row)
-    return BindingRow(
-        row=row,
-        equation=equation_of(row),
-        sentence=f"no fleet keeps this with the others that are named: {said}",
-    )
+def _told(
+    problem: Problem, rows: Sequence[tuple[str, Index]], first: int
+) -> tuple[BindingRow, ...]:
+    """Each bound beside those that it contradicts, then what makes them contradict each other."""
+    rows = sorted(rows, key=lambda row: row[0] in _CIRCUMSTANCES)
+    said = {row: said_of(problem, *row) for row in rows}
+    why = list(dict.fromkeys(said[row] for row in rows if row[0] in _CIRCUMSTANCES))
+    found = []
+    for name, index in rows:
+        bounds = (said[r] for r in rows if r != (name, index) and r[0] not in _CIRCUMSTANCES)
+        others = " and ".join(dict.fromkeys(bounds))
+        if name in _CIRCUMSTANCES:
+            sentence = f"part of the contradiction: {said[name, index]}"
+        elif others:
+            sentence = f"{said[name, index]} cannot be kept together with {others}"
+        else:
+            sentence = f"{said[name, index]} leaves room for no fleet"
+        if name not in _CIRCUMSTANCES:
+            sentence += f", as {' and '.join(why)}" if why else ""
+            sentence += ": change one of them" if others else ": change it"
+        row = f"{name}[{','.join(str(_moved(i, first)) for i in index)}]"
+        found.append(BindingRow(row=row, equation=equation_of(row), sentence=sentence))
+    return tuple(found)
+
+
+def said_of(problem: Problem, name: str, index: Index) -> str:
+    """What the spec or the fleet says in a row; of rows that neither sets, their equation."""
+    said = _SAID.get(name)
+    return equation_of(f"{name}[]") if said is None else said(problem, index)
 
 
 def _moved(index: object, first: int) -> object:
@@ -132,7 +153,35 @@ def _at_most(name: str, value: int | None, index: Index) -> str:
     return f"{name} {value} of {index[0]}"
 
 
+def _starting(problem: Problem, index: Index) -> str:
+    option = _option(problem, index)
+    return f"a new {option.label} takes {option.start_s:.0f} s ({option.start_field})"
+
+
+def _from(problem: Problem, index: Index) -> str:
+    """Where changes of an option begin."""
+    label, t = index
+    option = _option(problem, index)
+    if t == 0:
+        return f"{option.initial_replicas} x {label} run now"
+    return f"replicas of {label} come and go from one window to the next"
+
+
+_CIRCUMSTANCES = (
+    "count_changes",
+    "order_in_time",
+    "use_what_is_there",
+    "flip_what_is_ready",
+    "scale_both_pools",
+    "keep_a_path",
+)
+"""Rows that are so whatever the spec says."""
+
 _SAID: Mapping[str, Callable[[Problem, Index], str]] = {
+    "count_changes": _from,
+    "order_in_time": lambda p, i: f"{_starting(p, i)} to be ready",
+    "use_what_is_there": lambda p, i: f"{_starting(p, i)} to be ready",
+    "flip_what_is_ready": lambda _, i: f"only {i[0]} that are ready change their role",
     "keep_min_replicas": lambda p, i: _at_most("min_replicas", _bounds(p, i).min_replicas, i),
     "keep_max_replicas": lambda p, i: _at_most("max_replicas", _bounds(p, i).max_replicas, i),
     "limit_starts": lambda p, i: _at_most("max_starts", _option(p, i).max_starts, i),
@@ -153,9 +202,9 @@ _SAID: Mapping[str, Callable[[Problem, Index], str]] = {
     "keep_one_shape": lambda _, i: f"planning.one_shape_per_role, for {i[0]}",
     "keep_one_format": lambda _, i: f"one format of weights and KV cache, for {i[0]}",
     "scale_both_pools": lambda _, i: (
-        f"{i[1]} replicas of {i[0]} only where the other half of the pair is there too"
+        f"{i[1]} replicas of {i[0]} are of use only beside the other half of the pair"
     ),
-    "keep_a_path": lambda _, i: f"at least one way to answer a request for {i[0]}",
+    "keep_a_path": lambda _, i: f"{i[0]} needs at least one way to answer a request",
     "keep_links": lambda _, i: f"planning.transfer_links, {i[0]}",
     "keep_transfers": lambda p, _: (
         f"planning.transfer_bytes_per_s {p.transfer_bytes_per_s_limit or 0.0:.4g}"

@@ -7,7 +7,10 @@ import numpy as np
 
 from planner.domain.fleet import Role
 from planner.domain.plan import PlanStatus, RejectedAlternative
+from planner.optimize.best_service import best_service
 from planner.optimize.check import check
+from planner.optimize.conflict import said_of
+from planner.optimize.in_unit import beside_text, mean_sought
 from planner.optimize.inputs import Integers, Objective, Option
 from planner.optimize.problem import Problem
 from planner.optimize.solution import (
@@ -99,32 +102,24 @@ def _restricted(
     if other is None:
         return RejectedAlternative(name=name, reason=NOT_IN_TIME + note, usd_per_hour=None)
     if not other.feasible:
-        reason = f"{_best_service(fewer)}{note}"
+        reason = f"{best_service(fewer)}{note}"
         return RejectedAlternative(name=name, reason=reason, usd_per_hour=None)
     usd = mean_usd_per_hour(fewer, other.replicas)
     more = usd - mean_usd_per_hour(problem, solution.replicas)
     reason = f"{_fleet_text(fewer, other.replicas)} in the first window, "
-    reason += _compared(problem, other, usd, more, solution)
+    whole = replace(other, replicas=_placed(problem, fewer, other.replicas))
+    reason += _compared(problem, whole, usd, more, solution)
     if more <= _CENT:
         reason += _NOT_REPLAYED
     return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
 
 
-def _best_service(problem: Problem) -> str:
-    """How far the options reach, for one that cannot serve the demand."""
-    most = np.array([problem.max_replicas_in(t) for t in problem.window_indices], dtype=np.int64).T
-    short = [
-        (problem.serves_rps(most, t) / problem.load_rps(t), t)
-        for t in problem.window_indices
-        if problem.load_rps(t) > 0
-    ]
-    if not problem.options or not short:
-        return "cannot answer a request"
-    _, t = min(short)
-    serves, demand = problem.serves_rps(most, t), problem.load_rps(t)
-    if serves >= demand:
-        return f"cannot serve {demand:.3g} requests/s within inventory, bounds and budget"
-    return f"cannot serve: at most {serves:.3g} of {demand:.3g} requests/s in time"
+def _placed(problem: Problem, fewer: Problem, replicas: Integers) -> Integers:
+    """Replicas of some options as replicas of all."""
+    place = {(o.shape, o.purchase_option): i for i, o in enumerate(problem.options)}
+    placed = np.zeros((len(problem.options), replicas.shape[1]), dtype=np.int64)
+    placed[[place[o.shape, o.purchase_option] for o in fewer.options]] = replicas
+    return placed
 
 
 def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[RejectedAlternative]:
@@ -137,7 +132,7 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     kept_usd = mean_usd_per_hour(problem, kept)
     faults = check(problem, held)
     if faults:
-        reason = _shortage_text(problem, kept) or f"breaks {faults[0]}"
+        reason = _shortage_text(problem, kept) or _fault_text(problem, faults[0])
         return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=None)]
     reason = _compared(problem, held, kept_usd, kept_usd - usd, solution)
     if _short_window(problem, held) is None:
@@ -145,6 +140,15 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     if kept_usd <= usd + _CENT:
         reason += _NOT_REPLAYED
     return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
+
+
+def _fault_text(problem: Problem, fault: str) -> str:
+    """What a fleet does not keep, in words, beside the row that it breaks."""
+    row, _, what = fault.partition(": ")
+    name, _, within = row.rstrip("]").partition("[")
+    index = tuple(int(part) if part.isdigit() else part for part in within.split(","))
+    said = said_of(problem, name, index)
+    return f"does not keep {said}{what and f' (has {what})'} [{row}]"
 
 
 def _compared(
@@ -206,11 +210,13 @@ def _fleet_text(problem: Problem, replicas: Integers) -> str:
 def _price_text(
     problem: Problem, usd: float, more: float, other: Solution, solution: Solution
 ) -> str:
+    sought, plans = (mean_sought(problem, s.replicas) for s in (other, solution))
+    first = beside_text(problem.objective, sought, plans)
     if more > _CENT:
-        return f"{usd:.2f} USD/h, {more:.2f} more"
+        return f"{first}{usd:.2f} USD/h, {more:.2f} more"
     if more < -_CENT:
-        return f"{usd:.2f} USD/h, {-more:.2f} less, but {_why_not(problem, other, solution)}"
-    return f"{usd:.2f} USD/h, the same"
+        return f"{first}{usd:.2f} USD/h, {-more:.2f} less, but {_why_not(problem, other, solution)}"
+    return f"{first}{usd:.2f} USD/h, the same"
 
 
 def _why_not(problem: Problem, other: Solution, solution: Solution) -> str:

@@ -11,7 +11,7 @@ from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Objective
-from planner.domain.workload import RequestKind
+from planner.domain.workload import RequestKind, Shape
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -158,6 +158,20 @@ class PlanningWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How long requests may be that one way through the pools holds.
+
+    Parameters
+    ----------
+    prompt_tokens, tokens : int
+        The longest prompt, and the most of prompt and answer together.
+    """
+
+    prompt_tokens: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stream(RequestKind):
     """Requests of one model that the router can tell from others, and sends as one.
 
@@ -167,17 +181,34 @@ class Stream(RequestKind):
         A name of its uncached prompt lengths; empty: all.
     priority : int
         Where not all can be served, streams of lower priority go without first.
+    beyond : tuple of Reach
+        Only requests that none of these holds: nothing serves them. Empty: of any length.
     """
 
     model: str
     request_class: str = DEFAULT_CLASS
     bucket: str = ""
     priority: int = 0
+    beyond: tuple[Reach, ...] = ()
+
+    def has(self, shape: Shape) -> Mask:
+        """(buckets,) which requests of a shape belong to it."""
+        inside = self.holds(shape.uncached_tokens)
+        return inside & ~held_by(self.beyond, shape) if self.beyond else inside
 
     @property
     def label(self) -> str:
         """A name for rows, as in `chat/default` or `chat/default/0-1024`."""
         return "/".join(part for part in (self.model, self.request_class, self.bucket) if part)
+
+
+def held_by(reaches: Sequence[Reach], shape: Shape) -> Mask:
+    """(buckets,) which requests of a shape some way through the pools holds."""
+    tokens = shape.input_tokens + shape.output_tokens
+    held = np.zeros(len(shape.weight), dtype=np.bool_)
+    for reach in reaches:
+        held |= (shape.input_tokens <= reach.prompt_tokens) & (tokens <= reach.tokens)
+    return held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

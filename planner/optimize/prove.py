@@ -151,6 +151,7 @@ def _plan(
                     spec,
                     model=forecast.model,
                     chosen=(final.problem, final.solution),
+                    kept=status is not PlanStatus.INFEASIBLE,
                     plan_for=lambda o: _plan(o, forecast, None, made_at=made_at, taken=taken),
                 )
                 if compare_unchanged or not _as_it_is(final)

@@ -98,7 +98,10 @@ def _until_kept(
     rounds: list[Round] = []
     for number in range(most):
         tightened = problem.tightened(factors)
-        rounds.append(_propose(spec, forecast, tightened, slos, rebuild, serve_all=serve_all))
+        known = [one.solution for one in rounds]
+        rounds.append(
+            _propose(spec, forecast, tightened, slos, rebuild, serve_all=serve_all, known=known)
+        )
         last = rounds[-1]
         if last.exhausted or last.holds or number == most - 1:
             break
@@ -128,15 +131,18 @@ def _propose(
     rebuild: Rebuild,
     *,
     serve_all: bool = False,
+    known: Sequence[Solution] = (),
 ) -> Round:
     """A proposal, replayed.
 
     Parameters
     ----------
+    known : sequence of Solution
+        Fleets that were proposed before, to be taken where the search ends without a better one.
     serve_all : bool
         Where nothing serves all, nothing is proposed instead.
     """
-    solution = attempt(problem, patient=True)
+    solution = attempt(problem, patient=True, known=known)
     exhausted = solution is None or not solution.feasible
     if exhausted and serve_all:
         nothing = nothing_solves(problem, solver_name="", wall_s=0.0)

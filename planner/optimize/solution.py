@@ -163,7 +163,7 @@ def _kept_part(demand: Demand, problem: Problem, kept: Sequence[float]) -> Deman
     ratio = np.ones(len(demand.shape.weight))
     for stream, share in zip(problem.streams, kept, strict=True):
         if stream.request_class in ("", demand.request_class):
-            ratio[stream.holds(demand.shape.uncached_tokens)] = share
+            ratio[stream.has(demand.shape)] = share
     return demand.part(ratio)
 
 

@@ -8,7 +8,7 @@ anew while the others stay, as long as that helps. How far that is from the opti
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from planner.optimize.build import Built, build
 from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.inputs import Floats, Integers, Objective
+from planner.optimize.known import or_known
 from planner.optimize.last_resort import busiest_alone, last_resort
 from planner.optimize.linear import NO_COLUMN
 from planner.optimize.problem import Problem
@@ -82,7 +83,7 @@ class _Shortfall:
     gap_ratio: float = 0.0
 
 
-def optimize(problem: Problem, *, patient: bool = True) -> Solution:
+def optimize(problem: Problem, *, patient: bool = True, known: Sequence[Solution] = ()) -> Solution:
     """The best replicas per window that satisfy every constraint.
 
     Where demand may stay unserved (`Problem.may_fall_short`) without a price, as little as
@@ -93,6 +94,9 @@ def optimize(problem: Problem, *, patient: bool = True) -> Solution:
     ----------
     patient : bool
         Where the time limit comes before any fleet, search on for one (`last_resort`).
+    known : sequence of Solution
+        Fleets that may do: where the search ends before its proof, the cheapest of these and of
+        what runs is taken if it costs less than what was found (`or_known`).
 
     Returns
     -------
@@ -107,16 +111,18 @@ def optimize(problem: Problem, *, patient: bool = True) -> Solution:
     """
     with watching() as clock:
         answer, short = _answer(problem)
-        solution = _solution(problem, answer, patient=patient)
+        solution = _solution(problem, answer, patient=patient, known=known)
     return replace(_with_shortfall_gap(problem, solution, short), replayable=not clock.ended_some)
 
 
-def _solution(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
+def _solution(
+    problem: Problem, answer: _Answer, *, patient: bool, known: Sequence[Solution]
+) -> Solution:
     """The checked solution of an answer, or a last resort."""
     if answer.infeasible:
         return nothing_solves(problem, solver_name=answer.solver, wall_s=answer.wall_s)
     if answer.replicas is None:
-        return _without_answer(problem, answer, patient=patient)
+        return _without_answer(problem, answer, patient=patient, known=known)
     solution = solution_of(
         problem,
         answer.replicas,
@@ -128,24 +134,28 @@ def _solution(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
     )
     if faults := check(problem, solution):
         raise SolverError(f"{answer.solver} gave a fleet that breaks {'; '.join(faults)}")
-    return solution
+    return or_known(problem, solution, known) or solution
 
 
-def attempt(problem: Problem, *, patient: bool = False) -> Solution | None:
+def attempt(
+    problem: Problem, *, patient: bool = False, known: Sequence[Solution] = ()
+) -> Solution | None:
     """`optimize` for a comparison; None where nothing was found in time.
 
     A plan that is in hand must not be lost because what it is compared with takes too long.
     """
     try:
-        return optimize(problem, patient=patient)
+        return optimize(problem, patient=patient, known=known)
     except SolverError:
         return None
 
 
-def _without_answer(problem: Problem, answer: _Answer, *, patient: bool) -> Solution:
+def _without_answer(
+    problem: Problem, answer: _Answer, *, patient: bool, known: Sequence[Solution]
+) -> Solution:
     """A plan where the search found none in time, with its gap."""
     find = last_resort if patient else rounded_up
-    found = find(problem, bound=answer.bound)
+    found = or_known(problem, find(problem, bound=answer.bound), known)
     if found is None:
         raise SolverError(
             f"{answer.solver} found no fleet within {problem.solver.time_limit_s:g} s: raise "

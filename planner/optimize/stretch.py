@@ -126,5 +126,6 @@ def _served_by_nothing(problem: Problem) -> frozenset[str]:
         stream.request_class
         for k, stream in enumerate(problem.streams)
         if stream.request_class
+        and not stream.beyond
         and not any(all(problem.serving(k, role) for role in roles) for roles in paths)
     )

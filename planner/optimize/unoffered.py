@@ -13,6 +13,7 @@ from planner.domain.plan import CostTerm, Plan, PlanStatus, RejectedAlternative
 from planner.domain.spec import PoolBounds, Spec
 from planner.domain.wording import percent
 from planner.optimize.explain import unserved_text
+from planner.optimize.in_unit import beside_text, mean_sought
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, mean_usd_per_hour
 
@@ -41,7 +42,12 @@ def other_way(spec: Spec, *, model: str) -> tuple[str, Spec] | None:
 
 
 def other_way_alternative(
-    spec: Spec, *, model: str, chosen: tuple[Problem, Solution], plan_for: Callable[[Spec], Plan]
+    spec: Spec,
+    *,
+    model: str,
+    chosen: tuple[Problem, Solution],
+    kept: bool,
+    plan_for: Callable[[Spec], Plan],
 ) -> tuple[RejectedAlternative, ...]:
     """What the other way would cost and keep, as an alternative that was not chosen.
 
@@ -50,6 +56,9 @@ def other_way_alternative(
     chosen : problem and solution
         Of the plan that it is compared with. Where one of both leaves requests unserved, what
         that costs is in the comparison.
+    kept : bool
+        False: no fleet of the spec's own pools keeps the objectives, so there is nothing to
+        compare a price with.
     plan_for : callable
         Plans a spec from nothing, for the same demand.
     """
@@ -64,8 +73,8 @@ def other_way_alternative(
         return (RejectedAlternative(name=label, reason=str(error), usd_per_hour=None),)
     window = plan.windows[0]
     fleet = " + ".join(f"{p.replicas} x {p.shape.label}" for p in window.pools)
-    kept = [w.predicted.attainment_ratio for w in plan.windows]
-    attained = min((ratio for ratio in kept if ratio is not None), default=1.0)
+    seen = [w.predicted.attainment_ratio for w in plan.windows]
+    attained = min((ratio for ratio in seen if ratio is not None), default=1.0)
     if plan.status is PlanStatus.INFEASIBLE:
         if fleet:
             at_best = f"at best {fleet} with attainment {percent(attained)}"
@@ -74,20 +83,30 @@ def other_way_alternative(
             at_best += f" ({plan.relaxations[0]} would help)" if plan.relaxations else ""
         reason = f"cannot keep the objectives: {at_best}"
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=None),)
-    if all(ratio is None for ratio in kept) and _unserved(plan):
+    if all(ratio is None for ratio in seen) and _unserved(plan):
         reason = f"serves no request in time: {fleet or 'nothing'}, {plan.usd_per_hour:.3f} USD/h"
+        return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
+    if not kept:
+        reason = (
+            f"{fleet or 'nothing'} in the first window, attainment {percent(attained)}"
+            f"{_unserved(plan)}, {plan.usd_per_hour:.3f} USD/h: keeps the objectives, which no "
+            f"fleet of the spec's pools does{'; not proven in the twin' if plan.unproven else ''}"
+        )
         return (RejectedAlternative(name=label, reason=reason, usd_per_hour=plan.usd_per_hour),)
     problem, solution = chosen
     more = plan.usd_per_hour - mean_usd_per_hour(problem, solution.replicas)
     left, plans = _unserved(plan), unserved_text(problem, solution)
     if left or plans:
         more += (_unserved_usd(plan.objective) - _unserved_usd(solution.terms)) / problem.horizon_h
+    sought = next((term.value for term in plan.objective if term.sought), None)
+    plans_sought = mean_sought(problem, solution.replicas)
+    first = beside_text(problem.objective, sought, plans_sought)
     price = "the same"
     if abs(more) >= 5e-4:
         price = f"{abs(more):.3f} USD/h {'more' if more > 0 else 'less'}"
     reason = (
         f"{fleet or 'nothing'} in the first window, attainment {percent(attained)}{left}, "
-        f"{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"
+        f"{first}{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"
         f"{f' (the plan {plans})' if plans else ''}"
         f"{'; not proven in the twin' if plan.unproven else ''}"
     )

@@ -7,6 +7,7 @@ import numpy as np
 from planner.domain.plan import PlanStatus, RejectedAlternative
 from planner.domain.spec import Objective, Routing, Spec
 from planner.optimize.explain import unserved_text
+from planner.optimize.in_unit import beside_text, mean_sought
 from planner.optimize.inputs import Floats
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, mean_usd_per_hour
@@ -95,5 +96,7 @@ def not_chosen(
     compared = (
         "the same" if abs(more) < 5e-3 else f"{abs(more):.2f} {'more' if more > 0 else 'less'}"
     )
-    reason = f"{usd:.2f} USD/h, {compared}{in_all}"
+    sought, plans_sought = (mean_sought(of, made.replicas) for of, made in (other, chosen))
+    first = beside_text(chosen[0].objective, sought, plans_sought)
+    reason = f"{first}{usd:.2f} USD/h, {compared}{in_all}"
     return RejectedAlternative(name=name, reason=reason, usd_per_hour=usd)

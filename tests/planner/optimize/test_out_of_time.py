@@ -12,7 +12,9 @@ from planner.domain.spec import LoopSettings
 from planner.optimize import Problem, check, optimize, plan, solve
 from planner.optimize.explain import rejected_alternatives
 from planner.optimize.inputs import SolverSettings
+from planner.optimize.known import or_known
 from planner.optimize.last_resort import busiest_alone
+from planner.optimize.rounded_up import rounded_up
 from planner.optimize.solution import Solution
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
@@ -55,7 +57,7 @@ def test_an_alternative_that_is_not_found_in_time_does_not_cost_the_plan(
     case = wave(1, pooled=True)
     solution = optimize(case)
 
-    def hurried(fewer: Problem, *, patient: bool) -> Solution:
+    def hurried(fewer: Problem, *, patient: bool, known: object) -> Solution:
         raise SolverError("found no fleet within 0 s")
 
     monkeypatch.setattr(solve, "optimize", hurried)
@@ -146,3 +148,41 @@ def test_a_busiest_window_that_nothing_serves_proves_that_no_fleet_does(seed: in
     assert none.infeasible
     assert optimize(case).status is PlanStatus.INFEASIBLE
     assert busiest_alone(replace(case, demand_rps=0.5 * case.demand_rps)) is None
+
+
+def cheap_and_dear() -> Problem:
+    """Two replicas of the cheap kind do; rounding the relaxation up takes two dear ones."""
+    options = [option(Role.AGGREGATED, "dear", 6.0), option(Role.AGGREGATED, "cheap", 4.1)]
+    return problem(options, [6.0, 4.0], [8.0], solver=NO_TIME)
+
+
+def test_an_earlier_fleet_that_costs_less_is_taken_when_time_is_up() -> None:
+    case = cheap_and_dear()
+    best = optimize(replace(case, solver=SolverSettings()))
+    alone = rounded_up(case)
+    assert alone is not None
+    assert alone.usd > best.usd
+    found = or_known(case, alone, [best])
+    assert found is not None
+    assert found.usd == pytest.approx(best.usd)
+    assert alone.usd * (1 - alone.gap_ratio) == pytest.approx(found.usd * (1 - found.gap_ratio))
+    assert optimize(case, known=[best]).usd == pytest.approx(best.usd)
+
+
+def test_the_fleet_that_runs_is_taken_when_time_is_up_and_it_costs_less() -> None:
+    case = cheap_and_dear()
+    runs = tuple(replace(o, initial_replicas=n) for o, n in zip(case.options, (0, 2), strict=True))
+    case = replace(case, options=runs, has_fleet=True)
+    found = optimize(case)
+    assert found.replicas[:, 0].tolist() == [0, 2]
+    assert check(case, found) == ()
+
+
+def test_a_known_fleet_that_breaks_a_limit_or_costs_more_is_not_taken() -> None:
+    case = cheap_and_dear()
+    best = optimize(replace(case, solver=SolverSettings()))
+    alone = rounded_up(case)
+    assert alone is not None
+    assert or_known(replace(case, demand_rps=case.demand_rps * 2), alone, [best]) is alone
+    unproven = replace(best, status=PlanStatus.FEASIBLE)
+    assert or_known(case, unproven, [alone]) is unproven

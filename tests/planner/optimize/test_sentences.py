@@ -10,7 +10,9 @@ from planner.domain.plan import PlanStatus
 from planner.domain.spec import Objective, PlanningSettings
 from planner.optimize import plan
 from planner.optimize.explain import rejected_alternatives
+from planner.optimize.problem import Problem
 from planner.optimize.solution import solution_of
+from planner.optimize.solve import optimize
 from planner.service.documents.plan import plan_document, plan_of
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, fleet, forecast, spec
@@ -113,3 +115,64 @@ def test_a_cheaper_fleet_that_was_not_tried_or_may_not_be_is_said_to_be_so() -> 
 
     assert "5.00 less, but the search ended before it was tried (gap 90.0%)" in slow_only(0.9)
     assert "5.00 less, but a bound of the spec or of what runs forbids it" in slow_only(0.0)
+
+
+def moving(gbytes_per_s: float, **more: object) -> Problem:
+    """Pairs whose transfers are limited, beside dear aggregated replicas."""
+    options = [
+        option(Role.PREFILL, "x", 1.0),
+        option(Role.DECODE, "x", 1.0),
+        option(Role.AGGREGATED, "x", 9.0),
+    ]
+    return problem(
+        options,
+        [1.0, 1.0, 1.0],
+        [4.0],
+        inventory=more.pop("inventory", 16),  # type: ignore[arg-type]
+        kv_bytes=np.array([1e9]),
+        transfer_bytes_per_s_limit=1e9 * gbytes_per_s,
+        **more,
+    )
+
+
+def alternative(case: Problem, name: str) -> str:
+    return next(r.reason for r in rejected_alternatives(case, optimize(case)) if r.name == name)
+
+
+def test_an_alternative_that_transfers_limit_is_said_to_be_limited_by_them() -> None:
+    reason = alternative(moving(2.0), "disaggregated only")
+    assert reason == (
+        "cannot serve: at most 2 of 4 requests/s in time, limited by KV transfers (2 GB/s, "
+        "planning.transfer_bytes_per_s)"
+    )
+
+
+def test_an_alternative_that_the_inventory_limits_is_not_blamed_on_transfers() -> None:
+    reason = alternative(moving(9.0, inventory=6), "disaggregated only")
+    assert reason == "cannot serve: at most 3 of 4 requests/s in time, limited by the inventory"
+
+
+def test_limits_that_are_in_the_way_together_only_are_named_together() -> None:
+    reason = alternative(moving(3.0, inventory=6), "disaggregated only")
+    assert "at most 3 of 4" in reason
+    assert reason.endswith("the inventory together")
+    assert "planning.transfer_bytes_per_s" in reason
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        (Objective.ACCELERATORS, "20 accelerators, 18 more; 10.00 USD/h, 8.00 more"),
+        (Objective.POWER, "1,000 W, 400 more; 10.00 USD/h, 8.00 more"),
+        (Objective.COST, "10.00 USD/h, 8.00 more"),
+    ],
+)
+def test_alternatives_are_told_in_the_unit_of_what_was_to_be_least(
+    objective: Objective, said: str
+) -> None:
+    options = [
+        option(Role.AGGREGATED, "big", 1.0, tp=1, power_w=300.0),
+        option(Role.AGGREGATED, "small", 1.0, tp=2, power_w=100.0),
+    ]
+    case = problem(options, [5.0, 1.0], [10.0], inventory=24, objective=objective)
+    assert alternative(case, "small only").endswith(said)
