@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -223,12 +224,21 @@ def _rank_cells(weight: Floats, order: Integers, levels: Floats) -> Integers:
 
 
 def _lognormal_buckets(mean: float, length_cv: float, buckets: int) -> tuple[Floats, Floats]:
-    """Bucket means and weights of 1 + a lognormal of mean `mean - 1`.
+    """Bucket means and weights of 1 + a lognormal of mean `mean - 1`."""
+    relative, weight = _lognormal_of_mean_1(length_cv, buckets)
+    return 1.0 + max(mean - 1.0, 0.0) * relative, weight
+
+
+@lru_cache(maxsize=64)
+def _lognormal_of_mean_1(length_cv: float, buckets: int) -> tuple[Floats, Floats]:
+    """Bucket means and weights of a lognormal of mean 1, the same for every window of totals.
 
     E[X; a < X <= b] = mean * (Phi(z_b - s) - Phi(z_a - s)) for a lognormal X with log-sd s.
     """
     edges = np.concatenate([[0.0], _levels(buckets), [1.0]])
     weight = np.diff(edges)
     log_sd = np.sqrt(np.log1p(length_cv**2))
-    partial = np.diff(ndtr(ndtri(edges) - log_sd))
-    return 1.0 + max(mean - 1.0, 0.0) * partial / weight, weight
+    relative = np.diff(ndtr(ndtri(edges) - log_sd)) / weight
+    for kept in (relative, weight):
+        kept.flags.writeable = False
+    return relative, weight

@@ -7,7 +7,7 @@ from planner.autoscale.in_cells import in_cells
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import PurchaseOption
-from planner.domain.plan import Plan, PlanStatus
+from planner.domain.plan import Plan, PlanStatus, stretched_text
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.spec import Spec
 from planner.optimize import Problem, build_problem, plan, with_demand_level
@@ -209,8 +209,17 @@ def _need(spec: Spec, problem: Problem, made: Plan, key: Key, then: int) -> str:
     found = [o for o in problem.option_indices if _key_of(problem, o) == key and problem.windows]
     if not found:
         return "not among the spec's pools that can be planned"
+    if made.stretched:
+        return f"{forecast_text}, sized for {stretched_text(made.stretched)}, which no pool keeps"
     if then == 0:
-        return f"{forecast_text} is served cheaper without it"
+        kept = made.status is not PlanStatus.INFEASIBLE
+        what = " is served cheaper without it" if kept else ", for which it has no use or no room"
+        return forecast_text + what
+    return _need_of_these(problem, made, key, then, forecast_text)
+
+
+def _need_of_these(problem: Problem, made: Plan, key: Key, then: int, forecast_text: str) -> str:
+    """Why there are so many replicas and not one less."""
     hardest = _hardest_window(problem, made, key[0].role)
     demand = problem.load_rps(hardest)
     if hardest > 0:

@@ -1,5 +1,6 @@
 """A plan: which pools in which window, what they will do, what they cost, and why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -218,6 +219,40 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StretchedPromise:
+    """An objective that no pool keeps, not even without load, and what was planned for instead.
+
+    Parameters
+    ----------
+    request_class : str
+        Whose objective it is; empty: of all that arrives.
+    objective : str
+        `ttft_s`, `tpot_s` or `e2e_s`.
+    promised_s, planned_s : float
+        As the spec promises it, which is not kept, and as the fleet was sized for, seconds.
+    """
+
+    request_class: str
+    objective: str
+    promised_s: float
+    planned_s: float
+
+
+def stretched_text(stretched: Sequence[StretchedPromise]) -> str:
+    """As in `ttft_s 0.2 of class batch instead of the promised 0.02`; empty: nothing was."""
+    classes: dict[tuple[str, float, float], list[str]] = {}
+    for one in stretched:
+        key = one.objective, one.promised_s, one.planned_s
+        classes.setdefault(key, []).append(one.request_class)
+    parts = []
+    for (objective, promised_s, planned_s), names in classes.items():
+        known = [name for name in names if name]
+        whose = f" of class{'es' if len(known) > 1 else ''} {', '.join(known)}" if known else ""
+        parts.append(f"{objective} {planned_s:.4g}{whose} instead of the promised {promised_s:g}")
+    return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedAlternative:
     """A fleet that was considered and not chosen.
 
@@ -336,6 +371,9 @@ class Plan:
         Where the replicas of each window stand; empty where the spec names no cells.
     unproven : tuple of str
         Of a plan that is not infeasible: what the twin did not confirm with 95 % confidence.
+    stretched : tuple of StretchedPromise
+        Promises that no pool keeps: the fleet, the rows that bind it, alternatives and prices are
+        for longer times; predictions are judged by what was promised.
     """
 
     plan_id: str
@@ -356,6 +394,18 @@ class Plan:
     incomplete: bool = False
     placements: tuple[Placement, ...] = ()
     unproven: tuple[str, ...] = ()
+    stretched: tuple[StretchedPromise, ...] = ()
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """In a sentence: promises that no pool keeps, and what was planned for instead."""
+        text = stretched_text(self.stretched)
+        if not text:
+            return ()
+        return (
+            f"fleet, rows, alternatives and prices are for {text}; what is in SLO is judged by "
+            "what was promised",
+        )
 
     @property
     def waits_for_starts(self) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ def assemble(
         held_by_others=problem.held_by_others,
         incomplete=any(p.interrupted for p in profiles),
         unproven=proof.unproven,
+        stretched=problem.stretched,
     )
     return replace(plan, plan_id=plan_id_of(plan))
 

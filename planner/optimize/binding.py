@@ -18,6 +18,7 @@ from planner.optimize.nodes import packs
 from planner.optimize.objective import changes
 from planner.optimize.problem import PATH, Problem, spot_options
 from planner.optimize.solution import Solution, taken_rps, usd_per_hour
+from planner.optimize.stretch import stretched_note
 from planner.optimize.usage import moved_bytes_per_s, watts
 
 Found = Iterator[tuple[str, str]]
@@ -43,7 +44,7 @@ def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]
 
     Of each row those in the windows that tell the most; of limits that are reached in other
     windows only, the first of them. Where nothing at all keeps every row, some that no fleet
-    keeps together.
+    keeps together. Where promises were stretched, each says for which it was computed.
     """
     if not solution.feasible:
         return conflicting_rows(problem)
@@ -61,8 +62,9 @@ def binding_rows(problem: Problem, solution: Solution) -> tuple[BindingRow, ...]
                         found.append((t, row, sentence))
                     told.add(timeless)
     found.sort(key=lambda f: f[0])
+    note = stretched_note(problem)
     return tuple(
-        BindingRow(row=row, equation=equation_of(row), sentence=sentence)
+        BindingRow(row=row, equation=equation_of(row), sentence=sentence + note)
         for _, row, sentence in found
     )
 

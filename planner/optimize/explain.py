@@ -17,6 +17,7 @@ from planner.optimize.solution import (
     solution_of,
 )
 from planner.optimize.solve import attempt
+from planner.optimize.stretch import stretched_note
 
 _CENT = 0.005
 _NEAR = 1e-6
@@ -38,7 +39,8 @@ def telling_windows(problem: Problem, solution: Solution, among: Sequence[int]) 
 def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:
     """Other ways to serve the same demand, each with its cost or why it cannot serve.
 
-    Found by solving the same problem with fewer options; the current fleet by looking at it.
+    Found by solving the same problem with fewer options; the current fleet by looking at it. Where
+    promises were stretched, each says for which it was computed.
     """
     problem = replace(problem, best_effort=False)
     usd = mean_usd_per_hour(problem, solution.replicas)
@@ -50,6 +52,8 @@ def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[Rejecte
     ]
     if problem.has_fleet:
         found += _current_fleet(problem, solution, usd)
+    note = stretched_note(problem)
+    found = [replace(other, reason=other.reason + note) for other in found]
     return (*found, *_left_out(problem))
 
 

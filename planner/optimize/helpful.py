@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.forecast import Forecast
 from planner.domain.spec import Spec
+from planner.domain.wording import percent
 from planner.optimize.loads import promises
 from planner.optimize.problem import Problem
 from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, MOST_STRETCH, promises_of
@@ -192,7 +193,7 @@ def _reached(final: Round) -> tuple[str, ...]:
         return (f"{slow}, or find faster replicas",)
     if reached < LEAST_ATTAINMENT_RATIO:
         return (
-            f"nothing that was tried is enough: the best fleet found keeps {reached:.1%}{of} in "
-            f"time. Promise more than {MOST_STRETCH:g} times as long, or relax several together",
+            f"nothing that was tried is enough: the best fleet found keeps {percent(reached)}{of} "
+            f"in time. Promise more than {MOST_STRETCH:g} times as long, or relax several together",
         )
     return (f"attainment_ratio {reached:.3f}{of}, which the best fleet found reaches",)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.model import Dtype
-from planner.domain.plan import Holding
+from planner.domain.plan import Holding, StretchedPromise
 from planner.optimize.inputs import (
     AcceleratorLimit,
     Exclusion,
@@ -77,6 +77,8 @@ class Problem:
         What other models are to have in each window of the limits above; empty: nothing.
     held_by_others : tuple of Holding
         What this model may not have because others hold it, to tell.
+    stretched : tuple of StretchedPromise
+        Promises that no pool keeps, and what capacities were computed for instead.
     best_effort : bool
         Demand may stay unserved, as little as possible: for inputs that nothing satisfies.
     """
@@ -107,6 +109,7 @@ class Problem:
     excluded: tuple[Exclusion, ...] = ()
     others: tuple[Held, ...] = ()
     held_by_others: tuple[Holding, ...] = ()
+    stretched: tuple[StretchedPromise, ...] = ()
     solver: SolverSettings = field(default_factory=SolverSettings)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from planner.domain.forecast import Forecast
 from planner.domain.plan import ClassAttainment, PlanStatus
+from planner.domain.wording import percent
 from planner.optimize.links import carried_bytes_per_s
 from planner.optimize.problem import Problem
 from planner.optimize.replay import Replay
@@ -88,10 +89,11 @@ class Round:
 def _seen_text(seen: Replay, wronged: ClassAttainment) -> str:
     several = len(seen.prediction.classes) > 1
     of = f" of class {wronged.request_class}" if several else ""
-    text = f"{wronged.attainment_ratio:.1%}{of} in time for {wronged.target_ratio:.1%} promised"
+    share, promised = percent(wronged.attainment_ratio), percent(wronged.target_ratio)
+    text = f"{share}{of} in time for {promised} promised"
     if wronged.low_ratio is None:
         return text
-    return f"{text} (95 % confidence: at least {wronged.low_ratio:.1%})"
+    return f"{text} (95 % confidence: at least {percent(wronged.low_ratio)})"
 
 
 def is_helpless(problem: Problem, solution: Solution, t: int) -> bool:

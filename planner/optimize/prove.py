@@ -160,7 +160,10 @@ def _plan(
         if compare
         else (),
         shadow_prices=shadow_prices(
-            problem, way.spec, rebuild, kept=status is not PlanStatus.INFEASIBLE
+            final.problem if final.problem.stretched else problem,
+            way.spec,
+            rebuild,
+            kept=status is not PlanStatus.INFEASIBLE,
         )
         if explain
         else (),

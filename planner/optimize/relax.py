@@ -5,13 +5,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-import numpy as np
-
 from planner.domain.errors import OutsideProfileError, SpecError
-from planner.domain.fleet import Role
 from planner.domain.spec import Spec
 from planner.optimize.limits import Limit, limits_of
-from planner.optimize.loads import with_slo
 from planner.optimize.problem import Problem
 from planner.optimize.promises import promises_of
 from planner.optimize.solution import Solution
@@ -20,10 +16,6 @@ from planner.optimize.solve import attempt
 RESOLUTION_RATIO = 0.01
 """Times, shares, watts and USD are found to within so much of their value; counts exactly."""
 
-_ALL_THERE_IS = 1e6
-"""Stretches every objective to the longest that a spec may hold."""
-
-_STRETCHES = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 _DIGITS = 4
 """Of a value that is told; rounded away from the limit as it is."""
 
@@ -329,42 +321,3 @@ def _size(limit: Limit, value: float) -> float:
 def _text(limit: Limit, value: float, *, exact: bool) -> str:
     about = "" if limit.whole or not exact else f" (to within {RESOLUTION_RATIO:.0%})"
     return limit.text(value) + about
-
-
-def attainable(problem: Problem, spec: Spec, rebuild: Rebuild) -> Problem:
-    """The problem with objectives stretched as far as it takes for some fleet to serve at all.
-
-    Where not even an idle replica keeps the objectives, capacities are 0 and tell nothing; with
-    stretched ones a best-effort fleet can still be sized. The objectives as promised are what
-    its prediction is judged by.
-    """
-    for stretch in (*_STRETCHES, _ALL_THERE_IS):
-        kept_waiting = _served_by_nothing(problem)
-        if not kept_waiting and any(_serves_something(problem, t) for t in problem.window_indices):
-            break
-        problem = rebuild(
-            with_slo(
-                spec,
-                problem.model,
-                ttft_ratio=stretch,
-                tpot_ratio=stretch,
-                classes=kept_waiting,
-            )
-        )
-    return problem
-
-
-def _served_by_nothing(problem: Problem) -> frozenset[str]:
-    """Classes of streams that no pool can serve in time; empty: none, or there is one stream."""
-    paths = ((Role.AGGREGATED,), (Role.PREFILL, Role.DECODE))
-    return frozenset(
-        stream.request_class
-        for k, stream in enumerate(problem.streams)
-        if stream.request_class
-        and not any(all(problem.serving(k, role) for role in roles) for roles in paths)
-    )
-
-
-def _serves_something(problem: Problem, t: int) -> bool:
-    one = np.ones((len(problem.options), len(problem.windows)), dtype=np.int64)
-    return problem.serves_rps(one, t) > 0

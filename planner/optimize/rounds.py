@@ -13,10 +13,11 @@ from planner.optimize.loads import strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, judged_windows
-from planner.optimize.relax import Rebuild, attainable
+from planner.optimize.relax import Rebuild
 from planner.optimize.replay import replay
 from planner.optimize.solution import Solution, is_sent_as_one, nothing_solves
 from planner.optimize.solve import attempt, optimize
+from planner.optimize.stretch import attainable
 from planner.optimize.ways import worth
 
 MAX_ROUNDS = 6
@@ -141,7 +142,7 @@ def _propose(
         nothing = nothing_solves(problem, solver_name="", wall_s=0.0)
         return Round(problem=problem, solution=nothing, replays=(), exhausted=True)
     if solution is None or exhausted:  # nothing serves all, or nothing was found in time
-        problem = replace(attainable(problem, spec, rebuild), best_effort=True)
+        problem = replace(attainable(problem, spec, forecast, rebuild), best_effort=True)
         solution = optimize(problem)
     return replace(replayed(spec, forecast, problem, solution, slos), exhausted=exhausted)
 

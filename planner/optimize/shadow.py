@@ -20,6 +20,7 @@ from planner.optimize.problem import Problem
 from planner.optimize.promises import shortest_e2e_s
 from planner.optimize.solve import attempt
 from planner.optimize.sought import Worth, difference_text, worth_of
+from planner.optimize.stretch import stretched_note, with_stretched
 
 TTFT_STEP_RATIO, TPOT_STEP_RATIO, E2E_STEP_RATIO = 0.05, 0.05, 0.05
 """Objectives are tightened and relaxed by so much."""
@@ -49,13 +50,26 @@ def shadow_prices(
     Parameters
     ----------
     problem : Problem
-        As the plan was made from, tightened where the twin asked for it.
+        As the plan was made from, tightened where the twin asked for it. Where its promises were
+        stretched, changes are of these, and every sentence says so.
     rebuild : function from Spec to Problem
         Makes the problem again for a spec with other objectives, tightened alike.
     kept : bool
         False: no fleet keeps the promise. Then it is told how many requests/s more are served.
     """
+    if problem.stretched:  # a fleet may keep these
+        spec, problem = with_stretched(spec, problem), replace(problem, best_effort=False)
+        sized = attempt(problem)
+        kept = sized is None or sized.feasible
     problem = replace(problem, best_effort=not kept)
+    note = stretched_note(problem)
+    prices = _prices(problem, spec, rebuild, kept=kept)
+    return tuple(replace(price, sentence=price.sentence + note) for price in prices)
+
+
+def _prices(
+    problem: Problem, spec: Spec, rebuild: Rebuild, *, kept: bool
+) -> tuple[ShadowPrice, ...]:
     found = attempt(problem)
     if found is None:
         return (_unpriced(NOT_IN_TIME),)

@@ -33,9 +33,18 @@ def unkept_classes(
     )
     if not sheds or len(names) < 2:
         return frozenset()
+    unkept = hopeless_classes(spec, shapes, forecast)
+    return frozenset() if unkept == names else unkept
+
+
+def hopeless_classes(
+    spec: Spec, shapes: Sequence[ReplicaShape], forecast: Forecast
+) -> frozenset[str]:
+    """Classes that no way through the pools keeps in some window, not even idle."""
+    names = {d.request_class for w in forecast.windows for d in w.demands}
     found = (load_of(window, spec.forecast.demand_level) for window in forecast.windows)
     loads = different([load for load in found if load is not None])
-    unkept = frozenset(
+    return frozenset(
         slo.request_class
         for slo in promises(spec, forecast.model, names)
         if any(
@@ -43,7 +52,6 @@ def unkept_classes(
             for load in loads
         )
     )
-    return frozenset() if unkept == names else unkept
 
 
 def _is_kept(spec: Spec, shapes: Sequence[ReplicaShape], load: Load, slo: Slo) -> bool:

@@ -11,6 +11,7 @@ from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.fleet import ReplicaShape, Role
 from planner.domain.plan import CostTerm, Plan, PlanStatus, RejectedAlternative
 from planner.domain.spec import PoolBounds, Spec
+from planner.domain.wording import percent
 from planner.optimize.explain import unserved_text
 from planner.optimize.problem import Problem
 from planner.optimize.solution import Solution, mean_usd_per_hour
@@ -67,7 +68,7 @@ def other_way_alternative(
     attained = min((ratio for ratio in kept if ratio is not None), default=1.0)
     if plan.status is PlanStatus.INFEASIBLE:
         if fleet:
-            at_best = f"at best {fleet} with attainment {attained:.1%}"
+            at_best = f"at best {fleet} with attainment {percent(attained)}"
         else:
             at_best = "the limits leave room for no fleet"
             at_best += f" ({plan.relaxations[0]} would help)" if plan.relaxations else ""
@@ -85,7 +86,7 @@ def other_way_alternative(
     if abs(more) >= 5e-4:
         price = f"{abs(more):.3f} USD/h {'more' if more > 0 else 'less'}"
     reason = (
-        f"{fleet or 'nothing'} in the first window, attainment {attained:.1%}{left}, "
+        f"{fleet or 'nothing'} in the first window, attainment {percent(attained)}{left}, "
         f"{plan.usd_per_hour:.3f} USD/h, {price}{' in all' if left or plans else ''}"
         f"{f' (the plan {plans})' if plans else ''}"
         f"{'; not proven in the twin' if plan.unproven else ''}"

@@ -74,7 +74,7 @@ from planner.service.election.lease import (
     Timing,
 )
 from planner.service.environment import number, whole_number
-from planner.service.store.retention import Keeping
+from planner.service.keeping import Keeping
 from planner.service.telemetry.observability import (
     LogFormat,
     NotificationSettings,

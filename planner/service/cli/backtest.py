@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from planner.domain import wording
 from planner.domain.errors import InputError
 from planner.service.cli import backtest_options as about
 from planner.service.cli import forecast_options as asked
@@ -254,7 +255,7 @@ def _row(score: "SeriesScoreDocument") -> list[str]:
         _ratio(score.mase),
         *(_ratio(p.ratio) for p in score.pinball),
         output.percent(score.q90_coverage_ratio),
-        f"{score.q90_coverage_low_ratio:.1%} to {score.q90_coverage_high_ratio:.1%}",
+        wording.interval(score.q90_coverage_low_ratio, score.q90_coverage_high_ratio),
     ]
 
 

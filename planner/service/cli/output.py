@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from planner.domain import wording
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
@@ -119,4 +121,4 @@ def milliseconds(seconds: float | None) -> str:
 
 def percent(ratio: float | None) -> str:
     """A ratio as a percentage for tables."""
-    return "-" if ratio is None else f"{ratio:.1%}"
+    return "-" if ratio is None else wording.percent(ratio)

@@ -270,6 +270,9 @@ def _show(proposal: "Proposal", *, explain: bool) -> None:
 
         out = output.console()
         out.print("[bold]Steps from the fleet to the first window[/bold]")
+        if proposal.plan.status == "infeasible":
+            out.print("none: no fleet keeps the objectives, so there is nothing to change to")
+            return
         out.print(render_text(proposal.diff), markup=False)
         objections = [f for f in proposal.findings if f.verdict != "allow"]
         output.print_lines("Guards", [f"{f.guard} ({f.verdict}): {f.reason}" for f in objections])

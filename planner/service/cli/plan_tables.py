@@ -55,6 +55,7 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     )
     output.print_table(title, columns, rows, numbers_from=3, unbroken=columns[:3])
     output.print_lines("Not proven in the twin", plan.unproven)
+    output.print_lines("Promises that no pool keeps, not even without load", plan.not_kept)
     output.print_lines("Predicted from when new replicas serve", plan.waits_for_starts)
     output.print_lines("Assumptions", plan.inputs.assumptions)
     show_cells(plan)

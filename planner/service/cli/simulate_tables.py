@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from planner.domain import wording
 from planner.service.cli import output
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ def _show_latency(result: "SimulationDocument") -> None:
 def _attainment(result: "SimulationDocument") -> list[str]:
     predicted, futures = result.predicted, result.futures
     interval = ""
-    if predicted.attainment_low_ratio is not None:
+    low, high = predicted.attainment_low_ratio, predicted.attainment_high_ratio
+    if low is not None and high is not None:
         interval = (
-            f" ({output.percent(predicted.attainment_low_ratio)} to "
-            f"{output.percent(predicted.attainment_high_ratio)} with 95 % confidence"
+            f" ({wording.interval(low, high)} with 95 % confidence"
             f"{', as if requests were independent' if futures is None else ''})"
         )
     lines = [f"Attainment {output.percent(result.latency.attainment_ratio)}{interval}"]

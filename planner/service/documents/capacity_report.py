@@ -103,7 +103,7 @@ class FleetWindowDocument(Document):
     start_at: AwareDatetime
     after_start_s: float = Field(description="after the first request was seen, seconds")
     window_s: float
-    usd_per_hour: float
+    usd_per_hour: float = Field(description="what is paid, reserved ones that are idle included")
     accelerators: int
     bottleneck: str
     attainment_ratio: float | None
@@ -135,14 +135,37 @@ class TypeDocument(Document):
     spare: int = Field(description="of the inventory, in the window that needs most")
 
 
+class ReservedDocument(Document):
+    """Reserved accelerators of one type: paid all the time, used or not."""
+
+    accelerator: str
+    reserved: int = Field(
+        description="as many as the spec has (reserved_count), or as the plan uses at the most"
+    )
+    used_mean: float = Field(description="of them in use, mean over the horizon")
+    idle_mean: float = Field(description="of them not in use")
+    usd_per_hour: float = Field(description="of one")
+    idle_usd_per_hour: float = Field(description="what the idle ones cost in the mean")
+    idle_usd_per_day: float
+
+
 class RecommendedDocument(Document):
-    """The fleet, and what it costs."""
+    """The fleet, and what is paid for it: reserved ones all the time, others while used."""
 
     windows: list[FleetWindowDocument]
     pools: list[PoolDocument]
     types: list[TypeDocument]
+    reserved: list[ReservedDocument] = Field(
+        description="by type, where the plan uses reserved ones or the spec has paid for some"
+    )
     busiest_window: int = Field(description="the one with most requests/s, from 0")
-    usd_per_hour: float = Field(description="mean over the horizon")
+    usd_per_hour: float = Field(
+        description="mean over the horizon of what is paid, reserved ones that are idle included"
+    )
+    used_usd_per_hour: float = Field(
+        description="the plan's own cost, which other plans on this page are compared with: "
+        "reserved ones without a reserved_count cost nothing there while they are idle"
+    )
     usd_per_hour_busiest: float
     usd_per_day: float = Field(description="24 hours like the horizon")
     usd_per_month: float = Field(description="30 such days")

@@ -21,6 +21,7 @@ from planner.domain.plan import (
     RejectedAlternative,
     ShadowPrice,
     SolverReport,
+    StretchedPromise,
     TrafficShare,
 )
 from planner.service.documents.document import Document, parse, read_object
@@ -193,6 +194,15 @@ class InputsDocument(Document):
     )
 
 
+class StretchedDocument(Document):
+    """An objective that no pool keeps, not even without load, and what was planned for instead."""
+
+    request_class: str = Field(description="empty: of all that arrives")
+    objective: str = Field(description="ttft_s, tpot_s or e2e_s")
+    promised_s: float = Field(description="as the spec promises it; it is not kept")
+    planned_s: float = Field(description="as fleet, rows, alternatives and prices are for")
+
+
 class PlanDocument(Document):
     """Pools per window for one deployment, with reasons."""
 
@@ -226,6 +236,9 @@ class PlanDocument(Document):
         default_factory=list,
         description="of a plan that is not infeasible: what the twin did not confirm",
     )
+    stretched: list[StretchedDocument] = Field(
+        default_factory=list, description="promises that no pool keeps; empty: there is none"
+    )
 
 
 def plan_document(plan: Plan) -> PlanDocument:
@@ -256,6 +269,7 @@ def plan_document(plan: Plan) -> PlanDocument:
         incomplete=plan.incomplete,
         placements=[placement_document(placement) for placement in plan.placements],
         unproven=list(plan.unproven),
+        stretched=[StretchedDocument.model_validate(one) for one in plan.stretched],
     )
 
 
@@ -295,6 +309,7 @@ def plan_of(document: PlanDocument, *, where: str) -> Plan:
             incomplete=document.incomplete,
             placements=tuple(placement_of(placement) for placement in document.placements),
             unproven=tuple(document.unproven),
+            stretched=tuple(StretchedPromise(**one.model_dump()) for one in document.stretched),
         )
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from error

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from planner.autoscale.slow import Decision, decide
@@ -99,8 +100,9 @@ def replay(parts: Mapping[str, str]) -> Replay:
     )
 
 
+@cache
 def versions() -> dict[str, str]:
-    """What decides, by name and version."""
+    """What decides, by name and version; the same as long as the process lives."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -22,7 +22,7 @@ from planner.service.reports.page import (
     rendered,
     titled,
 )
-from planner.service.reports.quantities import MISSING, counted, duration, sentence, share
+from planner.service.reports.quantities import MISSING, between, counted, duration, sentence, share
 from planner.service.reports.table import Table, cells, number_columns, text_columns
 
 TEMPLATE = "forecast_report.html.j2"
@@ -187,7 +187,7 @@ def _scores_table(document: BacktestDocument) -> Table:
                 _number(s.mase),
                 _number(next((p.ratio for p in s.pinball if p.level == 0.9), None)),
                 share(s.q90_coverage_ratio),
-                f"{share(s.q90_coverage_low_ratio)} to {share(s.q90_coverage_high_ratio)}",
+                between(s.q90_coverage_low_ratio, s.q90_coverage_high_ratio),
             )
             for s in document.scores
         ),

@@ -1,9 +1,11 @@
 """A capacity report as one HTML page that needs nothing else, made of its document alone."""
 
+import re
+
 from markupsafe import Markup
 
 from planner.domain.plan import PlanStatus
-from planner.service.documents.capacity_report import CapacityReport
+from planner.service.documents.capacity_report import CapacityReport, ReservedDocument
 from planner.service.reports import capacity_figures as figures
 from planner.service.reports import capacity_tables as tables
 from planner.service.reports import capacity_text as text
@@ -12,6 +14,9 @@ from planner.service.reports.quantities import counted, sentence, share, span, u
 
 TEMPLATE = "capacity_page.html.j2"
 NO_FLEET = "Nothing was asked: there is no fleet that something could change."
+LEAST_USD = 0.0005
+"""A day: what is less is nothing, as it is written."""
+_WINDOW = re.compile(r"window (\d+): ")
 MOST_BINDING = 6
 """Rows that keep the plan from being cheaper; more are in the document."""
 
@@ -50,7 +55,7 @@ def capacity_page(report: CapacityReport) -> str:
         types=tables.types_table(report),
         pools=tables.pools_table(report),
         windows=tables.windows_table(report),
-        binding=tuple(sentence(row.sentence) for row in report.plan.binding[:MOST_BINDING]),
+        binding=tuple(_binding(report, row.sentence) for row in report.plan.binding[:MOST_BINDING]),
         more_binding=len(report.plan.binding) > MOST_BINDING,
         attainment=figures.attainment_figure(report),
         attainment_lead=_attainment_lead(report),
@@ -105,7 +110,7 @@ def _tiles(report: CapacityReport) -> tuple[tuple[str, str, str], ...]:
     left = ", ".join(f"{k.spare:,} of {k.inventory:,} {k.accelerator} left" for k in fleet.types)
     million = fleet.usd_per_million_tokens
     tiles = [
-        ("Accelerators when busiest", most, left),
+        ("Accelerators, at the most", most, left),
         ("Cost of a day", usd(fleet.usd_per_day), f"{usd(fleet.usd_per_month)} for 30 days"),
         ("Cost of a million tokens", usd(million), "prompt and answer tokens"),
     ]
@@ -161,7 +166,7 @@ def _growth_lead(report: CapacityReport) -> str:
         return f"Today's inventory carries at least {carries} today's traffic; no limit was found."
     why = f" What would help then: {known.fails_why}." if known.fails_why else ""
     return (
-        f"Today's inventory carries {carries} today's traffic, and no longer "
+        f"Today's inventory carries {carries} today's traffic, but not "
         f"{text.times(known.fails_ratio)}.{why}"
     )
 
@@ -175,28 +180,34 @@ def _split_lead(report: CapacityReport) -> str:
             )
             continue
         parts.append(
-            f"Reserving one {s.accelerator} pays when it is used {share(s.break_even_ratio)} of "
-            f"the time: so are {s.worth_reserving:,} of {s.most:,}."
+            f"Reserving a {s.accelerator} pays when it is used at least "
+            f"{share(s.break_even_ratio)} of the time, as {s.worth_reserving:,} of {s.most:,} are."
         )
-    return " ".join((*parts, *_paid_all_day(report)))
+    parts += [
+        f"As planned {r.reserved:,} {r.accelerator} are reserved and paid all day; {_unused(r)}."
+        for r in report.recommended.reserved
+    ]
+    return " ".join(parts) + text.cheaper_split(report)
 
 
-def _paid_all_day(report: CapacityReport) -> tuple[str, ...]:
-    """What reserving makes of the day's cost, which the plan counts as if it ended when unused."""
-    days = [s.split_usd_per_day for s in report.split]
-    known = [usd_per_day for usd_per_day in days if usd_per_day is not None]
-    planned = report.recommended.usd_per_day
-    if (
-        len(known) < len(days)
-        or sum(known) <= planned
-        or not any(s.planned_reserved for s in report.split)
-    ):
-        return ()
-    each = " + ".join(usd(usd_per_day) for usd_per_day in known)
+def _unused(found: ReservedDocument) -> str:
+    if found.idle_usd_per_day < LEAST_USD:
+        return "none of them is ever idle"
     return (
-        f"Reserved so, a day costs {each}: reserved ones are paid all day, while the plan's "
-        f"{usd(planned)} count them only while they are used.",
+        f"{found.idle_mean:,.2f} of them are idle in the mean, which costs "
+        f"{usd(found.idle_usd_per_day)} a day"
     )
+
+
+def _binding(report: CapacityReport, told: str) -> str:
+    """What binds, with the time of its window instead of the window's number."""
+    found = _WINDOW.match(told)
+    windows = report.recommended.windows
+    if found is None or int(found[1]) >= len(windows):
+        return sentence(told)
+    at = text.when(report, windows[int(found[1])])
+    after = " after the start" if text.is_relative(report) else " UTC"
+    return sentence(f"from {at}{after}: {told[found.end() :]}")
 
 
 def _effort(report: CapacityReport) -> str:

@@ -12,11 +12,13 @@ from planner.service.documents.capacity_report import (
 from planner.service.reports.capacity_text import fleet_of, is_relative, when
 from planner.service.reports.quantities import (
     MISSING,
+    between,
     counted,
     duration,
     rate,
     sentence,
     share,
+    share_between,
     span,
     usd,
     usd_per_hour,
@@ -25,6 +27,8 @@ from planner.service.reports.quantities import (
 from planner.service.reports.table import Cell, Fact, Table, cells, number_columns, text_columns
 
 MOST_CLASSES = 8
+LEAST_CHANGE = 0.0005
+"""Of a cost, as a share: what is less is no change, as it is written."""
 
 
 def workload_facts(report: CapacityReport) -> tuple[Fact, ...]:
@@ -123,7 +127,7 @@ def types_table(report: CapacityReport) -> Table:
         caption="Accelerators",
         columns=(
             *text_columns("Type"),
-            *number_columns("Fewest", "Mean", "Most", "Inventory", "Left when busiest"),
+            *number_columns("Fewest", "Mean", "Most", "Inventory", "Left then"),
         ),
         rows=tuple(
             cells(
@@ -172,7 +176,7 @@ def windows_table(report: CapacityReport) -> Table:
                 *(f"{pool.replicas[t]:,}" for pool in fleet.pools),
                 usd_per_hour(window.usd_per_hour),
                 words(window.bottleneck),
-                _interval(
+                share_between(
                     window.attainment_ratio,
                     window.attainment_low_ratio,
                     window.attainment_high_ratio,
@@ -181,12 +185,6 @@ def windows_table(report: CapacityReport) -> Table:
             for t, window in enumerate(fleet.windows)
         ),
     )
-
-
-def _interval(ratio: float | None, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return share(ratio)
-    return f"{share(ratio)} ({share(low)} to {share(high)})"
 
 
 def attainment_table(report: CapacityReport) -> Table | None:
@@ -205,9 +203,7 @@ def attainment_table(report: CapacityReport) -> Table | None:
                 c.request_class,
                 share(c.target_ratio),
                 share(c.attainment_ratio),
-                MISSING
-                if c.low_ratio is None
-                else f"{share(c.low_ratio)} to {share(c.high_ratio)}",
+                between(c.low_ratio, c.high_ratio),
                 f"{c.requests or 0:,}",
             )
             for c in seen.classes
@@ -263,10 +259,16 @@ def _scenario_row(found: ScenarioDocument, most: float, *, remarked: bool) -> tu
         Cell(text=sentence(found.change).rstrip(".")),
         Cell(text=fleet_of(found) if found.accelerators else MISSING),
         Cell(text=usd_per_hour(found.usd_per_hour)),
-        Cell(text=MISSING if change is None else f"{change:+.1%}", bar_ratio=bar),
+        Cell(text=_changed(change), bar_ratio=bar),
         Cell(text=MISSING if found.usd_per_hour is None else share(found.attainment_ratio)),
         *((Cell(text=remark(found)),) if remarked else ()),
     )
+
+
+def _changed(ratio: float | None) -> str:
+    if ratio is None:
+        return MISSING
+    return "none" if abs(ratio) < LEAST_CHANGE else f"{ratio:+.1%}"
 
 
 def remark(found: ScenarioDocument) -> str:
@@ -288,10 +290,16 @@ def pareto_table(report: CapacityReport) -> Table:
             for p in report.pareto
             if p.efficient
         ),
-        when_empty="No promise was found that a fleet keeps."
-        if report.pareto or not report.effort.left_out
-        else "Left out: the report's time limit was reached (--time-limit).",
+        when_empty=_no_promise(report),
     )
+
+
+def _no_promise(report: CapacityReport) -> str:
+    if report.plan.status is PlanStatus.INFEASIBLE:
+        return "Nothing was asked: there is no fleet that other promises could change."
+    if report.pareto or not report.effort.left_out:
+        return "No promise was found that a fleet keeps."
+    return "Left out: the report's time limit was reached (--time-limit)."
 
 
 def runs_out_table(report: CapacityReport) -> Table:
@@ -322,12 +330,22 @@ def _used_up(moment: datetime | None, *, at_least: bool) -> str:
 
 def bought_table(report: CapacityReport) -> Table:
     """How the accelerators are bought as planned."""
+    reserved = {r.accelerator: r.reserved for r in report.recommended.reserved}
     return Table(
-        caption="As planned: accelerators in the mean",
-        columns=(*text_columns("Type"), *number_columns("Reserved", "On demand", "Spot")),
+        caption="As planned",
+        columns=(
+            *text_columns("Type"),
+            *number_columns(
+                "Reserved, paid all day",
+                "Of them used, mean",
+                "On demand, mean",
+                "Spot, mean",
+            ),
+        ),
         rows=tuple(
             cells(
                 s.accelerator,
+                f"{reserved.get(s.accelerator, 0):,}",
                 f"{s.planned_reserved:,.2f}",
                 f"{s.planned_on_demand:,.2f}",
                 f"{s.planned_spot:,.2f}",

@@ -1,5 +1,6 @@
 """What a capacity report says in words; every figure in them is one of its document."""
 
+import math
 from datetime import UTC
 
 from planner.domain.plan import PlanStatus
@@ -7,11 +8,13 @@ from planner.service.documents.capacity_report import (
     CapacityReport,
     FleetWindowDocument,
     InventoryDocument,
+    RecommendedDocument,
     RunsOutDocument,
     ScenarioDocument,
 )
 from planner.service.reports.quantities import (
     NO_BREAK,
+    between,
     counted,
     duration,
     rate,
@@ -60,16 +63,24 @@ def _what(report: CapacityReport) -> str:
         for kind in fleet.types
         if kind.most
     )
-    pools = " + ".join(
-        f"{pool.replicas[fleet.busiest_window]} {pool.role}"
-        for pool in fleet.pools
-        if pool.replicas[fleet.busiest_window]
-    )
-    peak = report.expected[fleet.busiest_window].request_rate_planned_rps
     return (
-        f"{report.model} needs {parts or 'no accelerator'}, run as {pools or 'no'} replicas when "
-        f"it is busiest, to serve up to {rate(peak, 'requests')}."
+        f"{report.model} needs {parts or 'no accelerator'} to serve up to "
+        f"{rate(peak_rps(report), 'requests')}: at the most {_largest(fleet)}."
     )
+
+
+def _largest(fleet: RecommendedDocument) -> str:
+    """Replicas by role where most accelerators are needed, the busiest window before others."""
+    at = max(
+        range(len(fleet.windows)),
+        key=lambda t: (fleet.windows[t].accelerators, t == fleet.busiest_window, -t),
+    )
+    counts: dict[str, int] = {}
+    for pool in fleet.pools:
+        counts[pool.role] = counts.get(pool.role, 0) + pool.replicas[at]
+    parts = [f"{count} {role}" for role, count in counts.items() if count]
+    one = sum(counts.values()) == 1
+    return f"{' + '.join(parts) or 'no'} replica{'' if one else 's'}"
 
 
 def _cost(report: CapacityReport) -> str:
@@ -79,8 +90,36 @@ def _cost(report: CapacityReport) -> str:
         per_million = f", or {usd(fleet.usd_per_million_tokens)} per million tokens"
     return (
         f"That costs {usd_per_hour(fleet.usd_per_hour)} on average: {usd(fleet.usd_per_day)} a day "
-        f"and {usd(fleet.usd_per_month)} for 30 days{per_million}."
+        f"and {usd(fleet.usd_per_month)} for 30 days{per_million}.{_idle(report)}"
     )
+
+
+def _idle(report: CapacityReport) -> str:
+    """A sentence on what idle reserved accelerators are of the cost; empty: none is idle."""
+    idle = [r for r in report.recommended.reserved if r.idle_usd_per_day > _SAME]
+    if not idle:
+        return ""
+    parts = " and ".join(
+        f"{usd(r.idle_usd_per_day)} a day for reserved {r.accelerator} that nothing uses "
+        f"({r.idle_mean:,.2f} of {r.reserved:,} in the mean)"
+        for r in idle
+    )
+    return f" In it are {parts}.{cheaper_split(report)}"
+
+
+def cheaper_split(report: CapacityReport) -> str:
+    """A sentence on reserving fewer, where that costs less; empty: it does not."""
+    days = [s.split_usd_per_day for s in report.split]
+    known = [usd_per_day for usd_per_day in days if usd_per_day is not None]
+    mixed = [s for s in report.split if s.worth_reserving != s.most]
+    least = math.fsum(known)
+    if not mixed or len(known) < len(days):
+        return ""
+    if least >= report.recommended.usd_per_day * (1 - _SAME):
+        return ""
+    how = " and ".join(f"{s.worth_reserving:,} of {s.most:,} {s.accelerator}" for s in report.split)
+    each = " + ".join(usd(usd_per_day) for usd_per_day in known)
+    return f" Reserving {how} and taking the rest on demand would cost {each} a day."
 
 
 def _attained(report: CapacityReport) -> str:
@@ -88,14 +127,15 @@ def _attained(report: CapacityReport) -> str:
     if seen is None or seen.attainment_ratio is None:
         return f"Attainment is not known: {report.attainment_reason or 'nothing arrived'}"
     target = max((c.target_ratio for c in seen.classes), default=None)
-    between = ""
-    if seen.low_ratio is not None and seen.high_ratio is not None:
-        between = f" ({share(seen.low_ratio)} to {share(seen.high_ratio)} with 95{NO_BREAK}% "
-        between += "confidence)"
+    which = f"{share(seen.attainment_ratio)} of requests"
+    if seen.attainment_ratio == 1.0:
+        which = f"all {counted(seen.requests, 'request')}"
+    surely = ""
+    if seen.low_ratio is not None:
+        surely = f" ({between(seen.low_ratio, seen.high_ratio)} with 95{NO_BREAK}% confidence)"
     return (
-        f"In {counted(seen.futures, 'sampled future')} of the busiest time "
-        f"{share(seen.attainment_ratio)} of requests{between} are in time, of {share(target)} "
-        "promised"
+        f"In {counted(seen.futures, 'sampled future')} of the busiest time {which}{surely} are in "
+        f"time, of {share(target)} promised"
     )
 
 
@@ -141,6 +181,11 @@ def _no_answer(report: CapacityReport) -> tuple[str, str, str]:
     base = report.base
     if base.beyond_inventory:
         third = f"Without those limits {fleet_of(base)} would do it for {_usd(base)}."
+    elif base.status is None:
+        third = (
+            "What it would take without those limits was not found out: "
+            f"{base.reason.rstrip('.') or 'it was not asked'}."
+        )
     else:
         third = (
             "Even without those limits no fleet was found: the promises themselves are too hard"
@@ -204,7 +249,18 @@ def disaggregation_sentence(report: CapacityReport) -> str:
             "else."
         )
     other = "Neither way alone was better." if found.recommended == "both" else _other_way(report)
-    return f"{said} {other} {_bottleneck(report)}"
+    return f"{said} {other} {_bottleneck(report)}{_counted_while_used(report)}"
+
+
+def _counted_while_used(report: CapacityReport) -> str:
+    """Why costs of other fleets are not to be held beside what is paid; empty: they are."""
+    fleet = report.recommended
+    if fleet.usd_per_hour - fleet.used_usd_per_hour <= _SAME * fleet.usd_per_hour:
+        return ""
+    return (
+        " Costs of other fleets count reserved accelerators only while they are used; this plan's "
+        f"cost is then {usd_per_hour(fleet.used_usd_per_hour)}."
+    )
 
 
 def _unoffered(report: CapacityReport) -> bool:

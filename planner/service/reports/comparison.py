@@ -19,7 +19,7 @@ from planner.service.reports.page import (
     drawn,
     titled,
 )
-from planner.service.reports.quantities import MISSING, duration, share
+from planner.service.reports.quantities import MISSING, between, duration, share
 from planner.service.reports.table import Column, Table, cells, number_columns
 
 NAMES = ("the plan's prediction", "the twin, given the traffic that came", "observed after")
@@ -111,8 +111,7 @@ def comparison_table(outcome: Outcome) -> Table:
     rows = []
     for measure in measures_of(outcome):
         texts = [
-            measure.text(value)
-            + (f" ({measure.text(interval[0])} to {measure.text(interval[1])})" if interval else "")
+            measure.text(value) + (f" ({between(*interval)})" if interval else "")
             for value, interval in zip(measure.values, measure.intervals, strict=True)
         ]
         rows.append(cells(measure.name, measure.promise_text, *texts))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from planner.domain.fleet import Fleet, Role
 from planner.domain.plan import PlanWindow
+from planner.domain.wording import counted as counted_with_zero
+from planner.domain.wording import interval, percent, with_interval
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 """Between a number and its unit: a line does not end there."""
@@ -61,10 +63,22 @@ def _whole(number: str, unit: str) -> str:
 
 
 def share(ratio: float | None) -> str:
-    """Write a ratio: `95.2%`."""
+    """Write a ratio: `95.2%`; what is nearly all or nearly nothing gets more digits."""
     if ratio is None or not math.isfinite(ratio):
         return MISSING
-    return f"{ratio:.1%}"
+    return percent(ratio)
+
+
+def between(low: float | None, high: float | None) -> str:
+    """Write the interval of a share: `99.4% to 99.8%`, `at least 99.98%`."""
+    return MISSING if low is None or high is None else interval(low, high)
+
+
+def share_between(ratio: float | None, low: float | None, high: float | None) -> str:
+    """Write a share and its interval, where it has one: `99.7% (99.4% to 99.8%)`."""
+    if ratio is None or low is None or high is None:
+        return share(ratio)
+    return with_interval(ratio, low, high)
 
 
 def usd_per_hour(usd: float | None) -> str:
@@ -102,7 +116,7 @@ def counted(count: int, noun: str) -> str:
     """Write a count with its noun: `no step`, `1 step`, `1,204 requests`."""
     if count == 0:
         return f"no {noun}"
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return counted_with_zero(count, noun)
 
 
 def sentence(text: str) -> str:

@@ -24,7 +24,14 @@ from planner.service.reports.page import (
     rendered,
     titled,
 )
-from planner.service.reports.quantities import counted, duration, sentence, share, time_unit
+from planner.service.reports.quantities import (
+    between,
+    counted,
+    duration,
+    sentence,
+    share,
+    time_unit,
+)
 from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 from planner.simulate import Outcome, SimulationResult
 
@@ -237,13 +244,14 @@ def _headline(seen: Simulated) -> str:
 def _lead(seen: Simulated) -> str:
     low, high = seen.attainment.low_ratio, seen.attainment.high_ratio
     alone = ", as if requests were independent" if seen.futures is None else ""
-    between = "" if low is None else f" ({share(low)} to {share(high)} with 95 % confidence{alone})"
+    interval = f"{between(low, high)} with 95 % confidence{alone}"
+    surely = "" if low is None else f" ({interval})"
     what = f"{share(seen.attainment.ratio)} of {counted(seen.total.requests, 'request')}"
     where = "" if seen.futures is None else f" in {counted(seen.futures.count, 'sampled future')}"
     stopped = ""
     if seen.stopped is not None:
         stopped = f" Stopped at {duration(seen.stopped.at_s)}: {seen.stopped.reason}."
-    return f"{what}{where} met every objective{between}.{stopped}"
+    return f"{what}{where} met every objective{surely}.{stopped}"
 
 
 def _pools_table(seen: Simulated) -> Table:

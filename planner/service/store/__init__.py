@@ -1,5 +1,6 @@
 """What Poolwise remembers: SQLite by default, any SQLAlchemy database by URL."""
 
+from planner.service.keeping import Keeping
 from planner.service.store.records import (
     AuditEntry,
     BegunStep,
@@ -12,7 +13,6 @@ from planner.service.store.records import (
     StoredFleet,
     StoredWindow,
 )
-from planner.service.store.retention import Keeping
 from planner.service.store.store import Store, open_store
 
 __all__ = [

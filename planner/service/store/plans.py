@@ -18,7 +18,7 @@ from planner.service.store.tables import APPROVALS, PLANS
 PARSED_PLANS = 256
 """Kept in memory: a text never changes, and nearly all reads are of the newest ones."""
 _STATES_OF = APPROVALS.alias()
-_NEWEST_STATE = (  # of each by the index: all plans at once would take as long as there are many
+NEWEST_STATE = (  # of each by the index: all plans at once would take as long as there are many
     select(func.max(_STATES_OF.c.seq))
     .where(_STATES_OF.c.plan_id == PLANS.c.plan_id)
     .scalar_subquery()
@@ -26,7 +26,7 @@ _NEWEST_STATE = (  # of each by the index: all plans at once would take as long 
 _RECORDS = (
     select(PLANS, *(column for column in APPROVALS.c if column.name != "plan_id"))
     .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
-    .where(APPROVALS.c.seq == _NEWEST_STATE)
+    .where(APPROVALS.c.seq == NEWEST_STATE)
 )
 """Every plan with its newest state."""
 
@@ -109,7 +109,7 @@ def _places(
     query = (
         select(PLANS.c.created_at, PLANS.c.plan_id)
         .join(APPROVALS, APPROVALS.c.plan_id == PLANS.c.plan_id)
-        .where(PLANS.c.deployment == deployment, APPROVALS.c.seq == _NEWEST_STATE)
+        .where(PLANS.c.deployment == deployment, APPROVALS.c.seq == NEWEST_STATE)
         .order_by(PLANS.c.created_at.desc(), PLANS.c.plan_id)
         .limit(limit)
     )

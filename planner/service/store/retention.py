@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from planner.domain.rollout import ApprovalState
 from planner.service.documents.history import WindowDocument, window_of
+from planner.service.keeping import Keeping
 from planner.service.loop.rolling_up import HOUR_S, hour_of, roll_up
 from planner.service.store import audit
 from planner.service.store.instants import instant, stamp
@@ -37,7 +38,6 @@ from planner.service.store.tables import (
     STEPS,
 )
 
-DAY_S = 86_400.0
 AT_ONCE = 200
 """Rows that one transaction deletes at most."""
 PLANS_AT_ONCE = 20
@@ -55,32 +55,6 @@ _OVER = (ApprovalState.APPLIED, ApprovalState.FAILED, ApprovalState.ROLLED_BACK)
 
 Begin = Callable[[], AbstractContextManager[Connection]]
 """Begins a transaction."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """How long what is kept, seconds.
-
-    Parameters
-    ----------
-    windows_s : float
-        Observed windows as they came in; older ones become hours, but never those that a forecast
-        still looks at.
-    hours_s : float
-        Hours of observed windows and of requests through a gate.
-    decisions_s : float
-        What ticks did.
-    plans_s : float
-        Plans that never moved the fleet and wait for nobody, and orders that were answered.
-    rollouts_s : float
-        Plans that did, with their states and steps.
-    """
-
-    windows_s: float = 7 * DAY_S
-    hours_s: float = 400 * DAY_S
-    decisions_s: float = 90 * DAY_S
-    plans_s: float = 7 * DAY_S
-    rollouts_s: float = 400 * DAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

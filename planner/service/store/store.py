@@ -20,6 +20,7 @@ from planner.domain.rollout import Approval, ApprovalState
 from planner.domain.spec import Spec
 from planner.domain.workload import ObservedWindow
 from planner.service.documents.fleet import FleetDocument, fleet_document, fleet_of
+from planner.service.keeping import Keeping
 from planner.service.security.redaction import redact
 from planner.service.store import (
     approvals,
@@ -55,7 +56,7 @@ from planner.service.store.records import (
     StoredForecast,
     StoredWindow,
 )
-from planner.service.store.retention import Keeping, Upkeep
+from planner.service.store.retention import Upkeep
 from planner.service.store.tables import FLEETS
 from planner.service.store.tokens import StoredTokens
 from serving.gate.records import RequestRecord

@@ -8,9 +8,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from planner.domain.errors import PoolwiseError
-from planner.domain.rollout import ApprovalState
 from planner.domain.spec import Spec
 from planner.service.deployment import Deployment
+from planner.service.store.standing import standing
 from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
 
 LONGEST_GAP_S = 600.0
@@ -58,16 +58,13 @@ class StoreCollector(Collector):
                 yield family
 
     def _stored(self) -> tuple[float | None, float | None, float | None]:
-        name, store = self.deployment.spec.name, self.deployment.store
-        moved = self.deployment.moving()
-        pending = store.plans(name, limit=100, states=(ApprovalState.PENDING,))
-        waiting = min((record.created_at for record in pending), default=None)
-        newest = store.windows(name, self.deployment.model, limit=1)
-        observed = max((one.window.end_at for one in newest), default=None)
+        one = self.deployment
+        found = standing(one.store.access, one.spec.name, one.model)
+        moving, waiting, known = found.moving_since, found.waiting_since, found.known_until
         return (
-            None if moved is None else moved.approval.changed_at.timestamp(),
+            None if moving is None else moving.timestamp(),
             None if waiting is None else waiting.timestamp(),
-            None if observed is None else observed.timestamp(),
+            None if known is None else known.timestamp(),
         )
 
 

@@ -36,6 +36,8 @@ def risks(
     """What may make the answer wrong, the gravest first."""
     if plan.status is PlanStatus.INFEASIBLE:
         yield "no fleet within the spec's limits keeps the objectives"
+    for what in plan.not_kept:
+        yield f"no pool keeps every promise: {what}"
     other, more = disaggregation.other_way, disaggregation.other_way_more_ratio
     if other is not None and more is not None and more < -WORTH_SAYING:
         yield f"{other.name}, would cost {-more:.1%} less"
@@ -64,8 +66,8 @@ def _of_pools(recommended: RecommendedDocument) -> Iterator[str]:
     for kind in recommended.types:
         if kind.most and kind.spare < LITTLE_SPARE * kind.inventory:
             yield (
-                f"of {kind.inventory:,} {kind.accelerator} only {kind.spare:,} are left in the "
-                "busiest window: nothing replaces a failed node"
+                f"of {kind.inventory:,} {kind.accelerator} only {kind.spare:,} are left where "
+                "most are used: nothing replaces a failed node"
             )
     for pool in recommended.pools:
         if pool.utilization_ratio > BUSY:
@@ -113,8 +115,9 @@ def assumptions(
         for o in a.offers
     ):
         yield (
-            "a reserved price without a number of reserved accelerators is planned as if it were "
-            "paid only while used"
+            "a reserved price without a number of reserved accelerators (reserved_count) is "
+            "planned as if it were paid only while used; what the report says is paid has as many "
+            "reserved all day as any window uses"
         )
     paces = ", ".join(f"{pace:.0%}" for pace in EXAMPLES)
     yield f"growth of {paces} a month are examples, not forecasts; lengths and reuse stay"

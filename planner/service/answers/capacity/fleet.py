@@ -1,7 +1,6 @@
-"""The recommended fleet over the horizon, what it costs, and whether it is disaggregated."""
+"""The recommended fleet over the horizon, what is paid for it, and whether it is disaggregated."""
 
 import math
-from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
@@ -10,6 +9,7 @@ from planner.domain.forecast import Forecast
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import Plan, PlanStatus, PlanWindow, RejectedAlternative
 from planner.domain.spec import Spec
+from planner.service.answers.capacity.purchase import reserved_documents, unpaid_usd_per_hour
 from planner.service.answers.capacity.seen import DAY_S
 from planner.service.documents.capacity_report import (
     BottleneckDocument,
@@ -33,7 +33,9 @@ _OTHER_WAYS = {
 def recommended_document(
     plan: Plan, forecast: Forecast, spec: Spec, *, peak: int, since: datetime
 ) -> RecommendedDocument:
-    """The plan's pools, accelerators and cost over all windows.
+    """The plan's pools and accelerators over all windows, and what is paid for them.
+
+    Reserved accelerators are paid in every window, also where the plan uses fewer of them.
 
     Parameters
     ----------
@@ -43,18 +45,24 @@ def recommended_document(
         When the first request was seen.
     """
     horizon_s = math.fsum(window.window_s for window in plan.windows)
-    usd_per_day = plan.usd_per_hour * DAY_S / 3600
+    paid = [
+        window.usd_per_hour + unpaid_usd_per_hour(plan, spec, window) for window in plan.windows
+    ]
+    usd = math.fsum(p * w.window_s for p, w in zip(paid, plan.windows, strict=True)) / horizon_s
+    usd_per_day = usd * DAY_S / 3600
     return RecommendedDocument(
-        windows=[_window(window, since) for window in plan.windows],
+        windows=[_window(w, since, usd=p) for w, p in zip(plan.windows, paid, strict=True)],
         pools=_pools(plan, peak),
         types=_types(plan, spec),
+        reserved=reserved_documents(plan, spec),
         busiest_window=peak,
-        usd_per_hour=plan.usd_per_hour,
-        usd_per_hour_busiest=plan.windows[peak].usd_per_hour,
+        usd_per_hour=usd,
+        used_usd_per_hour=plan.usd_per_hour,
+        usd_per_hour_busiest=paid[peak],
         usd_per_day=usd_per_day,
         usd_per_month=usd_per_day * DAYS_PER_MONTH,
-        usd_per_million_tokens=_per_million(plan, forecast, outputs_only=False),
-        usd_per_million_output_tokens=_per_million(plan, forecast, outputs_only=True),
+        usd_per_million_tokens=_per_million(plan, forecast, usd, outputs_only=False),
+        usd_per_million_output_tokens=_per_million(plan, forecast, usd, outputs_only=True),
         covers_a_day=horizon_s >= DAY_S - 1,
     )
 
@@ -119,13 +127,13 @@ def _bottlenecks(plan: Plan) -> list[BottleneckDocument]:
     ]
 
 
-def _window(window: PlanWindow, since: datetime) -> FleetWindowDocument:
+def _window(window: PlanWindow, since: datetime, *, usd: float) -> FleetWindowDocument:
     predicted = window.predicted
     return FleetWindowDocument(
         start_at=window.start_at,
         after_start_s=(window.start_at - since).total_seconds(),
         window_s=window.window_s,
-        usd_per_hour=window.usd_per_hour,
+        usd_per_hour=usd,
         accelerators=sum(p.replicas * p.shape.accelerators for p in window.pools),
         bottleneck=str(window.bottleneck),
         attainment_ratio=predicted.attainment_ratio,
@@ -190,7 +198,9 @@ def _types(plan: Plan, spec: Spec) -> list[TypeDocument]:
     return found
 
 
-def _per_million(plan: Plan, forecast: Forecast, *, outputs_only: bool) -> float | None:
+def _per_million(
+    plan: Plan, forecast: Forecast, usd_per_hour: float, *, outputs_only: bool
+) -> float | None:
     """USD for a million tokens of the expected (median) traffic over the horizon."""
 
     def tokens_per_s(window: int) -> float:
@@ -199,10 +209,6 @@ def _per_million(plan: Plan, forecast: Forecast, *, outputs_only: bool) -> float
         inputs = sum(d.input_tokens_per_s.median for d in demands)
         return outputs if outputs_only else inputs + outputs
 
-    return _ratio(plan, tokens_per_s)
-
-
-def _ratio(plan: Plan, tokens_per_s: Callable[[int], float]) -> float | None:
     tokens = math.fsum(tokens_per_s(t) * w.window_s for t, w in enumerate(plan.windows))
     hours = math.fsum(w.window_s for w in plan.windows) / 3600
-    return plan.usd_per_hour * hours / tokens * 1e6 if tokens > 0 else None
+    return usd_per_hour * hours / tokens * 1e6 if tokens > 0 else None

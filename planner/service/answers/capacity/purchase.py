@@ -6,12 +6,69 @@ from dataclasses import replace
 
 from planner.domain.forecast import Forecast
 from planner.domain.hardware import Accelerator, PurchaseOption
-from planner.domain.plan import Plan
+from planner.domain.plan import Plan, PlanWindow
 from planner.domain.spec import Spec
 from planner.service.answers.capacity.scenarios import Case
-from planner.service.documents.capacity_report import SplitDocument
+from planner.service.documents.capacity_report import ReservedDocument, SplitDocument
 
 HOURS_PER_DAY = 24
+
+
+def reserved_documents(plan: Plan, spec: Spec) -> list[ReservedDocument]:
+    """For every type that is reserved: how many have to be, how many of them are used."""
+    found = []
+    for accelerator in spec.accelerators:
+        offer = accelerator.offer(PurchaseOption.RESERVED)
+        count = _reserved(plan, accelerator)
+        if offer is None or not count:
+            continue
+        used = _planned(plan, accelerator.name, PurchaseOption.RESERVED)
+        idle_usd_per_hour = (count - used) * offer.usd_per_gpu_hour
+        found.append(
+            ReservedDocument(
+                accelerator=accelerator.name,
+                reserved=count,
+                used_mean=used,
+                idle_mean=count - used,
+                usd_per_hour=offer.usd_per_gpu_hour,
+                idle_usd_per_hour=idle_usd_per_hour,
+                idle_usd_per_day=HOURS_PER_DAY * idle_usd_per_hour,
+            )
+        )
+    return found
+
+
+def unpaid_usd_per_hour(plan: Plan, spec: Spec, window: PlanWindow) -> float:
+    """What idle reserved accelerators cost in a window, as far as the plan does not count it.
+
+    It counts those of a `reserved_count`; the others only while they are used, although whoever
+    reserves them pays all day for as many as any window uses.
+    """
+    return math.fsum(
+        (_reserved(plan, a) - _used(window, a.name, PurchaseOption.RESERVED))
+        * offer.usd_per_gpu_hour
+        for a in spec.accelerators
+        for offer in a.offers
+        if offer.purchase_option is PurchaseOption.RESERVED and not offer.is_prepaid
+    )
+
+
+def _reserved(plan: Plan, accelerator: Accelerator) -> int:
+    """As many as the spec has paid for, or as any window uses."""
+    offer = accelerator.offer(PurchaseOption.RESERVED)
+    if offer is not None and offer.reserved_count is not None:
+        return offer.reserved_count
+    used = (_used(w, accelerator.name, PurchaseOption.RESERVED) for w in plan.windows)
+    return max(used, default=0)
+
+
+def _used(window: PlanWindow, name: str, option: PurchaseOption) -> int:
+    """Accelerators of a type that a window uses under an option."""
+    return sum(
+        p.replicas * p.shape.accelerators
+        for p in window.pools
+        if p.shape.accelerator == name and p.purchase_option is option
+    )
 
 
 def split_documents(plan: Plan, spec: Spec) -> list[SplitDocument]:
@@ -79,13 +136,7 @@ def _price(accelerator: Accelerator, option: PurchaseOption) -> float | None:
 def _planned(plan: Plan, name: str, option: PurchaseOption) -> float:
     """Mean accelerators of a type that are planned under an option."""
     whole = math.fsum(window.window_s for window in plan.windows)
-    counted = math.fsum(
-        p.replicas * p.shape.accelerators * w.window_s
-        for w in plan.windows
-        for p in w.pools
-        if p.shape.accelerator == name and p.purchase_option is option
-    )
-    return counted / whole
+    return math.fsum(_used(w, name, option) * w.window_s for w in plan.windows) / whole
 
 
 def purchase_cases(spec: Spec, peak: Forecast) -> Iterator[Case]:

@@ -8,7 +8,15 @@ from planner.service.api.problems import Problem
 from planner.service.dashboard.views.what_if import Answer, answer_view
 from planner.service.documents.answers import PlanAnswer
 from planner.service.documents.simulation import SimulationDocument
-from planner.service.reports.quantities import MISSING, counted, duration, sentence, share, usd
+from planner.service.reports.quantities import (
+    MISSING,
+    counted,
+    duration,
+    sentence,
+    share,
+    share_between,
+    usd,
+)
 from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 from planner.service.store.jobs import Job, JobState
 
@@ -127,8 +135,8 @@ def _replay(seen: SimulationDocument) -> Replay:
     stopped = () if seen.stopped is None else (f"stopped: {seen.stopped.reason}",)
     facts = [
         ("Replayed", f"{counted(seen.requests, 'request')} in {futures}"),
-        ("In time", _between(predicted.attainment_ratio, predicted.attainment_low_ratio,
-                             predicted.attainment_high_ratio)),
+        ("In time", share_between(predicted.attainment_ratio, predicted.attainment_low_ratio,
+                                  predicted.attainment_high_ratio)),
         ("TTFT", f"p50 {duration(latency.ttft_p50_s)}, p95 {duration(latency.ttft_p95_s)}"),
         ("ITL", f"p50 {duration(latency.itl_p50_s)}, p95 {duration(latency.itl_p95_s)}"),
         ("Whole answer", f"p95 {duration(latency.e2e_p95_s)}"),
@@ -139,7 +147,9 @@ def _replay(seen: SimulationDocument) -> Replay:
         cells(
             one.request_class,
             share(one.target_ratio),
-            _between(one.attainment_ratio, one.attainment_low_ratio, one.attainment_high_ratio),
+            share_between(
+                one.attainment_ratio, one.attainment_low_ratio, one.attainment_high_ratio
+            ),
             {True: "kept", False: "missed", None: "not clear"}[one.holds],
         )
         for one in seen.classes
@@ -174,9 +184,3 @@ def _unserved(seen: SimulationDocument) -> str:
         if count
     ]
     return ", ".join(parts) or "none"
-
-
-def _between(value: float | None, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return share(value)
-    return f"{share(value)} ({share(low)} to {share(high)})"

@@ -202,7 +202,8 @@ def _dearer(more: float | None) -> str:
 
 
 def _doubts(plan: Plan) -> tuple[str, ...]:
-    doubts = [f"The twin did not confirm: {one}" for one in plan.unproven]
+    doubts = [f"No pool keeps every promise: {one}" for one in plan.not_kept]
+    doubts += [f"The twin did not confirm: {one}" for one in plan.unproven]
     doubts += [f"Predicted from when new replicas serve, {one}" for one in plan.waits_for_starts]
     if plan.estimated:
         doubts.append("It rests on an estimated profile: measure it before you trust the numbers")

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from planner.domain.plan import ClassAttainment, Plan, Prediction
 from planner.service.reports.quantities import (
     MISSING,
+    between,
     duration,
     rate,
     share,
+    share_between,
     short_fleet,
     usd_per_hour,
     words,
@@ -17,9 +19,11 @@ from planner.service.reports.table import Table, cells, number_columns, text_col
 
 def in_time(predicted: Prediction) -> str:
     """Attainment with its interval."""
-    low, high = predicted.attainment_low_ratio, predicted.attainment_high_ratio
-    between = f" ({share(low)} to {share(high)})" if low is not None and high is not None else ""
-    return f"{share(predicted.attainment_ratio)}{between}"
+    return share_between(
+        predicted.attainment_ratio,
+        predicted.attainment_low_ratio,
+        predicted.attainment_high_ratio,
+    )
 
 
 def effect_table(plan: Plan) -> Table:
@@ -59,9 +63,7 @@ def classes_table(plan: Plan) -> Table:
             one.request_class,
             share(one.target_ratio),
             share(one.attainment_ratio),
-            MISSING
-            if one.low_ratio is None or one.high_ratio is None
-            else f"{share(one.low_ratio)} to {share(one.high_ratio)}",
+            between(one.low_ratio, one.high_ratio),
             MISSING if one.requests is None else f"{one.requests:,}",
         )
         for one in found

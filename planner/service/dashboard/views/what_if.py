@@ -165,6 +165,7 @@ def answer_view(answer: PlanAnswer) -> Answer:
         made = _plan(one.plan)
         rows.append(_row(one.change, made, one.more_usd_per_hour, code=True))
         notes += [f"{one.change}, what would help: {what}." for what in made.relaxations[:1]]
+        notes += [f"{one.change}, no pool keeps every promise: {what}." for what in made.not_kept]
         notes += [f"{one.change}: the twin did not confirm {what}." for what in made.unproven]
         headlines.append(_headline(base, made, one.more_usd_per_hour))
     return Answer(

@@ -8,13 +8,18 @@ import pytest
 from planner.domain.errors import InputError
 from planner.domain.hardware import Accelerator, Offer, PurchaseOption
 from planner.service.answers.capacity.inventory import runs_out_at
-from planner.service.answers.capacity.purchase import split_documents
+from planner.service.answers.capacity.purchase import (
+    reserved_documents,
+    split_documents,
+    unpaid_usd_per_hour,
+)
 from planner.service.answers.capacity.seen import planning_spec, seen_in_windows
 from planner.service.documents.history import WindowDocument, windows_of
 from planner.service.spec.file import read_spec
 from tests.planner.service.examples import history, window, write_spec
 from tests.planner.service.reports.capacity_reports import (
     NOW,
+    PRICES,
     Out,
     report_of,
     small_report,
@@ -26,15 +31,20 @@ def windows(rows):
     return windows_of([WindowDocument.model_validate(row) for row in rows], where="test")
 
 
-def test_costs_are_those_of_the_plan_and_of_the_expected_tokens():
+def test_costs_are_what_is_paid_for_the_plan_and_the_expected_tokens():
     report = small_report()
     fleet, plan = report.recommended, report.plan
-    assert fleet.usd_per_hour == plan.usd_per_hour
-    assert fleet.usd_per_day == pytest.approx(24 * plan.usd_per_hour)
-    assert fleet.usd_per_month == pytest.approx(30 * 24 * plan.usd_per_hour)
+    (kind,) = fleet.types
+    paid = PRICES["reserved"] * kind.most  # all are reserved, and one is idle in a window
+    assert kind.fewest < kind.most
+    assert fleet.usd_per_hour == pytest.approx(paid)
+    assert [w.usd_per_hour for w in fleet.windows] == pytest.approx([paid] * len(fleet.windows))
+    assert fleet.used_usd_per_hour == plan.usd_per_hour < paid
+    assert fleet.usd_per_day == pytest.approx(24 * paid)
+    assert fleet.usd_per_month == pytest.approx(30 * 24 * paid)
     tokens_per_s = report.workload.input_tokens_per_s + report.workload.output_tokens_per_s
     # A steady trace: what is expected is what was seen, within what a forecast rounds.
-    expected = plan.usd_per_hour / (3600 * tokens_per_s) * 1e6
+    expected = paid / (3600 * tokens_per_s) * 1e6
     assert fleet.usd_per_million_tokens == pytest.approx(expected, rel=0.1)
 
 
@@ -120,6 +130,31 @@ def test_a_spec_without_a_feasible_plan_makes_a_report_that_says_what_it_would_t
     assert report.base.beyond_inventory
     assert report.base.accelerators["cpu"] >= 2
     assert "no fleet within the spec's limits" in report.risks[0]
+
+
+@pytest.mark.parametrize(
+    ("reserved_count", "reserved", "unpaid", "idle"),
+    [(None, 3, [0.0, 0.0, 0.0, 3.2], 0.8), (4, 4, [0.0, 0.0, 0.0, 0.0], 2.4)],
+)
+def test_reserved_accelerators_are_paid_while_nothing_uses_them(
+    tmp_path, reserved_count, reserved, unpaid, idle
+):
+    first = made_plan(prefill=2, decode=1).windows[0]
+    bought = tuple(replace(pool, purchase_option=PurchaseOption.RESERVED) for pool in first.pools)
+    busy, quiet = replace(first, pools=bought), replace(first, pools=bought[1:])
+    plan = replace(made_plan(), windows=(busy, busy, busy, quiet))
+    offer = Offer(
+        purchase_option=PurchaseOption.RESERVED,
+        usd_per_gpu_hour=1.6,
+        reserved_count=reserved_count,
+    )
+    slot = Accelerator(name="cpu-slot", per_node=8, inventory=9, offers=(offer,))
+    spec = replace(read_spec(write_spec(tmp_path)), accelerators=(slot,))
+    assert [unpaid_usd_per_hour(plan, spec, w) for w in plan.windows] == pytest.approx(unpaid)
+    (found,) = reserved_documents(plan, spec)
+    assert (found.reserved, found.used_mean) == (reserved, pytest.approx(2.5))
+    assert found.idle_usd_per_hour == pytest.approx(idle)
+    assert found.idle_usd_per_day == pytest.approx(24 * idle)
 
 
 def test_accelerators_that_are_used_long_enough_are_worth_reserving(tmp_path):

@@ -3,10 +3,16 @@
 import json
 import re
 from itertools import product
+from math import floor
 
 import pytest
 
-from planner.service.documents.capacity_report import CapacityReport, read_capacity_report
+from planner.domain.plan import PlanStatus
+from planner.service.documents.capacity_report import (
+    CapacityReport,
+    ReservedDocument,
+    read_capacity_report,
+)
 from planner.service.documents.plan import RejectedDocument
 from planner.service.reports.capacity_figures import attainment_figure, pace_figure
 from planner.service.reports.capacity_files import paths_of, write_files
@@ -52,7 +58,9 @@ def values(data):
 
 def written(number):
     """Every way in which the page may write a number."""
-    return {f"{number * scale:{form}}" for scale, form in product(SCALES, FORMS)}
+    rounded = {f"{number * scale:{form}}" for scale, form in product(SCALES, FORMS)}
+    # A lower bound of a share is rounded down: `at least 99.7%`.
+    return rounded | {f"{floor(number * 100 * 10**d) / 10**d:.{d}f}" for d in (1, 2, 3)}
 
 
 def test_the_page_is_made_of_the_json_beside_it_and_holds_it(report, tmp_path):
@@ -120,11 +128,53 @@ def test_hollow_marks_are_explained_where_there_are_any(report, source, told):
     assert any("hollow" in key.text for key in keys) is told
 
 
-def test_a_day_that_costs_more_once_it_is_reserved_says_so(report):
+def test_what_idle_reserved_accelerators_cost_is_said_and_how_to_pay_less(report):
     (split,) = report.split
-    dearer = split.model_copy(update={"split_usd_per_day": 777.0, "planned_reserved": 1.0})
-    html = capacity_page(report.model_copy(update={"split": [dearer]}))
-    assert "a day costs 777.00 USD: reserved ones are paid all day" in read_page(html).visible
+    cheaper = {"split_usd_per_day": 7.77, "worth_reserving": 1, "most": 3, "planned_reserved": 2.0}
+    idle = ReservedDocument(
+        accelerator="cpu",
+        reserved=3,
+        used_mean=2.0,
+        idle_mean=1.0,
+        usd_per_hour=0.6,
+        idle_usd_per_hour=0.6,
+        idle_usd_per_day=14.4,
+    )
+    fleet = report.recommended.model_copy(
+        update={"reserved": [idle], "used_usd_per_hour": report.recommended.usd_per_hour - 0.6}
+    )
+    changed = report.model_copy(
+        update={"split": [split.model_copy(update=cheaper)], "recommended": fleet}
+    )
+    sentence = answer_sentences(changed)[1].replace("\N{NO-BREAK SPACE}", " ")
+    for said in (sentence, read_page(capacity_page(changed)).visible):
+        assert "14.40 USD a day" in said
+        assert "Reserving 1 of 3 cpu and taking the rest on demand would cost 7.77" in said
+    assert "count reserved accelerators only while they are used" in disaggregation_sentence(
+        changed
+    )
+    used_up = fleet.model_copy(update={"reserved": []})
+    steady = report.model_copy(update={"recommended": used_up})
+    assert "nothing uses" not in answer_sentences(steady)[1]
+
+
+def test_what_all_requests_did_is_told_with_a_bound_and_not_with_two_equal_ends(report):
+    seen = {"attainment_ratio": 1.0, "low_ratio": 0.99963, "high_ratio": 1.0, "requests": 10_234}
+    changed = report.model_copy(update={"attainment": report.attainment.model_copy(update=seen)})
+    sure = answer_sentences(changed)[2]
+    assert "all 10,234 requests (at least 99.96% with 95\N{NO-BREAK SPACE}% confidence)" in sure
+
+
+def test_the_fleet_of_the_answer_is_that_of_its_accelerators_where_the_busiest_needs_fewer(report):
+    fleet = report.recommended
+    first, *others = fleet.windows
+    more = first.model_copy(update={"accelerators": 9})
+    pools = [p.model_copy(update={"replicas": [7, *p.replicas[1:]]}) for p in fleet.pools]
+    changed = fleet.model_copy(
+        update={"windows": [more, *others], "pools": pools, "busiest_window": len(others)}
+    )
+    what = answer_sentences(report.model_copy(update={"recommended": changed}))[0]
+    assert ": at the most 7 prefill + 7 decode replicas." in what
 
 
 def test_the_page_is_whole_small_and_loads_nothing(html):
@@ -177,6 +227,16 @@ def test_promises_that_nothing_keeps_are_told_beside_what_was_reached(tmp_path):
     ]
     figure = json.loads(str(attainment_figure(made).content))
     assert figure["layout"]["yaxis"]["range"][0] < 0 <= figure["data"][0]["y"][0]
+
+
+def test_what_was_not_asked_in_time_is_not_called_too_hard(report):
+    plan = report.plan.model_copy(
+        update={"status": PlanStatus.INFEASIBLE, "relaxations": ["4 more gpu"]}
+    )
+    late = report.base.model_copy(update={"status": None, "reason": "the time limit was reached"})
+    third = answer_sentences(report.model_copy(update={"plan": plan, "base": late}))[2]
+    assert third.startswith("What it would take without those limits was not found out")
+    assert "too hard" not in third
 
 
 def test_what_rests_on_hardly_any_request_is_no_answer_to_buy_by(report):
