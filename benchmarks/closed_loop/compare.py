@@ -11,6 +11,7 @@ import argparse
 import math
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,11 @@ NOT_RUN = Figures(
 )
 """Of a run that is not to be made: nobody takes it for the best of anything."""
 say = partial(print, flush=True)
+
+
+def setting_of(setting: Setting, case: Case) -> Setting:
+    """The setting with the case's own objective, if it has one."""
+    return setting if case.ttft_s is None else replace(setting, ttft_s=case.ttft_s)
 
 
 def run_in(simulator: str, setting: Setting, case: Case, policy: Policy | DynamoPlanner) -> Run:
@@ -117,8 +123,9 @@ def main() -> int:
     settings = asked.setting or (QUICK_SETTINGS if asked.quick else SETTINGS)
     results, sections = Results.default(), []
     try:
-        for setting in (SETTINGS[name] for name in settings):
+        for of in (SETTINGS[name] for name in settings):
             for case in (CASES[name] for name in names):
+                setting = setting_of(of, case)
                 for simulator in asked.simulator or SIMULATORS:
                     points = points_of(
                         setting,

@@ -1,5 +1,6 @@
 """The fast decision: seconds, queued tokens, no solver; one role flip, or replicas more."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from planner.domain.hardware import PurchaseOption
 from planner.domain.profile import Profile
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
+from planner.optimize import with_demand_level
 from planner.optimize.loads import strictest_slo
 from planner.rollout import GuardConditions, Recommended
 
@@ -61,12 +63,14 @@ def react(
 
     Prefill pressure is the time to compute the waiting prompts over the TTFT objective; decode
     pressure is the number of sequences over the batches that keep the TPOT objective. Replicas are
-    started only where no other role has one to spare, and more arrives than even the highest
-    quantile of the forecast said: what was expected is the slow decision's business. As many start
-    at once, of both roles, as `planner.autoscale.surge` finds missing. More sequences than fit into
+    started only where no other role has one to spare, and more arrives than the fleet was planned
+    for (the forecast at the level that the spec plans for): what was planned for is the slow
+    decision's business, which would order the same when its next window is over. As many start at
+    once, of both roles, as `planner.autoscale.surge` finds missing. More sequences than fit into
     decode batches do not go by themselves, whatever was expected: answers take many steps, and a
     router that takes turns keeps sending to a replica with a full line. For these decode replicas
-    are started as well.
+    are started as well, and already when the sequences grow so that there will be more before a
+    replica that is ordered now can serve.
 
     Parameters
     ----------
@@ -152,7 +156,8 @@ def _help(
     giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
     text = f"{to} pressure {pressure[to]:.2f}, {giving} pressure {pressure[giving]:.2f}"
     if pressure[to] <= 1:
-        return None, (), f"hold: {text}"
+        more = _growing(spec, fleet, backlog, slo) if forecast is not None else ()
+        return None, more, _told(more, text, "sequences grow beyond what decode batches take")
     if any(p.starting for p in fleet.pools if _is(p, backlog.model, to)):
         return None, (), f"hold: {text}, but a {to} replica is starting already"
     flip = _flip(spec, fleet, backlog, slo, to) if can_flip else None
@@ -160,15 +165,31 @@ def _help(
         return flip, (), f"flip one {flip.shape.label} to {to}: {text}"
     text += f", and {giving} has no replica to spare" if can_flip else ""
     window = _expected(forecast, now)
-    beyond = "" if window is None else _beyond(backlog, window)
+    beyond = "" if window is None or forecast is None else _beyond(spec, backlog, forecast, window)
     more = starts(spec, fleet, backlog, window) if window is not None and beyond else ()
     if not more and window is not None and to is Role.DECODE:
         more = relief(spec, fleet, backlog.model, pressure=pressure[to])
         beyond = "more sequences are there than decode batches take"
+    return None, more, _told(more, text, beyond)
+
+
+def _told(more: tuple[ReplicaStart, ...], text: str, why: str) -> str:
     if not more:
-        return None, (), f"hold: {text}"
+        return f"hold: {text}"
     counts = " and ".join(f"{start.replicas} of {start.shape.label}" for start in more)
-    return None, more, f"start {counts}: {text}; {beyond}"
+    return f"start {counts}: {text}; {why}"
+
+
+def _growing(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo) -> tuple[ReplicaStart, ...]:
+    """Decode replicas for the sequences that there will be when one that is ordered now serves."""
+    pools = [p for p in fleet.pools if _is(p, backlog.model, Role.DECODE)]
+    profiles = [spec.profile_of(p.shape) for p in pools]
+    start_s = max((p.lifecycle.start_warm_s for p in profiles if p is not None), default=0.0)
+    if backlog.request_rate_rps is None or any(p.starting for p in pools):
+        return ()
+    later = replace(backlog, decoding_sequences=math.ceil(backlog.sequences_in(start_s)))
+    pressure = _pressures(spec, fleet, later, slo)[Role.DECODE]
+    return relief(spec, fleet, backlog.model, pressure=pressure) if pressure > 1 else ()
 
 
 def _flip(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo, to: Role) -> RoleFlip | None:
@@ -191,16 +212,17 @@ def _expected(forecast: Forecast | None, now: datetime) -> ForecastWindow | None
     return next((w for w in windows if w.start_at <= now < w.end_at), None)
 
 
-def _beyond(backlog: Backlog, window: ForecastWindow) -> str:
-    """By how much more arrives than the forecast's highest quantile; empty: it does not."""
-    expected_rps = sum(d.request_rate_rps.values[-1] for d in window.demands)
-    expected_tokens = sum(d.input_tokens_per_s.values[-1] for d in window.demands)
-    for came, expected, unit in (
-        (backlog.request_rate_rps, expected_rps, "requests/s"),
-        (backlog.input_tokens_per_s, expected_tokens, "prompt tokens/s"),
+def _beyond(spec: Spec, backlog: Backlog, forecast: Forecast, window: ForecastWindow) -> str:
+    """By how much more arrives than was planned for; empty: it does not."""
+    level = with_demand_level(spec, forecast).forecast.demand_level
+    planned_rps = sum(d.request_rate_rps.at(level) for d in window.demands)
+    planned_tokens = sum(d.input_tokens_per_s.at(level) for d in window.demands)
+    for came, planned, unit in (
+        (backlog.request_rate_rps, planned_rps, "requests/s"),
+        (backlog.input_tokens_per_s, planned_tokens, "prompt tokens/s"),
     ):
-        if came is not None and came > expected:
-            return f"{came:.3g} {unit} arrive, {expected:.3g} was the most expected"
+        if came is not None and came > planned:
+            return f"{came:.3g} {unit} arrive, {planned:.3g} were planned for"
     return ""
 
 

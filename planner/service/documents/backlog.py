@@ -29,6 +29,11 @@ class BacklogDocument(Document):
     input_tokens_per_s: Rate | None = Field(
         default=None, description="what arrives, prompt tokens/s"
     )
+    sequences_before: Total | None = Field(
+        default=None,
+        description="`decoding_sequences` as they were 30 s before: where they clearly grow, "
+        "decode replicas start before their batches are full",
+    )
 
 
 def backlog_document(backlog: Backlog) -> BacklogDocument:

@@ -1,9 +1,9 @@
 """Waiting work from live signals, for the fast tick: what engines hold, in tokens."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from planner.autoscale.backlog import Backlog
+from planner.autoscale.backlog import Backlog, Line
 from planner.domain.fleet import Role
 from planner.service.deployment import Deployment
 from planner.service.live.observing import in_system
@@ -27,6 +27,7 @@ class WaitingWork:
     _lengths: tuple[float, float] | None = None
     _before: DeploymentSignals | None = None
     _kept: Backlog | None = None
+    _line: Line = field(default_factory=Line)
 
     def take(self, signals: DeploymentSignals) -> None:
         """One reading more. Raises StoreError where it cannot be kept."""
@@ -38,6 +39,8 @@ class WaitingWork:
         found = _backlog(signals, before, self._lengths, model=deployment.model)
         if found is None:
             return
+        were = self._line.take(found.observed_at, found.decoding_sequences)
+        found = replace(found, sequences_before=were)
         store, name = deployment.store, deployment.spec.name
         newest = store.backlog(name, deployment.model)
         limit_s = deployment.spec.guards.stale_observation_s

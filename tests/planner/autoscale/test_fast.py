@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from planner.autoscale import Backlog, Reaction, react
+from planner.autoscale.backlog import Line
 from planner.autoscale.fast import kept_by_waiting
 from planner.domain.fleet import Fleet, Pool, ReplicaShape, Role
 from planner.optimize import plan
@@ -123,12 +124,36 @@ def test_what_was_expected_starts_nothing() -> None:
     assert reaction.prefill_pressure > 1
 
 
-def full(sequences: int, *, decode: int = 2, most: int | None = None) -> Reaction:
+@pytest.mark.parametrize(("level", "starts"), [(0.5, True), (0.9, False)])
+def test_more_than_was_planned_for_starts_replicas_even_if_it_was_possible(
+    level: float, starts: bool
+) -> None:
+    """90 requests/s, where 60 were as likely as not and 120 were possible."""
+    given = spec(inventory=200)
+    reaction = react(
+        replace(given, forecast=replace(given.forecast, demand_level=level)),
+        fleet(prefill=1, decode=1),
+        arriving(500.0 * 90.0, prompt_tokens=90_000),
+        now=NOW,
+        forecast=forecast([60.0], spread=1.0),
+        can_flip=False,
+    )
+    assert bool(reaction.starts) is starts
+
+
+def full(
+    sequences: int, *, decode: int = 2, most: int | None = None, before: int | None = None
+) -> Reaction:
     """What is done about so many sequences, with no more arriving than was expected."""
     return react(
         spec(inventory=200, max_replicas=most),
         fleet(prefill=1, decode=decode),
-        replace(backlog(sequences=sequences), request_rate_rps=0.5, input_tokens_per_s=250.0),
+        replace(
+            backlog(sequences=sequences),
+            request_rate_rps=0.5,
+            input_tokens_per_s=250.0,
+            sequences_before=before,
+        ),
         now=NOW,
         forecast=forecast([1.0]),
         can_flip=False,
@@ -164,3 +189,34 @@ def test_a_role_keeps_its_replicas_while_work_waits_for_them() -> None:
     assert kept(round(1.3 * per_replica)) == {}
     assert kept(round(1.5 * per_replica)) == {D.label: 3}
     assert kept(round(1.5 * per_replica), age_s=3600.0) == {}
+
+
+def test_decode_starts_replicas_before_its_growing_line_is_full() -> None:
+    per_replica = round(1 / full(1, decode=1).decode_pressure)
+    now, few = round(1.6 * per_replica), round(0.4 * per_replica)
+    growing = full(now, before=few)
+    assert growing.decode_pressure < 1
+    assert counts(growing)[D] >= 1
+    assert "grow" in growing.reason
+    assert not full(now).starts
+    assert not full(now, before=now).starts
+    assert not full(few, before=now).starts
+
+
+def test_growth_within_chance_is_none() -> None:
+    """10 of 100 sequences more: two deviations of the difference are 29."""
+    line = replace(backlog(sequences=110), sequences_before=100)
+    assert line.sequences_in(60.0) == 110
+    assert replace(line, decoding_sequences=200).sequences_in(60.0) > 300
+
+
+def test_a_line_tells_what_was_there_half_a_minute_ago() -> None:
+    line = Line()
+    found = [line.take(NOW + timedelta(seconds=t), 2 * t) for t in range(0, 90, 10)]
+    assert found == [None, None, None, 0, 20, 40, 60, 80, 100]
+
+
+def test_readings_that_lie_far_apart_are_taken_to_have_grown_evenly() -> None:
+    line = Line()
+    assert line.take(NOW, 10) is None
+    assert line.take(NOW + timedelta(seconds=60), 70) == 40

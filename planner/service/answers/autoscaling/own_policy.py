@@ -18,6 +18,7 @@ from forecaster.shapes import shape_of_lengths
 from forecaster.windows import observe_windows
 from planner import rollout
 from planner.autoscale import Backlog, Reaction, decide, keeping_what_waits, react
+from planner.autoscale.backlog import Line
 from planner.autoscale.backtest import ROLES, PoolPair
 from planner.autoscale.slow import guarded
 from planner.domain.fleet import Fleet, Pool, Role, version_of
@@ -168,6 +169,8 @@ class OwnPolicy:
         self._next_slow_s = warm_s
         self._memory = Memory()
         self._arrivals: list[tuple[float, float, Integers]] = []
+        self._line = Line()
+        self._sequences_before: int | None = None
         self._decisions: list[DecisionRecord] = []
         self._forecast: Forecast | None = None
         self._made: Plan | None = None
@@ -192,6 +195,7 @@ class OwnPolicy:
         self._history.take(seen)
         self._arrivals.append((seen.since_s, seen.t_s, seen.arrived_input_tokens))
         self._arrivals = [a for a in self._arrivals if a[1] > seen.t_s - RATE_OVER_S]
+        self._sequences_before = self._line.take(self._at(seen.t_s), _decoding(seen))
         next_s = seen.t_s + self._step_s
         if not self._wanted:
             there = [g.ready + g.starting for g in seen.groups]
@@ -327,18 +331,24 @@ class OwnPolicy:
 
     def _backlog(self, seen: Observation) -> Backlog:
         prefill, decode = seen.groups
-        sequences = decode.running_requests + decode.waiting_requests
         held = decode.kv_usage_ratio * decode.ready * self._pair.kv_capacity_tokens
         lasting_s = seen.t_s - self._arrivals[0][0]
         return Backlog(
             model=self._model,
             observed_at=self._at(seen.t_s),
             waiting_prompt_tokens=prefill.queued_prompt_tokens,
-            decoding_sequences=sequences,
+            decoding_sequences=_decoding(seen),
+            sequences_before=self._sequences_before,
             context_tokens=held / max(decode.running_requests, 1),
             request_rate_rps=sum(len(a) for *_, a in self._arrivals) / lasting_s,
             input_tokens_per_s=_total(a for *_, a in self._arrivals) / lasting_s,
         )
+
+
+def _decoding(seen: Observation) -> int:
+    """Sequences being decoded or waiting for it."""
+    _, decode = seen.groups
+    return decode.running_requests + decode.waiting_requests
 
 
 def _total(columns: Iterable[Integers]) -> float:

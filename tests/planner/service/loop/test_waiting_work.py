@@ -57,6 +57,14 @@ def test_what_waits_is_told_in_tokens_and_what_arrives_with_the_growth(deploymen
     assert backlog.input_tokens_per_s == pytest.approx(500 * backlog.request_rate_rps)
 
 
+def test_the_line_of_half_a_minute_ago_is_kept_with_it(deployment):
+    work = WaitingWork(leading=lambda: deployment)
+    for second, running in ((0, 4.0), (15, 10.0), (30, 20.0)):
+        work.take(seen(second, waiting=0.0, running=running))
+    assert kept(deployment).decoding_sequences == 21
+    assert kept(deployment).sequences_before == 5
+
+
 def test_only_the_leader_keeps_it(deployment):
     WaitingWork(leading=lambda: None).take(seen(0, waiting=9.0))
     assert kept(deployment) is None
