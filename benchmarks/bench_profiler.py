@@ -11,6 +11,8 @@
   P/D path as the sum of prefill, transfer and first decode step;
 * alone, client, many: our client beside `vllm bench serve`, with one request at a time, several,
   200 streams at once;
+* paced: both clients on a server whose times are known, a few and 200 streams at once: what they
+  differ by when the engine cannot;
 * aggregated: a profile of one worker that does both, mixed steps too, beside the pair's.
 
 Nothing here runs on a GPU.
@@ -24,7 +26,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.profiling import client, points, repeats, roles
+from benchmarks.profiling import client, paced, points, repeats, roles
 from benchmarks.profiling.engines import AREA, LONGEST, Engines, Say, engines
 from planner.domain.fleet import Role
 from planner.domain.profile import Profile
@@ -41,7 +43,9 @@ ALONE = client.Loop(requests=16, rate_rps=None, input_tokens=96, output_tokens=3
 # Its rate is only where the search for one begins (`client.out_of_step`).
 SEVERAL = client.Loop(requests=40, rate_rps=0.8, input_tokens=96, output_tokens=32, rounds=4)
 MANY = client.Loop(requests=200, rate_rps=20.0, input_tokens=16, output_tokens=64, rounds=2)
-PARTS = ("repeats", "points", "roles", "alone", "client", "many", "aggregated")
+PACED = client.Loop(requests=300, rate_rps=10.0, input_tokens=96, output_tokens=32, rounds=2)
+PACED_MANY = client.Loop(requests=200, rate_rps=100.0, input_tokens=16, output_tokens=64, rounds=2)
+PARTS = ("repeats", "points", "roles", "alone", "client", "many", "paced", "aggregated")
 
 
 def main() -> None:
@@ -74,6 +78,13 @@ def main() -> None:
     if "many" in asked.only:
         with engines((Role.AGGREGATED,), folder, say, sequences=256) as now:
             _section(say, "many", client.table(*client.side_by_side(now, MANY, folder, say)))
+
+    for name, loop in (("paced", PACED), ("paced, 200 streams", PACED_MANY)):
+        if "paced" in asked.only:
+            with paced.paced(folder, say, requests=loop.requests) as server:
+                ours, theirs = client.side_by_side(server, loop, folder, say)
+                truth = server.written(loop.output_tokens)
+            _section(say, name, client.table(ours, theirs, truth))
 
 
 def _of_a_pair(now: Engines, asked: argparse.Namespace, folder: Path, say: Say) -> None:

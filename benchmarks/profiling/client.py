@@ -15,13 +15,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.profiling.engines import MODEL, Engines, Say
+from benchmarks.profiling.engines import MODEL, Say
 from planner.domain.errors import EngineError
-from serving.traffic.load import Completion, Timing
+from serving.traffic.load import Completion, LoadClient, Timing
+from serving.traffic.prompts import PromptWriter
+from serving.workers.launcher import LocalSite
 
 Floats = NDArray[np.float64]
 LEVELS = (0.5, 0.9, 0.95, 0.99)
@@ -32,6 +35,24 @@ others run when a prompt comes, and the tails tell of that: 3 % in the pace beca
 DRAWS = 1_000
 PILOTS, PILOT_REQUESTS, UNSETTLED = 3, 10, 3
 PANDAS = ("pandas==2.3.3", "python-dateutil==2.9.0.post0", "pytz==2025.2", "six==1.17.0")
+
+
+class Target(Protocol):
+    """What is asked: engines, or a server whose times are known."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+
+    @property
+    def site(self) -> LocalSite:
+        """Whose `vllm bench serve` and tokenizer are taken."""
+
+    def client(self) -> LoadClient:
+        """Our client of it."""
+
+    def writer(self) -> PromptWriter:
+        """Writes prompts that nobody wrote before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +89,7 @@ class Taken:
     cpu_share: list[float] = field(default_factory=list)
 
 
-def out_of_step(now: Engines, loop: Loop, say: Say) -> Loop:
+def out_of_step(now: Target, loop: Loop, say: Say) -> Loop:
     """The open loop whose answers take `IN_FLIGHT` periods on this machine, today."""
     for _ in range(PILOTS):
         prompts = _prompts(now, replace(loop, requests=PILOT_REQUESTS))
@@ -79,7 +100,7 @@ def out_of_step(now: Engines, loop: Loop, say: Say) -> Loop:
     return loop
 
 
-def side_by_side(now: Engines, loop: Loop, folder: Path, say: Say) -> tuple[Taken, Taken]:
+def side_by_side(now: Target, loop: Loop, folder: Path, say: Say) -> tuple[Taken, Taken]:
     """Run all rounds; (ours, theirs)."""
     ours, theirs = Taken(), Taken()
     for number in range(loop.rounds):
@@ -90,12 +111,12 @@ def side_by_side(now: Engines, loop: Loop, folder: Path, say: Say) -> tuple[Take
     return ours, theirs
 
 
-def _prompts(now: Engines, loop: Loop) -> list[str]:
+def _prompts(now: Target, loop: Loop) -> list[str]:
     writer = now.writer()
     return [writer.unique(loop.input_tokens, number=i) for i in range(loop.requests)]
 
 
-def _ours(now: Engines, loop: Loop, _folder: Path, taken: Taken) -> None:
+def _ours(now: Target, loop: Loop, _folder: Path, taken: Taken) -> None:
     prompts = _prompts(now, loop)
     began_s, cpu_s = time.perf_counter(), time.process_time()
     answers = asyncio.run(_load(now, prompts, loop))
@@ -106,7 +127,7 @@ def _ours(now: Engines, loop: Loop, _folder: Path, taken: Taken) -> None:
     taken.gaps_s += [a.gaps_s() for a in answers]
 
 
-async def _load(now: Engines, prompts: Sequence[str], loop: Loop) -> list[Timing]:
+async def _load(now: Target, prompts: Sequence[str], loop: Loop) -> list[Timing]:
     client = now.client()
     began_s = time.perf_counter()
 
@@ -124,11 +145,11 @@ async def _load(now: Engines, prompts: Sequence[str], loop: Loop) -> list[Timing
         await client.close()
 
 
-def _theirs(now: Engines, loop: Loop, folder: Path, taken: Taken) -> None:
+def _theirs(now: Target, loop: Loop, folder: Path, taken: Taken) -> None:
     data, result = folder / "prompts.jsonl", folder / "vllm-bench.json"
     data.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in _prompts(now, loop)))
     result.unlink(missing_ok=True)
-    site = now.deployment.site
+    site = now.site
     line = [str(site.engine.python), "-m", "vllm.entrypoints.cli.main", "bench", "serve"]
     line += ["--backend", "openai", "--base-url", now.url, "--model", MODEL]
     line += ["--tokenizer", str(site.model.directory), "--dataset-name", "custom"]
@@ -169,21 +190,33 @@ def _with_pandas(python: Path, folder: Path) -> Path:
     return packages
 
 
-def table(ours: Taken, theirs: Taken) -> str:
-    """Percentiles of both, Markdown, and how sure their difference is: requests drawn again."""
+def table(ours: Taken, theirs: Taken, written: Taken | None = None) -> str:
+    """Percentiles of both, Markdown, and how sure their difference is: requests drawn again.
+
+    Parameters
+    ----------
+    written : Taken or None
+        When the server itself wrote, where that is known.
+    """
     lines = [
-        "| measure | ours | vllm bench serve | difference | 95 % interval of it | asked |",
-        "|---|---|---|---|---|---|",
+        "| measure | ours | vllm bench serve | difference | 95 % interval of it | asked "
+        f"|{' the server wrote |' if written else ''}",
+        f"|---|---|---|---|---|---|{'---|' if written else ''}",
     ]
-    measures = [(f"p{100 * level:.0f}", partial(np.quantile, q=level)) for level in LEVELS]
+    measures: list[tuple[str, Callable[[Floats], float]]] = [
+        (f"p{100 * level:.0f}", partial(np.quantile, q=level)) for level in LEVELS
+    ]
     for title, column in (("TTFT", "ttft_s"), ("ITL", "gaps_s")):
         mine, other = getattr(ours, column), getattr(theirs, column)
         for name, measure in [*measures, ("mean", np.mean)]:
             a, b = (float(measure(np.concatenate(v))) for v in (mine, other))
             low, high = _interval(mine, other, measure)
+            told = ""
+            if written:
+                told = f" {1e3 * measure(np.concatenate(getattr(written, column))):,.1f} ms |"
             lines.append(
                 f"| {title} {name} | {1e3 * a:,.1f} ms | {1e3 * b:,.1f} ms | {a / b - 1:+.1%} "
-                f"| {low:+.1%} to {high:+.1%} | {BOUND:.0%} |"
+                f"| {low:+.1%} to {high:+.1%} | {BOUND:.0%} |{told}"
             )
     lines.append("")
     lines.append(f"Our client used {np.mean(ours.cpu_share):.2f} cores.")

@@ -47,6 +47,11 @@ class Engines:
         """The router's, or the only worker's."""
         return self.deployment.router.url if len(self.workers) > 1 else self.workers[0].url
 
+    @property
+    def site(self) -> LocalSite:
+        """Their engine, model and flags."""
+        return self.deployment.site
+
     def client(self, url: str | None = None) -> LoadClient:
         """A client of one of them."""
         return LoadClient(url=url or self.url, model=MODEL, timeout_s=300.0)
@@ -55,6 +60,22 @@ class Engines:
         """Writes prompts that nobody wrote before."""
         words = read_words(self.deployment.site.model.directory)
         return PromptWriter(words=words, seed=time.time_ns() % 2**31)
+
+
+def site_in(
+    folder: Path, say: Say, *, sequences: int = LARGEST_BATCH, longest: int = LONGEST
+) -> LocalSite:
+    """The engine of this machine, and a model for it below the folder."""
+    engine = find_engine(read_settings(os.environ))
+    return LocalSite(
+        engine=engine,
+        model=prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say),
+        flags=EngineFlags(
+            max_model_len=longest, max_num_batched_tokens=LONGEST, max_num_seqs=sequences
+        ),
+        state_dir=folder / "local",
+        cores_per_replica=QUOTA_CORES,
+    )
 
 
 @contextmanager
@@ -71,16 +92,7 @@ def engines(
     Quotas hold the process that computes steps: the kernel hands a quota out in slices, and two
     processes on two processors that fight for them make every time scatter.
     """
-    engine = find_engine(read_settings(os.environ))
-    site = LocalSite(
-        engine=engine,
-        model=prepare_model(engine, DemoModel(MODEL), folder / "models", progress=say),
-        flags=EngineFlags(
-            max_model_len=longest, max_num_batched_tokens=LONGEST, max_num_seqs=sequences
-        ),
-        state_dir=folder / "local",
-        cores_per_replica=QUOTA_CORES,
-    )
+    site = site_in(folder, say, sequences=sequences, longest=longest)
     with LocalDeployment(site, progress=say) as deployment:
         shapes = [ReplicaShape(role=r, model=MODEL, accelerator="cpu-slot") for r in roles]
         workers = tuple(deployment.start(shape) for shape in shapes)

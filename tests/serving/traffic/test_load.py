@@ -140,7 +140,7 @@ def test_answer_that_ends_early_is_a_failure() -> None:
 
 def test_connection_cut_in_the_middle_is_a_failure() -> None:
     timing = ask([(0.0, HEAD), (0.0, chunk(1))], 5)
-    assert "RemoteProtocolError" in timing.error
+    assert "ClientPayloadError" in timing.error
 
 
 WHOLE = 'data: {"choices":[{"text":"x"}],"usage":null}'
