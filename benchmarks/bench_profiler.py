@@ -84,7 +84,7 @@ def main() -> None:
             with paced.paced(folder, say, requests=loop.requests) as server:
                 ours, theirs = client.side_by_side(server, loop, folder, say)
                 truth = server.written(loop.output_tokens)
-            _section(say, name, client.table(ours, theirs, truth))
+            _section(say, name, client.table_with_truth(ours, theirs, truth))
 
 
 def _of_a_pair(now: Engines, asked: argparse.Namespace, folder: Path, say: Say) -> None:

@@ -30,8 +30,9 @@ from serving.workers.launcher import LocalSite
 TTFT_S, TTFT_SIGMA = 0.25, 0.5
 """Median and log-sd of the first token's wait."""
 GAP_S, GAP_SIGMA = 0.03, 0.2
-STALL_RATIO, STALL_S = 0.05, 0.15
-"""Share of gaps that a prompt of somebody else makes longer, and by how much."""
+STALL_RATIO, STALL_S = 0.03, 0.15
+"""Share of gaps that a prompt of somebody else makes longer, and by how much; no percentile that is
+compared lies where one kind of gap ends and the other begins."""
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n"
 
 
