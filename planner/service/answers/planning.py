@@ -27,7 +27,7 @@ from planner.domain.errors import (
 )
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
-from planner.domain.plan import Plan
+from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Spec
@@ -264,7 +264,10 @@ def propose(
         return Proposal(plan=made, diff=None, findings=())
     conditions = _stateless(now, now)
     decision = decide(spec, forecast, fleet, now=now, conditions=conditions, explain=explain)
-    return Proposal(plan=decision.plan, diff=decision.diff, findings=decision.findings)
+    steps = decision.diff
+    if decision.plan.status is PlanStatus.INFEASIBLE:  # there is nothing to change to
+        steps = replace(steps, steps=())
+    return Proposal(plan=decision.plan, diff=steps, findings=decision.findings)
 
 
 def plan_changed(

@@ -7,7 +7,7 @@ import pytest
 from planner.service.documents import read_plan
 from profiler.files import write_profile
 from tests.fakes.profiles import linear_profile
-from tests.planner.service.examples import spec_data, write_trace
+from tests.planner.service.examples import spec_data, write_spec, write_trace
 
 PLAN = ("plan", "--spec", "spec.yaml", "--trace", "trace.jsonl")
 
@@ -159,3 +159,14 @@ def test_replicas_are_counted_in_whole_numbers(poolwise, folder, count):
     status, _, err = poolwise(*PLAN, "--fleet", "fleet.json")
     assert status == 2
     assert "pools[0].ready: input should be a valid integer" in err
+
+
+def test_a_plan_that_no_fleet_keeps_offers_no_steps(poolwise, folder):
+    (accelerator,) = spec_data()["accelerators"]
+    write_spec(folder, accelerators=[{**accelerator, "inventory": 1}])
+    status, out, _ = poolwise(*PLAN, "--fleet", "fleet.json", "--json")
+    assert status == 1
+    assert json.loads(out)["diff"]["steps"] == []
+    _, table, _ = poolwise(*PLAN, "--fleet", "fleet.json")
+    assert "none: no fleet keeps the objectives" in table
+    assert "nothing to change: the fleet is as planned" not in table
