@@ -13,7 +13,7 @@ from planner.domain.fleet import Role
 from planner.domain.hardware import PurchaseOption
 from planner.domain.plan import PlanStatus
 from planner.optimize import check, optimize
-from planner.optimize.inputs import RatioBounds
+from planner.optimize.inputs import RatioBounds, Stream
 from planner.optimize.problem import Problem
 from planner.optimize.solution import solution_of
 from tests.planner.optimize.cases import option, problem
@@ -94,3 +94,23 @@ def test_as_much_is_spot_as_the_share_allows_and_no_more(share: float, spot: int
     assert optimize(case).replicas[:, 0].tolist() == [spot, 4 - spot]
     assert faults(case, (spot, 4 - spot)) == set()
     assert share == 1.0 or faults(case, (spot + 1, 3 - spot)) == {"limit_spot"}
+
+
+@pytest.mark.parametrize(("missing_ratio", "broken"), [(0.8e-6, set()), (3e-6, {"meet_demand"})])
+def test_a_millionth_of_the_load_may_be_missing_to_the_smallest_stream_too(
+    missing_ratio: float, broken: set[str]
+) -> None:
+    """Solvers let so much pass in the capacity of a pool, whichever stream goes without it."""
+    many_rps, few_rps = 300.0, 0.1
+    options = [option(AGGREGATED, "h100", 1.0)]
+    case = problem(
+        options,
+        [(many_rps + few_rps) * (1 - missing_ratio)],
+        [0.0],
+        streams=(Stream(model="m", request_class="many", priority=1), Stream(model="m")),
+        demand_rps=np.array([[many_rps], [few_rps]]),
+        work=np.array([[1.0], [1.0]]),
+    )
+    fleet = solution_of(case, np.array([[1]]), status=PlanStatus.FEASIBLE, solver_name="none")
+    assert float(fleet.unserved_rps[1, 0]) > 1e-6 * few_rps
+    assert {fault.partition("[")[0] for fault in check(case, fleet)} == broken
