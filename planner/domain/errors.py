@@ -251,6 +251,20 @@ class PlanStateError(OperationError):
     """The plan's state does not allow this approval step."""
 
 
+class OvertakenError(PlanStateError):
+    """The spec, or what people ordered, changed while the plan was made or waited.
+
+    Parameters
+    ----------
+    for_good : bool
+        Whether nothing can come of the plan any more.
+    """
+
+    def __init__(self, message: str, *, for_good: bool) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
 class PlanChangedError(OperationError):
     """The plan is no longer in the state that the request was made for."""
 
