@@ -10,7 +10,6 @@ import numpy as np
 
 from planner.domain.spec import Objective
 from planner.optimize.inputs import Floats
-
 from planner.optimize.problem import Problem
 from planner.optimize.proposal import Round
 from planner.optimize.solution import Solution, nothing_solves
