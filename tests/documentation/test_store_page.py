@@ -7,7 +7,7 @@ from planner.service.cli.main import run
 from planner.service.store import open_store
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/store.md").read_text()
-SIZE = re.compile(r"[\d,]+ rows, [\d.]+ MB")
+SIZE = re.compile(r"[\d,]+ rows?, [\d.]+ MB")
 """What another database has another figure of."""
 
 
