@@ -5,7 +5,7 @@
 #   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make docs    the pages of docs/ and the reference made from the code, as a site in build/site
-#   make bench   the benchmarks
+#   make bench   the benchmarks, and make soak at the end (hours)
 #   make bench-dynamo    the twin against NVIDIA's simulator on public traces (about 40 minutes)
 #   make bench-closed-loop   autoscaling policies over whole traces in NVIDIA's simulator and in the twin (hours; BENCH_FLAGS=--quick: one workload)
 #   make bench-aiconfigurator   the optimizer against NVIDIA's aiconfigurator (about 20 minutes)
@@ -98,6 +98,7 @@ bench: $(VENV)/stamp
 	    echo "== $$file"
 	    $(BIN)/python -m benchmarks.$$(basename $$file .py)
 	done
+	$(MAKE) soak
 
 # Its wheel only: what it requires besides is not needed for replaying a trace.
 $(DYNAMO)/stamp: benchmarks/dynamo/requirements.txt

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of load")
     parser.add_argument("--readers", type=int, default=200)
     parser.add_argument("--writers", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=24, help="on both databases; 200 asked")
+    parser.add_argument("--kills", type=int, default=200, help="on both databases together")
     parser.add_argument("--days", type=float, default=6, help="of the part month")
     parser.add_argument("--deployments", type=int, default=3, help="of the part month")
     parser.add_argument("--many", type=int, default=100, help="deployments of the part many")

@@ -16,7 +16,7 @@ from forecaster.readers.lines import Line, open_trace, read_lines
 from forecaster.readers.mooncake import MooncakeRows
 from forecaster.readers.rows import FailedRequest, RowParser, shown
 from forecaster.readers.trace_file import ReadReport, TraceFile, TraceFormat
-from planner.domain.errors import TraceError
+from planner.domain.errors import EmptyTraceError, TraceError
 from planner.domain.wording import counted
 
 __all__ = ["LARGEST_REFUSED_SHARE", "ReadReport", "TraceFile", "TraceFormat", "read_trace"]
@@ -95,7 +95,11 @@ def read_trace(
         )
     columns.finish()
     if until is not None and columns.ended and len(columns) == 0:
-        raise TraceError(f"{path}: no request arrives before {until.isoformat()}")
+        raise EmptyTraceError(
+            where=str(path),
+            what=f"no request arrives before {until.isoformat()}",
+            remedy="give a later --at, or a trace that begins earlier",
+        )
     _refuse_bad_file(path, found, columns)
     remarks = [*_repeats(columns), *_jump(path, columns, accepted=accept_jump)]
     _refuse_bad_file(path, found, columns)
@@ -125,7 +129,11 @@ def _read_rows(
 ) -> TraceFormat:
     first = next(lines, None)
     if first is None:
-        raise TraceError(f"{path}: the file is empty; a trace has one request per line")
+        raise EmptyTraceError(
+            where=str(path),
+            what="the file is empty",
+            remedy="a trace has one request per line: look at whatever writes it",
+        )
     found = _format_of(first, path, asked)
     if until is not None:
         moved = found is TraceFormat.AZURE and start_at is not None
@@ -204,7 +212,11 @@ def _csv_parser(
 
 def _refuse_bad_file(path: Path, found: TraceFormat, columns: TraceColumns) -> None:
     if columns.rows_read == 0:
-        raise TraceError(f"{path}: the file holds a header but no request")
+        raise EmptyTraceError(
+            where=str(path),
+            what="the file holds a header but no request",
+            remedy="look at whatever writes it",
+        )
     if columns.rows_refused > LARGEST_REFUSED_SHARE * columns.rows_read:
         listed = "\n".join(f"  {path}:{line}: {why}" for line, why in columns.refusals[:3])
         raise TraceError(

@@ -156,7 +156,7 @@ def _help(
     giving = Role.DECODE if to is Role.PREFILL else Role.PREFILL
     text = f"{to} pressure {pressure[to]:.2f}, {giving} pressure {pressure[giving]:.2f}"
     if pressure[to] <= 1:
-        more = _growing(spec, fleet, backlog, slo) if forecast is not None else ()
+        more = _growing(spec, fleet, backlog, slo, forecast, now=now)
         return None, more, _told(more, text, "sequences grow beyond what decode batches take")
     if any(p.starting for p in fleet.pools if _is(p, backlog.model, to)):
         return None, (), f"hold: {text}, but a {to} replica is starting already"
@@ -180,8 +180,23 @@ def _told(more: tuple[ReplicaStart, ...], text: str, why: str) -> str:
     return f"start {counts}: {text}; {why}"
 
 
-def _growing(spec: Spec, fleet: Fleet, backlog: Backlog, slo: Slo) -> tuple[ReplicaStart, ...]:
-    """Decode replicas for the sequences that there will be when one that is ordered now serves."""
+def _growing(
+    spec: Spec,
+    fleet: Fleet,
+    backlog: Backlog,
+    slo: Slo,
+    forecast: Forecast | None,
+    *,
+    now: datetime,
+) -> tuple[ReplicaStart, ...]:
+    """Decode replicas for the sequences that there will be when one that is ordered now serves.
+
+    None where more arrives than even the highest quantile of the forecast: a surge needs both
+    roles, and one that is ordered alone would hold the other up until it is there.
+    """
+    window = _expected(forecast, now)
+    if window is None or _more(backlog, window, level=1.0):
+        return ()
     pools = [p for p in fleet.pools if _is(p, backlog.model, Role.DECODE)]
     profiles = [spec.profile_of(p.shape) for p in pools]
     start_s = max((p.lifecycle.start_warm_s for p in profiles if p is not None), default=0.0)
@@ -214,7 +229,11 @@ def _expected(forecast: Forecast | None, now: datetime) -> ForecastWindow | None
 
 def _beyond(spec: Spec, backlog: Backlog, forecast: Forecast, window: ForecastWindow) -> str:
     """By how much more arrives than was planned for; empty: it does not."""
-    level = with_demand_level(spec, forecast).forecast.demand_level
+    return _more(backlog, window, level=with_demand_level(spec, forecast).forecast.demand_level)
+
+
+def _more(backlog: Backlog, window: ForecastWindow, *, level: float) -> str:
+    """By how much more arrives than a quantile of the forecast; empty: it does not."""
     planned_rps = sum(d.request_rate_rps.at(level) for d in window.demands)
     planned_tokens = sum(d.input_tokens_per_s.at(level) for d in window.demands)
     for came, planned, unit in (
@@ -222,7 +241,7 @@ def _beyond(spec: Spec, backlog: Backlog, forecast: Forecast, window: ForecastWi
         (backlog.input_tokens_per_s, planned_tokens, "prompt tokens/s"),
     ):
         if came is not None and came > planned:
-            return f"{came:.3g} {unit} arrive, {planned:.3g} were planned for"
+            return f"{came:.3g} {unit} arrive, {planned:.3g} were expected"
     return ""
 
 

@@ -7,10 +7,12 @@
     │   ├── SpecError              the YAML spec: unknown field, impossible value, missing file
     │   │   └── TooLongError       more of a class than may miss fits into no context
     │   ├── TraceError             a trace file: missing, malformed, out of order
+    │   │   └── EmptyTraceError    it holds no request, or not one whole window
     │   ├── ProfileError           a profile file: missing, malformed, not for this model
     │   │   └── OutsideProfileError   asked for lengths that were never measured
     │   ├── CatalogueError         a catalogue of accelerators: missing, malformed, given twice
     │   ├── HistoryError           observed windows or a fleet handed in as JSON
+    │   │   └── EmptyHistoryError  there is no window at all
     │   ├── KeyFileError           a file of API keys: not readable, name taken or unknown
     │   ├── TokenError             a bearer token: name taken or not usable, only admin left
     │   │   └── UnknownTokenError  no live token of that name
@@ -88,6 +90,33 @@ class TraceError(InputError):
     """A trace file is not usable."""
 
 
+class TooLittleError(InputError):
+    """Too little was seen to say anything of the traffic; what was given is well-formed.
+
+    Parameters
+    ----------
+    where : str
+        A file, a description or the store.
+    what : str
+        What it holds, or lacks.
+    remedy : str
+        What to do about it.
+    requests : int
+        That were seen.
+    """
+
+    def __init__(self, *, where: str, what: str, remedy: str, requests: int = 0) -> None:
+        super().__init__(f"{where}: {what}; {remedy}")
+        self.where = where
+        self.what = what
+        self.remedy = remedy
+        self.requests = requests
+
+
+class EmptyTraceError(TooLittleError, TraceError):
+    """A trace holds no request, or not one whole window of them."""
+
+
 class ProfileError(InputError):
     """A profile is missing or not usable."""
 
@@ -102,6 +131,10 @@ class CatalogueError(InputError):
 
 class HistoryError(InputError):
     """Observed windows or a fleet handed in from outside are not usable."""
+
+
+class EmptyHistoryError(TooLittleError, HistoryError):
+    """There is no observed window at all: no data is not zero traffic."""
 
 
 class KeyFileError(InputError):
@@ -216,6 +249,20 @@ class StalePlanError(OperationError):
 
 class PlanStateError(OperationError):
     """The plan's state does not allow this approval step."""
+
+
+class OvertakenError(PlanStateError):
+    """The spec, or what people ordered, changed while the plan was made or waited.
+
+    Parameters
+    ----------
+    for_good : bool
+        Whether nothing can come of the plan any more.
+    """
+
+    def __init__(self, message: str, *, for_good: bool) -> None:
+        super().__init__(message)
+        self.for_good = for_good
 
 
 class PlanChangedError(OperationError):

@@ -21,6 +21,7 @@ from planner.service.loop.calibrating import corrections_of
 from planner.service.loop.directives import standing
 from planner.service.loop.stages import Stages
 from planner.service.store import DecisionRecord, PlanRecord, Store
+from planner.service.store.directives import Directive
 from planner.service.telemetry.tracing import SpanOf, no_span
 from serving.telemetry.signals import DeploymentSignals
 
@@ -86,6 +87,8 @@ class Deployment:
         Whether this process is the one that may move the fleet.
     running : list of str
         Ids of plans that this process is moving the fleet for.
+    orders : tuple of Directive, or None
+        Of people, in force when a tick began; None: nothing decides by itself.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
     stages : Stages
@@ -108,6 +111,11 @@ class Deployment:
     readings: Callable[[], tuple[DeploymentSignals, ...]] = tuple
     span: SpanOf = no_span
     running: list[str] = field(default_factory=list)
+    orders: tuple[Directive, ...] | None = None
+
+    def later(self, now: datetime) -> datetime:
+        """When a tick that began at `now` writes something: what it did before took time."""
+        return max(now, self.clock())
 
     def plannable(self, *, now: datetime) -> Spec:
         """The spec as plans are made for it.
@@ -132,7 +140,8 @@ class Deployment:
 
     def as_ordered(self, *, now: datetime) -> "Deployment":
         """The same deployment with the loop's mode that a person ordered at run time."""
-        return replace(self, spec=standing(self, now=now).over(self.spec))
+        orders = self.store.directives(self.spec.name).kept()
+        return replace(self, spec=standing(self, now=now).over(self.spec), orders=orders)
 
     def notes(self, *, now: datetime) -> tuple[GuardFinding, ...]:
         """What should be known of a plan that is made now: shortages, and hands of others."""

@@ -18,6 +18,7 @@ from forecaster.windows import arrival_cv2_of, observe_windows
 from planner.autoscale.in_cells import in_cells
 from planner.autoscale.slow import Decision, decide
 from planner.domain.errors import (
+    EmptyTraceError,
     HistoryError,
     InputError,
     OutsideProfileError,
@@ -31,6 +32,7 @@ from planner.domain.plan import Plan, PlanStatus
 from planner.domain.rollout import Diff, GuardFinding
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.spec import Spec
+from planner.domain.wording import counted
 from planner.domain.workload import ObservedWindow, Workload
 from planner.optimize import plan
 from planner.rollout import GuardConditions
@@ -147,18 +149,23 @@ def whole_windows(
 
     Raises
     ------
-    TraceError
+    EmptyTraceError
         When there is none.
     """
     windows = observe_windows(workload, window_s)
     if at is not None:
         windows = tuple(window for window in windows if window.end_at <= at)
     if not windows:
+        # Of a trace in relative time the beginning is told only beside an instant to compare.
+        begins = f" from {workload.start_at.isoformat()}" if at else ""
         until = f" before {at.isoformat()}" if at else ""
-        raise TraceError(
-            f"{path}: holds {workload.duration_s:.0f} s from {workload.start_at.isoformat()}, not "
-            f"one whole window of {window_s:g} s{until}: use shorter windows (forecast.window_s) "
-            "or a longer trace"
+        requests = len(workload)
+        raise EmptyTraceError(
+            where=str(path),
+            what=f"holds {counted(requests, 'request')} in {workload.duration_s:,.0f} s{begins}, "
+            f"not one whole window of {window_s:g} s{until}",
+            remedy="give a longer trace, or use shorter windows (forecast.window_s)",
+            requests=requests,
         )
     return windows
 

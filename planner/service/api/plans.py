@@ -118,7 +118,7 @@ def make_plan(service: Service, body: PlanBody, by: str) -> Made:
     deployment, now = service.registry.sole(body.deployment).deployment, service.now()
     decision = _decide(body, deployment, now=now)
     go_on()  # what was cancelled leaves no plan
-    record = lifecycle.propose(deployment, decision, by=by, at=now)
+    record = lifecycle.propose(deployment, decision, by=by, at=service.now())
     service.metrics.record_plan(deployment.spec.name, record.plan)
     text = plan_resource(record).model_dump_json()
     return Made(status=201, text=text, location=f"/v1/plans/{record.plan.plan_id}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import EmptyHistoryError, InputError, TooLittleError
 from planner.service.cli import output
 from planner.service.cli import report_options as asked
 from planner.service.cli.catalogue_option import known_accelerators
@@ -34,8 +34,8 @@ EPILOG = (
     "poolwise report --spec spec.yaml --trace requests.jsonl -o report.html\n\n"
     "poolwise report --spec spec.yaml --template enterprise-rag --rate 2 --quick\n\n"
     "poolwise report --spec spec.yaml --store --growth-per-month 0.08\n\n"
-    "Exit status: 0 a fleet is recommended; 1 no fleet keeps the objectives (the page says what to "
-    "relax); 2 bad input."
+    "Exit status: 0 a fleet is recommended; 1 none is: no fleet keeps the objectives, or "
+    "too little was seen to say (the page says what to do); 2 bad input."
 )
 
 
@@ -86,17 +86,21 @@ def report(
     check_files(out, inputs=inputs)
     checked = read_spec(spec, allow_estimates=allow_estimates, catalogue=known_accelerators())
     model = sole_model(checked, model)
-    with counting("planning") as progress:
-        settings = ReportSettings(
-            now=datetime.now(UTC),
-            clock=time.monotonic,
-            quick=quick,
-            growth_per_month_ratio=growth_per_month,
-            time_limit_s=time_limit,
-            progress=progress,
-        )
-        seen = source.seen(checked, model, now=settings.now)
-        made = capacity_report(checked, seen, model=model, settings=settings)
+    try:
+        with counting("planning") as progress:
+            settings = ReportSettings(
+                now=datetime.now(UTC),
+                clock=time.monotonic,
+                quick=quick,
+                growth_per_month_ratio=growth_per_month,
+                time_limit_s=time_limit,
+                progress=progress,
+            )
+            seen = source.seen(checked, model, now=settings.now)
+            made = capacity_report(checked, seen, model=model, settings=settings)
+    except TooLittleError as why:
+        _tell(checked, why, model=model, out=out, json=json)
+        raise typer.Exit(1) from why
     for note in seen.notes:
         output.note(f"{seen.source}: {note}")
     written = write_files(made, out)
@@ -175,7 +179,33 @@ def _stored(spec: "Spec", model: str, *, at: datetime | None) -> "Seen":
     with own_store() as opened:
         stored = opened.windows(spec.name, model, limit=LONGEST_HISTORY)
     windows = tuple(s.window for s in stored if at is None or s.window.end_at <= at)
+    if not windows:
+        before = "" if at is None or not stored else f" that ended by {at.isoformat()}"
+        raise EmptyHistoryError(
+            where="the store of this machine",
+            what=f"no window is stored for deployment {spec.name} and model {model}{before}",
+            remedy="let `poolwise serve` run on this spec until requests came, and see that "
+            "POOLWISE_DATABASE_URL is its database; or report from --trace or --template",
+        )
     return seen_in_windows(windows, source=f"the stored windows of {spec.name}")
+
+
+def _tell(spec: "Spec", why: TooLittleError, *, model: str, out: Path, json: bool) -> None:
+    """Write that too little was seen."""
+    from planner.service.answers.capacity.unanswered import unanswered_report
+    from planner.service.reports.capacity_files import write_unanswered
+    from planner.service.reports.unanswered_page import sentences
+
+    made = unanswered_report(spec, why, model=model, now=datetime.now(UTC))
+    written = write_unanswered(made, out)
+    if json:
+        output.print_json(made)
+        return
+    shown = output.console()
+    for said in sentences(made):
+        shown.print(said, markup=False)
+    for path in written:
+        shown.print(str(path), markup=False, soft_wrap=True)
 
 
 def _show(made: "CapacityReport", written: tuple[Path, ...]) -> None:

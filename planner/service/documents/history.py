@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from planner.domain.errors import HistoryError
+from planner.domain.errors import EmptyHistoryError, HistoryError
 from planner.domain.slo import DEFAULT_CLASS
 from planner.domain.wording import counted
 from planner.domain.workload import LatencySummary, ObservedWindow
@@ -150,13 +150,14 @@ def history_end(windows: Sequence[ObservedWindow], *, where: str) -> datetime:
 
     Raises
     ------
-    HistoryError
+    EmptyHistoryError
         When there is none: no data is not zero traffic.
     """
     if not windows:
-        raise HistoryError(
-            f"{where}: history is empty: no data is not zero traffic; give at least one window "
-            "(with requests 0 if nothing arrived)"
+        raise EmptyHistoryError(
+            where=where,
+            what="history is empty: no data is not zero traffic",
+            remedy="give at least one window (with requests 0 if nothing arrived)",
         )
     return max(window.end_at for window in windows)
 

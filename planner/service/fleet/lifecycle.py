@@ -1,7 +1,6 @@
 """A plan's way to the fleet: proposed, approved or rejected, applied once."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from planner.domain.errors import (
     ApplyError,
     DeadlineMissedError,
     GuardRefusedError,
+    OvertakenError,
     PlanChangedError,
     PlanStateError,
     PoolwiseError,
@@ -19,17 +19,26 @@ from planner.domain.errors import (
 )
 from planner.domain.fleet import Fleet
 from planner.domain.plan import PlanStatus
-from planner.domain.rollout import Approval, ApprovalState, Diff, GuardFinding, Verdict
+from planner.domain.rollout import Approval, ApprovalState, Diff, Verdict
 from planner.rollout import GuardConditions
 from planner.service.deployment import Deployment, guard_conditions
 from planner.service.documents import diff_document, diff_of, finding_documents
 from planner.service.fleet import known_fleet
-from planner.service.fleet.rollouts import BACK, THERE, Move, carry, settle_interrupted, touched
+from planner.service.fleet.held import describe, held_back
+from planner.service.fleet.rollouts import (
+    BACK,
+    POLICY,
+    THERE,
+    Move,
+    carry,
+    settle_interrupted,
+    touched,
+)
 from planner.service.loop.falling_back import is_fallback
 from planner.service.store import PlanRecord
 from planner.service.store.approvals import changed
+from planner.service.store.in_force import WAITING
 
-WAITING = (ApprovalState.DRAFT, ApprovalState.PENDING, ApprovalState.APPROVED)
 DEAD = (
     ApprovalState.REJECTED,
     ApprovalState.EXPIRED,
@@ -38,8 +47,6 @@ DEAD = (
     ApprovalState.ROLLED_BACK,
 )
 """Of these plans nothing comes any more, unless a person completes one that failed."""
-POLICY = "policy"
-"""Who approves where the spec lets no person decide."""
 FAST_PREFIX = "fast-"
 """What ids of fast ticks' plans begin with."""
 _NOT_ASKED_ON_THE_WAY_BACK = ("plan_quality", "scale_down_stabilization")
@@ -139,6 +146,9 @@ def approve(
     PlanStateError
         When it is not pending, waited longer than the policy allows, or `by` asked for it and
         must not approve it.
+    OvertakenError
+        When it was made under a spec, or decided by the loop under orders, that are no longer in
+        force: it is superseded.
     """
     expire_old(deployment, at=at)
     policy = deployment.spec.approval
@@ -149,7 +159,14 @@ def approve(
             return approval
         return rollout.approve(approval, by=by, at=at, reason=reason, policy=policy)
 
-    deployment.store.change_approval(plan_id, change, action="plan.approve", revision=revision)
+    orders = deployment.orders if by == POLICY else None
+    try:
+        deployment.store.change_approval(
+            plan_id, change, action="plan.approve", revision=revision, orders=orders
+        )
+    except OvertakenError as late:
+        supersede(deployment, plan_id, by=by, at=at, reason=str(late))
+        raise
     return deployment.store.plan(plan_id)
 
 
@@ -219,6 +236,8 @@ def apply(
     PlanStateError
         When the plan is not approved, or its approval has expired; when it is being applied
         already, or another one moves the fleet.
+    OvertakenError
+        As `approve`.
     GuardRefusedError
         When a guard forbids it now.
     ApplyError
@@ -241,6 +260,10 @@ def apply(
     _check_guards(deployment, record, diff, conditions)
     try:
         carry(deployment, plan_id, diff, THERE, by=by, at=at, revision=revision)
+    except OvertakenError as late_plan:
+        if late_plan.for_good or POLICY in record.approval.approvers:
+            supersede(deployment, plan_id, by=by, at=at, reason=str(late_plan))
+        raise
     except ApplyError as error:
         late = isinstance(error.__cause__, DeadlineMissedError)
         if not late or not deployment.spec.guards.roll_back_late_plans:
@@ -436,27 +459,6 @@ def _check_guards(
         raise GuardRefusedError(
             f"plan {record.plan.plan_id} must not be applied now: {'; '.join(reasons)}"
         )
-
-
-def describe(finding: GuardFinding) -> str:
-    """A finding as a clause."""
-    return f"{finding.guard}: {finding.reason}"
-
-
-def held_back(decision: Decision) -> str:
-    """Why no step towards the plan may be taken now, though some are wanted; empty: some may."""
-    if decision.diff.steps or not decision.recommended.steps:
-        return ""
-    clamps = [finding for finding in decision.findings if finding.verdict is Verdict.CLAMP]
-    return "; ".join(describe(finding) for finding in clamps)
-
-
-def forbidden(findings: Sequence[GuardFinding]) -> str:
-    """Why a diff must not be applied by itself now, or an empty string."""
-    if not rollout.refused(findings):
-        return ""
-    held = [f for f in findings if f.verdict in (Verdict.REFUSE, Verdict.DELAY)]
-    return "; ".join(describe(finding) for finding in held)
 
 
 def supersede(deployment: Deployment, plan_id: str, *, by: str, at: datetime, reason: str) -> None:

@@ -25,6 +25,8 @@ from planner.service.store import BegunStep, PlanRecord
 
 DRY_RUN = "dry run"
 """How the reason of a plan begins that was applied to a target of which nothing is changed."""
+POLICY = "policy"
+"""Who approves where the spec lets no person decide."""
 SETTLER = "serve"
 """Who settles what a process that is gone has left."""
 
@@ -289,4 +291,5 @@ class _Run:
             change,
             action=f"plan.{_name(move)}",
             revision=self.revision if last is None else None,
+            orders=self.deployment.orders if last is None and self.by == POLICY else None,
         )

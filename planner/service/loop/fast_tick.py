@@ -11,15 +11,16 @@ from datetime import datetime
 from planner import rollout
 from planner.autoscale.fast import Reaction, react
 from planner.autoscale.slow import Decision, guarded
-from planner.domain.errors import PoolwiseError, StageOverrunError
+from planner.domain.errors import OvertakenError, PoolwiseError, StageOverrunError
 from planner.domain.fleet import Fleet
 from planner.domain.rollout import Verdict
 from planner.domain.spec import LoopMode, Stage
 from planner.rollout import GuardConditions
 from planner.service.deployment import Deployment, Observation, guard_conditions
+from planner.service.fleet.held import forbidden
 from planner.service.fleet.known_fleet import look
-from planner.service.fleet.lifecycle import FAST_PREFIX, POLICY, apply, approve, forbidden, propose
-from planner.service.fleet.rollouts import under_way
+from planner.service.fleet.lifecycle import FAST_PREFIX, apply, approve, propose
+from planner.service.fleet.rollouts import POLICY, under_way
 from planner.service.loop.adjusted_plan import PoolOf, pools_of, with_replicas
 from planner.service.loop.slow_tick import Outcome
 from planner.service.loop.stages import Course
@@ -106,11 +107,14 @@ def _carry_on(
     if decision is None or held:
         told = f"{reaction.reason}; held: {held}"
         return FastReport(outcome=Outcome.HELD, reason=told, reaction=reaction)
-    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
-    approve(deployment, plan_id, by=POLICY, at=now, reason=f"fast tick: {reaction.reason}")
-    outcome, told = Outcome.APPLIED, reaction.reason
+    outcome, told, at = Outcome.APPLIED, reaction.reason, deployment.later(now)
     try:
-        course.run(Stage.APPLY, lambda: apply(deployment, plan_id, by=POLICY, at=now))
+        plan_id = propose(deployment, decision, by=POLICY, at=at).plan.plan_id
+        approve(deployment, plan_id, by=POLICY, at=at, reason=f"fast tick: {reaction.reason}")
+        course.run(Stage.APPLY, lambda: apply(deployment, plan_id, by=POLICY, at=at))
+    except OvertakenError as overtaken:
+        told = f"{reaction.reason}; held: {overtaken}"
+        return FastReport(outcome=Outcome.HELD, reason=told, reaction=reaction)
     except StageOverrunError as late:
         outcome, told = Outcome.APPLYING, f"{reaction.reason}; {late}, it goes on"
     return FastReport(outcome=outcome, reason=told, reaction=reaction, plan_id=plan_id)
@@ -173,5 +177,6 @@ def _remember(deployment: Deployment, report: FastReport, *, now: datetime) -> N
             outcome=report.outcome.value,
             reason=f"fast tick: {report.reason}",
             wanted=None if plan is None else plan.windows[0].by_label,
-        )
+        ),
+        at=deployment.later(now),
     )

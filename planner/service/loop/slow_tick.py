@@ -9,7 +9,7 @@ from enum import StrEnum
 from planner import rollout
 from planner.autoscale import keeping_what_waits
 from planner.autoscale.slow import Decision
-from planner.domain.errors import PoolwiseError, StageOverrunError, StoreError
+from planner.domain.errors import OvertakenError, PoolwiseError, StageOverrunError, StoreError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
@@ -28,18 +28,16 @@ from planner.service.deployment import (
 )
 from planner.service.documents import diff_document
 from planner.service.documents.rollout import StepDocument
+from planner.service.fleet.held import forbidden, held_back
 from planner.service.fleet.known_fleet import look
 from planner.service.fleet.lifecycle import (
-    POLICY,
     apply,
     approve,
     expire_old,
-    forbidden,
-    held_back,
     propose,
     waiting,
 )
-from planner.service.fleet.rollouts import settle_interrupted, under_way
+from planner.service.fleet.rollouts import POLICY, settle_interrupted, under_way
 from planner.service.loop.calibrating import calibrate
 from planner.service.loop.directives import end_those_over
 from planner.service.loop.falling_back import fall_back
@@ -152,6 +150,8 @@ def _whole_tick(deployment: Deployment, way: "_Way", *, now: datetime) -> TickRe
         _compare(deployment, now=now)
         way.seen = _look(deployment, way.course, now=now)
         report = _tick(deployment, way, now=now)
+    except OvertakenError as late:
+        report = TickReport(outcome=Outcome.HELD, reason=str(late), decision=way.decision)
     except PoolwiseError as error:
         report = _failed(deployment, way, str(error))
     except Exception as error:  # a fault of ours: the loop lives on, the log has the traceback
@@ -344,8 +344,9 @@ def _carry_on(
     if isinstance(approved, TickReport):
         return approved
 
+    at = deployment.later(now)
     try:
-        course.run(Stage.APPLY, lambda: apply(deployment, approved, by=POLICY, at=now))
+        course.run(Stage.APPLY, lambda: apply(deployment, approved, by=POLICY, at=at))
     except StageOverrunError as late:
         reason = f"plan {approved}: {late}; the rollout goes on, later ticks hold"
         return TickReport(
@@ -363,35 +364,35 @@ def _approve(
     deployment: Deployment, decision: Decision, conditions: GuardConditions, *, now: datetime
 ) -> str | TickReport:
     """Id of the plan that is approved and to be applied, or why none is."""
-    spec = deployment.spec
+    spec, at = deployment.spec, deployment.later(now)
     if spec.loop.mode is LoopMode.ADVISE:
-        advised = propose(deployment, decision, by=POLICY, at=now, ask=False).plan.plan_id
+        advised = propose(deployment, decision, by=POLICY, at=at, ask=False).plan.plan_id
         reason = f"plan {advised} is advice, nothing moves"
         return TickReport(
             outcome=Outcome.ADVISED, reason=reason, decision=decision, stored_as=advised
         )
     automatic = spec.loop.mode is LoopMode.AUTO or rollout.policy_approves(decision.diff, spec)
     if not automatic or rollout.persons_needed(decision.diff, spec) > 1:
-        return _ask(deployment, decision, now=now)
+        return _ask(deployment, decision, at=at)
     by_itself, by_person = (
         rollout.guard(decision.diff, spec, conditions, plan=decision.plan, automatic=automatic)
         for automatic in (True, False)
     )
     held = forbidden(by_itself)
     if held and not rollout.refused(by_person):
-        return _ask(deployment, decision, now=now)
+        return _ask(deployment, decision, at=at)
     if held:
         return TickReport(outcome=Outcome.HELD, reason=held, decision=decision)
-    plan_id = propose(deployment, decision, by=POLICY, at=now).plan.plan_id
-    approve(deployment, plan_id, by=POLICY, at=now, reason=f"loop mode {spec.loop.mode}")
+    plan_id = propose(deployment, decision, by=POLICY, at=at).plan.plan_id
+    approve(deployment, plan_id, by=POLICY, at=at, reason=f"loop mode {spec.loop.mode}")
     return plan_id
 
 
-def _ask(deployment: Deployment, decision: Decision, *, now: datetime) -> str | TickReport:
+def _ask(deployment: Deployment, decision: Decision, *, at: datetime) -> str | TickReport:
     """Ask a person; id of the plan when one has said yes to the same change already."""
     asked = _already_asked(deployment, decision)
     if asked is None:
-        asked = propose(deployment, decision, by=POLICY, at=now)
+        asked = propose(deployment, decision, by=POLICY, at=at)
     if asked.approval.state is ApprovalState.APPROVED:
         return asked.plan.plan_id
     plan_id = asked.plan.plan_id
@@ -426,7 +427,7 @@ def _remember(deployment: Deployment, report: TickReport, *, now: datetime) -> T
         wanted=None if decision is None else decision.plan.windows[0].by_label,
     )
     try:
-        deployment.store.add_decision(record, report.parts)
+        deployment.store.add_decision(record, report.parts, at=deployment.later(now))
     except PoolwiseError as error:
         return replace(report, reason=f"{report.reason}; this could not be kept: {error}")
     return report

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from planner.domain.errors import InputError
 from planner.service.documents.capacity_report import CapacityReport, ScenarioDocument
+from planner.service.documents.unanswered_report import UnansweredReport
 from planner.service.reports.capacity_page import capacity_page
+from planner.service.reports.unanswered_page import unanswered_page
 from planner.service.whole_file import check_writable, whole_file
 
 FLEET_COLUMNS = (
@@ -55,13 +57,34 @@ def write_files(report: CapacityReport, page: Path) -> tuple[Path, ...]:
     tuple of Path
         What was written.
     """
-    paths = paths_of(page)
-    texts = (
+    return _written(
+        page,
         capacity_page(report),
         report.model_dump_json(indent=1) + "\n",
         _table(FLEET_COLUMNS, _fleet_rows(report)),
         _table(SCENARIO_COLUMNS, map(_scenario_row, _scenarios(report))),
     )
+
+
+def write_unanswered(report: UnansweredReport, page: Path) -> tuple[Path, ...]:
+    """Write the same files about too little: the tables have headings only.
+
+    Returns
+    -------
+    tuple of Path
+        What was written.
+    """
+    return _written(
+        page,
+        unanswered_page(report),
+        report.model_dump_json(indent=1) + "\n",
+        _table(FLEET_COLUMNS, ()),
+        _table(SCENARIO_COLUMNS, ()),
+    )
+
+
+def _written(page: Path, *texts: str) -> tuple[Path, ...]:
+    paths = paths_of(page)
     with ExitStack() as unfinished:
         for path, text in zip(paths, texts, strict=True):
             unfinished.enter_context(whole_file(path)).write_text(text, encoding="utf-8")

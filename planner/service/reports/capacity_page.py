@@ -2,14 +2,12 @@
 
 import re
 
-from markupsafe import Markup
-
 from planner.domain.plan import PlanStatus
 from planner.service.documents.capacity_report import CapacityReport, ReservedDocument
 from planner.service.reports import capacity_figures as figures
 from planner.service.reports import capacity_tables as tables
 from planner.service.reports import capacity_text as text
-from planner.service.reports.page import rendered
+from planner.service.reports.page import embedded, rendered
 from planner.service.reports.quantities import counted, sentence, share, span, usd
 
 TEMPLATE = "capacity_page.html.j2"
@@ -84,7 +82,7 @@ def capacity_page(report: CapacityReport) -> str:
         ),
         risks=tuple(sentence(risk) for risk in report.risks),
         assumptions=tuple(sentence(one) for one in report.assumptions),
-        profiles=tables.profiles_table(report),
+        profiles=tables.profiles_table(report.profiles),
         profile_notes=tuple(
             f"{profile.profile_id[:12]}: {sentence(note)}"
             for profile in report.profiles
@@ -93,13 +91,7 @@ def capacity_page(report: CapacityReport) -> str:
         ),
         effort=_effort(report),
         windows_open=len(fleet.windows) <= 6,
-        # Pydantic writes no `<` that could end the script element once they are escaped.
-        document=Markup(  # noqa: S704
-            report.model_dump_json()
-            .replace("&", "\\u0026")
-            .replace("<", "\\u003c")
-            .replace(">", "\\u003e")
-        ),
+        document=embedded(report),
     )
 
 

@@ -7,6 +7,7 @@ from planner.domain.plan import PlanStatus
 from planner.service.documents.capacity_report import (
     CapacityReport,
     LengthsDocument,
+    ProfileDocument,
     ScenarioDocument,
 )
 from planner.service.reports.capacity_text import fleet_of, is_relative, when
@@ -386,7 +387,7 @@ def split_table(report: CapacityReport) -> Table | None:
     )  # fmt: skip
 
 
-def profiles_table(report: CapacityReport) -> Table:
+def profiles_table(profiles: Sequence[ProfileDocument]) -> Table:
     """Where the times come from."""
     return Table(
         caption="Profiles",
@@ -405,6 +406,7 @@ def profiles_table(report: CapacityReport) -> Table:
                 Cell(text=share(p.error_ratio)),
                 Cell(text="yes" if p.used else "no"),
             )
-            for p in report.profiles
+            for p in profiles
         ),
+        when_empty="The spec has no profile of this model.",
     )

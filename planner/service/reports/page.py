@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from pydantic import BaseModel
 
 
 def rendered(template: str, **values: object) -> str:
@@ -22,6 +23,17 @@ def rendered(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(**values, packed_plotly=_packed_plotly())
+
+
+def embedded(document: BaseModel) -> Markup:
+    """A document as JSON that stands safely inside a `<script>` element."""
+    # Pydantic writes no `<` that could end the script element once they are escaped.
+    return Markup(  # noqa: S704
+        document.model_dump_json()
+        .replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+    )
 
 
 @cache

@@ -1,6 +1,7 @@
 """Numbers as people read them: the unit always named, nothing where nothing was observed."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class TimeUnit:
 
 SECONDS = TimeUnit(name="s", per_s=1.0)
 MILLISECONDS = TimeUnit(name="ms", per_s=1000.0)
+_FILE = re.compile(r"[^\s:]*[^\s:.]\.[A-Za-z]\w*:?")
+"""`windows.json`, with the colon that may follow."""
 
 
 def time_unit(seconds: Iterable[float]) -> TimeUnit:
@@ -124,9 +127,13 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return text
-    # A pool's label is a name: `decode:h100:tp2` stays as it is.
-    begun = text if ":" in text.split(maxsplit=1)[0][:-1] else text[0].upper() + text[1:]
+    begun = text if _is_name(text.split(maxsplit=1)[0]) else text[0].upper() + text[1:]
     return begun + ("" if text[-1] in ".!?" else ".")
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word stays as it is: a pool's label (`decode:h100:tp2`), or a file's name."""
+    return ":" in word[:-1] or _FILE.fullmatch(word) is not None
 
 
 def short_fleet(fleet: Fleet | PlanWindow) -> str:

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import sha256
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select
@@ -19,15 +20,28 @@ SWEEP_EVERY = 50
 """Decisions, of all deployments."""
 
 
-def add(connection: Connection, record: DecisionRecord, parts: Mapping[str, str]) -> int:
+def add(
+    connection: Connection,
+    record: DecisionRecord,
+    parts: Mapping[str, str],
+    *,
+    at: datetime | None = None,
+) -> int:
     """Keep a decision with its parts; its id. Parts of the oldest ones go.
 
     The audit log tells of it where it is not what the last one was.
+
+    Parameters
+    ----------
+    at : datetime or None
+        When it is kept; None: when it was decided.
     """
     last = newest(connection, record.deployment, limit=1)
     if not last or (last[0].outcome, last[0].plan_id) != (record.outcome, record.plan_id):
         subject, action = record.plan_id or record.deployment, f"decision.{record.outcome}"
-        audit.add(connection, record.decided_at, "loop", action, subject, detail=record.reason)
+        audit.add(
+            connection, at or record.decided_at, "loop", action, subject, detail=record.reason
+        )
     values = {
         "deployment": record.deployment,
         "decided_at": stamp(record.decided_at),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, delete, insert, select
 
 from planner.service.store import audit
 from planner.service.store.instants import instant, stamp
@@ -105,6 +105,10 @@ class StoredDirectives:
                 self._tell(connection, ended[-1], at, by, "take_back")
         return tuple(ended)
 
+    def kept(self) -> tuple[Directive, ...]:
+        """All, those too whose time is over and that nobody took out yet. Raises StoreError."""
+        return self._all()
+
     def in_force(self, *, at: datetime) -> tuple[Directive, ...]:
         """What holds at an instant, in the order in which it was set. Raises StoreError."""
         return tuple(d for d in self._all() if d.until_at is None or d.until_at > at)
@@ -115,8 +119,7 @@ class StoredDirectives:
             return ()
         ended = []
         with self._writing() as connection:
-            for row in connection.execute(self._query()).mappings().all():
-                one = _directive(row)
+            for one in directives_of(connection, self._deployment):
                 if one.until_at is None or one.until_at > at:
                     continue
                 connection.execute(delete(DIRECTIVES).where(self._about(one.kind, one.subject)))
@@ -126,12 +129,7 @@ class StoredDirectives:
 
     def _all(self) -> tuple[Directive, ...]:
         with self._reading() as connection:
-            return tuple(_directive(row) for row in connection.execute(self._query()).mappings())
-
-    def _query(self) -> Select[tuple[object, ...]]:
-        mine = DIRECTIVES.c.deployment == self._deployment
-        columns = (DIRECTIVES.c.set_at, DIRECTIVES.c.kind, DIRECTIVES.c.subject)
-        return select(DIRECTIVES).where(mine).order_by(*columns)
+            return directives_of(connection, self._deployment)
 
     def _about(self, kind: DirectiveKind, subject: str) -> ColumnElement[bool]:
         return (
@@ -145,6 +143,13 @@ class StoredDirectives:
     ) -> None:
         action = f"{one.kind}.{event}"
         audit.add(connection, at, by, action, self._deployment, detail=one.sentence)
+
+
+def directives_of(connection: Connection, deployment: str) -> tuple[Directive, ...]:
+    """All that are kept, those whose time is over and that nobody has taken out yet too."""
+    columns = (DIRECTIVES.c.set_at, DIRECTIVES.c.kind, DIRECTIVES.c.subject)
+    query = select(DIRECTIVES).where(DIRECTIVES.c.deployment == deployment).order_by(*columns)
+    return tuple(_directive(row) for row in connection.execute(query).mappings().all())
 
 
 def _directive(row: RowMapping) -> Directive:

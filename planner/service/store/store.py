@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 
 from actuators.kubernetes.stock_out import StockOut
 from planner.autoscale.backlog import Backlog
-from planner.domain.errors import StoreError, UnknownPlanError
+from planner.domain.errors import UnknownPlanError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.rollout import Approval, ApprovalState
@@ -41,7 +41,8 @@ from planner.service.store.audit import AuditCheck
 from planner.service.store.audit import add as _audit
 from planner.service.store.calibrations import StoredCalibrations
 from planner.service.store.database import Access, open_engine
-from planner.service.store.directives import StoredDirectives
+from planner.service.store.directives import Directive, StoredDirectives
+from planner.service.store.in_force import check_spec, check_still
 from planner.service.store.instants import instant, stamp
 from planner.service.store.leases import Fence, StoredLease, check
 from planner.service.store.orders import StoredOrders
@@ -135,29 +136,21 @@ class Store:
 
     def instance(self) -> str:
         """A short name of this database: the same for all who share it, and after a restart."""
-        with self._read() as connection:
-            found = instances.name(connection)
-        if found is None:
-            try:
-                with self.access.writing() as connection:
-                    instances.give(connection)
-            except StoreError:  # another replica was first, or it fails again below
-                pass
-            with self._read() as connection:
-                found = instances.name(connection)
-        if found is None:
-            raise StoreError(
-                f"the database {self._where} keeps no name: see whether it is writable"
-            )
-        return found
+        return instances.named(self.access)
 
     def add_plan(self, record: PlanRecord, *, actor: str) -> PlanRecord:
         """Store a plan with its first state; the stored one when its id is known already.
 
         A stored draft that is a draft no longer, or for another reason, takes the new diff and
         what guards say of it.
+
+        Raises
+        ------
+        OvertakenError
+            When another spec than the plan's is in force by now.
         """
         with self._write() as connection:
+            check_spec(connection, record)
             plans.add(connection, record, actor=actor)
         return self.plan(record.plan.plan_id)
 
@@ -204,6 +197,7 @@ class Store:
         *,
         action: str,
         revision: int | None = None,
+        orders: Sequence[Directive] | None = None,
     ) -> Approval:
         """Append the state that `change` makes of the newest one, in one transaction.
 
@@ -218,9 +212,13 @@ class Store:
             For the audit log.
         revision : int or None
             `PlanRecord.revision` that the newest state must be; None: whichever it is.
+        orders : sequence of Directive or None
+            As `check_still`.
 
         Raises
         ------
+        OvertakenError
+            As `check_still`.
         PlanChangedError
             When it is another one.
         PlanStateError
@@ -233,6 +231,7 @@ class Store:
             before = approvals.newest(connection, plan_id)
             approvals.check_revision(connection, before, revision)
             after = change(before)
+            check_still(connection, before, after, orders)
             if after.state.moves and not before.state.moves:
                 approvals.check_alone(connection, deployment)
             if after != before:
@@ -439,11 +438,15 @@ class Store:
         return StoredFleet(received_at=received_at, fleet=fleet)
 
     def add_decision(
-        self, record: DecisionRecord, parts: Mapping[str, str] = MappingProxyType({})
+        self,
+        record: DecisionRecord,
+        parts: Mapping[str, str] = MappingProxyType({}),
+        *,
+        at: datetime | None = None,
     ) -> int:
-        """Remember what a tick did, and the texts of what it decided from; the decision's id."""
+        """Remember, at an instant, what a tick did, and from what texts; the decision's id."""
         with self._write() as connection:
-            return decisions.add(connection, record, parts)
+            return decisions.add(connection, record, parts, at=at)
 
     def decisions(
         self, deployment: str, *, limit: int, before: int | None = None

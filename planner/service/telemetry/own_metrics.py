@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from planner.domain.errors import PoolwiseError
 from planner.domain.spec import Spec
 from planner.service.deployment import Deployment
-from planner.service.store.standing import standing
+from planner.service.store.glance import glance
 from serving.telemetry.signals import DeploymentSignals, SloSignals, TargetKind
 
 LONGEST_GAP_S = 600.0
@@ -66,7 +66,7 @@ class StoreCollector(Collector):
 
     def _stored(self) -> tuple[float | None, float | None, float | None]:
         one = self.deployment
-        found = standing(one.store.access, one.spec.name, one.model)
+        found = glance(one.store.access, one.spec.name, one.model)
         moving, waiting, known = found.moving_since, found.waiting_since, found.known_until
         return (
             None if moving is None else moving.timestamp(),

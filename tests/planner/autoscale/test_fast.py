@@ -203,6 +203,24 @@ def test_decode_starts_replicas_before_its_growing_line_is_full() -> None:
     assert not full(few, before=now).starts
 
 
+def test_a_surge_is_left_to_both_roles() -> None:
+    """Sequences grow because more arrives: decode alone would hold prefill up."""
+    per_replica = round(1 / full(1, decode=1).decode_pressure)
+    reaction = react(
+        spec(inventory=200),
+        fleet(prefill=1, decode=2),
+        replace(
+            arriving(5_000.0, prompt_tokens=0),
+            decoding_sequences=round(1.6 * per_replica),
+            sequences_before=round(0.4 * per_replica),
+        ),
+        now=NOW,
+        forecast=forecast([1.0]),
+        can_flip=False,
+    )
+    assert not reaction.starts
+
+
 def test_growth_within_chance_is_none() -> None:
     """10 of 100 sequences more: two deviations of the difference are 29."""
     line = replace(backlog(sequences=110), sequences_before=100)

@@ -31,7 +31,8 @@ from planner.domain.workload import Integers, ObservedWindow, Workload
 from planner.rollout import GuardConditions
 from planner.service.answers.planning import expected_demand
 from planner.service.deployment import recommended_lately
-from planner.service.fleet.lifecycle import FAST_PREFIX, forbidden
+from planner.service.fleet.held import forbidden
+from planner.service.fleet.lifecycle import FAST_PREFIX
 from planner.service.loop.adjusted_plan import pools_of, with_replicas
 from planner.service.store import DecisionRecord
 from planner.simulate.policy import Observation, Targets

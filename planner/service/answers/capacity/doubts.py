@@ -130,16 +130,22 @@ def assumptions(
         yield f"{effort.left_out} of the questions were left out for want of time"
 
 
-def profile_documents(spec: Spec, plan: Plan) -> list[ProfileDocument]:
-    """Every profile of the model, those that the fleet rests on first."""
-    used = {
+def used_profiles(spec: Spec, plan: Plan) -> frozenset[str]:
+    """Ids of the profiles that the fleet rests on."""
+    return frozenset(
         profile.profile_id
         for window in plan.windows
         for pool in window.pools
         if pool.replicas
         for profile in [spec.profile_of(pool.shape)]
         if profile is not None
-    }
+    )
+
+
+def profile_documents(
+    spec: Spec, model: str, *, used: frozenset[str] = frozenset()
+) -> list[ProfileDocument]:
+    """Every profile of the model, those that the fleet rests on first."""
     found = [
         ProfileDocument(
             profile_id=p.profile_id,
@@ -159,6 +165,6 @@ def profile_documents(spec: Spec, plan: Plan) -> list[ProfileDocument]:
             notes=list(p.provenance.notes),
         )
         for p in spec.profiles
-        if p.model == plan.model
+        if p.model == model
     ]
     return sorted(found, key=lambda p: (not p.used, p.accelerator, p.tp))

@@ -12,7 +12,12 @@ from planner.domain.spec import Spec
 from planner.optimize import ParetoPoint, frontier
 from planner.optimize.pareto import ATTAINMENTS, TTFT_RATIOS
 from planner.service.answers.capacity.attained import attainment_document
-from planner.service.answers.capacity.doubts import assumptions, profile_documents, risks
+from planner.service.answers.capacity.doubts import (
+    assumptions,
+    profile_documents,
+    risks,
+    used_profiles,
+)
 from planner.service.answers.capacity.fleet import (
     disaggregation_document,
     expected_documents,
@@ -206,7 +211,7 @@ class _Asking:
                 )
             ),
             assumptions=list(assumptions(spec, made, workload, recommended, told)),
-            profiles=profile_documents(spec, made),
+            profiles=profile_documents(spec, made.model, used=used_profiles(spec, made)),
             effort=told,
         )
 

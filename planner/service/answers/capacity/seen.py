@@ -147,13 +147,10 @@ def at_rate(document: TraceDescriptionDocument, rate_rps: float) -> TraceDescrip
 
 def seen_in_file(path: Path, *, at: datetime | None = None) -> Seen:
     """The observed windows of a JSON file. Raises HistoryError."""
-    history = history_of_file(path, at=at)
-    return seen_in_windows(history.windows, source=path.name, notes=history.notes)
+    return seen_in_windows(history_of_file(path, at=at).windows, source=path.name)
 
 
-def seen_in_windows(
-    windows: tuple[ObservedWindow, ...], *, source: str, notes: tuple[str, ...] | None = None
-) -> Seen:
+def seen_in_windows(windows: tuple[ObservedWindow, ...], *, source: str) -> Seen:
     """Windows that somebody observed; of long histories the sums over whole hours.
 
     Raises
@@ -162,7 +159,7 @@ def seen_in_windows(
         When there is none: no data is not zero traffic.
     """
     ended_at = history_end(windows, where=source)
-    said = notes_of(windows) if notes is None else notes
+    said = notes_of(windows)
     first = min(window.start_at for window in windows)
     if _is_long((ended_at - first).total_seconds()):
         windows = _by_the_hour(windows)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from planner.service.documents.capacity_report import read_capacity_report
+from planner.service.documents.unanswered_report import read_unanswered_report
 from planner.service.documents.workload_template import (
     TEMPLATES,
     workload_template,
@@ -15,7 +16,8 @@ from planner.service.documents.workload_template import (
 from planner.service.spec.file import read_spec
 from planner.service.store import open_store
 from tests.planner.service.answers.test_capacity import windows
-from tests.planner.service.examples import NOON, history, write_json, write_trace
+from tests.planner.service.examples import NOON, history, window, write_json, write_trace
+from tests.planner.service.reports.reading import read_page
 
 REPORT = ("report", "--spec", "spec.yaml", "--quick", "--time-limit", "0.001")
 """A forecast, a plan and nothing else: what comes then is left out."""
@@ -60,12 +62,33 @@ def test_stored_windows_with_a_hole_make_a_report_that_tells_of_the_hole(
     assert "600 s are not covered" in Path("r.html").read_text()
 
 
+def told(status, err):
+    """The report on too little; no number of its page is made up."""
+    assert status == 1, err
+    assert made() == FILES
+    html = Path("r.html").read_text()
+    page = read_page(html)
+    assert (page.open_tags, page.misnested, page.named("figure")) == ([], [], [])
+    report = read_unanswered_report(Path("r.json"))
+    assert report.missing in page.visible
+    assert "Profiles" in page.visible
+    assert len(Path("r.csv").read_text().splitlines()) == 1
+    assert len(Path("r-scenarios.csv").read_text().splitlines()) == 1
+    return report
+
+
 def test_an_empty_store_is_told_not_planned_for(poolwise, tmp_path, monkeypatch):
     monkeypatch.setenv("POOLWISE_DATABASE_URL", f"sqlite:///{tmp_path / 'poolwise.db'}")
-    status, _, err = poolwise(*REPORT, "--store", "-o", "r.html")
-    assert status == 2
-    assert "no data is not zero traffic" in err
-    assert made() == []
+    status, out, err = poolwise(*REPORT, "--store", "-o", "r.html")
+    report = told(status, err)
+    assert "no window is stored for deployment shop and model tiny" in report.missing
+    assert "no data is not zero traffic" in out
+
+
+def test_a_file_without_windows_is_told(poolwise):
+    write_json(Path("windows.json"), {"history": []})
+    status, _, err = poolwise(*REPORT, "--history", "windows.json", "-o", "r.html")
+    assert "history is empty" in told(status, err).missing
 
 
 def test_observed_windows_of_a_file_are_a_source(poolwise):
@@ -99,20 +122,44 @@ def test_a_described_workload_says_that_nobody_saw_it(poolwise):
 
 def test_one_request_makes_a_report_that_says_so(poolwise):
     write_trace(Path("one.jsonl"), minutes=1, rate_rps=1 / 60)
-    row = json.loads(Path("one.jsonl").read_text())
-    Path("one.jsonl").write_text(json.dumps({**row, "timestamp": 60_000}) + "\n")
-    status, _, err = poolwise(*REPORT, "--trace", "one.jsonl", "-o", "r.html")
-    assert status in (0, 2), err
-    assert (made() == FILES) == (status == 0)
-    assert "Traceback" not in err
+    status, out, err = poolwise(*REPORT, "--trace", "one.jsonl", "-o", "r.html")
+    report = told(status, err)
+    assert report.requests == 1
+    assert "holds 1 request in" in report.missing
+    assert "not one whole window of 60 s" in " ".join(out.split())
 
 
-def test_an_empty_trace_is_refused_before_anything_is_written(poolwise):
-    Path("empty.jsonl").write_text("")
-    status, _, err = poolwise(*REPORT, "--trace", "empty.jsonl", "-o", "r.html")
-    assert status == 2
-    assert "empty.jsonl" in err
-    assert made() == []
+def test_one_request_in_a_window_is_planned_for_and_called_too_few(poolwise):
+    rows = [window(index, requests=int(index == -1)) for index in range(-3, 0)]
+    write_json(Path("windows.json"), {"history": rows})
+    status, _, err = poolwise(*REPORT, "--history", "windows.json", "-o", "r.html")
+    assert status == 0, err
+    page = read_page(Path("r.html").read_text())
+    assert "Only 1 request was seen" in page.visible
+    assert "windows.json: windows.json" not in err
+    assert "Class default: one request in all" in page.visible
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "the file is empty"), ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "but no request")],
+)
+def test_a_trace_without_a_request_is_told_in_every_file(poolwise, text, said):
+    Path("empty.csv").write_text(text)
+    status, out, err = poolwise(*REPORT, "--trace", "empty.csv", "-o", "r.html", "--json")
+    report = told(status, err)
+    assert said in report.missing
+    assert report.source == "empty.csv"
+    assert json.loads(out) == json.loads(Path("r.json").read_text())
+
+
+def test_what_is_no_trace_is_bad_input_and_makes_no_page(poolwise):
+    Path("broken.jsonl").write_text("{\n")
+    for name in ("broken.jsonl", "missing.jsonl"):
+        status, _, err = poolwise(*REPORT, "--trace", name, "-o", "r.html")
+        assert status == 2
+        assert name in err
+        assert made() == []
 
 
 @pytest.mark.parametrize(

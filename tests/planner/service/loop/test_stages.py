@@ -178,7 +178,7 @@ def test_a_decision_that_cannot_be_kept_is_told(make):
         def __getattr__(self, name):
             return getattr(deployment.store, name)
 
-        def add_decision(self, *_):
+        def add_decision(self, *_, **_more):
             raise StoreError("database or disk is full")
 
     report = tick(replace(deployment, store=Full()), now=NOON)

@@ -81,6 +81,8 @@ def test_a_share_is_written_in_percent(written: str, text: str) -> None:
         (sentence("it rose"), "It rose."),
         (sentence("decode:cpu:tp1 grows"), "decode:cpu:tp1 grows."),
         (sentence("note: it rose"), "Note: it rose."),
+        (sentence("hole.json: it rose"), "hole.json: it rose."),
+        (sentence("0.5 of them are idle"), "0.5 of them are idle."),
         (sentence(""), ""),
         (sentence("Did it?"), "Did it?"),
     ],

@@ -13,7 +13,7 @@ from planner.service.store.tables import APPROVALS, OBSERVATIONS, PLANS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Glance:
     """None: nothing of the kind.
 
     Parameters
@@ -31,7 +31,7 @@ class Standing:
     known_until: datetime | None
 
 
-def standing(access: Access, deployment: str, model: str) -> Standing:
+def glance(access: Access, deployment: str, model: str) -> Glance:
     """What waits and what moves now, and how far the load is known.
 
     Raises
@@ -41,7 +41,7 @@ def standing(access: Access, deployment: str, model: str) -> Standing:
     """
     with access.reading() as connection:
         moving, waiting = _open_plans(connection, deployment)
-        return Standing(
+        return Glance(
             moving_since=max(moving, default=None),
             waiting_since=min(waiting, default=None),
             known_until=_known_until(connection, deployment, model),
