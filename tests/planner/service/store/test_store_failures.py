@@ -131,6 +131,7 @@ def test_a_store_that_reads_and_cannot_be_written_is_not_ready_until_a_write_suc
         return client.get("/readyz").status_code, up(metrics.text().decode())
 
     assert told() == (200, True)
+
     def fill():
         for number in range(10_000):
             store.add_plan(example_record(f"plan-{number}"), actor="ann")
