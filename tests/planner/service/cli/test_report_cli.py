@@ -59,7 +59,12 @@ def test_stored_windows_with_a_hole_make_a_report_that_tells_of_the_hole(
     report = read_capacity_report(Path("r.json"))
     assert any("600 s are not covered" in note for note in report.workload.notes)
     assert report.workload.duration_s == 20 * 60
-    assert "600 s are not covered" in Path("r.html").read_text()
+    page = read_page(Path("r.html").read_text())
+    assert "600 s are not covered" in page.visible
+    assert report.workload.uncovered_s == 600
+    before_sections = page.visible.split("Accelerators, at the most")[0]
+    assert "10 min between the first and the last window lie in no window" in before_sections
+    assert "arrivals are taken to be Poisson's" in page.visible
 
 
 def told(status, err):
