@@ -205,6 +205,14 @@ class Accelerator:
             raise ValueError(f"accelerator {self.name} has no price: give usd_per_gpu_hour")
 
     @property
+    def available(self) -> int:
+        """How many may run: of one that is only reserved no more than the reservation."""
+        counts = [offer.reserved_count for offer in self.offers]
+        if None in counts:
+            return self.inventory
+        return min(self.inventory, sum(n for n in counts if n is not None))
+
+    @property
     def reserved_usd_per_hour(self) -> float:
         """Price of one that is paid whether used or not, USD/h; 0: there are none."""
         return sum(offer.usd_per_gpu_hour for offer in self.offers if offer.is_prepaid)

@@ -72,7 +72,15 @@ class Kind:
 
 @dataclass(slots=True, kw_only=True)
 class Task:
-    """Work that is waited for, as long as it has no `job_id`; later it is a job."""
+    """Work that is waited for, as long as it has no `job_id`; later it is a job.
+
+    Parameters
+    ----------
+    parts : int
+        How many parts of it are done, as the work itself said last.
+    told_s : float
+        When that was last told to the store, seconds of a clock that never goes back.
+    """
 
     kind: str
     body: Document
@@ -80,6 +88,7 @@ class Task:
     job_id: str | None = None
     made: "Future[Made]" = field(default_factory=Future)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    parts: int = 0
     told_s: float = 0.0
     wanted: Wanted = field(default_factory=Wanted)
 
@@ -252,6 +261,7 @@ class JobRunner:
                 status=made.status,
                 location=made.location,
                 answer=made.text,
+                parts=None if error is not None else max(task.parts, 1),
             )
             self._surely(partial(self.jobs.end, job_id, answer, at=self._clock()))
 
@@ -268,6 +278,7 @@ class JobRunner:
     def _tell(self, task: Task, done: int, total: int) -> None:
         """Say how far it is; raises NotWantedError where nobody wants it any more."""
         go_on()
+        task.parts = done
         if task.job_id is None or time.monotonic() - task.told_s < TELL_S:
             return
         task.told_s = time.monotonic()

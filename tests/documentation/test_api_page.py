@@ -14,6 +14,7 @@ from tests.planner.service.served import served
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/api.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 SMALL = ROOT / "docs/examples/small.yaml"
 
 
@@ -26,12 +27,10 @@ def server(tmp_path_factory):
         yield folder, facts
 
 
-def test_the_commands_of_the_page_run_one_after_another(server):
-    folder, facts = server
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    script = "set -euo pipefail\n" + "\necho\n".join(blocks)
-    done = subprocess.run(
-        ["bash", "-c", script],
+def ran(blocks, folder, facts):
+    """Blocks of the page as one script, until the first command that fails."""
+    return subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\necho\n".join(blocks)],
         capture_output=True,
         text=True,
         check=False,
@@ -39,9 +38,23 @@ def test_the_commands_of_the_page_run_one_after_another(server):
         timeout=240,
         env={**os.environ, "URL": facts["url"], "TOKEN": facts["token"]},
     )
+
+
+def test_the_commands_of_the_page_run_one_after_another(server):
+    done = ran(BLOCKS, *server)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert len(blocks) > 6
+    assert len(BLOCKS) > 6
     assert "event: done" in done.stdout
+
+
+def test_a_plan_that_takes_long_is_approved_and_applied_by_the_same_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLWISE_ANSWER_WITHIN_S", "0.001")  # every plan is a job
+    (tmp_path / "spec.yaml").write_text(SMALL.read_text())
+    with (tmp_path / "log").open("w") as log, served(tmp_path, log=log) as (_, facts):
+        done = ran([*BLOCKS[:3], "api $URL/v1/jobs"], tmp_path, facts)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert '"kind":"plans","state":"done"' in done.stdout
+    assert '"state":"applied"' in done.stdout
 
 
 def test_the_page_names_every_route(server):

@@ -162,7 +162,7 @@ def whole_windows(
         requests = len(workload)
         raise EmptyTraceError(
             where=str(path),
-            what=f"holds {counted(requests, 'request')} in {workload.duration_s:,.0f} s{begins}, "
+            what=f"{counted(requests, 'request')} in {workload.duration_s:,.0f} s{begins}, "
             f"not one whole window of {window_s:g} s{until}",
             remedy="give a longer trace, or use shorter windows (forecast.window_s)",
             requests=requests,

@@ -24,8 +24,9 @@ def healthz() -> Health:
 
 @ROUTER.get("/readyz")
 def readyz(service: ServiceParameter) -> Health:
-    """The database answers too; 503 when it does not."""
+    """The database answers, too, and takes what is written; 503 when it does not."""
     service.store.ping()
+    service.store.access.check_written()
     return Health(status="ready")
 
 

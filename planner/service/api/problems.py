@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from planner.domain.errors import (
@@ -28,6 +29,8 @@ from planner.domain.errors import (
     UnknownProfileError,
     UnknownTokenError,
 )
+from planner.domain.wording import agreed, counted
+from planner.service.api.json_words import expected, shown, why_unreadable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -143,9 +146,15 @@ def _urn(title: str) -> str:
     return "urn:poolwise:problem:" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == 400 and error.__cause__ is not None:
+        why = await run_in_threadpool(why_unreadable, error.__cause__, await request.body())
+        if why is not None:
+            at = FieldProblem(field="body", pointer="#", problem=why)
+            problem = http_problem(400, f"the body cannot be read: {why}")
+            return response(problem.model_copy(update={"errors": [at]}))
     return response(problem_of(error), dict(error.headers or {}))
 
 
@@ -158,7 +167,7 @@ def _validation(_request: Request, error: Exception) -> JSONResponse:
             field=_path(item["loc"]),
             pointer=_pointer(item["loc"]),
             problem=_sentence(item),
-            got=None if item["type"] in ("missing", "json_invalid") else _short(item.get("input")),
+            got=None if item["type"] in ("missing", "json_invalid") else shown(item.get("input")),
         )
         for item in items
     ]
@@ -166,7 +175,10 @@ def _validation(_request: Request, error: Exception) -> JSONResponse:
         detail = f"the body is not JSON: {errors[0].problem}"
         problem = http_problem(422, detail, title="Malformed JSON")
     else:
-        detail = f"{len(errors)} fields of the request are not valid; see errors"
+        detail = (
+            f"{counted(len(errors), 'field')} of the request {agreed(len(errors), 'is', 'are')} "
+            "not valid; see errors"
+        )
         problem = http_problem(422, detail)
     return response(problem.model_copy(update={"errors": errors}))
 
@@ -200,12 +212,7 @@ def _sentence(item: dict[str, object]) -> str:
         )
     if item["type"] == "json_invalid" and isinstance(context, dict):
         return f"{context.get('error')} (character {last})"
-    return str(item["msg"])
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return expected(str(item["type"]), str(item["msg"]), whole_body=location == ("body",))
 
 
 def _poolwise(_request: Request, error: Exception) -> JSONResponse:

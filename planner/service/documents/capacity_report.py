@@ -80,6 +80,12 @@ class WorkloadDocument(Document):
         description="share of prompt tokens seen before, 0..1; null: not known"
     )
     arrival_cv: float = Field(description="variation of the gaps between arrivals; 1: Poisson")
+    arrivals_known: bool = Field(
+        default=True, description="false: single requests are not known, arrival_cv is assumed"
+    )
+    uncovered_s: float = Field(
+        default=0.0, description="between the first and the last window, in no window, seconds"
+    )
     classes: list[ClassShareDocument]
     pace: list[PaceDocument]
     day: list[PatternDocument] = Field(description="24 hours; empty: less than a day was seen")

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from planner.domain.errors import InputError, PlanStateError
+from planner.domain.fleet import ReplicaShape
 from planner.domain.guards import Pause, Pin
 from planner.domain.spec import LoopMode, Spec
 from planner.domain.wording import counted
@@ -129,7 +130,8 @@ def pin(deployment: "Deployment", pool: str, replicas: int, word: Word) -> None:
     Raises
     ------
     InputError
-        When the spec has no such pool, or the count lies outside its bounds.
+        When the spec has no such pool, the count lies outside its bounds, or its accelerators
+        cannot hold as many.
     """
     known = {bounds.shape.label: bounds for bounds in deployment.spec.pools}
     if pool not in known:
@@ -141,8 +143,28 @@ def pin(deployment: "Deployment", pool: str, replicas: int, word: Word) -> None:
             f"{pool} cannot be pinned to {counted(replicas, 'replica')}: the spec bounds it to "
             f"{bounds.min_replicas} .. {'any' if most is None else most}"
         )
+    _check_room(deployment.spec, bounds.shape, replicas)
     stored = deployment.store.directives(deployment.spec.name)
     stored.put([word.directive(DirectiveKind.PIN, pool, str(replicas))])
+
+
+def _check_room(spec: Spec, shape: ReplicaShape, replicas: int) -> None:
+    """Refuse a count that no fleet could have, whatever else runs."""
+    takes, accelerator = replicas * shape.accelerators, spec.accelerator(shape.accelerator)
+    whole_spec = spec.guards.max_accelerators
+    if takes > accelerator.available:
+        has = f"the spec's inventory has {accelerator.available}"
+        room = accelerator.available
+    elif whole_spec is not None and takes > whole_spec:
+        has = f"guards.max_accelerators allows {whole_spec} in all"
+        room = whole_spec
+    else:
+        return
+    raise InputError(
+        f"{shape.label} cannot be pinned to {counted(replicas, 'replica')}: they take {takes} "
+        f"{shape.accelerator}, and {has}: pin it to {room // shape.accelerators} or fewer, or "
+        "change the spec first"
+    )
 
 
 def unpin(deployment: "Deployment", pool: str, word: Word) -> None:

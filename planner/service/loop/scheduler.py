@@ -162,11 +162,12 @@ def _tick(
 
 
 def _count_missed(metrics: Metrics, event: JobSubmissionEvent) -> None:
-    """A tick was due while the one before was still at it, or far too late."""
+    """Something was due while the one before was still at it, or far too late; ticks count."""
     kind, _, deployment = str(event.job_id).partition(":")
-    if kind not in (SLOW, FAST):
-        return
     why = "overlap" if event.code == EVENT_JOB_MAX_INSTANCES else "late"
+    if kind not in (SLOW, FAST):
+        LOG.warning("deployment=%s %s was not run: %s", deployment or "-", kind, why)
+        return
     metrics.loop.missed.labels(deployment, kind, why).inc()
     LOG.warning("deployment=%s a %s tick was not run: %s", deployment, kind, why)
 

@@ -36,6 +36,7 @@ def capacity_page(report: CapacityReport) -> str:
         headline=text.headline(report),
         sentences=text.answer_sentences(report),
         few=text.few_requests(report),
+        holes=text.holes(report),
         made=f"Made {report.made_at:%Y-%m-%d %H:%M} UTC from {report.workload.source}, for "
         f"deployment {report.deployment}.",
         tiles=_tiles(report) if feasible else (),

@@ -54,7 +54,9 @@ def workload_facts(report: CapacityReport) -> tuple[Fact, ...]:
         Fact(term="Seen before (reuse)", value=reuse),
         Fact(
             term="Burstiness",
-            value=f"gaps between arrivals vary {seen.arrival_cv:.2f} times their mean (Poisson: 1)",
+            value=f"gaps between arrivals vary {seen.arrival_cv:.2f} times their mean (Poisson: 1)"
+            if seen.arrivals_known
+            else "not known: only totals were observed, arrivals are taken to be Poisson's",
         ),
         Fact(term="Classes", value=_classes(report)),
     )

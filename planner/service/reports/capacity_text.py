@@ -30,6 +30,8 @@ FIRST_REAL_YEAR = 1990
 """Traces in relative time begin in 1970: their instants are no dates."""
 FEW_REQUESTS = 100
 """Of fewer than so many requests nobody knows the rate to within a fifth."""
+LEAST_HOLE = 0.01
+"""Of the time from the first to the last window, as a share: less is no warning."""
 _SAME = 0.0005
 """Costs that differ by less, as a share, are the same."""
 
@@ -214,6 +216,19 @@ def few_requests(report: CapacityReport) -> str:
     return (
         f"Only {counted(seen, 'request')} {'was' if seen == 1 else 'were'} seen: rates, lengths "
         "and this fleet rest on no more than that. Show more traffic before buying by it."
+    )
+
+
+def holes(report: CapacityReport) -> str:
+    """A warning where windows are missing in the middle; empty: hardly any time is."""
+    seen = report.workload
+    all_s = (seen.end_at - seen.start_at).total_seconds()
+    if seen.uncovered_s < LEAST_HOLE * all_s:
+        return ""
+    return (
+        f"What was seen has holes: {span(seen.uncovered_s)} between the first and the last window "
+        f"lie in no window, {span(seen.duration_s)} are covered. The rest counts as unknown, not "
+        "as zero: if traffic differed there, this fleet does not know it."
     )
 
 

@@ -25,9 +25,8 @@ def headline(report: UnansweredReport) -> str:
 def sentences(report: UnansweredReport) -> tuple[str, str, str]:
     """What is missing and where, what to do, and what the page therefore is not."""
     return (
-        f"How many accelerators {report.model} needs cannot be said: "
-        + f"{report.source}: {report.missing}".rstrip(".")
-        + ".",
+        f"How many accelerators {report.model} needs cannot be said ({report.source}: "
+        f"{report.missing.rstrip('.')}).",
         sentence(f"what to do: {report.remedy}"),
         "Nothing was planned and no fleet is recommended, since no data is not zero traffic.",
     )

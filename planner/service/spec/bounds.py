@@ -150,12 +150,12 @@ def _pins_outside(field: str, pins: tuple[Pin, ...], spec: Spec) -> Iterator[Con
                 )
             takes = pin.replicas * bounds.shape.accelerators
             number, accelerator = _accelerator(spec, bounds.shape.accelerator)
-            if takes > _available(accelerator):
+            if takes > accelerator.available:
                 yield Contradiction(
                     at=at,
                     says=f"{says}, which take {takes} {accelerator.name}",
                     other=("accelerators", number, "inventory"),
-                    but=f"has {_available(accelerator)}",
+                    but=f"has {accelerator.available}",
                 )
             elif limit is not None and takes > limit:
                 yield Contradiction(
@@ -214,7 +214,7 @@ def _hardware(groups: list[_Group], spec: Spec) -> Iterator[Contradiction]:
     for number, accelerator in enumerate(spec.accelerators):
         own = [one for one in pools if one[1].shape.accelerator == accelerator.name]
         takes = sum(b.min_replicas * b.shape.accelerators for _at, b in own)
-        if takes > _available(accelerator):
+        if takes > accelerator.available:
             at, bounds = max(own, key=lambda one: one[1].min_replicas * one[1].shape.accelerators)
             others = " and what other pools keep" if _several(own) else ""
             yield Contradiction(
@@ -223,7 +223,7 @@ def _hardware(groups: list[_Group], spec: Spec) -> Iterator[Contradiction]:
                 f"{'take' if others or bounds.min_replicas > 1 else 'takes'} {takes} "
                 f"{accelerator.name}",
                 other=("accelerators", number, "inventory"),
-                but=f"has {_available(accelerator)}",
+                but=f"has {accelerator.available}",
             )
 
 
@@ -237,7 +237,7 @@ def _totals(groups: list[_Group], spec: Spec) -> Iterator[Contradiction]:
         return
     usd = {a.name: min(o.usd_per_gpu_hour for o in a.offers) for a in spec.accelerators}
     watts = {a.name: a.power_w for a in spec.accelerators}
-    everything = sum(_available(a) for a in spec.accelerators)
+    everything = sum(a.available for a in spec.accelerators)
     inventory: Location = ("accelerators", 0, "inventory")
     totals: list[tuple[Location, float | None, Callable[[ReplicaShape], float], str]] = [
         (inventory, everything, lambda s: s.accelerators, "accelerators"),
@@ -352,11 +352,3 @@ def _approval(spec: Spec) -> Iterator[Contradiction]:
 
 def _accelerator(spec: Spec, name: str) -> tuple[int, Accelerator]:
     return next((i, a) for i, a in enumerate(spec.accelerators) if a.name == name)
-
-
-def _available(accelerator: Accelerator) -> int:
-    """Of an accelerator that is only reserved no more than the reservation."""
-    counts = [offer.reserved_count for offer in accelerator.offers]
-    if None in counts:
-        return accelerator.inventory
-    return min(accelerator.inventory, sum(n for n in counts if n is not None))

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 from planner.domain.errors import InputError, StoreError
 from planner.service.security.redaction import redact
 from planner.service.store.sqlite import sqlite_engine
+from planner.service.store.writes import last_write_error, remember_writes
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 POSTGRESQL = "postgresql+psycopg"
@@ -72,7 +73,7 @@ def bare_engine(url: str) -> Engine:
         When the URL cannot be one, or its driver is not installed.
     """
     try:
-        return _engine(make_url(url))
+        engine = _engine(make_url(url))
     except ImportError as error:
         raise StoreError(
             f"the database's driver is not installed ({error}): "
@@ -85,6 +86,8 @@ def bare_engine(url: str) -> Engine:
             "database URL is not usable: what follows the host's last colon is no port; write @, "
             ": and / in a password as %40, %3A and %2F"
         ) from None
+    remember_writes(engine)
+    return engine
 
 
 def shown(engine: Engine) -> str:
@@ -156,6 +159,21 @@ class Access:
         with self.reading() as connection:
             told: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return told
+
+    def check_written(self) -> None:
+        """Look at how the last write of this process ended, without writing.
+
+        Raises
+        ------
+        StoreError
+            When it failed, as on a full disk, and none has succeeded since.
+        """
+        reason = last_write_error(self.engine)
+        if reason is not None:
+            told = f"database {self.where} cannot be written: {reason}"
+            raise StoreError(
+                f"{redact(told)}; check that its folder exists, is writable and has space"
+            )
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -87,12 +87,20 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAnswer:
-    """What came of a job."""
+    """What came of a job.
+
+    Parameters
+    ----------
+    parts : int or None
+        Of so many parts the work was in the end, all of them done: a run that may stop early has
+        fewer than it said before. None: its progress stays as it was told last.
+    """
 
     state: JobState
     status: int
     location: str | None
     answer: str
+    parts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +209,8 @@ class StoredJobs:
             "answer": answer.answer,
             "changed_at": stamp(at),
         }
+        if answer.parts is not None:
+            values |= {"done": answer.parts, "total": answer.parts}
         kept = self._change(job_id, values)
         self._forget_old(at=at)
         return kept

@@ -18,6 +18,8 @@ REQUEST_ID: ContextVar[str] = ContextVar("poolwise_request_id", default="")
 _PLAIN = re.compile(r"[\w.:/@+,%-]+")
 _QUIET = ("httpx", "httpcore", "apscheduler", "alembic", "uvicorn.error")
 """Their lines name addresses, which may be secrets, or say what ours say already."""
+_SKIPPED = 'Execution of job "%s" skipped'
+"""How APScheduler's warning of a job that is still at it begins; `loop.scheduler` warns of each."""
 
 Field = str | int | float | bool | None
 
@@ -80,4 +82,9 @@ def log_to(stream: TextIO | None, how: LogFormat, *, level: int = logging.INFO) 
     logging.getLogger("poolwise").setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("apscheduler.scheduler").addFilter(_says_something_new)
     return handler
+
+
+def _says_something_new(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_SKIPPED)

@@ -29,7 +29,7 @@ _STORED = (
         "poolwise_observation_timestamp_seconds",
         "Until when the load is known to the loop, Unix time; no sample: nothing was observed",
     ),
-    ("poolwise_store_up", "1 where the database answers"),
+    ("poolwise_store_up", "1 where the database answers and can be written"),
 )
 
 
@@ -48,7 +48,7 @@ class StoreCollector(Collector):
         """What is known now."""
         values: list[float | None]
         try:
-            values = [*self._stored(), 1.0]
+            values = [*self._stored(), self._writable()]
         except PoolwiseError:
             values = [None, None, None, 0.0]
         for (name, text), value in zip(_STORED, values, strict=True):
@@ -56,6 +56,13 @@ class StoreCollector(Collector):
                 family = GaugeMetricFamily(name, text, labels=["deployment"])
                 family.add_metric([self.deployment.spec.name], value)
                 yield family
+
+    def _writable(self) -> float:
+        try:
+            self.deployment.store.access.check_written()
+        except PoolwiseError:
+            return 0.0
+        return 1.0
 
     def _stored(self) -> tuple[float | None, float | None, float | None]:
         one = self.deployment

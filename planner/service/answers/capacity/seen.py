@@ -38,6 +38,8 @@ class Seen:
         Nobody saw it arrive: it was drawn from a description.
     arrival_cv2 : float
         Squared variation of the gaps between arrivals; 1 where single requests are not known.
+    arrivals_known : bool
+        Whether `arrival_cv2` was seen; else it is assumed.
     reuse_known : bool
         Whether cached tokens of 0 mean that nothing was seen before.
     """
@@ -47,6 +49,7 @@ class Seen:
     windows: tuple[ObservedWindow, ...]
     ended_at: datetime
     arrival_cv2: float
+    arrivals_known: bool = True
     reuse_known: bool
     notes: tuple[str, ...]
 
@@ -168,6 +171,7 @@ def seen_in_windows(windows: tuple[ObservedWindow, ...], *, source: str) -> Seen
         windows=windows,
         ended_at=ended_at,
         arrival_cv2=1.0,
+        arrivals_known=False,
         reuse_known=any(window.cached_tokens for window in windows),
         notes=said,
     )

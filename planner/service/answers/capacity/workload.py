@@ -62,12 +62,23 @@ def workload_document(seen: Seen) -> WorkloadDocument:
         osl=None if shape is None else _lengths(shape.osl_mean, shape.osl_quantile),
         reuse_ratio=cached / inputs if seen.reuse_known and inputs else None,
         arrival_cv=math.sqrt(seen.arrival_cv2),
+        arrivals_known=seen.arrivals_known,
+        uncovered_s=_uncovered_s(sums),
         classes=_classes(seen.windows, requests),
         pace=_paces(sums),
         day=_day(sums, duration_s),
         week=_week(sums, duration_s),
         notes=list(seen.notes),
     )
+
+
+def _uncovered_s(sums: Sequence[_Sum]) -> float:
+    """Between the first and the last window, in none of them, seconds."""
+    holes_s, until = [], sums[0].start_at
+    for one in sums:
+        holes_s.append(max(0.0, (one.start_at - until).total_seconds()))
+        until = max(until, one.start_at + timedelta(seconds=one.window_s))
+    return math.fsum(holes_s)
 
 
 def _all_classes(windows: Sequence[ObservedWindow]) -> list[_Sum]:

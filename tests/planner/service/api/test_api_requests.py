@@ -285,7 +285,7 @@ def test_a_problem_points_to_the_field_and_says_what_was_expected(client):
     assert (
         told["#/history/1/window_s"]["problem"] == "input should be a number, not text or a boolean"
     )
-    assert told["#/history/1/window_s"]["got"] == "'long'"
+    assert told["#/history/1/window_s"]["got"] == '"long"'
     assert "in seconds" in told["#/history/0/ttft_p95_ms"]["problem"]
     assert "`ttft_p95_s`" in told["#/history/0/ttft_p95_ms"]["problem"]
     assert "#/a~1b" in told

@@ -86,6 +86,18 @@ def test_a_job_that_fails_says_why_as_the_route_would(deployment):
     assert job["problem"]["detail"] == straight.json()["detail"]
 
 
+@pytest.mark.parametrize("more", [{"futures": 8}, {"futures": 8, "until_clear": True}])
+def test_the_progress_of_a_job_that_is_done_is_complete(deployment, more):
+    client = client_of(deployment)
+    short = {**LONG["generated"], "duration_s": 30}
+    body = {"generated": short, "fleet": fleet(4, 4), **more}
+    job = ended(client, client.post("/v1/simulations", body, headers=ASYNC))
+    count = job["answer"]["futures"]["count"]
+    assert job["progress"] == {"done": count, "total": count}
+    plan = ended(client, client.post("/v1/plans", {"history": history(**BUSY)}, headers=ASYNC))
+    assert plan["progress"] == {"done": 1, "total": 1}
+
+
 def test_a_job_under_a_key_is_one_job(deployment):
     client, body = client_of(deployment), {"history": history()}
     first, again = (
@@ -282,4 +294,4 @@ def test_a_job_is_watched_and_goes_on_after_its_server_was_killed(tmp_path):
     assert seen[-1][1]["job_id"] == job["job_id"]
     assert (job["state"], job["attempts"], job["status"]) == ("done", 2, 200)
     assert job["answer"]["futures"]["count"] == 500
-    assert job["progress"]["total"] == 500
+    assert job["progress"] == seen[-1][1]["progress"] == {"done": 500, "total": 500}

@@ -59,7 +59,12 @@ def test_stored_windows_with_a_hole_make_a_report_that_tells_of_the_hole(
     report = read_capacity_report(Path("r.json"))
     assert any("600 s are not covered" in note for note in report.workload.notes)
     assert report.workload.duration_s == 20 * 60
-    assert "600 s are not covered" in Path("r.html").read_text()
+    page = read_page(Path("r.html").read_text())
+    assert "600 s are not covered" in page.visible
+    assert report.workload.uncovered_s == 600
+    before_sections = page.visible.split("Accelerators, at the most")[0]
+    assert "10 min between the first and the last window lie in no window" in before_sections
+    assert "arrivals are taken to be Poisson's" in page.visible
 
 
 def told(status, err):
@@ -125,7 +130,7 @@ def test_one_request_makes_a_report_that_says_so(poolwise):
     status, out, err = poolwise(*REPORT, "--trace", "one.jsonl", "-o", "r.html")
     report = told(status, err)
     assert report.requests == 1
-    assert "holds 1 request in" in report.missing
+    assert "1 request in" in report.missing
     assert "not one whole window of 60 s" in " ".join(out.split())
 
 

@@ -3,12 +3,14 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from planner.domain.rollout import ApprovalState
 from planner.service.dashboard.app import create_site
 from planner.service.dashboard.assets import assets
+from planner.service.fleet.recorded import RecordedFleetActuator
 from tests.planner.service.clients import service_of
 from tests.planner.service.dashboard.conftest import Browser, logged_in
 from tests.planner.service.dashboard.site import site_of, tokens_of
@@ -127,6 +129,16 @@ def test_a_plan_that_has_changed_since_it_was_shown_is_not_decided(shop):
     assert answer.status_code == 412
     assert "It has changed since you looked" in answer.text
     assert deployment.store.plan(plan_id).approval.state is ApprovalState.REJECTED
+
+
+def test_how_to_hand_in_a_fleet_that_is_not_known_is_said_once(past, tmp_path):
+    made = past.copy(tmp_path)
+    made = replace(made, actuator=RecordedFleetActuator(store=made.store, spec=made.spec))
+    browser = logged_in(site_of(made, folder=tmp_path), past.tokens)
+    box = browser.get(SHOP).text.partition("The fleet cannot be read")[2].partition("</p>")[0]
+    assert box.count("PUT /v1/deployments/shop/fleet") == 1
+    browser.app.state.runner.stop()
+    made.store.close()
 
 
 def test_who_asked_for_a_plan_may_not_approve_it_where_the_spec_says_so(past, tmp_path):

@@ -1,5 +1,6 @@
 """Pause, pin and mode are kept in the store, and whatever moves the fleet obeys them."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -141,6 +142,27 @@ def test_an_unknown_pool_or_a_count_outside_its_bounds_is_not_pinned(make):
         with pytest.raises(InputError, match=r"1 \.\. 4"):
             directives.pin(deployment, DECODE, count, ANN)
     assert standing(deployment, now=NOON).pins == ()
+
+
+@pytest.mark.parametrize(
+    ("guards", "tp", "most", "why"),
+    [
+        ({}, 1, 16, "they take 17 cpu, and the spec's inventory has 16: pin it to 16 or fewer"),
+        ({}, 2, 8, "they take 18 cpu, and the spec's inventory has 16: pin it to 8 or fewer"),
+        ({"max_accelerators": 6}, 1, 6, "they take 7 cpu, and guards.max_accelerators allows 6"),
+    ],
+)
+def test_more_replicas_than_the_accelerators_hold_are_not_pinned(make, guards, tp, most, why):
+    deployment = make(guards=guards)
+    spec = deployment.spec
+    pools = tuple(replace(b, shape=replace(b.shape, tp=tp)) for b in spec.pools)
+    deployment = replace(deployment, spec=replace(spec, pools=pools))
+    pool = f"decode:cpu:tp{tp}"
+    with pytest.raises(InputError, match=re.escape(why)):
+        directives.pin(deployment, pool, most + 1, ANN)
+    assert standing(deployment, now=NOON).pins == ()
+    directives.pin(deployment, pool, most, ANN)
+    assert standing(deployment, now=NOON).pins[0].replicas == most
 
 
 def test_an_order_whose_time_is_over_is_refused():

@@ -1,5 +1,6 @@
 """A stage that fails or overruns ends in the last good decision, and says so; nothing piles up."""
 
+import io
 import logging
 import threading
 import time
@@ -18,8 +19,9 @@ from planner.service.election.leadership import Leadership
 from planner.service.loop.scheduler import tick_once
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.loop.stages import Stages
-from planner.service.telemetry.logs import KeyValue
+from planner.service.telemetry.logs import KeyValue, log_to
 from planner.service.telemetry.metrics import Metrics
+from planner.service.telemetry.observability import LogFormat
 from tests.planner.service.examples import NOON
 from tests.planner.service.imagined import busy_deployments, ticking
 
@@ -28,6 +30,15 @@ from tests.planner.service.imagined import busy_deployments, ticking
 def make(tmp_path):
     with busy_deployments(tmp_path, loop={"mode": "auto"}) as made:
         yield made
+
+
+@pytest.fixture
+def logged():
+    """What the service's log says."""
+    stream = io.StringIO()
+    handler = log_to(stream, LogFormat.KEY_VALUE)
+    yield stream
+    logging.getLogger().removeHandler(handler)
 
 
 @dataclass
@@ -175,7 +186,7 @@ def test_a_decision_that_cannot_be_kept_is_told(make):
     assert "this could not be kept: database or disk is full" in report.reason
 
 
-def test_a_tick_slower_than_its_interval_is_not_doubled_and_what_it_missed_is_counted(make):
+def test_a_tick_slower_than_its_interval_is_not_doubled_and_what_it_missed_is_counted(make, logged):
     slow, observer = held_up(make(loop={"mode": "advise", "slow_interval_s": 1}))
     metrics = Metrics()
     leadership = Leadership(NoElection(), slow, lambda _store, _reign: slow.actuator)
@@ -185,6 +196,8 @@ def test_a_tick_slower_than_its_interval_is_not_doubled_and_what_it_missed_is_co
     while missed not in metrics.text().decode() and time.monotonic() < until:
         time.sleep(0.05)
     assert missed in metrics.text().decode()
+    assert "deployment=shop a slow tick was not run: overlap" in logged.getvalue()
+    assert "skipped" not in logged.getvalue()  # APScheduler's own warning of the same
     assert observer.calls == 1
     observer.goes_on.set()
     while not slow.store.decisions("shop", limit=1) and time.monotonic() < until:

@@ -1,11 +1,13 @@
 """A full disk, a database that is gone: a typed problem, nothing lost, and the loop goes on."""
 
 import contextlib
+import re
 import resource
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
+from sqlalchemy.exc import IntegrityError
 
 from planner.domain.errors import StoreError
 from planner.domain.spec import LoopMode
@@ -13,8 +15,10 @@ from planner.service.loop.scheduler import tick_once
 from planner.service.loop.slow_tick import Outcome, tick
 from planner.service.store import open_store
 from planner.service.store.database import bare_engine
+from planner.service.store.tables import LEADERS
 from planner.service.telemetry.logs import KeyValue
 from planner.service.telemetry.metrics import Metrics
+from tests.planner.service.clients import client_of
 from tests.planner.service.election.processes import SLACK_S, eventually, replica
 from tests.planner.service.examples import NOON, window, write_spec
 from tests.planner.service.imagined import make_deployment, observe
@@ -112,6 +116,42 @@ def refused(answer):
     return True
 
 
+def up(metrics):
+    """What `poolwise_store_up` says."""
+    return {"1.0": True, "0.0": False}[re.search(r"^poolwise_store_up\S* (.*)$", metrics, re.M)[1]]
+
+
+def test_a_store_that_reads_and_cannot_be_written_is_not_ready_until_a_write_succeeds(tmp_path):
+    deployment = make_deployment(tmp_path)
+    client, store = client_of(deployment), deployment.store
+    metrics = client.app.state.service.metrics
+    metrics.follow(deployment)
+
+    def told():
+        return client.get("/readyz").status_code, up(metrics.text().decode())
+
+    assert told() == (200, True)
+
+    def fill():
+        for number in range(10_000):
+            store.add_plan(example_record(f"plan-{number}"), actor="ann")
+
+    with full(store):
+        with pytest.raises(StoreError):
+            fill()
+        assert store.plans("shop", limit=9)  # it reads
+        with store.access.writing():
+            pass  # what changes nothing is no write
+        assert told() == (503, False)
+        assert refused(client.get("/readyz"))
+        assert "cannot be written" in client.get("/readyz").json()["detail"]
+    store.add_plan(example_record("plan-again"), actor="ann")
+    with pytest.raises(IntegrityError), store.access.engine.begin() as connection:
+        connection.execute(insert(LEADERS).values(name="x", term=1, holder=None, since_at=""))
+    assert told() == (200, True)  # a statement that cannot be kept says nothing of the disk
+    store.close()
+
+
 def test_a_server_whose_files_must_not_grow_serves_reads_and_writes_again_later(tmp_path):
     """The kernel refuses its writes (RLIMIT_FSIZE), as it does on a full disk."""
     write_spec(tmp_path, loop=EVERY_SECOND)
@@ -124,9 +164,13 @@ def test_a_server_whose_files_must_not_grow_serves_reads_and_writes_again_later(
         eventually(lambda: refused(server.post(OBSERVATIONS, body(1, requests=77))), SLACK_S)
         assert server.get("/healthz").status_code == 200
         assert server.get("/v1/plans").status_code == 200
+        eventually(lambda: refused(server.get("/readyz")), SLACK_S)
+        eventually(lambda: not up(server.get("/metrics").text), SLACK_S)
         eventually(lambda: "has space" in server.log.read_text(), SLACK_S)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
         eventually(lambda: server.post(OBSERVATIONS, body(1)).status_code == 201, SLACK_S)
+        eventually(lambda: server.get("/readyz").status_code == 200, SLACK_S)
+        eventually(lambda: up(server.get("/metrics").text), SLACK_S)
         before = server.ticks()
         eventually(lambda: server.ticks() > before, 2 * SLACK_S)
         assert "Traceback" not in server.log.read_text()
