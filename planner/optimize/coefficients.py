@@ -50,6 +50,7 @@ def build_problem(
     *,
     made_at: datetime | None = None,
     taken: Taken | None = None,
+    cut_long: bool = False,
 ) -> Problem:
     """The optimizer's problem for one model.
 
@@ -62,6 +63,8 @@ def build_problem(
         When new replicas are ordered; None: when the forecast was made.
     taken : Taken or None
         What other models are to have in each window, beside those in the fleet.
+    cut_long : bool
+        Leave what is too long unserved where that is allowed, although it may miss.
 
     Raises
     ------
@@ -75,7 +78,8 @@ def build_problem(
     model = forecast.model
     bounds, excluded = _plannable(spec, model)
     shapes = [b.shape for b in bounds]
-    long = without_too_long(spec, forecast, [(b.shape.role, profile_for(spec, b)) for b in bounds])
+    profiles = [(b.shape.role, profile_for(spec, b)) for b in bounds]
+    long = without_too_long(spec, forecast, profiles, every=cut_long)
     apart = unkept_classes(spec, shapes, long.fits)
     streams = with_split(spec, shapes, streams_of(spec, long.fits, apart=apart))
     able, outside = _measured_for(spec, bounds, streams)

@@ -36,6 +36,8 @@ class Round:
         predicted, but not held against the plan.
     exhausted : bool
         Nothing satisfied the constraints: the proposal serves as much as can be served.
+    unconfirmed : bool
+        Kept although the twin does not confirm it, as what else was found serves next to nothing.
     """
 
     problem: Problem
@@ -43,6 +45,7 @@ class Round:
     replays: tuple[Replay, ...]
     helpless: tuple[Replay, ...] = ()
     exhausted: bool
+    unconfirmed: bool = False
 
     @property
     def spare_ratio(self) -> float:
@@ -55,8 +58,11 @@ class Round:
 
         A fleet that takes all there is may not be improved to gain confidence, so for it the
         point estimate decides; that it is not proven is then told (`unproven`). The twin does not
-        slow transfers by their limits, so what these keep unserved is not its to judge.
+        slow transfers by their limits, so what these keep unserved is not its to judge. One that
+        is `unconfirmed` stands for want of a better one.
         """
+        if self.unconfirmed:
+            return True
         if self.exhausted and lacks_transfers(self.problem, self.solution):
             return False
         if self.exhausted:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
@@ -111,13 +112,15 @@ def _plan(
         spec, forecast.model, (d.request_class for w in forecast.windows for d in w.demands)
     )
 
-    def way_of(routed: Spec) -> _Way:
-        def rebuild(relaxed: Spec) -> Problem:
-            return build_problem(relaxed, forecast, fleet, made_at=made_at, taken=taken)
+    whole = partial(build_problem, forecast=forecast, fleet=fleet, made_at=made_at, taken=taken)
 
+    def way_of(routed: Spec, *, rebuild: Rebuild = whole) -> _Way:
         return _way(routed, forecast, slos, rebuild)
 
     way, others = _cheaper(spec, way_of)
+    if not way.confirmed and way.problem.sheds:
+        cut = partial(whole, cut_long=True)
+        way, others = _without_long(spec, (way, others), cut, partial(way_of, rebuild=cut))
     final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
     status = _status(final, way.rounds)
     relaxed: tuple[str, ...] = ()
@@ -205,6 +208,11 @@ class _Way:
         """Whether a fleet keeps the objectives within the limits."""
         return self.final.holds and not self.final.exhausted
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether the twin found it to keep the objectives."""
+        return self.kept and not (self.final.unconfirmed or self.final.nothing_confirmed)
+
     def tightened_again(self, spec: Spec) -> Problem:
         """The problem for another spec, with the same factors."""
         return self.rebuild(spec).tightened(self.factors)
@@ -277,6 +285,37 @@ def _cheaper(
         chosen=(best.final.problem, best.final.solution),
     )
     return best, (told,)
+
+
+def _without_long(
+    spec: Spec,
+    found: tuple[_Way, tuple[RejectedAlternative, ...]],
+    rebuild: Rebuild,
+    way_of: Callable[[Spec], _Way],
+) -> tuple[_Way, tuple[RejectedAlternative, ...]]:
+    """The better of what was found and of leaving what is too long unserved.
+
+    Where almost as much is too long as may miss, next to nothing of what fits may be late.
+
+    Parameters
+    ----------
+    rebuild, way_of : function of spec
+        Without what is too long.
+    """
+    now = found[0]
+    try:
+        if _long_streams(rebuild(now.spec)) == _long_streams(now.problem):
+            return found
+        cut, others = _cheaper(spec, way_of)
+    except (OutsideProfileError, SolverError, SpecError):  # nothing fits, or not in time
+        return found
+    if cut.kept and (not now.kept or merit_of(cut.final) < merit_of(now.final)):
+        return replace(cut, rounds=[*now.rounds, *cut.rounds]), others
+    return found
+
+
+def _long_streams(problem: Problem) -> int:
+    return sum(bool(stream.beyond) for stream in problem.streams)
 
 
 def _cheapest_way(

@@ -18,6 +18,7 @@ from planner.optimize.replay import replay
 from planner.optimize.solution import Solution, is_sent_as_one, nothing_solves
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.stretch import attainable
+from planner.optimize.unconfirmed import best_unconfirmed
 from planner.optimize.ways import worth
 
 MAX_ROUNDS = 6
@@ -52,10 +53,14 @@ def rounds_of(
     spec: Spec, forecast: Forecast, problem: Problem, slos: Slos, rebuild: Rebuild
 ) -> tuple[list[Round], dict[Discounted, float]]:
     """Proposals in order, the last one the best, and the factors it was made with."""
-    rounds, factors, too_small = _until_kept(spec, forecast, problem, slos, rebuild)
+    rounds, made_with = _until_kept(spec, forecast, problem, slos, rebuild)
+    kept = best_unconfirmed(rounds)
+    if kept is not None:
+        again = replace(rounds[kept].solution, wall_s=0.0)
+        return [*rounds, replace(rounds[kept], solution=again, unconfirmed=True)], made_with[kept]
     if len(rounds) == 1 or not rounds[-1].holds:
-        return rounds, factors
-    best, high = factors, factors
+        return rounds, made_with[-1]
+    too_small, best, high = made_with[-2], made_with[-1], made_with[-1]
     for _ in range(_HALVINGS_BACK):
         between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in high.items()}
         tried = _propose(spec, forecast, problem.tightened(between), slos, rebuild)
@@ -91,13 +96,14 @@ def _until_kept(
     *,
     most: int = MAX_ROUNDS,
     serve_all: bool = False,
-) -> tuple[list[Round], dict[Discounted, float], dict[Discounted, float]]:
-    """Proposals up to one that holds, its factors, and those of the one before."""
+) -> tuple[list[Round], list[dict[Discounted, float]]]:
+    """Proposals up to one that holds, and the factors that each was made with."""
     factors: dict[Discounted, float] = {}
-    too_small: dict[Discounted, float] = {}
+    made_with: list[dict[Discounted, float]] = []
     rounds: list[Round] = []
     for number in range(most):
         tightened = problem.tightened(factors)
+        made_with.append(dict(factors))
         known = [one.solution for one in rounds]
         rounds.append(
             _propose(spec, forecast, tightened, slos, rebuild, serve_all=serve_all, known=known)
@@ -107,10 +113,9 @@ def _until_kept(
             break
         stuck = len(rounds) > 1 and (last.spare_ratio < rounds[-2].spare_ratio + _NO_BETTER)
         least = max(_TIGHTENING[number], 1 / _kept_share(spec, forecast, last, slos))
-        too_small = dict(factors)
         for what, factor in missed(last, least=least, every=stuck, wide=number > 1).items():
             factors[what] = factors.get(what, 1.0) * factor
-    return rounds, factors, too_small
+    return rounds, made_with
 
 
 def worth_of(proposal: Round) -> tuple[float, float, float]:
@@ -119,8 +124,12 @@ def worth_of(proposal: Round) -> tuple[float, float, float]:
 
 
 def merit_of(proposal: Round) -> tuple[float, ...]:
-    """Smaller is better: a fleet that the twin confirmed before one that it could not judge."""
-    return float(proposal.nothing_confirmed), *worth_of(proposal)
+    """Smaller is better: a fleet that the twin confirmed before one that it did not confirm.
+
+    One that it could not judge comes last.
+    """
+    doubt = 2.0 if proposal.nothing_confirmed else float(proposal.unconfirmed)
+    return doubt, *worth_of(proposal)
 
 
 def _propose(

@@ -38,7 +38,11 @@ class Apart:
 
 
 def without_too_long(
-    spec: Spec, forecast: Forecast, profiles: Sequence[tuple[Role, Profile]]
+    spec: Spec,
+    forecast: Forecast,
+    profiles: Sequence[tuple[Role, Profile]],
+    *,
+    every: bool = False,
 ) -> Apart:
     """The forecast without what nothing holds, where that may stay unserved.
 
@@ -48,6 +52,8 @@ def without_too_long(
     ----------
     profiles : sequence of (Role, Profile)
         Of every pool that is offered.
+    every : bool
+        Leave it unserved also where no more than may miss is too long.
 
     Raises
     ------
@@ -62,13 +68,14 @@ def without_too_long(
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     slos = promises(spec, model, names)
     worst = {slo.request_class: _worst(forecast, slo, reaches) for slo in slos}
-    long = [slo for slo in slos if worst[slo.request_class][0] > 1 - slo.attainment_ratio]
-    if not long:
-        return Apart(fits=forecast, streams=())
     sheds = (
         spec.planning.objective is Objective.GOODPUT
         or spec.planning.shortfall_usd_per_request is not None
     )
+    may_miss = {s.request_class: 0.0 if every and sheds else 1 - s.attainment_ratio for s in slos}
+    long = [s for s in slos if worst[s.request_class][0] > may_miss[s.request_class]]
+    if not long:
+        return Apart(fits=forecast, streams=())
     cut = {slo.request_class for slo in long}
     fits = replace(forecast, windows=tuple(_kept(w, cut, reaches) for w in forecast.windows))
     some_fit = any(window.demands for window in fits.windows)
