@@ -72,7 +72,7 @@ class _Trials:
             return False
         self.left -= len(rounds)
         last = rounds[-1]
-        if last.exhausted or not last.replays:
+        if last.exhausted or last.nothing_confirmed:
             return False
         if last.holds:
             return True

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from planner.domain.fleet import Role
 from planner.domain.forecast import Forecast
 from planner.domain.plan import Plan, PlanStatus
 from planner.domain.spec import Spec
 from planner.optimize import helpful, plan
 from planner.optimize.helpful import NOT_PROVEN
-from tests.planner.optimize.scenarios import NOW, forecast, spec
-from tests.planner.optimize.test_unproven import bursty
+from tests.planner.optimize.scenarios import NOW, fleet, forecast, spec
+from tests.planner.optimize.test_unproven import bursty, slow_to_start
 
 Case = tuple[Spec, Forecast]
 
@@ -85,3 +86,15 @@ def test_a_plan_that_is_kept_pays_for_no_trials(monkeypatch: pytest.MonkeyPatch)
     made = plan(spec(), forecast([10.0]), None, made_at=NOW)
     assert made.status is not PlanStatus.INFEASIBLE
     assert tried == []
+
+
+def test_beside_a_running_fleet_the_smallest_change_is_offered() -> None:
+    """All that runs serves in time, and what is started is ready after the last window only."""
+    given = replace(slow_to_start(), pools=spec(roles=[Role.AGGREGATED]).pools)
+    (pool,) = given.pools
+    asked = replace(given, pools=(replace(pool, min_replicas=6, max_starts=1),))
+    made = plan(asked, forecast([5.0]), fleet(aggregated=4), made_at=NOW)
+    assert made.status is PlanStatus.INFEASIBLE
+    told = [text for text in made.relaxations if NOT_PROVEN not in text]
+    assert any(text.startswith("min_replicas 5 instead of 6") for text in told)
+    assert any(text.startswith("max_starts 2 instead of 1") for text in told)
