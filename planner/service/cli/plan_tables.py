@@ -69,7 +69,9 @@ def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     output.print_lines("What other models take of what all share", held)
     output.print_lines("What to relax", plan.relaxations)
     prices = [f"{price.change}: {price.sentence}" for price in plan.shadow_prices]
-    output.print_lines("Solved again with a small change, it", prices)
+    output.print_lines(
+        "Solved again with a small change (by the model, the twin was not asked), it", prices
+    )
     if explain:
         terms = [_term_text(term) for term in plan.objective if term.value]
         output.print_lines("What it comes to over the horizon", terms)
