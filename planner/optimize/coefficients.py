@@ -94,15 +94,8 @@ def build_problem(
         streams=tuple(s.stream for s in every),
         options=options,
         windows=_windows(forecast),
-        demand_rps=np.array(
-            [[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in every]
-        ),
-        work=np.vstack(
-            [
-                _work(spec, options, streams, able, mixes),
-                np.full((len(long.streams), len(options)), np.inf),
-            ]
-        ),
+        demand_rps=_demand_rps(every),
+        work=_work(spec, options, streams, able, mixes, beyond=len(long.streams)),
         flips=tuple(flips_between(options, lambda o: _flip_s(spec, o))),
         ratios=_ratios(spec, model),
         spot_share_limit=spec.planning.spot_share_limit,
@@ -169,13 +162,21 @@ def _work(
     streams: Sequence[StreamLoad],
     able: Mapping[ReplicaShape, Sequence[int]],
     mixes: Mapping[ReplicaShape, StreamLoad],
+    *,
+    beyond: int,
 ) -> NDArray[np.float64]:
-    """(streams, options) see `Problem.work`."""
+    """(streams, options) see `Problem.work`; of `beyond` more streams that nothing serves."""
     worth: dict[ReplicaShape, NDArray[np.float64]] = {}
     for shape, profile in ((o.shape, spec.profile_of(o.shape)) for o in options):
         if shape not in worth and profile is not None:
             worth[shape] = work_of(profile, shape.role, streams, able[shape], mixes[shape])
-    return np.array([worth[o.shape] for o in options]).T
+    served = np.array([worth[o.shape] for o in options]).T
+    return np.vstack([served, np.full((beyond, len(options)), np.inf)])
+
+
+def _demand_rps(streams: Sequence[StreamLoad]) -> NDArray[np.float64]:
+    """(streams, windows) mean requests/s."""
+    return np.array([[0.0 if x is None else x.request_rate_rps for x in s.loads] for s in streams])
 
 
 def _kv_bytes(

@@ -24,7 +24,7 @@ from planner.optimize.linear import LinearModel, Term
 from planner.optimize.links import decode_what_is_moved, keep_links, move_what_is_prefilled
 from planner.optimize.packing import fill_nodes, fit_nodes
 from planner.optimize.problem import PATH, Problem, spot_options
-from planner.optimize.variables import Variables
+from planner.optimize.variables import Variables, useful_counts
 
 Constraint = Callable[[LinearModel, Problem, Variables], None]
 
@@ -143,7 +143,7 @@ def exhaust_the_table_first(model: LinearModel, problem: Problem, v: Variables) 
     Replicas beyond the table count only when the table is used up.
     """
     for (o, t), count in v.count.items():
-        _, room = problem.useful_counts(o, t)
+        _, room = useful_counts(problem, o, t)
         if room:
             terms = (1.0, v.beyond[o, t]), (-float(room), count[-1])
             model.row("exhaust_the_table_first", (problem.options[o].label, t), *terms, high=0.0)

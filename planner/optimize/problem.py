@@ -1,6 +1,5 @@
 """What the optimizer decides about, as one frozen value."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -431,19 +430,6 @@ class Problem:
                     for n, s in had
                 )
         return usable
-
-    def useful_counts(self, o: int, t: int) -> tuple[int, int]:
-        """Serving replicas worth telling apart: entries of the table, and replicas beyond it.
-
-        More than what meets the window's whole demand alone serve nobody.
-        """
-        pool, demand = self.capacity[o, t], self.most_work_rps(o, t)
-        most = min(self.max_replicas[o], pool.last_count)
-        enough = int(np.searchsorted(pool.counts_rps, demand))
-        if enough <= most or self.max_replicas[o] <= pool.last_count or pool.tail_rps <= 0:
-            return min(enough, most), 0
-        missing = math.ceil((demand - pool.counts_rps[-1]) / pool.tail_rps)
-        return most, min(missing, self.max_replicas[o] - most)
 
     def role_rps(self, role: Role, usable: Integers, t: int) -> float:
         """Mean requests/s that all pools of a role sustain together in window `t`."""

@@ -1,5 +1,6 @@
 """The decisions, as columns of the model."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +119,7 @@ def _usable(model: LinearModel, problem: Problem, replicas: Integers, grid: Inte
     usable = np.array(replicas)
     for o, t in problem.capacity:
         if not (problem.serves_at_once(o, t) and problem.capacity[o, t].is_linear):
-            useful = sum(problem.useful_counts(o, t))  # more would serve nobody
+            useful = sum(useful_counts(problem, o, t))  # more would serve nobody
             usable[o, t] = model.integers(np.minimum(grid[o, t : t + 1], useful))[0]
     return usable
 
@@ -130,11 +131,25 @@ def _tables(
     beyond = np.full((len(problem.options), len(problem.windows)), NO_COLUMN, dtype=np.int64)
     for (o, t), pool in problem.capacity.items():
         if not pool.is_linear:
-            last, room = problem.useful_counts(o, t)
+            last, room = useful_counts(problem, o, t)
             count[o, t] = model.integers(np.ones(last + 1, dtype=np.int64))
             if room:
                 beyond[o, t] = model.integers(np.array([room]))[0]
     return count, beyond
+
+
+def useful_counts(problem: Problem, o: int, t: int) -> tuple[int, int]:
+    """Serving replicas worth telling apart: entries of the table, and replicas beyond it.
+
+    More than what meets the window's whole demand alone serve nobody.
+    """
+    pool, demand = problem.capacity[o, t], problem.most_work_rps(o, t)
+    most = min(problem.max_replicas[o], pool.last_count)
+    enough = int(np.searchsorted(pool.counts_rps, demand))
+    if enough <= most or problem.max_replicas[o] <= pool.last_count or pool.tail_rps <= 0:
+        return min(enough, most), 0
+    missing = math.ceil((demand - pool.counts_rps[-1]) / pool.tail_rps)
+    return most, min(missing, problem.max_replicas[o] - most)
 
 
 def _no_sent(problem: Problem) -> Integers:

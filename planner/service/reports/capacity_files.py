@@ -59,10 +59,10 @@ def write_files(report: CapacityReport, page: Path) -> tuple[Path, ...]:
     """
     return _written(
         page,
+        report,
         capacity_page(report),
-        report.model_dump_json(indent=1) + "\n",
-        _table(FLEET_COLUMNS, _fleet_rows(report)),
-        _table(SCENARIO_COLUMNS, map(_scenario_row, _scenarios(report))),
+        fleets=_fleet_rows(report),
+        scenarios=map(_scenario_row, _scenarios(report)),
     )
 
 
@@ -74,16 +74,23 @@ def write_unanswered(report: UnansweredReport, page: Path) -> tuple[Path, ...]:
     tuple of Path
         What was written.
     """
-    return _written(
-        page,
-        unanswered_page(report),
+    return _written(page, report, unanswered_page(report), fleets=(), scenarios=())
+
+
+def _written(
+    page: Path,
+    report: CapacityReport | UnansweredReport,
+    html: str,
+    *,
+    fleets: Iterable[Sequence[object]],
+    scenarios: Iterable[Sequence[object]],
+) -> tuple[Path, ...]:
+    texts = (
+        html,
         report.model_dump_json(indent=1) + "\n",
-        _table(FLEET_COLUMNS, ()),
-        _table(SCENARIO_COLUMNS, ()),
+        _table(FLEET_COLUMNS, fleets),
+        _table(SCENARIO_COLUMNS, scenarios),
     )
-
-
-def _written(page: Path, *texts: str) -> tuple[Path, ...]:
     paths = paths_of(page)
     with ExitStack() as unfinished:
         for path, text in zip(paths, texts, strict=True):
