@@ -32,6 +32,7 @@ from planner.service.documents.history import read_history, windows_of
 from planner.service.documents.plan import read_plan
 from planner.service.documents.profile_check import read_check_history
 from planner.service.documents.trace_description import read_trace_description
+from planner.service.settings import read_settings
 from planner.service.spec.catalogue import read_catalogue
 from planner.service.spec.file import read_spec
 from planner.service.spec.model_config import read_model_config
@@ -109,6 +110,31 @@ AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(
 BURSTGPT = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + b"".join(
     b"%d,ChatGPT,%d,%d,%d,Conversation log\n" % (n, 400 + n, 18, 418 + n) for n in range(40)
 )
+SETTINGS = {
+    "POOLWISE_STATE_DIR": "~/poolwise",
+    "POOLWISE_CATALOGUE": "our-accelerators.yaml",
+    "POOLWISE_PORT": "8765",
+    "POOLWISE_HOST": "127.0.0.1",
+    "POOLWISE_KEDA_PORT": "9090",
+    "POOLWISE_MAX_BODY_BYTES": "1000000",
+    "POOLWISE_REQUESTS_PER_S": "20",
+    "POOLWISE_ANSWER_WITHIN_S": "30",
+    "POOLWISE_LEASE_DURATION_S": "15",
+    "POOLWISE_RENEW_DEADLINE_S": "10",
+    "POOLWISE_LEASE_RETRY_S": "2",
+    "POOLWISE_KEEP_PLANS_S": "86400",
+    "POOLWISE_GATE_RETENTION_S": "3600",
+    "POOLWISE_LOG_FORMAT": "json",
+    "POOLWISE_WATCH": "chat/gate=http://127.0.0.1:1 search/gate=http://127.0.0.1:2",
+    "POOLWISE_WATCH_INTERVAL_S": "5",
+    "POOLWISE_PROMETHEUS_URL": "http://127.0.0.1:9090",
+    "POOLWISE_PROMETHEUS_SELECTOR": 'namespace="llm-$deployment"',
+    "POOLWISE_WEBHOOK_URL": "http://127.0.0.1:3",
+    "POOLWISE_WEBHOOK_SECRET": "abc",
+    "POOLWISE_NOTIFY_BURN_RATIO": "2",
+    "POOLWISE_NOTIFY_REPEAT_S": "600",
+    "POOLWISE_TOKEN_FILE": "~/token",
+}
 CHAT = {
     "model": "tiny",
     "messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
@@ -289,6 +315,22 @@ def as_request(path: Path) -> object:
     return [read_request(path.read_bytes(), kind, disaggregated=True) for kind in Kind]
 
 
+def as_settings(path: Path) -> object:
+    """The file as environment variables, which hold neither zeros nor halves of characters."""
+    held = json.loads(path.read_bytes().decode("utf-8", "surrogatepass").encode("ascii", "ignore"))
+    words = {key: str(value).replace("\0", "~") for key, value in dict(held).items()}
+    return read_settings(words)
+
+
+def broken_settings(content: bytes, rng: random.Random) -> bytes:
+    """One value or another is something else, or what it was with something behind it."""
+    held = json.loads(content)
+    for key in rng.sample(sorted(held), rng.choice((1, 1, 2))):
+        odd = rng.choice((*mutations.ODD_VALUES, *mutations.ODD_WORDS, "~nobody/x", "a/b=c", "="))
+        held[key] = str(odd) if rng.random() < 0.7 else f"{held[key]}{odd}"
+    return json.dumps(held).encode()
+
+
 WORKLOADS = {path.stem: path for path in sorted(TEMPLATES.glob("*.yaml"))}
 METRICS = {path.stem: path for path in sorted(PAGES.glob("*.txt"))}
 LINES, TREES = mutations.broken_lines, mutations.broken_json
@@ -429,6 +471,9 @@ READERS = {
         write=lambda folder: clients(folder, "chunk-2-dataset.json"),
         breaking=TREES,
         read=lambda path: read_client_table(path.parent),
+    ),
+    "settings": Reader(
+        write=written("settings.json", SETTINGS), breaking=broken_settings, read=as_settings
     ),
     "keys of the gate": Reader(write=keys, breaking=TREES, read=read_keys),
     "request to the gate": Reader(
