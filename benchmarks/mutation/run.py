@@ -102,7 +102,7 @@ def _verdict(case: Case, mutant: Mutant | None, limit_s: float) -> str:
     return "out of time"
 
 
-def run(name: str, mutants: int | None, seed: int, budget_s: float) -> None:
+def run(name: str, mutants: int | None, seed: int, budget_s: float, at: list[str] | None) -> None:
     """Try the mutants of one package and print each survivor and the totals."""
     case = CASES[name]
     began_s = time.monotonic()
@@ -115,6 +115,8 @@ def run(name: str, mutants: int | None, seed: int, budget_s: float) -> None:
     for mutant in sample(Path(case.package), mutants or case.mutants, seed):
         if time.monotonic() - began_s > budget_s:
             break
+        if at and f"{mutant.path}:{mutant.line}" not in at:
+            continue
         verdict = _verdict(case, mutant, limit_s)
         totals[verdict] += 1
         if verdict == "survived":
@@ -130,10 +132,11 @@ def main() -> None:
     parser.add_argument("--package", choices=CASES, action="append", help="default: all")
     parser.add_argument("--mutants", type=int, help="of each package; default: see cases.py")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--at", action="append", help="FILE:LINE: these mutants of the sample only")
     parser.add_argument("--budget-s", type=float, default=float("inf"), help="of each package")
     arguments = parser.parse_args()
     for name in arguments.package or CASES:
-        run(name, arguments.mutants, arguments.seed, arguments.budget_s)
+        run(name, arguments.mutants, arguments.seed, arguments.budget_s, arguments.at)
 
 
 if __name__ == "__main__":
