@@ -2,14 +2,18 @@
 refused before anything is measured."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from planner.service.cli.main import run
 from planner.service.cli.profile_run import EPILOG
 from profiler.files import read_profile
 from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
+
+OWN, JOURNAL = Path("own.json"), Path("own.json.journal.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +23,6 @@ def server() -> Iterator[Imitation]:
 
 
 def asked(server: Imitation, *more: str) -> tuple[str, ...]:
-    """The command; with a budget of 10 s, which a run takes whole where nothing ends it earlier."""
     return (
         *("profile", "run", "--url", f"{server.url}/v1/", "--model", MODEL, "--out", "own.json"),
         *("--role", "aggregated", "--accelerator", "gpu", "--kv-bytes-per-token", "64"),
@@ -44,10 +47,6 @@ def test_profile_of_a_running_server_says_what_was_assumed(poolwise, server):
     assert "async_scheduling assumed" in notes
     assert "share most of their context" in notes
     assert "at most" in err  # progress, for people who wait
-
-
-BRIEFLY = ("--target-error", "1")
-"""Ends a run when its tables are whole: their errors are not looked at."""
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_server_with_a_key_is_measured_and_perturbed(poolwise, monkeypatch):
         assert "HTTP 401: give the right key" in " ".join(err.split())
         assert poolwise(*perturbing(locked))[0] == 1
         monkeypatch.setenv("POOLWISE_PROFILE_API_KEY", "secret")
-        status, out, err = poolwise(*asked(locked, "--fresh", *BRIEFLY))
+        status, out, err = poolwise(*asked(locked, "--fresh"))
         assert status == 0, err
         assert "secret" not in out + err + Path("own.json").read_text()
         # Far too short for a result: that it is answered at all is the point.
@@ -128,39 +127,58 @@ def test_address_of_metrics_may_be_written_as_people_copy_it(poolwise, server, w
     assert "prompt and answer have room for 600 tokens" in " ".join(err.split())
 
 
-def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(poolwise):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A server that runs, and the folder of a profile that was measured on it."""
+    folder = tmp_path_factory.mktemp("measured")
+    with imitated_server(Imitation()) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POOLWISE_STATE_DIR", str(folder / "state"))
+        assert run([*asked(engine), "--out", str(folder / "own.json")]) == 0
+        yield engine, folder
+
+
+@pytest.fixture
+def engine(poolwise, measured):
+    """That server; the profile and its journal lie in the test's own folder."""
+    running, folder = measured
+    for file in (OWN, JOURNAL):
+        shutil.copy(folder / file, file)
+    return running
+
+
+def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(
+    poolwise, engine, monkeypatch
+):
     """What was measured on one version is of that version, and of that day."""
-    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
-    with imitated_server(Imitation()) as engine:
-        assert poolwise(*asked(engine, *BRIEFLY))[0] == 0
-        first, requests = own.read_text(), engine.asked
+    first, requests = OWN.read_text(), engine.asked
 
-        engine.version_told, engine.started_at, engine.slowness = "9.9.9", 2000.0, 3.0
-        status, _, err = poolwise(*asked(engine))
-        assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
-        assert own.read_text() == first
-
-        own.unlink()
-        assert poolwise(*asked(engine))[0] == 0
-        assert own.read_text() == first
-        assert engine.asked == requests
-
-        interrupted(journal)
-        status, _, err = poolwise(*asked(engine))
-        assert status == 2
-        assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
-
-
-def test_samples_are_a_profile_when_the_server_is_gone(poolwise):
-    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
-    with imitated_server(Imitation()) as engine:
-        assert poolwise(*asked(engine, *BRIEFLY))[0] == 0
-    own.unlink()
-    left = interrupted(journal)
+    monkeypatch.setattr(engine, "version_told", "9.9.9")
+    monkeypatch.setattr(engine, "started_at", 2000.0)
+    monkeypatch.setattr(engine, "slowness", 3.0)
     status, _, err = poolwise(*asked(engine))
+    assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
+    assert OWN.read_text() == first
+
+    OWN.unlink()
+    assert poolwise(*asked(engine))[0] == 0
+    assert OWN.read_text() == first
+    assert engine.asked == requests
+
+    interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(engine))
+    assert status == 2
+    assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
+
+
+def test_samples_are_a_profile_when_the_server_is_gone(poolwise, engine):
+    gone = Imitation(url="http://127.0.0.1:9")
+    JOURNAL.write_text(JOURNAL.read_text().replace(engine.url, gone.url))
+    OWN.unlink()
+    left = interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(gone))
     assert status == 1
     assert "kept as a profile marked INCOMPLETE: own.json" in " ".join(err.split())
-    profile = read_profile(own)
+    profile = read_profile(OWN)
     assert profile.details.complete is False
     assert profile.details.samples == left
     assert any(n.startswith("INCOMPLETE: the run broke off") for n in profile.provenance.notes)
@@ -216,10 +234,9 @@ def test_unknown_model_to_launch_is_refused(poolwise):
     assert "neither a folder with a config.json nor one of tiny, smollm2" in " ".join(err.split())
 
 
-def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
-    assert poolwise(*asked(server, *BRIEFLY))[0] == 0
-    interrupted(Path("own.json.journal.jsonl"))
-    status, _, err = poolwise(*asked(server, "--tp", "2"))
+def test_journal_of_another_run_is_not_mixed_in(poolwise, engine):
+    interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(engine, "--tp", "2"))
     assert status == 2
     assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())
 
