@@ -3,6 +3,7 @@
 #   make demo    the main job on this machine: engine, profile, forecast, plan, apply, report
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
+#   make fuzz    broken variants of every file that is read (minutes; ROUNDS=3000 of each)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make docs    the pages of docs/ and the reference made from the code, as a site in build/site
 #   make bench   the benchmarks, and make soak at the end (hours)
@@ -31,7 +32,7 @@ export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test browser soak check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
+.PHONY: help demo test browser soak fuzz check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -71,6 +72,9 @@ test: $(VENV)/stamp browser $(if $(NO_ENGINE),,engine)
 
 soak: $(VENV)/stamp
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'soak and not engine' $(PYTEST_FLAGS)
+
+fuzz: $(VENV)/stamp
+	@POOLWISE_FUZZ_ROUNDS=$(or $(ROUNDS),3000) $(BIN)/python -m pytest -n auto --dist worksteal --timeout 3000 tests/fuzz $(PYTEST_FLAGS)
 
 lint: $(VENV)/stamp
 	@$(BIN)/ruff check .

@@ -56,12 +56,9 @@ class Choice:
     def follow(self, points: Floats, anchors: Integers) -> Floats:
         """(spans, series) the forecast: the mean over the methods that are followed."""
         weight = self._weights(points, anchors)
-        return np.where(
-            weight.sum(axis=0) > 0,
-            (weight * np.where(np.isnan(points), 0.0, points)).sum(axis=0)
-            / np.maximum(weight.sum(axis=0), 1e-12),
-            np.nan,
-        )
+        total = weight.sum(axis=0)
+        mean = (weight * np.where(np.isnan(points), 0.0, points)).sum(axis=0)
+        return np.where(total > 0, mean / np.maximum(total, 1e-12), np.nan)
 
     def _weights(self, points: Floats, anchors: Integers) -> Floats:
         score = margin(self._gain[:, anchors], self._square[:, anchors])

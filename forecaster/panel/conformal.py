@@ -13,6 +13,9 @@ LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99)
 
 MEDIAN = LEVELS.index(0.5)
 
+_LEVELS = np.array(LEVELS)[:, None, None]
+_BEYOND, _NORMAL = np.minimum(_LEVELS, 1.0 - _LEVELS), ndtri(_LEVELS)
+
 RECENT_ERRORS = 200
 
 COLD_START_LOG_SD = 0.4
@@ -74,7 +77,7 @@ class Conformal:
         self._errors = np.full((adaptation.recent_errors, len(furthest), series), np.nan)
         self._count = 0
         shape = (len(LEVELS), len(furthest), series)
-        self._levels = np.broadcast_to(np.array(LEVELS)[:, None, None], shape).copy()
+        self._levels = np.broadcast_to(_LEVELS, shape).copy()
         self._outcomes = np.zeros(shape[1:])
         self._gain, self._square = np.zeros(shape[1:]), np.zeros(shape[1:])
         low, high = _bounds(np.array(LEVELS))
@@ -94,7 +97,7 @@ class Conformal:
         actual, point, centred : (spans, series) float
             The outcome, the forecast, and the forecast moved by the median error.
         """
-        error = np.clip(error, -LARGEST_LOG_ERROR, LARGEST_LOG_ERROR)
+        error = np.minimum(np.maximum(error, -LARGEST_LOG_ERROR), LARGEST_LOG_ERROR)
         self._errors[self._count % len(self._errors)] = error
         self._count += 1
         known = np.isfinite(error) & np.isfinite(quantiles).all(axis=0)
@@ -106,8 +109,8 @@ class Conformal:
             np.maximum(self._outcomes, 1.0) ** self._adaptation.step_decay
         )
         covered = actual <= quantiles
-        moved = self._levels + step * (np.array(LEVELS)[:, None, None] - covered)
-        moved = np.clip(moved, self._low, self._high)
+        moved = self._levels + step * (_LEVELS - covered)
+        moved = np.minimum(np.maximum(moved, self._low), self._high)
         self._levels = np.where(known, moved, self._levels)
 
     def log_offsets(self) -> tuple[Floats, Floats]:
@@ -148,23 +151,25 @@ def offsets_of(errors: Floats, levels: Floats, furthest: Integers) -> Floats:
     furthest : (spans,) int
         Steps from the last observation to the end of what is forecast.
     """
-    count = np.isfinite(errors).sum(axis=0)
     if len(errors) == 0:
         errors = np.full((1, *errors.shape[1:]), np.nan)
+    known = np.isfinite(errors)
+    count = known.sum(axis=0)
     ordered = np.sort(errors, axis=0)
     assumed_sd = COLD_START_LOG_SD * furthest.astype(np.float64) ** COLD_START_GROWTH
-    squares = np.nansum(errors**2, axis=0)
-    variance = (_PRIOR_ERRORS * assumed_sd[:, None] ** 2 + squares) / (_PRIOR_ERRORS + count)
-    normal = np.sqrt(variance) * ndtri(np.array(LEVELS))[:, None, None]
-    rank = np.clip((count + 1) * levels - 1.0, 0.0, np.maximum(count - 1.0, 0.0))
+    squares = np.where(known, errors, 0.0) ** 2
+    variance = (_PRIOR_ERRORS * assumed_sd[:, None] ** 2 + squares.sum(axis=0)) / (
+        _PRIOR_ERRORS + count
+    )
+    normal = np.sqrt(variance) * _NORMAL
+    rank = np.minimum(np.maximum((count + 1) * levels - 1.0, 0.0), np.maximum(count - 1.0, 0.0))
     below = np.floor(rank).astype(np.int64)
     above = np.minimum(below + 1, np.maximum(count - 1, 0))
     low = np.take_along_axis(ordered, below, axis=0)
     high = np.take_along_axis(ordered, above, axis=0)
     empirical = low + (rank - below) * (high - low)
-    beyond = np.minimum(np.array(LEVELS), 1.0 - np.array(LEVELS))[:, None, None]
-    trust = np.clip(count * beyond / 2.0, 0.0, 1.0)
-    mixed = trust * np.nan_to_num(empirical) + (1.0 - trust) * normal
+    trust = np.minimum(count * _BEYOND / 2.0, 1.0)
+    mixed = trust * np.where(count > 0, empirical, 0.0) + (1.0 - trust) * normal
     return np.maximum.accumulate(mixed, axis=0)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class Panel:
         furthest = max(span.last for span in spans)
         self._record = Record(series=series, kept_steps=self._seasons.kept_steps(furthest))
         self._smoothing = Smoothing(series)
-        self._features = Features(self._seasons, step_s=step_s)
+        self._features = Features(step_s=step_s)
         count = len(self._anchors)
         self._lags = Regression(spans=count, series=series, columns=Features.lag_columns)
         self._calendar = Regression(spans=count, series=series, columns=Features.all_columns)
@@ -170,7 +171,8 @@ class Panel:
     def _forecast(self, spans: Spans, anchors: Integers, noise_ratio: float = 1.0) -> "_Made":
         small, large = self._offset(REGRESSION_OFFSET), self._offset(ERROR_OFFSET)
         end_s = self._first_end_s + self._step_s * (self._record.steps - 1)
-        lags, calendar = self._features.of(self._record, spans, small, end_s=end_s)
+        past = seasonal.look_back(self._record, self._seasons, spans)
+        lags, calendar = self._features.of(self._record, past, spans, small, end_s=end_s)
         current = logs(self._record.last, small)
         changes = np.concatenate(
             [
@@ -182,7 +184,7 @@ class Panel:
         points = np.concatenate(
             [
                 self._smoothing.points(self._record, spans),
-                seasonal.points(self._record, self._seasons, spans),
+                seasonal.points(self._record, past, spans),
                 np.exp(current + changes) - small,
             ]
         )
@@ -192,7 +194,7 @@ class Panel:
         offsets, centre = self._conformal.log_offsets()
         moves = np.concatenate([noise_ratio * offsets[:, anchors], centre[None, anchors]])
         moved = np.maximum((point + large) * np.exp(moves) - large, 0.0)
-        moved = np.where(point == 0, np.nan_to_num(moved), moved)
+        moved = np.where((point == 0) & np.isnan(moved), 0.0, moved)
         return _Made(
             lags=lags,
             calendar=calendar,
@@ -232,8 +234,7 @@ class Panel:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Made:
+class _Made(NamedTuple):
     """A forecast of all anchors, with what is needed to learn from its outcome."""
 
     lags: Floats
@@ -252,35 +253,37 @@ class _Pending:
 
     def __init__(self, ends: Integers) -> None:
         self._ends = ends
-        self._kept: dict[int, _Made] = {}
+        self._most = int(ends.max())
+        self._anchors = np.arange(len(ends))
+        # One row a step, as often as the furthest span is away; then the oldest is written over.
+        self._rows: _Made | None = None
 
     def put(self, step: int, made: _Made) -> None:
-        self._kept[step] = made
-        self._kept.pop(step - int(self._ends.max()), None)
+        if self._rows is None:
+            self._rows = _Made(*(np.full((self._most, *part.shape), np.nan) for part in made))
+        for rows, part in zip(self._rows, made, strict=True):
+            rows[step % self._most] = part
 
     def due(self, now: int) -> _Made | None:
-        """For each anchor the forecast whose span ends at step `now`; None when there is none."""
-        of = [self._kept.get(now - int(end)) for end in self._ends]
-        known = next((made for made in of if made is not None), None)
-        if known is None:
+        """For each anchor the forecast whose span ends at step `now`, NaN where there was none.
+
+        None before the first of them has ended.
+        """
+        made, anchor = self._rows, self._anchors
+        if made is None or now < self._ends.min():
             return None
-        rows = [(made or known, index) for index, made in enumerate(of)]
-        missing = np.array([made is None for made in of])
-        due = _Made(
-            lags=np.stack([made.lags for made, _ in rows]),
-            calendar=np.stack([made.calendar[i] for made, i in rows]),
-            points=np.stack([made.points[:, i] for made, i in rows], axis=1),
-            point=np.stack([made.point[i] for made, i in rows]),
-            quantiles=np.stack([made.quantiles[:, i] for made, i in rows], axis=1),
-            centred=np.stack([made.centred[i] for made, i in rows]),
-            current=np.stack([made.current for made, _ in rows]),
-            small=np.stack([made.small for made, _ in rows]),
-            large=np.stack([made.large for made, _ in rows]),
+        row = (now - self._ends) % self._most
+        return _Made(
+            lags=made.lags[row],
+            calendar=made.calendar[row, anchor],
+            points=made.points[row, :, anchor].swapaxes(0, 1),
+            point=made.point[row, anchor],
+            quantiles=made.quantiles[row, :, anchor].swapaxes(0, 1),
+            centred=made.centred[row, anchor],
+            current=made.current[row],
+            small=made.small[row],
+            large=made.large[row],
         )
-        due.current[missing] = np.nan
-        due.point[missing] = np.nan
-        due.points[:, missing] = np.nan
-        return due
 
 
 def _anchors(spans: list[Span]) -> list[Span]:

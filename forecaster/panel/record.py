@@ -86,7 +86,10 @@ class Record:
 
     def filled_mean(self, first: Integers, last: Integers) -> Floats:
         """(spans, series) mean over steps `first` to `last`, gaps filled; NaN where not known."""
-        total, known = self._between(0, first, last)
+        known = self._known(first, last)
+        if not known.any():
+            return np.full((len(first), self.series), np.nan)
+        total = self._between(first, last, known)[:, 0]
         usable = known[:, None] & (first[:, None] >= self._first_seen)
         # Differences of running sums may round to just below 0.
         return np.where(usable, np.maximum(total, 0.0) / (last - first + 1)[:, None], np.nan)
@@ -96,8 +99,8 @@ class Record:
 
         NaN where half of them or more was not observed.
         """
-        total, known = self._between(1, first, last)
-        count, _ = self._between(2, first, last)
+        known = self._known(first, last)
+        _, total, count, _ = self._between(first, last, known).swapaxes(0, 1)
         enough = known[:, None] & (2 * count > (last - first + 1)[:, None])
         return np.where(enough, np.maximum(total, 0.0) / np.maximum(count, 1.0), np.nan)
 
@@ -112,8 +115,12 @@ class Record:
         means = np.where(count > 0, 1.0, np.nan) / np.maximum(count, 1.0)
         return sums[:, 1] * means, sums[:, 3] * means
 
-    def _between(self, which: int, first: Integers, last: Integers) -> tuple[Floats, Flags]:
-        known = self.knows(first) & (last < self.steps)
+    def _known(self, first: Integers, last: Integers) -> Flags:
+        return self.knows(first) & (last < self.steps)
+
+    def _between(self, first: Integers, last: Integers, known: Flags) -> Floats:
+        """(spans, sums, series) of all four sums over the spans; 0 where they are not known."""
         low = np.where(known, first - self._start, 0)
         high = np.where(known, last + 1 - self._start, 0)
-        return self._sums[high, which] - self._sums[low, which], known
+        between: Floats = self._sums[high] - self._sums[low]
+        return between

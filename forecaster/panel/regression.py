@@ -3,7 +3,7 @@
 import numpy as np
 
 from forecaster.panel.record import Integers, Record, Spans
-from forecaster.panel.seasonal import DAY_S, Seasons, whole_seasons_back
+from forecaster.panel.seasonal import DAY_S, Past
 from planner.domain.workload import Flags, Floats
 
 FORGETTING = (1.0, 0.995)
@@ -14,6 +14,7 @@ LAGS = 6
 MEAN_STEPS = (6, 12, 24, 72)
 DAY_HARMONICS = 4
 LARGEST_LOG_CHANGE = 2.0
+_FORGETTING = np.array(FORGETTING)[:, None, None]
 """A forecast is kept within a factor e^2 of the last value."""
 
 NAMES = tuple(
@@ -29,6 +30,8 @@ _LARGEST_TRACE = 1e4
 _LAG_COLUMNS = LAGS + len(MEAN_STEPS)
 _SEASON_COLUMNS = 5
 _CALENDAR_COLUMNS = 2 * DAY_HARMONICS + 2
+_LAG_STEPS, _MEAN_STEPS = np.arange(1, LAGS + 1), np.array(MEAN_STEPS)
+_DAILY_CYCLES = np.array([*range(1, DAY_HARMONICS + 1), 1 / 7])
 
 
 def logs(values: Floats, offset: Floats) -> Floats:
@@ -46,17 +49,18 @@ class Features:
     lag_columns = _LAG_COLUMNS + 1
     all_columns = _LAG_COLUMNS + _SEASON_COLUMNS + _CALENDAR_COLUMNS + 1
 
-    def __init__(self, seasons: Seasons, *, step_s: float) -> None:
-        self._seasons = seasons
+    def __init__(self, *, step_s: float) -> None:
         self._step_s = step_s
 
     def of(
-        self, record: Record, spans: Spans, offset: Floats, *, end_s: float
+        self, record: Record, past: Past, spans: Spans, offset: Floats, *, end_s: float
     ) -> tuple[Floats, Floats]:
         """((series, lag columns), (spans, series, all columns)); NaN: not known yet.
 
         Parameters
         ----------
+        past : Past
+            What was seen a day and a week before each of the spans.
         offset : (series,) float
             Added before logarithms are taken, in the series' unit.
         end_s : float
@@ -64,48 +68,42 @@ class Features:
         """
         now = record.steps - 1
         current = logs(record.last, offset)
-        before = now - np.arange(1, LAGS + 1)
-        _, log_means = record.recent_means(np.array(MEAN_STEPS))
+        before = now - _LAG_STEPS
+        _, log_means = record.recent_means(_MEAN_STEPS)
         lags = np.full((record.series, self.lag_columns), _CALENDAR_SCALE)
         lags[:, :LAGS] = (logs(record.filled_mean(before, before), offset) - current).T
         lags[:, LAGS:_LAG_COLUMNS] = (log_means - current).T
         everything = np.empty((len(spans), record.series, self.all_columns))
         everything[:, :, : self.lag_columns] = lags
         calendar = everything[:, :, self.lag_columns :]
-        calendar[:, :, :_SEASON_COLUMNS] = self._season(record, spans, offset, current)
+        calendar[:, :, :_SEASON_COLUMNS] = _season(past, offset, current, spans=len(spans))
         calendar[:, :, _SEASON_COLUMNS:] = self._calendar(spans, end_s)[:, None, :]
         return lags, everything
-
-    def _season(self, record: Record, spans: Spans, offset: Floats, current: Floats) -> Floats:
-        """(spans, series, 5) the day's three columns and the week's two."""
-        out = np.full((len(spans), record.series, _SEASON_COLUMNS), np.nan)
-        day, week = self._seasons.day, self._seasons.week
-        if day is None:
-            return out
-        then = record.steps - 1 - whole_seasons_back(day, spans)
-        at_then = logs(record.filled_mean(then, then), offset)
-        ahead = logs(record.filled_mean(then + spans.first, then + spans.last), offset)
-        around = record.filled_mean(then + spans.first - 2, then + spans.last + 2)
-        before = record.filled_mean(then - 4, then)
-        out[..., 0] = ahead - at_then
-        out[..., 1] = at_then - current
-        out[..., 2] = logs(around, offset) - logs(before, offset)
-        out[..., 3:] = 0.0
-        if week is not None:
-            then = record.steps - 1 - whole_seasons_back(week, spans)
-            at_then = logs(record.filled_mean(then, then), offset)
-            ahead = logs(record.filled_mean(then + spans.first, then + spans.last), offset)
-            # Before the first week has passed its columns say nothing.
-            out[..., 3] = np.nan_to_num(ahead - at_then)
-            out[..., 4] = np.nan_to_num(at_then - current)
-        return out
 
     def _calendar(self, spans: Spans, end_s: float) -> Floats:
         """(spans, columns) of the middle of each span."""
         middle_s = end_s + self._step_s * (spans.first + spans.last - 1) / 2
-        day = 2 * np.pi * middle_s / DAY_S
-        phases = day[:, None] * np.array([*range(1, DAY_HARMONICS + 1), 1 / 7])
+        phases = (2 * np.pi * middle_s / DAY_S)[:, None] * _DAILY_CYCLES
         return _CALENDAR_SCALE * np.concatenate([np.sin(phases), np.cos(phases)], axis=1)
+
+
+def _season(past: Past, offset: Floats, current: Floats, *, spans: int) -> Floats:
+    """(spans, series, 5) the day's three columns and the week's two."""
+    day, week = past.day, past.week
+    out = np.full((spans, len(current), _SEASON_COLUMNS), np.nan)
+    if day is None:
+        return out
+    at_then = logs(day.at, offset)
+    out[..., 0] = logs(day.span, offset) - at_then
+    out[..., 1] = at_then - current
+    out[..., 2] = logs(day.around, offset) - logs(day.before, offset)
+    out[..., 3:] = 0.0
+    if week is not None:
+        at_then = logs(week.at, offset)
+        # Before the first week has passed its columns say nothing.
+        out[..., 3] = np.nan_to_num(logs(week.span, offset) - at_then)
+        out[..., 4] = np.nan_to_num(at_then - current)
+    return out
 
 
 class Regression:
@@ -143,7 +141,7 @@ class Regression:
             return
         x = np.where(known[..., None], features, 0.0)
         y = np.where(known, target, 0.0)
-        forgetting = np.array(FORGETTING)[:, None, None]
+        forgetting = _FORGETTING
         gain = np.einsum("fhsij,hsj->fhsi", self._inverse, x)
         scale = forgetting + np.einsum("hsi,fhsi->fhs", x, gain)
         error = y - np.einsum("fhsi,hsi->fhs", self._weight, x)
@@ -162,4 +160,5 @@ class Regression:
         weight = self._weight[:, anchors]
         known = np.asarray(np.isfinite(features).all(axis=-1))
         change = (weight * np.where(known[..., None], features, 0.0)).sum(axis=-1)
-        return np.where(known, np.clip(change, -LARGEST_LOG_CHANGE, LARGEST_LOG_CHANGE), np.nan)
+        change = np.minimum(np.maximum(change, -LARGEST_LOG_CHANGE), LARGEST_LOG_CHANGE)
+        return np.where(known, change, np.nan)

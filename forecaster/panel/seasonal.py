@@ -1,5 +1,7 @@
 """Methods that look a day or a week back."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from forecaster.panel.record import Integers, Record, Spans
@@ -13,6 +15,7 @@ NAMES = ("yesterday", "yesterday at today's level", "last week at this week's le
 
 _SMALLEST_SEASON_STEPS = 4
 _LARGEST_LEVEL_RATIO = 5.0
+_LEVEL = np.array([LEVEL_STEPS])
 
 
 class Seasons:
@@ -29,23 +32,69 @@ class Seasons:
         return longest + furthest + 128
 
 
-def points(record: Record, seasons: Seasons, spans: Spans) -> Floats:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Then:
+    """What was seen a whole season before the last step; (spans, series) each, NaN: not known.
+
+    Parameters
+    ----------
+    at : float
+        That very step, gaps filled.
+    before : float
+        Mean of the `LEVEL_STEPS` steps that end with it.
+    span : float
+        Mean over the span, counted from that step.
+    around : float
+        The same with two steps more on either side.
+    """
+
+    at: Floats
+    before: Floats
+    span: Floats
+    around: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A day and a week ago; None where the record cannot hold that much."""
+
+    day: Then | None
+    week: Then | None
+
+
+def look_back(record: Record, seasons: Seasons, spans: Spans) -> Past:
+    """What every method that looks back a season needs, read once."""
+    day, week = seasons.day, seasons.week
+    return Past(
+        day=None if day is None else _then(record, whole_seasons_back(day, spans), spans),
+        week=None if week is None else _then(record, whole_seasons_back(week, spans), spans),
+    )
+
+
+def _then(record: Record, back: Integers, spans: Spans) -> Then:
+    then = record.steps - 1 - back
+    first = (then, then - LEVEL_STEPS + 1, then + spans.first, then + spans.first - 2)
+    last = (then, then, then + spans.last, then + spans.last + 2)
+    means = record.filled_mean(np.concatenate(first), np.concatenate(last))
+    at, before, span, around = means.reshape(len(first), len(spans), record.series)
+    return Then(at=at, before=before, span=span, around=around)
+
+
+def points(record: Record, past: Past, spans: Spans) -> Floats:
     """(3, spans, series) forecasts in the order of `NAMES`; NaN where too little is known."""
     out = np.full((len(NAMES), len(spans), record.series), np.nan)
-    now = record.steps - 1
-    today, _ = record.recent_means(np.array([LEVEL_STEPS]))
-    for row, season in ((1, seasons.day), (2, seasons.week)):
-        if season is None:
-            continue
-        then = now - whole_seasons_back(season, spans)
-        around = record.filled_mean(then + spans.first, then + spans.last)
-        before = record.filled_mean(then - LEVEL_STEPS + 1, then)
-        ratio = today / np.where(before > 0, before, np.nan)
-        ratio = np.clip(ratio, 1.0 / _LARGEST_LEVEL_RATIO, _LARGEST_LEVEL_RATIO)
-        out[row] = around * ratio
-        if row == 1:
-            out[0] = around
+    today, _ = record.recent_means(_LEVEL)
+    if past.day is not None:
+        out[0] = past.day.span
+        out[1] = past.day.span * _grown(today, past.day)
+    if past.week is not None:
+        out[2] = past.week.span * _grown(today, past.week)
     return out
+
+
+def _grown(today: Floats, then: Then) -> Floats:
+    ratio = today / np.where(then.before > 0, then.before, np.nan)
+    return np.minimum(np.maximum(ratio, 1.0 / _LARGEST_LEVEL_RATIO), _LARGEST_LEVEL_RATIO)
 
 
 def whole_seasons_back(season: int, spans: Spans) -> Integers:

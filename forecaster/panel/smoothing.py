@@ -23,6 +23,9 @@ NAMES = (
 
 LAST_VALUE = 0
 
+_EWMA, _AVERAGES = np.array(EWMA_WEIGHTS)[:, None], np.array(AVERAGE_STEPS)
+_TRENDS = np.array(TRENDS).T[:, :, None]
+
 
 class Smoothing:
     """The levels and slopes of `series` series after the steps seen so far.
@@ -47,14 +50,15 @@ class Smoothing:
     def add(self, values: Floats, step: int) -> None:
         """Take step `step`; `values` is (series,)."""
         seen = ~np.isnan(values)
-        self._ewma = _smoothed(self._ewma, values, np.array(EWMA_WEIGHTS)[:, None])
+        self._ewma = _smoothed(self._ewma, values, _EWMA)
         self._theta = _smoothed(self._theta, values, THETA_LEVEL_WEIGHT)
         known = np.where(seen, values, 0.0)
-        self._sums += np.stack([seen, seen * step, seen * float(step) ** 2, known, known * step])
+        self._sums[:3] += seen * np.array([[1.0], [step], [float(step) ** 2]])
+        self._sums[3:] += known * np.array([[1.0], [step]])
         self._add_to_trends(values, seen)
 
     def _add_to_trends(self, values: Floats, seen: Flags) -> None:
-        level_weight, slope_weight, damping = np.array(TRENDS).T[:, :, None]
+        level_weight, slope_weight, damping = _TRENDS
         slope = damping * self._slope
         expected = self._level + slope
         error = np.where(seen, values - expected, 0.0)
@@ -81,12 +85,12 @@ class Smoothing:
             [
                 record.last[None],
                 self._ewma,
-                record.recent_means(np.array(AVERAGE_STEPS))[0],
+                record.recent_means(_AVERAGES)[0],
                 self.mean[None],
             ]
         )
         held = np.repeat(flat[:, None, :], len(spans), axis=1)
-        reach = np.stack([_damped_reach(first, last, damping) for _, _, damping in TRENDS])
+        reach = _damped_reach(first, last, _TRENDS[2])
         trends = self._level[:, None, :] + self._slope[:, None, :] * reach[:, :, None]
         drift = (first + last) / 2 + 1.0 / THETA_LEVEL_WEIGHT - 1.0
         theta = self._theta + 0.5 * self._line_slope() * drift[:, None]
@@ -103,7 +107,7 @@ def _smoothed(level: Floats, values: Floats, weight: Floats | float) -> Floats:
     return np.where(np.isnan(values), level, np.where(np.isnan(level), values, moved))
 
 
-def _damped_reach(first: Floats, last: Floats, damping: float) -> Floats:
-    """(spans,) mean over h in a span of sum_{i=1..h} damping^i, both sums in closed form."""
+def _damped_reach(first: Floats, last: Floats, damping: Floats) -> Floats:
+    """(trends, spans) mean over h in a span of sum_{i=1..h} damping^i, both sums in closed form."""
     tail = (damping**first - damping ** (last + 1)) / (1.0 - damping) / (last - first + 1)
     return damping / (1.0 - damping) * (1.0 - tail)

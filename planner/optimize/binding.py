@@ -97,6 +97,12 @@ def _demand_rows(problem: Problem, solution: Solution, t: int) -> Found:
             sentence += f": they are longer than the largest context there is, {most:,} tokens"
             yield f"meet_demand[{stream.label},{t}]", sentence
             continue
+        if stream.left_out:
+            sentence += (
+                ": the twin confirms no fleet that keeps their promise, so they are left out"
+            )
+            yield f"meet_demand[{stream.label},{t}]", sentence
+            continue
         if problem.is_plain(k):
             sentence += (
                 f": no more {short} or aggregated capacity is there"
@@ -136,13 +142,13 @@ def _capacity_rows(problem: Problem, solution: Solution, t: int) -> Found:
             label, have = problem.options[o].label, int(solution.usable[o, t])
             if now < demand * (1 - _NEAR):
                 what = (
-                    f"with {have} x {label} only {now:.3g} of {demand:.3g} requests/s are in time, "
+                    f"of {demand:.3g} requests/s that come, {have} x {label} serve "
+                    f"{now:.3g} requests/s in time; with one less it is {serves:.3g} requests/s"
                 )
-                what += f"with one less {serves:.3g}"
             else:
                 needed, left = told_apart(demand, serves)
                 what = f"{have} x {label} is needed for {needed} requests/s; "
-                what += f"with one less only {left} are in time"
+                what += f"with one less {left} requests/s are served in time"
             yield f"keep_within_capacity[{label},{t}]", f"{_window(t)}: {what}"
 
 

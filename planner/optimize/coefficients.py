@@ -1,7 +1,7 @@
 """From spec, forecast and fleet to the optimizer's problem: every coefficient is computed here."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -51,6 +51,7 @@ def build_problem(
     made_at: datetime | None = None,
     taken: Taken | None = None,
     cut_long: bool = False,
+    left_out: Collection[str] = (),
 ) -> Problem:
     """The optimizer's problem for one model.
 
@@ -65,6 +66,8 @@ def build_problem(
         What other models are to have in each window, beside those in the fleet.
     cut_long : bool
         Leave what is too long unserved where that is allowed, although it may miss.
+    left_out : collection of str
+        Classes that are left unserved, where that is allowed.
 
     Raises
     ------
@@ -81,7 +84,8 @@ def build_problem(
     profiles = [(b.shape.role, profile_for(spec, b)) for b in bounds]
     long = without_too_long(spec, forecast, profiles, every=cut_long)
     apart = unkept_classes(spec, shapes, long.fits)
-    streams = with_split(spec, shapes, streams_of(spec, long.fits, apart=apart))
+    found = streams_of(spec, long.fits, apart=apart, left_out=left_out)
+    streams = with_split(spec, shapes, found)
     able, outside = _measured_for(spec, bounds, streams)
     bounds = [b for b in bounds if able[b.shape]]
     if not _has_path(bounds):
@@ -264,7 +268,11 @@ def _measured_for(
     # Where no pool sustains enough to answer anything, all are kept: what is wrong is then told
     # as a plan that cannot be, with what to relax, not as pools that are left out.
     helpless = not _has_path(b for b in bounds if found[b.shape].able)
-    able = {shape: a.reached if helpless else a.able for shape, a in found.items()}
+    there = {k for k, of in enumerate(streams) if not of.stream.left_out}
+    able = {
+        shape: tuple(k for k in (a.reached if helpless else a.able) if k in there)
+        for shape, a in found.items()
+    }
     excluded = (
         Exclusion(label=pool.shape.label, shape=pool.shape, reason=_why_not(found[pool.shape]))
         for pool in bounds

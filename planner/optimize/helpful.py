@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 
 from planner.domain.errors import OutsideProfileError, SolverError, SpecError
 from planner.domain.forecast import Forecast
+from planner.domain.slo import LONGEST_SLO_S, LONGEST_TOKEN_S
 from planner.domain.spec import Spec
 from planner.domain.wording import percent
 from planner.optimize.loads import promises
 from planner.optimize.problem import Problem
-from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, MOST_STRETCH, promises_of
+from planner.optimize.promises import LEAST_ATTAINMENT_RATIO, promises_of
 from planner.optimize.proposal import Round
 from planner.optimize.relax import Rebuild, Relaxation, relaxations
 from planner.optimize.rounds import MAX_ROUNDS, rounds_that_serve
+from planner.optimize.stretch import keeps_some
 
 NOT_PROVEN = "by the model only, not proven in the twin"
 
@@ -25,6 +27,11 @@ _MOST_EACH = MAX_ROUNDS
 
 _ENLARGED = (1.5, 3.0, 8.0)
 """Where the twin refutes it, a limit is moved so many times as far as the model says."""
+
+_NO_TIME = (
+    f"and no single promise of up to {LONGEST_SLO_S:g} s TTFT or {LONGEST_TOKEN_S:g} s a token, "
+    "the longest that a spec may hold, helps"
+)
 
 _HALVINGS = 2
 """So often it is tried half way back to what missed."""
@@ -182,6 +189,8 @@ def _low_ratio(final: Round) -> float:
 def _reached(final: Round) -> tuple[str, ...]:
     """What the best fleet found reaches, where no change was found to help."""
     seen = [c for r in final.replays for c in r.prediction.classes]
+    if not seen and not any(keeps_some(final.problem, t) for t in final.problem.window_indices):
+        return (f"no request is in time, whatever the fleet, {_NO_TIME}: find faster replicas",)
     if not seen:
         return ("nothing that was tried alone: relax the objectives and the limits together",)
     worst = min(seen, key=lambda c: c.spare_ratio)
@@ -189,11 +198,11 @@ def _reached(final: Round) -> tuple[str, ...]:
     of = f" of class {worst.request_class}" if len({c.request_class for c in seen}) > 1 else ""
     reached = math.floor(1000 * low) / 1000
     if reached == 0:
-        slow = f"no request{of} is in time, whatever the fleet: promise far longer times"
-        return (f"{slow}, or find faster replicas",)
+        slow = f"no request{of} is in time, whatever the fleet"
+        return (f"{slow}, {_NO_TIME}: find faster replicas",)
     if reached < LEAST_ATTAINMENT_RATIO:
         return (
             f"nothing that was tried is enough: the best fleet found keeps {percent(reached)}{of} "
-            f"in time. Promise more than {MOST_STRETCH:g} times as long, or relax several together",
+            f"in time, {_NO_TIME}: relax several together",
         )
     return (f"attainment_ratio {reached:.3f}{of}, which the best fleet found reaches",)

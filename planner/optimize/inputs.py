@@ -183,6 +183,8 @@ class Stream(RequestKind):
         Where not all can be served, streams of lower priority go without first.
     beyond : tuple of Reach
         Only requests that none of these holds: nothing serves them. Empty: of any length.
+    left_out : bool
+        Nothing serves it by choice: the twin confirms no fleet that does.
     """
 
     model: str
@@ -190,6 +192,7 @@ class Stream(RequestKind):
     bucket: str = ""
     priority: int = 0
     beyond: tuple[Reach, ...] = ()
+    left_out: bool = False
 
     def has(self, shape: Shape) -> Mask:
         """(buckets,) which requests of a shape belong to it."""

@@ -1,6 +1,5 @@
 """What was promised and to how many requests, as limits that may give way (`Limit`)."""
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -11,11 +10,10 @@ from planner.optimize.loads import promises, with_slo
 from planner.optimize.problem import Problem
 
 LEAST_ATTAINMENT_RATIO = 0.5
-MOST_STRETCH = 30.0
-"""No promise is stretched, and no attainment lowered, further than that."""
+"""No attainment is lowered further than that."""
 
-MOST_CLASS_STRETCH = 1000.0
-"""One class's promise may be far from those of the others."""
+MOST_E2E_STRETCH = 1000.0
+"""An end-to-end time has no longest that a spec may hold; the others are stretched to theirs."""
 
 LEAST_RATE_RATIO = 0.01
 """Where not even so much of the requests could be served, fewer requests are no way out."""
@@ -53,9 +51,7 @@ def promises_of(problem: Problem, spec: Spec, classes: Collection[str] = ()) -> 
 def _of_class(slo: Slo, model: str) -> Iterator[Limit]:
     """One class's TTFT, time per token and end-to-end time."""
     times = slo.ttft_s, slo.tpot_s, slo.e2e_s
-    yield from _times(
-        model, times, most_stretch=MOST_CLASS_STRETCH, request_class=slo.request_class
-    )
+    yield from _times(model, times, request_class=slo.request_class)
 
 
 def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
@@ -70,14 +66,13 @@ def _objectives(model: str, spec: Spec) -> Iterator[Limit]:
             in_spec=lambda of, value: with_slo(of, model, attainment_ratio=value),
         )
     times = (*tightest(spec, model), shortest_e2e_s(spec, model))
-    yield from _times(model, times, most_stretch=MOST_STRETCH)
+    yield from _times(model, times)
 
 
 def _times(
     model: str,
     times: tuple[float, float, float | None],
     *,
-    most_stretch: float,
     request_class: str | None = None,
 ) -> Iterator[Limit]:
     """TTFT, time per token and end-to-end time, as far as they are promised.
@@ -90,7 +85,7 @@ def _times(
     """
     whose = "" if request_class is None else f" class {request_class}"
     classes = () if request_class is None else (request_class,)
-    longest = LONGEST_SLO_S, LONGEST_TOKEN_S, math.inf
+    longest = LONGEST_SLO_S, LONGEST_TOKEN_S, MOST_E2E_STRETCH * (times[2] or 0.0)
     for name, now, most in zip(("ttft", "tpot", "e2e"), times, longest, strict=True):
         if now is None:
             continue
@@ -106,7 +101,7 @@ def _times(
             field=f"{name}_s{whose and f' of{whose}'}",
             constraints=(),
             now=now,
-            loosest=min(most_stretch * now, most),
+            loosest=most,
             text=text,
             in_spec=stretched,
         )

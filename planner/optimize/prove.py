@@ -1,6 +1,6 @@
 """The proof loop: propose a fleet, replay it in the twin, tighten what missed, propose again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from planner.optimize.check import check
 from planner.optimize.clock import watching
 from planner.optimize.coefficients import Taken, build_problem
 from planner.optimize.demand_level import with_demand_level
+from planner.optimize.doubtful import doubtful_classes, leaves_some
 from planner.optimize.helpful import helpful
 from planner.optimize.inputs import Integers
 from planner.optimize.loads import promises, strictest
@@ -30,6 +31,7 @@ from planner.optimize.rounds import Slos, merit_of, replayed, rounds_of
 from planner.optimize.savings import MOST_WINDOWS, Twin, win_back
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solve import attempt
+from planner.optimize.unconfirmed import costs_less
 from planner.optimize.unoffered import other_way_alternative
 from planner.optimize.ways import balancing, beside, not_chosen
 
@@ -118,9 +120,18 @@ def _plan(
         return _way(routed, forecast, slos, rebuild)
 
     way, others = _cheaper(spec, way_of)
-    if not way.confirmed and way.problem.sheds:
+    if way.problem.sheds and not way.confirmed:
         cut = partial(whole, cut_long=True)
         way, others = _without_long(spec, (way, others), cut, partial(way_of, rebuild=cut))
+    if way.problem.sheds and not (way.confirmed and not leaves_some(way.final)):
+        cuts = bool(_long_streams(way.problem))
+        way, others = _without_doubtful(
+            spec,
+            (way, others),
+            [slo.request_class for slo in slos],
+            without=lambda names: partial(whole, cut_long=cuts, left_out=names),
+            way_of=lambda rebuild: partial(way_of, rebuild=rebuild),
+        )
     final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
     status = _status(final, way.rounds)
     relaxed: tuple[str, ...] = ()
@@ -312,6 +323,38 @@ def _without_long(
     if cut.kept and (not now.kept or merit_of(cut.final) < merit_of(now.final)):
         return replace(cut, rounds=[*now.rounds, *cut.rounds]), others
     return found
+
+
+def _without_doubtful(
+    spec: Spec,
+    found: tuple[_Way, tuple[RejectedAlternative, ...]],
+    names: Sequence[str],
+    *,
+    without: Callable[[frozenset[str]], Rebuild],
+    way_of: Callable[[Rebuild], Callable[[Spec], _Way]],
+) -> tuple[_Way, tuple[RejectedAlternative, ...]]:
+    """The better of what was found and of leaving out the classes that the twin never confirms.
+
+    Better is what is confirmed; but an unconfirmed fleet stays where it costs less, with all that
+    is late at the price of what is unserved.
+    """
+    now = last = found[0]
+    out, others = frozenset[str](), found[1]
+    while last is now or not last.confirmed:
+        try:
+            less = {name: without(out | {name})(last.spec) for name in names if name not in out}
+            more = doubtful_classes(last.rounds, less)
+            if not more:
+                return found
+            out |= more
+            last, others = _cheaper(spec, way_of(without(out)))
+        except (OutsideProfileError, SolverError, SpecError):  # nothing else is served
+            return found
+    if now.confirmed:
+        better = merit_of(last.final) < merit_of(now.final)
+    else:
+        better = not now.kept or now.final.nothing_confirmed or costs_less(last.final, now.final)
+    return (replace(last, rounds=[*now.rounds, *last.rounds]), others) if better else found
 
 
 def _long_streams(problem: Problem) -> int:

@@ -25,7 +25,7 @@ WORK_REPLICAS = 4
 
 
 def streams_of(
-    spec: Spec, forecast: Forecast, *, apart: Collection[str] = ()
+    spec: Spec, forecast: Forecast, *, apart: Collection[str] = (), left_out: Collection[str] = ()
 ) -> tuple[StreamLoad, ...]:
     """The streams of a model that have traffic in any window; at least one.
 
@@ -33,6 +33,8 @@ def streams_of(
     ----------
     apart : collection of str
         Classes that are streams of their own whatever the router can tell (`unkept_classes`).
+    left_out : collection of str
+        Likewise, and nothing serves them.
 
     Raises
     ------
@@ -43,7 +45,8 @@ def streams_of(
     priority = spec.priority_of(model)
     names = sorted({d.request_class for w in forecast.windows for d in w.demands})
     found = []
-    shared = [] if routing.by_class else [name for name in names if name not in apart]
+    own = {*apart, *left_out}
+    shared = [] if routing.by_class else [name for name in names if name not in own]
     groups = ([shared] if shared else []) + [[name] for name in names if name not in shared]
     for classes in groups or [names]:
         slos = promises(spec, model, classes)
@@ -55,6 +58,7 @@ def streams_of(
                 priority=priority,
                 above_tokens=above,
                 most_tokens=most,
+                left_out=classes[:1] != [] and classes[0] in left_out,
             )
             windows = [_only(w, classes, stream) for w in forecast.windows]
             loads = tuple(load_of(w, spec.forecast.demand_level) for w in windows)
@@ -107,6 +111,9 @@ def ability_of(profile: Profile, role: Role, streams: Sequence[StreamLoad]) -> A
     """
     reached, able, beyond = [], [], None
     for k, of in enumerate(streams):
+        if of.stream.left_out:
+            reached.append(k)
+            continue
         try:
             rates = [
                 pool_rps(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from planner.domain.plan import ClassAttainment
 from planner.domain.spec import Objective
 from planner.optimize.inputs import Floats
 from planner.optimize.problem import Problem
@@ -25,7 +26,7 @@ def best_unconfirmed(rounds: Sequence[Round]) -> int | None:
 
     One that serves at least twice as much in time as the last one if that holds, and as nothing
     if it does not, and costs less in all its terms, with requests that are late at the price of
-    those unserved. Of several the cheapest of those whose attainment is at its target, else the one
+    those unserved. Of several the cheapest of those that the twin does not refute, else the one
     that misses least.
     """
     last = rounds[-1]
@@ -49,8 +50,22 @@ def best_unconfirmed(rounds: Sequence[Round]) -> int | None:
 
 
 def not_kept(proposal: Round) -> float:
-    """By how much the attainment seen is below its target, at the worst; 0 where it is not."""
-    return max(-proposal.spare_ratio, 0.0)
+    """By how much attainment is below its target at the worst, by all that the twin can tell.
+
+    0 where the target lies within the interval or below it: then the twin doubts the promise, and
+    does not refute it.
+    """
+    seen = (c for r in proposal.replays for c in r.prediction.classes)
+    return max((0.0, *(c.target_ratio - _highest(c) for c in seen)))
+
+
+def _highest(seen: ClassAttainment) -> float:
+    return seen.attainment_ratio if seen.high_ratio is None else seen.high_ratio
+
+
+def costs_less(other: Round, now: Round) -> bool:
+    """Whether a proposal costs less than another, with requests that are late as if unserved."""
+    return _cost_in_all(other) < _cost_in_all(now)
 
 
 def _seconds(problem: Problem) -> Floats:

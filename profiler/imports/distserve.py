@@ -181,8 +181,14 @@ def read(path: Path, *, model: str, tp: int, kv_path: Path | None = None) -> Imp
         )
     kv_path = path.parent / KV_FILE if kv_path is None else kv_path
     kv_tokens = read_kv_tokens(kv_path, model).get((tp, 1)) if kv_path.is_file() else None
-    prefill = lifted(times[tp].prefill_table(), "prefill")
-    fitted = times[tp].decode_table()
+    try:
+        prefill = lifted(times[tp].prefill_table(), "prefill")
+        fitted = times[tp].decode_table()
+    except ValueError as error:
+        raise ProfileError(
+            f"{path}: the fit of {model} at tp {tp} gives no times that can be ({error}): its "
+            "coefficients are milliseconds, in the order a, b, c"
+        ) from error
     decode = lifted(fitted, "decode step").table
     engine = "vLLM of 2024" if path.name.endswith(".vllm.json") else "DistServe"
     return Imported(

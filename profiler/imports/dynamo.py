@@ -18,6 +18,7 @@ not what was measured, and is refused.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ FIRST_TOKENS = 128.0
 FEWEST_PROMPTS = 4
 """Its planner lays a cubic spline through the prompts: with fewer it does not start."""
 MS_PER_S = 1e3
+_BROKEN_ARCHIVES = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError)
+"""What zipfile raises where a directory, a packed file or a flag (encrypted) is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +86,7 @@ def read(folder: Path, *, tp: int) -> Imported:
     prefill_path, decode_path = _one_of(folder, PREFILL), _one_of(folder, DECODE)
     isl, ttft, prefill_rate = _arrays(prefill_path, PREFILL_FIELDS)
     usage, context, itl = _arrays(decode_path, DECODE_FIELDS[:3])
+    _arrays(decode_path, ("y_context_length",), least=1)
     (kv_tokens,) = _arrays(decode_path, (KV_FIELD,), least=1)
     prompt_s = _seconds(prefill_path, "prefill_ttft", ttft, LONGEST_PROMPT_S)
     prompts = prefill_table(_points(isl, np.zeros(len(isl)), prompt_s))
@@ -280,7 +284,7 @@ def _npz_content(path: Path) -> dict[str, object]:
             return {str(name): file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, NotImplementedError, *_BROKEN_ARCHIVES) as error:
         raise ProfileError(f"{path}: not a whole NPZ file: {error}") from error
 
 

@@ -168,6 +168,14 @@ def imported_from(table: Table, *, model: str, accelerator: str, tp: int) -> Imp
     """
     own = table.of(model=model, accelerator=accelerator, tp=tp)
     prompts, steps = alone(own), in_batches(own)
+    for rows, kind in (
+        (prompts, "one prompt at a time (batch_size 1), so that the time of a prompt is not known"),
+        (steps, f"prompts of {DECODE_PROMPT_TOKENS} tokens, from which decode steps are taken"),
+    ):
+        if not rows:
+            raise ProfileError(
+                f"{table.path}: no row of {model}, {accelerator}, tp {tp} has {kind}"
+            )
     prefill = prefill_table([Point(x=r.prompt_tokens, y=0, seconds=r.prompt_s) for r in prompts])
     decode = decode_table(
         [Point(x=r.sequences, y=DECODE_CONTEXT_TOKENS, seconds=r.token_s) for r in steps]

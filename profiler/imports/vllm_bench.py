@@ -98,8 +98,8 @@ def _run(fields: Fields) -> Run:
     completed = int(fields.number("completed", most=MOST_TOKENS))
     problem = "" if completed else "no request completed"
     per = max(completed, 1)
-    output_tokens = fields.number("total_output_tokens") / per
-    input_tokens = fields.number("total_input_tokens") / per
+    output_tokens = fields.number("total_output_tokens", most=MOST_TOKENS) / per
+    input_tokens = fields.number("total_input_tokens", most=MOST_TOKENS) / per
     several = output_tokens > 1 and not problem
     tokenless = not problem and input_tokens < 1
     concurrency = fields.values.get("max_concurrency")

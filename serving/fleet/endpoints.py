@@ -143,6 +143,8 @@ def read_endpoints(state_dir: Path) -> Endpoints:
         ) from error
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} cannot be read: {error}") from error
+    if not isinstance(raw, dict):
+        raise EngineError(f"{path} is damaged: it holds no object")
     if raw.get("format") != FORMAT:
         raise EngineError(
             f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}: it was written "

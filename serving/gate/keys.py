@@ -101,7 +101,9 @@ def read_keys(path: Path) -> Keys:
         raise KeyFileError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _key_of(entry: Mapping[str, object]) -> ApiKey:
+def _key_of(entry: object) -> ApiKey:
+    if not isinstance(entry, dict):
+        raise TypeError("a key must be an object")
     known = {f.name: f.type for f in fields(ApiKey)}
     if unknown := sorted(set(entry) - set(known)):
         raise ValueError(f"unknown field {unknown[0]!r}")

@@ -1,6 +1,7 @@
 """What a vLLM worker says of itself on `/metrics`, in seconds, tokens and bytes."""
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
@@ -226,15 +227,15 @@ async def read_engine_async(url: str) -> EngineReading:
 def parse_engine(text: str, *, source: str) -> EngineReading:
     """Bring a scrape into our units."""
     samples = _Samples(text, source)
-    blocks = samples.label("vllm:cache_config_info", "num_gpu_blocks")
-    block_tokens = samples.label("vllm:cache_config_info", "block_size")
+    blocks = samples.whole_number("vllm:cache_config_info", "num_gpu_blocks")
+    block_tokens = samples.whole_number("vllm:cache_config_info", "block_size")
     by_source = "vllm:prompt_tokens_by_source_total"
     return EngineReading(
-        running=int(samples.total("vllm:num_requests_running")),
-        waiting=int(samples.total("vllm:num_requests_waiting")),
+        running=samples.count("vllm:num_requests_running"),
+        waiting=samples.count("vllm:num_requests_waiting"),
         kv_usage_ratio=samples.total("vllm:kv_cache_usage_perc"),
-        kv_capacity_tokens=int(blocks) * int(block_tokens),
-        kv_block_tokens=int(block_tokens),
+        kv_capacity_tokens=blocks * block_tokens,
+        kv_block_tokens=block_tokens,
         counters=EngineCounters(
             prompt_tokens_computed=samples.total(by_source, source="local_compute"),
             prompt_tokens_cached=samples.total(by_source, source="local_cache_hit"),
@@ -268,7 +269,7 @@ class _Samples:
             for family in text_string_to_metric_families(text):
                 for sample in family.samples:
                     self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
-        except ValueError as error:
+        except (ValueError, IndexError, KeyError, TypeError) as error:
             raise EngineError(
                 f"{source} does not answer with metrics in Prometheus' format: {needs}"
             ) from error
@@ -287,7 +288,7 @@ class _Samples:
         """Sum over engines of a histogram."""
         cumulative: dict[float, float] = {}
         for labels, value in self._of(f"{name}_bucket"):
-            end = float(labels["le"])
+            end = self._number(f"{name}_bucket", "le", labels.get("le", ""))
             cumulative[end] = cumulative.get(end, 0.0) + value
         return Histogram.of(
             cumulative, count=self.total(f"{name}_count"), total=self.total(f"{name}_sum")
@@ -305,9 +306,27 @@ class _Samples:
             if all(have.get(k) == v for k, v in labels.items())
         )
 
-    def label(self, name: str, label: str) -> str:
-        """A label of the first sample."""
+    def count(self, name: str) -> int:
+        """`total`, as what can be counted."""
+        total = self.total(name)
+        if not math.isfinite(total):
+            raise EngineError(f"{self._source}: {name} is {total}, not a count")
+        return int(total)
+
+    def whole_number(self, name: str, label: str) -> int:
+        """A label of the first sample that has it, where it is a whole number."""
         for have, _value in self._of(name):
             if label in have:
-                return have[label]
+                number = self._number(name, label, have[label])
+                if number.is_integer():
+                    return int(number)
+                raise EngineError(f"{self._source}: {name} has {label}={have[label]!r}")
         raise EngineError(f"{self._source}: metric {name} has no label {label}")
+
+    def _number(self, name: str, label: str, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise EngineError(
+                f"{self._source}: metric {name} has {label}={text!r}, which is no number"
+            ) from None

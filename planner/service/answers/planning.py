@@ -41,6 +41,9 @@ from planner.service.answers.reach import check_reach
 from planner.service.spec.problems import did_you_mean
 from planner.service.spec.what_if import WhatIf
 
+UNPLANNABLE = (OutsideProfileError, SolverError, SpecError)
+"""Why a spec that was read cannot be planned."""
+
 MOST_TOKENS_PER_S = 1e12
 """Of one request class; the largest public services serve some 1e7 a second in all."""
 
@@ -345,7 +348,7 @@ def plan_beside(
             now=forecast.made_at,
             forecast_again=forecast_again,
         )
-    except (OutsideProfileError, SolverError, SpecError) as error:
+    except UNPLANNABLE as error:
         return change.text, str(error)
     return change.text, made
 

@@ -12,7 +12,7 @@ from planner.domain.errors import HistoryError
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.spec import Spec
-from planner.service.answers.planning import plan_beside, propose
+from planner.service.answers.planning import UNPLANNABLE, plan_beside, propose
 from planner.service.api.bodies import PlanBody
 from planner.service.api.examples import MINUTES
 from planner.service.api.plans import fleet_for, forecast_for
@@ -21,7 +21,12 @@ from planner.service.api.repeating import Once
 from planner.service.api.service import Service, ServiceParameter, Writer
 from planner.service.api.work import ACCEPTED, WorkParameter
 from planner.service.deployment import Deployment
-from planner.service.documents.answers import PlanAnswer, plan_answer
+from planner.service.documents.answers import (
+    PlanAnswer,
+    RefusedAnswer,
+    plan_answer,
+    refused_answer,
+)
 from planner.service.documents.document import Document
 from planner.service.documents.history import WindowDocument
 from planner.service.hosting.registry import Served
@@ -62,7 +67,7 @@ EXAMPLES: dict[str, Example] = {
 
 @ROUTER.post(
     "",
-    response_model=PlanAnswer,
+    response_model=PlanAnswer | RefusedAnswer,
     responses={**ACCEPTED, **answers(404, 409)},
     dependencies=[Once],
 )
@@ -72,7 +77,10 @@ async def post_what_if(
     work: WorkParameter,
     by: Writer,
 ) -> Response:
-    """The plan as things are, and beside it one for each change. No plan is stored."""
+    """The plan as things are, and beside it one for each change. No plan is stored.
+
+    Where things as they are cannot be planned, `refused` says why instead of a plan.
+    """
     name = service.registry.sole(body.deployment).name
     return await work.answer(KIND, body.model_copy(update={"deployment": name}), by=by)
 
@@ -88,7 +96,11 @@ def make_what_if(service: Service, body: WhatIfBody, progress: Progress) -> Made
     spec, fleet = deployment.plannable(now=now), _fleet(asked, deployment)
     total = len(changes) + 1
     progress(0, total)
-    proposal = propose(spec, expected, fleet, model=deployment.model, now=expected.made_at)
+    refused, proposal = "", None
+    try:
+        proposal = propose(spec, expected, fleet, model=deployment.model, now=expected.made_at)
+    except UNPLANNABLE as error:
+        refused = str(error)
 
     def again(other: Spec) -> Forecast:
         return forecast_for(asked, replace(deployment, spec=other), now=now)
@@ -99,6 +111,8 @@ def make_what_if(service: Service, body: WhatIfBody, progress: Progress) -> Made
         usable = replace(deployment, spec=change.spec).plannable(now=now)
         changed = replace(change, spec=usable)
         beside.append(plan_beside(changed, expected, fleet, spec=spec, forecast_again=again))
+    if proposal is None:
+        return Made(status=200, text=refused_answer(refused, what_if=beside).model_dump_json())
     answer = plan_answer(proposal.plan, proposal.diff, proposal.findings, what_if=beside)
     return Made(status=200, text=answer.model_dump_json())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from planner.domain.errors import InputError
+from planner.domain.errors import InputError, PoolwiseError
 from planner.service.cli import output
 from planner.service.cli import plan_options as asked
 from planner.service.cli.catalogue_option import known_accelerators
@@ -44,7 +44,8 @@ EPILOG = (
     "--what-if slos.0.ttft_s=x0.8,rate=x1.5\n\n"
     "poolwise plan --spec spec.yaml --trace requests.csv --explain --pareto\n\n"
     "poolwise plan --spec spec.yaml --model-trace chat=chat.csv --model-trace code=code.csv\n\n"
-    "Exit status: 0 a plan; 1 no fleet keeps the objectives (says what to relax); 2 bad input."
+    "Exit status: 0 a plan; 1 no fleet keeps the objectives (says what to relax); 2 bad input, "
+    "also where --what-if shows a plan beside it."
 )
 
 
@@ -84,7 +85,7 @@ def plan(
             "plan needs to know what is coming: give --trace FILE (requests to forecast from) or "
             "--forecast FILE (from `poolwise forecast --json`), one of them"
         )
-    from planner.service.answers.planning import propose, sole_model
+    from planner.service.answers.planning import UNPLANNABLE, propose, sole_model
     from planner.service.documents.fleet import read_fleet
     from planner.service.spec.file import read_spec
     from planner.service.spec.what_if import with_objective
@@ -104,17 +105,25 @@ def plan(
         expected = _forecast(checked, model, source)
     now = expected.made_at
     running = None if fleet is None else read_fleet(fleet, spec=checked, read_at=now)
+    refused: PoolwiseError | None = None
+    proposal: Proposal | None = None
     with output.working("planning"):
-        proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
+        try:
+            proposal = propose(checked, expected, running, model=model, now=now, explain=explain)
+        except UNPLANNABLE as error:
+            if not changes:
+                raise
+            refused = error
         beside = [_plan_beside(c, checked, source, expected, running) for c in changes]
     points = _frontier(checked, expected, running, now) if pareto else ()
+    answered = str(refused) if proposal is None else proposal
     if json:
-        _print_json(proposal, beside, points)
+        _print_json(answered, beside, points)
     else:
-        _show(proposal, explain=explain)
-        show_what_if(proposal.plan, beside)
-        show_frontier(points)
-    if proposal.plan.status == "infeasible":
+        _show(answered, beside, points, explain=explain)
+    if refused is not None:
+        raise typer.Exit(2 if isinstance(refused, InputError) else 1)
+    if proposal is not None and proposal.plan.status == "infeasible":
         raise typer.Exit(1)
 
 
@@ -251,19 +260,37 @@ def _frontier(
 
 
 def _print_json(
-    proposal: "Proposal",
+    proposal: "Proposal | str",
     beside: "Sequence[Beside]",
     points: "Sequence[ParetoPoint]",
 ) -> None:
-    from planner.service.documents.answers import plan_answer
+    from planner.service.documents.answers import plan_answer, refused_answer
 
+    if isinstance(proposal, str):
+        output.print_json(refused_answer(proposal, what_if=beside, pareto=points))
+        return
     answer = plan_answer(
         proposal.plan, proposal.diff, proposal.findings, what_if=beside, pareto=points
     )
     output.print_json(answer)
 
 
-def _show(proposal: "Proposal", *, explain: bool) -> None:
+def _show(
+    proposal: "Proposal | str",
+    beside: "Sequence[Beside]",
+    points: "Sequence[ParetoPoint]",
+    *,
+    explain: bool,
+) -> None:
+    if isinstance(proposal, str):
+        show_what_if(proposal, beside)
+    else:
+        _show_proposal(proposal, explain=explain)
+        show_what_if(proposal.plan, beside)
+    show_frontier(points)
+
+
+def _show_proposal(proposal: "Proposal", *, explain: bool) -> None:
     show_plan(proposal.plan, explain=explain)
     if proposal.diff is not None:
         from actuators.dry_run import render_text

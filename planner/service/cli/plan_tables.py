@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from planner.optimize import ParetoPoint
     from planner.service.documents.answers import Beside
 
+_CENT = 0.005
+"""USD/h; what is less is not shown."""
+
 
 def show_plan(plan: "Plan", *, explain: bool = False) -> None:
     """A plan for people: windows, what bound it, what was rejected, how it was solved.
@@ -125,27 +128,39 @@ def _lengths_text(above: int, most: int | None) -> str:
     return f"{above + 1 if above else 0:,} to {most:,}"
 
 
-def show_what_if(plan: "Plan", beside: "Sequence[Beside]") -> None:
+def show_what_if(plan: "Plan | str", beside: "Sequence[Beside]") -> None:
     """Plans of changed specs beside the plan; nothing where none was asked for.
 
     Under them which were refused and why, and what would help those that no fleet keeps.
+
+    Parameters
+    ----------
+    plan : Plan or str
+        As it is; or why that is refused.
     """
     if not beside:
         return
-    made = [(text, other) for text, other in beside if not isinstance(other, str)]
-    rows = [_beside_row("as it is", plan, plan)]
-    rows += [_beside_row(text, other, plan) for text, other in made]
-    columns = ("what if", "", "first window", "in SLO", "TTFT p95", "USD/h", "")
+    every = [("as it is", plan), *beside]
+    base = None if isinstance(plan, str) else plan
+    rows = [
+        [text, "refused", *[""] * 5] if isinstance(other, str) else _beside_row(text, other, base)
+        for text, other in every
+    ]
+    columns = ("what if", "", "first window", "in SLO", "TTFT p95", "USD/h", "more")
     output.print_table("", columns, rows, numbers_from=3)
-    refused = [f"{text}: {other}" for text, other in beside if isinstance(other, str)]
+    refused = [f"{text}: {other}" for text, other in every if isinstance(other, str)]
     output.print_lines("Refused", refused)
-    short = [f"{text}: {other.relaxations[0]}" for text, other in made if other.relaxations]
-    output.print_lines("What to relax as well", short)
+    short = [
+        f"{text}: {what}"
+        for text, other in beside
+        if not isinstance(other, str)
+        for what in other.relaxations
+    ]
+    output.print_lines("What to relax as well, one of", short)
 
 
-def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
+def _beside_row(text: str, other: "Plan", plan: "Plan | None") -> list[str]:
     first = other.windows[0]
-    more, kept = other.usd_per_hour - plan.usd_per_hour, _is_kept(plan) and _is_kept(other)
     return [
         text,
         _standing(other),
@@ -153,12 +168,30 @@ def _beside_row(text: str, other: "Plan", plan: "Plan") -> list[str]:
         output.percent(first.predicted.attainment_ratio),
         output.milliseconds(first.predicted.ttft_p95_s),
         f"{other.usd_per_hour:,.2f}",
-        f"{more:+,.2f}" if abs(more) >= 0.005 and kept else "",
+        "" if plan is None or plan is other else "\n".join(_more(plan, other)),
     ]
 
 
-def _is_kept(plan: "Plan") -> bool:
-    return plan.status != "infeasible"
+def _more(plan: "Plan", other: "Plan") -> list[str]:
+    """What another plan comes to beyond a plan, each part on its line; nothing: as much."""
+    from planner.domain.plan_difference import difference
+
+    found = difference(plan, other)
+    if found is None:
+        return []
+    parts = {
+        "fleet": found.fleet_usd_per_hour,
+        "unserved": found.unserved_usd_per_hour,
+        "starts, switching, risk": found.other_usd_per_hour,
+    }
+    told = {name: usd for name, usd in parts.items() if abs(usd) >= _CENT}
+    lines = []
+    if found.unit != "USD/h" and found.more is not None and abs(found.more) >= _CENT:
+        lines.append(f"{found.more:+,.3g} {found.unit}")
+    if list(told) == ["fleet"]:
+        return [*lines, f"{found.fleet_usd_per_hour:+,.2f} USD/h"]
+    lines += [f"{name} {usd:+,.2f} USD/h" for name, usd in told.items()]
+    return [*lines, *([f"in all {found.in_all_usd_per_hour:+,.2f} USD/h"] if len(told) > 1 else [])]
 
 
 def _standing(plan: "Plan") -> str:

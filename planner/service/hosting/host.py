@@ -20,7 +20,7 @@ from planner.service.hosting.registry import Registry, Served
 from planner.service.live.sight import Sight
 from planner.service.live.watching import LiveSignals, source_of
 from planner.service.loop.scheduler import keep_on_time, look_soon, schedule_ticks, unschedule
-from planner.service.loop.stages import Stages, slots_for_cores
+from planner.service.loop.stages import Slots, Stages
 from planner.service.loop.tidying import schedule_tidying
 from planner.service.settings import Settings
 from planner.service.spec.versions import SpecReader, Specs, supersede_foreign
@@ -44,7 +44,7 @@ class Shared:
     ----------
     lease : str
         Its name; it names the server, too.
-    slots : Semaphore
+    slots : Slots
         Taken by whoever computes.
     """
 
@@ -57,7 +57,7 @@ class Shared:
     scheduler: BackgroundScheduler
     notifier: Notifier
     span: SpanOf = no_span
-    slots: threading.Semaphore = field(default_factory=slots_for_cores)
+    slots: Slots = field(default_factory=Slots)
 
     @property
     def members(self) -> StoredDeployments:

@@ -51,8 +51,9 @@ def read_model_config(path: Path) -> dict[str, object]:
     SpecError
         When it is missing or not a JSON object.
     """
-    file = path / "config.json" if path.is_dir() else path
+    file = path
     try:
+        file = path / "config.json" if path.is_dir() else path
         if file.stat().st_size > LARGEST_BYTES:
             raise SpecError(f"{file} is too large for a config.json")
         data = json.loads(file.read_text(encoding="utf-8"))

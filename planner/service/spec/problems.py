@@ -10,6 +10,14 @@ from pydantic_core import ErrorDetails
 
 from planner.service.spec.yaml_source import Location, YamlSource
 
+_IN_YAML = {
+    "a valid dictionary": "a mapping (`name: value` lines)",
+    "a valid list": "a list",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "a valid tuple": "a list",
+}
+_WORDS = re.compile("|".join(_IN_YAML))
 _MILLISECONDS = re.compile(r"^(?P<stem>.+)_ms$")
 
 
@@ -87,7 +95,8 @@ def _sentence(problem: ErrorDetails, location: Location, document: type[BaseMode
     if problem["type"] == "value_error" and isinstance(problem.get("input"), dict):
         said = problem["msg"].removeprefix("Value error, ")  # fields that do not go together
         return f"{field}: {said}" if field else said
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = _WORDS.sub(lambda found: _IN_YAML[found[0]], problem["msg"])
+    message = message[0].lower() + message[1:]
     return f"{field}: {message}, got {_short(problem.get('input'))}"
 
 
@@ -143,5 +152,8 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    """As it stands in the file."""
+    if value is None:
+        return "nothing"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -4,6 +4,8 @@ A full disk still reads: a look at it says nothing of writes. Nothing is written
 every process writes every few seconds that it lives (`loop.presence`).
 """
 
+import sqlite3
+
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.default import DefaultExecutionContext
@@ -15,6 +17,9 @@ _OPTION = "poolwise_writes"
 _CHANGED, _COMMITTED = "poolwise_changed", "poolwise_committed"
 _OF_THE_STATEMENT = (DataError, IntegrityError, ProgrammingError)
 """Errors of what was asked for; the database itself could have been written."""
+_SQLITE_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_POSTGRESQL_BUSY = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, lock not available (PostgreSQL documentation, appendix A)."""
 
 
 class _Writes:
@@ -52,7 +57,10 @@ class _Writes:
         connection.info.pop(_COMMITTED, None)
         if connection.get_execution_options().get("reads_only", False):
             return
-        if not isinstance(context.sqlalchemy_exception, _OF_THE_STATEMENT):
+        if not (
+            isinstance(context.sqlalchemy_exception, _OF_THE_STATEMENT)
+            or _of_another_writer(context.original_exception)
+        ):
             self.failed = str(context.original_exception).splitlines()[0]
 
     def returned(self, _: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
@@ -60,6 +68,14 @@ class _Writes:
         changed = entry.info.pop(_CHANGED, False)
         if entry.info.pop(_COMMITTED, False) and changed:
             self.failed = None
+
+
+def _of_another_writer(error: BaseException) -> bool:
+    """Whether others were writing just then, which shows that the database can be written."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return (code is not None and code & 0xFF in _SQLITE_BUSY) or (
+        getattr(error, "sqlstate", None) in _POSTGRESQL_BUSY
+    )
 
 
 def remember_writes(engine: Engine) -> None:

@@ -108,8 +108,16 @@ class NotificationSettings:
 
 def read_watch(environ: Mapping[str, str]) -> WatchSettings:
     """What is watched; raises InputError where it is not readable."""
+    watched = environ.get("POOLWISE_WATCH", "")
+    try:
+        targets = tuple(shlex.split(watched.replace(",", " ")))
+    except ValueError as error:
+        raise InputError(
+            f"POOLWISE_WATCH cannot be read ({str(error).lower()}): {watched!r}; give parts as in "
+            "gate=http://10.0.0.7:8766, with spaces between them"
+        ) from error
     return WatchSettings(
-        targets=tuple(shlex.split(environ.get("POOLWISE_WATCH", "").replace(",", " "))),
+        targets=targets,
         interval_s=number(environ, "POOLWISE_WATCH_INTERVAL_S", WATCH_INTERVAL_S, most=LONGEST_S),
         prometheus_url=environ.get("POOLWISE_PROMETHEUS_URL", "").strip() or None,
         prometheus_selector=environ.get("POOLWISE_PROMETHEUS_SELECTOR", "").strip(),

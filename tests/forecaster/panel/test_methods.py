@@ -60,7 +60,9 @@ def test_yesterday_is_the_same_hour_of_yesterday():
     for value in hourly(3):
         record.add(np.array([value]), np.array([0.0]))
     spans = Spans.of([Span(first=1, last=1), Span(first=5, last=6), Span(first=30, last=30)])
-    yesterday, levelled, week = seasonal.points(record, seasons, spans)[:, :, 0]
+    yesterday, levelled, week = seasonal.points(
+        record, seasonal.look_back(record, seasons, spans), spans
+    )[:, :, 0]
     assert yesterday == pytest.approx([100.0, 104.5, 105.0])
     assert levelled == pytest.approx(yesterday)
     assert np.isnan(week).all()
@@ -93,13 +95,14 @@ def test_what_is_not_known_yet_teaches_nothing():
 
 def test_the_features_know_the_time_of_day():
     seasons = Seasons(step_s=3600.0, most_steps=500)
-    features = Features(seasons, step_s=3600.0)
+    features = Features(step_s=3600.0)
     record = Record(series=1, kept_steps=seasons.kept_steps(24))
     for value in hourly(4):
         record.add(np.array([value]), np.log([value + 5.0]))
     spans = Spans.of([Span(first=24, last=24), Span(first=1, last=1)])
-    _, now = features.of(record, spans, np.array([5.0]), end_s=96 * 3600.0)
-    _, a_day_on = features.of(record, spans, np.array([5.0]), end_s=120 * 3600.0)
+    past = seasonal.look_back(record, seasons, spans)
+    _, now = features.of(record, past, spans, np.array([5.0]), end_s=96 * 3600.0)
+    _, a_day_on = features.of(record, past, spans, np.array([5.0]), end_s=120 * 3600.0)
     week = [features.all_columns - 1, features.all_columns - 1 - 5]
     assert np.isfinite(now).all()
     kept = np.delete(np.arange(features.all_columns), week)

@@ -63,6 +63,24 @@ def test_whatever_is_offered_as_proven_gives_a_plan_that_the_twin_confirms(
         assert (text, made.unproven) == (text, ())
 
 
+@pytest.mark.parametrize("promised_s", [0.001, 0.0002])
+def test_a_promise_that_is_far_too_short_gets_the_figure_that_is_needed(promised_s: float) -> None:
+    """85 and 430 times as long."""
+    case = spec(roles=(Role.AGGREGATED,), ttft_s=promised_s), forecast([5.0])
+    (told,) = (text for text in answer(case).relaxations if text.startswith("ttft_s"))
+    assert NOT_PROVEN not in told
+    assert float(told.split()[1]) > 30 * promised_s
+    made = plan(*taken(case, told), None, made_at=NOW)
+    assert (made.status is PlanStatus.INFEASIBLE, made.unproven) == (False, ())
+
+
+def test_where_no_promise_of_a_spec_is_long_enough_that_is_said() -> None:
+    snail = spec(roles=(Role.AGGREGATED,), accelerators=(("cpu", 1.0, 1e-4),))
+    (told,) = answer((snail, forecast([0.001]))).relaxations
+    assert "no request is in time, whatever the fleet" in told
+    assert "up to 120 s TTFT or 10 s a token, the longest that a spec may hold" in told
+
+
 def test_the_same_relaxations_are_told_every_time() -> None:
     assert answer(short_of_money()).relaxations == answer(short_of_money()).relaxations
 

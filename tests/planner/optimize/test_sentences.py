@@ -48,7 +48,7 @@ def test_a_fleet_that_carries_too_little_is_not_said_to_be_enough() -> None:
     rows = [r.sentence for r in made.binding if r.row.startswith("keep_within_capacity")]
     assert rows
     assert not any("is needed for" in sentence for sentence in rows)
-    assert all("of 100 requests/s are in time" in sentence for sentence in rows)
+    assert all("of 100 requests/s that come, " in sentence for sentence in rows)
 
 
 def test_a_cheaper_fleet_is_not_blamed_on_changes_where_another_objective_was_asked_for() -> None:

@@ -62,15 +62,18 @@ def test_a_lower_attainment_is_no_way_out_where_nothing_fits() -> None:
     assert "shortfall" not in text
 
 
+@pytest.mark.parametrize("share", [0.06, 0.2, 0.5, 0.7])
 @pytest.mark.parametrize("roles", [ALL_ROLES[:2], ALL_ROLES[2:]], ids=["pair", "aggregated"])
-def test_the_attainment_that_is_offered_helps(roles: tuple) -> None:
+def test_a_plan_with_the_attainment_that_is_offered_is_confirmed(
+    roles: tuple, share: float
+) -> None:
     given = short_of_context(spec(roles=roles, inventory=40))
-    text = str(refused(given, partly_long(0.2)))
+    text = str(refused(given, partly_long(share)))
     offered = float(text.split("attainment_ratio ")[1].split(maxsplit=1)[0])
-    assert offered <= 0.8
+    assert offered <= 1 - share
     softer = replace(given, slos=tuple(replace(s, attainment_ratio=offered) for s in given.slos))
-    made = plan(softer, partly_long(0.2), None, made_at=NOW)
-    assert made.status is not PlanStatus.INFEASIBLE
+    made = plan(softer, partly_long(share), None, made_at=NOW)
+    assert (made.status is PlanStatus.INFEASIBLE, made.unproven) == (False, ())
 
 
 def test_the_context_that_is_offered_helps() -> None:

@@ -4,9 +4,11 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import TypeAdapter
+
 from planner.service.api.problems import Problem
 from planner.service.dashboard.views.what_if import Answer, answer_view
-from planner.service.documents.answers import PlanAnswer
+from planner.service.documents.answers import PlanAnswer, RefusedAnswer
 from planner.service.documents.simulation import SimulationDocument
 from planner.service.reports.quantities import (
     MISSING,
@@ -19,6 +21,8 @@ from planner.service.reports.quantities import (
 )
 from planner.service.reports.table import Fact, Table, cells, number_columns, text_columns
 from planner.service.store.jobs import Job, JobState
+
+_WHAT_IF: TypeAdapter[PlanAnswer | RefusedAnswer] = TypeAdapter(PlanAnswer | RefusedAnswer)
 
 KINDS = {
     "plans": "A plan",
@@ -95,9 +99,7 @@ def job_view(job: Job) -> JobView:
         leads_to=_leads_to(job) if good else "",
         deployment=_deployment(job),
         what_if=(
-            answer_view(PlanAnswer.model_validate_json(text))
-            if good and job.kind == "what-ifs"
-            else None
+            answer_view(_WHAT_IF.validate_json(text)) if good and job.kind == "what-ifs" else None
         ),
         replay=(
             _replay(SimulationDocument.model_validate_json(text))

@@ -7,7 +7,7 @@ from planner.domain.errors import InputError
 from planner.domain.plan import Plan
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
-from planner.service.documents.answers import PlanAnswer
+from planner.service.documents.answers import PlanAnswer, RefusedAnswer, WhatIfDocument
 from planner.service.documents.plan import PlanDocument, plan_of
 from planner.service.reports.quantities import (
     MISSING,
@@ -22,6 +22,8 @@ from planner.service.reports.table import Cell, Table, cells, number_columns, te
 
 FACTORS = ("rate", "isl", "osl")
 MOST_FACTOR = 1_000.0
+_CENT = 0.005
+"""USD/h; what is less is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,22 +154,29 @@ class Answer:
     notes: tuple[str, ...]
 
 
-def answer_view(answer: PlanAnswer) -> Answer:
-    """The plans side by side: as things are, and with each change."""
-    base = _plan(PlanDocument(**{n: getattr(answer, n) for n in PlanDocument.model_fields}))
-    rows, notes, headlines = [_row("as things are", base, None)], [], []
+def answer_view(answer: PlanAnswer | RefusedAnswer) -> Answer:
+    """The plans side by side: as things are, or that these are refused, and with each change."""
+    base, notes = None, []
+    if isinstance(answer, RefusedAnswer):
+        rows = [_refused_row("as things are")]
+        notes.append(f"As things are: {sentence(answer.refused)}")
+    else:
+        base = _plan(PlanDocument(**{n: getattr(answer, n) for n in PlanDocument.model_fields}))
+        rows = [_row("as things are", base, None)]
+    headlines = []
     for one in answer.what_if:
         if one.plan is None:
-            rows.append((Cell(text=one.change, code=True), *cells("refused", *[MISSING] * 6)))
+            rows.append(_refused_row(one.change, code=True))
             notes.append(f"{one.change}: {sentence(one.refused)}")
             headlines.append(f"With {one.change} it cannot be planned.")
             continue
         made = _plan(one.plan)
         rows.append(_row(one.change, made, one.more_usd_per_hour, code=True))
-        notes += [f"{one.change}, what would help: {what}." for what in made.relaxations[:1]]
+        notes += [f"{one.change}, what would help: {what}." for what in made.relaxations]
+        notes += _unserved_notes(one)
         notes += [f"{one.change}, no pool keeps every promise: {what}." for what in made.not_kept]
         notes += [f"{one.change}: the twin did not confirm {what}." for what in made.unproven]
-        headlines.append(_headline(base, made, one.more_usd_per_hour))
+        headlines.append(_headline(base, made, one))
     return Answer(
         headline=next(iter(headlines), ""),
         table=Table(
@@ -186,19 +195,45 @@ def _plan(document: PlanDocument) -> Plan:
     return plan_of(document, where="what-if")
 
 
-def _headline(base: Plan, made: Plan, more: float | None) -> str:
+def _unserved_notes(one: WhatIfDocument) -> list[str]:
+    """What the bill does not show: the price of requests that are left unserved."""
+    unserved, in_all = one.more_unserved_usd_per_hour, one.more_in_all_usd_per_hour
+    if unserved is None or in_all is None or abs(unserved) < _CENT:
+        return []
+    return [
+        f"{one.change}: what is left unserved costs {usd_per_hour(abs(unserved))} "
+        f"{_more_or_less(unserved)}, all together {usd_per_hour(abs(in_all))} "
+        f"{_more_or_less(in_all)}."
+    ]
+
+
+def _more_or_less(usd: float) -> str:
+    return "more" if usd > 0 else "less"
+
+
+def _headline(base: Plan | None, made: Plan, one: WhatIfDocument) -> str:
     if made.status.value == "infeasible":
         return "No fleet within the spec's limits would keep the promises."
-    if not base.windows or not made.windows or more is None:
+    more = one.more_usd_per_hour
+    if base is None or not base.windows or not made.windows or more is None:
         return f"It would cost {usd_per_hour(made.usd_per_hour)}."
     was, would = long_fleet(base.windows[0]), long_fleet(made.windows[0])
     fleet = f"The fleet would stay {was}" if was == would else f"{would} instead of {was}"
     cost = (
         "for the same cost"
-        if abs(more) < 0.005
-        else f"for {usd_per_hour(abs(more))} {'more' if more > 0 else 'less'}"
+        if abs(more) < _CENT
+        else f"for {usd_per_hour(abs(more))} {_more_or_less(more)}"
     )
+    unserved = one.more_unserved_usd_per_hour or 0.0
+    if abs(unserved) >= _CENT:
+        cost += (
+            f", and {usd_per_hour(abs(unserved))} {_more_or_less(unserved)} for what is unserved"
+        )
     return f"{fleet}, {cost}."
+
+
+def _refused_row(text: str, *, code: bool = False) -> tuple[Cell, ...]:
+    return (Cell(text=text, code=code), *cells("refused", *[MISSING] * 6))
 
 
 def _row(text: str, plan: Plan, more: float | None, *, code: bool = False) -> tuple[Cell, ...]:

@@ -248,7 +248,7 @@ def test_a_link_that_is_none_is_refused_with_its_line(tmp_path, change, said):
         ([event(incident="flip")], "a flip needs to_pool"),
         ([event(at_s=-1)], "events[0].at_s"),
         ([{**event(), "replika": 1}], "did you mean `replica`?"),
-        ("none", "events: input should be a valid list"),
+        ("none", "events: input should be a list"),
     ],
 )
 def test_an_event_in_a_file_that_is_none_is_refused_with_its_line(tmp_path, events, said):

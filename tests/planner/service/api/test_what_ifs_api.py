@@ -3,6 +3,8 @@
 import pytest
 
 from planner.service.api import create_app
+from planner.service.dashboard.views.what_if import answer_view
+from planner.service.documents.answers import RefusedAnswer
 from tests.planner.service.clients import Client
 from tests.planner.service.dashboard.site import site_of, tokens_of
 from tests.planner.service.examples import history
@@ -70,6 +72,20 @@ def test_it_says_what_the_command_says(shop, tmp_path, monkeypatch, capfd):
 def test_what_cannot_be_asked_is_refused(shop, change, words):
     answer = ask(shop[1], change)
     assert (answer.status_code, words in answer.text) == (422, True), answer.text
+
+
+def test_the_way_out_of_what_cannot_be_planned_stands_beside_the_refusal(shop):
+    too_long = history(requests=120, isl=40_000)
+    answer = ask(shop[1], "isl=x0.02", history=too_long)
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert "meet_demand[tiny/default,0]" in told["refused"]
+    (other,) = told["what_if"]
+    assert (other["more_usd_per_hour"], other["more"]) == (None, None)
+    assert other["plan"]["windows"]
+    shown = answer_view(RefusedAnswer.model_validate(told))
+    assert [cell.text for cell in shown.table.rows[0]][:2] == ["as things are", "refused"]
+    assert shown.notes[0].startswith("As things are: ")
 
 
 def test_no_change_is_no_question(shop):

@@ -13,7 +13,7 @@ from planner.domain.spec import Stage
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
 from planner.service.loop.scheduler import keep_on_time, make_scheduler, schedule_ticks, unschedule
-from planner.service.loop.stages import Stages
+from planner.service.loop.stages import Slots, Stages
 from planner.service.telemetry.metrics import Metrics
 from tests.planner.service.hosting.beside import beside, keep_busy
 from tests.planner.service.imagined import ImaginedTarget, make_deployment
@@ -105,22 +105,47 @@ def test_the_others_tick_while_a_target_hangs_and_another_fails(three):
 
 
 def test_who_computes_waits_for_a_slot_and_who_looks_does_not():
-    slots, planned = threading.Semaphore(1), []
+    slots, planned = Slots(plan=threading.Semaphore(1)), []
     stages = Stages(slots=slots)
-    slots.acquire()  # somebody else computes
+    slots.plan.acquire()  # somebody else computes
     waiting = threading.Thread(
         target=lambda: stages.run(Stage.PLAN, lambda: planned.append(1), deadline_s=PATIENCE_S)
     )
     waiting.start()
     assert stages.run(Stage.OBSERVE, lambda: "seen", deadline_s=PATIENCE_S) == "seen"
     assert planned == []
-    slots.release()
+    slots.plan.release()
     waiting.join(PATIENCE_S)
     assert planned == [1]
 
 
+def test_forecasts_take_turns_and_a_plan_goes_on_beside_them():
+    slots, at_once, most = Slots(), [], []
+
+    def forecast() -> None:
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.01)
+        at_once.pop()
+
+    with slots.forecast:
+        planned = Stages(slots=slots).run(Stage.PLAN, lambda: "planned", deadline_s=PATIENCE_S)
+    assert planned == "planned"
+    threads = [
+        threading.Thread(
+            target=lambda: Stages(slots=slots).run(Stage.FORECAST, forecast, deadline_s=PATIENCE_S)
+        )
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert most == [1] * 5
+
+
 def test_a_stage_that_hangs_holds_its_slot_no_longer_than_its_deadline():
-    slots, go = threading.Semaphore(1), threading.Event()
+    slots, go = Slots(plan=threading.Semaphore(1)), threading.Event()
     hanging, other = Stages(slots=slots), Stages(slots=slots)
     try:
         with pytest.raises(StageOverrunError):

@@ -221,10 +221,8 @@ def test_promises_that_nothing_keeps_are_told_beside_what_was_reached(tmp_path):
     never = [{"model": "tiny", "ttft_s": 0.0001, "tpot_s": 0.1, "attainment_ratio": 0.9}]
     made = report_of(tmp_path, spec_changes={"slos": never})
     assert "; promised are 0.1" in answer_sentences(made)[2]
-    assert made.plan.relaxations == [
-        "no request is in time, whatever the fleet: promise far longer times, or find faster "
-        "replicas"
-    ]
+    (told,) = (text for text in made.plan.relaxations if text.startswith("ttft_s"))
+    assert 0.003 < float(told.split()[1]) < 1
     figure = json.loads(str(attainment_figure(made).content))
     assert figure["layout"]["yaxis"]["range"][0] < 0 <= figure["data"][0]["y"][0]
 

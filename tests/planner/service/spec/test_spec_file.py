@@ -308,7 +308,9 @@ def test_a_mixture_of_experts_must_state_its_parameters(tmp_path):
         ({"target": {"kind": "slurm"}}, "'dry_run', 'local', 'kubernetes' or 'metrics'"),
         ({"loop": {"mode": "yolo"}}, "loop.mode"),
         ({"forecast": {"horizon_windows": 2.5}}, "horizon_windows"),
-        ({"slos": "fast please"}, "slos"),
+        ({"slos": "fast please"}, "slos: input should be a list, got 'fast please'"),
+        ({"slos": ["fast"]}, "slos[0]: input should be a mapping (`name: value` lines)"),
+        ({"name": True}, "name: input should be text, got true"),
     ],
 )
 def test_impossible_values_are_refused(tmp_path, changes, said):

@@ -3,11 +3,12 @@
 import contextlib
 import re
 import resource
+import sqlite3
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import event, insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from planner.domain.errors import StoreError
 from planner.domain.spec import LoopMode
@@ -149,6 +150,16 @@ def test_a_store_that_reads_and_cannot_be_written_is_not_ready_until_a_write_suc
     with pytest.raises(IntegrityError), store.access.engine.begin() as connection:
         connection.execute(insert(LEADERS).values(name="x", term=1, holder=None, since_at=""))
     assert told() == (200, True)  # a statement that cannot be kept says nothing of the disk
+    with (
+        contextlib.closing(sqlite3.connect(store.access.engine.url.database)) as other,
+        store.access.engine.connect() as connection,
+    ):
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        connection.commit()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OperationalError, match="locked"):
+            connection.execute(insert(LEADERS).values(name="y", term=1, holder="me", since_at=""))
+    assert told() == (200, True)  # somebody else is writing, so it can be written
     store.close()
 
 
