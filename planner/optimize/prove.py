@@ -24,11 +24,12 @@ from planner.optimize.loads import promises, strictest
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, within
 from planner.optimize.relax import Rebuild
+from planner.optimize.remembered import remembering
 from planner.optimize.replay import LOOKS, Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.rounded_up import gap_to_relaxation
 from planner.optimize.rounds import Slos, merit_of, replayed, rounds_of
-from planner.optimize.savings import MOST_WINDOWS, Twin, win_back
+from planner.optimize.savings import MOST_WINDOWS, Twin, is_better, win_back
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solve import attempt
 from planner.optimize.unconfirmed import costs_less
@@ -80,7 +81,7 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    with watching() as clock:
+    with watching() as clock, remembering():
         made = _plan(
             spec,
             forecast,
@@ -258,11 +259,19 @@ def _twin(spec: Spec, forecast: Forecast, slos: Slos) -> Twin:
             first_future=LOOKS[-1],
         )
 
-    def propose(problem: Problem) -> Round | None:
+    def propose(problem: Problem, best: Round) -> Round | None:
         solution = attempt(problem)
-        if solution is None or not solution.feasible:
+        if solution is None or not solution.feasible or not is_better(problem, solution, best):
             return None
-        return replayed(spec, forecast, problem, solution, slos, most_doubted=MOST_WINDOWS)
+        return replayed(
+            spec,
+            forecast,
+            problem,
+            solution,
+            slos,
+            most_doubted=MOST_WINDOWS,
+            until_refuted=True,
+        )
 
     return Twin(look=look, propose=propose)
 
