@@ -14,8 +14,8 @@ independent service are about Poisson, their difference has twice the variance."
 
 
 _TRUSTED = 2.0
-"""Growth goes on for so many times as long as it was watched, at the most. Continued through a start
-of five minutes, every half minute that grows by chance would fill all batches."""
+"""Growth goes on for so many times as long as it was watched, at the most: continued through a
+start of five minutes, every half minute that grows by chance would fill all batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
