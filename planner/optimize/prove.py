@@ -45,6 +45,7 @@ def plan(
     made_at: datetime,
     explain: bool = False,
     compare_unchanged: bool = True,
+    advise: bool = True,
     taken: Taken | None = None,
 ) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
@@ -63,6 +64,9 @@ def plan(
     compare_unchanged : bool
         Also plan the way that the spec does not offer where nothing is to change now. A loop that
         asks every minute spares half of its time without: nobody decides on such a plan.
+    advise : bool
+        Also search for what would help where the plan is infeasible (`Plan.relaxations`), several
+        times the work of the plan itself; for nothing if an infeasible one is thrown away.
     taken : Taken or None
         What other models are to have in each window.
 
@@ -90,6 +94,7 @@ def plan(
             compare=True,
             compare_unchanged=compare_unchanged,
             explain=explain,
+            advise=advise,
             taken=taken,
         )
     if not clock.ended_some:
@@ -107,6 +112,7 @@ def _plan(
     compare: bool = False,
     compare_unchanged: bool = True,
     explain: bool = False,
+    advise: bool = True,
     taken: Taken | None = None,
 ) -> Plan:
     given = with_demand_level(spec, forecast)
@@ -135,18 +141,6 @@ def _plan(
         )
     final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
     status = _status(final, way.rounds)
-    relaxed: tuple[str, ...] = ()
-    if status is PlanStatus.INFEASIBLE:
-        relaxed = helpful(
-            problem,
-            way.spec,
-            forecast,
-            way.rebuild,
-            classes=[slo.request_class for slo in slos],
-            final=final,
-            discounted=rebuild,
-            prove=compare,
-        )
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
@@ -154,7 +148,9 @@ def _plan(
         replays=(*final.replays, *final.helpless),
         unproven=final.unproven(forecast) if final.holds else (),
         wall_s=sum(r.solution.wall_s for r in way.rounds),
-        relaxations=relaxed,
+        relaxations=_relaxations(way, forecast, slos, prove=compare)
+        if advise and status is PlanStatus.INFEASIBLE
+        else (),
         slo=strictest(slos),
         unoffered=(
             *others,
@@ -185,6 +181,20 @@ def _plan(
         else (),
     )
     return assemble(way.spec, forecast, fleet, proof, made_at=made_at)
+
+
+def _relaxations(way: "_Way", forecast: Forecast, slos: Slos, *, prove: bool) -> tuple[str, ...]:
+    """What would help where no fleet keeps the objectives."""
+    return helpful(
+        way.problem.tightened(way.factors),
+        way.spec,
+        forecast,
+        way.rebuild,
+        classes=[slo.request_class for slo in slos],
+        final=way.final,
+        discounted=way.tightened_again,
+        prove=prove,
+    )
 
 
 def _as_it_is(last: Round) -> bool:

@@ -38,7 +38,7 @@ _MOST_ROUTED = 12
 _MOST_PREDICTED = 200
 """Windows that the closed form is asked about, the busiest first."""
 
-_MOST_DOUBTED = 4
+MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
 _NO_BETTER = 0.002
@@ -182,7 +182,7 @@ def replayed(
     solution: Solution,
     slos: Slos,
     *,
-    most_doubted: int = _MOST_DOUBTED,
+    most_doubted: int = MOST_DOUBTED,
     until_refuted: bool = False,
 ) -> Round:
     """What the twin says of a solution.
