@@ -64,6 +64,7 @@ class Question:
 @dataclass(slots=True, eq=False)
 class _Memory:
     answers: dict[Question, "Replay | None"] = field(default_factory=dict)
+    doubts: dict[Question, float | None] = field(default_factory=dict)
     futures: OrderedDict[Draw, Workload] = field(default_factory=OrderedDict)
     requests: int = 0
 
@@ -100,6 +101,16 @@ def answered(question: Question, ask: Callable[[], "Replay | None"]) -> "Replay 
     if question not in memory.answers:
         memory.answers[question] = ask()
     return memory.answers[question]
+
+
+def doubted(question: Question, look: Callable[[], float | None]) -> float | None:
+    """The same of what the closed form said of a window and a fleet."""
+    memory = _memory.get()
+    if memory is None:
+        return look()
+    if question not in memory.doubts:
+        memory.doubts[question] = look()
+    return memory.doubts[question]
 
 
 def drawn(draw: Draw, sample: Callable[[], Workload]) -> Workload:

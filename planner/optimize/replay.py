@@ -132,14 +132,40 @@ def replay(
     Replay or None
         None without traffic, or when no replica serves.
     """
-    kept = admitted(problem, solution, window, t)
     if served_rps(problem, solution.usable, t) <= 0:
         return None
-    question = Question(
+    question = question_of(
+        spec,
+        problem,
+        solution,
+        window,
+        t=t,
+        slos=slos,
+        demand_ratio=demand_ratio,
+        until_clear=until_clear,
+        first_future=first_future,
+    )
+    return answered(question, partial(_answer, question))
+
+
+def question_of(
+    spec: Spec,
+    problem: Problem,
+    solution: Solution,
+    window: ForecastWindow,
+    *,
+    t: int,
+    slos: Sequence[Slo],
+    demand_ratio: float = 1.0,
+    until_clear: bool = True,
+    first_future: int = 0,
+) -> Question:
+    """What `replay` asks; equal questions have equal answers."""
+    return Question(
         groups=_groups(spec, problem, solution, t),
         routes=_routes(problem, solution, t),
         router=RouterPolicy(spec.routing.balancing.value),
-        window=kept,
+        window=admitted(problem, solution, window, t),
         t=t,
         demand_ratio=demand_ratio,
         level=spec.forecast.demand_level,
@@ -148,7 +174,6 @@ def replay(
         until_clear=until_clear,
         first_future=first_future,
     )
-    return answered(question, partial(_answer, question))
 
 
 def _answer(asked: Question) -> Replay | None:

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from planner.domain.forecast import Forecast
+from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.blame import missed
@@ -14,7 +15,8 @@ from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, judged_windows
 from planner.optimize.relax import Rebuild
-from planner.optimize.replay import Replay, replay
+from planner.optimize.remembered import doubted
+from planner.optimize.replay import Replay, question_of, replay
 from planner.optimize.solution import Solution, is_sent_as_one, nothing_solves
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.stretch import attainable
@@ -243,20 +245,30 @@ def _to_replay(
     if not all(is_sent_as_one(problem, solution, t) for t in problem.window_indices):
         # The closed form does not know who is sent where.
         return sorted(busiest[:_MOST_ROUTED])
-    doubted: list[tuple[float, int]] = []
+    doubts: list[tuple[float, int]] = []
     for t in sorted(busiest[:_MOST_PREDICTED]):
         window = forecast.windows[t]
-        said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
-        spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
-        if spare is not None and (spare < 0 or said.doubts):
-            doubted.append((spare, t))
-    worst = [t for _, t in sorted(doubted)[:most_doubted]]
+        question = question_of(spec, problem, solution, window, t=t, slos=slos)
+        look = partial(_doubt, spec, problem, solution, window, t=t, slos=slos)
+        spare = doubted(question, look)
+        if spare is not None:
+            doubts.append((spare, t))
+    worst = [t for _, t in sorted(doubts)[:most_doubted]]
     telling = {
         t
         for among in (judged, problem.window_indices)
         for t in telling_windows(problem, solution, among)
     }
     return sorted({*telling, *worst})
+
+
+def _doubt(
+    spec: Spec, problem: Problem, solution: Solution, window: ForecastWindow, *, t: int, slos: Slos
+) -> float | None:
+    """Attainment less target by the closed form, where it is below or not sure; else None."""
+    said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
+    spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
+    return spare if spare is not None and (spare < 0 or said.doubts) else None
 
 
 def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> float:

@@ -39,6 +39,20 @@ def test_an_equal_question_is_answered_from_memory_and_any_other_by_the_twin() -
     assert asked(1) is not asked(1)
 
 
+def test_what_the_closed_form_doubts_is_the_same_from_memory() -> None:
+    few = replace(FLEET, usable=np.maximum(FLEET.usable - 1, 1))
+    many = replace(FLEET, usable=FLEET.usable + 4)
+    fresh = [replayed(SPEC, LOAD, PROBLEM, s, SLOS, until_refuted=True) for s in (many, few)]
+    with remembering():
+        twice = [
+            replayed(SPEC, LOAD, PROBLEM, s, SLOS, until_refuted=True)
+            for s in (many, few, few, many)
+        ]
+    windows = [[r.window for r in round_.replays] for round_ in twice]
+    assert windows == [[r.window for r in fresh[i].replays] for i in (0, 1, 1, 0)]
+    assert windows[0] != windows[1]
+
+
 def test_memory_ends_with_the_outermost_plan() -> None:
     with remembering():
         with remembering():
