@@ -33,6 +33,8 @@ BIN := $(VENV)/bin
 export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Some images forbid bytecode: then each of some hundred processes of the tests compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test browser soak fuzz mutate check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
 

@@ -16,7 +16,15 @@ from planner.simulate.policy import Policy
 
 OURS, FORESIGHT, STATIC, DYNAMO = "Poolwise", "foresight", "static", "Dynamo's planner"
 
-PROMISES = ((0.8, 0.5), (0.9, 0.5), (0.95, 0.5), (0.99, 0.5), (0.9, 0.9), (0.99, 0.9))
+PROMISES = (
+    (0.8, 0.5),
+    (0.9, 0.5),
+    (0.95, 0.5),
+    (0.99, 0.5),
+    (0.9, 0.9),
+    (0.99, 0.75),
+    (0.99, 0.9),
+)
 """Attainment, and the quantile of demand to plan for.
 
 A promise that is proven for the demand of one window in ten is kept better in the other nine."""

@@ -13,6 +13,11 @@ _CLEARLY = 2.0
 independent service are about Poisson, their difference has twice the variance."""
 
 
+_TRUSTED = 2.0
+"""Growth goes on for so many times as long as it was watched, at the most: continued through a
+start of five minutes, every half minute that grows by chance would fill all batches."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """Work that waits in front of a model's replicas.
@@ -41,13 +46,14 @@ class Backlog:
     sequences_before: int | None = None
 
     def sequences_in(self, seconds: float) -> float:
-        """Decoding sequences so much later, if they clearly grow on; those of now if not."""
+        """Decoding sequences so much later, if they clearly grow; those of now if not."""
         now = float(self.decoding_sequences)
         if self.sequences_before is None:
             return now
         chance = math.sqrt(now + self.sequences_before)
         grown = now - self.sequences_before - _CLEARLY * chance
-        return now + max(grown, 0.0) / GROWTH_OVER_S * seconds
+        lasting_s = min(seconds, _TRUSTED * GROWTH_OVER_S)
+        return now + max(grown, 0.0) / GROWTH_OVER_S * lasting_s
 
 
 @dataclass(slots=True)

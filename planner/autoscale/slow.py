@@ -136,7 +136,9 @@ def _feasible(
     for level in LOWER_LEVELS:
         if level < asked:
             lower = replace(spec, forecast=replace(spec.forecast, demand_level=level))
-            made = plan(lower, forecast, fleet, made_at=beyond.made_at, explain=explain)
+            made = plan(
+                lower, forecast, fleet, made_at=beyond.made_at, explain=explain, advise=False
+            )
             if made.status is not PlanStatus.INFEASIBLE:
                 lowered = (
                     f"demand at {_quantile(asked)} of the forecast, which no fleet within the "

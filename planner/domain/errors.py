@@ -235,6 +235,10 @@ class StageOverrunError(OperationError):
     """A stage of a tick took longer than its deadline."""
 
 
+class EndingError(OperationError):
+    """The process is to end: what changes nothing is not waited for."""
+
+
 class AuditBrokenError(OperationError):
     """The audit log was tampered with."""
 

@@ -32,11 +32,15 @@ _MOST_DOMINATED = 4
 
 def telling_windows(problem: Problem, solution: Solution, among: Sequence[int]) -> tuple[int, ...]:
     """Of some windows the first and the one whose demand comes closest to what is sustained."""
+    if not among:
+        return ()
+    fullest = max(among, key=lambda t: fullness(problem, solution, t))
+    return tuple(sorted({among[0], fullest}))
 
-    def fullness(t: int) -> float:
-        return problem.load_rps(t) / max(problem.serves_rps(solution.usable, t), 1e-12)
 
-    return tuple(sorted({among[0], max(among, key=fullness)})) if among else ()
+def fullness(problem: Problem, solution: Solution, t: int) -> float:
+    """A window's demand over what is sustained in it."""
+    return problem.load_rps(t) / max(problem.serves_rps(solution.usable, t), 1e-12)
 
 
 def rejected_alternatives(problem: Problem, solution: Solution) -> tuple[RejectedAlternative, ...]:

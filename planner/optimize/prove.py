@@ -24,11 +24,12 @@ from planner.optimize.loads import promises, strictest
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, within
 from planner.optimize.relax import Rebuild
+from planner.optimize.remembered import remembering
 from planner.optimize.replay import LOOKS, Replay, replay
 from planner.optimize.robustness import trusting_the_profiles
 from planner.optimize.rounded_up import gap_to_relaxation
 from planner.optimize.rounds import Slos, merit_of, replayed, rounds_of
-from planner.optimize.savings import MOST_WINDOWS, Twin, win_back
+from planner.optimize.savings import MOST_WINDOWS, Twin, is_better, win_back
 from planner.optimize.shadow import shadow_prices
 from planner.optimize.solve import attempt
 from planner.optimize.unconfirmed import costs_less
@@ -44,6 +45,7 @@ def plan(
     made_at: datetime,
     explain: bool = False,
     compare_unchanged: bool = True,
+    advise: bool = True,
     taken: Taken | None = None,
 ) -> Plan:
     """The cheapest fleet per window that the twin finds to keep the objectives.
@@ -62,6 +64,9 @@ def plan(
     compare_unchanged : bool
         Also plan the way that the spec does not offer where nothing is to change now. A loop that
         asks every minute spares half of its time without: nobody decides on such a plan.
+    advise : bool
+        Also search for what would help where the plan is infeasible (`Plan.relaxations`), several
+        times the work of the plan itself; for nothing if an infeasible one is thrown away.
     taken : Taken or None
         What other models are to have in each window.
 
@@ -80,7 +85,7 @@ def plan(
     SolverError
         When the solver found nothing within its limits.
     """
-    with watching() as clock:
+    with watching() as clock, remembering():
         made = _plan(
             spec,
             forecast,
@@ -89,6 +94,7 @@ def plan(
             compare=True,
             compare_unchanged=compare_unchanged,
             explain=explain,
+            advise=advise,
             taken=taken,
         )
     if not clock.ended_some:
@@ -106,6 +112,7 @@ def _plan(
     compare: bool = False,
     compare_unchanged: bool = True,
     explain: bool = False,
+    advise: bool = True,
     taken: Taken | None = None,
 ) -> Plan:
     given = with_demand_level(spec, forecast)
@@ -134,18 +141,6 @@ def _plan(
         )
     final, rebuild, problem = way.final, way.tightened_again, way.problem.tightened(way.factors)
     status = _status(final, way.rounds)
-    relaxed: tuple[str, ...] = ()
-    if status is PlanStatus.INFEASIBLE:
-        relaxed = helpful(
-            problem,
-            way.spec,
-            forecast,
-            way.rebuild,
-            classes=[slo.request_class for slo in slos],
-            final=final,
-            discounted=rebuild,
-            prove=compare,
-        )
     proof = Proof(
         problem=replace(final.problem, best_effort=final.exhausted),
         solution=final.solution,
@@ -153,7 +148,9 @@ def _plan(
         replays=(*final.replays, *final.helpless),
         unproven=final.unproven(forecast) if final.holds else (),
         wall_s=sum(r.solution.wall_s for r in way.rounds),
-        relaxations=relaxed,
+        relaxations=_relaxations(way, forecast, slos, prove=compare)
+        if advise and status is PlanStatus.INFEASIBLE
+        else (),
         slo=strictest(slos),
         unoffered=(
             *others,
@@ -184,6 +181,20 @@ def _plan(
         else (),
     )
     return assemble(way.spec, forecast, fleet, proof, made_at=made_at)
+
+
+def _relaxations(way: "_Way", forecast: Forecast, slos: Slos, *, prove: bool) -> tuple[str, ...]:
+    """What would help where no fleet keeps the objectives."""
+    return helpful(
+        way.problem.tightened(way.factors),
+        way.spec,
+        forecast,
+        way.rebuild,
+        classes=[slo.request_class for slo in slos],
+        final=way.final,
+        discounted=way.tightened_again,
+        prove=prove,
+    )
 
 
 def _as_it_is(last: Round) -> bool:
@@ -258,11 +269,19 @@ def _twin(spec: Spec, forecast: Forecast, slos: Slos) -> Twin:
             first_future=LOOKS[-1],
         )
 
-    def propose(problem: Problem) -> Round | None:
+    def propose(problem: Problem, best: Round) -> Round | None:
         solution = attempt(problem)
-        if solution is None or not solution.feasible:
+        if solution is None or not solution.feasible or not is_better(problem, solution, best):
             return None
-        return replayed(spec, forecast, problem, solution, slos, most_doubted=MOST_WINDOWS)
+        return replayed(
+            spec,
+            forecast,
+            problem,
+            solution,
+            slos,
+            most_doubted=MOST_WINDOWS,
+            until_refuted=True,
+        )
 
     return Twin(look=look, propose=propose)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.flow import served_rps
 from planner.optimize.problem import Problem
+from planner.optimize.remembered import Draw, Question, answered, drawn
 from planner.optimize.solution import Solution, admitted, is_sent_as_one
 from planner.simulate import (
     ReplicaGroup,
@@ -130,42 +132,72 @@ def replay(
     Replay or None
         None without traffic, or when no replica serves.
     """
-    groups = _groups(spec, problem, solution, t)
-    window = admitted(problem, solution, window, t).times(demand_ratio)
-    rate_rps = window.request_rate_rps(spec.forecast.demand_level)
-    if rate_rps <= 0 or served_rps(problem, solution.usable, t) <= 0:
+    if served_rps(problem, solution.usable, t) <= 0:
         return None
-    duration_s = _duration_s(window, spec.forecast.demand_level, slos)
-    routes = _routes(problem, solution, t)
+    question = question_of(
+        spec,
+        problem,
+        solution,
+        window,
+        t=t,
+        slos=slos,
+        demand_ratio=demand_ratio,
+        until_clear=until_clear,
+        first_future=first_future,
+    )
+    return answered(question, partial(_answer, question))
+
+
+def question_of(
+    spec: Spec,
+    problem: Problem,
+    solution: Solution,
+    window: ForecastWindow,
+    *,
+    t: int,
+    slos: Sequence[Slo],
+    demand_ratio: float = 1.0,
+    until_clear: bool = True,
+    first_future: int = 0,
+) -> Question:
+    """What `replay` asks; equal questions have equal answers."""
+    return Question(
+        groups=_groups(spec, problem, solution, t),
+        routes=_routes(problem, solution, t),
+        router=RouterPolicy(spec.routing.balancing.value),
+        window=admitted(problem, solution, window, t),
+        t=t,
+        demand_ratio=demand_ratio,
+        level=spec.forecast.demand_level,
+        seed=spec.loop.seed,
+        slos=tuple(slos),
+        until_clear=until_clear,
+        first_future=first_future,
+    )
+
+
+def _answer(asked: Question) -> Replay | None:
+    """What the twin sees."""
+    slos, window = asked.slos, asked.window.times(asked.demand_ratio)
+    rate_rps = window.request_rate_rps(asked.level)
+    if rate_rps <= 0:
+        return None
+    duration_s = _duration_s(window, asked.level, slos)
     results: list[SimulationResult] = []
-    for look in LOOKS if until_clear else LOOKS[:1]:
+    for look in LOOKS if asked.until_clear else LOOKS[:1]:
         if results and look * duration_s * rate_rps > _MOST_REQUESTS:
             break
-        for future in range(first_future + len(results), first_future + look):
-            workload = sample_workload(
-                window,
-                level=spec.forecast.demand_level,
-                duration_s=duration_s,
-                rng=np.random.default_rng([spec.loop.seed, t, future]),
-            )
-            seed = spec.loop.seed + 2 * LOOKS[-1] * t + future
-            scenario = Scenario(
-                groups=groups,
-                workload=workload,
-                router=RouterPolicy(spec.routing.balancing.value),
-                routes=routes,
-                routes_seed=seed,
-            )
-            results.append(simulate(scenario))
+        futures = range(asked.first_future + len(results), asked.first_future + look)
+        results.extend([_replayed(asked, window, duration_s, future) for future in futures])
         everything, classes = _judged(results, slos)
         if not _needs_more(classes):
             break
     together = pooled(results)
     if together.requests == 0:
         return None
-    roles = [g.role for g in groups]
+    roles = [g.role for g in asked.groups]
     return Replay(
-        window=t,
+        window=asked.t,
         prediction=replace(
             together.prediction(slos),
             attainment_low_ratio=everything.low_ratio,
@@ -174,6 +206,30 @@ def replay(
         ),
         missed_ratio={slo.request_class: _missed_by_role(together, roles, slo) for slo in slos},
     )
+
+
+def _replayed(
+    asked: Question, window: ForecastWindow, duration_s: float, future: int
+) -> SimulationResult:
+    """One future; `window` has the demand asked for."""
+    number = (asked.seed, asked.t, future)
+    draw = Draw(
+        window=asked.window,
+        demand_ratio=asked.demand_ratio,
+        level=asked.level,
+        duration_s=duration_s,
+        number=number,
+    )
+    rng = np.random.default_rng(number)
+    sample = partial(sample_workload, window, level=asked.level, duration_s=duration_s, rng=rng)
+    scenario = Scenario(
+        groups=asked.groups,
+        workload=drawn(draw, sample),
+        router=asked.router,
+        routes=asked.routes,
+        routes_seed=asked.seed + 2 * LOOKS[-1] * asked.t + future,
+    )
+    return simulate(scenario)
 
 
 def _judged(

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from planner.domain.forecast import Forecast
+from planner.domain.forecast import Forecast, ForecastWindow
 from planner.domain.slo import Slo
 from planner.domain.spec import Spec
 from planner.optimize.blame import missed
-from planner.optimize.explain import telling_windows
+from planner.optimize.explain import fullness, telling_windows
 from planner.optimize.loads import strictest
 from planner.optimize.predicted import predict_window
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round, judged_windows
 from planner.optimize.relax import Rebuild
-from planner.optimize.replay import replay
+from planner.optimize.remembered import doubted
+from planner.optimize.replay import Replay, question_of, replay
 from planner.optimize.solution import Solution, is_sent_as_one, nothing_solves
 from planner.optimize.solve import attempt, optimize
 from planner.optimize.stretch import attainable
@@ -38,7 +40,7 @@ _MOST_ROUTED = 12
 _MOST_PREDICTED = 200
 """Windows that the closed form is asked about, the busiest first."""
 
-_MOST_DOUBTED = 4
+MOST_DOUBTED = 4
 """Windows that are replayed because the closed form doubts them, per round."""
 
 _NO_BETTER = 0.002
@@ -63,7 +65,16 @@ def rounds_of(
     too_small, best, high = made_with[-2], made_with[-1], made_with[-1]
     for _ in range(_HALVINGS_BACK):
         between = {r: math.sqrt(f * too_small.get(r, 1.0)) for r, f in high.items()}
-        tried = _propose(spec, forecast, problem.tightened(between), slos, rebuild)
+        # Of what does not hold, or does not serve all, nothing else is asked.
+        tried = _propose(
+            spec,
+            forecast,
+            problem.tightened(between),
+            slos,
+            rebuild,
+            serve_all=True,
+            until_refuted=True,
+        )
         if tried.exhausted:
             high = between
         elif not tried.holds:
@@ -141,6 +152,7 @@ def _propose(
     *,
     serve_all: bool = False,
     known: Sequence[Solution] = (),
+    until_refuted: bool = False,
 ) -> Round:
     """A proposal, replayed.
 
@@ -150,6 +162,8 @@ def _propose(
         Fleets that were proposed before, to be taken where the search ends without a better one.
     serve_all : bool
         Where nothing serves all, nothing is proposed instead.
+    until_refuted : bool
+        As in `replayed`.
     """
     solution = attempt(problem, patient=True, known=known)
     exhausted = solution is None or not solution.feasible
@@ -159,7 +173,8 @@ def _propose(
     if solution is None or exhausted:  # nothing serves all, or nothing was found in time
         problem = replace(attainable(problem, spec, forecast, rebuild), best_effort=True)
         solution = optimize(problem)
-    return replace(replayed(spec, forecast, problem, solution, slos), exhausted=exhausted)
+    seen = replayed(spec, forecast, problem, solution, slos, until_refuted=until_refuted)
+    return replace(seen, exhausted=exhausted)
 
 
 def replayed(
@@ -169,7 +184,8 @@ def replayed(
     solution: Solution,
     slos: Slos,
     *,
-    most_doubted: int = _MOST_DOUBTED,
+    most_doubted: int = MOST_DOUBTED,
+    until_refuted: bool = False,
 ) -> Round:
     """What the twin says of a solution.
 
@@ -177,19 +193,37 @@ def replayed(
     ----------
     most_doubted : int
         Windows that are replayed because the closed form doubts them, at the most.
+    until_refuted : bool
+        No further window once one is not proven: for those who only ask whether the solution holds.
     """
     judged = judged_windows(problem, solution)
     windows = _to_replay(
         spec, forecast, problem, solution, slos, judged=judged, most_doubted=most_doubted
     )
-    seen = [replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos) for t in windows]
+    if until_refuted:
+        windows = _likeliest_refuted(problem, solution, windows, judged)
+    seen: list[Replay] = []
+    for t in windows:
+        said = replay(spec, problem, solution, forecast.windows[t], t=t, slos=slos)
+        if said is not None:
+            seen.append(said)
+            if until_refuted and t in judged and not said.proves:
+                break
+    seen.sort(key=lambda r: r.window)
     return Round(
         problem=problem,
         solution=solution,
-        replays=tuple(r for r in seen if r is not None and r.window in judged),
-        helpless=tuple(r for r in seen if r is not None and r.window not in judged),
+        replays=tuple(r for r in seen if r.window in judged),
+        helpless=tuple(r for r in seen if r.window not in judged),
         exhausted=False,
     )
+
+
+def _likeliest_refuted(
+    problem: Problem, solution: Solution, windows: Sequence[int], judged: Sequence[int]
+) -> list[int]:
+    """The windows that count first, and of these those whose demand comes closest to the most."""
+    return sorted(windows, key=lambda t: (t not in judged, -fullness(problem, solution, t), t))
 
 
 def _to_replay(
@@ -211,20 +245,30 @@ def _to_replay(
     if not all(is_sent_as_one(problem, solution, t) for t in problem.window_indices):
         # The closed form does not know who is sent where.
         return sorted(busiest[:_MOST_ROUTED])
-    doubted: list[tuple[float, int]] = []
+    doubts: list[tuple[float, int]] = []
     for t in sorted(busiest[:_MOST_PREDICTED]):
         window = forecast.windows[t]
-        said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
-        spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
-        if spare is not None and (spare < 0 or said.doubts):
-            doubted.append((spare, t))
-    worst = [t for _, t in sorted(doubted)[:most_doubted]]
+        question = question_of(spec, problem, solution, window, t=t, slos=slos)
+        look = partial(_doubt, spec, problem, solution, window, t=t, slos=slos)
+        spare = doubted(question, look)
+        if spare is not None:
+            doubts.append((spare, t))
+    worst = [t for _, t in sorted(doubts)[:most_doubted]]
     telling = {
         t
         for among in (judged, problem.window_indices)
         for t in telling_windows(problem, solution, among)
     }
     return sorted({*telling, *worst})
+
+
+def _doubt(
+    spec: Spec, problem: Problem, solution: Solution, window: ForecastWindow, *, t: int, slos: Slos
+) -> float | None:
+    """Attainment less target by the closed form, where it is below or not sure; else None."""
+    said = predict_window(spec, problem, solution, window, t=t, slo=strictest(slos))
+    spare = min((c.spare_ratio for c in said.prediction.classes), default=None)
+    return spare if spare is not None and (spare < 0 or said.doubts) else None
 
 
 def _kept_share(spec: Spec, forecast: Forecast, last: Round, slos: Slos) -> float:

@@ -16,7 +16,7 @@ from planner.optimize.inputs import Integers
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round
 from planner.optimize.replay import Replay
-from planner.optimize.solution import taken_rps
+from planner.optimize.solution import Solution, taken_rps
 from planner.optimize.ways import per_replica, worth
 
 MOST_TRIES = 6
@@ -45,12 +45,13 @@ class Twin:
     ----------
     look : function of (proposal, usable, window)
         One look at a window with other replicas, on futures that no proposal is proven on.
-    propose : function of problem
-        The best fleet of a problem, and what the twin says of it; None where there is none.
+    propose : function of (problem, best so far)
+        The best fleet of a problem, and what the twin says of it; None where there is none that is
+        better than the best so far. The twin need not say all of one that it refutes.
     """
 
     look: Callable[[Round, Integers, int], Replay | None]
-    propose: Callable[[Problem], Round | None]
+    propose: Callable[[Problem, Round], Round | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,8 +105,8 @@ def win_back(
                 refuted.add(step.name)
                 continue
         tries += 1
-        tried = twin.propose(problem.tightened(step.factors))
-        if tried is None or not tried.holds or not _is_better(tried, best):
+        tried = twin.propose(problem.tightened(step.factors), best)
+        if tried is None or not tried.holds:
             refuted.add(step.name)
             continue
         best, factors = tried, step.factors
@@ -119,9 +120,9 @@ def _may_save(problem: Problem, best: Round) -> bool:
     return bool(settled) and not problem.sheds and len(problem.windows) <= MOST_WINDOWS
 
 
-def _is_better(tried: Round, best: Round) -> bool:
-    least, now = worth(tried.problem, tried.solution), worth(best.problem, best.solution)
-    return least < now
+def is_better(problem: Problem, solution: Solution, best: Round) -> bool:
+    """Whether a proposal, if it holds, is to be kept instead of the best so far."""
+    return worth(problem, solution) < worth(best.problem, best.solution)
 
 
 def _steps(best: Round, factors: Factors, t: int) -> Iterator[_Step]:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from actuators.keda.scaler import Listener as KedaListener
 
 LOG = logging.getLogger("poolwise.serve")
+GRACE_S = 5.0
+"""So long a tick that only looks or computes may take to its end when the server is to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +280,10 @@ def _serve(service: Service, host: Host, listener: socket.socket, tls: Tls | Non
         with taking_orders(taker), noting_uses(app.state.authenticator), renewing(tls):
             uvicorn.Server(config).run(sockets=[listener])
     finally:
+        given_up = threading.Timer(GRACE_S, shared.slots.ending.set)
+        given_up.start()
         scheduler.shutdown(wait=True)
+        given_up.cancel()
         host.finish()
         election.stop()
 

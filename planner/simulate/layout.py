@@ -1,6 +1,8 @@
 """A scenario laid out as the machine's arrays."""
 
-from typing import TypeVar, cast
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from planner.domain.fleet import Role
 from planner.domain.profile import Profile, TimeTable
 from planner.domain.topology import Distance, Place
 from planner.domain.workload import Workload
+from planner.simulate.columns import columns_of
 from planner.simulate.routes import allowed_groups
 from planner.simulate.scenario import ReplicaGroup, RouterPolicy, Scenario
 from planner.simulate.state import (
@@ -29,7 +32,6 @@ from planner.simulate.state import (
     SERVING,
     Clock,
     Entries,
-    F,
     Flags,
     Floats,
     Flows,
@@ -43,7 +45,11 @@ from planner.simulate.state import (
     Workers,
 )
 
-Columns = TypeVar("Columns")
+Kinds = tuple[tuple[Profile, Role, float], ...]
+"""Of every group its profile, its role, and from ordering a replica until it serves, seconds."""
+
+_MOST_KINDS = 16
+"""Deployments whose times are kept; one with large batches takes a megabyte."""
 
 _ROLES = {Role.PREFILL: PREFILL, Role.DECODE: DECODE, Role.AGGREGATED: AGGREGATED}
 _ROUTERS = {
@@ -72,10 +78,10 @@ def lay_out(scenario: Scenario) -> Twin:
     """
     groups, workload = scenario.groups, scenario.workload
     unit_tokens = _unit_tokens(scenario)
-    columns = _groups(groups, unit_tokens)
+    kinds = tuple((g.profile, g.role, g.order_to_ready_s) for g in groups)
+    times = _times(kinds, unit_tokens)
+    columns, decode_s = times.groups.copy(), times.decode_s
     workers = _workers(groups, columns, unit_tokens)
-    new, cached, prompt_s = _prompt_tables(groups)
-    context, decode_s = _decode_tables(groups, columns)
     requests, units = _requests(workload, unit_tokens)
     heap = (len(workers.group), decode_s.shape[1] - 1)
     departure_s, departure = _departures(scenario)
@@ -92,10 +98,10 @@ def lay_out(scenario: Scenario) -> Twin:
         flows=columns_of(Flows, flows if scenario.topology is not None else 1),
         clock=_clock(scenario, workers),
         fits=_fits(scenario, columns),
-        new=new,
-        cached=cached,
-        prompt_s=prompt_s,
-        context=context,
+        new=times.new,
+        cached=times.cached,
+        prompt_s=times.prompt_s,
+        context=times.context,
         decode_s=decode_s,
         batch=columns_of(Entries, heap[0] * heap[1]),
         newcomer=np.zeros(heap, dtype=np.int64),
@@ -122,15 +128,6 @@ def lay_out(scenario: Scenario) -> Twin:
         sampled=np.zeros((MOST_SAMPLES, len(groups), 4)),
         unit_tokens=unit_tokens,
     )
-
-
-def columns_of(kind: type[Columns], count: int, integer: type = np.int64) -> Columns:
-    """A structured array of zeros with the columns that `kind` declares."""
-    fields = [
-        (name, np.float64 if annotation is F else integer)
-        for name, annotation in kind.__annotations__.items()
-    ]
-    return cast("Columns", np.zeros(count, dtype=fields).view(np.recarray))
 
 
 def outside_prompts(profile: Profile, prompt: Integers, cached: Small) -> Flags:
@@ -258,11 +255,29 @@ def with_origin(table: TimeTable) -> tuple[Floats, Floats, Floats]:
     return np.concatenate([[0.0], x]), table.y, np.vstack([origin, seconds])
 
 
-def _prompt_tables(groups: tuple[ReplicaGroup, ...]) -> tuple[Floats, Floats, Floats]:
-    tables = [with_origin(g.profile.prefill) for g in groups]
+class _Times(NamedTuple):
+    """What a run is laid out with that does not depend on replicas and requests; only read."""
+
+    groups: Groups[Integers, Floats]
+    new: Floats
+    cached: Floats
+    prompt_s: Floats
+    context: Floats
+    decode_s: Floats
+
+
+@lru_cache(maxsize=_MOST_KINDS)
+def _times(kinds: Kinds, unit_tokens: int) -> _Times:
+    columns = _groups(kinds, unit_tokens)
+    profiles = [profile for profile, *_ in kinds]
+    return _Times(columns, *_prompt_tables(profiles), *_decode_tables(profiles, columns))
+
+
+def _prompt_tables(profiles: Sequence[Profile]) -> tuple[Floats, Floats, Floats]:
+    tables = [with_origin(profile.prefill) for profile in profiles]
     news, cacheds = max(len(t[0]) for t in tables), max(len(t[1]) for t in tables)
-    new, cached = np.zeros((len(groups), news)), np.zeros((len(groups), cacheds))
-    seconds = np.zeros((len(groups), news, cacheds))
+    new, cached = np.zeros((len(tables), news)), np.zeros((len(tables), cacheds))
+    seconds = np.zeros((len(tables), news, cacheds))
     for g, (x, y, table) in enumerate(tables):
         new[g, : len(x)], cached[g, : len(y)] = x, y
         seconds[g, : len(x), : len(y)] = table
@@ -270,30 +285,30 @@ def _prompt_tables(groups: tuple[ReplicaGroup, ...]) -> tuple[Floats, Floats, Fl
 
 
 def _decode_tables(
-    groups: tuple[ReplicaGroup, ...], columns: Groups[Integers, Floats]
+    profiles: Sequence[Profile], columns: Groups[Integers, Floats]
 ) -> tuple[Floats, Floats]:
     """Measured contexts, and for every batch the step time at each of them."""
-    most_slots = max(g.profile.limits.max_num_seqs for g in groups)
-    most_contexts = max(len(g.profile.decode_step.y) for g in groups)
-    context = np.zeros((len(groups), most_contexts))
-    step_s = np.ones((len(groups), most_slots + 1, most_contexts))
+    most_slots = max(p.limits.max_num_seqs for p in profiles)
+    most_contexts = max(len(p.decode_step.y) for p in profiles)
+    context = np.zeros((len(profiles), most_contexts))
+    step_s = np.ones((len(profiles), most_slots + 1, most_contexts))
     batch = np.arange(most_slots + 1, dtype=np.float64)
-    for g, group in enumerate(groups):
-        table = group.profile.decode_step
+    for g, profile in enumerate(profiles):
+        table = profile.decode_step
         context[g, : len(table.y)] = table.y
         step_s[g, :, : len(table.y)] = table.extended_at(batch[:, None], table.y[None, :])
-        columns.speed[g] = 1.0 / step_s[g, group.profile.limits.max_num_seqs, 0]
+        columns.speed[g] = 1.0 / step_s[g, profile.limits.max_num_seqs, 0]
     columns.speed[:] /= columns.speed.max()
     return context, step_s
 
 
-def _groups(groups: tuple[ReplicaGroup, ...], unit_tokens: int) -> Groups[Integers, Floats]:
-    columns = columns_of(Groups, len(groups))
-    for g, group in enumerate(groups):
-        profile, limits, table = group.profile, group.profile.limits, group.profile.decode_step
+def _groups(kinds: Kinds, unit_tokens: int) -> Groups[Integers, Floats]:
+    columns = columns_of(Groups, len(kinds))
+    for g, (profile, role, order_to_ready_s) in enumerate(kinds):
+        limits, table = profile.limits, profile.decode_step
         # Prefix blocks must consist of whole blocks of the engine.
         size = int(np.gcd(limits.kv_block_tokens, unit_tokens or limits.kv_block_tokens))
-        columns.role[g] = _ROLES[group.role]
+        columns.role[g] = _ROLES[role]
         columns.contexts[g] = len(table.y)
         columns.shortest_s[g] = table.seconds.min()
         columns.news[g] = len(with_origin(profile.prefill)[0])
@@ -307,7 +322,7 @@ def _groups(groups: tuple[ReplicaGroup, ...], unit_tokens: int) -> Groups[Intege
         columns.kv_bytes_per_token[g] = limits.kv_bytes_per_token
         columns.transfer_base_s[g] = profile.transfer.base_s
         columns.transfer_bytes_per_s[g] = profile.transfer.bandwidth_bytes_per_s
-        columns.start_s[g] = group.order_to_ready_s
+        columns.start_s[g] = order_to_ready_s
         columns.flip_s[g] = profile.lifecycle.flip_s
         columns.ahead[g] = int(limits.async_scheduling)
         columns.late[g] = int(limits.late_kv_notice)

@@ -5,7 +5,7 @@ array), the machine by rows (`workers[w].running` is a number): hence the two ty
 the columns' types of integers and of seconds and other real numbers.
 """
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,15 @@ class Rows(Generic[Row]):
 
     def __getitem__(self, row: int) -> Row:
         """One row, as a reference: writing to it writes to the array."""
-        raise TypeError("columns are made by planner.simulate.layout.columns_of")
+        raise TypeError("columns are made by planner.simulate.columns.columns_of")
+
+    def copy(self: Self) -> Self:
+        """The same rows, in memory of their own."""
+        raise TypeError("columns are made by planner.simulate.columns.columns_of")
 
     def __len__(self) -> int:
         """How many rows there are."""
-        raise TypeError("columns are made by planner.simulate.layout.columns_of")
+        raise TypeError("columns are made by planner.simulate.columns.columns_of")
 
 
 class Requests(Rows["Requests[int, float]"], Generic[I, F]):

@@ -14,6 +14,8 @@ LARGEST_BYTES = 512 * 1024 * 1024
 SHORTEST_S, LONGEST_PROMPT_S, LONGEST_STEP_S = 1e-4, 600.0, 10.0
 """Outside of these, a time is none of a prompt or of a decode step: most likely another unit."""
 MOST_TOKENS = 1e9
+LARGEST_MEASURE = 1e15
+"""No rate, count or time that anybody measures is larger."""
 LARGEST_NUMBER = 10**300
 """JSON may hold whole numbers that no floating-point number is as large as."""
 
@@ -147,7 +149,7 @@ class Fields:
         value = self.values.get(field)
         return value if isinstance(value, str) and value else None
 
-    def number(self, field: str, *, least: float = 0.0, most: float = math.inf) -> float:
+    def number(self, field: str, *, least: float = 0.0, most: float = LARGEST_MEASURE) -> float:
         """A number within bounds.
 
         Raises

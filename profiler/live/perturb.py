@@ -26,10 +26,8 @@ from profiler.measure.requests import Sender
 from serving.traffic.load import Timing
 from serving.traffic.prompts import PromptWriter
 
-SENTINEL_PROMPT, SENTINEL_ANSWER, SENTINEL_EVERY_S = 64, 8, 0.25
+SENTINEL_PROMPT, SENTINEL_ANSWER = 64, 8
 PROMPT_TOKENS, ANSWER_TOKENS = 256, 128
-SETTLE_S = 1.0
-"""After load is turned on or off, before readings count."""
 BOOTSTRAPS = 2000
 LEAST_READINGS = 6
 
@@ -50,12 +48,18 @@ class PerturbPlan:
         Pairs of phases for each kind.
     most_ttft_s : float
         When the short request waits longer for its first token, all added load ends at once.
+    settle_s : float
+        After load is turned on or off, before readings count, seconds.
+    every_s : float
+        From the answer to one short request to the next, seconds.
     """
 
     extra_ratio: float = 0.1
     phase_s: float = 6.0
     phases: int = 3
     most_ttft_s: float = 5.0
+    settle_s: float = 1.0
+    every_s: float = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +131,7 @@ class Perturbation:
         MeasurementError
             When the deployment slows down beyond the stated limit, or fails requests.
         """
-        await self._read(3 * SENTINEL_EVERY_S)
+        await self._read(3 * self.plan.every_s)
         return [await self._respond(kind) for kind in KINDS]
 
     async def _respond(self, kind: str) -> Response:
@@ -173,7 +177,7 @@ class Perturbation:
         raise failed or MeasurementError(f"{kind}: the added load ended by itself")
 
     async def _settled(self) -> list[tuple[float, float]]:
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(self.plan.settle_s)
         return await self._read(self.plan.phase_s)
 
     async def _read(self, seconds: float) -> list[tuple[float, float]]:
@@ -183,7 +187,7 @@ class Perturbation:
         while time.perf_counter() < end:
             answer = await self._short_request()
             readings.append((answer.ttft_s, answer.tpot_s))
-            await asyncio.sleep(SENTINEL_EVERY_S)
+            await asyncio.sleep(self.plan.every_s)
         return readings
 
     async def _short_request(self) -> Timing:

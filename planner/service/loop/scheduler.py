@@ -12,13 +12,14 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from actuators.kubernetes.stock_out import StockOut
-from planner.domain.errors import PoolwiseError
-from planner.domain.spec import TargetKind
+from planner.domain.errors import EndingError, PoolwiseError
+from planner.domain.spec import Stage, TargetKind
 from planner.service.deployment import Deployment
 from planner.service.election.leadership import Leadership
 from planner.service.loop.directives import standing
 from planner.service.loop.fast_tick import QUIET, fast_tick
 from planner.service.loop.slow_tick import tick
+from planner.service.loop.stages import Stages
 from planner.service.telemetry.logs import fields
 from planner.service.telemetry.metrics import Metrics
 
@@ -174,8 +175,12 @@ def _count_missed(metrics: Metrics, event: JobSubmissionEvent) -> None:
 
 def look_at_target(deployment: Deployment) -> None:
     """Say at once what the first plan would stumble over: a fleet that cannot be read."""
+    stages = Stages(slots=deployment.stages.slots)  # beside a tick of the same deployment
+    deadline_s = deployment.spec.loop.deadlines.observe_s
     try:
-        deployment.actuator.read_fleet()
+        stages.run(Stage.OBSERVE, deployment.actuator.read_fleet, deadline_s=deadline_s)
+    except EndingError:
+        return
     except PoolwiseError as error:
         LOG.warning("deployment=%s its fleet cannot be read: %s", deployment.spec.name, error)
 

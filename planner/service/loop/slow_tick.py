@@ -9,7 +9,13 @@ from enum import StrEnum
 from planner import rollout
 from planner.autoscale import keeping_what_waits
 from planner.autoscale.slow import Decision
-from planner.domain.errors import OvertakenError, PoolwiseError, StageOverrunError, StoreError
+from planner.domain.errors import (
+    EndingError,
+    OvertakenError,
+    PoolwiseError,
+    StageOverrunError,
+    StoreError,
+)
 from planner.domain.fleet import Fleet
 from planner.domain.forecast import Forecast
 from planner.domain.guards import Fallback
@@ -150,7 +156,7 @@ def _whole_tick(deployment: Deployment, way: "_Way", *, now: datetime) -> TickRe
         _compare(deployment, now=now)
         way.seen = _look(deployment, way.course, now=now)
         report = _tick(deployment, way, now=now)
-    except OvertakenError as late:
+    except (OvertakenError, EndingError) as late:
         report = TickReport(outcome=Outcome.HELD, reason=str(late), decision=way.decision)
     except PoolwiseError as error:
         report = _failed(deployment, way, str(error))
@@ -174,7 +180,7 @@ class _Way:
         """The decision; what it was made from is kept, whatever comes out."""
         try:
             decision = self.course.run(Stage.PLAN, question.decide)
-        except StageOverrunError:
+        except (StageOverrunError, EndingError):
             raise  # no answer that could be compared
         except PoolwiseError as error:
             self.parts = recorded(question, error)

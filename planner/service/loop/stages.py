@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from planner.domain.errors import StageOverrunError
+from planner.domain.errors import EndingError, StageOverrunError
 from planner.domain.spec import Stage, StageDeadlines
+from planner.domain.wanted import Wanted, working_for
 from planner.service.telemetry.tracing import SpanOf, no_span
 
 Result = TypeVar("Result")
+LOOK_S = 0.5
+"""Between two looks whether the process is to end."""
 
 
 def _plans_at_once() -> threading.Semaphore:
@@ -34,10 +37,13 @@ class Slots:
         2.2 times the processor time (two cores).
     plan : Semaphore
         Solver and twin leave the lock to others while they run.
+    ending : Event
+        Set when the process is to end: only what changes a fleet is waited for any longer.
     """
 
     forecast: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
     plan: threading.Semaphore = field(default_factory=_plans_at_once)
+    ending: threading.Event = field(default_factory=threading.Event)
 
     def of(self, stage: Stage) -> AbstractContextManager[object]:
         """What is held while the stage runs."""
@@ -51,12 +57,14 @@ class _Work(Generic[Result]):
     """Work in a thread of its own, and what came of it."""
 
     work: Callable[[], Result]
+    wanted: Wanted = field(default_factory=Wanted)
     results: list[Result] = field(default_factory=list)
     error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self.results.append(self.work())
+            with working_for(self.wanted):
+                self.results.append(self.work())
         except BaseException as error:  # handed to whoever waits
             self.error = error
 
@@ -65,8 +73,8 @@ class _Work(Generic[Result]):
 class Stages:
     """Runs stages for one deployment, one tick at a time.
 
-    A stage that overruns its deadline cannot be broken off: it goes on in its thread, the tick
-    goes on without it, and the stage is not begun anew before it has ended.
+    A stage that overruns its deadline goes on in its thread: the tick goes on without it, and the
+    stage is not begun anew before it has ended.
 
     Parameters
     ----------
@@ -86,6 +94,8 @@ class Stages:
         ------
         StageOverrunError
             When it takes longer than its deadline, or that of an earlier tick is still at it.
+        EndingError
+            When the process is to end, and the stage changes nothing.
         """
         left = self._left.get(stage)
         if left is not None and left[0].is_alive():
@@ -98,7 +108,7 @@ class Stages:
             began_s = time.monotonic()
             thread = threading.Thread(target=job.run, name=f"stage-{stage}", daemon=True)
             thread.start()
-            thread.join(deadline_s)
+            self._wait(thread, stage, job.wanted, until_s=began_s + deadline_s)
         if thread.is_alive():
             self._left[stage] = (thread, began_s)
             raise StageOverrunError(f"{stage} took longer than its deadline of {deadline_s:g} s")
@@ -106,6 +116,17 @@ class Stages:
         if job.error is not None:
             raise job.error
         return job.results[0]
+
+    def _wait(
+        self, thread: threading.Thread, stage: Stage, wanted: Wanted, *, until_s: float
+    ) -> None:
+        """For its end or the deadline; a stage that only looks or computes may be given up."""
+        while thread.is_alive() and time.monotonic() < until_s:
+            if stage is not Stage.APPLY and self.slots.ending.is_set():
+                wanted.give_up()
+                thread.join(LOOK_S)
+                raise EndingError(f"the server ends, and its tick is given up in stage {stage}")
+            thread.join(max(min(until_s - time.monotonic(), LOOK_S), 0.0))
 
     def finish(self, stage: Stage) -> None:
         """Wait for the end of a stage that was left behind."""

@@ -228,6 +228,11 @@ def test_growth_within_chance_is_none() -> None:
     assert replace(line, decoding_sequences=200).sequences_in(60.0) > 300
 
 
+def test_growth_is_not_continued_for_longer_than_it_can_be_known() -> None:
+    line = replace(backlog(sequences=200), sequences_before=100)
+    assert line.sequences_in(30.0) < line.sequences_in(60.0) == line.sequences_in(300.0)
+
+
 def test_a_line_tells_what_was_there_half_a_minute_ago() -> None:
     line = Line()
     found = [line.take(NOW + timedelta(seconds=t), 2 * t) for t in range(0, 90, 10)]

@@ -10,7 +10,7 @@ from planner.optimize.inputs import Integers
 from planner.optimize.problem import Discounted, Problem
 from planner.optimize.proposal import Round
 from planner.optimize.replay import Replay
-from planner.optimize.savings import MOST_LOOKS, MOST_TRIES, MOST_WINDOWS, Twin, win_back
+from planner.optimize.savings import MOST_LOOKS, MOST_TRIES, MOST_WINDOWS, Twin, is_better, win_back
 from tests.planner.optimize.cases import option, problem
 from tests.planner.optimize.scenarios import NOW, forecast, spec
 
@@ -45,10 +45,10 @@ class Asked:
         self.looks += 1
         return seen(0.98) if self.looks_too_well else self._says(last.problem, usable, t)
 
-    def propose(self, case: Problem) -> Round | None:
+    def propose(self, case: Problem, best: Round | None = None) -> Round | None:
         self.tries += 1
         found = optimize(case)
-        if not found.feasible:
+        if not found.feasible or (best is not None and not is_better(case, found, best)):
             return None
         says = self._says(case, found.usable)
         return Round(problem=case, solution=found, replays=(says,), exhausted=False)

@@ -52,9 +52,11 @@ def response(kind: str, ttft: float, low: float) -> Response:
 
 
 def test_prompts_slow_down_a_server_that_is_short_of_prefill(server: Imitation) -> None:
-    # By its profile a prompt takes a twentieth of what it really does, so that the share asked
+    # By its profile a prompt takes an eighth of what it really does, so that the share asked
     # for keeps the real one busy for most of the time.
-    plan = PerturbPlan(extra_ratio=0.08, phase_s=7.0, phases=1, most_ttft_s=30.0)
+    plan = PerturbPlan(
+        extra_ratio=0.11, phase_s=4.0, phases=1, most_ttft_s=30.0, settle_s=0.5, every_s=0.1
+    )
     responses = perturbed(server, linear_profile(first_token_s=0.02), plan)
     assert [r.kind for r in responses] == ["prefill", "decode", "requests"]
     prefill, *others = responses  # beside each other: a busy machine slows all of them
@@ -81,7 +83,8 @@ def test_added_load_ends_before_a_short_request_that_waits_is_answered(server: I
 
 def test_load_that_fails_ends_the_phase_with_its_own_error(server: Imitation) -> None:
     server.longest = 100  # short requests fit, the prompts that are added do not
-    plan = PerturbPlan(extra_ratio=0.5, phase_s=60.0, phases=1, most_ttft_s=30.0)
+    # The phase without added load is waited for, and that with it would last as long.
+    plan = PerturbPlan(extra_ratio=0.5, phase_s=5.0, phases=1, most_ttft_s=30.0)
     with pytest.raises(TooLongError, match="maximum context length is 100"):
         perturbed(server, linear_profile(first_token_s=0.02), plan)
 

@@ -27,6 +27,30 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     return dict(os.environ)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A deployment that tests look at and do not change: its folder, and its process."""
+    folder = tmp_path_factory.mktemp("running")
+    environment = {
+        **os.environ,
+        "POOLWISE_STATE_DIR": str(folder / "s"),
+        "POOLWISE_ENGINE_PYTHON": str(write_engine(folder)),
+    }
+    process = start(environment, folder, "--standby", "1")
+    yield folder, process.pid
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture
+def standing(running: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, int]:
+    """The commands of this test are for that deployment."""
+    folder, _ = running
+    monkeypatch.setenv("POOLWISE_STATE_DIR", str(folder / "s"))
+    monkeypatch.setenv("POOLWISE_ENGINE_PYTHON", str(folder / "python"))
+    return running
+
+
 @pytest.fixture
 def up(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(environment, tmp_path, "--standby", "1")
@@ -83,7 +107,7 @@ def test_it_is_steered_while_it_runs(
 
 
 def test_a_guard_refuses_with_a_reason(
-    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+    standing: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["deployment", "remove", "prefill-1"]) == 1
     assert "is the last prefill worker of cell local" in capsys.readouterr().err
@@ -150,11 +174,11 @@ def answering(tmp_path: Path) -> int | None:
 
 
 def test_a_second_one_on_the_same_state_directory_is_refused(
-    up: subprocess.Popen[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    standing: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = str(tmp_path / "model")
-    assert run(["deployment", "up", "--model", model]) == 1
-    assert f"process {up.pid}" in capsys.readouterr().err
+    folder, pid = standing
+    assert run(["deployment", "up", "--model", str(folder / "model")]) == 1
+    assert f"process {pid}" in capsys.readouterr().err
     assert len(workers(capsys)) == 3
 
 
@@ -178,7 +202,7 @@ def test_bad_input_is_told(
 
 
 def test_a_role_that_there_is_not_is_told_and_changes_nothing(
-    up: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]
+    standing: tuple[Path, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = workers(capsys)
     for line in (["add", "wizard"], ["flip", "prefill-1", "wizard"]):

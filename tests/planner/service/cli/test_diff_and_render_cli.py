@@ -1,10 +1,8 @@
 """`poolwise diff` and `poolwise render` as people run them; an API server takes what they print."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 
 import httpx
@@ -15,7 +13,7 @@ from actuators.kinds import KINDS
 from tests.actuators.kubernetes.rig import deployment
 from tests.actuators.kubernetes.test_kinds import CASES
 from tests.kubernetes import FakeCluster
-from tests.planner.service.examples import fleet, write_json, write_spec, write_trace
+from tests.planner.service.examples import write_spec
 
 POOLS = [
     {"model": "tiny", "role": role, "accelerator": "cpu", "max_replicas": 8}
@@ -39,24 +37,9 @@ class Done:
 
 
 @pytest.fixture
-def poolwise(tmp_path):
-    """Run a command as a process in a folder that has a trace and a fleet of one pair."""
-    write_trace(tmp_path / "trace.jsonl")
-    write_json(tmp_path / "fleet.json", fleet())
-
-    def command(*arguments):
-        done = subprocess.run(
-            [sys.executable, "-m", "planner.service.cli.main", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "POOLWISE_STATE_DIR": str(tmp_path / "state")},
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    return command
+def poolwise(poolwise):
+    """Run a command in a folder that has a trace and a fleet of one pair."""
+    return lambda *arguments: Done(*poolwise(*arguments))
 
 
 def with_objects(folder, objects=PAIR, *, kind="metrics", **changes):

@@ -2,14 +2,18 @@
 refused before anything is measured."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from planner.service.cli.main import run
 from planner.service.cli.profile_run import EPILOG
 from profiler.files import read_profile
 from tests.profiler.measure.imitation import MODEL, Imitation, imitated_server
+
+OWN, JOURNAL = Path("own.json"), Path("own.json.journal.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -123,39 +127,58 @@ def test_address_of_metrics_may_be_written_as_people_copy_it(poolwise, server, w
     assert "prompt and answer have room for 600 tokens" in " ".join(err.split())
 
 
-def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(poolwise):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A server that runs, and the folder of a profile that was measured on it."""
+    folder = tmp_path_factory.mktemp("measured")
+    with imitated_server(Imitation()) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POOLWISE_STATE_DIR", str(folder / "state"))
+        assert run([*asked(engine), "--out", str(folder / "own.json")]) == 0
+        yield engine, folder
+
+
+@pytest.fixture
+def engine(poolwise, measured):
+    """That server; the profile and its journal lie in the test's own folder."""
+    running, folder = measured
+    for file in (OWN, JOURNAL):
+        shutil.copy(folder / file, file)
+    return running
+
+
+def test_finished_run_is_neither_relabelled_nor_mixed_with_another_engine(
+    poolwise, engine, monkeypatch
+):
     """What was measured on one version is of that version, and of that day."""
-    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
-    with imitated_server(Imitation()) as engine:
-        assert poolwise(*asked(engine))[0] == 0
-        first, requests = own.read_text(), engine.asked
+    first, requests = OWN.read_text(), engine.asked
 
-        engine.version_told, engine.started_at, engine.slowness = "9.9.9", 2000.0, 3.0
-        status, _, err = poolwise(*asked(engine))
-        assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
-        assert own.read_text() == first
-
-        own.unlink()
-        assert poolwise(*asked(engine))[0] == 0
-        assert own.read_text() == first
-        assert engine.asked == requests
-
-        interrupted(journal)
-        status, _, err = poolwise(*asked(engine))
-        assert status == 2
-        assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
-
-
-def test_samples_are_a_profile_when_the_server_is_gone(poolwise):
-    own, journal = Path("own.json"), Path("own.json.journal.jsonl")
-    with imitated_server(Imitation()) as engine:
-        assert poolwise(*asked(engine))[0] == 0
-    own.unlink()
-    left = interrupted(journal)
+    monkeypatch.setattr(engine, "version_told", "9.9.9")
+    monkeypatch.setattr(engine, "started_at", 2000.0)
+    monkeypatch.setattr(engine, "slowness", 3.0)
     status, _, err = poolwise(*asked(engine))
+    assert (status, "--fresh measures anew" in " ".join(err.split())) == (2, True)
+    assert OWN.read_text() == first
+
+    OWN.unlink()
+    assert poolwise(*asked(engine))[0] == 0
+    assert OWN.read_text() == first
+    assert engine.asked == requests
+
+    interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(engine))
+    assert status == 2
+    assert "engine version 0.0-imitated then, 9.9.9 now" in " ".join(err.split())
+
+
+def test_samples_are_a_profile_when_the_server_is_gone(poolwise, engine):
+    gone = Imitation(url="http://127.0.0.1:9")
+    JOURNAL.write_text(JOURNAL.read_text().replace(engine.url, gone.url))
+    OWN.unlink()
+    left = interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(gone))
     assert status == 1
     assert "kept as a profile marked INCOMPLETE: own.json" in " ".join(err.split())
-    profile = read_profile(own)
+    profile = read_profile(OWN)
     assert profile.details.complete is False
     assert profile.details.samples == left
     assert any(n.startswith("INCOMPLETE: the run broke off") for n in profile.provenance.notes)
@@ -211,10 +234,9 @@ def test_unknown_model_to_launch_is_refused(poolwise):
     assert "neither a folder with a config.json nor one of tiny, smollm2" in " ".join(err.split())
 
 
-def test_journal_of_another_run_is_not_mixed_in(poolwise, server):
-    assert poolwise(*asked(server))[0] == 0
-    interrupted(Path("own.json.journal.jsonl"))
-    status, _, err = poolwise(*asked(server, "--tp", "2"))
+def test_journal_of_another_run_is_not_mixed_in(poolwise, engine):
+    interrupted(JOURNAL)
+    status, _, err = poolwise(*asked(engine, "--tp", "2"))
     assert status == 2
     assert "holds measurements of something else (tp 1 then, 2 now)" in " ".join(err.split())
 

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from planner.domain.errors import StageOverrunError, StoreError
+from planner.domain.errors import EndingError, NotWantedError, StageOverrunError, StoreError
 from planner.domain.fleet import Role
 from planner.domain.rollout import ApprovalState
 from planner.domain.spec import Stage
+from planner.domain.wanted import go_on
 from planner.service.deployment import Observation
 from planner.service.election.elector import NoElection
 from planner.service.election.leadership import Leadership
@@ -89,6 +90,41 @@ def test_a_stage_that_overruns_is_not_begun_again_before_it_has_ended():
     goes_on.set()
     stages.finish(Stage.PLAN)
     assert stages.run(Stage.PLAN, work, deadline_s=30) is True
+
+
+def test_when_the_server_ends_what_only_looks_or_computes_is_given_up_and_a_change_is_not():
+    stages, changes, broken_off = Stages(), threading.Event(), []
+
+    def look():
+        stages.slots.ending.set()
+        return threading.Event().wait(timeout=60)
+
+    def compute():
+        try:
+            while True:
+                go_on()
+        except NotWantedError:
+            broken_off.append(1)
+            raise
+
+    with pytest.raises(EndingError, match="given up in stage observe"):
+        stages.run(Stage.OBSERVE, look, deadline_s=60)
+    with pytest.raises(EndingError, match="given up in stage plan"):
+        stages.run(Stage.PLAN, compute, deadline_s=60)
+    assert broken_off == [1]
+    threading.Timer(0.7, changes.set).start()
+    assert stages.run(Stage.APPLY, lambda: changes.wait(timeout=60), deadline_s=60) is True
+
+
+def test_a_tick_that_is_given_up_at_the_end_moves_nothing_and_says_so(make):
+    deployment = make(loop={"mode": "auto"})
+    slow, observer = held_up(deployment)
+    slow.stages.slots.ending.set()
+    report = tick(slow, now=NOON)
+    assert report.outcome is Outcome.HELD
+    assert "the server ends" in report.reason
+    assert slow.store.decisions("shop", limit=1)[0].outcome == "held"
+    observer.goes_on.set()
 
 
 def test_a_load_that_cannot_be_read_in_time_leaves_the_last_good_decision(make):
