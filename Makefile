@@ -4,6 +4,7 @@
 #   make test    all tests, real engines included   (NO_ENGINE=1 leaves those out)
 #   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
 #   make fuzz    broken variants of every file that is read (minutes; ROUNDS=3000 of each)
+#   make mutate  altered lines of the core: does a test fail for each? (an hour; MUTATE_FLAGS='--package rollout')
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make docs    the pages of docs/ and the reference made from the code, as a site in build/site
 #   make bench   the benchmarks, and make soak at the end (hours)
@@ -27,6 +28,7 @@ VENV := .venv
 ENGINE := .engine
 DYNAMO := .dynamo
 PREDICTORS := .predictors
+MUTATION := .mutation
 BIN := $(VENV)/bin
 export POOLWISE_STATE_DIR ?= $(CURDIR)/.poolwise
 export POOLWISE_ENGINE_PYTHON ?= $(CURDIR)/$(ENGINE)/bin/python
@@ -34,7 +36,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Some images forbid bytecode: then each of some hundred processes of the tests compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test browser soak fuzz check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
+.PHONY: help demo test browser soak fuzz mutate check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -77,6 +79,16 @@ soak: $(VENV)/stamp
 
 fuzz: $(VENV)/stamp
 	@POOLWISE_FUZZ_ROUNDS=$(or $(ROUNDS),3000) $(BIN)/python -m pytest -n auto --dist worksteal --timeout 3000 tests/fuzz $(PYTEST_FLAGS)
+
+# Beside the tests' own packages, without what it requires for its command line.
+$(MUTATION)/stamp: $(VENV)/stamp benchmarks/mutation/requirements.txt
+	@echo "[setup] installing cosmic-ray into $(MUTATION) (4 MB)"
+	rm -rf $(MUTATION)
+	$(BIN)/python -m pip install -q --no-deps --target $(MUTATION) -r benchmarks/mutation/requirements.txt
+	touch $@
+
+mutate: $(MUTATION)/stamp
+	@PYTHONPATH=$(MUTATION) $(BIN)/python -m benchmarks.mutation.run $(MUTATE_FLAGS)
 
 lint: $(VENV)/stamp
 	@$(BIN)/ruff check .
@@ -158,4 +170,4 @@ serve: $(VENV)/stamp
 	$(BIN)/poolwise serve --spec $(SPEC) --dry-run $(SERVE_FLAGS)
 
 clean:
-	rm -rf $(VENV) $(ENGINE) $(DYNAMO) .poolwise poolwise-demo dist build
+	rm -rf $(VENV) $(ENGINE) $(DYNAMO) $(MUTATION) .poolwise poolwise-demo dist build

@@ -113,7 +113,7 @@ def _restricted(
     reason = f"{_fleet_text(fewer, other.replicas)} in the first window, "
     whole = replace(other, replicas=_placed(problem, fewer, other.replicas))
     reason += _compared(problem, whole, usd, more, solution)
-    if more <= _CENT:
+    if more <= _CENT or _in_all(problem, other, solution) <= _CENT:
         reason += _NOT_REPLAYED
     return RejectedAlternative(name=name, reason=reason + note, usd_per_hour=usd)
 
@@ -141,7 +141,7 @@ def _current_fleet(problem: Problem, solution: Solution, usd: float) -> list[Rej
     reason = _compared(problem, held, kept_usd, kept_usd - usd, solution)
     if _short_window(problem, held) is None:
         reason = f"serves the demand, {reason}"
-    if kept_usd <= usd + _CENT:
+    if kept_usd <= usd + _CENT or _in_all(problem, held, solution) <= _CENT:
         reason += _NOT_REPLAYED
     return [RejectedAlternative(name="current fleet", reason=reason, usd_per_hour=kept_usd)]
 
@@ -173,9 +173,16 @@ def _compared(
         return f"{said}; {usd:.2f} USD/h"
     hours = problem.horizon_h
     priced = sum(term.usd for term in other.terms if term.name == "slo_shortfall") / hours
-    in_all = (other.usd - solution.usd) / hours
+    in_all = _in_all(problem, other, solution)
     compared = f"{abs(in_all):.2f} {'more' if in_all > 0 else 'less'} than the plan in all"
+    if abs(in_all) <= _CENT:
+        compared = "the same as the plan in all"
     return f"{said}; {usd:.2f} USD/h and {priced:.2f} for what is unserved, {compared}"
+
+
+def _in_all(problem: Problem, other: Solution, solution: Solution) -> float:
+    """What another fleet costs more than the plan in all its terms, USD/h."""
+    return (other.usd - solution.usd) / problem.horizon_h
 
 
 def unserved_text(problem: Problem, solution: Solution) -> str:

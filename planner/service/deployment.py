@@ -88,7 +88,7 @@ class Deployment:
     running : list of str
         Ids of plans that this process is moving the fleet for.
     orders : tuple of Directive, or None
-        Of people, in force when a tick began; None: nothing decides by itself.
+        Of people, in force when a tick or a change of the fleet began; None: none has begun.
     memory : Memory
         What forecasts have learned so far, so that a tick only takes the new windows.
     stages : Stages
@@ -140,8 +140,12 @@ class Deployment:
 
     def as_ordered(self, *, now: datetime) -> "Deployment":
         """The same deployment with the loop's mode that a person ordered at run time."""
-        orders = self.store.directives(self.spec.name).kept()
-        return replace(self, spec=standing(self, now=now).over(self.spec), orders=orders)
+        known = self.knowing_orders()
+        return replace(known, spec=standing(self, now=now).over(self.spec))
+
+    def knowing_orders(self) -> "Deployment":
+        """The same deployment with the orders that are kept now: later ones are new to it."""
+        return replace(self, orders=self.store.directives(self.spec.name).kept())
 
     def notes(self, *, now: datetime) -> tuple[GuardFinding, ...]:
         """What should be known of a plan that is made now: shortages, and hands of others."""

@@ -243,6 +243,8 @@ def apply(
     ApplyError
         When the target refuses it beforehand, or a step failed.
     """
+    if deployment.orders is None:
+        deployment = deployment.knowing_orders()
     settle_interrupted(deployment, at=at)
     expire_old(deployment, at=at)
     record = _as_seen(deployment, plan_id, revision)
@@ -328,6 +330,7 @@ def _go_back(
     revision: int | None = None,
 ) -> None:
     """The way back, where no later plan and no guard is in it; see `carry`."""
+    deployment = deployment.knowing_orders()
     _check_last(deployment, record)
     spec, plan, fleet = deployment.spec, record.plan, known_fleet.look(deployment, at=at)
     agreed = diff_of(record.diff, spec=spec, read_at=fleet.read_at)

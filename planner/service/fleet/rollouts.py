@@ -1,5 +1,6 @@
 """A diff on its way through the target, there or back: one at a time, every step of it kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,18 +16,29 @@ from planner.domain.errors import (
     StalePlanError,
 )
 from planner.domain.fleet import Fleet
-from planner.domain.rollout import Approval, ApprovalState, Diff, Step, Verdict
-from planner.domain.spec import TargetKind
+from planner.domain.guards import Pause
+from planner.domain.rollout import Approval, ApprovalState, Diff, Step, StepKind, Verdict
+from planner.domain.spec import LoopMode, TargetKind
 from planner.domain.wording import counted
 from planner.service.deployment import Deployment
 from planner.service.documents import diff_of
 from planner.service.fleet import known_fleet
 from planner.service.store import BegunStep, PlanRecord
+from planner.service.store.directives import Directive, DirectiveKind
+from planner.service.store.in_force import check_step
 
 DRY_RUN = "dry run"
 """How the reason of a plan begins that was applied to a target of which nothing is changed."""
 POLICY = "policy"
 """Who approves where the spec lets no person decide."""
+_DIRECTIONS: Mapping[StepKind, frozenset[str]] = {
+    StepKind.START: frozenset({Pause.OUT}),
+    StepKind.FLIP: frozenset({Pause.IN, Pause.OUT}),
+    StepKind.ROUTE: frozenset(),
+    StepKind.DRAIN: frozenset({Pause.IN}),
+    StepKind.STOP: frozenset({Pause.IN}),
+}
+"""Where the fleet's capacity goes by a step; in: away."""
 SETTLER = "serve"
 """Who settles what a process that is gone has left."""
 
@@ -257,7 +269,36 @@ class _Run:
         number, now = step.index + 1, self.deployment.clock()
         what = f"step {number} of {len(self.diff.steps)} ({step.kind} {step.shape.label})"
         begun = BegunStep(number=number, begun_at=now, what=what)
-        self.deployment.store.begin_step(last, begun)
+        name, orders = self.deployment.spec.name, self.deployment.orders or ()
+        self.deployment.store.begin_step(
+            last,
+            begun,
+            allowed=lambda connection: check_step(
+                connection, name, orders, lambda order: self._is_against(order, step)
+            ),
+        )
+
+    def _is_against(self, order: Directive, step: Step) -> bool:
+        """Whether an order, given after this was decided, forbids the step.
+
+        A pause forbids its direction. Mode off stops what the loop moves, not what a person does.
+        A replica that was drained here is stopped all the same: it serves nothing any more.
+        """
+        if step.kind is StepKind.STOP and self._is_drained(step):
+            return False
+        if order.kind is DirectiveKind.PAUSE:
+            return order.subject in _DIRECTIONS[step.kind]
+        off = order.kind is DirectiveKind.MODE and order.value == LoopMode.OFF
+        return off and self.by == POLICY
+
+    def _is_drained(self, stop: Step) -> bool:
+        """Whether more of its replicas were drained before than stopped."""
+        before = [
+            step.kind
+            for step in self.diff.steps
+            if step.index < stop.index and (step.shape, step.cell) == (stop.shape, stop.cell)
+        ]
+        return before.count(StepKind.DRAIN) > before.count(StepKind.STOP)
 
     def _fail(self, before: Approval, last: Approval, error: BaseException, steps: range) -> None:
         store, now = self.deployment.store, self.deployment.clock()

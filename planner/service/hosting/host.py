@@ -3,10 +3,12 @@
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy import Connection
 
 from planner.domain.errors import PlanStateError, PoolwiseError, SpecChangedError, SpecError
 from planner.domain.spec import Spec, Stage, TargetKind
@@ -25,8 +27,9 @@ from planner.service.loop.tidying import schedule_tidying
 from planner.service.settings import Settings
 from planner.service.spec.versions import SpecReader, Specs, supersede_foreign
 from planner.service.store import Store
+from planner.service.store.approvals import check_alone
 from planner.service.store.deployments import Membership, StoredDeployments
-from planner.service.store.specs import SpecVersion, StoredSpecs
+from planner.service.store.specs import SpecVersion, StoredSpecs, ids_in_force, newest_version
 from planner.service.telemetry.events import EventWatch
 from planner.service.telemetry.metrics import Metrics
 from planner.service.telemetry.notifying import Notifier
@@ -92,9 +95,28 @@ class Host:
         return made
 
     def check_apart(self, spec: Spec) -> None:
-        """Refuse a target that another deployment steers. Raises SpecError."""
+        """Refuse a target that another deployment steers here. Raises SpecError."""
         others = (one.deployment.spec for one in self.registry.all() if one.name != spec.name)
         check_apart(spec, tuple(others))
+
+    def check_apart_everywhere(self, connection: Connection, spec: Spec) -> None:
+        """The same of what other processes of this server were told a moment ago.
+
+        In the transaction that keeps the spec: two processes may be told of one target at once.
+        """
+        here = {one.name: one.deployment.spec for one in self.registry.all()}
+        members = self.shared.members.served(connection)
+        others = {name: one for name, one in here.items() if name != spec.name}
+        for name, spec_id in ids_in_force(connection, {*here, *members} - {spec.name}).items():
+            if name in here and here[name].spec_id == spec_id:
+                continue
+            version = newest_version(connection, name)
+            if version is not None:
+                with suppress(SpecError):  # one that cannot be read here is served by nobody
+                    others[name] = self.shared.reader.read(
+                        version.content, allow_estimates=version.allow_estimates
+                    )
+        check_apart(spec, tuple(others.values()))
 
     def add(
         self,
@@ -134,12 +156,16 @@ class Host:
                 put_at=at,
                 put_by=by,
             )
-            version = StoredSpecs(access=store.access, deployment=name).add(made)
-            self.shared.members.put(
-                Membership(
-                    deployment=name, given=given, changed_at=at, changed_by=by, retired=False
-                )
+            member = Membership(
+                deployment=name, given=given, changed_at=at, changed_by=by, retired=False
             )
+
+            def allowed(connection: Connection) -> None:
+                self.check_apart_everywhere(connection, spec)
+                self.shared.members.put_in(connection, member)
+
+            stored = StoredSpecs(access=store.access, deployment=name)
+            version = stored.add(made, allowed=allowed)
             LOG.info("deployment=%s added by %s", name, by)
             return self.open(version, spec, alone=False)
 
@@ -162,9 +188,12 @@ class Host:
                     "its end before you retire the deployment"
                 )
             given = served.specs.given if served.specs else ""
-            self.shared.members.put(
-                Membership(deployment=name, given=given, changed_at=at, changed_by=by, retired=True)
+            member = Membership(
+                deployment=name, given=given, changed_at=at, changed_by=by, retired=True
             )
+            with self.shared.store.access.writing() as connection:
+                check_alone(connection, name)  # one may have begun since
+                self.shared.members.put_in(connection, member)
             self._end(served)
             for record in lifecycle.waiting(served.deployment):
                 lifecycle.supersede(
@@ -239,7 +268,7 @@ class Host:
             hands=lambda new: Hands(spec=new, desired=desired).on,
             leadership=leadership,
             now=version,
-            fits=self.check_apart,
+            fits=self.check_apart_everywhere,
         )
         events = None
         if shared.notifier.senders:
@@ -315,6 +344,8 @@ class Host:
 
     def _end(self, served: Served) -> None:
         """Serve it no longer: no further step of it is begun."""
+        if served.specs is not None:
+            served.specs.end()  # a spec that is being put has it tick again: first of all
         served.leadership.end()
         unschedule(self.shared.scheduler, served.name)
         self.registry.remove(served.name)

@@ -14,8 +14,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from forecaster.memory import Memory
-from planner.domain.errors import NotAllowedError, SpecError, UnknownProfileError
+from planner.domain.errors import (
+    NotAllowedError,
+    SpecError,
+    UnknownDeploymentError,
+    UnknownProfileError,
+)
 from planner.domain.hardware import Catalogue
 from planner.domain.spec import Spec, TargetKind
 from planner.service.answers.planning import sole_model
@@ -26,6 +33,7 @@ from planner.service.spec.file import HINT, spec_of
 from planner.service.spec.model_config import read_model_config
 from planner.service.spec.yaml_source import read_yaml
 from planner.service.store import Store
+from planner.service.store.deployments import check_served
 from planner.service.store.profiles import StoredProfiles
 from planner.service.store.specs import SpecVersion, StoredSpecs
 from profiler.files import profile_document, read_profile
@@ -137,7 +145,10 @@ class Specs:
     now : SpecVersion
         The version in force here.
     fits : callable
-        Raises SpecError where a spec does not go with those of the other deployments.
+        Raises SpecError where a spec does not go with those of the other deployments, as the
+        transaction that keeps it sees them.
+    ended : bool
+        The deployment is served no longer: nothing is put any more.
     """
 
     store: Store
@@ -146,8 +157,9 @@ class Specs:
     hands: Callable[[Spec], ActuatorOf]
     leadership: Leadership
     now: SpecVersion
-    fits: Callable[[Spec], None] = lambda _spec: None
+    fits: Callable[[Connection, Spec], None] = lambda _connection, _spec: None
     watchers: list[Callable[[Deployment], None]] = field(default_factory=list)
+    ended: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
@@ -181,6 +193,8 @@ class Specs:
             When it is not valid, or another deployment's.
         SpecChangedError
             When the version `expected` is not in force any more.
+        UnknownDeploymentError
+            When the deployment was retired meanwhile.
         """
         inline = self.reader.resolved(content)
         spec = self.reader.read(inline, allow_estimates=allow_estimates)
@@ -202,10 +216,22 @@ class Specs:
             put_at=at,
             put_by=by,
         )
+
+        def allowed(connection: Connection) -> None:
+            check_served(connection, spec.name)
+            self.fits(connection, spec)
+
         with self._lock:
-            kept = self.stored.add(made, expected=expected)
+            if self.ended:
+                raise UnknownDeploymentError(f"deployment {spec.name} was retired meanwhile")
+            kept = self.stored.add(made, expected=expected, allowed=allowed)
             self._use(kept, spec, by=by)
         return kept
+
+    def end(self) -> None:
+        """Put nothing any more, once what is being put is in force."""
+        with self._lock:
+            self.ended = True
 
     def follow(self) -> None:
         """Take over what another process was told. Raises StoreError, SpecError."""
@@ -213,7 +239,7 @@ class Specs:
         if newest is None or newest[0] <= self.now.version:
             return
         with self._lock:
-            version = self.stored.newest()
+            version = None if self.ended else self.stored.newest()
             if version is not None and version.version > self.now.version:
                 spec = self.reader.read(version.content, allow_estimates=version.allow_estimates)
                 self._use(version, spec, by=version.put_by)
@@ -231,7 +257,6 @@ class Specs:
                     "one with `poolwise serve --spec`"
                 )
         sole_model(spec, self.reader.model)
-        self.fits(spec)
 
     def _use(self, version: SpecVersion, spec: Spec, *, by: str) -> None:
         old = self.leadership.deployment

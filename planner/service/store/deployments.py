@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
+from planner.domain.errors import UnknownDeploymentError
 from planner.service.store import audit
 from planner.service.store.database import Access
 from planner.service.store.instants import instant, stamp
@@ -61,6 +62,11 @@ class StoredDeployments:
 
     def put(self, made: Membership) -> None:
         """Keep that one was added, or retired. Raises StoreError."""
+        with self.access.writing() as connection:
+            self.put_in(connection, made)
+
+    def put_in(self, connection: Connection, made: Membership) -> None:
+        """The same within a transaction."""
         here = DEPLOYMENTS.c.deployment == made.deployment
         values = {
             "lease": self.lease,
@@ -70,10 +76,14 @@ class StoredDeployments:
             "retired": made.retired,
         }
         action = "deployment.retire" if made.retired else "deployment.add"
-        with self.access.writing() as connection:
-            if connection.execute(update(DEPLOYMENTS).where(here).values(values)).rowcount == 0:
-                connection.execute(insert(DEPLOYMENTS).values(deployment=made.deployment, **values))
-            audit.add(connection, made.changed_at, made.changed_by, action, made.deployment)
+        if connection.execute(update(DEPLOYMENTS).where(here).values(values)).rowcount == 0:
+            connection.execute(insert(DEPLOYMENTS).values(deployment=made.deployment, **values))
+        audit.add(connection, made.changed_at, made.changed_by, action, made.deployment)
+
+    def served(self, connection: Connection) -> frozenset[str]:
+        """Names of those that were added and are not retired."""
+        here = (DEPLOYMENTS.c.lease == self.lease) & ~DEPLOYMENTS.c.retired
+        return frozenset(connection.execute(select(DEPLOYMENTS.c.deployment).where(here)).scalars())
 
     def forget(self, deployment: str) -> None:
         """Keep nothing of one that a file names from now on. Raises StoreError."""
@@ -83,6 +93,18 @@ class StoredDeployments:
                 return
         with self.access.writing() as connection:
             connection.execute(delete(DEPLOYMENTS).where(here))
+
+
+def check_served(connection: Connection, deployment: str) -> None:
+    """Refuse what is put for a deployment that is served no longer.
+
+    Raises
+    ------
+    UnknownDeploymentError
+    """
+    query = select(DEPLOYMENTS.c.retired).where(DEPLOYMENTS.c.deployment == deployment)
+    if connection.execute(query).scalar_one_or_none():
+        raise UnknownDeploymentError(f"deployment {deployment} was retired meanwhile: look again")
 
 
 def _membership(row: RowMapping) -> Membership:

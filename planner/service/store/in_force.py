@@ -5,11 +5,11 @@ Whoever looked at the start knows nothing of it, so it is looked at again in the
 that writes: there is one writer at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, select
 
-from planner.domain.errors import OvertakenError
+from planner.domain.errors import GuardRefusedError, OvertakenError
 from planner.domain.rollout import Approval, ApprovalState
 from planner.service.store import plans
 from planner.service.store.directives import Directive, directives_of
@@ -76,6 +76,31 @@ def check_spec(connection: Connection, record: PlanRecord) -> None:
             f"plan {plan_id} was made under {made_under}, and now {now} is in force: plan again",
             for_good=True,
         )
+
+
+def check_step(
+    connection: Connection,
+    deployment: str,
+    known: Sequence[Directive],
+    stops: Callable[[Directive], bool],
+) -> None:
+    """Refuse the next step of a rollout that somebody has ordered to stop since it was decided.
+
+    Parameters
+    ----------
+    known : sequence of Directive
+        Orders by which it was decided.
+    stops : callable
+        Whether an order is against this step.
+
+    Raises
+    ------
+    GuardRefusedError
+    """
+    now = directives_of(connection, deployment)
+    against = [one.sentence for one in now if one not in known and stops(one)]
+    if against:
+        raise GuardRefusedError(f"ordered meanwhile: {'; '.join(against)}")
 
 
 def _check_orders(connection: Connection, record: PlanRecord, known: Sequence[Directive]) -> None:

@@ -1,11 +1,11 @@
 """Specs that were put in place of the one that the server was started with; every version stays."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, func, insert, select
 
 from planner.domain.errors import SpecChangedError
 from planner.service.store import audit
@@ -63,7 +63,13 @@ class StoredSpecs:
             row = connection.execute(query).one_or_none()
         return None if row is None else (row.version, row.spec_id)
 
-    def add(self, made: SpecVersion, *, expected: int | None = None) -> SpecVersion:
+    def add(
+        self,
+        made: SpecVersion,
+        *,
+        expected: int | None = None,
+        allowed: Callable[[Connection], None] = lambda _connection: None,
+    ) -> SpecVersion:
         """Keep a version as the one in force; the one in force where it is equal to it.
 
         Parameters
@@ -72,6 +78,9 @@ class StoredSpecs:
             Its version is not looked at: the next one is taken.
         expected : int or None
             The version that it replaces; None: whichever is in force.
+        allowed : callable
+            Looks in the same transaction whether it may be kept, and may keep what belongs to it;
+            raises where not.
 
         Raises
         ------
@@ -80,6 +89,7 @@ class StoredSpecs:
         """
         with self.access.writing() as connection:
             now = self._newest(connection)
+            allowed(connection)
             number = 0 if now is None else now.version
             if expected is not None and expected != number:
                 raise SpecChangedError(_changed(self.deployment, now))
@@ -105,14 +115,34 @@ class StoredSpecs:
         return made if kept is None else kept
 
     def _newest(self, connection: Connection) -> SpecVersion | None:
-        query = (
-            select(SPECS)
-            .where(SPECS.c.deployment == self.deployment)
-            .order_by(SPECS.c.version.desc())
-            .limit(1)
-        )
-        row = connection.execute(query).mappings().one_or_none()
-        return None if row is None else _version(row)
+        return newest_version(connection, self.deployment)
+
+
+def ids_in_force(connection: Connection, deployments: Iterable[str]) -> dict[str, str]:
+    """The spec id that is in force of each of these deployments; none was kept: no entry."""
+    newest = (
+        select(SPECS.c.deployment, func.max(SPECS.c.version).label("version"))
+        .where(SPECS.c.deployment.in_(sorted(deployments)))
+        .group_by(SPECS.c.deployment)
+        .subquery()
+    )
+    query = select(SPECS.c.deployment, SPECS.c.spec_id).join(
+        newest,
+        (SPECS.c.deployment == newest.c.deployment) & (SPECS.c.version == newest.c.version),
+    )
+    return {row.deployment: row.spec_id for row in connection.execute(query)}
+
+
+def newest_version(connection: Connection, deployment: str) -> SpecVersion | None:
+    """The version in force; None before the first was kept."""
+    query = (
+        select(SPECS)
+        .where(SPECS.c.deployment == deployment)
+        .order_by(SPECS.c.version.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).mappings().one_or_none()
+    return None if row is None else _version(row)
 
 
 def _version(row: RowMapping) -> SpecVersion:

@@ -251,15 +251,20 @@ class Store:
         with self._read() as connection:
             return approvals.states(connection, plan_id)
 
-    def begin_step(self, run: Approval, step: BegunStep) -> None:
+    def begin_step(
+        self, run: Approval, step: BegunStep, *, allowed: Callable[[Connection], None] | None = None
+    ) -> None:
         """Keep that a step of a plan is begun, as long as the plan is where `run` left it.
 
         Raises
         ------
         PlanStateError
-            When it is not; the step must not be taken then.
+            When it is not; the step must not be taken then. Also what `allowed` raises, which
+            looks in the same transaction.
         """
         with self._write() as connection:
+            if allowed is not None:
+                allowed(connection)
             approvals.begin_step(connection, run, step)
             by, plan_id = run.changed_by, run.plan_id
             _audit(connection, step.begun_at, by, "plan.step", plan_id, detail=step.what)

@@ -65,3 +65,12 @@ def test_averaging_falls_from_one_to_zero() -> None:
     assert factor[0] == pytest.approx(1.0)
     assert np.all(np.diff(factor) < 0)
     assert factor[-1] == pytest.approx(2e-3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("role", "fits"), [(Role.PREFILL, True), (Role.DECODE, False), (Role.AGGREGATED, False)]
+)
+def test_prefill_holds_a_prompt_and_one_token_the_others_all_of_the_answer(role, fits) -> None:
+    profile = linear_profile(max_model_len=1_000)
+    assert bool(servable(profile, role, point_shape(isl=999.0, osl=1.0))[0])
+    assert bool(servable(profile, role, point_shape(isl=999.0, osl=2.0))[0]) is fits

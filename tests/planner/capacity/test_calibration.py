@@ -156,3 +156,22 @@ def test_false_alarms_are_as_seldom_as_stated(noise) -> None:
 def test_impossible_settings_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         CalibrationSettings(**wrong)
+
+
+def test_what_was_not_observed_corrects_nothing() -> None:
+    both = seen(PAIR, 12.0, prefill=1.3, decode=1.2)
+    gaps_only = implied(PAIR, replace(both, ttft_mean_s=None), {})
+    first_only = implied(PAIR, replace(both, itl_mean_s=None), {Leg.DECODE: 1.2})
+    assert gaps_only.of(Leg.PREFILL) is None
+    assert gaps_only.of(Leg.DECODE) == pytest.approx(1.2, rel=0.03)
+    assert first_only.of(Leg.DECODE) is None
+    assert first_only.of(Leg.PREFILL) == pytest.approx(1.3, rel=0.03)
+
+
+def test_drift_is_the_mean_of_what_has_piled_up() -> None:
+    above = Watch(high=1.0, high_ticks=4, high_total=4 * math.log(1.2))
+    below = Watch(low=1.0, low_ticks=5, low_total=5 * math.log(0.8))
+    known = first_calibration("p", Leg.DECODE, at=NOON)
+    assert replace(known, watch=Watch()).drift == 1.0
+    assert replace(known, watch=above).drift == pytest.approx(1.2)
+    assert replace(known, watch=below).drift == pytest.approx(0.8)

@@ -20,6 +20,7 @@ from planner.rollout import (
     persons_needed,
     policy_approves,
     reject,
+    remark,
     roll_back,
     submit,
     supersede,
@@ -157,3 +158,10 @@ def test_an_approved_plan_expires_where_the_policy_limits_that() -> None:
     late, approved = NOW + timedelta(seconds=61), moved(submit, approve)
     assert has_expired(approved, ApprovalPolicy(approved_expires_s=60.0), now=late)
     assert not has_expired(approved, ApprovalPolicy(approved_expires_s=62.0), now=late)
+
+
+def test_a_remark_says_more_and_moves_nothing() -> None:
+    before = moved(submit, approve, begin)
+    later = remark(before, by="loop", at=NOW + timedelta(seconds=5), reason="waits for a node")
+    assert (later.state, later.reason) == (before.state, "waits for a node")
+    assert (later.changed_by, later.changed_at) == ("loop", NOW + timedelta(seconds=5))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from planner.domain.errors import SpecError, StalePlanError
 from planner.domain.fleet import Fleet, ReplicaShape, Role
 from planner.domain.rollout import StepKind
-from planner.rollout import after, diff, diff_to, last_good
+from planner.rollout import after, diff, diff_to, dip, last_good
 from planner.rollout.effects import applied, pools_by_key, ready_in, serves
 from tests.planner.rollout.cases import (
     D_A100,
@@ -206,3 +206,11 @@ def test_without_the_check_of_the_fleet_its_steps_lead_past_the_plan() -> None:
     steps = diff(fleet({P: 1, D: 1}), plan({P: 3, D: 1}), spec()).steps
     moved = fleet({P: 2, D: 1})
     assert counts(after(moved, steps, at=NOW)) == {P: 4, D: 1}
+
+
+def test_while_a_replica_flips_it_counts_in_neither_role() -> None:
+    goal = spec(h100=4)
+    change = diff(fleet({P: 2, D: 2}), plan({P: 1, D: 3}), goal)
+    assert [step.kind for step in change.steps if step.to_shape] == [StepKind.FLIP]
+    flipping = dip(change, goal).states[0]
+    assert (flipping.prefill_ratio, flipping.decode_ratio) == pytest.approx((1.0, 1.0))

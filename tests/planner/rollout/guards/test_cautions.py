@@ -206,6 +206,16 @@ def test_rate_limits_cut_the_change_to_what_is_left_of_the_period() -> None:
     assert rolled_out(SMALL, GROW, slow, earlier) == {P: 2, D: 2}
 
 
+def test_a_cut_says_whether_replicas_would_come_or_go_and_how_many_are_left() -> None:
+    slow = guarded(scale_up=RateLimit(replicas=1, period_s=60), scale_down=RateLimit(replicas=1))
+    for before, wanted, told in (
+        (SMALL, GROW, "2 replicas of prefill would come, 1 of 1 per 60 s are left"),
+        (LARGE, SHRINK, "3 replicas of prefill would go, 1 of 1 per 60 s are left"),
+    ):
+        _, findings = steps_taken(before, wanted, slow)
+        assert any(told in finding.reason for finding in findings)
+
+
 def test_a_rate_may_be_a_share_of_what_there_is() -> None:
     doubling = guarded(scale_up=RateLimit(ratio=1.0))
     assert rolled_out(fleet({P: 1, D: 2}), plan({P: 4, D: 4}), doubling) == {P: 2, D: 4}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from planner import rollout
-from planner.domain.errors import NotLeaderError, SpecError
+from planner.domain.errors import NotLeaderError, SpecError, UnknownDeploymentError
 from planner.service.api import Service, create_app
 from planner.service.api.examples import FLEET, MINUTES, SPEC
 from planner.service.election.elector import Elector, NoElection
@@ -185,6 +185,47 @@ def test_a_spec_that_cannot_be_read_any_more_keeps_no_other_from_being_served(be
     older.host.shared = replace(older.host.shared, reader=reader)
     older.host.follow()
     assert older.names() == ["forge"]
+
+
+def promising(ttft_s):
+    return {**MILL, "slos": [{**SPEC["slos"][0], "ttft_s": ttft_s}]}
+
+
+def put_late(served, content):
+    """A spec that was on its way when its deployment was retired."""
+    served.specs.put(content, allow_estimates=False, by="bob", at=datetime.now(UTC))
+
+
+def test_a_spec_that_comes_while_its_deployment_is_retired_has_nothing_tick(begin):
+    server, other = begin(), begin()
+    server.admin.put(HERE, MILL)
+    other.host.follow()
+    gone, gone_there = server.host.registry.get("mill"), other.host.registry.get("mill")
+    assert server.admin.delete(HERE).status_code == 204
+    for served in (gone, gone_there):  # one process has followed, the other has not yet
+        with pytest.raises(UnknownDeploymentError, match="retired meanwhile"):
+            put_late(served, promising(0.45))
+    assert not any("mill" in job for job in server.jobs())
+    assert server.admin.put(HERE, promising(0.6)).status_code == 201
+    gone.specs.follow()  # a tick of the one that is gone takes over nothing
+    job = server.host.shared.scheduler.get_job("slow:mill")
+    assert server.host.registry.get("mill").leadership in job.func.args
+
+
+def test_of_two_processes_that_are_told_of_one_target_at_once_one_refuses(begin):
+    one, other = begin(), begin()
+    local = {"target": {"kind": "local"}}
+    assert one.admin.put(HERE, {**MILL, **local}).status_code == 201
+    assert other.names() == []  # it has not heard of it
+    late = other.admin.put("/v1/deployments/forge", {**SPEC, "name": "forge", **local})
+    assert late.status_code == 422
+    assert "is steered by deployment mill already" in late.json()["detail"]
+    other.host.follow()
+    assert other.names() == ["mill"]
+    assert one.admin.delete(HERE).status_code == 204
+    other.host.follow()
+    again = other.admin.put("/v1/deployments/forge", {**SPEC, "name": "forge", **local})
+    assert (again.status_code, again.json()["version"]) == (201, 1), again.text
 
 
 def test_a_plan_that_moves_the_fleet_keeps_its_deployment_from_being_retired(begin):
