@@ -1,7 +1,7 @@
 """How long the slow decision takes, over a whole trace, and what a plan's memory spares.
 
-    python -m benchmarks.bench_decision [--case azure-conv] [--promise 0.99] [--level 0.5]
-        [--slowest 12]
+    python -m benchmarks.bench_decision [--case azure-conv] [--setting qwen-60] [--promise 0.99]
+        [--level 0.5] [--slowest 12]
 
 Poolwise's policy steers the deployment of `benchmarks.closed_loop` through a workload in the twin.
 Printed are the mean and the longest processor seconds of `decide`, one deployment on one core.
@@ -118,10 +118,10 @@ def whole(
     return replayed(spec, forecast, problem, solution, slos, most_doubted=most_doubted)
 
 
-def watch(case_name: str, tuning: Tuning) -> Watched:
+def watch(case_name: str, setting_name: str, tuning: Tuning) -> Watched:
     """Steer through a workload; every slow tick is watched."""
     case, watched = CASES[case_name], Watched()
-    setting, workload = setting_of(SETTINGS["qwen-60"], case), workload_of(case.name)
+    setting, workload = setting_of(SETTINGS[setting_name], case), workload_of(case.name)
     policy = production(setting, tuning, warm_s=case.warm_s, before=before_of(case.name))
     first = first_fleet(setting.pair, workload, warm_s=case.warm_s)
     with replaced([(own_policy, "decide", watched)]):
@@ -142,16 +142,18 @@ def main() -> int:
     """Print the table; 1 where the two ways make different plans."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", default="azure-conv", choices=list(CASES))
+    parser.add_argument("--setting", default="qwen-60", choices=list(SETTINGS))
     parser.add_argument("--promise", type=float, default=0.99)
     parser.add_argument("--level", type=float, default=0.5)
     parser.add_argument("--slowest", type=int, default=12)
     asked = parser.parse_args()
     tuning = Tuning(attainment_ratio=asked.promise, demand_level=asked.level)
-    watched = watch(asked.case, tuning)
+    watched = watch(asked.case, asked.setting, tuning)
     seconds = watched.seconds
+    what = f"{asked.case}, {asked.setting}, promise {asked.promise:.0%} at q{100 * asked.level:g}"
     print(
-        f"{asked.case}, promise {asked.promise:.0%} at q{100 * asked.level:g}: {len(seconds)} "
-        f"decisions, {mean(seconds):.2f} s of processor on average, the longest {max(seconds):.2f}"
+        f"{what}: {len(seconds)} decisions, {mean(seconds):.2f} s of processor on average, the "
+        f"longest {max(seconds):.2f}"
     )
     print("| plan | s | the old way, s | ratio |")
     print("|---|---|---|---|")
