@@ -5,6 +5,7 @@
 #   make soak    kills, cuts and outages of real processes, one after the other (about an hour)
 #   make fuzz    broken variants of every file that is read (minutes; ROUNDS=3000 of each)
 #   make mutate  altered lines of the core: does a test fail for each? (an hour; MUTATE_FLAGS='--package rollout')
+#   make coverage  lines and branches of one core package by its own tests (PACKAGE=rollout)
 #   make check   the whole gate: lint, types, import contracts, tests, packaging
 #   make docs    the pages of docs/ and the reference made from the code, as a site in build/site
 #   make bench   the benchmarks, and make soak at the end (hours)
@@ -36,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Some images forbid bytecode: then each of some hundred processes of the tests compiles everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test browser soak fuzz mutate check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
+.PHONY: help demo test browser soak fuzz mutate coverage check bench bench-dynamo bench-closed-loop bench-aiconfigurator bench-forecast bench-engines bench-serving serve engine lint types imports package docs clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -82,13 +83,22 @@ fuzz: $(VENV)/stamp
 
 # Beside the tests' own packages, without what it requires for its command line.
 $(MUTATION)/stamp: $(VENV)/stamp benchmarks/mutation/requirements.txt
-	@echo "[setup] installing cosmic-ray into $(MUTATION) (4 MB)"
+	@echo "[setup] installing cosmic-ray and coverage into $(MUTATION) (6 MB)"
 	rm -rf $(MUTATION)
 	$(BIN)/python -m pip install -q --no-deps --target $(MUTATION) -r benchmarks/mutation/requirements.txt
 	touch $@
 
 mutate: $(MUTATION)/stamp
 	@PYTHONPATH=$(MUTATION) $(BIN)/python -m benchmarks.mutation.run $(MUTATE_FLAGS)
+
+# The queues' inner sums are left uncompiled, as coverage does not see into machine code.
+PACKAGE ?= rollout
+coverage: $(MUTATION)/stamp
+	@export PYTHONPATH=$(MUTATION) COVERAGE_FILE=build/coverage.$(PACKAGE)
+	mkdir -p build
+	$(if $(filter capacity,$(PACKAGE)),NUMBA_DISABLE_JIT=1) $(BIN)/python -m coverage run --branch --source=planner/$(PACKAGE) \
+	    -m pytest -q --timeout 3000 tests/planner/$(PACKAGE) $(PYTEST_FLAGS)
+	$(BIN)/python -m coverage report --show-missing --skip-covered
 
 lint: $(VENV)/stamp
 	@$(BIN)/ruff check .
