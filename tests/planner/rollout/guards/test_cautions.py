@@ -76,6 +76,13 @@ def test_no_role_gets_less_than_any_decision_of_the_window_wanted(recommended, l
     assert rolled_out(LARGE, SHRINK, guarded(), moment) == left
 
 
+def test_stabilization_says_how_many_of_a_role_stay_and_why() -> None:
+    moment = replace(CALM, recommended=(wanted(60, 3, 1),))
+    _, findings = steps_taken(LARGE, SHRINK, guarded(), moment)
+    told = [f.reason for f in findings if "stay that would go" in f.reason]
+    assert told == ["2 of prefill stay that would go: more were wanted within the last 300 s"]
+
+
 def test_replicas_may_move_to_another_pool_though_as_many_were_wanted_just_now() -> None:
     moment = replace(CALM, recommended=(wanted(60, 2, 1),))
     moved = plan({P_A100: 2, D: 1})
