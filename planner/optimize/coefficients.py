@@ -111,10 +111,7 @@ def build_problem(
         objective=spec.planning.objective,
         capacity=capacity_tables(spec, options, mixes),
         accelerators=tuple(_limit(spec, a, model, fleet) for a in spec.accelerators),
-        bounds=tuple(
-            ReplicaBounds(shape=b.shape, min_replicas=b.min_replicas, max_replicas=b.max_replicas)
-            for b in bounds
-        ),
+        bounds=tuple(_replicas(b) for b in bounds),
         ordered_at=made_at or forecast.made_at,
         has_fleet=fleet is not None,
         usd_per_hour_limit=_left(spec.budget.usd_per_hour, _usd_of_others(spec, model, fleet)),
@@ -234,6 +231,12 @@ def _plannable(spec: Spec, model: str) -> tuple[list[PoolBounds], tuple[Exclusio
         else:
             bounds.append(pool)
     return bounds, tuple(excluded)
+
+
+def _replicas(pool: PoolBounds) -> ReplicaBounds:
+    return ReplicaBounds(
+        shape=pool.shape, min_replicas=pool.min_replicas, max_replicas=pool.max_replicas
+    )
 
 
 def _left_out(pool: PoolBounds, reason: str) -> Exclusion:
