@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from planner.domain.forecast import ForecastWindow
 from planner.domain.slo import Slo
@@ -78,6 +78,7 @@ class _Memory:
 
 
 _memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
+Told = TypeVar("Told")
 
 
 @contextmanager
@@ -96,21 +97,19 @@ def remembering() -> Iterator[None]:
 def answered(question: Question, ask: Callable[[], "Replay | None"]) -> "Replay | None":
     """The answer that was given before, or else the one that `ask` gives."""
     memory = _memory.get()
-    if memory is None:
-        return ask()
-    if question not in memory.answers:
-        memory.answers[question] = ask()
-    return memory.answers[question]
+    return ask() if memory is None else _once(memory.answers, question, ask)
 
 
 def doubted(question: Question, look: Callable[[], float | None]) -> float | None:
     """The same of what the closed form said of a window and a fleet."""
     memory = _memory.get()
-    if memory is None:
-        return look()
-    if question not in memory.doubts:
-        memory.doubts[question] = look()
-    return memory.doubts[question]
+    return look() if memory is None else _once(memory.doubts, question, look)
+
+
+def _once(kept: dict[Question, Told], question: Question, tell: Callable[[], Told]) -> Told:
+    if question not in kept:
+        kept[question] = tell()
+    return kept[question]
 
 
 def drawn(draw: Draw, sample: Callable[[], Workload]) -> Workload:

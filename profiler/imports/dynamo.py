@@ -57,7 +57,8 @@ FEWEST_PROMPTS = 4
 """Its planner lays a cubic spline through the prompts: with fewer it does not start."""
 MS_PER_S = 1e3
 _BROKEN_ARCHIVES = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError)
-"""What zipfile raises where a directory, a packed file or a flag (encrypted) is damaged."""
+"""What zipfile raises where a directory, a packed file, a version or a flag (encrypted: a
+RuntimeError, as all that it does not support is) is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -284,7 +285,7 @@ def _npz_content(path: Path) -> dict[str, object]:
             return {str(name): file[name] for name in file.files}
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, NotImplementedError, *_BROKEN_ARCHIVES) as error:
+    except (ValueError, EOFError, *_BROKEN_ARCHIVES) as error:
         raise ProfileError(f"{path}: not a whole NPZ file: {error}") from error
 
 
